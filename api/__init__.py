@@ -1,0 +1,1 @@
+"""How clients submit, watch, cancel and fetch jobs over HTTP."""

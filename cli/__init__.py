@@ -1,0 +1,1 @@
+"""How a person drives Penstock: one file per noun, no logic."""

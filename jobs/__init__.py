@@ -1,0 +1,1 @@
+"""What a job is, which states may follow, where it is kept and how it is queued."""

@@ -1,0 +1,151 @@
+"""The asyncio Redis client and the two ways it is used: plain reads, and batched script calls.
+
+Invariant: nothing waits without a bound, and a lost connection becomes `StoreUnavailable`.
+Client-side retries are off: a retried script could apply twice where its caller cannot tell,
+so each caller decides (every script is safe to repeat, see `store`).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    ConnectionError as RedisConnectionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError as RedisTimeoutError,
+)
+
+from jobs.errors import StoreUnavailable
+from jobs.settings import RedisSettings
+
+SCRIPTS = Path(__file__).parent / "scripts"
+RETRY_AFTER_SECONDS = 2.0
+
+#: Errors that mean "not now" rather than "wrong": the connection, a restart, no memory or disk.
+UNAVAILABLE = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    BusyLoadingError,
+    ReadOnlyError,
+    OutOfMemoryError,
+    OSError,
+)
+
+
+def connect(settings: RedisSettings) -> Redis:
+    """Return a client; connections open on first use."""
+    pool = BlockingConnectionPool.from_url(
+        settings.url.get_secret_value(),
+        max_connections=settings.max_connections,
+        timeout=settings.timeout_seconds,
+        socket_timeout=settings.timeout_seconds,
+        socket_connect_timeout=settings.timeout_seconds,
+        socket_keepalive=True,
+        health_check_interval=10,
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis(connection_pool=pool)
+
+
+def unavailable(error: BaseException) -> StoreUnavailable | None:
+    """Translate a Redis error that means "come back later", else None."""
+    full_disk = isinstance(error, ResponseError) and str(error).startswith("MISCONF")
+    if isinstance(error, UNAVAILABLE) or full_disk:
+        return StoreUnavailable(
+            "the job store does not take requests at the moment",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        )
+    return None
+
+
+class Scripts:
+    """Runs the Lua scripts by SHA, several concurrent calls per round trip.
+
+    Calls made in the same turn of the event loop leave as one pipeline; while a pipeline is
+    under way, the next one gathers. Each call has its own result or error.
+    """
+
+    def __init__(self, redis: Redis, prefix: str, ticket: str) -> None:
+        self._redis = redis
+        self._prefix = prefix
+        prelude = (SCRIPTS / "lib.lua").read_text()
+        self._source = {
+            path.stem: f"local TICKET = [==[{ticket}]==]\n{prelude}\n{path.read_text()}"
+            for path in SCRIPTS.glob("*.lua")
+            if path.stem != "lib"
+        }
+        self._sha: dict[str, str] = {}
+        self._waiting: list[tuple[str, Sequence[Any], asyncio.Future[Any]]] = []
+        self._flushes: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+
+    async def call(self, name: str, *args: Any) -> Any:
+        """Run one script; ARGV is `args`.
+
+        Raises:
+            StoreUnavailable: Redis is away, loading, read-only, or out of memory or disk.
+        """
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((name, args, future))
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._start_flush)
+        return await future
+
+    def _start_flush(self) -> None:
+        self._scheduled = False
+        batch, self._waiting = self._waiting, []
+        task = asyncio.create_task(self._flush(batch))
+        self._flushes.add(task)
+        task.add_done_callback(self._flushes.discard)
+
+    async def _flush(self, batch: list[tuple[str, Sequence[Any], asyncio.Future[Any]]]) -> None:
+        try:
+            results = await self._execute(batch)
+            unknown = [i for i, result in enumerate(results) if isinstance(result, NoScriptError)]
+            if unknown:
+                # A restarted Redis forgets its scripts.
+                self._sha.clear()
+                again = await self._execute([batch[i] for i in unknown])
+                for i, result in zip(unknown, again, strict=True):
+                    results[i] = result
+        except (RedisError, OSError, asyncio.CancelledError) as error:
+            results = [error] * len(batch)
+        for (_, _, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, asyncio.CancelledError):
+                future.cancel()
+            elif isinstance(result, BaseException):
+                future.set_exception(unavailable(result) or result)
+            else:
+                future.set_result(result)
+
+    async def _execute(
+        self, batch: list[tuple[str, Sequence[Any], asyncio.Future[Any]]]
+    ) -> list[Any]:
+        await self._load({name for name, _, _ in batch})
+        pipe = self._redis.pipeline(transaction=False)
+        for name, args, _ in batch:
+            pipe.execute_command("EVALSHA", self._sha[name], 1, self._prefix, *args)
+        return cast(list[Any], await pipe.execute(raise_on_error=False))
+
+    async def _load(self, names: set[str]) -> None:
+        for name in names - self._sha.keys():
+            sha = await self._redis.script_load(self._source[name])
+            self._sha[name] = sha.decode() if isinstance(sha, bytes) else sha
+
+    async def close(self) -> None:
+        """Wait for calls under way."""
+        while self._flushes:
+            await asyncio.gather(*self._flushes, return_exceptions=True)

@@ -1,0 +1,46 @@
+"""When a waiting job will be done, with an error band from measured service times.
+
+A queue of `rank` jobs ahead of this one, `slots` served in parallel with mean service time m
+and standard deviation s: the wait for a slot is (rank + 1) / slots service times, the run one
+more. Summing k independent times gives a deviation of s * sqrt(k); the band is the 90 % one.
+Invariant: no estimate is better than a made-up one: without a worker or a finished job, None.
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+
+Z_90 = 1.645
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceTimes:
+    """What `scripts/position.lua` reports about a queue; times in milliseconds."""
+
+    running: int
+    slots: int
+    finished: int
+    mean: float
+    square: float
+
+
+@dataclass(frozen=True, slots=True)
+class Eta:
+    """Seconds until done: the estimate and its 90 % band."""
+
+    seconds: float
+    low: float
+    high: float
+
+
+def estimate(rank: int, times: ServiceTimes) -> Eta | None:
+    """Estimate for the job with `rank` waiting jobs ahead of it (0 = next)."""
+    if times.slots == 0 or times.finished == 0:
+        return None
+    mean = times.mean / 1000
+    deviation = sqrt(max(0.0, times.square - times.mean**2)) / 1000
+    free = max(0, times.slots - times.running)
+    turns = max(0, rank + 1 - free) / times.slots
+    seconds = mean * (turns + 1)
+    # The spread of one mean estimate from n samples adds to that of the sum itself.
+    spread = Z_90 * deviation * (sqrt(turns + 1) + (turns + 1) / sqrt(times.finished))
+    return Eta(seconds, max(0.0, seconds - spread), seconds + spread)

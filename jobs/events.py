@@ -1,0 +1,68 @@
+"""What stands in a job's log: numbered events, each one JSON object.
+
+Invariant: `seq` rises by exactly one per event and is the SSE `id`; every generated token id
+appears in exactly one `delta` after the last `restarted`.
+"""
+
+from enum import StrEnum
+from typing import Any, NamedTuple, NotRequired, TypedDict
+
+import orjson
+
+
+class EventType(StrEnum):
+    """`started` on each attempt, then `delta`s, then one `finished`."""
+
+    STARTED = "started"
+    DELTA = "delta"
+    RESTARTED = "restarted"
+    FINISHED = "finished"
+
+
+class Event(NamedTuple):
+    """One entry of the log; `data` is its JSON object, not decoded until a view needs it."""
+
+    seq: int
+    type: str
+    data: bytes
+
+    def decode(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        decoded: dict[str, Any] = orjson.loads(self.data)
+        return decoded
+
+
+class DeltaData(TypedDict):
+    """Data of a `delta`: what one step (or a few coalesced ones) added to one choice.
+
+    `delta` replaces `text` for chat clients where it says more (tool calls, reasoning).
+    """
+
+    index: int
+    token_ids: list[int]
+    text: str
+    delta: NotRequired[dict[str, Any]]
+    logprobs: NotRequired[dict[str, Any]]
+    finish_reason: NotRequired[str]
+    stop_reason: NotRequired[str | int]
+
+
+class Usage(TypedDict):
+    """Tokens counted at the engine."""
+
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+
+
+def from_stream(entry_id: bytes, fields: dict[bytes, bytes]) -> Event:
+    """Read an event from a Redis stream entry."""
+    return Event(int(entry_id.partition(b"-")[0]), fields[b"t"].decode(), fields[b"d"])
+
+
+def from_frame(frame: bytes) -> list[tuple[str, Event]]:
+    """Read a published frame: `[[job id, seq, type, data], ...]`."""
+    return [
+        (job_id, Event(seq, kind, orjson.dumps(data)))
+        for job_id, seq, kind, data in orjson.loads(frame)
+    ]

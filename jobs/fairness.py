@@ -1,0 +1,39 @@
+"""Order of a queue: service tiers, and inside a tier fair shares in estimated tokens.
+
+Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): a job's virtual start is
+`max(virtual time, the account's last finish)`, its finish is `start + cost / weight`; the
+smallest finish goes first and virtual time follows the starts of what was dispatched.
+Invariant: with weights w, backlogged accounts get tokens in proportion to w, so a newcomer
+waits for at most one job of each other account, however many they have queued.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+#: Distance between two tiers in the ready set's score; virtual time stays far below it.
+TIER_SPAN = 1e13
+
+#: What a request without an explicit limit is assumed to produce, in tokens.
+DEFAULT_OUTPUT_TOKENS = 256
+
+#: Rough UTF-8 bytes per token of English text; only ratios between jobs matter here.
+BYTES_PER_TOKEN = 4
+
+
+class ServiceTier(StrEnum):
+    """Named tiers, best first. OpenAI's `auto` means `default`."""
+
+    PRIORITY = "priority"
+    DEFAULT = "default"
+    FLEX = "flex"
+
+    @property
+    def rank(self) -> int:
+        """0 is served first."""
+        return list(ServiceTier).index(self)
+
+
+def estimated_tokens(body: dict[str, Any], size_bytes: int) -> int:
+    """Estimate input + output tokens of an OpenAI body of `size_bytes` UTF-8 bytes."""
+    limit = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_OUTPUT_TOKENS
+    return max(1, size_bytes // BYTES_PER_TOKEN) + int(limit) * int(body.get("n") or 1)

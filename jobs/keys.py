@@ -1,0 +1,92 @@
+"""Every Redis key name, built in one place; `scripts/lib.lua` builds the same ones.
+
+Invariant: everything lies under one prefix, so that two installations can share a server.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names under one prefix. `queue` is the served model name; `queued`/`running` feed KEDA."""
+
+    prefix: str
+
+    def job(self, job_id: str) -> str:
+        """Hash: the job's record."""
+        return f"{self.prefix}:job:{job_id}"
+
+    def log(self, job_id: str) -> str:
+        """Stream: the job's events; entry id `<seq>-0`."""
+        return f"{self.prefix}:log:{job_id}"
+
+    def gone(self, job_id: str) -> str:
+        """String: account of a job whose record is no longer kept."""
+        return f"{self.prefix}:gone:{job_id}"
+
+    def tickets(self, queue: str) -> str:
+        """List: the Celery queue."""
+        return f"{self.prefix}:tickets:{queue}"
+
+    def queued(self, queue: str) -> str:
+        """Sorted set: waiting jobs by score."""
+        return f"{self.prefix}:q:{queue}:ready"
+
+    def running(self, queue: str) -> str:
+        """Sorted set: running jobs by lease expiry."""
+        return f"{self.prefix}:q:{queue}:running"
+
+    def part(self, queue: str, part: str) -> str:
+        """Return another of a queue's keys (delayed, deadlines, fair, service, ...)."""
+        return f"{self.prefix}:q:{queue}:{part}"
+
+    def account_jobs(self, account: str) -> str:
+        """Sorted set: an account's jobs by time of creation."""
+        return f"{self.prefix}:account:{account}:jobs"
+
+    def events(self, watcher: str) -> str:
+        """Channel: event frames for one API process."""
+        return f"{self.prefix}:events:{watcher}"
+
+    def control(self, worker: str) -> str:
+        """Channel: cancels and watch notes for one worker."""
+        return f"{self.prefix}:worker:{worker}:control"
+
+    def worker(self, worker: str) -> str:
+        """String with a TTL: a worker's own description."""
+        return f"{self.prefix}:worker:{worker}"
+
+    @property
+    def outbox(self) -> str:
+        """Stream: usage of finished jobs on its way to SQL."""
+        return f"{self.prefix}:outbox"
+
+    @property
+    def dead(self) -> str:
+        """Sorted set: dead-letter jobs by time of failure."""
+        return f"{self.prefix}:dead"
+
+    @property
+    def dead_tickets(self) -> str:
+        """List: messages on a Celery queue that were no tickets."""
+        return f"{self.prefix}:dead:tickets"
+
+    @property
+    def models(self) -> str:
+        """Hash: served model name -> description; stays when its workers are scaled to zero."""
+        return f"{self.prefix}:models"
+
+    @property
+    def queues(self) -> str:
+        """Set: every queue a worker has ever served."""
+        return f"{self.prefix}:queues"
+
+    @property
+    def totals(self) -> str:
+        """Hash: terminal status -> how many jobs ever reached it."""
+        return f"{self.prefix}:totals"
+
+    @property
+    def sweeper_lock(self) -> str:
+        """String with a TTL: which control process sweeps."""
+        return f"{self.prefix}:sweeper"

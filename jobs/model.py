@@ -1,0 +1,120 @@
+"""The job: what a client asked for (`JobSpec`) and the live record of it (`Job`).
+
+Invariant: a spec never changes after submit; everything that changes lies beside it in the
+record and is written by the scripts only.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from jobs.fairness import ServiceTier
+from jobs.state import Status
+
+OnDisconnect = Literal["continue", "cancel"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What the client asked for. Times are Unix milliseconds."""
+
+    url: str
+    body: dict[str, Any]
+    service_tier: ServiceTier = ServiceTier.DEFAULT
+    metadata: dict[str, str] = field(default_factory=dict)
+    webhook: str | None = None
+    on_disconnect: OnDisconnect = "continue"
+    retry_of: str | None = None
+    request_id: str | None = None
+
+    def encode(self) -> bytes:
+        """Return the JSON kept in the record."""
+        return orjson.dumps(
+            {
+                "url": self.url,
+                "body": self.body,
+                "service_tier": self.service_tier,
+                "metadata": self.metadata,
+                "webhook": self.webhook,
+                "on_disconnect": self.on_disconnect,
+                "retry_of": self.retry_of,
+                "request_id": self.request_id,
+            }
+        )
+
+    @classmethod
+    def decode(cls, raw: bytes) -> "JobSpec":
+        """Read the JSON kept in the record."""
+        fields = orjson.loads(raw)
+        return cls(**{**fields, "service_tier": ServiceTier(fields["service_tier"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job's record as read from Redis. Times are Unix milliseconds, 0 when not reached."""
+
+    id: str
+    account: str
+    queue: str
+    spec: JobSpec
+    status: Status
+    created: int
+    queued: int
+    started: int
+    claimed: int
+    finished: int
+    attempt: int
+    failures: int
+    fence: int
+    seq: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    run_ms: int
+    start_by: int
+    deadline: int
+    cancel_requested: int
+    worker: str
+    error: dict[str, Any] | None
+
+    @property
+    def queue_ms(self) -> int | None:
+        """Milliseconds from submit to first start, once started."""
+        return self.started - self.created if self.started else None
+
+    @classmethod
+    def from_hash(cls, job_id: str, raw: dict[bytes, bytes]) -> "Job":
+        """Read the Redis hash."""
+
+        def text(name: bytes) -> str:
+            return raw.get(name, b"").decode()
+
+        def number(name: bytes) -> int:
+            return int(raw.get(name) or 0)
+
+        return cls(
+            id=job_id,
+            account=text(b"account"),
+            queue=text(b"queue"),
+            spec=JobSpec.decode(raw[b"spec"]),
+            status=Status(text(b"status")),
+            created=number(b"created"),
+            queued=number(b"queued"),
+            started=number(b"started"),
+            claimed=number(b"claimed"),
+            finished=number(b"finished"),
+            attempt=number(b"attempt"),
+            failures=number(b"failures"),
+            fence=number(b"fence"),
+            seq=number(b"seq"),
+            input_tokens=number(b"input"),
+            cached_tokens=number(b"cached"),
+            output_tokens=number(b"output"),
+            run_ms=number(b"run_ms"),
+            start_by=number(b"start_by"),
+            deadline=number(b"deadline"),
+            cancel_requested=number(b"cancel"),
+            worker=text(b"worker"),
+            error=orjson.loads(raw[b"error"]) if raw.get(b"error") else None,
+        )

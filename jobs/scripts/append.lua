@@ -1,0 +1,63 @@
+-- Write one engine step: every job's new events, and the end of those that ended, in one go.
+-- Exactly once under retries: `after` is the seq the worker last wrote; an append that is already
+-- in the log is acknowledged, not repeated. Only the holder of the current fence may write.
+-- ARGV: worker, keep[4], then per job: id, fence, after, input, cached, output, number of events,
+--       (type, data) per event, terminal status or '', error json or ''
+-- Returns per job: 'lost' | 'ok' | 'watched' | 'cancel' | 'finished'
+local worker = ARGV[1]
+local keep = keep_from(2)
+local at, now = 6, now_ms()
+local answers, frames, framed = {}, {}, {}
+
+local function collect(name, id, item)
+  if not frames[name] then frames[name], framed[name] = {}, {} end
+  table.insert(frames[name], item)
+  framed[name][id] = true
+end
+
+while at <= #ARGV do
+  local id, fence, after, input, cached, output = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
+  local count = tonumber(ARGV[at + 6])
+  local first = at + 7
+  local status, error_json = ARGV[first + 2 * count], ARGV[first + 2 * count + 1]
+  at = first + 2 * count + 2
+  local job = redis.call('HMGET', job_key(id), 'fence', 'status', 'seq', 'cancel', 'watch')
+  local seq = tonumber(job[3]) or -1
+  local answer = 'lost'
+  if job[1] == fence and job[2] == 'in_progress' then
+    answer = 'ok'
+    if seq == after then
+      for i = 0, count - 1 do
+        seq = seq + 1
+        local kind, data = ARGV[first + 2 * i], ARGV[first + 2 * i + 1]
+        redis.call('XADD', log_key(id), int(seq) .. '-0', 't', kind, 'd', data)
+        if (job[5] or '') ~= '' then
+          local item = frame_item(id, seq, kind, data)
+          for _, name in ipairs(watchers(job[5])) do collect(name, id, item) end
+        end
+      end
+      redis.call('HSET', job_key(id), 'seq', int(seq), 'input', input, 'cached', cached, 'output', output)
+    elseif seq ~= after + count then
+      answer = 'lost'
+    end
+    if answer == 'ok' then
+      if status ~= '' then
+        -- The deltas must reach watchers before the event that ends the job.
+        for name, items in pairs(frames) do publish(name, items) end
+        frames, framed = {}, {}
+        finish(id, record(id), status, error_json, now, keep, false)
+        answer = 'finished'
+      elseif (job[4] or '') ~= '' then answer = 'cancel'
+      elseif (job[5] or '') ~= '' then answer = 'watched' end
+    end
+  elseif job[1] == fence and TERMINAL[job[2]] and status ~= '' then
+    answer = 'finished'
+  end
+  answers[#answers + 1] = answer
+end
+for name, items in pairs(frames) do
+  if publish(name, items) == 0 then
+    for id in pairs(framed[name]) do forget_watcher(id, name) end
+  end
+end
+return answers

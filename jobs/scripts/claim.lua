@@ -1,0 +1,82 @@
+-- Give up to n jobs to a worker: the next in order, skipping expired and parking capped ones.
+-- ARGV: queue, worker, n, lease ms, run ms, ageing ms, ageing every, keep[4]
+-- Returns one flat list per job: id, fence, attempt, spec, seq, output, input, watched, run deadline, now
+local queue, worker, n = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local lease_ms, run_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
+local ageing_ms, ageing_every = tonumber(ARGV[6]), tonumber(ARGV[7])
+local keep = keep_from(8)
+local ready, fair, running = q(queue, 'ready'), q(queue, 'fair'), q(queue, 'running')
+local now = now_ms()
+local since_aged = tonumber(redis.call('HGET', fair, 'since_aged')) or 0
+
+-- Ageing: once in `ageing_every` claims the head of a lower tier that waited too long goes first.
+local function aged(head_tier)
+  local oldest, best
+  for tier = head_tier + 1, 2 do
+    local low = redis.call('ZRANGEBYSCORE', ready, exact(tier * TIER_SPAN), '(' .. exact((tier + 1) * TIER_SPAN), 'LIMIT', 0, 1)
+    if low[1] then
+      local queued = tonumber(redis.call('HGET', job_key(low[1]), 'queued')) or now
+      if now - queued >= ageing_ms and (not oldest or queued < oldest) then oldest, best = queued, low[1] end
+    end
+  end
+  return best
+end
+
+local function choose()
+  local head = redis.call('ZRANGE', ready, 0, 0, 'WITHSCORES')
+  if not head[1] then return nil end
+  since_aged = since_aged + 1
+  if since_aged >= ageing_every then
+    local old = aged(math.floor(tonumber(head[2]) / TIER_SPAN))
+    if old then since_aged = 0 return old end
+  end
+  return head[1]
+end
+
+local function start(id)
+  local job = redis.call('HMGET', job_key(id), 'account', 'tier', 'virtual_start', 'fence', 'failures', 'spec', 'seq',
+    'output', 'input', 'watch', 'deadline', 'started')
+  local account, tier = job[1], job[2]
+  local fence, attempt = tonumber(job[4]) + 1, tonumber(job[5]) + 1
+  local v = 'v:' .. tier
+  local clock = math.max(tonumber(redis.call('HGET', fair, v)) or 0, tonumber(job[3]))
+  redis.call('HSET', fair, v, exact(clock))
+  add_waiting(queue, account, -1)
+  redis.call('HINCRBY', q(queue, 'running_by'), account, 1)
+  redis.call('ZADD', running, int(now + lease_ms), id)
+  local due = math.min(now + run_ms, tonumber(job[11]) or math.huge)
+  redis.call('ZADD', q(queue, 'deadlines'), int(due), id)
+  local started = job[12] or ''
+  if started == '' then started = int(now) end
+  redis.call('HSET', job_key(id), 'status', 'in_progress', 'fence', int(fence), 'attempt', int(attempt),
+    'worker', worker, 'claimed', int(now), 'started', started)
+  local seq = emit(id, tonumber(job[7]), job[10], 'started', '{"attempt":' .. int(attempt) .. '}')
+  return { id, int(fence), int(attempt), job[6], int(seq), job[8] or '0', job[9] or '', job[10] == '' and '0' or '1',
+    int(due), int(now), account }
+end
+
+local claimed = {}
+for _ = 1, n * 4 + 64 do
+  if #claimed >= n then break end
+  local id = choose()
+  if not id then break end
+  local score = redis.call('ZSCORE', ready, id)
+  redis.call('ZREM', ready, id)
+  local job = redis.call('HMGET', job_key(id), 'status', 'account', 'cap', 'start_by', 'deadline', 'started')
+  local due = tonumber(job[5]) or math.huge
+  if (job[6] or '') == '' then due = math.min(due, tonumber(job[4]) or math.huge) end
+  local cap = tonumber(job[3]) or 0
+  if job[1] ~= 'queued' then
+    -- A record lost with the tail of the AOF: nothing to run.
+    redis.call('HINCRBY', P .. ':totals', 'orphaned', 1)
+  elseif due <= now then
+    finish(id, record(id), 'expired', '{"code":"deadline-exceeded","message":"the job did not start in time","param":null}', now, keep, false)
+  elseif cap > 0 and (tonumber(redis.call('HGET', q(queue, 'running_by'), job[2])) or 0) >= cap then
+    redis.call('ZADD', q(queue, 'parked:' .. job[2]), score, id)
+    redis.call('SADD', q(queue, 'parked_accounts'), job[2])
+  else
+    claimed[#claimed + 1] = start(id)
+  end
+end
+redis.call('HSET', fair, 'since_aged', int(since_aged))
+return claimed

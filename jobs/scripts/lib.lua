@@ -1,0 +1,206 @@
+-- Shared prelude of every script. KEYS[1] is the key prefix; TICKET is filled in at load time.
+-- Times are milliseconds of Redis TIME, the only clock.
+local P = KEYS[1]
+local TIER_SPAN = 1e13
+local TERMINAL = { completed = true, failed = true, cancelled = true, expired = true }
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function int(value) return string.format('%d', value) end
+local function exact(value) return string.format('%.4f', value) end
+local function job_key(id) return P .. ':job:' .. id end
+local function log_key(id) return P .. ':log:' .. id end
+local function q(queue, part) return P .. ':q:' .. queue .. ':' .. part end
+local function tickets_key(queue) return P .. ':tickets:' .. queue end
+
+local function push_ticket(queue)
+  local t = redis.call('TIME')
+  local tag = int(redis.call('INCR', P .. ':ticket:seq')) .. '-' .. t[1] .. '-' .. t[2]
+  local body = TICKET:gsub('@TAG@', tag):gsub('@QUEUE@', (tickets_key(queue):gsub('%%', '%%%%')))
+  redis.call('LPUSH', tickets_key(queue), body)
+end
+
+local function make_ready(queue, id, score)
+  redis.call('ZADD', q(queue, 'ready'), exact(score), id)
+  push_ticket(queue)
+end
+
+local function add_waiting(queue, account, by)
+  redis.call('HINCRBY', q(queue, 'waiting'), '*', by)
+  if redis.call('HINCRBY', q(queue, 'waiting'), account, by) <= 0 then
+    redis.call('HDEL', q(queue, 'waiting'), account)
+  end
+end
+
+local function watchers(watch)
+  local found = {}
+  for name in string.gmatch(watch or '', '%S+') do found[#found + 1] = name end
+  return found
+end
+
+local function frame_item(id, seq, kind, data)
+  return '["' .. id .. '",' .. int(seq) .. ',"' .. kind .. '",' .. data .. ']'
+end
+
+-- Remove a watcher nobody listens for any more (its API process is gone).
+local function forget_watcher(id, name)
+  local kept = {}
+  for _, other in ipairs(watchers(redis.call('HGET', job_key(id), 'watch') or '')) do
+    if other ~= name then kept[#kept + 1] = other end
+  end
+  redis.call('HSET', job_key(id), 'watch', table.concat(kept, ' '))
+end
+
+local function publish(name, items)
+  return redis.call('PUBLISH', P .. ':events:' .. name, '[' .. table.concat(items, ',') .. ']')
+end
+
+-- Append one event to a job's log and tell its watchers. `seq` is the job's last one.
+local function emit(id, seq, watch, kind, data)
+  seq = seq + 1
+  redis.call('XADD', log_key(id), int(seq) .. '-0', 't', kind, 'd', data)
+  redis.call('HSET', job_key(id), 'seq', int(seq))
+  for _, name in ipairs(watchers(watch)) do
+    if publish(name, { frame_item(id, seq, kind, data) }) == 0 then forget_watcher(id, name) end
+  end
+  return seq
+end
+
+-- Let one parked job of this account compete again.
+local function unpark(queue, account)
+  local parked = q(queue, 'parked:' .. account)
+  local head = redis.call('ZPOPMIN', parked)
+  if head[1] then make_ready(queue, head[1], tonumber(head[2])) end
+  if redis.call('EXISTS', parked) == 0 then
+    redis.call('SREM', q(queue, 'parked_accounts'), account)
+  end
+end
+
+local function leave_running(queue, account, id)
+  if redis.call('ZREM', q(queue, 'running'), id) == 1 then
+    if redis.call('HINCRBY', q(queue, 'running_by'), account, -1) <= 0 then
+      redis.call('HDEL', q(queue, 'running_by'), account)
+    end
+    unpark(queue, account)
+  end
+end
+
+local function leave_waiting(queue, account, id)
+  local gone = redis.call('ZREM', q(queue, 'ready'), id)
+    + redis.call('ZREM', q(queue, 'delayed'), id)
+  if gone == 0 then
+    redis.call('ZREM', q(queue, 'parked:' .. account), id)
+    if redis.call('EXISTS', q(queue, 'parked:' .. account)) == 0 then
+      redis.call('SREM', q(queue, 'parked_accounts'), account)
+    end
+  end
+  add_waiting(queue, account, -1)
+end
+
+-- Exponentially weighted mean and square of service times (RFC 6298 uses the same shape).
+local function learn_service(queue, run_ms)
+  local key = q(queue, 'service')
+  local old = redis.call('HMGET', key, 'n', 'mean', 'square')
+  local n = tonumber(old[1]) or 0
+  local alpha = math.max(0.02, 1 / (n + 1))
+  local mean = (tonumber(old[2]) or 0) * (1 - alpha) + run_ms * alpha
+  local square = (tonumber(old[3]) or 0) * (1 - alpha) + run_ms * run_ms * alpha
+  redis.call('HSET', key, 'n', int(n + 1), 'mean', exact(mean), 'square', exact(square))
+end
+
+-- Keep a finished job for `ttl_ms`, then only a tombstone that says it once existed.
+local function retain(id, account, ttl_ms, tombstone_ms)
+  redis.call('PEXPIRE', job_key(id), int(ttl_ms))
+  redis.call('PEXPIRE', log_key(id), int(ttl_ms))
+  redis.call('SET', P .. ':gone:' .. id, account, 'PX', int(ttl_ms + tombstone_ms))
+  redis.call('ZADD', P .. ':purge', int(now_ms() + ttl_ms), account .. ' ' .. id)
+end
+
+local FINISH_FIELDS = {
+  'status', 'account', 'queue', 'seq', 'watch', 'input', 'cached', 'output', 'claimed', 'created',
+  'started', 'attempt', 'tier', 'worker', 'run_ms', 'key_id', 'failures',
+}
+
+local function record(id)
+  local values = redis.call('HMGET', job_key(id), unpack(FINISH_FIELDS))
+  local job = {}
+  for i, field in ipairs(FINISH_FIELDS) do job[field] = values[i] or '' end
+  return job
+end
+
+-- The one way into a terminal state: status, usage to the outbox, last event, retention.
+-- `keep` = { ttl_ms, tombstone_ms, dead_ttl_ms, on_archive }.
+local function finish(id, job, status, error_json, now, keep, dead)
+  local queue, account = job.queue, job.account
+  local run_ms = tonumber(job.run_ms) or 0
+  if job.status == 'in_progress' then
+    leave_running(queue, account, id)
+    local attempt_ms = now - tonumber(job.claimed)
+    run_ms = run_ms + attempt_ms
+    if status == 'completed' then learn_service(queue, attempt_ms) end
+  else
+    leave_waiting(queue, account, id)
+  end
+  redis.call('ZREM', q(queue, 'deadlines'), id)
+  local input, cached, output = tonumber(job.input) or 0, tonumber(job.cached) or 0, tonumber(job.output) or 0
+  redis.call('HSET', job_key(id), 'status', status, 'finished', int(now), 'error', error_json,
+    'worker', '', 'run_ms', int(run_ms))
+  local usage = '{"input_tokens":' .. int(input) .. ',"cached_input_tokens":' .. int(cached)
+    .. ',"output_tokens":' .. int(output) .. '}'
+  local last = emit(id, tonumber(job.seq) or 0, job.watch, 'finished', '{"status":"' .. status .. '","usage":'
+    .. usage .. ',"error":' .. (error_json == '' and 'null' or error_json) .. '}')
+  redis.call('XADD', P .. ':outbox', '*', 'job', id, 'account', account, 'key_id', job.key_id,
+    'model', queue, 'tier', job.tier, 'status', status, 'input', int(input), 'cached', int(cached),
+    'output', int(output), 'created', job.created, 'started', job.started, 'finished', int(now),
+    'run_ms', int(run_ms), 'attempt', job.attempt, 'seq', int(last))
+  redis.call('HINCRBY', P .. ':totals', status, 1)
+  local ttl = keep.ttl_ms
+  if dead then
+    redis.call('ZADD', P .. ':dead', int(now), id)
+    ttl = keep.dead_ttl_ms
+  end
+  if keep.on_archive ~= '1' then retain(id, account, ttl, keep.tombstone_ms) end
+end
+
+local function keep_from(index)
+  return {
+    ttl_ms = tonumber(ARGV[index]), tombstone_ms = tonumber(ARGV[index + 1]),
+    dead_ttl_ms = tonumber(ARGV[index + 2]), on_archive = ARGV[index + 3],
+  }
+end
+
+-- Back to the queue with the log kept. Returns 'queued', 'cancelled' or 'failed'.
+-- `counted` failures count towards the cap; a drained job goes to the front uncounted.
+local function requeue(id, job, error_json, delay_ms, counted, max_attempts, now, keep)
+  local head = redis.call('HMGET', job_key(id), 'cancel', 'score', 'deadline', 'tier')
+  if (head[1] or '') ~= '' then
+    finish(id, job, 'cancelled', '', now, keep, false)
+    return 'cancelled'
+  end
+  local failures = tonumber(job.failures) or 0
+  if counted then failures = failures + 1 end
+  if counted and failures >= max_attempts then
+    redis.call('HSET', job_key(id), 'failures', int(failures))
+    finish(id, job, 'failed', error_json, now, keep, true)
+    return 'failed'
+  end
+  leave_running(job.queue, job.account, id)
+  add_waiting(job.queue, job.account, 1)
+  local run_ms = (tonumber(job.run_ms) or 0) + now - tonumber(job.claimed)
+  redis.call('HSET', job_key(id), 'status', 'queued', 'worker', '', 'failures', int(failures),
+    'queued', int(now), 'run_ms', int(run_ms))
+  redis.call('ZREM', q(job.queue, 'deadlines'), id)
+  if (head[3] or '') ~= '' then redis.call('ZADD', q(job.queue, 'deadlines'), head[3], id) end
+  local score = tonumber(head[2])
+  if not counted then score = tonumber(head[4]) * TIER_SPAN end
+  if delay_ms > 0 then
+    redis.call('HSET', job_key(id), 'score', exact(score))
+    redis.call('ZADD', q(job.queue, 'delayed'), int(now + delay_ms), id)
+  else
+    make_ready(job.queue, id, score)
+  end
+  return 'queued'
+end

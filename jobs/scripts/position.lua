@@ -1,0 +1,10 @@
+-- Where a waiting job stands and what the queue's service times are.
+-- ARGV: queue, id. Returns {rank or -1, running, slots, n, mean, square}
+local queue, now = ARGV[1], now_ms()
+local rank = redis.call('ZRANK', q(queue, 'ready'), ARGV[2])
+local slots = 0
+for _, worker in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'workers'), int(now), '+inf')) do
+  slots = slots + (tonumber(redis.call('HGET', q(queue, 'slots'), worker)) or 0)
+end
+local service = redis.call('HMGET', q(queue, 'service'), 'n', 'mean', 'square')
+return { rank or -1, redis.call('ZCARD', q(queue, 'running')), slots, service[1] or '0', service[2] or '0', service[3] or '0' }

@@ -1,0 +1,10 @@
+-- Forget finished jobs whose retention has passed. ARGV: limit. Returns how many.
+local due = redis.call('ZRANGEBYSCORE', P .. ':purge', '-inf', int(now_ms()), 'LIMIT', 0, tonumber(ARGV[1]))
+for _, member in ipairs(due) do
+  local account, id = string.match(member, '^(%S+) (%S+)$')
+  redis.call('ZREM', P .. ':purge', member)
+  redis.call('ZREM', P .. ':account:' .. account .. ':jobs', id)
+  redis.call('ZREM', P .. ':dead', id)
+  redis.call('DEL', job_key(id), log_key(id))
+end
+return #due

@@ -1,0 +1,38 @@
+-- Accept a job: idempotency, bounds, record, place in the order, ticket. All or nothing.
+-- ARGV: id, account, queue, tier, cost, weight, spec, idempotency key, body hash, idempotency ms,
+--       max queued, max per account, start_by ms, deadline ms, cap, watcher, key id
+-- Returns {'accepted' | 'replayed' | 'mismatch' | 'queue-full' | 'account-full', id, ...}
+local id, account, queue, tier = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+if redis.call('EXISTS', job_key(id)) == 1 then return { 'accepted', id } end
+local idempotency = P .. ':idempotency:' .. account .. ':' .. ARGV[8]
+if ARGV[8] ~= '' then
+  local seen = redis.call('GET', idempotency)
+  if seen then
+    local hash, first = string.match(seen, '^(%S+) (%S+)$')
+    if hash ~= ARGV[9] then return { 'mismatch', first } end
+    return { 'replayed', first }
+  end
+end
+local waiting = redis.call('HMGET', q(queue, 'waiting'), '*', account)
+if (tonumber(waiting[1]) or 0) >= tonumber(ARGV[11]) then return { 'queue-full', '' } end
+if (tonumber(waiting[2]) or 0) >= tonumber(ARGV[12]) then return { 'account-full', '' } end
+
+local now = now_ms()
+local fair = q(queue, 'fair')
+local tags = redis.call('HMGET', fair, 'v:' .. tier, 'f:' .. tier .. ':' .. account)
+local start = math.max(tonumber(tags[1]) or 0, tonumber(tags[2]) or 0)
+local tag = start + tonumber(ARGV[5]) / tonumber(ARGV[6])
+local score = tier * TIER_SPAN + tag
+redis.call('HSET', fair, 'f:' .. tier .. ':' .. account, exact(tag))
+
+redis.call('HSET', job_key(id), 'spec', ARGV[7], 'account', account, 'queue', queue,
+  'tier', ARGV[4], 'status', 'queued', 'created', int(now), 'queued', int(now),
+  'score', exact(score), 'virtual_start', exact(start), 'fence', '0', 'seq', '0', 'failures', '0',
+  'start_by', ARGV[13], 'deadline', ARGV[14], 'cap', ARGV[15], 'watch', ARGV[16], 'key_id', ARGV[17])
+redis.call('ZADD', P .. ':account:' .. account .. ':jobs', int(now), id)
+add_waiting(queue, account, 1)
+local due = math.min(tonumber(ARGV[13]) or math.huge, tonumber(ARGV[14]) or math.huge)
+if due < math.huge then redis.call('ZADD', q(queue, 'deadlines'), int(due), id) end
+if ARGV[8] ~= '' then redis.call('SET', idempotency, ARGV[9] .. ' ' .. id, 'PX', ARGV[10]) end
+make_ready(queue, id, score)
+return { 'accepted', id, int(now) }

@@ -1,0 +1,207 @@
+"""The one settings tree, read from `PENSTOCK_*` variables (`__` between levels) or a `.env` file.
+
+Invariant: combinations that could lose work (a lease shorter than three heartbeats, a
+grace period shorter than the drain) do not start. Only entry points call `get_settings`;
+everything else takes its group as an argument.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+TINY_MODEL = Path(__file__).resolve().parent.parent / "models" / "tiny"
+
+
+class Group(BaseModel):
+    """A nested group: unknown fields are errors, values are fixed after start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RedisSettings(Group):
+    """Where live jobs are kept."""
+
+    url: SecretStr = SecretStr("redis://127.0.0.1:6399/0")
+    prefix: str = Field(default="penstock", pattern=r"^[a-z0-9_-]{1,32}$")
+    timeout_seconds: float = Field(default=5.0, gt=0)
+    max_connections: int = Field(default=64, ge=4)
+
+
+class LeaseSettings(Group):
+    """A worker's claim on a running job. 4 s and a sweep of 0.5 s recover a killed worker in under 5."""
+
+    seconds: float = Field(default=4.0, gt=0)
+    heartbeat_seconds: float = Field(default=1.0, gt=0)
+    sweep_seconds: float = Field(default=0.5, gt=0)
+
+    @model_validator(mode="after")
+    def _three_heartbeats(self) -> Self:
+        if self.seconds < 3 * self.heartbeat_seconds:
+            raise ValueError("lease.seconds must be at least 3 x lease.heartbeat_seconds")
+        return self
+
+
+class QueueSettings(Group):
+    """Bounds and order of each model's queue."""
+
+    max_queued: int = Field(default=200_000, ge=1)
+    max_queued_per_account: int = Field(default=150_000, ge=1)
+    ageing_seconds: float = Field(default=30.0, gt=0)
+    ageing_every: int = Field(default=8, ge=2)
+    max_batch: int = Field(default=64, ge=1, le=256)
+    max_wait_seconds: float = Field(default=0.002, ge=0, le=1)
+
+
+class RetrySettings(Group):
+    """How often and when a failed attempt is repeated."""
+
+    max_attempts: int = Field(default=4, ge=1)
+    base_seconds: float = Field(default=0.5, gt=0)
+    cap_seconds: float = Field(default=30.0, gt=0)
+
+
+class LimitSettings(Group):
+    """Bounds on one request and one run."""
+
+    body_bytes: int = Field(default=2_000_000, ge=1_000)
+    run_seconds: float = Field(default=600.0, gt=0)
+    wait_seconds: float = Field(default=60.0, gt=0)
+    sync_seconds: float = Field(default=600.0, gt=0)
+    metadata_bytes: int = Field(default=16_384, ge=0)
+
+
+class StreamSettings(Group):
+    """How events reach watchers, and how appends are coalesced while nobody watches."""
+
+    ping_seconds: float = Field(default=15.0, gt=0)
+    retry_milliseconds: int = Field(default=2_000, ge=0)
+    buffer_events: int = Field(default=512, ge=16)
+    replay_events: int = Field(default=512, ge=16)
+    send_timeout_seconds: float = Field(default=30.0, gt=0)
+    unwatched_flush_seconds: float = Field(default=0.1, ge=0)
+    unwatched_flush_tokens: int = Field(default=64, ge=1)
+
+
+class RetentionSettings(Group):
+    """How long finished jobs stay readable.
+
+    `start` says when the clock starts: `finish`, or `archive` (the outbox consumer has the job).
+    """
+
+    seconds: int = Field(default=3_600, ge=1)
+    dead_seconds: int = Field(default=604_800, ge=1, description="for jobs in the dead-letter list")
+    tombstone_seconds: int = Field(default=86_400, ge=1)
+    idempotency_seconds: int = Field(default=86_400, ge=1)
+    start: Literal["finish", "archive"] = "finish"
+
+
+class EngineSettings(Group):
+    """Which engine a worker drives and how. `simulated` must be asked for by name."""
+
+    kind: Literal["vllm", "simulated"] = "vllm"
+    model: str = str(TINY_MODEL)
+    served_name: str = Field(default="penstock-tiny", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")
+    core: Literal["in-process", "separate"] = "in-process"
+    slots: int = Field(default=32, ge=1, le=1024)
+    dtype: str = "bfloat16"
+    max_model_len: int | None = Field(default=None, ge=16)
+    enforce_eager: bool | None = None
+    quantization: str | None = None
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    kv_cache_gib: int = Field(default=1, ge=1, description="CPU only: KV cache size in GiB")
+    tool_parser: str | None = None
+    reasoning_parser: str | None = None
+    chat_template: Path | None = None
+    extra_args: dict[str, object] = Field(default_factory=dict, description="passed to vLLM as is")
+    simulated: "SimulatedSettings" = Field(default_factory=lambda: SimulatedSettings())
+
+
+class SimulatedSettings(Group):
+    """Latency model and scripted faults of the `simulated` engine (tests, load, planning)."""
+
+    start_seconds: float = Field(default=0.0, ge=0)
+    prefill_tokens_per_second: float = Field(default=50_000.0, gt=0)
+    step_base_seconds: float = Field(default=0.004, ge=0)
+    step_per_sequence_seconds: float = Field(default=0.00005, ge=0)
+    faults: bool = Field(default=False, description="obey fault directives found in prompts")
+
+
+class BreakerSettings(Group):
+    """When an engine that keeps failing stops claiming, and when it is probed."""
+
+    failures: int = Field(default=5, ge=1)
+    window_seconds: float = Field(default=30.0, gt=0)
+    cooldown_seconds: float = Field(default=5.0, gt=0)
+    probe_timeout_seconds: float = Field(default=30.0, gt=0)
+
+
+class WorkerSettings(Group):
+    """The worker process."""
+
+    health_host: str = "127.0.0.1"
+    health_port: int = Field(default=8081, ge=0, le=65535)
+    drain_seconds: float = Field(default=2.0, ge=0)
+    grace_seconds: float = Field(default=25.0, gt=0)
+    deaf_seconds: float = Field(default=15.0, gt=0)
+    visibility_seconds: int = Field(default=3_600, ge=60)
+
+    @model_validator(mode="after")
+    def _grace_over_drain(self) -> Self:
+        if self.grace_seconds < self.drain_seconds + 3:
+            raise ValueError("worker.grace_seconds must exceed worker.drain_seconds by at least 3")
+        return self
+
+
+class ApiSettings(Group):
+    """The HTTP front."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    keys_file: Path = Path(".penstock/keys.json")
+
+
+class LogSettings(Group):
+    """Logs: JSON for machines, console for people."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["json", "console"] = "json"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, in groups."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PENSTOCK_",
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="forbid",
+        frozen=True,
+    )
+
+    redis: RedisSettings = RedisSettings()
+    lease: LeaseSettings = LeaseSettings()
+    queue: QueueSettings = QueueSettings()
+    retry: RetrySettings = RetrySettings()
+    limits: LimitSettings = LimitSettings()
+    stream: StreamSettings = StreamSettings()
+    retention: RetentionSettings = RetentionSettings()
+    engine: EngineSettings = EngineSettings()
+    breaker: BreakerSettings = BreakerSettings()
+    worker: WorkerSettings = WorkerSettings()
+    api: ApiSettings = ApiSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _visibility_over_run(self) -> Self:
+        if self.worker.visibility_seconds <= self.limits.run_seconds:
+            raise ValueError("worker.visibility_seconds must exceed limits.run_seconds")
+        return self
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """Read the environment once. Raises pydantic.ValidationError naming each bad field."""
+    return Settings()

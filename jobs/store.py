@@ -1,0 +1,498 @@
+"""The job store: the only caller of the scripts and the only reader of live records.
+
+Invariant: every transition is one script, hence atomic, and safe to repeat when an answer was
+lost: submit by job id, append by position, finish and requeue by fence, the rest by nature.
+A refused transition is an answer the caller must handle, never an exception to ignore.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from jobs.connection import Scripts, unavailable
+from jobs.errors import (
+    IdempotencyMismatch,
+    InvalidJob,
+    JobConflict,
+    JobGone,
+    JobNotFound,
+    PipelineError,
+    QueueFull,
+)
+from jobs.eta import Eta, ServiceTimes, estimate
+from jobs.events import Event, from_stream
+from jobs.fairness import estimated_tokens
+from jobs.keys import Keys
+from jobs.model import Job, JobSpec
+from jobs.settings import Settings
+from jobs.state import Status
+
+Appended = Literal["ok", "watched", "cancel", "lost", "finished"]
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job on its way in. `account`'s limits come from its key, never from the body."""
+
+    id: str
+    account: str
+    queue: str
+    spec: JobSpec
+    key_id: str = ""
+    weight: float = 1.0
+    max_running: int = 0
+    start_by: int | None = None
+    deadline: int | None = None
+    idempotency_key: str = ""
+    watcher: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer to a submit; `replayed` when the idempotency key was seen before."""
+
+    id: str
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job that is now this worker's. `run_deadline` and `now` are Redis milliseconds."""
+
+    id: str
+    fence: int
+    attempt: int
+    spec: JobSpec
+    seq: int
+    output_tokens: int
+    input_tokens: int | None
+    watched: bool
+    run_deadline: int
+    now: int
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ends."""
+
+    status: Status
+    error: PipelineError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """One job's part of a step: `events` follow seq `after`; `ending` closes the job."""
+
+    id: str
+    fence: int
+    after: int
+    events: Sequence[tuple[str, bytes]]
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    ending: Ending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a job stands in its queue (1 = next), and when it should be done."""
+
+    position: int | None
+    eta: Eta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep of one queue repaired."""
+
+    stalled: int
+    dead: int
+    released: int
+    expired: int
+    tickets: int
+    unparked: int
+
+
+def _error_json(error: PipelineError | None) -> bytes:
+    return orjson.dumps(error.as_dict()) if error else b""
+
+
+class JobStore:
+    """Live jobs in Redis."""
+
+    def __init__(self, redis: Redis, settings: Settings, ticket: str) -> None:
+        self.redis = redis
+        self.keys = Keys(settings.redis.prefix)
+        self._settings = settings
+        self._scripts = Scripts(redis, settings.redis.prefix, ticket)
+        retention = settings.retention
+        self._keep = (
+            retention.seconds * 1000,
+            retention.tombstone_seconds * 1000,
+            retention.dead_seconds * 1000,
+            "1" if retention.start == "archive" else "0",
+        )
+
+    async def close(self) -> None:
+        """Finish calls under way and close the connections."""
+        await self._scripts.close()
+        await self.redis.aclose()
+
+    # --- submitting -------------------------------------------------------------------
+
+    async def submit(self, job: Submission) -> Accepted:
+        """Accept a job, or raise why not; once it returns, the job is never lost.
+
+        Raises:
+            IdempotencyMismatch: the key was used with another body.
+            QueueFull: the queue or the account's share of it is at its bound.
+            StoreUnavailable: Redis is away; the job may or may not have been accepted.
+        """
+        queue = self._settings.queue
+        spec = job.spec.encode()
+        cost = estimated_tokens(job.spec.body, len(spec))
+        digest = _fingerprint(job.spec) if job.idempotency_key else ""
+        answer = await self._scripts.call(
+            "submit",
+            job.id,
+            job.account,
+            job.queue,
+            job.spec.service_tier.rank,
+            cost,
+            job.weight,
+            spec,
+            job.idempotency_key,
+            digest,
+            self._settings.retention.idempotency_seconds * 1000,
+            queue.max_queued,
+            queue.max_queued_per_account,
+            job.start_by or "",
+            job.deadline or "",
+            job.max_running,
+            job.watcher,
+            job.key_id,
+        )
+        match answer[0]:
+            case b"accepted":
+                return Accepted(job.id, replayed=False)
+            case b"replayed":
+                return Accepted(answer[1].decode(), replayed=True)
+            case b"mismatch":
+                raise IdempotencyMismatch(
+                    "this Idempotency-Key was used before with another request",
+                    param="Idempotency-Key",
+                )
+        whose = "the queue" if answer[0] == b"queue-full" else "this account's share of the queue"
+        raise QueueFull(
+            f"{whose} is full", retry_after_seconds=await self.seconds_until_room(job.queue)
+        )
+
+    async def seconds_until_room(self, queue: str) -> float:
+        """Estimate when one more job fits: the time until the next running one ends."""
+        _, times = await self._service_times(queue, "")
+        if not times.slots or not times.finished:
+            return 30.0
+        return min(60.0, max(1.0, times.mean / 1000 / times.slots))
+
+    # --- reading ----------------------------------------------------------------------
+
+    async def get(self, job_id: str, account: str) -> Job:
+        """Read a job of this account.
+
+        Raises:
+            JobNotFound: unknown, or another account's.
+            JobGone: finished and past its retention.
+        """
+        async with self._guard():
+            raw = await self.redis.hgetall(self.keys.job(job_id))
+            if not raw:
+                gone = await self.redis.get(self.keys.gone(job_id))
+                if gone == account.encode():
+                    raise JobGone(f"job {job_id} finished and is no longer kept")
+        if not raw or raw.get(b"account") != account.encode():
+            raise JobNotFound(f"no job {job_id}")
+        return Job.from_hash(job_id, raw)
+
+    async def place(self, job: Job) -> Place:
+        """Return a waiting job's position and estimated time of completion."""
+        if job.status.is_terminal:
+            return Place(None, None)
+        rank, times = await self._service_times(job.queue, job.id)
+        if job.status is Status.IN_PROGRESS:
+            return Place(None, estimate(-1, times))
+        return Place(None, None) if rank < 0 else Place(rank + 1, estimate(rank, times))
+
+    async def _service_times(self, queue: str, job_id: str) -> tuple[int, ServiceTimes]:
+        rank, running, slots, n, mean, square = await self._scripts.call("position", queue, job_id)
+        return int(rank), ServiceTimes(
+            int(running), int(slots), int(n), float(mean), float(square)
+        )
+
+    async def list_jobs(
+        self, account: str, *, limit: int, before: int | None, status: Status | None
+    ) -> list[Job]:
+        """Return up to `limit` jobs created before the given millisecond, newest first."""
+        found: list[Job] = []
+        high: str | int = "+inf" if before is None else f"({before}"
+        offset = 0
+        async with self._guard():
+            while len(found) < limit:
+                ids = await self.redis.zrevrangebyscore(
+                    self.keys.account_jobs(account), high, "-inf", start=offset, num=limit * 2
+                )
+                if not ids:
+                    break
+                offset += len(ids)
+                jobs = await self._read_many([raw.decode() for raw in ids])
+                found += [job for job in jobs if status is None or job.status is status]
+        return found[:limit]
+
+    async def list_dead(self, account: str | None, *, limit: int) -> list[Job]:
+        """Return dead-letter jobs, newest first; of one account, or of all when None."""
+        async with self._guard():
+            ids = await self.redis.zrevrange(self.keys.dead, 0, 10 * limit)
+            jobs = await self._read_many([raw.decode() for raw in ids])
+        return [job for job in jobs if account in (None, job.account)][:limit]
+
+    async def _read_many(self, ids: list[str]) -> list[Job]:
+        pipe = self.redis.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hgetall(self.keys.job(job_id))
+        records = await pipe.execute()
+        return [
+            Job.from_hash(job_id, raw) for job_id, raw in zip(ids, records, strict=True) if raw
+        ]
+
+    async def read_log(self, job_id: str, after: int, count: int | None = None) -> list[Event]:
+        """Return the events after seq `after`, at most `count`."""
+        async with self._guard():
+            entries = await self.redis.xrange(
+                self.keys.log(job_id), min=f"{after + 1}-0", max="+", count=count
+            )
+        return [from_stream(entry_id, fields) for entry_id, fields in entries]
+
+    # --- a client's changes -----------------------------------------------------------
+
+    async def cancel(self, job_id: str, account: str) -> str:
+        """Stop a job; idempotent. Returns `cancelling` or the terminal status it has.
+
+        Raises:
+            JobNotFound, JobGone: as `get`.
+        """
+        answer: bytes = await self._scripts.call("cancel", job_id, account, *self._keep)
+        if answer == b"missing":
+            await self.get(job_id, account)
+            raise JobNotFound(f"no job {job_id}")
+        return answer.decode()
+
+    async def delete(self, job_id: str, account: str) -> None:
+        """Erase a finished job.
+
+        Raises:
+            JobConflict: it is not finished.
+            JobNotFound, JobGone: as `get`.
+        """
+        answer: bytes = await self._scripts.call(
+            "delete", job_id, account, self._settings.retention.tombstone_seconds * 1000
+        )
+        if answer == b"missing":
+            await self.get(job_id, account)
+            raise JobNotFound(f"no job {job_id}")
+        if answer != b"deleted":
+            raise JobConflict(
+                f"job {job_id} is {answer.decode()}: only a finished job can be deleted; cancel it first"
+            )
+
+    async def undead(self, job_id: str) -> None:
+        """Take a job off the dead-letter list (it was retried as a new job)."""
+        async with self._guard():
+            await self.redis.zrem(self.keys.dead, job_id)
+
+    async def watch(self, job_id: str, account: str, watcher: str) -> tuple[Status, int]:
+        """Have a job's events published to a watcher; returns its status and last seq.
+
+        Raises:
+            JobNotFound, JobGone: as `get`.
+        """
+        answer = await self._scripts.call("watch", job_id, account, watcher)
+        if not answer:
+            await self.get(job_id, account)
+            raise JobNotFound(f"no job {job_id}")
+        return Status(answer[0].decode()), int(answer[1])
+
+    async def unwatch(self, job_id: str, watcher: str) -> None:
+        """Stop publishing a job's events to a watcher."""
+        await self._scripts.call("unwatch", job_id, watcher)
+
+    # --- a worker's changes -----------------------------------------------------------
+
+    async def claim(self, queue: str, worker: str, n: int) -> list[Claimed]:
+        """Take up to n jobs, next in order first. Each has a lease and a new fence."""
+        settings = self._settings
+        answer = await self._scripts.call(
+            "claim",
+            queue,
+            worker,
+            n,
+            int(settings.lease.seconds * 1000),
+            int(settings.limits.run_seconds * 1000),
+            int(settings.queue.ageing_seconds * 1000),
+            settings.queue.ageing_every,
+            *self._keep,
+        )
+        return [
+            Claimed(
+                id=row[0].decode(),
+                fence=int(row[1]),
+                attempt=int(row[2]),
+                spec=JobSpec.decode(row[3]),
+                seq=int(row[4]),
+                output_tokens=int(row[5]),
+                input_tokens=int(row[6]) if row[6] else None,
+                watched=row[7] == b"1",
+                run_deadline=int(row[8]),
+                now=int(row[9]),
+                account=row[10].decode(),
+            )
+            for row in answer
+        ]
+
+    async def append(self, worker: str, steps: Sequence[Append]) -> list[Appended]:
+        """Write one engine step for many jobs in one script call; safe to repeat."""
+        args: list[Any] = [worker, *self._keep]
+        for step in steps:
+            args += (
+                step.id,
+                step.fence,
+                step.after,
+                step.input_tokens,
+                step.cached_tokens,
+                step.output_tokens,
+                len(step.events),
+            )
+            for kind, data in step.events:
+                args += (kind, data)
+            ending = step.ending
+            args += (
+                (ending.status, _error_json(ending.error)) if ending else ("", "")
+            )
+        return [answer.decode() for answer in await self._scripts.call("append", *args)]
+
+    async def finish(self, job_id: str, fence: int, ending: Ending) -> bool:
+        """End a running job without further events; False when the lease is lost."""
+        answer: bytes = await self._scripts.call(
+            "finish", job_id, fence, ending.status, _error_json(ending.error), *self._keep
+        )
+        return answer == b"finished"
+
+    async def requeue(
+        self,
+        job_id: str,
+        fence: int,
+        error: PipelineError | None,
+        *,
+        delay_seconds: float = 0.0,
+        counted: bool = True,
+    ) -> str:
+        """Give a job back; returns `queued`, `cancelled`, `failed` (at the cap) or `lost`."""
+        answer: bytes = await self._scripts.call(
+            "requeue",
+            job_id,
+            fence,
+            _error_json(error),
+            int(delay_seconds * 1000),
+            "1" if counted else "0",
+            self._settings.retry.max_attempts,
+            *self._keep,
+        )
+        return answer.decode()
+
+    async def renew(
+        self, queue: str, worker: str, slots: int, description: bytes, held: Sequence[tuple[str, int]]
+    ) -> list[str]:
+        """One heartbeat for all leases of a worker; returns the ids it has lost."""
+        pairs = [part for job_id, fence in held for part in (job_id, fence)]
+        lost = await self._scripts.call(
+            "renew",
+            queue,
+            worker,
+            int(self._settings.lease.seconds * 1000),
+            slots,
+            description,
+            *pairs,
+        )
+        return [job_id.decode() for job_id in lost]
+
+    # --- the control process ----------------------------------------------------------
+
+    async def sweep(self, queue: str, limit: int = 500) -> Swept:
+        """Repair one queue once."""
+        retry = self._settings.retry
+        return Swept(
+            *await self._scripts.call(
+                "sweep",
+                queue,
+                limit,
+                retry.max_attempts,
+                int(retry.base_seconds * 1000),
+                int(retry.cap_seconds * 1000),
+                int(self._settings.lease.seconds * 1000),
+                *self._keep,
+            )
+        )
+
+    async def purge(self, limit: int = 500) -> int:
+        """Forget finished jobs past their retention; returns how many."""
+        return int(await self._scripts.call("purge", limit))
+
+    async def archive(self, group: str, entry_ids: Sequence[str]) -> int:
+        """Drop outbox entries that SQL has; returns how many were still there."""
+        return int(await self._scripts.call("archive", group, *self._keep, *entry_ids))
+
+    async def queues(self) -> list[str]:
+        """Return every queue a worker has ever served."""
+        async with self._guard():
+            return sorted(name.decode() for name in await self.redis.smembers(self.keys.queues))
+
+    def _guard(self) -> "_Guard":
+        return _Guard()
+
+
+class _Guard:
+    """Turns Redis errors of plain reads into StoreUnavailable, like the scripts' callers see."""
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, RedisError | OSError) and not isinstance(error, asyncio.CancelledError):
+            translated = unavailable(error)
+            if translated is not None:
+                raise translated from error
+
+
+def _fingerprint(spec: JobSpec) -> str:
+    """Hash what an idempotency key stands for; the request id differs between repeats."""
+    fields = orjson.loads(spec.encode())
+    fields.pop("request_id")
+    return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def check_cursor(after: int, last_seq: int) -> None:
+    """Refuse a cursor that lies beyond the log.
+
+    Raises:
+        InvalidJob: naming what was expected.
+    """
+    if after > last_seq:
+        raise InvalidJob(
+            f"cursor {after} lies in the future: the last event is {last_seq}",
+            param="starting_after",
+        )

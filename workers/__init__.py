@@ -1,0 +1,1 @@
+"""How a job gets run: tickets in, one engine, events out."""

@@ -1,0 +1,1 @@
+"""The engines a worker can drive, behind one protocol (`base`)."""
