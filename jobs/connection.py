@@ -8,19 +8,23 @@ so each caller decides (every script is safe to repeat, see `store`).
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
-    ConnectionError as RedisConnectionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
@@ -138,7 +142,8 @@ class Scripts:
         pipe = self._redis.pipeline(transaction=False)
         for name, args, _ in batch:
             pipe.execute_command("EVALSHA", self._sha[name], 1, self._prefix, *args)
-        return cast(list[Any], await pipe.execute(raise_on_error=False))
+        results: list[Any] = await pipe.execute(raise_on_error=False)
+        return results
 
     async def _load(self, names: set[str]) -> None:
         for name in names - self._sha.keys():

@@ -31,7 +31,7 @@ class RedisSettings(Group):
 
 
 class LeaseSettings(Group):
-    """A worker's claim on a running job. 4 s and a sweep of 0.5 s recover a killed worker in under 5."""
+    """A worker's claim on a running job. 4 s and a sweep of 0.5 s recover a killed one's in 5."""
 
     seconds: float = Field(default=4.0, gt=0)
     heartbeat_seconds: float = Field(default=1.0, gt=0)
@@ -98,12 +98,24 @@ class RetentionSettings(Group):
     start: Literal["finish", "archive"] = "finish"
 
 
+class SimulatedSettings(Group):
+    """Latency model and scripted faults of the `simulated` engine (tests, load, planning)."""
+
+    start_seconds: float = Field(default=0.0, ge=0)
+    prefill_tokens_per_second: float = Field(default=50_000.0, gt=0)
+    step_base_seconds: float = Field(default=0.004, ge=0)
+    step_per_sequence_seconds: float = Field(default=0.00005, ge=0)
+    faults: bool = Field(default=False, description="obey fault directives found in prompts")
+
+
 class EngineSettings(Group):
     """Which engine a worker drives and how. `simulated` must be asked for by name."""
 
     kind: Literal["vllm", "simulated"] = "vllm"
     model: str = str(TINY_MODEL)
-    served_name: str = Field(default="penstock-tiny", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")
+    served_name: str = Field(
+        default="penstock-tiny", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"
+    )
     core: Literal["in-process", "separate"] = "in-process"
     slots: int = Field(default=32, ge=1, le=1024)
     dtype: str = "bfloat16"
@@ -116,17 +128,7 @@ class EngineSettings(Group):
     reasoning_parser: str | None = None
     chat_template: Path | None = None
     extra_args: dict[str, object] = Field(default_factory=dict, description="passed to vLLM as is")
-    simulated: "SimulatedSettings" = Field(default_factory=lambda: SimulatedSettings())
-
-
-class SimulatedSettings(Group):
-    """Latency model and scripted faults of the `simulated` engine (tests, load, planning)."""
-
-    start_seconds: float = Field(default=0.0, ge=0)
-    prefill_tokens_per_second: float = Field(default=50_000.0, gt=0)
-    step_base_seconds: float = Field(default=0.004, ge=0)
-    step_per_sequence_seconds: float = Field(default=0.00005, ge=0)
-    faults: bool = Field(default=False, description="obey fault directives found in prompts")
+    simulated: SimulatedSettings = SimulatedSettings()
 
 
 class BreakerSettings(Group):

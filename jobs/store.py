@@ -129,6 +129,8 @@ class JobStore:
 
     def __init__(self, redis: Redis, settings: Settings, ticket: str) -> None:
         self.redis = redis
+        # redis-py types replies for every protocol and decoding at once.
+        self._read: Any = redis
         self.keys = Keys(settings.redis.prefix)
         self._settings = settings
         self._scripts = Scripts(redis, settings.redis.prefix, ticket)
@@ -211,9 +213,9 @@ class JobStore:
             JobGone: finished and past its retention.
         """
         async with self._guard():
-            raw = await self.redis.hgetall(self.keys.job(job_id))
+            raw = await self._read.hgetall(self.keys.job(job_id))
             if not raw:
-                gone = await self.redis.get(self.keys.gone(job_id))
+                gone = await self._read.get(self.keys.gone(job_id))
                 if gone == account.encode():
                     raise JobGone(f"job {job_id} finished and is no longer kept")
         if not raw or raw.get(b"account") != account.encode():
@@ -231,9 +233,7 @@ class JobStore:
 
     async def _service_times(self, queue: str, job_id: str) -> tuple[int, ServiceTimes]:
         rank, running, slots, n, mean, square = await self._scripts.call("position", queue, job_id)
-        return int(rank), ServiceTimes(
-            int(running), int(slots), int(n), float(mean), float(square)
-        )
+        return int(rank), ServiceTimes(int(running), int(slots), int(n), float(mean), float(square))
 
     async def list_jobs(
         self, account: str, *, limit: int, before: int | None, status: Status | None
@@ -244,7 +244,7 @@ class JobStore:
         offset = 0
         async with self._guard():
             while len(found) < limit:
-                ids = await self.redis.zrevrangebyscore(
+                ids = await self._read.zrevrangebyscore(
                     self.keys.account_jobs(account), high, "-inf", start=offset, num=limit * 2
                 )
                 if not ids:
@@ -257,23 +257,21 @@ class JobStore:
     async def list_dead(self, account: str | None, *, limit: int) -> list[Job]:
         """Return dead-letter jobs, newest first; of one account, or of all when None."""
         async with self._guard():
-            ids = await self.redis.zrevrange(self.keys.dead, 0, 10 * limit)
+            ids = await self._read.zrevrange(self.keys.dead, 0, 10 * limit)
             jobs = await self._read_many([raw.decode() for raw in ids])
         return [job for job in jobs if account in (None, job.account)][:limit]
 
     async def _read_many(self, ids: list[str]) -> list[Job]:
-        pipe = self.redis.pipeline(transaction=False)
+        pipe: Any = self.redis.pipeline(transaction=False)
         for job_id in ids:
             pipe.hgetall(self.keys.job(job_id))
         records = await pipe.execute()
-        return [
-            Job.from_hash(job_id, raw) for job_id, raw in zip(ids, records, strict=True) if raw
-        ]
+        return [Job.from_hash(job_id, raw) for job_id, raw in zip(ids, records, strict=True) if raw]
 
     async def read_log(self, job_id: str, after: int, count: int | None = None) -> list[Event]:
         """Return the events after seq `after`, at most `count`."""
         async with self._guard():
-            entries = await self.redis.xrange(
+            entries = await self._read.xrange(
                 self.keys.log(job_id), min=f"{after + 1}-0", max="+", count=count
             )
         return [from_stream(entry_id, fields) for entry_id, fields in entries]
@@ -307,13 +305,13 @@ class JobStore:
             raise JobNotFound(f"no job {job_id}")
         if answer != b"deleted":
             raise JobConflict(
-                f"job {job_id} is {answer.decode()}: only a finished job can be deleted; cancel it first"
+                f"job {job_id} is {answer.decode()}: cancel it before deleting it"
             )
 
     async def undead(self, job_id: str) -> None:
         """Take a job off the dead-letter list (it was retried as a new job)."""
         async with self._guard():
-            await self.redis.zrem(self.keys.dead, job_id)
+            await self._read.zrem(self.keys.dead, job_id)
 
     async def watch(self, job_id: str, account: str, watcher: str) -> tuple[Status, int]:
         """Have a job's events published to a watcher; returns its status and last seq.
@@ -380,9 +378,7 @@ class JobStore:
             for kind, data in step.events:
                 args += (kind, data)
             ending = step.ending
-            args += (
-                (ending.status, _error_json(ending.error)) if ending else ("", "")
-            )
+            args += (ending.status, _error_json(ending.error)) if ending else ("", "")
         return [answer.decode() for answer in await self._scripts.call("append", *args)]
 
     async def finish(self, job_id: str, fence: int, ending: Ending) -> bool:
@@ -415,7 +411,12 @@ class JobStore:
         return answer.decode()
 
     async def renew(
-        self, queue: str, worker: str, slots: int, description: bytes, held: Sequence[tuple[str, int]]
+        self,
+        queue: str,
+        worker: str,
+        slots: int,
+        description: bytes,
+        held: Sequence[tuple[str, int]],
     ) -> list[str]:
         """One heartbeat for all leases of a worker; returns the ids it has lost."""
         pairs = [part for job_id, fence in held for part in (job_id, fence)]
@@ -459,7 +460,7 @@ class JobStore:
     async def queues(self) -> list[str]:
         """Return every queue a worker has ever served."""
         async with self._guard():
-            return sorted(name.decode() for name in await self.redis.smembers(self.keys.queues))
+            return sorted(name.decode() for name in await self._read.smembers(self.keys.queues))
 
     def _guard(self) -> "_Guard":
         return _Guard()
@@ -472,7 +473,9 @@ class _Guard:
         return None
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RedisError | OSError) and not isinstance(error, asyncio.CancelledError):
+        if isinstance(error, RedisError | OSError) and not isinstance(
+            error, asyncio.CancelledError
+        ):
             translated = unavailable(error)
             if translated is not None:
                 raise translated from error

@@ -1,0 +1,200 @@
+"""Live events for every watcher of one process, over a single pub/sub connection.
+
+A follower registers first, then replays the log after its cursor, then takes what is published,
+filling any gap from the log. Invariant: a follower yields each event once, in order, whatever
+pub/sub loses; what waits for a slow one is bounded, for beyond `buffer_events` it is forgotten
+and read from the log again when the reader is ready.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from jobs.errors import StoreUnavailable
+from jobs.events import Event, EventType, from_frame
+from jobs.ids import new_id
+from jobs.settings import StreamSettings
+from jobs.store import JobStore
+
+log = structlog.get_logger()
+
+RECONNECT_SECONDS = 0.25
+#: How long a follower sits out an unreachable Redis before the stream is cut (resumable).
+OUTAGE_SECONDS = 60.0
+
+
+class Follower:
+    """One watcher's mailbox: a bounded buffer and a bell."""
+
+    __slots__ = ("_bell", "_buffer", "_limit", "overflowed")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buffer: deque[Event] = deque()
+        self._bell = asyncio.Event()
+        self.overflowed = False
+
+    def put(self, event: Event) -> None:
+        """Keep an event, or remember that there is more in the log."""
+        if len(self._buffer) >= self._limit:
+            self._buffer.clear()
+            self.overflowed = True
+        if not self.overflowed:
+            self._buffer.append(event)
+        self._bell.set()
+
+    def suspect(self) -> None:
+        """Something may have been missed: look at the log."""
+        self._buffer.clear()
+        self.overflowed = True
+        self._bell.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for the bell; False when it did not ring in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._bell.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def take(self) -> list[Event]:
+        """Take everything buffered."""
+        self._bell.clear()
+        taken = list(self._buffer)
+        self._buffer.clear()
+        return taken
+
+
+class EventHub:
+    """Dispatches published frames to this process's followers."""
+
+    def __init__(self, store: JobStore, settings: StreamSettings) -> None:
+        self.id = new_id("hub")
+        self._store = store
+        self._redis: Redis = store.redis
+        self._settings = settings
+        self._followers: dict[str, set[Follower]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._connected = asyncio.Event()
+
+    async def start(self) -> None:
+        """Subscribe; followers may come before the connection stands."""
+        self._task = asyncio.create_task(self._listen(), name="event-hub")
+
+    async def close(self) -> None:
+        """Unsubscribe."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    @property
+    def followers(self) -> int:
+        """How many streams are open."""
+        return sum(len(group) for group in self._followers.values())
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with self._redis.pubsub(ignore_subscribe_messages=False) as pubsub:
+                    await pubsub.subscribe(self._store.keys.events(self.id))
+                    while True:
+                        message = await pubsub.get_message(timeout=5.0)
+                        if message is None:
+                            await pubsub.ping()
+                        elif message["type"] == "subscribe":
+                            self._connected.set()
+                            self._suspect_all()
+                        elif message["type"] == "message":
+                            self._dispatch(message["data"])
+            except (RedisError, OSError) as error:
+                self._connected.clear()
+                log.warning("event_hub_disconnected", error=type(error).__name__)
+                await asyncio.sleep(RECONNECT_SECONDS)
+
+    def _suspect_all(self) -> None:
+        for group in self._followers.values():
+            for follower in group:
+                follower.suspect()
+
+    def _dispatch(self, frame: bytes) -> None:
+        for job_id, event in from_frame(frame):
+            for follower in self._followers.get(job_id, ()):
+                follower.put(event)
+
+    async def follow(self, job_id: str, account: str, after: int) -> AsyncIterator[list[Event]]:
+        """Yield batches of events after seq `after` until the job has finished.
+
+        An empty batch means that nothing came for `ping_seconds`.
+
+        Raises:
+            JobNotFound, JobGone: as `JobStore.get`.
+            StoreUnavailable: Redis stayed away for OUTAGE_SECONDS.
+        """
+        follower = Follower(self._settings.buffer_events)
+        self._followers.setdefault(job_id, set()).add(follower)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._connected.wait()
+            status, last = await self._store.watch(job_id, account, self.id)
+            if status.is_terminal and after >= last:
+                return
+            cursor = after
+            follower.suspect()
+            while True:
+                batch = await self._next_batch(job_id, account, follower, cursor)
+                yield batch
+                if batch:
+                    cursor = batch[-1].seq
+                    if batch[-1].type == EventType.FINISHED:
+                        return
+        finally:
+            await self._leave(job_id, follower)
+
+    async def _leave(self, job_id: str, follower: Follower) -> None:
+        group = self._followers[job_id]
+        group.discard(follower)
+        if not group:
+            del self._followers[job_id]
+            # The registration also dies by itself when nobody receives its frames.
+            with suppress(StoreUnavailable, asyncio.CancelledError):
+                await self._store.unwatch(job_id, self.id)
+
+    async def _next_batch(
+        self, job_id: str, account: str, follower: Follower, cursor: int
+    ) -> list[Event]:
+        while True:
+            rang = follower.overflowed or await follower.wait(self._settings.ping_seconds)
+            published = [event for event in follower.take() if event.seq > cursor]
+            whole = bool(published) and published[-1].seq == cursor + len(published)
+            if whole and not follower.overflowed:
+                return published
+            if rang and not follower.overflowed and not published:
+                continue
+            # A gap, an overflow or a long silence: the log knows.
+            follower.overflowed = False
+            events = await self._from_log(job_id, account, cursor)
+            # A full page means there is more; come back for it without waiting for the bell.
+            follower.overflowed = len(events) == self._settings.replay_events
+            if events or not rang:
+                return events
+
+    async def _from_log(self, job_id: str, account: str, cursor: int) -> list[Event]:
+        """Read on from the log, sitting out a Redis that is away for a while."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + OUTAGE_SECONDS
+        while True:
+            try:
+                await self._store.watch(job_id, account, self.id)
+                return await self._store.read_log(job_id, cursor, self._settings.replay_events)
+            except StoreUnavailable:
+                if loop.time() > give_up:
+                    raise
+                await asyncio.sleep(RECONNECT_SECONDS)

@@ -1,0 +1,18 @@
+"""Opens what every process needs from the settings: the Celery app and the job store."""
+
+from celery import Celery
+
+from jobs.connection import connect
+from jobs.settings import Settings
+from jobs.store import JobStore
+from jobs.tickets import create_celery, ticket_template
+
+
+def open_celery(settings: Settings) -> Celery:
+    """Return the Celery app; it opens no connection yet."""
+    return create_celery(settings.redis, settings.worker)
+
+
+def open_store(settings: Settings) -> JobStore:
+    """Return a job store; connections open on first use."""
+    return JobStore(connect(settings.redis), settings, ticket_template(open_celery(settings)))

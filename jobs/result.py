@@ -1,0 +1,71 @@
+"""Folds a job's log into what it produced, choice by choice.
+
+Invariant: pure and incremental; folding a log in any cuts gives the same result, and
+`restarted` throws away what came before it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.events import Event, EventType, Usage
+
+
+@dataclass(slots=True)
+class Choice:
+    """What one choice produced so far. `deltas` are OpenAI chat deltas beyond plain text."""
+
+    chunks: list[tuple[int, ...]] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+    deltas: list[dict[str, Any]] = field(default_factory=list)
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+
+    @property
+    def token_count(self) -> int:
+        """Number of tokens generated."""
+        return sum(len(chunk) for chunk in self.chunks)
+
+
+@dataclass(slots=True)
+class Result:
+    """What a job produced so far."""
+
+    choices: dict[int, Choice] = field(default_factory=dict)
+    status: str | None = None
+    usage: Usage | None = None
+    error: dict[str, Any] | None = None
+
+    def add(self, event: Event) -> None:
+        """Take the next event of the log."""
+        if event.type == EventType.DELTA:
+            self._add_delta(event.decode())
+        elif event.type == EventType.RESTARTED:
+            self.choices.clear()
+        elif event.type == EventType.FINISHED:
+            data = event.decode()
+            self.status, self.usage, self.error = data["status"], data["usage"], data["error"]
+
+    def _add_delta(self, data: dict[str, Any]) -> None:
+        choice = self.choices.setdefault(data["index"], Choice())
+        if data["token_ids"]:
+            choice.chunks.append(tuple(data["token_ids"]))
+        if data.get("delta") is not None:
+            choice.deltas.append(data["delta"])
+        elif data["text"]:
+            choice.deltas.append({"content": data["text"]})
+        if data["text"]:
+            choice.text.append(data["text"])
+        if data.get("logprobs") is not None:
+            choice.logprobs.append(data["logprobs"])
+        if data.get("finish_reason") is not None:
+            choice.finish_reason = data["finish_reason"]
+            choice.stop_reason = data.get("stop_reason")
+
+
+def fold(events: list[Event]) -> Result:
+    """Fold a whole log."""
+    result = Result()
+    for event in events:
+        result.add(event)
+    return result
