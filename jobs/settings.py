@@ -147,7 +147,8 @@ class WorkerSettings(Group):
     health_port: int = Field(default=8081, ge=0, le=65535)
     drain_seconds: float = Field(default=2.0, ge=0)
     grace_seconds: float = Field(default=25.0, gt=0)
-    deaf_seconds: float = Field(default=15.0, gt=0)
+    deaf_seconds: float = Field(default=15.0, gt=0, description="without Redis: not live")
+    hang_seconds: float = Field(default=60.0, gt=0, description="running, yet no step: engine dead")
     visibility_seconds: int = Field(default=3_600, ge=60)
 
     @model_validator(mode="after")

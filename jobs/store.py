@@ -76,6 +76,7 @@ class Claimed:
     run_deadline: int
     now: int
     account: str
+    created: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +359,7 @@ class JobStore:
                 run_deadline=int(row[8]),
                 now=int(row[9]),
                 account=row[10].decode(),
+                created=int(row[11]),
             )
             for row in answer
         ]
@@ -448,6 +450,17 @@ class JobStore:
                 *self._keep,
             )
         )
+
+    async def lock_sweeper(self, name: str, seconds: int) -> bool:
+        """Take or keep the sweeper's lock; False when another control process has it."""
+        async with self._guard():
+            key = self.keys.sweeper_lock
+            if await self._read.set(key, name, nx=True, ex=seconds):
+                return True
+            if await self._read.get(key) != name.encode():
+                return False
+            await self._read.expire(key, seconds)
+        return True
 
     async def purge(self, limit: int = 500) -> int:
         """Forget finished jobs past their retention; returns how many."""

@@ -1,0 +1,61 @@
+"""Boots one worker process: Celery's consumer in the main thread, our pool beside it."""
+
+import sys
+
+import structlog
+from celery import Celery, signals
+
+from jobs.keys import Keys
+from jobs.logs import configure_logs
+from jobs.open import open_celery
+from jobs.settings import Settings, get_settings
+from jobs.tickets import TASK_NAME, celery_queue
+
+log = structlog.get_logger()
+
+
+def create_worker_app(settings: Settings) -> Celery:
+    """Return the Celery app of a worker that serves one model's queue."""
+    app = open_celery(settings)
+    keys = Keys(settings.redis.prefix)
+    queue = celery_queue(keys, settings.engine.served_name)
+    app.conf.update(
+        broker_transport="workers.transport:Transport",
+        task_queues=(queue,),
+        task_default_queue=queue.name,
+        worker_concurrency=settings.engine.slots,
+        worker_enable_prefetch_count_reduction=False,
+        penstock_settings=settings,
+    )
+    app.conf.broker_transport_options["dead_tickets_key"] = keys.dead_tickets
+
+    @app.task(name=TASK_NAME, acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
+    def run_one(version: int) -> None:
+        """Never called: the pool hands the ticket to the runner instead."""
+        raise NotImplementedError(version)
+
+    return app
+
+
+def run_worker(settings: Settings) -> int:
+    """Run until a signal or a fatal error; returns the exit code."""
+    signals.setup_logging.connect(lambda **_: None, weak=False)
+    app = create_worker_app(settings)
+    worker = app.Worker(
+        pool="workers.pool:AsyncioPool",
+        hostname="penstock@%h",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel="WARNING",
+        quiet=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def main() -> None:
+    """Entry point of `python -m workers`."""
+    settings = get_settings()
+    configure_logs(settings.log, "worker")
+    sys.exit(run_worker(settings))

@@ -1,0 +1,144 @@
+"""A Celery pool whose "slots" are jobs on one asyncio loop, in a thread beside the consumer.
+
+Celery's consumer stays in the main thread: it fetches as many tickets as there are slots and
+hands each to the loop; when the job that a ticket paid for has ended, the ticket is
+acknowledged back in the main thread, since kombu's connection belongs to it.
+Invariant: a ticket is acknowledged only after its job ended or found nothing to do.
+"""
+
+import asyncio
+import json
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from celery import signals
+from celery.concurrency.base import BasePool
+from celery.worker import state as celery_state
+
+from jobs.settings import Settings
+from jobs.tickets import VERSION
+from workers.service import WorkerService
+
+log = structlog.get_logger()
+
+EXIT_FAILURE = 1
+
+
+class Ticket:
+    """One Celery message in flight; `done` may be called from any thread, once."""
+
+    __slots__ = ("_acknowledge",)
+
+    def __init__(self, acknowledge: Callable[[], None]) -> None:
+        self._acknowledge = acknowledge
+
+    def done(self) -> None:
+        """Acknowledge the message."""
+        self._acknowledge()
+
+
+class AsyncioPool(BasePool):  # type: ignore[misc]
+    """Runs `WorkerService` on its own loop; see the module's docstring."""
+
+    signal_safe = False
+    body_can_be_buffer = True
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        settings: Settings = self.app.conf.penstock_settings
+        self._settings = settings
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run_loop, name="asyncio", daemon=True)
+        self._service = WorkerService(settings, self._fatal)
+        self._finished: deque[Callable[[], None]] = deque()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._drain: Any = None
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def on_start(self) -> None:
+        """Load and warm the engine before the consumer fetches a single ticket."""
+        signals.worker_shutting_down.connect(self._on_signal, weak=False)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._service.start(), self._loop).result()
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Have the consumer's loop notice finished tickets; called again after a reconnect."""
+        hub.add_reader(self._wake_read, self._on_wake)
+
+    def on_apply(
+        self, target: Any, args: Any, kwargs: Any, callback: Any, accept_callback: Any, **_: Any
+    ) -> None:
+        """Take a ticket from the consumer; `args` is what Celery would trace."""
+        accept_callback(os.getpid(), 0.0)
+
+        def acknowledge() -> None:
+            self._finished.append(lambda: callback((0, None, 0.0)))
+            self._wake()
+
+        reason = unreadable(args[3])
+        ticket = Ticket(acknowledge)
+        if reason is None:
+            self._loop.call_soon_threadsafe(self._service.offer, ticket)
+        else:
+            self._loop.call_soon_threadsafe(self._service.bury, args[3], reason, ticket)
+
+    def _on_signal(self, **_: Any) -> None:
+        """Begin the hand-over in the signal handler, before the consumer winds down."""
+        self.begin_drain()
+
+    def begin_drain(self) -> None:
+        """Stop claiming and hand running jobs over; once."""
+        if self._drain is None:
+            self._drain = asyncio.run_coroutine_threadsafe(self._service.drain(), self._loop)
+            self._wake()
+
+    def on_stop(self) -> None:
+        """Finish the drain and close the engine, in bounded time."""
+        self.begin_drain()
+        try:
+            self._drain.result(self._settings.worker.grace_seconds)
+        finally:
+            closing = asyncio.run_coroutine_threadsafe(self._service.close(), self._loop)
+            with suppress(TimeoutError):
+                closing.result(5)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(2)
+
+    def on_terminate(self) -> None:
+        """Cold shutdown: the leases do the rest."""
+
+    def _fatal(self, error: BaseException) -> None:
+        """The engine died: leave with a failure, so that the orchestrator starts us anew."""
+        log.error("worker_fatal", error=repr(error))
+        celery_state.should_stop = EXIT_FAILURE
+        self._wake()
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):
+            os.write(self._wake_write, b"\0")
+
+    def _on_wake(self) -> None:
+        with suppress(BlockingIOError):
+            while os.read(self._wake_read, 4096):
+                pass
+        while self._finished:
+            self._finished.popleft()()
+
+
+def unreadable(body: Any) -> str | None:
+    """Say why a message's body is no ticket of this version, or None when it is one."""
+    try:
+        args = json.loads(bytes(body) if isinstance(body, memoryview) else body)[0]
+    except (ValueError, TypeError, LookupError) as error:
+        return f"not a ticket: {error!r}"
+    return None if args == [VERSION] else f"unknown ticket version: {args!r}"

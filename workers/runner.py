@@ -1,0 +1,357 @@
+"""The runner: the only place that decides what happens to a claimed job.
+
+Claim -> add to the engine -> events to the step writer -> end, retry, hand-over or loss.
+Invariant: every run leaves `runs` exactly once, by `_release`, which acknowledges its ticket;
+before that its end stands in Redis, or Redis said that the job is no longer ours.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from random import Random
+from typing import Any
+
+import structlog
+
+from jobs import metrics
+from jobs.errors import (
+    DeadlineExceeded,
+    EngineDead,
+    EngineError,
+    PipelineError,
+    RunTimeout,
+    StoreUnavailable,
+)
+from jobs.result import fold
+from jobs.retry import Retry, decide
+from jobs.settings import Settings
+from jobs.state import Status
+from jobs.store import Appended, Claimed, JobStore
+from workers.batcher import Acknowledgeable
+from workers.breaker import Breaker
+from workers.engines.base import Engine, Generation, Output, Resume
+from workers.run import Run
+from workers.steps import StepWriter
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 0.2
+
+
+class Runner:
+    """Runs every job this worker has claimed; also the engine's sink."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        engine: Engine,
+        breaker: Breaker,
+        settings: Settings,
+        worker: str,
+        *,
+        room_changed: Callable[[], None],
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._breaker = breaker
+        self._settings = settings
+        self._queue = settings.engine.served_name
+        self._room_changed = room_changed
+        self._fatal = fatal
+        self._random = Random()
+        self._by_generation: dict[str, Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._dying = False
+        self.runs: dict[str, Run] = {}
+        self.last_step_at = time.monotonic()
+        self.writer = StepWriter(store, settings.stream, self._queue, worker, self._answered)
+
+    # --- starting ---------------------------------------------------------------------
+
+    def start(self, claimed: Claimed, ticket: Acknowledgeable) -> None:
+        """Run a claimed job."""
+        generation = Generation(
+            id=f"{claimed.id}.{claimed.fence}",
+            endpoint=claimed.spec.url,  # type: ignore[arg-type]  # checked at submit
+            body=claimed.spec.body,
+        )
+        run = Run(
+            claimed=claimed,
+            ticket=ticket,
+            generation=generation,
+            claimed_at=time.monotonic(),
+            written=claimed.seq,
+            output_tokens=claimed.output_tokens,
+            watched=claimed.watched,
+        )
+        self.runs[run.id] = run
+        self._empty.clear()
+        self._by_generation[generation.id] = run
+        metrics.running.labels(self._queue).set(len(self.runs))
+        if claimed.attempt == 1 and claimed.fence == 1:
+            waited = (claimed.now - claimed.created) / 1000
+            metrics.queue_wait.labels(self._queue).observe(waited)
+        log.info("attempt_started", job_id=run.id, attempt=claimed.attempt, fence=claimed.fence)
+        loop = asyncio.get_running_loop()
+        left = max(0.0, (claimed.run_deadline - claimed.now) / 1000)
+        self._timers[run.id] = loop.call_later(left, self._out_of_time, run)
+        self._spawn(self._add(run))
+
+    async def _add(self, run: Run) -> None:
+        try:
+            if run.claimed.output_tokens:
+                await self._resume(run)
+            accepted = await self._engine.add(run.generation)
+        except PipelineError as error:
+            if isinstance(error, EngineDead):
+                self.dead(error)
+            await self._failed(run, error)
+            return
+        if run.stopping:
+            # Cancelled, timed out or lost while the prompt was rendered.
+            await self._engine.abort(run.generation.id)
+        if run.over:
+            return
+        run.accept(accepted)
+        metrics.tokens.labels(self._queue, "input").inc(accepted.input_tokens)
+        if run.failure is not None:
+            await self._failed(run, run.failure)
+        elif run.pending or run.stopping:
+            self.writer.changed(run)
+
+    async def _resume(self, run: Run) -> None:
+        """Read what earlier attempts logged, so that the engine continues after it."""
+        events = await self._read_log(run)
+        result = fold(events)
+        run.finished_choices = {
+            index for index, choice in result.choices.items() if choice.finish_reason is not None
+        }
+        generation = Generation(
+            id=run.generation.id,
+            endpoint=run.generation.endpoint,
+            body=run.generation.body,
+            resume={
+                index: Resume(tuple(choice.chunks), "".join(choice.text))
+                for index, choice in result.choices.items()
+                if choice.finish_reason is None
+            },
+            finished=frozenset(run.finished_choices),
+        )
+        run.generation = generation
+        log.info("attempt_continues", job_id=run.id, tokens=run.claimed.output_tokens)
+
+    async def _read_log(self, run: Run) -> list[Any]:
+        while True:
+            try:
+                return await self._store.read_log(run.id, 0)
+            except StoreUnavailable:
+                if run.over:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
+
+    # --- the engine's reports ---------------------------------------------------------
+
+    def step(self, outputs: Sequence[Output]) -> None:
+        """Take one engine step."""
+        self.last_step_at = time.monotonic()
+        for output in outputs:
+            run = self._by_generation.get(output.id)
+            if run is None or run.stopping:
+                continue
+            if run.first_token_at is None and output.token_ids:
+                run.first_token_at = self.last_step_at
+                elapsed = run.first_token_at - run.claimed_at
+                metrics.time_to_first_token.labels(self._queue).observe(elapsed)
+            run.take(output)
+            if run.failure is not None:
+                self._spawn(self._failed(run, run.failure))
+            elif run.accepted is not None:
+                self.writer.changed(run)
+        self._room_changed()
+
+    def dead(self, error: BaseException) -> None:
+        """The engine is gone: give every job back and leave."""
+        if self._dying:
+            return
+        self._dying = True
+        log.error("engine_dead", error=repr(error), jobs=len(self.runs))
+        for run in list(self.runs.values()):
+            if not run.stopping:
+                self._spawn(self._failed(run, EngineDead("the engine died")))
+        self._spawn(self._leave(error))
+
+    async def _leave(self, error: BaseException) -> None:
+        try:
+            async with asyncio.timeout(self._settings.worker.drain_seconds + 1):
+                await self._empty.wait()
+        except TimeoutError:
+            log.warning("engine_dead_jobs_left_to_their_leases", jobs=len(self.runs))
+        self._fatal(error)
+
+    # --- ends -------------------------------------------------------------------------
+
+    def _answered(self, run: Run, answer: Appended) -> None:
+        """Hear what the append script said about a run."""
+        run.watched = answer == "watched"
+        if answer == "finished":
+            assert run.ending is not None
+            self._ended(run, run.ending.status)
+        elif answer == "lost":
+            self.lose(run)
+        elif answer == "cancel":
+            run.watched = True
+            self.cancel(run.id)
+
+    def _ended(self, run: Run, status: Status) -> None:
+        metrics.jobs_ended.labels(self._queue, status).inc()
+        metrics.attempts.labels(self._queue, status).inc()
+        metrics.run_time.labels(self._queue).observe(time.monotonic() - run.claimed_at)
+        metrics.tokens.labels(self._queue, "output").inc(run.output_tokens)
+        if status is Status.COMPLETED:
+            self._breaker.record_success()
+        log.info("job_ended", job_id=run.id, status=status, output_tokens=run.output_tokens)
+        self._release(run)
+
+    def cancel(self, job_id: str) -> None:
+        """The client wants a job stopped: abort it and end it with what it has."""
+        run = self.runs.get(job_id)
+        if run is None or run.stopping:
+            return
+        self._spawn(self._engine.abort(run.generation.id))
+        run.end(Status.CANCELLED)
+        self.writer.changed(run)
+
+    def watched(self, job_id: str) -> None:
+        """Somebody began to watch a job: stop coalescing."""
+        run = self.runs.get(job_id)
+        if run is not None:
+            run.watched = True
+            if run.pending:
+                self.writer.flush(run)
+
+    def lose(self, run: Run) -> None:
+        """Another attempt owns the job now: stop without writing."""
+        if run.over:
+            return
+        metrics.leases_lost.labels(self._queue).inc()
+        metrics.attempts.labels(self._queue, "lost").inc()
+        log.warning("lease_lost", job_id=run.id, fence=run.claimed.fence)
+        self._spawn(self._engine.abort(run.generation.id))
+        self._release(run)
+
+    def _out_of_time(self, run: Run) -> None:
+        if run.stopping:
+            return
+        limit_ms = int(self._settings.limits.run_seconds * 1000)
+        self._spawn(self._engine.abort(run.generation.id))
+        if run.claimed.run_deadline < run.claimed.now + limit_ms:
+            run.end(Status.EXPIRED, DeadlineExceeded("the deadline passed while the job ran"))
+        else:
+            run.end(Status.FAILED, RunTimeout(f"the job ran longer than {limit_ms / 1000:g} s"))
+        self.writer.changed(run)
+
+    async def _failed(self, run: Run, error: PipelineError) -> None:
+        """An attempt failed: try again later, or end the job."""
+        if run.over or run.failing or run.ending is not None:
+            return
+        run.failing = True
+        if isinstance(error, EngineError):
+            self._breaker.record_failure()
+            await self._engine.abort(run.generation.id)
+        left = (run.claimed.run_deadline - run.claimed.now) / 1000
+        left -= time.monotonic() - run.claimed_at
+        decision = decide(error, run.claimed.attempt, self._settings.retry, left, self._random)
+        log.warning(
+            "attempt_failed",
+            job_id=run.id,
+            code=error.code,
+            attempt=run.claimed.attempt,
+            decision=type(decision).__name__,
+        )
+        metrics.attempts.labels(self._queue, "failed").inc()
+        if isinstance(decision, Retry):
+            await self._give_back(run, error, delay_seconds=decision.after_seconds)
+        elif decision.dead_letter:
+            await self._give_back(run, error, delay_seconds=0.0)
+        else:
+            run.end(Status.FAILED, error)
+            self.writer.flush(run)
+
+    # --- giving back ------------------------------------------------------------------
+
+    async def hand_over(self, run: Run) -> None:
+        """Give a running job to another worker, mid-stream; no attempt is counted."""
+        if run.stopping:
+            return
+        run.handing_over = True
+        await self._engine.abort(run.generation.id)
+        await self._give_back(run, None, counted=False)
+
+    async def _give_back(
+        self,
+        run: Run,
+        error: PipelineError | None,
+        *,
+        delay_seconds: float = 0.0,
+        counted: bool = True,
+    ) -> None:
+        """Write what is pending, then requeue, so that the next attempt continues after it."""
+        while run.pending and not run.over:
+            run.settled.clear()
+            self.writer.flush(run)
+            await run.settled.wait()
+        while not run.over:
+            try:
+                outcome = await self._store.requeue(
+                    run.id, run.claimed.fence, error, delay_seconds=delay_seconds, counted=counted
+                )
+            except StoreUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            log.info("job_given_back", job_id=run.id, outcome=outcome, counted=counted)
+            if not run.over:
+                self._release(run)
+
+    def _release(self, run: Run) -> None:
+        run.over = True
+        run.settled.set()
+        self.writer.forget(run)
+        self.runs.pop(run.id, None)
+        self._by_generation.pop(run.generation.id, None)
+        timer = self._timers.pop(run.id, None)
+        if timer is not None:
+            timer.cancel()
+        run.ticket.done()
+        metrics.running.labels(self._queue).set(len(self.runs))
+        if not self.runs:
+            self._empty.set()
+        self._room_changed()
+
+    # --- stopping ---------------------------------------------------------------------
+
+    async def drain(self, seconds: float) -> None:
+        """Let short jobs end, then hand the rest over."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            pass
+        else:
+            return
+        log.info("drain_hands_over", jobs=len(self.runs))
+        await asyncio.gather(*(self.hand_over(run) for run in list(self.runs.values())))
+        await self._empty.wait()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned_ended)
+
+    def _spawned_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._fatal(task.exception() or RuntimeError("task failed"))

@@ -1,0 +1,272 @@
+"""Everything that lives on a worker's loop: engine, batcher, runner, heartbeat, control, probes.
+
+Invariant: a background task that ends with an error ends the worker, loudly; the leases hand
+its jobs on.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import orjson
+import structlog
+from redis.exceptions import RedisError
+
+from jobs import metrics
+from jobs.errors import EngineDead, EngineError, StoreUnavailable
+from jobs.ids import new_id
+from jobs.models import ModelRegistry, ServedModel
+from jobs.open import open_store
+from jobs.settings import Settings
+from workers.batcher import Acknowledgeable, Batcher
+from workers.breaker import Breaker
+from workers.engines.base import EngineInfo
+from workers.engines.factory import create_engine
+from workers.health import HealthServer
+from workers.runner import Runner
+
+log = structlog.get_logger()
+
+RECONNECT_SECONDS = 0.5
+PROBE_POLL_SECONDS = 0.25
+
+
+class WorkerService:
+    """One worker: one engine, one queue."""
+
+    def __init__(self, settings: Settings, fatal: Callable[[BaseException], None]) -> None:
+        self._settings = settings
+        self._fatal = fatal
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id('w')[-6:]}"
+        self._queue = settings.engine.served_name
+        self._state = "loading"
+        self._info: EngineInfo | None = None
+        self._last_contact = time.monotonic()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Load the engine, then begin to claim. Raises EngineDead when it does not load."""
+        settings = self._settings
+        self._store = open_store(settings)
+        self._engine = create_engine(settings.engine)
+        self._breaker = Breaker(settings.breaker, time.monotonic)
+        self._runner = Runner(
+            self._store,
+            self._engine,
+            self._breaker,
+            settings,
+            self.id,
+            room_changed=self._room_changed,
+            fatal=self._fatal,
+        )
+        self._batcher = Batcher(
+            self._store,
+            settings.queue,
+            self._queue,
+            self.id,
+            room=self._room,
+            busy=lambda: bool(self._runner.runs),
+            start=self._runner.start,
+        )
+        host, port = settings.worker.health_host, settings.worker.health_port
+        self._health = HealthServer(host, port, self._liveness, self._readiness)
+        await self._health.start()
+        began = time.monotonic()
+        log.info("engine_loading", kind=settings.engine.kind, model=settings.engine.model)
+        self._info = await self._engine.start(self._runner)
+        await self._register(self._info)
+        log.info("engine_ready", seconds=round(time.monotonic() - began, 1), slots=self._info.slots)
+        self._state = "ready"
+        self._claiming = self._supervise(self._batcher.run())
+        self._supervise(self._runner.writer.run())
+        self._supervise(self._beat())
+        self._supervise(self._listen())
+        self._supervise(self._mend())
+
+    async def _register(self, info: EngineInfo) -> None:
+        model = ServedModel(info.served_name, info.max_model_len, info.kind, int(time.time()))
+        registry = ModelRegistry(self._store.redis, self._store.keys)
+        while True:
+            try:
+                await registry.register(model)
+            except (RedisError, OSError) as error:
+                log.warning("model_register_failed", error=type(error).__name__)
+                await asyncio.sleep(RECONNECT_SECONDS)
+            else:
+                return
+
+    def _supervise(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                self._fatal(error)
+
+        task.add_done_callback(ended)
+        self._tasks.append(task)
+        return task
+
+    # --- tickets ----------------------------------------------------------------------
+
+    def offer(self, ticket: Acknowledgeable) -> None:
+        """Take a ticket from the consumer."""
+        if self._state == "draining":
+            ticket.done()
+        else:
+            self._batcher.offer(ticket)
+
+    def bury(self, raw: Any, reason: str, ticket: Acknowledgeable) -> None:
+        """Put a message that is no ticket aside, then acknowledge it."""
+        metrics.dead_tickets.inc()
+        log.error("ticket_unreadable", reason=reason)
+        self._supervise(self._bury(raw, ticket))
+
+    async def _bury(self, raw: Any, ticket: Acknowledgeable) -> None:
+        with suppress(RedisError, OSError):
+            await self._store.redis.lpush(self._store.keys.dead_tickets, str(raw))
+        ticket.done()
+
+    def _room(self) -> int:
+        """How many more jobs fit: free slots, none while admitted ones still wait for memory."""
+        if self._state != "ready" or not self._breaker.allows_claims or self._info is None:
+            return 0
+        if self._engine.load().waiting:
+            return 0
+        return self._info.slots - len(self._runner.runs)
+
+    def _room_changed(self) -> None:
+        self._batcher.room_changed()
+
+    # --- background tasks -------------------------------------------------------------
+
+    def describe(self) -> bytes:
+        """Return what `/circuit-breaker/status` shows of this worker."""
+        breaker = self._breaker
+        return orjson.dumps(
+            {
+                "id": self.id,
+                "queue": self._queue,
+                "state": self._state,
+                "engine": self._settings.engine.kind,
+                "slots": self._info.slots if self._info else 0,
+                "running": len(self._runner.runs),
+                "breaker": {
+                    "state": breaker.state,
+                    "failures": breaker.failures,
+                    "seconds_to_probe": round(breaker.seconds_to_probe, 1),
+                },
+            }
+        )
+
+    async def _beat(self) -> None:
+        """Renew every lease; notice the lost ones, a hung engine and a lost Redis."""
+        while True:
+            held = [(run.id, run.claimed.fence) for run in self._runner.runs.values()]
+            slots = self._info.slots if self._info and self._state == "ready" else 0
+            try:
+                lost = await self._store.renew(self._queue, self.id, slots, self.describe(), held)
+            except StoreUnavailable:
+                log.warning("heartbeat_failed_store_unavailable", jobs=len(held))
+            else:
+                self._last_contact = time.monotonic()
+                fences = dict(held)
+                for job_id in lost:
+                    run = self._runner.runs.get(job_id)
+                    if run is not None and run.claimed.fence == fences[job_id] and not run.stopping:
+                        self._runner.lose(run)
+            self._check_hung()
+            metrics.kv_cache_usage.labels(self._queue).set(self._engine.load().kv_usage)
+            metrics.breaker_open.labels(self._queue).set(not self._breaker.allows_claims)
+            await asyncio.sleep(self._settings.lease.heartbeat_seconds)
+
+    def _check_hung(self) -> None:
+        oldest = min((run.claimed_at for run in self._runner.runs.values()), default=None)
+        if oldest is None:
+            return
+        silent = time.monotonic() - max(self._runner.last_step_at, oldest)
+        if silent > self._settings.worker.hang_seconds:
+            self._runner.dead(EngineDead(f"no engine step for {silent:.0f} s"))
+
+    async def _listen(self) -> None:
+        """Hear cancels and watch notes at once; the appends' answers are the net below."""
+        while True:
+            try:
+                async with self._store.redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    await pubsub.subscribe(self._store.keys.control(self.id))
+                    while True:
+                        message = await pubsub.get_message(timeout=5.0)
+                        if message is None:
+                            await pubsub.ping()
+                        elif message["type"] == "message":
+                            self._obey(message["data"].decode())
+            except (RedisError, OSError) as error:
+                log.warning("control_channel_disconnected", error=type(error).__name__)
+                await asyncio.sleep(RECONNECT_SECONDS)
+
+    def _obey(self, note: str) -> None:
+        verb, _, job_id = note.partition(" ")
+        if verb == "cancel":
+            self._runner.cancel(job_id)
+        elif verb == "watch":
+            self._runner.watched(job_id)
+
+    async def _mend(self) -> None:
+        """Probe a broken engine when its cool-down is over."""
+        while True:
+            await asyncio.sleep(PROBE_POLL_SECONDS)
+            if not self._breaker.begin_probe():
+                continue
+            log.info("breaker_probes")
+            healthy = False
+            try:
+                async with asyncio.timeout(self._settings.breaker.probe_timeout_seconds):
+                    await self._engine.probe()
+                healthy = True
+            except (EngineError, TimeoutError) as error:
+                log.warning("breaker_probe_failed", error=repr(error))
+            except EngineDead as error:
+                self._runner.dead(error)
+            self._breaker.end_probe(healthy=healthy)
+            self._room_changed()
+
+    # --- stopping ---------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Stop claiming, let short jobs end, hand the rest over."""
+        if self._info is None:
+            return
+        log.info("drain_started", jobs=len(self._runner.runs))
+        self._state = "draining"
+        self._batcher.stop()
+        await self._claiming
+        await self._runner.drain(self._settings.worker.drain_seconds)
+        log.info("drain_ended")
+
+    async def close(self) -> None:
+        """Stop the background tasks and free the device."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._engine.close()
+        await self._health.close()
+        await self._store.close()
+
+    # --- probes -----------------------------------------------------------------------
+
+    def _liveness(self) -> str | None:
+        silent = time.monotonic() - self._last_contact
+        if self._info is not None and silent > self._settings.worker.deaf_seconds:
+            return f"no answer from Redis for {silent:.0f} s"
+        return None
+
+    def _readiness(self) -> str | None:
+        if self._state != "ready":
+            return self._state
+        if not self._breaker.allows_claims:
+            return f"breaker {self._breaker.state}"
+        return self._liveness()

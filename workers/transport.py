@@ -1,0 +1,66 @@
+"""kombu's Redis transport, guarded: what is no ticket goes to a dead-letter list.
+
+kombu decodes a message while it reads it from the list, so one garbage entry would end the
+consumer with the entry lost. Invariant: a message this worker cannot read is kept, counted and
+out of the way; the next one is served.
+"""
+
+from typing import Any
+
+import redis
+import structlog
+from kombu.transport import redis as kombu_redis
+
+from jobs import metrics
+
+log = structlog.get_logger()
+
+#: How many unreadable messages are kept for a human to look at.
+DEAD_TICKETS_KEPT = 1_000
+
+
+def bury(client: Any, dead_key: str, raw: object, reason: str) -> None:
+    """Put an unreadable message aside, bounded, and count it."""
+    metrics.dead_tickets.inc()
+    log.error("ticket_unreadable", reason=reason, size=len(str(raw)))
+    client.lpush(dead_key, raw if isinstance(raw, bytes | str) else repr(raw))
+    client.ltrim(dead_key, 0, DEAD_TICKETS_KEPT - 1)
+
+
+class _RememberingRedis(redis.Redis):
+    """Remembers the last BRPOP answer, so that it can be buried when it cannot be decoded."""
+
+    last_popped: Any = None
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        response = super().parse_response(  # type: ignore[no-untyped-call]
+            connection, command_name, **options
+        )
+        if command_name == "BRPOP":
+            self.last_popped = response
+        return response
+
+
+class Channel(kombu_redis.Channel):  # type: ignore[misc]
+    """A channel that survives messages that are not JSON or lack an envelope."""
+
+    from_transport_options = (*kombu_redis.Channel.from_transport_options, "dead_tickets_key")
+    dead_tickets_key = "dead:tickets"
+
+    def _get_client(self) -> type[redis.Redis]:
+        return _RememberingRedis
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            popped = self.client.last_popped
+            with self.conn_or_acquire() as client:
+                bury(client, self.dead_tickets_key, popped[1] if popped else "", repr(error))
+            return True
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    """Selected by class path in the worker's Celery settings."""
+
+    Channel = Channel
