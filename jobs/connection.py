@@ -58,7 +58,7 @@ def connect(settings: RedisSettings) -> Redis:
         protocol=2,
         retry=Retry(NoBackoff(), 0),
     )
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)
 
 
 def unavailable(error: BaseException) -> StoreUnavailable | None:

@@ -41,7 +41,7 @@ class Keys:
         return f"{self.prefix}:q:{queue}:{part}"
 
     def account_jobs(self, account: str) -> str:
-        """Sorted set: an account's jobs by time of creation."""
+        """Sorted set: an account's jobs by id, which sorts by time of creation."""
         return f"{self.prefix}:account:{account}:jobs"
 
     def events(self, watcher: str) -> str:

@@ -237,16 +237,16 @@ class JobStore:
         return int(rank), ServiceTimes(int(running), int(slots), int(n), float(mean), float(square))
 
     async def list_jobs(
-        self, account: str, *, limit: int, before: int | None, status: Status | None
+        self, account: str, *, limit: int, before: str | None, status: Status | None
     ) -> list[Job]:
-        """Return up to `limit` jobs created before the given millisecond, newest first."""
+        """Return up to `limit` jobs with ids before the given one, newest first."""
         found: list[Job] = []
-        high: str | int = "+inf" if before is None else f"({before}"
+        high = "+" if before is None else f"({before}"
         offset = 0
         async with self._guard():
             while len(found) < limit:
-                ids = await self._read.zrevrangebyscore(
-                    self.keys.account_jobs(account), high, "-inf", start=offset, num=limit * 2
+                ids = await self._read.zrevrangebylex(
+                    self.keys.account_jobs(account), high, "-", start=offset, num=limit * 2
                 )
                 if not ids:
                     break

@@ -29,7 +29,7 @@ redis.call('HSET', job_key(id), 'spec', ARGV[7], 'account', account, 'queue', qu
   'tier', ARGV[4], 'status', 'queued', 'created', int(now), 'queued', int(now),
   'score', exact(score), 'virtual_start', exact(start), 'fence', '0', 'seq', '0', 'failures', '0',
   'start_by', ARGV[13], 'deadline', ARGV[14], 'cap', ARGV[15], 'watch', ARGV[16], 'key_id', ARGV[17])
-redis.call('ZADD', P .. ':account:' .. account .. ':jobs', int(now), id)
+redis.call('ZADD', P .. ':account:' .. account .. ':jobs', 0, id)
 add_waiting(queue, account, 1)
 local due = math.min(tonumber(ARGV[13]) or math.huge, tonumber(ARGV[14]) or math.huge)
 if due < math.huge then redis.call('ZADD', q(queue, 'deadlines'), int(due), id) end

@@ -1,0 +1,1 @@
+"""Proofs, by speed class: unit, contract, integration, faults, e2e."""

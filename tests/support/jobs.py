@@ -1,0 +1,68 @@
+"""Short ways to make jobs and to play a worker against the store."""
+
+from typing import Any
+
+import orjson
+
+from jobs.fairness import ServiceTier
+from jobs.ids import new_id
+from jobs.model import JobSpec
+from jobs.state import Status
+from jobs.store import Append, Appended, Claimed, Ending, JobStore, Submission
+
+QUEUE = "m"
+
+
+def submission(
+    account: str = "acme",
+    *,
+    tokens: int = 16,
+    tier: ServiceTier = ServiceTier.DEFAULT,
+    prompt: str = "hello",
+    queue: str = QUEUE,
+    url: str = "/v1/completions",
+    body: dict[str, Any] | None = None,
+    **fields: Any,
+) -> Submission:
+    """Return a small job."""
+    spec = JobSpec(
+        url=url, body=body or {"prompt": prompt, "max_tokens": tokens}, service_tier=tier
+    )
+    return Submission(id=new_id("job"), account=account, queue=queue, spec=spec, **fields)
+
+
+def delta(token_ids: list[int], text: str = "x", finish_reason: str | None = None) -> bytes:
+    """Return a delta event's data."""
+    data: dict[str, Any] = {"index": 0, "token_ids": token_ids, "text": text}
+    if finish_reason:
+        data["finish_reason"] = finish_reason
+    return orjson.dumps(data)
+
+
+async def write(
+    store: JobStore,
+    job: Claimed,
+    after: int,
+    token_ids: list[int],
+    *,
+    output_tokens: int | None = None,
+    ending: Ending | None = None,
+    worker: str = "w1",
+) -> Appended:
+    """Append one delta as the holder of `job`."""
+    step = Append(
+        id=job.id,
+        fence=job.fence,
+        after=after,
+        events=[("delta", delta(token_ids))] if token_ids else [],
+        input_tokens=3,
+        cached_tokens=0,
+        output_tokens=len(token_ids) if output_tokens is None else output_tokens,
+        ending=ending,
+    )
+    return (await store.append(worker, [step]))[0]
+
+
+async def complete(store: JobStore, job: Claimed) -> Appended:
+    """Write one token and end the job."""
+    return await write(store, job, job.seq, [7], ending=Ending(Status.COMPLETED))

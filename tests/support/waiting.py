@@ -1,0 +1,22 @@
+"""Waiting for a condition, never for a time."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+POLL_SECONDS = 0.02
+
+
+async def eventually(check: Callable[[], Awaitable[T]], timeout: float = 10.0) -> T:  # noqa: ASYNC109
+    """Return the first truthy result of `check`; fail with its last one after `timeout`."""
+    give_up = time.monotonic() + timeout
+    while True:
+        result = await check()
+        if result:
+            return result
+        if time.monotonic() > give_up:
+            raise AssertionError(f"not within {timeout} s; last result: {result!r}")
+        await asyncio.sleep(POLL_SECONDS)

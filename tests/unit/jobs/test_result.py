@@ -1,0 +1,36 @@
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.events import Event
+from jobs.result import Result, fold
+
+
+def delta(seq: int, index: int, ids: list[int], text: str, finish: str | None = None) -> Event:
+    data: dict[str, object] = {"index": index, "token_ids": ids, "text": text}
+    if finish:
+        data["finish_reason"] = finish
+    return Event(seq, "delta", orjson.dumps(data))
+
+
+def test_choices_are_kept_apart() -> None:
+    result = fold([delta(1, 0, [1], "a"), delta(2, 1, [9], "z"), delta(3, 0, [2], "b", "stop")])
+    assert result.choices[0].text == ["a", "b"]
+    assert result.choices[0].finish_reason == "stop"
+    assert result.choices[1].finish_reason is None
+
+
+def test_restarted_discards_what_came_before() -> None:
+    result = fold([delta(1, 0, [1], "a"), Event(2, "restarted", b"{}"), delta(3, 0, [2], "b")])
+    assert result.choices[0].text == ["b"]
+    assert result.choices[0].token_count == 1
+
+
+@given(texts=st.lists(st.text(), max_size=20), cut=st.integers(0, 20))
+def test_folding_in_any_cut_gives_the_same_result(texts: list[str], cut: int) -> None:
+    events = [delta(i, i % 2, [i], text) for i, text in enumerate(texts)]
+    whole, parts = fold(events), Result()
+    for piece in (events[:cut], events[cut:]):
+        for event in piece:
+            parts.add(event)
+    assert parts == whole

@@ -1,0 +1,39 @@
+import pytest
+from pydantic import ValidationError
+
+from jobs.settings import Settings
+
+
+def test_a_lease_shorter_than_three_heartbeats_does_not_start() -> None:
+    with pytest.raises(ValidationError, match="3 x lease.heartbeat_seconds"):
+        Settings(_env_file=None, lease={"seconds": 2, "heartbeat_seconds": 1})  # type: ignore[call-arg, arg-type]
+
+
+def test_a_grace_period_shorter_than_the_drain_does_not_start() -> None:
+    with pytest.raises(ValidationError, match="grace_seconds"):
+        Settings(_env_file=None, worker={"drain_seconds": 30})  # type: ignore[call-arg, arg-type]
+
+
+def test_broker_redelivery_must_outlast_the_longest_run() -> None:
+    with pytest.raises(ValidationError, match="visibility_seconds"):
+        Settings(_env_file=None, limits={"run_seconds": 7200})  # type: ignore[call-arg, arg-type]
+
+
+def test_environment_reaches_nested_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_LEASE__SECONDS", "9")
+    assert Settings(_env_file=None).lease.seconds == 9  # type: ignore[call-arg]
+
+
+def test_a_misspelt_field_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_LEASE__SECOND", "9")
+    with pytest.raises(ValidationError, match="second"):
+        Settings(_env_file=None)  # type: ignore[call-arg]
+
+
+def test_the_simulated_engine_is_never_the_default() -> None:
+    assert Settings(_env_file=None).engine.kind == "vllm"  # type: ignore[call-arg]
+
+
+def test_secrets_do_not_show_in_the_settings_text() -> None:
+    text = repr(Settings(_env_file=None, redis={"url": "redis://:hunter2@localhost/0"}))  # type: ignore[call-arg, arg-type]
+    assert "hunter2" not in text
