@@ -23,7 +23,13 @@ class HealthServer:
         self._checks = {"/health": live, "/ready": ready}
         self._metrics = make_asgi_app()
         config = uvicorn.Config(
-            self._app, host=host, port=port, log_level="warning", lifespan="off", access_log=False
+            self._app,
+            host=host,
+            port=port,
+            interface="asgi3",
+            log_level="warning",
+            lifespan="off",
+            access_log=False,
         )
         self._server = _EmbeddedServer(config)
         self._task: asyncio.Task[None] | None = None

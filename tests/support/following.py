@@ -1,0 +1,40 @@
+"""Submitting through the store and following jobs to their end."""
+
+import asyncio
+from collections.abc import Sequence
+
+from jobs.events import Event
+from jobs.hub import EventHub
+from jobs.result import Result, fold
+from jobs.store import JobStore, Submission
+
+
+async def follow(hub: EventHub, job_id: str, account: str = "acme", after: int = 0) -> list[Event]:
+    """Return all events of a job once it has finished."""
+    events: list[Event] = []
+    async for batch in hub.follow(job_id, account, after):
+        events += batch
+    return events
+
+
+async def run_jobs(
+    store: JobStore, hub: EventHub, jobs: Sequence[Submission], timeout: float = 60.0  # noqa: ASYNC109
+) -> list[Result]:
+    """Submit jobs and return their results."""
+
+    async def one(job: Submission) -> Result:
+        await store.submit(job)
+        return fold(await follow(hub, job.id, job.account))
+
+    async with asyncio.timeout(timeout):
+        return list(await asyncio.gather(*(one(job) for job in jobs)))
+
+
+def text_of(result: Result, index: int = 0) -> str:
+    """Return a choice's whole text."""
+    return "".join(result.choices[index].text)
+
+
+def ids_of(result: Result, index: int = 0) -> list[int]:
+    """Return a choice's token ids."""
+    return [token for chunk in result.choices[index].chunks for token in chunk]
