@@ -1,5 +1,8 @@
 """Boots one worker process: Celery's consumer in the main thread, our pool beside it."""
 
+import logging
+import os
+import socket
 import sys
 
 import structlog
@@ -43,7 +46,7 @@ def run_worker(settings: Settings) -> int:
     app = create_worker_app(settings)
     worker = app.Worker(
         pool="workers.pool:AsyncioPool",
-        hostname="penstock@%h",
+        hostname=f"penstock@{socket.gethostname()}",
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
@@ -58,4 +61,8 @@ def main() -> None:
     """Entry point of `python -m workers`."""
     settings = get_settings()
     configure_logs(settings.log, "worker")
-    sys.exit(run_worker(settings))
+    code = run_worker(settings)
+    # Dismantling torch and vLLM takes the interpreter seconds, and nothing is left to save.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)

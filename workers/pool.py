@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 from celery import signals
 from celery.concurrency.base import BasePool
+from celery.exceptions import WorkerShutdown
 from celery.worker import state as celery_state
 
 from jobs.settings import Settings
@@ -27,6 +28,9 @@ from workers.service import WorkerService
 log = structlog.get_logger()
 
 EXIT_FAILURE = 1
+CLOSE_SECONDS = 1.0
+#: How soon a signal is obeyed while the model loads.
+LOAD_POLL_SECONDS = 0.25
 
 
 class Ticket:
@@ -69,7 +73,15 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
         """Load and warm the engine before the consumer fetches a single ticket."""
         signals.worker_shutting_down.connect(self._on_signal, weak=False)
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._service.start(), self._loop).result()
+        starting = asyncio.run_coroutine_threadsafe(self._service.start(), self._loop)
+        while True:
+            try:
+                starting.result(LOAD_POLL_SECONDS)
+            except TimeoutError:
+                if celery_state.should_stop is not None:
+                    raise WorkerShutdown(celery_state.should_stop) from None
+            else:
+                return
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Have the consumer's loop notice finished tickets; called again after a reconnect."""
@@ -109,8 +121,10 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
             self._drain.result(self._settings.worker.grace_seconds)
         finally:
             closing = asyncio.run_coroutine_threadsafe(self._service.close(), self._loop)
+            # Everything that matters stands in Redis by now; a process group of torch that is
+            # slow to wind down (4 s on a CPU) must not keep the pod from going.
             with suppress(TimeoutError):
-                closing.result(5)
+                closing.result(CLOSE_SECONDS)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(2)
 
