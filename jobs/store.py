@@ -33,6 +33,9 @@ from jobs.model import Job, JobSpec
 from jobs.settings import Settings
 from jobs.state import Status
 
+#: How many unreadable messages are kept.
+DEAD_TICKETS_KEPT = 1_000
+
 Appended = Literal["ok", "watched", "cancel", "lost", "finished"]
 
 
@@ -432,6 +435,12 @@ class JobStore:
             *pairs,
         )
         return [job_id.decode() for job_id in lost]
+
+    async def bury_ticket(self, raw: bytes | str) -> None:
+        """Keep a message that was no ticket for a human to look at; bounded."""
+        async with self._guard():
+            await self._read.lpush(self.keys.dead_tickets, raw)
+            await self._read.ltrim(self.keys.dead_tickets, 0, DEAD_TICKETS_KEPT - 1)
 
     # --- the control process ----------------------------------------------------------
 

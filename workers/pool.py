@@ -72,6 +72,8 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
     def on_start(self) -> None:
         """Load and warm the engine before the consumer fetches a single ticket."""
         signals.worker_shutting_down.connect(self._on_signal, weak=False)
+        signals.task_unknown.connect(self._on_foreign, weak=False)
+        signals.task_rejected.connect(self._on_foreign, weak=False)
         self._thread.start()
         starting = asyncio.run_coroutine_threadsafe(self._service.start(), self._loop)
         while True:
@@ -107,6 +109,11 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
     def _on_signal(self, **_: Any) -> None:
         """Begin the hand-over in the signal handler, before the consumer winds down."""
         self.begin_drain()
+
+    def _on_foreign(self, message: Any = None, exc: Any = None, **_: Any) -> None:
+        """Keep a message that Celery rejects because it knows no such task."""
+        reason = f"not our task: {exc!r}"
+        self._loop.call_soon_threadsafe(self._service.bury, message.body, reason, None)
 
     def begin_drain(self) -> None:
         """Stop claiming and hand running jobs over; once."""

@@ -9,7 +9,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -120,16 +119,19 @@ class WorkerService:
         else:
             self._batcher.offer(ticket)
 
-    def bury(self, raw: Any, reason: str, ticket: Acknowledgeable) -> None:
+    def bury(self, raw: Any, reason: str, ticket: Acknowledgeable | None) -> None:
         """Put a message that is no ticket aside, then acknowledge it."""
         metrics.dead_tickets.inc()
         log.error("ticket_unreadable", reason=reason)
         self._supervise(self._bury(raw, ticket))
 
-    async def _bury(self, raw: Any, ticket: Acknowledgeable) -> None:
-        with suppress(RedisError, OSError):
-            await self._store.redis.lpush(self._store.keys.dead_tickets, str(raw))
-        ticket.done()
+    async def _bury(self, raw: Any, ticket: Acknowledgeable | None) -> None:
+        try:
+            await self._store.bury_ticket(raw if isinstance(raw, bytes | str) else repr(raw))
+        except StoreUnavailable:
+            log.error("ticket_not_buried", size=len(str(raw)))
+        if ticket is not None:
+            ticket.done()
 
     def _room(self) -> int:
         """How many more jobs fit: free slots, none while admitted ones still wait for memory."""

@@ -12,11 +12,9 @@ import structlog
 from kombu.transport import redis as kombu_redis
 
 from jobs import metrics
+from jobs.store import DEAD_TICKETS_KEPT
 
 log = structlog.get_logger()
-
-#: How many unreadable messages are kept for a human to look at.
-DEAD_TICKETS_KEPT = 1_000
 
 
 def bury(client: Any, dead_key: str, raw: object, reason: str) -> None:

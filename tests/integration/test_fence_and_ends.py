@@ -88,7 +88,9 @@ async def test_a_failed_attempt_waits_then_competes_again(store: JobStore) -> No
     assert (again.id, again.attempt) == (job.id, 2)
 
 
-async def test_the_attempt_cap_leads_to_the_dead_letters(store: JobStore, settings: Settings) -> None:
+async def test_the_attempt_cap_leads_to_the_dead_letters(
+    store: JobStore, settings: Settings
+) -> None:
     job = await running(store)
     for attempt in range(1, settings.retry.max_attempts):
         assert await store.requeue(job.id, job.fence, EngineError("boom")) == "queued"
@@ -104,7 +106,9 @@ async def test_the_attempt_cap_leads_to_the_dead_letters(store: JobStore, settin
     await check_nothing_left(store, QUEUE)
 
 
-async def test_a_worker_killer_is_stopped_by_the_cap_too(store: JobStore, settings: Settings) -> None:
+async def test_a_worker_killer_is_stopped_by_the_cap_too(
+    store: JobStore, settings: Settings
+) -> None:
     job = await running(store)
 
     async def failed() -> bool:

@@ -18,7 +18,10 @@ async def follow(hub: EventHub, job_id: str, account: str = "acme", after: int =
 
 
 async def run_jobs(
-    store: JobStore, hub: EventHub, jobs: Sequence[Submission], timeout: float = 60.0  # noqa: ASYNC109
+    store: JobStore,
+    hub: EventHub,
+    jobs: Sequence[Submission],
+    timeout: float = 60.0,  # noqa: ASYNC109
 ) -> list[Result]:
     """Submit jobs and return their results."""
 

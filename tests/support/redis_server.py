@@ -52,10 +52,23 @@ class RedisServer:
         """Start and wait until it answers."""
         self._directory.mkdir(parents=True, exist_ok=True)
         command = [
-            binary(self.kind), "--port", str(self.port), "--bind", "127.0.0.1",
-            "--dir", str(self._directory), "--save", "", "--daemonize", "no",
-            "--appendonly", "yes" if self._aof else "no", "--appendfsync", "always",
-            "--loglevel", "warning",
+            binary(self.kind),
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self._directory),
+            "--save",
+            "",
+            "--daemonize",
+            "no",
+            "--appendonly",
+            "yes" if self._aof else "no",
+            "--appendfsync",
+            "always",
+            "--loglevel",
+            "warning",
         ]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         client = redis.Redis(port=self.port, protocol=2)

@@ -1,0 +1,60 @@
+"""Pipelines on the simulated engine: many jobs, scripted faults, exactly known answers."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from jobs.hub import EventHub
+from jobs.open import open_store
+from jobs.settings import Settings
+from jobs.store import JobStore, Submission
+from jobs.result import Result
+from tests.conftest import settings_for
+from tests.support.following import ids_of, text_of
+from tests.support.jobs import submission
+from tests.support.redis_server import RedisServer
+from workers.engines.simulated_text import expected
+
+MODEL = "sim"
+
+
+def simulated_settings(
+    server: RedisServer, *, slots: int = 16, step_seconds: float = 0.002, **groups: Any
+) -> Settings:
+    """Return settings for a worker on the simulated engine, faults allowed."""
+    engine = {
+        "kind": "simulated",
+        "served_name": MODEL,
+        "slots": slots,
+        "simulated": {"step_base_seconds": step_seconds, "faults": True},
+    }
+    return settings_for(server, engine=engine, **groups)
+
+
+def generation(prompt: str, tokens: int = 40, account: str = "acme", **fields: Any) -> Submission:
+    """Return a job whose answer `check_text` can compute; it runs to its limit."""
+    body = {"prompt": prompt, "max_tokens": tokens, "ignore_eos": True, **fields.pop("extra", {})}
+    return submission(account, queue=MODEL, body=body, **fields)
+
+
+def check_text(jobs: Sequence[Submission], results: Sequence[Result]) -> None:
+    """Each completed job delivered exactly what an uninterrupted run delivers."""
+    for job, result in zip(jobs, results, strict=True):
+        assert result.status == "completed", (result.status, result.error)
+        for index, _ in result.choices.items():
+            script = expected(job.spec.body, index)
+            assert tuple(ids_of(result, index)) == script.token_ids
+            assert text_of(result, index) == script.text
+
+
+@asynccontextmanager
+async def client(settings: Settings) -> AsyncIterator[tuple[JobStore, EventHub]]:
+    """Open a store and a hub, as an API process has them."""
+    store = open_store(settings)
+    hub = EventHub(store, settings.stream)
+    await hub.start()
+    try:
+        yield store, hub
+    finally:
+        await hub.close()
+        await store.close()
