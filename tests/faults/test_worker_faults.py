@@ -1,0 +1,172 @@
+"""Workers that are killed, stopped, drained or die: nothing lost, nothing twice."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs.state import Status
+from tests.support.following import run_jobs
+from tests.support.invariants import check_jobs, check_nothing_left
+from tests.support.processes import pipeline
+from tests.support.redis_server import RedisServer
+from tests.support.simulated import MODEL, check_text, client, generation, simulated_settings
+from tests.support.waiting import eventually
+
+JOBS = 300
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGQUIT, signal.SIGINT])
+async def test_a_signalled_workers_jobs_go_on_elsewhere(
+    redis_server: RedisServer, tmp_path: Path, number: int
+) -> None:
+    settings = simulated_settings(redis_server, slots=32, worker={"drain_seconds": 0.3})
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        victim, heir = running.worker(), running.worker()
+        async with client(settings) as (store, hub):
+            jobs = [generation(f"job {i}", tokens=150) for i in range(JOBS)]
+            following = asyncio.create_task(run_jobs(store, hub, jobs, timeout=90))
+
+            async def busy() -> bool:
+                return await store.redis.zcard(store.keys.running(MODEL)) > 32
+
+            await eventually(busy)
+            began = time.monotonic()
+            victim.signal(number)
+            code = await asyncio.to_thread(victim.wait)
+            if number == signal.SIGTERM:
+                assert code == 0
+                assert time.monotonic() - began < 5, "a drain ends within 5 s"
+            check_text(jobs, await following)
+            await check_jobs(store, [job.id for job in jobs])
+            await check_nothing_left(store, MODEL)
+            records = [await store.get(job.id, "acme") for job in jobs]
+            handed_over = [record for record in records if record.fence > 1]
+            assert handed_over, "the signal hit running jobs"
+            if number == signal.SIGTERM:
+                assert all(record.attempt == 1 for record in records), "a drain counts no attempt"
+        assert heir.process.poll() is None
+
+
+async def test_a_stopped_worker_that_wakes_up_finds_its_jobs_gone(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = simulated_settings(redis_server, slots=16)
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        frozen = running.worker()
+        async with client(settings) as (store, hub):
+            jobs = [generation(f"job {i}", tokens=4000) for i in range(16)]
+            for job in jobs:
+                await store.submit(job)
+            following = asyncio.create_task(run_jobs(store, hub, jobs, timeout=90))
+
+            async def begun() -> bool:
+                records = [await store.get(job.id, "acme") for job in jobs]
+                return all(record.output_tokens > 0 for record in records)
+
+            await eventually(begun)
+            frozen.signal(signal.SIGSTOP)
+            running.worker()
+
+            async def taken_over() -> bool:
+                records = [await store.get(job.id, "acme") for job in jobs]
+                return all(record.fence == 2 for record in records)
+
+            await eventually(taken_over, timeout=20)
+            frozen.signal(signal.SIGCONT)
+            check_text(jobs, await following)
+            await check_jobs(store, [job.id for job in jobs])
+
+            async def noticed() -> bool:
+                return frozen.log().count("lease_lost") == 16
+
+            await eventually(noticed)
+            more = [generation(f"after {i}") for i in range(32)]
+            check_text(more, await run_jobs(store, hub, more))
+            await check_nothing_left(store, MODEL)
+
+
+async def test_a_dead_engine_ends_the_worker_and_no_job(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = simulated_settings(redis_server, slots=32)
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        victim, _ = running.worker(), running.worker()
+        async with client(settings) as (store, hub):
+            jobs = [generation(f"job {i}", tokens=150) for i in range(100)]
+            jobs.append(generation("[[fault:die-once=10]]", tokens=150))
+            check_text(jobs, await run_jobs(store, hub, jobs, timeout=90))
+            await check_jobs(store, [job.id for job in jobs])
+            await check_nothing_left(store, MODEL)
+
+            async def one_left() -> bool:
+                codes = [process.process.poll() for process in running.processes[1:]]
+                return sorted(code is None for code in codes) == [False, True]
+
+            await eventually(one_left)
+        dead = next(p for p in running.processes[1:] if p.process.poll() is not None)
+        assert dead.process.returncode != 0, "so that the orchestrator restarts it"
+        assert victim.name == "worker"
+
+
+async def test_a_hung_engine_is_noticed_and_its_jobs_go_on(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = simulated_settings(redis_server, slots=4, worker={"hang_seconds": 1.5})
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        hung = running.worker()
+        async with client(settings) as (store, hub):
+            jobs = [generation("[[fault:hang-once=5]]", tokens=60) for _ in range(2)]
+            following = asyncio.create_task(run_jobs(store, hub, jobs, timeout=60))
+            assert await asyncio.to_thread(hung.wait) != 0
+            running.worker()
+            check_text(jobs, await following)
+            await check_jobs(store, [job.id for job in jobs])
+            await check_nothing_left(store, MODEL)
+
+
+async def test_a_job_that_kills_every_worker_is_buried(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    retry = {"max_attempts": 2, "base_seconds": 0.1, "cap_seconds": 0.2}
+    settings = simulated_settings(redis_server, retry=retry)
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        async with client(settings) as (store, _):
+            first = running.worker()
+            poison = generation("[[fault:exit=3]]")
+            await store.submit(poison)
+            await asyncio.to_thread(first.wait)
+            second = running.begin_worker()
+            await asyncio.to_thread(second.wait)
+
+            async def buried() -> bool:
+                return (await store.get(poison.id, "acme")).status is Status.FAILED
+
+            await eventually(buried, timeout=20)
+            assert [job.id for job in await store.list_dead("acme", limit=5)] == [poison.id]
+            await check_jobs(store, [poison.id])
+            await check_nothing_left(store, MODEL)
+
+
+async def test_a_failing_engine_stops_claiming_is_probed_and_recovers(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    breaker = {"failures": 3, "cooldown_seconds": 0.5}
+    retry = {"base_seconds": 0.05, "cap_seconds": 0.1, "max_attempts": 5}
+    settings = simulated_settings(redis_server, breaker=breaker, retry=retry)
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        worker = running.worker()
+        async with client(settings) as (store, hub):
+            jobs = [generation(f"[[fault:error-once=2]] {i}") for i in range(6)]
+            check_text(jobs, await run_jobs(store, hub, jobs, timeout=30))
+            assert "breaker_probes" in worker.log()
+            await check_jobs(store, [job.id for job in jobs])
+            await check_nothing_left(store, MODEL)
