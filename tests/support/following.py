@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from jobs.errors import StoreUnavailable
 from jobs.events import Event
 from jobs.hub import EventHub
 from jobs.result import Result, fold
@@ -15,6 +16,25 @@ async def follow(hub: EventHub, job_id: str, account: str = "acme", after: int =
     async for batch in hub.follow(job_id, account, after):
         events += batch
     return events
+
+
+async def follow_as_client(hub: EventHub, job_id: str, account: str = "acme") -> list[Event]:
+    """Follow like a client that reconnects with its cursor when it is told to come back."""
+    events: list[Event] = []
+    while not events or events[-1].type != "finished":
+        try:
+            async for batch in hub.follow(job_id, account, events[-1].seq if events else 0):
+                events += batch
+        except StoreUnavailable as refused:
+            await asyncio.sleep(min(0.2, refused.retry_after_seconds))
+    return events
+
+
+async def follow_all(hub: EventHub, jobs: Sequence[Submission], seconds: float) -> list[Result]:
+    """Return the results of submitted jobs, reconnecting as clients do."""
+    async with asyncio.timeout(seconds):
+        logs = await asyncio.gather(*(follow_as_client(hub, job.id, job.account) for job in jobs))
+    return [fold(events) for events in logs]
 
 
 async def run_jobs(

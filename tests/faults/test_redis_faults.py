@@ -1,0 +1,126 @@
+"""Redis restarts, disappears or refuses writes: streams resume, nothing is lost or repeated."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import StoreUnavailable
+from jobs.open import open_store
+from jobs.state import Status
+from tests.support.following import follow_all, run_jobs
+from tests.support.invariants import check_jobs, check_nothing_left
+from tests.support.processes import pipeline
+from tests.support.redis_server import RedisServer
+from tests.support.simulated import MODEL, check_text, client, generation, simulated_settings
+from tests.support.waiting import eventually
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def own_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of this test's own, with an append-only file."""
+    server = RedisServer(request.param, tmp_path / "data", aof=True)
+    server.start()
+    yield server
+    server.stop()
+
+
+async def test_jobs_stream_through_a_redis_restart(own_server: RedisServer, tmp_path: Path) -> None:
+    settings = simulated_settings(own_server, slots=32)
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        running.worker()
+        running.worker()
+        async with client(settings) as (store, hub):
+            jobs = [generation(f"job {i}", tokens=300) for i in range(200)]
+            for job in jobs:
+                await store.submit(job)
+            following = asyncio.create_task(follow_all(hub, jobs, 90))
+
+            async def busy() -> bool:
+                return await store.redis.zcard(store.keys.running(MODEL)) > 32
+
+            await eventually(busy)
+            await asyncio.to_thread(own_server.stop, signal.SIGKILL)
+            await asyncio.to_thread(own_server.start)
+            check_text(jobs, await following)
+            await check_jobs(store, [job.id for job in jobs])
+            await check_nothing_left(store, MODEL)
+
+
+async def test_an_idle_worker_is_not_deaf_after_a_redis_restart(
+    own_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = simulated_settings(own_server)
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        worker = running.worker()
+        async with client(settings) as (store, hub):
+            for round_number in range(3):
+                await asyncio.to_thread(own_server.stop, signal.SIGKILL)
+                await asyncio.to_thread(own_server.start)
+
+                async def answers() -> bool:
+                    try:
+                        return bool(await store.queues())
+                    except StoreUnavailable:
+                        return False
+
+                await eventually(answers)
+                jobs = [generation(f"round {round_number} job {i}") for i in range(5)]
+                check_text(jobs, await run_jobs(store, hub, jobs, timeout=30))
+            assert worker.process.poll() is None
+
+
+async def test_while_redis_is_away_a_submit_is_refused_with_a_time(
+    own_server: RedisServer,
+) -> None:
+    settings = simulated_settings(own_server)
+    store = open_store(settings)
+    await store.submit(generation("before"))
+    own_server.stop(signal.SIGKILL)
+    with pytest.raises(StoreUnavailable) as refused:
+        await store.submit(generation("meanwhile"))
+    assert refused.value.retry_after_seconds > 0
+    own_server.start()
+
+    async def accepts() -> bool:
+        try:
+            await store.submit(generation("after"))
+        except StoreUnavailable:
+            return False
+        return True
+
+    await eventually(accepts)
+    assert await store.redis.zcard(store.keys.queued(MODEL)) == 2
+    await store.close()
+
+
+async def test_out_of_memory_refuses_new_jobs_and_loses_no_old_one(
+    own_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = simulated_settings(own_server)
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        running.worker()
+        async with client(settings) as (store, hub):
+            jobs = [generation(f"job {i}", tokens=400) for i in range(16)]
+            for job in jobs:
+                await store.submit(job)
+
+            async def begun() -> bool:
+                records = [await store.get(job.id, "acme") for job in jobs]
+                return all(record.status is Status.IN_PROGRESS for record in records)
+
+            await eventually(begun)
+            following = asyncio.create_task(follow_all(hub, jobs, 90))
+            await store.redis.config_set("maxmemory", "1mb")
+            with pytest.raises(StoreUnavailable):
+                await store.submit(generation("too much"))
+            assert not following.done()
+            await store.redis.config_set("maxmemory", "0")
+            check_text(jobs, await following)
+            await check_jobs(store, [job.id for job in jobs])
+            await check_nothing_left(store, MODEL)
