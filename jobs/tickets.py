@@ -34,7 +34,8 @@ def create_celery(redis: RedisSettings, worker: WorkerSettings) -> Celery:
         task_serializer="json",
         broker_transport_options={
             "visibility_timeout": worker.visibility_seconds,
-            "unacked_restore_interval": 1,
+            # Only a net: the sweeper adds missing tickets within half a second.
+            "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
             "socket_timeout": redis.timeout_seconds,
             "socket_connect_timeout": redis.timeout_seconds,

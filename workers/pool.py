@@ -90,7 +90,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
         hub.add_reader(self._wake_read, self._on_wake)
 
     def on_apply(
-        self, target: Any, args: Any, kwargs: Any, callback: Any, accept_callback: Any, **_: Any
+        self, _target: Any, args: Any, _kwargs: Any, callback: Any, accept_callback: Any, **_: Any
     ) -> None:
         """Take a ticket from the consumer; `args` is what Celery would trace."""
         accept_callback(os.getpid(), 0.0)

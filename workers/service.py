@@ -31,7 +31,6 @@ from workers.runner import Runner
 log = structlog.get_logger()
 
 RECONNECT_SECONDS = 0.5
-PROBE_POLL_SECONDS = 0.25
 
 
 class WorkerService:
@@ -45,7 +44,7 @@ class WorkerService:
         self._state = "loading"
         self._info: EngineInfo | None = None
         self._last_contact = time.monotonic()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Load the engine, then begin to claim. Raises EngineDead when it does not load."""
@@ -73,7 +72,7 @@ class WorkerService:
         )
         host, port = settings.worker.health_host, settings.worker.health_port
         self._health = HealthServer(host, port, self._liveness, self._readiness)
-        await self._health.start()
+        self._health.start()
         began = time.monotonic()
         log.info("engine_loading", kind=settings.engine.kind, model=settings.engine.model)
         self._info = await self._engine.start(self._runner)
@@ -84,7 +83,6 @@ class WorkerService:
         self._supervise(self._runner.writer.run())
         self._supervise(self._beat())
         self._supervise(self._listen())
-        self._supervise(self._mend())
 
     async def _register(self, info: EngineInfo) -> None:
         model = ServedModel(info.served_name, info.max_model_len, info.kind, int(time.time()))
@@ -102,12 +100,13 @@ class WorkerService:
         task = asyncio.get_running_loop().create_task(work)
 
         def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
             error = None if task.cancelled() else task.exception()
             if error is not None:
                 self._fatal(error)
 
         task.add_done_callback(ended)
-        self._tasks.append(task)
+        self._tasks.add(task)
         return task
 
     # --- tickets ----------------------------------------------------------------------
@@ -129,7 +128,7 @@ class WorkerService:
         try:
             await self._store.bury_ticket(raw if isinstance(raw, bytes | str) else repr(raw))
         except StoreUnavailable:
-            log.error("ticket_not_buried", size=len(str(raw)))
+            log.exception("ticket_not_buried", size=len(str(raw)))
         if ticket is not None:
             ticket.done()
 
@@ -182,6 +181,8 @@ class WorkerService:
                     if run is not None and run.claimed.fence == fences[job_id] and not run.stopping:
                         self._runner.lose(run)
             self._check_hung()
+            if self._breaker.begin_probe():
+                self._supervise(self._probe())
             metrics.kv_cache_usage.labels(self._queue).set(self._engine.load().kv_usage)
             metrics.breaker_open.labels(self._queue).set(not self._breaker.allows_claims)
             await asyncio.sleep(self._settings.lease.heartbeat_seconds)
@@ -217,24 +218,20 @@ class WorkerService:
         elif verb == "watch":
             self._runner.watched(job_id)
 
-    async def _mend(self) -> None:
-        """Probe a broken engine when its cool-down is over."""
-        while True:
-            await asyncio.sleep(PROBE_POLL_SECONDS)
-            if not self._breaker.begin_probe():
-                continue
-            log.info("breaker_probes")
-            healthy = False
-            try:
-                async with asyncio.timeout(self._settings.breaker.probe_timeout_seconds):
-                    await self._engine.probe()
-                healthy = True
-            except (EngineError, TimeoutError) as error:
-                log.warning("breaker_probe_failed", error=repr(error))
-            except EngineDead as error:
-                self._runner.dead(error)
-            self._breaker.end_probe(healthy=healthy)
-            self._room_changed()
+    async def _probe(self) -> None:
+        """Find out whether a broken engine has mended."""
+        log.info("breaker_probes")
+        healthy = False
+        try:
+            async with asyncio.timeout(self._settings.breaker.probe_timeout_seconds):
+                await self._engine.probe()
+            healthy = True
+        except (EngineError, TimeoutError) as error:
+            log.warning("breaker_probe_failed", error=repr(error))
+        except EngineDead as error:
+            self._runner.dead(error)
+        self._breaker.end_probe(healthy=healthy)
+        self._room_changed()
 
     # --- stopping ---------------------------------------------------------------------
 
@@ -251,11 +248,12 @@ class WorkerService:
 
     async def close(self) -> None:
         """Stop the background tasks and free the device."""
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._engine.close()
-        await self._health.close()
+        self._health.close()
         await self._store.close()
 
     # --- probes -----------------------------------------------------------------------

@@ -26,6 +26,7 @@ def environment(settings: Settings) -> dict[str, str]:
         for field, value in values.items():
             _put(env, f"PENSTOCK_{group}__{field}".upper(), value)
     env["PENSTOCK_REDIS__URL"] = settings.redis.url.get_secret_value()
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling vLLM anew costs 10 s a process
     env.update(OMP_NUM_THREADS="1", VLLM_CPU_KVCACHE_SPACE="1")
     return env
 

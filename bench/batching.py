@@ -1,0 +1,29 @@
+"""Batching: 32 jobs in flight against one by one, and 128, all through the whole pipeline."""
+
+from bench.figures import Figure, interleaved, ratio, rounded
+from bench.loads import load
+from bench.servers import pipeline
+
+
+async def measure() -> Figure:
+    """Measure streamed tokens/s at 1, 32 and 128 in flight."""
+    async with pipeline() as servers, load(servers, 128) as clients:
+        sides = await interleaved(
+            5,
+            one=lambda: clients.throughput(1, 6),
+            batch_32=lambda: clients.throughput(32, 128),
+            batch_128=lambda: clients.throughput(128, 384),
+        )
+    return Figure(
+        "batching",
+        round(ratio(sides["batch_32"], sides["one"]), 2),
+        "x",
+        must=12,
+        aim=20,
+        higher=True,
+        compared_with="the same pipeline, one job at a time",
+        details={
+            "at_128": round(ratio(sides["batch_128"], sides["one"]), 2),
+            **{f"{name}_tokens_per_second": rounded(values) for name, values in sides.items()},
+        },
+    )

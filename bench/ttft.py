@@ -1,0 +1,32 @@
+"""Time to first token of an idle pipeline, over what AsyncLLM alone takes."""
+
+from statistics import median
+
+from bench.direct import direct
+from bench.figures import Figure, interleaved, rounded
+from bench.loads import load
+from bench.servers import pipeline
+
+
+async def measure() -> Figure:
+    """Measure the added milliseconds, one request at a time."""
+    async with pipeline() as servers, load(servers, 1) as client, direct() as alone:
+
+        async def through() -> float:
+            return median(await client.first_token(25))
+
+        async def straight() -> float:
+            return median(await alone.first_token(25))
+
+        sides = await interleaved(7, pipeline=through, alone=straight)
+    added = median(a - b for a, b in zip(sides["pipeline"], sides["alone"], strict=True))
+    return Figure(
+        "ttft",
+        round(added, 2),
+        "ms",
+        must=15,
+        aim=5,
+        higher=False,
+        compared_with="vLLM's AsyncLLM alone, idle, one request at a time",
+        details={f"{name}_ms": rounded(values, 2) for name, values in sides.items()},
+    )
