@@ -36,6 +36,7 @@ from workers.steps import StepWriter
 log = structlog.get_logger()
 
 RETRY_SECONDS = 0.2
+ABORT_SECONDS = 1.0
 
 
 class Runner:
@@ -113,7 +114,7 @@ class Runner:
             return
         if run.stopping:
             # Cancelled, timed out or lost while the prompt was rendered.
-            await self._engine.abort(run.generation.id)
+            await self._abort(run)
         if run.over:
             return
         run.accept(accepted)
@@ -221,7 +222,7 @@ class Runner:
         run = self.runs.get(job_id)
         if run is None or run.stopping:
             return
-        self._spawn(self._engine.abort(run.generation.id))
+        self._spawn(self._abort(run))
         run.end(Status.CANCELLED)
         self.writer.changed(run)
 
@@ -240,14 +241,14 @@ class Runner:
         metrics.leases_lost.labels(self._queue).inc()
         metrics.attempts.labels(self._queue, "lost").inc()
         log.warning("lease_lost", job_id=run.id, fence=run.claimed.fence)
-        self._spawn(self._engine.abort(run.generation.id))
+        self._spawn(self._abort(run))
         self._release(run)
 
     def _out_of_time(self, run: Run) -> None:
         if run.stopping:
             return
         limit_ms = int(self._settings.limits.run_seconds * 1000)
-        self._spawn(self._engine.abort(run.generation.id))
+        self._spawn(self._abort(run))
         if run.claimed.run_deadline < run.claimed.now + limit_ms:
             run.end(Status.EXPIRED, DeadlineExceeded("the deadline passed while the job ran"))
         else:
@@ -261,7 +262,7 @@ class Runner:
         run.failing = True
         if isinstance(error, EngineError):
             self._breaker.record_failure()
-            await self._engine.abort(run.generation.id)
+            await self._abort(run)
         left = (run.claimed.run_deadline - run.claimed.now) / 1000
         left -= time.monotonic() - run.claimed_at
         decision = decide(error, run.claimed.attempt, self._settings.retry, left, self._random)
@@ -281,6 +282,14 @@ class Runner:
             run.end(Status.FAILED, error)
             self.writer.flush(run)
 
+    async def _abort(self, run: Run) -> None:
+        """Have the engine let go of a run; one that hangs is not waited for."""
+        try:
+            async with asyncio.timeout(ABORT_SECONDS):
+                await self._engine.abort(run.generation.id)
+        except TimeoutError:
+            log.warning("abort_timed_out", job_id=run.id)
+
     # --- giving back ------------------------------------------------------------------
 
     async def hand_over(self, run: Run) -> None:
@@ -288,7 +297,7 @@ class Runner:
         if run.stopping:
             return
         run.handing_over = True
-        await self._engine.abort(run.generation.id)
+        await self._abort(run)
         await self._give_back(run, None, counted=False)
 
     async def _give_back(

@@ -13,13 +13,23 @@ from jobs.errors import AttemptError
 
 Endpoint = Literal["/v1/chat/completions", "/v1/completions"]
 
+REFUSED_FIELDS = (  # no engine does these; `best_of` other than `n` is refused as well
+    "echo",
+    "suffix",
+    "use_beam_search",
+    "prompt_logprobs",
+    "prompt_embeds",
+    "kv_transfer_params",
+    "ec_transfer_params",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Resume:
     """What an earlier attempt already logged for one choice.
 
-    `chunks` are the token ids, one inner sequence per logged event (the granularity that
-    parsers saw); `text` is the text delivered so far.
+    `chunks` are the token ids, one inner sequence per logged event; engines read them as one
+    sequence. `text` is the concatenated `Output.text` of those events.
     """
 
     chunks: tuple[tuple[int, ...], ...] = ()
@@ -51,7 +61,8 @@ class Accepted:
     """What is known once the prompt is rendered.
 
     `restarted` is true when the logged tokens could not be continued (for example a grammar's
-    state cannot be rebuilt): the engine starts every choice from nothing.
+    state cannot be rebuilt): the engine starts every choice from nothing, those in
+    `Generation.finished` too.
     """
 
     input_tokens: int
@@ -63,8 +74,10 @@ class Accepted:
 class Output:
     """What one engine step produced for one choice of one generation.
 
-    `text` is the new plain text. `delta` is set only where an OpenAI chat delta says more
-    than text (tool calls, reasoning); then it replaces `text` for chat clients.
+    `text` is the new plain text; it may lag behind the tokens (a stop string may have begun, or
+    a character is incomplete), so either of the two can be empty. `delta` is set only where an
+    OpenAI chat delta differs from that text (tool calls, reasoning, markup taken out); then it
+    replaces `text` for chat clients, and an empty one shows them nothing.
     `logprobs` is the OpenAI logprobs object for exactly these tokens.
     """
 
@@ -120,6 +133,9 @@ class Engine(Protocol):
     async def add(self, generation: Generation) -> Accepted:
         """Render and enqueue every unfinished choice.
 
+        Outputs may reach the sink before the caller goes on, so it registers the generation
+        first. Choices whose log already shows their end yield one output without tokens.
+
         Raises:
             InvalidJob: the body asks for something this model cannot do; `param` names the field.
             EngineError: this generation could not be added, others may.
@@ -128,7 +144,11 @@ class Engine(Protocol):
         ...
 
     async def abort(self, generation_id: str) -> None:
-        """Stop a generation within one step and free its memory. Unknown ids are fine."""
+        """Stop a generation within one step and free its memory. Unknown ids are fine.
+
+        From the call on, the sink hears nothing more of it; its id may be used again after the
+        return.
+        """
         ...
 
     def load(self) -> Load:

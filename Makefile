@@ -1,0 +1,63 @@
+# The two commands: `make run` and `make test`. `make` alone lists the rest.
+# Needs make, and Python 3.11 to 3.14 with venv and pip. Everything is installed into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+export VENV
+
+COMPILE = uv pip compile pyproject.toml --universal --no-annotate --no-header --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help run test install lint format typecheck test-fast test-faults bench check lock clean
+
+help: ## Show this list
+	@echo "Penstock. Start with: make run"
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo
+	@echo "  Options: PYTHON=python3.12 (which Python), ARGS=... (passed on by run, test and bench)"
+
+run: install ## Start the whole pipeline, with a first job streamed (ARGS=--exit: stop after it)
+	@$(BIN)/penstock up --demo $(ARGS)
+
+test: install ## Run all tests (ARGS=-x and the like go to pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+install: ## Install everything into .venv; nothing to do the second time
+	@command -v $(PYTHON) >/dev/null || { echo "Penstock needs Python 3.11 to 3.14; there is no $(PYTHON)."; exit 2; }
+	@$(PYTHON) scripts/install.py
+
+lint: install ## Check style, format and the import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+format: install ## Format the code and fix what can be fixed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+typecheck: install ## Check types (mypy --strict)
+	@$(BIN)/mypy
+
+test-fast: install ## Run unit and integration tests that need no model (under a minute)
+	@$(BIN)/python -m pytest -m "not slow" tests/unit tests/integration $(ARGS)
+
+test-faults: install ## Run the fault tests: kill -9, restarts, lost leases, drains
+	@$(BIN)/python -m pytest tests/faults $(ARGS)
+
+bench: install ## Measure throughput and latency
+	@$(BIN)/python -m bench $(ARGS)
+
+check: ## Do exactly what CI does
+	@bash .ci/run
+
+lock: ## Resolve the pinned requirements anew (needs uv)
+	@$(COMPILE) requirements/torch.in --extra cpu --extra test \
+		--excludes requirements/excludes.txt -o requirements/cpu.lock
+	@$(COMPILE) --extra gpu -o requirements/gpu.lock
+
+clean: ## Remove caches and the environment; .penstock (your data) stays
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

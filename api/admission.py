@@ -1,0 +1,194 @@
+"""From a validated request to an accepted job: model, tier, limits, then one call to the store.
+
+Invariant: the account and its limits come from the key alone, and the stored body is the
+client's own, less the fields that speak to the API.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from prometheus_client import Counter
+
+from api.preferences import Preferences
+from api.schemas.sampling import TRANSPORT, Sampling
+from api.services import Services
+from jobs import metrics
+from jobs.accounts import ApiKey
+from jobs.errors import ContextLengthExceeded, InvalidJob, PipelineError, StoreUnavailable
+from jobs.fairness import ServiceTier
+from jobs.ids import new_id
+from jobs.model import Job, JobSpec, OnDisconnect
+from jobs.state import Status
+from jobs.store import Accepted, Submission
+
+RETRY_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One request for a job. Times are Unix milliseconds."""
+
+    url: str
+    body: dict[str, Any]
+    checked: Sampling
+    request_id: str
+    preferences: Preferences
+    on_disconnect: OnDisconnect
+    service_tier: str | None = None
+    metadata: dict[str, str] | None = None
+    deadline: int | None = None
+    start_by: int | None = None
+    watched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An accepted job as it was when it was accepted; stale when `replayed`."""
+
+    job: Job
+    replayed: bool
+
+
+async def admit(api: Services, key: ApiKey, wish: Wish) -> Admitted:
+    """Accept a job.
+
+    Raises:
+        InvalidJob, ModelNotFound, IdempotencyMismatch: the request must change.
+        QueueFull, StoreUnavailable: come back later.
+    """
+    try:
+        submission = await _submission(api, key, wish)
+        return await submit(api, submission)
+    except PipelineError as error:
+        metrics.jobs_refused.labels(error.code).inc()
+        raise
+
+
+async def submit(api: Services, submission: Submission) -> Admitted:
+    """Hand a submission to the store, once more if the answer was lost."""
+    try:
+        try:
+            accepted = await api.store.submit(submission)
+        except StoreUnavailable:
+            # Safe: the store knows the id if the first call got through.
+            await asyncio.sleep(RETRY_SECONDS)
+            accepted = await api.store.submit(submission)
+    except orjson.JSONEncodeError:
+        raise InvalidJob("body: it is nested too deeply to be stored", param="body") from None
+    if not accepted.replayed:
+        _accepted(submission.queue, submission.spec.service_tier).inc()
+    return Admitted(_fresh(submission, accepted), accepted.replayed)
+
+
+@lru_cache(maxsize=256)
+def _accepted(queue: str, tier: ServiceTier) -> Counter:
+    return metrics.jobs_submitted.labels(queue, tier)
+
+
+async def _submission(api: Services, key: ApiKey, wish: Wish) -> Submission:
+    model = await api.models.get(wish.checked.model)
+    _check_length(wish.checked, model.max_model_len)
+    _check_times(wish)
+    metadata = wish.metadata if wish.metadata is not None else wish.checked.metadata
+    _check_metadata(metadata, api.settings.limits.metadata_bytes)
+    return Submission(
+        id=new_id("job"),
+        account=key.account,
+        queue=model.name,
+        spec=JobSpec(
+            url=wish.url,
+            body={name: value for name, value in wish.body.items() if name not in TRANSPORT},
+            service_tier=_tier(wish.service_tier or wish.checked.service_tier),
+            metadata=metadata or {},
+            on_disconnect=wish.on_disconnect,
+            request_id=wish.request_id,
+        ),
+        key_id=key.id,
+        weight=key.weight,
+        max_running=key.max_running,
+        start_by=wish.start_by,
+        deadline=wish.deadline,
+        idempotency_key=wish.preferences.idempotency_key,
+        watcher=api.hub.id if wish.watched else "",
+    )
+
+
+def _tier(name: str | None) -> ServiceTier:
+    return ServiceTier.DEFAULT if name in (None, "auto") else ServiceTier(name)
+
+
+def _check_length(checked: Sampling, longest: int) -> None:
+    wanted = checked.wanted_tokens
+    if wanted is not None and wanted[1] >= longest:
+        raise ContextLengthExceeded(
+            f"{wanted[0]}: {wanted[1]} tokens and a prompt do not fit the model's context of"
+            f" {longest} tokens",
+            param=wanted[0],
+        )
+
+
+def _check_times(wish: Wish) -> None:
+    now = time.time() * 1000
+    for name, instant in (("deadline", wish.deadline), ("start_by", wish.start_by)):
+        if instant is not None and instant <= now:
+            raise InvalidJob(f"{name}: a time in the future is expected", param=name)
+    if wish.deadline and wish.start_by and wish.start_by > wish.deadline:
+        raise InvalidJob("start_by: a time before deadline is expected", param="start_by")
+
+
+def _check_metadata(metadata: dict[str, str] | None, limit: int) -> None:
+    if metadata and len(orjson.dumps(metadata)) > limit:
+        raise InvalidJob(f"metadata: at most {limit} bytes of JSON are expected", param="metadata")
+
+
+def _fresh(submission: Submission, accepted: Accepted) -> Job:
+    """Return the record as the store has just written it, without reading it back."""
+    now = time.time_ns() // 1_000_000
+    return Job(
+        id=accepted.id,
+        account=submission.account,
+        queue=submission.queue,
+        spec=submission.spec,
+        status=Status.QUEUED,
+        created=now,
+        queued=now,
+        started=0,
+        claimed=0,
+        finished=0,
+        attempt=0,
+        failures=0,
+        fence=0,
+        seq=0,
+        input_tokens=0,
+        cached_tokens=0,
+        output_tokens=0,
+        run_ms=0,
+        start_by=submission.start_by or 0,
+        deadline=submission.deadline or 0,
+        cancel_requested=0,
+        worker="",
+        error=None,
+    )
+
+
+async def repeat(api: Services, key: ApiKey, job: Job, request_id: str) -> Admitted:
+    """Submit a finished job's spec as a new job; the same one however often this is called."""
+    # A limit in time was meant for the first run; another account's key says nothing about it.
+    own = key.account == job.account
+    return await submit(
+        api,
+        Submission(
+            id=new_id("job"),
+            account=job.account,
+            queue=job.queue,
+            spec=replace(job.spec, retry_of=job.id, request_id=request_id),
+            key_id=key.id if own else "",
+            weight=key.weight if own else 1.0,
+            max_running=key.max_running if own else 0,
+            idempotency_key=f"retry:{job.id}",
+        ),
+    )

@@ -1,0 +1,75 @@
+"""From an accepted job to an answer: at once, after a wait, or as a stream."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api import problems
+from api.admission import Admitted
+from api.preferences import Preferences
+from api.presence import Ended
+from api.responses import accepted, job_headers, json_response
+from api.services import Services
+from api.sse import EventStream, View, Watched, leave
+from api.waiting import too_long, wait_result
+from jobs.model import Job, OnDisconnect
+from jobs.result import Result
+from jobs.state import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How one route shows its job: whole, or as a stream where the client asked for one."""
+
+    whole: Callable[[Job, Result], dict[str, Any]]
+    stream: Callable[[Job], View] | None
+
+
+def policy(preferences: Preferences) -> OnDisconnect:
+    """Return what a leaving client means on routes that answer with the result itself.
+
+    A client that sent an idempotency key means to come back for it.
+    """
+    if preferences.on_disconnect is not None:
+        return preferences.on_disconnect
+    return "continue" if preferences.idempotency_key else "cancel"
+
+
+async def deliver(
+    api: Services, request: Request, admitted: Admitted, preferences: Preferences, form: Form
+) -> Response:
+    """Answer a request with its job's result, or with the job where it prefers that."""
+    job = admitted.job
+    if admitted.replayed:
+        job = await api.store.get(job.id, job.account)
+    headers = job_headers(job.id, preferences, replayed=admitted.replayed)
+    if preferences.respond_async and preferences.wait_seconds is None:
+        return accepted(job, headers)
+    watched = Watched(job.id, job.account, job.spec.on_disconnect)
+    if form.stream is not None and not preferences.respond_async:
+        return EventStream(api, watched, form.stream(job), headers=headers)
+    limit = api.settings.limits.sync_seconds
+    seconds = limit if preferences.wait_seconds is None else preferences.wait_seconds
+    result, ended = await wait_result(api, request, watched, seconds)
+    if ended is Ended.TIME and preferences.hands_over:
+        job = await api.store.get(job.id, job.account)
+        return accepted(job, headers, await api.store.place(job))
+    if ended is not None:
+        if ended is Ended.SERVER:
+            await leave(api, watched)
+        return _refuse(problems.from_error(too_long(ended, job.id, seconds)), job, request)
+    status = Status(result.status or Status.FAILED)
+    if status is not Status.COMPLETED:
+        ending = problems.from_ending(status, result.error, job.id)
+        return _refuse(ending, job, request)
+    return json_response(form.whole(job, result), 200, headers)
+
+
+def _refuse(problem: problems.Problem, job: Job, request: Request) -> Response:
+    headers = problem.headers
+    if problem.kind.status == 504:
+        headers = problems.NO_RETRY
+    return problems.response(replace(problem, job_id=job.id, headers=headers), request.scope)

@@ -1,0 +1,89 @@
+"""Errors that only exist at the HTTP door; `problems` maps them like those of `jobs.errors`."""
+
+from dataclasses import dataclass
+
+from jobs.errors import (
+    AttemptError,
+    ClientError,
+    InvalidJob,
+    JobConflict,
+    Overloaded,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One wrong field: `pointer` as RFC 6901, `field` as people write it."""
+
+    pointer: str
+    field: str
+    message: str
+
+
+class MalformedBody(ClientError):
+    """The body is no JSON object in UTF-8."""
+
+    code = "malformed-body"
+
+
+class BodyTooLarge(ClientError):
+    """The body is longer than `limits.body_bytes`."""
+
+    code = "body-too-large"
+
+
+class BodyTimeout(ClientError):
+    """The body did not arrive in time."""
+
+    code = "body-timeout"
+
+
+class InvalidBody(InvalidJob):
+    """Fields of the body are wrong; `fields` names each."""
+
+    def __init__(self, fields: list[FieldError]) -> None:
+        first = fields[0]
+        super().__init__(f"{first.field}: {first.message}", param=first.field)
+        self.fields = fields
+
+
+class InvalidHeader(InvalidJob):
+    """A request header has a value that cannot be used; `param` names it."""
+
+    code = "invalid-header"
+
+
+class InvalidCursor(InvalidJob):
+    """A cursor that was never given out; `param` says where it stood."""
+
+    code = "invalid-cursor"
+
+
+class ResultNotReady(JobConflict):
+    """The job has no result: it has not finished, or it was cancelled."""
+
+    code = "result-not-ready"
+
+
+class JobCancelled(JobConflict):
+    """The job was cancelled while this request waited for it."""
+
+    code = "job-cancelled"
+
+
+class ShuttingDown(Overloaded):
+    """The API process is going away; another one answers."""
+
+    code = "shutting-down"
+
+
+class WaitTimeout(AttemptError):
+    """The job did not finish while the client waited; the job goes on."""
+
+    code = "wait-timeout"
+
+
+class Restarted(AttemptError):
+    """The job began anew after text had been sent: what was received does not count."""
+
+    code = "restarted"

@@ -1,0 +1,57 @@
+"""Jobs that failed too often: look at them, and run them again."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.deps import Api, Caller
+from api.documents import job_answer, listed, refusals
+from api.responses import json_response
+from api.routes.jobs import Limit, run_again
+from api.services import Services
+from api.views.job import job_object
+from jobs.accounts import ApiKey
+from jobs.errors import JobNotFound
+from jobs.model import Job
+
+router = APIRouter(prefix="/v1/dead-letter", tags=["dead letter"])
+
+#: How far an admin's requeue looks for another account's job.
+SEARCHED = 1_000
+
+
+@router.get("", responses={**listed(), **refusals(401, 422, 503)})
+async def list_dead(key: Caller, api: Api, limit: Limit = 20) -> Response:
+    """List this account's dead-letter jobs, newest first; an admin sees every account's."""
+    jobs = await api.store.list_dead(None if key.admin else key.account, limit=limit + 1)
+    data = [_dead_object(job, key) for job in jobs[:limit]]
+    return json_response({"object": "list", "data": data, "has_more": len(jobs) > limit})
+
+
+@router.post(
+    "/{job_id}/requeue",
+    status_code=202,
+    responses={**job_answer(202), **refusals(401, 404, 409, 410, 429, 503)},
+)
+async def requeue(request: Request, job_id: str, key: Caller, api: Api) -> Response:
+    """Run a dead-letter job again, as a new job with `retry_of`."""
+    return await run_again(request, api, key, await _find(api, key, job_id))
+
+
+async def _find(api: Services, key: ApiKey, job_id: str) -> Job:
+    try:
+        return await api.store.get(job_id, key.account)
+    except JobNotFound:
+        if not key.admin:
+            raise
+        for job in await api.store.list_dead(None, limit=SEARCHED):
+            if job.id == job_id:
+                return job
+        raise
+
+
+def _dead_object(job: Job, key: ApiKey) -> dict[str, Any]:
+    fields = job_object(job)
+    return {**fields, "account": job.account} if key.admin else fields

@@ -1,0 +1,70 @@
+"""Text in, text out: for a first curl."""
+
+import time
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.admission import Wish, admit
+from api.delivery import Form, deliver, policy
+from api.deps import Api, Caller
+from api.direct import DirectRoute
+from api.documents import body_of, event_stream, refusals
+from api.preferences import read_preferences
+from api.schemas.completions import CompletionRequest
+from api.schemas.generate import GenerateRequest
+from api.schemas.reading import check, read_object
+from api.services import Services
+from api.views.generate import GenerateEvents, generated
+from jobs.accounts import ApiKey
+from jobs.errors import ModelNotFound
+
+router = APIRouter(prefix="/v1/generate", tags=["generate"], route_class=DirectRoute)
+
+REFUSALS = refusals(400, 401, 404, 409, 413, 422, 429, 500, 503, 504)
+
+
+@router.post("", openapi_extra=body_of(GenerateRequest), responses=REFUSALS)
+async def generate(request: Request, key: Caller, api: Api) -> Response:
+    """Return the generated text."""
+    return await _answer(request, key, api, streaming=False)
+
+
+@router.post(
+    "/stream",
+    openapi_extra=body_of(GenerateRequest),
+    responses={**event_stream(), **REFUSALS},
+)
+async def generate_stream(request: Request, key: Caller, api: Api) -> Response:
+    """Send the text as it comes."""
+    return await _answer(request, key, api, streaming=True)
+
+
+async def _answer(request: Request, key: ApiKey, api: Services, *, streaming: bool) -> Response:
+    started = time.monotonic()
+    preferences = read_preferences(request, api.settings.limits.wait_seconds)
+    asked = check(GenerateRequest, await read_object(request))
+    body = asked.as_completion(asked.model or await _first_model(api))
+    wish = Wish(
+        url="/v1/completions",
+        body=body,
+        checked=CompletionRequest.model_construct(**body),
+        request_id=request.state.request_id,
+        preferences=preferences,
+        on_disconnect=policy(preferences),
+        watched=not preferences.respond_async,
+    )
+    admitted = await admit(api, key, wish)
+    form = Form(
+        whole=lambda _, result: generated(asked.prompt, result, started),
+        stream=(lambda job: GenerateEvents(job.id, started)) if streaming else None,
+    )
+    return await deliver(api, request, admitted, preferences, form)
+
+
+async def _first_model(api: Services) -> str:
+    models = await api.models.all()
+    if not models:
+        raise ModelNotFound("no model is served yet: start a worker", param="model")
+    return models[0].name

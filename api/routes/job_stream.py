@@ -1,0 +1,95 @@
+"""A job's event stream, which may be left and resumed at any event."""
+
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from api.deps import Api, Caller
+from api.documents import event_stream, refusals
+from api.errors import InvalidCursor
+from api.services import Services
+from api.sse import HEADERS, EventStream, Watched, frame
+from api.views.job import JobEvents, done
+from jobs.errors import InvalidJob
+from jobs.model import Job
+from jobs.store import check_cursor
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+#: As many digits as a Redis stream id safely takes.
+SEQ_DIGITS = 15
+
+
+@router.get(
+    "/{job_id}/stream",
+    responses={**event_stream(), **refusals(400, 401, 404, 410, 503), 204: {"description": "over"}},
+)
+async def stream_job(
+    job_id: str,
+    key: Caller,
+    api: Api,
+    last_event_id: Annotated[str | None, Header()] = None,
+    last_event_id_query: Annotated[str | None, Query(alias="lastEventID")] = None,
+    starting_after: Annotated[str | None, Query()] = None,
+) -> Response:
+    """Follow a job's events after a cursor; 204 when there is nothing more to come."""
+    job = await api.store.get(job_id, key.account)
+    after = _cursor(
+        job,
+        {
+            "Last-Event-ID": last_event_id,
+            "lastEventID": last_event_id_query,
+            "starting_after": starting_after,
+        },
+    )
+    if job.status.is_terminal and after >= job.seq and after > 0:
+        return Response(status_code=204)
+    retry = b"retry: %d\n\n" % api.settings.stream.retry_milliseconds
+    first = await _first_seq(api, job, after)
+    if first is None or first == after + 1:
+        watched = Watched(job.id, job.account, job.spec.on_disconnect, after)
+        return EventStream(api, watched, JobEvents(job.id), opening=retry)
+    return _truncated(api, job, after, first, retry)
+
+
+def _cursor(job: Job, places: dict[str, str | None]) -> int:
+    """Return the first cursor given, in the order Mercure defines; 0 without one.
+
+    Raises:
+        InvalidCursor: no number, or beyond the log.
+    """
+    for name, text in places.items():
+        if text is None or (text == "" and name == "Last-Event-ID"):
+            continue
+        if not (text.isascii() and text.isdigit() and len(text) <= SEQ_DIGITS):
+            raise InvalidCursor(f"{name}: the number of an event is expected", param=name)
+        try:
+            check_cursor(int(text), job.seq)
+        except InvalidJob as error:
+            raise InvalidCursor(f"{name}: {error.message}", param=name) from None
+        return int(text)
+    return 0
+
+
+async def _first_seq(api: Services, job: Job, after: int) -> int | None:
+    """Return the first event kept after the cursor; None when it has not been written yet.
+
+    A log that lost its end answers the number that would come next.
+    """
+    if after >= job.seq:
+        return None
+    events = await api.store.read_log(job.id, after, 1)
+    return events[0].seq if events else job.seq + 1
+
+
+def _truncated(api: Services, job: Job, after: int, first: int, retry: bytes) -> Response:
+    """Say which events are missing, in a header and in an event, before what is left."""
+    headers = {"Last-Event-ID": str(first - 1)}
+    hole = {"requested_after": after, "first_available": first, "sequence_number": first - 1}
+    opening = retry + frame(orjson.dumps(hole), event="replay_truncated", seq=first - 1)
+    if job.status.is_terminal and first > job.seq:
+        return Response(opening + done(job.id, job.status), 200, HEADERS | headers)
+    watched = Watched(job.id, job.account, job.spec.on_disconnect, first - 1)
+    return EventStream(api, watched, JobEvents(job.id), opening=opening, headers=headers)

@@ -1,0 +1,180 @@
+"""Jobs: submit, look, wait, cancel, repeat, delete."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api import problems
+from api.admission import Admitted, Wish, admit, repeat
+from api.cursor import check_list_cursor
+from api.deps import Api, Caller
+from api.direct import DirectRoute
+from api.documents import body_of, job_answer, listed, refusals
+from api.errors import ResultNotReady
+from api.preferences import read_preferences
+from api.responses import accepted, job_headers, json_response
+from api.schemas.jobs import BODIES, JobRequest
+from api.schemas.reading import check, read_object
+from api.services import Services
+from api.views.job import NOWHERE, job_object, result_object
+from api.waiting import read_result, wait_end
+from jobs.accounts import ApiKey
+from jobs.errors import JobConflict
+from jobs.model import Job
+from jobs.state import Status
+from jobs.store import Place
+
+submissions = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=DirectRoute)
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+REPEATABLE = (Status.FAILED, Status.EXPIRED, Status.CANCELLED)
+
+Wait = Annotated[float, Query(ge=0, le=60, description="wait up to this long for the end")]
+Limit = Annotated[int, Query(ge=1, le=100)]
+
+
+@submissions.post(
+    "",
+    status_code=202,
+    openapi_extra=body_of(JobRequest),
+    responses={**job_answer(202), **refusals(400, 401, 404, 413, 422, 429, 503)},
+)
+async def submit_job(request: Request, key: Caller, api: Api) -> Response:
+    """Accept a job; 200 when it was done within `Prefer: wait`."""
+    preferences = read_preferences(request, api.settings.limits.wait_seconds)
+    body = await read_object(request)
+    asked = check(JobRequest, body)
+    checked = check(BODIES[asked.url], asked.body, "body")
+    admitted = await admit(
+        api,
+        key,
+        Wish(
+            url=asked.url,
+            body=asked.body,
+            checked=checked,
+            request_id=request.state.request_id,
+            preferences=preferences,
+            on_disconnect=preferences.on_disconnect or asked.on_disconnect,
+            service_tier=asked.service_tier,
+            metadata=asked.metadata,
+            deadline=asked.deadline,
+            start_by=asked.start_by,
+            watched=bool(preferences.wait_seconds),
+        ),
+    )
+    job = await _current(api, admitted)
+    headers = job_headers(job.id, preferences, replayed=admitted.replayed)
+    if preferences.wait_seconds and not job.status.is_terminal:
+        job = await wait_end(api, request, job, preferences.wait_seconds, leaving_counts=True)
+    if preferences.wait_seconds and job.status.is_terminal:
+        return json_response(await whole(api, job), 200, headers)
+    return accepted(job, headers)
+
+
+@router.get("", responses={**listed(), **refusals(400, 401, 422, 503)})
+async def list_jobs(
+    key: Caller,
+    api: Api,
+    limit: Limit = 20,
+    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+    status: Status | None = None,
+) -> Response:
+    """List this account's jobs, newest first."""
+    jobs = await api.store.list_jobs(
+        key.account,
+        limit=limit + 1,
+        before=None if after is None else check_list_cursor(after),
+        status=status,
+    )
+    page = jobs[:limit]
+    places = await asyncio.gather(*(api.store.place(job) for job in page))
+    return json_response(
+        {
+            "object": "list",
+            "data": [job_object(job, place) for job, place in zip(page, places, strict=True)],
+            "first_id": page[0].id if page else None,
+            "last_id": page[-1].id if page else None,
+            "has_more": len(jobs) > limit,
+        }
+    )
+
+
+@router.get("/{job_id}", responses={**job_answer(200), **refusals(401, 404, 410, 422, 503)})
+async def read_job(
+    request: Request, job_id: str, key: Caller, api: Api, wait: Wait = 0
+) -> Response:
+    """Return a job; with `wait`, once it has ended or the time is up."""
+    job = await api.store.get(job_id, key.account)
+    seconds = min(wait, api.settings.limits.wait_seconds)
+    if seconds and not job.status.is_terminal:
+        job = await wait_end(api, request, job, seconds)
+    return json_response(await whole(api, job))
+
+
+@router.get("/{job_id}/result", responses=refusals(401, 404, 409, 410, 500, 503, 504))
+async def read_job_result(request: Request, job_id: str, key: Caller, api: Api) -> Response:
+    """Return the OpenAI object a job produced."""
+    job = await api.store.get(job_id, key.account)
+    if job.status is Status.COMPLETED:
+        return json_response(result_object(job, await read_result(api, job.id)))
+    if job.status in (Status.FAILED, Status.EXPIRED):
+        return problems.response(problems.from_ending(job.status, job.error, job.id), request.scope)
+    raise ResultNotReady(f"job {job.id} is {job.status}")
+
+
+@router.post("/{job_id}/cancel", responses={**job_answer(200, 202), **refusals(401, 404, 410, 503)})
+async def cancel_job(job_id: str, key: Caller, api: Api) -> Response:
+    """Stop a job; 202 while it is stopping. Repeating it changes nothing."""
+    answer = await api.store.cancel(job_id, key.account)
+    job = await api.store.get(job_id, key.account)
+    stopping = answer == "cancelling" and not job.status.is_terminal
+    return json_response(await whole(api, job), 202 if stopping else 200)
+
+
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    responses={**job_answer(202), **refusals(401, 404, 409, 410, 429, 503)},
+)
+async def retry_job(request: Request, job_id: str, key: Caller, api: Api) -> Response:
+    """Run a failed, expired or cancelled job again, as a new job with `retry_of`."""
+    job = await api.store.get(job_id, key.account)
+    return await run_again(request, api, key, job)
+
+
+@router.delete("/{job_id}", status_code=204, responses=refusals(401, 404, 409, 410, 503))
+async def delete_job(job_id: str, key: Caller, api: Api) -> Response:
+    """Erase a finished job and its events; what it used stays billed."""
+    await api.store.delete(job_id, key.account)
+    return Response(status_code=204)
+
+
+async def run_again(request: Request, api: Services, key: ApiKey, job: Job) -> Response:
+    """Submit a job's spec again and take it off the dead-letter list."""
+    if job.status not in REPEATABLE:
+        raise JobConflict(f"job {job.id} is {job.status}: only a job without a result runs again")
+    admitted = await repeat(api, key, job, request.state.request_id)
+    await api.store.undead(job.id)
+    again = await _current(api, admitted)
+    headers = {"X-Penstock-Job": again.id}
+    if admitted.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return accepted(again, headers)
+
+
+async def _current(api: Services, admitted: Admitted) -> Job:
+    """Return the record; it is only read when the submission was a repeat."""
+    if not admitted.replayed:
+        return admitted.job
+    return await api.store.get(admitted.job.id, admitted.job.account)
+
+
+async def whole(api: Services, job: Job) -> dict[str, Any]:
+    """Return the job object with what is known now: the result, or position and ETA."""
+    if job.status is Status.COMPLETED:
+        return job_object(job, NOWHERE, result_object(job, await read_result(api, job.id)))
+    place: Place = await api.store.place(job)
+    return job_object(job, place)

@@ -1,0 +1,81 @@
+"""OpenAI's chat and text completions: the same jobs, answered the way its clients expect."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.admission import Wish, admit
+from api.delivery import Form, deliver, policy
+from api.deps import Api, Caller
+from api.direct import DirectRoute
+from api.documents import body_of, event_stream, refusals
+from api.preferences import read_preferences
+from api.schemas.chat import ChatRequest
+from api.schemas.completions import CompletionRequest
+from api.schemas.reading import check, read_object
+from api.schemas.sampling import Sampling
+from api.services import Services
+from api.views.chat import ChatChunks, chat_completion
+from api.views.completion import CompletionChunks, completion
+from api.views.openai import Chunks, Head
+from jobs.accounts import ApiKey
+from jobs.result import Result
+
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=DirectRoute)
+
+ANSWERS = {**event_stream(), **refusals(400, 401, 404, 409, 413, 422, 429, 500, 503, 504)}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One of OpenAI's routes."""
+
+    url: str
+    schema: type[Sampling]
+    whole: Callable[[Head, Result], dict[str, Any]]
+    chunks: type[Chunks]
+
+
+CHAT = Endpoint("/v1/chat/completions", ChatRequest, chat_completion, ChatChunks)
+TEXT = Endpoint("/v1/completions", CompletionRequest, completion, CompletionChunks)
+
+
+@router.post("/chat/completions", openapi_extra=body_of(ChatRequest), responses=ANSWERS)
+async def create_chat_completion(request: Request, key: Caller, api: Api) -> Response:
+    """Answer a conversation: whole, streamed, or as a job (`Prefer`)."""
+    return await _answer(request, key, api, CHAT)
+
+
+@router.post("/completions", openapi_extra=body_of(CompletionRequest), responses=ANSWERS)
+async def create_completion(request: Request, key: Caller, api: Api) -> Response:
+    """Continue a text: whole, streamed, or as a job (`Prefer`)."""
+    return await _answer(request, key, api, TEXT)
+
+
+async def _answer(request: Request, key: ApiKey, api: Services, endpoint: Endpoint) -> Response:
+    preferences = read_preferences(request, api.settings.limits.wait_seconds)
+    body = await read_object(request)
+    checked = check(endpoint.schema, body)
+    wish = Wish(
+        url=endpoint.url,
+        body=body,
+        checked=checked,
+        request_id=request.state.request_id,
+        preferences=preferences,
+        on_disconnect=policy(preferences),
+        watched=not preferences.respond_async,
+    )
+    admitted = await admit(api, key, wish)
+    options = checked.stream_options
+    include_usage = bool(options and options.include_usage)
+    form = Form(
+        whole=lambda job, result: endpoint.whole(Head.of(job), result),
+        stream=(lambda job: endpoint.chunks(Head.of(job), include_usage=include_usage))
+        if checked.stream
+        else None,
+    )
+    return await deliver(api, request, admitted, preferences, form)

@@ -1,0 +1,44 @@
+"""For operators: alive, ready, metrics, breakers. None needs a key; none names an account."""
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from api.deps import Api
+from api.documents import refusals
+from api.fleet import describe_workers, is_connected
+from api.responses import json_response
+from jobs.errors import StoreUnavailable
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/health")
+async def health() -> Response:
+    """Say that the process is alive; depends on nothing."""
+    return json_response({"status": "ok"})
+
+
+@router.get("/ready", responses=refusals(503))
+async def ready(api: Api) -> Response:
+    """Say whether requests can be served: Redis answers and events arrive."""
+    if api.closing.closing:
+        raise StoreUnavailable("this server is closing", retry_after_seconds=1)
+    if not await is_connected(api):
+        raise StoreUnavailable("no connection to the job store", retry_after_seconds=2)
+    return json_response({"status": "ready"})
+
+
+@router.get("/metrics")
+async def metrics() -> Response:
+    """Return this process's metrics for Prometheus."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/circuit-breaker/status", responses=refusals(503))
+async def circuit_breaker(api: Api) -> Response:
+    """Return every worker's breaker; `state` is the worst among them."""
+    workers = await describe_workers(api)
+    states = {worker.get("breaker", {}).get("state") for worker in workers}
+    worst = next((name for name in ("open", "half_open", "closed") if name in states), "unknown")
+    return json_response({"object": "list", "state": worst, "data": workers})

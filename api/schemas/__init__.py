@@ -1,0 +1,1 @@
+"""What clients may send: strict pydantic models, one file per body."""

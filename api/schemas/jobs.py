@@ -1,0 +1,78 @@
+"""The body of a job submission."""
+
+import math
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from api.schemas.chat import ChatRequest
+from api.schemas.completions import CompletionRequest
+from api.schemas.sampling import Body, Metadata, Sampling, Tier
+
+YEAR_9999 = 253_402_300_799
+INSTANT = "an RFC 3339 time with a zone, or Unix seconds, is expected"
+
+
+def _instant(value: Any) -> Any:
+    """Turn RFC 3339 or Unix seconds into Unix milliseconds."""
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise PydanticCustomError("instant", INSTANT) from None
+        if moment.tzinfo is None:
+            raise PydanticCustomError("instant", INSTANT)
+        value = moment.timestamp()
+    if isinstance(value, bool) or not isinstance(value, int | float | None):
+        raise PydanticCustomError("instant", INSTANT)
+    if value is None:
+        return None
+    if not math.isfinite(value) or not 0 <= value <= YEAR_9999:
+        raise PydanticCustomError("instant", INSTANT)
+    return round(value * 1000)
+
+
+def _webhook(value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value) if isinstance(value, str) else None
+    except ValueError:
+        parts = None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise PydanticCustomError("webhook", "an http or https URL is expected")
+    raise PydanticCustomError(
+        "webhook", "webhooks are not available yet: poll the job or stream it"
+    )
+
+
+#: Unix milliseconds once validated.
+Instant = Annotated[
+    int | None,
+    BeforeValidator(_instant),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}, {"type": "null"}]}
+    ),
+]
+
+Url = Literal["/v1/chat/completions", "/v1/completions"]
+BODIES: dict[str, type[Sampling]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/completions": CompletionRequest,
+}
+
+
+class JobRequest(Body):
+    """`POST /v1/jobs`: the URL and body of an OpenAI request, and what to do with it."""
+
+    url: Url
+    body: dict[str, Any] = Field(description="the OpenAI body; `stream` has no effect here")
+    service_tier: Tier | None = None
+    deadline: Instant = Field(default=None, description="must be done by then")
+    start_by: Instant = Field(default=None, description="must have started by then, else expired")
+    webhook: Annotated[str | None, BeforeValidator(_webhook)] = None
+    metadata: Metadata | None = None
+    on_disconnect: Literal["continue", "cancel"] = "continue"

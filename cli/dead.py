@@ -1,0 +1,60 @@
+"""`penstock dead`: jobs that failed too often, and running them again."""
+
+from typing import Annotated
+
+import typer
+
+from cli.client import Client
+from cli.options import Json, Key, Url
+from cli.output import ago, print_json, print_table
+from cli.watching import print_job
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Look at the dead-letter list and run jobs again.",
+)
+
+
+@app.command("list")
+def list_dead(
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100)] = 20,
+    as_json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """List dead-letter jobs, newest first; an admin's key sees every account's."""
+    page = Client.open(url, key).get("/v1/dead-letter", limit=limit)
+    if as_json:
+        print_json(page)
+        return
+    print_table(
+        ("job", "account", "model", "failed", "attempts", "why"),
+        (
+            (
+                job["id"],
+                job.get("account", ""),
+                job["model"],
+                f"{ago(job['completed_at'])} ago",
+                str(job["attempt"]),
+                str((job.get("error") or {}).get("detail", "")),
+            )
+            for job in page["data"]
+        ),
+        nothing="No dead-letter jobs.",
+    )
+
+
+@app.command()
+def requeue(
+    job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")],
+    as_json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Run a dead-letter job again, as a new job."""
+    job = Client.open(url, key).post(f"/v1/dead-letter/{job_id}/requeue")
+    if as_json:
+        print_json(job)
+    else:
+        print_job(job)

@@ -1,0 +1,81 @@
+"""The `penstock` command. Each noun is a file that is imported only when it is asked for.
+
+Exit codes: 0 done; 1 refused by the server, or it could not run; 2 wrong usage or settings;
+3 nothing answers.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cli.failures import Failure
+from cli.output import print_failure
+
+#: Noun -> where it stands in the help, and its module.
+NOUNS = {
+    "up": ("Start here", "cli.up"),
+    "jobs": ("Use it", "cli.jobs"),
+    "models": ("Use it", "cli.models"),
+    "keys": ("Run it", "cli.keys"),
+    "workers": ("Run it", "cli.workers"),
+    "dead": ("Run it", "cli.dead"),
+    "redis": ("Single processes, for containers", "cli.processes"),
+    "control": ("Single processes, for containers", "cli.processes"),
+    "api": ("Single processes, for containers", "cli.processes"),
+    "worker": ("Single processes, for containers", "cli.processes"),
+}
+
+
+class Nouns(TyperGroup):
+    """Loads the asked-for noun, and turns failures into a message and an exit code."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return every noun in the order of the help."""
+        del ctx
+        return list(NOUNS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import a noun; None if there is no such one."""
+        del ctx
+        if cmd_name not in NOUNS:
+            return None
+        panel, module = NOUNS[cmd_name]
+        command: Any = typer.main.get_command(import_module(module).app)
+        if isinstance(command, TyperGroup):
+            command = command.commands.get(cmd_name, command)
+        command.name, command.rich_help_panel = cmd_name, panel
+        return command
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except Failure as failure:
+            print_failure(failure)
+            raise typer.Exit(failure.exit_code) from None
+
+
+app = typer.Typer(
+    cls=Nouns,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings, 3 no connection.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("penstock"))
+        raise typer.Exit
+
+
+@app.callback()
+def penstock(
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print it.")
+    ] = False,
+) -> None:
+    """Queue-based inference for language models on your own machines."""

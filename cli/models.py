@@ -1,0 +1,39 @@
+"""`penstock models`: what is served."""
+
+import typer
+
+from cli.client import Client
+from cli.failures import Usage
+from cli.options import Json, Key, Url
+from cli.output import ago, print_json, print_table
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def models(as_json: Json = False, url: Url = None, key: Key = None) -> None:
+    """List the models that are served."""
+    page = Client.open(url, key).get("/v1/models")
+    if as_json:
+        print_json(page)
+        return
+    print_table(
+        ("model", "owner", "since"),
+        (
+            (model["id"], str(model.get("owned_by", "")), f"{ago(model.get('created'))} ago")
+            for model in page["data"]
+        ),
+        nothing="No worker has ever served a model here.",
+    )
+
+
+def first_model(client: Client) -> str:
+    """Return the first model's name.
+
+    Raises:
+        Usage: there is none.
+    """
+    served = client.get("/v1/models")["data"]
+    if not served:
+        raise Usage("no model is served yet", "wait for a worker, or name one: --model")
+    return str(served[0]["id"])

@@ -1,0 +1,54 @@
+"""How the commands print: results to stdout, everything about them to stderr."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cli.failures import Failure
+
+#: Wider than any row: ids get copied, so they are never cut.
+TABLE_WIDTH = 400
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def print_failure(failure: Failure) -> None:
+    """Say what went wrong and what to do about it."""
+    err.print("[bold red]error:[/]", failure.title, soft_wrap=True, markup=True)
+    for line in failure.advice:
+        err.print(f"  {line}", soft_wrap=True, markup=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on one line."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, nothing: str) -> None:
+    """Print rows under headings, or say that there are none."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    if table.row_count:
+        Console(width=TABLE_WIDTH, highlight=False).print(table)
+    else:
+        err.print(nothing)
+
+
+def ago(unix_seconds: float | None) -> str:
+    """Return how long ago that was, in one unit."""
+    if not unix_seconds:
+        return "-"
+    seconds = max(0.0, time.time() - unix_seconds)
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,122 @@
+"""Shows a job to a person: its text as it is generated, its progress, and what became of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cli.client import Client
+from cli.output import ago, err, out
+
+POLL_SECONDS = 2.0  # one long poll; it returns early when the job ends
+TERMINAL = ("completed", "failed", "cancelled", "expired")
+COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "expired": "yellow"}
+
+
+def stream_text(
+    client: Client,
+    job_id: str,
+    after: int,
+    write: Callable[[str], None],
+    say: Callable[[str], None],
+) -> str:
+    """Write a job's text as it comes and return the status it ended with."""
+    choice = 0
+    for event in client.stream(f"/v1/jobs/{job_id}/stream", after):
+        if event.type == "delta":
+            if event.data["index"] != choice:
+                choice = event.data["index"]
+                write("\n")
+            write(event.data["text"])
+        elif event.type == "restarted":
+            say("\nthe job was started over: what was printed so far does not count")
+        elif event.type == "finished":
+            return str(event.data["status"])
+    raise AssertionError("a stream yields `finished` or raises")
+
+
+def wait_with_bar(client: Client, job: dict[str, Any], console: Console) -> dict[str, Any]:
+    """Wait for a job's end with a progress bar over its estimated time; return the job."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(place(job), total=None)
+        while job["status"] not in TERMINAL:
+            job = client.get(f"/v1/jobs/{job['id']}", wait=POLL_SECONDS)
+            elapsed = bar.tasks[0].elapsed or 0.0
+            left = (job.get("eta") or {}).get("seconds")
+            total = None if left is None else elapsed + left
+            bar.update(task, description=place(job), completed=elapsed, total=total)
+    return job
+
+
+def place(job: dict[str, Any]) -> str:
+    """Return where a job stands, in words."""
+    words = [str(job["status"]).replace("_", " ")]
+    if job.get("queue_position"):
+        words.append(f"position {job['queue_position']}")
+    eta = job.get("eta")
+    if eta and job["status"] not in TERMINAL:
+        band = f"{eta['low']:.1f} to {eta['high']:.1f}"
+        words.append(f"done in about {eta['seconds']:.1f} s ({band})")
+    return ", ".join(words)
+
+
+def outcome(job: dict[str, Any]) -> str:
+    """Return what became of a job, in one line."""
+    usage = job.get("usage") or {}
+    parts = [f"[{COLOURS.get(job['status'], 'cyan')}]{place(job)}[/]"]
+    if usage:
+        cached = usage.get("cached_input_tokens")
+        note = f" ({cached} of them cached)" if cached else ""
+        parts.append(f"{usage['input_tokens']} tokens in{note}, {usage['output_tokens']} out")
+    if job.get("queue_seconds") is not None:
+        parts.append(f"waited {job['queue_seconds']:.2f} s")
+    if job.get("run_seconds") is not None:
+        parts.append(f"ran {job['run_seconds']:.2f} s")
+    if job.get("attempt"):
+        parts.append(f"attempt {job['attempt']}")
+    return " · ".join(parts)
+
+
+def text_of(job: dict[str, Any]) -> str:
+    """Return what a completed job generated, all choices."""
+    choices = (job.get("result") or {}).get("choices") or []
+    texts = [
+        choice.get("text") or (choice.get("message") or {}).get("content") for choice in choices
+    ]
+    return "\n".join(text for text in texts if text)
+
+
+def print_job(job: dict[str, Any]) -> None:
+    """Print a job's text to stdout and what became of it to stderr."""
+    if text := text_of(job):
+        out.print(text, markup=False, soft_wrap=True)
+    err.print(f"{job['id']}: {outcome(job)}", soft_wrap=True)
+    if error := job.get("error"):
+        err.print(f"  {error.get('title')}: {error.get('detail')}", markup=False, soft_wrap=True)
+    if job.get("retry_of"):
+        err.print(f"  retry of {job['retry_of']}")
+
+
+JOB_COLUMNS = ("job", "status", "model", "made", "waited", "ran", "tokens", "attempt")
+
+
+def job_row(job: dict[str, Any]) -> list[str]:
+    """Return a job as a row under `JOB_COLUMNS`."""
+    usage = job.get("usage") or {}
+    colour = COLOURS.get(job["status"], "cyan")
+    return [
+        job["id"],
+        f"[{colour}]{place(job)}[/]",
+        job["model"],
+        f"{ago(job['created_at'])} ago",
+        _seconds(job.get("queue_seconds")),
+        _seconds(job.get("run_seconds")),
+        f"{usage.get('input_tokens', 0)} + {usage.get('output_tokens', 0)}",
+        str(job.get("attempt", "")),
+    ]
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f} s"

@@ -1,0 +1,109 @@
+"""A pipeline started by the real command in a directory of its own, as a user does it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PENSTOCK = Path(sys.executable).with_name("penstock")
+START_SECONDS = 180.0
+STOP_SECONDS = 60.0
+READY = "Ctrl-C stops everything"
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return a clean environment with free ports."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+    ports = {"PENSTOCK_API__PORT": "0", "PENSTOCK_WORKER__HEALTH_PORT": "0"}
+    return {**env, **ports, "COLUMNS": "200", **more}
+
+
+def path_without_redis(directory: Path) -> str:
+    """Return a PATH whose Redis is too old, so that the Valkey that came with pip is used."""
+    old = directory / "redis-server"
+    directory.mkdir()
+    old.write_text("#!/bin/sh\necho 'Redis server v=6.0.16 sha=0'\n")
+    old.chmod(0o755)
+    return f"{directory}{os.pathsep}{os.environ['PATH']}"
+
+
+SIMULATED = environment(PENSTOCK_ENGINE__KIND="simulated")
+
+
+def penstock(
+    directory: Path, *words: str, env: dict[str, str] = SIMULATED, seconds: float = 60.0
+) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    command = [str(PENSTOCK), *words]
+    return subprocess.run(
+        command,
+        cwd=directory,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+class Up:
+    """A running `penstock up`."""
+
+    def __init__(self, directory: Path, *words: str, env: dict[str, str] = SIMULATED) -> None:
+        self.directory = directory
+        self._output = directory / "up.out"
+        with self._output.open("wb") as out:
+            self.process = subprocess.Popen(
+                [str(PENSTOCK), "up", *words],
+                cwd=directory,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self) -> str:
+        """What it printed so far."""
+        return self._output.read_text(errors="replace")
+
+    async def says(self, text: str) -> bool:
+        """Return whether it printed this; fail if it ended without."""
+        if text in self.output:
+            return True
+        assert self.process.poll() is None, self.output
+        return False
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What it wrote about itself."""
+        state: dict[str, Any] = json.loads((self.directory / ".penstock/state.json").read_text())
+        return state
+
+    def child(self, name: str) -> int:
+        """Return a child's process id."""
+        return int(self.state["children"][name])
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop it and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(STOP_SECONDS)
+
+
+def processes_in(directory: Path) -> list[str]:
+    """Return the command lines of the processes that work in this directory."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            inside = Path(process.cwd()).is_relative_to(directory)
+            if inside and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found

@@ -1,0 +1,290 @@
+"""A real API in a thread on a real Redis, real clients, and a worker played by hand."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import orjson
+import pytest
+
+from api.main import Server, create_server
+from jobs.accounts import KeyFile
+from jobs.errors import PipelineError
+from jobs.models import ModelRegistry, ServedModel
+from jobs.open import open_store
+from jobs.settings import Settings
+from jobs.state import Status
+from jobs.store import Append, Appended, Claimed, Ending, JobStore
+from tests.conftest import settings_for
+from tests.integration.api.parsing import SseEvent, parse_sse
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
+
+MODEL = "m"
+CONTEXT = 4096
+
+
+@dataclass(frozen=True)
+class Keys:
+    """One API key per account."""
+
+    acme: str
+    other: str
+    admin: str
+
+
+class RunningApi:
+    """One API process's worth of server, in a thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.server: Server = create_server(settings)
+        self._thread = threading.Thread(target=self.server.run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        give_up = time.monotonic() + 20
+        while not self.server.started:
+            assert self._thread.is_alive(), "the API ended while starting"
+            assert time.monotonic() < give_up, "the API did not start"
+            time.sleep(0.01)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
+
+    def begin_stop(self) -> None:
+        self.server.should_exit = True
+
+    def stop(self) -> None:
+        self.begin_stop()
+        self._thread.join(30)
+        assert not self._thread.is_alive(), "the API did not stop"
+
+
+@dataclass
+class Hand:
+    """A worker played by hand: claims jobs and writes their events."""
+
+    store: JobStore
+    name: str = "hand"
+    _after: dict[str, int] = field(default_factory=dict)
+    _tokens: dict[str, int] = field(default_factory=dict)
+
+    async def take(self) -> Claimed:
+        """Claim the next job, when there is one."""
+
+        async def claim() -> Claimed | None:
+            found = await self.store.claim(MODEL, self.name, 1)
+            return found[0] if found else None
+
+        job = await eventually(claim)
+        assert job is not None
+        self._after[job.id], self._tokens[job.id] = job.seq, job.output_tokens
+        return job
+
+    async def write(
+        self, job: Claimed, *events: tuple[str, dict[str, Any]], ending: Ending | None = None
+    ) -> Appended:
+        """Append events as one engine step."""
+        self._tokens[job.id] += sum(len(data.get("token_ids", ())) for _, data in events)
+        step = Append(
+            id=job.id,
+            fence=job.fence,
+            after=self._after[job.id],
+            events=[(kind, orjson.dumps(data)) for kind, data in events],
+            input_tokens=5,
+            cached_tokens=2,
+            output_tokens=self._tokens[job.id],
+            ending=ending,
+        )
+        answer = (await self.store.append(self.name, [step]))[0]
+        self._after[job.id] += len(events)
+        return answer
+
+    async def say(self, job: Claimed, text: str, **more: Any) -> Appended:
+        """Append one delta of one token."""
+        return await self.write(job, ("delta", says(text, **more)))
+
+    async def finish(
+        self, job: Claimed, status: Status = Status.COMPLETED, error: PipelineError | None = None
+    ) -> Appended:
+        """End the job."""
+        return await self.write(job, ending=Ending(status, error))
+
+    async def answer(self, job: Claimed, *words: str) -> None:
+        """Say every word in a step of its own, then finish."""
+        for word in words:
+            await self.say(job, word)
+        await self.write(
+            job,
+            ("delta", {"index": 0, "token_ids": [], "text": "", "finish_reason": "stop"}),
+            ending=Ending(Status.COMPLETED),
+        )
+
+
+def says(text: str, index: int = 0, **more: Any) -> dict[str, Any]:
+    """Return a delta's data."""
+    return {"index": index, "token_ids": [7], "text": text, **more}
+
+
+@contextlib.asynccontextmanager
+async def answering(hand: Hand, *words: str, jobs: int = 1) -> AsyncIterator[list[Claimed]]:
+    """Answer the next jobs with the same words, beside the body of the `with`."""
+    taken: list[Claimed] = []
+
+    async def work() -> None:
+        for _ in range(jobs):
+            taken.append(await hand.take())
+            await hand.answer(taken[-1], *words)
+
+    task = asyncio.create_task(work())
+    try:
+        yield taken
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+def groups() -> dict[str, Any]:
+    """Settings a test module changes."""
+    return {}
+
+
+@pytest.fixture
+def settings(redis_server: RedisServer, tmp_path: Path, groups: dict[str, Any]) -> Settings:
+    return settings_for(
+        redis_server,
+        **{"api": {"port": 0, "keys_file": tmp_path / "keys.json"}, **groups},
+    )
+
+
+def make_keys(settings: Settings) -> Keys:
+    """Write one key per account to the file of keys."""
+    file = KeyFile(settings.api.keys_file)
+    return Keys(file.create("acme")[0], file.create("other")[0], file.create("root", admin=True)[0])
+
+
+@pytest.fixture
+def keys(settings: Settings) -> Keys:
+    return make_keys(settings)
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[JobStore]:
+    """The store, with one model registered."""
+    opened = open_store(settings)
+    await ModelRegistry(opened.redis, opened.keys).register(
+        ServedModel(MODEL, CONTEXT, "by hand", 1_700_000_000)
+    )
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def hand(store: JobStore) -> Hand:
+    return Hand(store)
+
+
+@pytest.fixture
+def start_api(
+    settings: Settings, keys: Keys, store: JobStore
+) -> Iterator[Callable[[], RunningApi]]:
+    """Start API servers; all are stopped at the end."""
+    running: list[RunningApi] = []
+
+    def start() -> RunningApi:
+        api = RunningApi(settings)
+        running.append(api)
+        api.start()
+        return api
+
+    yield start
+    for api in running:
+        api.begin_stop()
+    for api in running:
+        api.stop()
+
+
+@pytest.fixture
+def api(start_api: Callable[[], RunningApi]) -> RunningApi:
+    return start_api()
+
+
+def connect(api: RunningApi, key: str) -> httpx2.AsyncClient:
+    """Return a client of one account."""
+    return httpx2.AsyncClient(
+        base_url=api.url, headers={"Authorization": f"Bearer {key}"}, timeout=20
+    )
+
+
+@pytest.fixture
+async def client(api: RunningApi, keys: Keys) -> AsyncIterator[httpx2.AsyncClient]:
+    async with connect(api, keys.acme) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def other(api: RunningApi, keys: Keys) -> AsyncIterator[httpx2.AsyncClient]:
+    async with connect(api, keys.other) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def ai(api: RunningApi, keys: Keys) -> AsyncIterator[openai.AsyncOpenAI]:
+    """OpenAI's own client, without its retries."""
+    async with openai.AsyncOpenAI(
+        base_url=f"{api.url}/v1", api_key=keys.acme, max_retries=0, timeout=20
+    ) as opened:
+        yield opened
+
+
+def chat_job(**fields: Any) -> dict[str, Any]:
+    """Return the body of a small submission."""
+    return {"url": "/v1/chat/completions", "body": chat_body(), **fields}
+
+
+def chat_body(**fields: Any) -> dict[str, Any]:
+    """Return a small conversation."""
+    return {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], **fields}
+
+
+async def submit(client: httpx2.AsyncClient, **fields: Any) -> str:
+    """Submit a job and return its id."""
+    response = await client.post("/v1/jobs", json=chat_job(**fields))
+    assert response.status_code == 202, response.text
+    found: str = response.json()["id"]
+    return found
+
+
+async def status_of(client: httpx2.AsyncClient, job_id: str) -> str:
+    """Return a job's status as clients see it."""
+    found: str = (await client.get(f"/v1/jobs/{job_id}")).json()["status"]
+    return found
+
+
+async def until_status(client: httpx2.AsyncClient, job_id: str, status: str) -> None:
+    """Wait until a job has a status."""
+
+    async def reached() -> bool:
+        return await status_of(client, job_id) == status
+
+    await eventually(reached)
+
+
+async def read_stream(
+    client: httpx2.AsyncClient, path: str, method: str = "GET", **options: Any
+) -> tuple[httpx2.Response, list[SseEvent]]:
+    """Read a stream to its end."""
+    async with client.stream(method, path, **options) as response:
+        text = (await response.aread()).decode()
+    return response, parse_sse(text)

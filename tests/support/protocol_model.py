@@ -1,0 +1,241 @@
+"""The job protocol as a small pure-Python model, to check the Lua scripts against.
+
+Invariant: no Redis, no clock. Times a script compares with are "passed" or "not passed", and the
+test moves Redis and the model together from one to the other.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+TIER_SPAN = 10**13
+TERMINAL = ("completed", "failed", "cancelled", "expired")
+
+
+@dataclass
+class ModelJob:
+    """One job. `place` says in which set it waits, or that it runs; None once it has ended."""
+
+    id: str
+    account: str
+    tier: int
+    cap: int
+    virtual_start: float
+    score: float  # in the set where it waits
+    base: float  # what its record remembers for the next retry
+    start_by: bool | None  # None: no limit; else whether it has passed
+    deadline: bool | None
+    watched: bool
+    status: str = "queued"
+    place: str | None = "ready"
+    fence: int = 0
+    failures: int = 0
+    seq: int = 0
+    tokens: list[int] = field(default_factory=list)
+    started: bool = False
+    cancel: bool = False
+    lease_over: bool = False
+    retry_due: bool = False
+    run_over: bool = False
+    dead: bool = False
+
+    @property
+    def terminal(self) -> bool:
+        return self.status in TERMINAL
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The settings that the model knows."""
+
+    max_queued: int
+    max_per_account: int
+    max_attempts: int
+
+
+class Model:
+    """What every script does, one method each; the return values are the scripts' answers."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.jobs: dict[str, ModelJob] = {}
+        self.forgotten: Counter[str] = Counter()  # usage of jobs deleted since
+        self.keys: dict[tuple[str, str], tuple[object, str]] = {}
+        self.virtual: dict[int, float] = {}
+        self.finish_tag: dict[tuple[int, str], float] = {}
+        self.tickets = 0
+
+    # --- views ------------------------------------------------------------------------
+
+    def at(self, place: str) -> list[ModelJob]:
+        """Return the jobs at a place, in the order Redis keeps them."""
+        found = [job for job in self.jobs.values() if job.place == place]
+        return sorted(found, key=lambda job: (job.score, job.id))
+
+    def by_id(self) -> list[ModelJob]:
+        """Return all jobs in the order in which equal scores come."""
+        return sorted(self.jobs.values(), key=lambda job: job.id)
+
+    def waiting(self) -> Counter[str]:
+        return Counter(job.account for job in self.jobs.values() if job.status == "queued")
+
+    def running_by(self) -> Counter[str]:
+        return Counter(job.account for job in self.jobs.values() if job.place == "running")
+
+    # --- scripts ----------------------------------------------------------------------
+
+    def submit(self, job: ModelJob, cost: int, weight: float, key: str, body: object) -> str:
+        known = self.keys.get((job.account, key)) if key else None
+        if known is not None:
+            return "replayed" if known[0] == body else "mismatch"
+        waiting = self.waiting()
+        if waiting.total() >= self.limits.max_queued:
+            return "queue-full"
+        if waiting[job.account] >= self.limits.max_per_account:
+            return "account-full"
+        last = self.finish_tag.get((job.tier, job.account), 0.0)
+        job.virtual_start = max(self.virtual.get(job.tier, 0.0), last)
+        tag = job.virtual_start + cost / weight
+        self.finish_tag[job.tier, job.account] = tag
+        job.score = job.base = job.tier * TIER_SPAN + tag
+        self.jobs[job.id] = job
+        self.tickets += 1
+        if key:
+            self.keys[job.account, key] = (body, job.id)
+        return "accepted"
+
+    def claim(self, n: int) -> list[ModelJob]:
+        claimed: list[ModelJob] = []
+        while len(claimed) < n and (ready := self.at("ready")):
+            job = ready[0]
+            if job.deadline or (job.start_by and not job.started):
+                self.end(job, "expired")
+            elif job.cap and self.running_by()[job.account] >= job.cap:
+                job.place = "parked"
+            else:
+                claimed.append(self._start(job))
+        return claimed
+
+    def _start(self, job: ModelJob) -> ModelJob:
+        self.virtual[job.tier] = max(self.virtual.get(job.tier, 0.0), job.virtual_start)
+        job.status, job.place = "in_progress", "running"
+        job.fence += 1
+        job.started = True
+        job.lease_over = job.run_over = False
+        self._event(job)
+        return job
+
+    def _event(self, job: ModelJob) -> None:
+        job.seq += 1
+        job.watched = False  # nobody listens to the test's watcher, so the script forgets it
+
+    def append(
+        self, job: ModelJob, fence: int, after: int, tokens: list[int], *, restart: bool, end: str
+    ) -> str:
+        holds = job.fence == fence and job.status == "in_progress"
+        count = int(restart) + int(bool(tokens))
+        if not holds:
+            return "finished" if job.fence == fence and job.terminal and end else "lost"
+        watched = job.watched
+        if job.seq == after:
+            if restart:
+                job.tokens.clear()
+            job.tokens += tokens
+            job.seq += count
+        elif job.seq != after + count:
+            return "lost"
+        elif count:
+            count = 0
+        if end:
+            self.end(job, end)
+            return "finished"
+        if count:
+            job.watched = False
+        return "cancel" if job.cancel else "watched" if watched else "ok"
+
+    def finish(self, job: ModelJob, fence: int, status: str) -> bool:
+        if job.fence == fence and job.status == "in_progress":
+            self.end(job, status)
+            return True
+        return job.fence == fence and job.terminal
+
+    def requeue(self, job: ModelJob, fence: int, *, delayed: bool, counted: bool) -> str:
+        if job.fence != fence or job.status != "in_progress":
+            return "lost"
+        return self._back(job, delayed=delayed, counted=counted)
+
+    def _back(self, job: ModelJob, *, delayed: bool, counted: bool) -> str:
+        if job.cancel:
+            self.end(job, "cancelled")
+            return "cancelled"
+        job.failures += counted
+        if counted and job.failures >= self.limits.max_attempts:
+            job.dead = True
+            self.end(job, "failed")
+            return "failed"
+        job.status, job.place = "queued", None
+        self._unpark(job.account)
+        score = job.base if counted else job.tier * TIER_SPAN
+        if delayed:
+            job.place, job.base, job.retry_due = "delayed", score, False
+        else:
+            self._ready(job, score)
+        return "queued"
+
+    def _ready(self, job: ModelJob, score: float) -> None:
+        job.place, job.score = "ready", score
+        self.tickets += 1
+
+    def _unpark(self, account: str) -> None:
+        parked = [job for job in self.at("parked") if job.account == account]
+        if parked:
+            self._ready(parked[0], parked[0].score)
+
+    def end(self, job: ModelJob, status: str) -> None:
+        ran = job.place == "running"
+        job.status, job.place = status, None
+        self._event(job)
+        if ran:
+            self._unpark(job.account)
+
+    def cancel(self, job: ModelJob) -> str:
+        if job.status == "queued":
+            self.end(job, "cancelled")
+            return "cancelled"
+        if job.status == "in_progress":
+            job.cancel = True
+            return "cancelling"
+        return job.status
+
+    def renew(self, held: list[tuple[ModelJob, int]]) -> list[str]:
+        lost = []
+        for job, fence in held:
+            if job.fence == fence and job.status == "in_progress":
+                job.lease_over = False
+            else:
+                lost.append(job.id)
+        return lost
+
+    def sweep(self) -> None:
+        for job in [job for job in self.by_id() if job.place == "running" and job.lease_over]:
+            self._back(job, delayed=job.failures > 0, counted=True)
+        for job in [job for job in self.at("delayed") if job.retry_due]:
+            self._ready(job, job.base)
+        for job in self.by_id():
+            if job.status == "queued" and (job.deadline or (job.start_by and not job.started)):
+                self.end(job, "expired")
+            elif job.status == "in_progress" and (job.deadline or job.run_over):
+                job.fence += 1
+                job.dead = not job.deadline
+                self.end(job, "expired" if job.deadline else "failed")
+        for account in {job.account for job in self.at("parked")}:
+            head = next(job for job in self.at("parked") if job.account == account)
+            if self.running_by()[account] < head.cap:
+                self._unpark(account)
+        self.tickets = max(self.tickets, len(self.at("ready")))
+
+    def delete(self, job: ModelJob) -> bool:
+        if not job.terminal:
+            return False
+        del self.jobs[job.id]
+        self.forgotten[job.id] += 1
+        return True

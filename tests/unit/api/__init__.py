@@ -1,0 +1,1 @@
+"""Views, framing, problems, schemas: nothing that needs a server."""

@@ -1,0 +1,140 @@
+"""Headers, cursors, presence: the small parts around a request."""
+
+import asyncio
+import time
+
+import pytest
+from starlette.requests import Request
+from starlette.types import Message
+
+from api.cursor import check_list_cursor
+from api.errors import InvalidCursor, InvalidHeader
+from api.preferences import Preferences, read_preferences
+from api.presence import Closing, Ended, Presence, Watchers
+from jobs.ids import new_id
+
+
+def preferences(*headers: tuple[str, str]) -> Preferences:
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers]
+    return read_preferences(Request({"type": "http", "headers": raw}), 60)
+
+
+@pytest.mark.parametrize(
+    ("value", "respond_async", "wait", "applied"),
+    [
+        ("respond-async", True, None, "respond-async"),
+        ("wait=10", False, 10, "wait=10"),
+        ('wait="10"', False, 10, "wait=10"),
+        ("respond-async, wait=5", True, 5, "respond-async, wait=5"),
+        ("wait=3600", False, 60, "wait=60"),
+        ("wait=0", False, 0, "wait=0"),
+        ("wait=-1", False, None, None),
+        ("wait=soon, handling=lenient", False, None, None),
+        ("wait=1, wait=2", False, 1, "wait=1"),
+    ],
+)
+def test_preferences_are_honoured_or_ignored(
+    value: str, respond_async: bool, wait: int | None, applied: str | None
+) -> None:
+    found = preferences(("Prefer", value))
+    assert (found.respond_async, found.wait_seconds) == (respond_async, wait)
+    assert found.applied.get("Preference-Applied") == applied
+
+
+def test_several_prefer_headers_are_one_list() -> None:
+    found = preferences(("Prefer", "respond-async"), ("Prefer", "wait=5"))
+    assert (found.respond_async, found.wait_seconds) == (True, 5)
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [("abc", "abc"), ('"abc"', "abc"), ('"a\\"b"', 'a"b'), (" x ", "x"), ('"', '"')],
+)
+def test_idempotency_keys_come_quoted_or_bare(value: str, key: str) -> None:
+    assert preferences(("Idempotency-Key", value)).idempotency_key == key
+
+
+@pytest.mark.parametrize("value", ["", '""', "x" * 256, "ü"])
+def test_unusable_idempotency_keys_are_refused(value: str) -> None:
+    with pytest.raises(InvalidHeader):
+        preferences(("Idempotency-Key", value))
+
+
+def test_list_cursors_are_ids_of_the_past() -> None:
+    job_id = new_id("job")
+    assert check_list_cursor(job_id) == job_id
+    future = f"job_{int(time.time() * 1000) + 3_600_000:012x}" + "0" * 20
+    for wrong in ("", "job_", job_id[:-1], job_id.upper(), future, "job_*", f"{job_id}\n"):
+        with pytest.raises(InvalidCursor):
+            check_list_cursor(wrong)
+
+
+class Client:
+    """A client's end of a connection."""
+
+    def __init__(self) -> None:
+        self.left = asyncio.Event()
+
+    async def receive(self) -> Message:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+
+async def test_presence_ends_when_the_client_leaves() -> None:
+    client, closing = Client(), Closing()
+    presence = Presence(client.receive, closing)
+    async with presence:
+        client.left.set()
+        await asyncio.sleep(30)
+    assert presence.ended is Ended.CLIENT
+
+
+async def test_presence_ends_when_time_is_up() -> None:
+    presence = Presence(Client().receive, Closing(), 0.01)
+    async with presence:
+        await asyncio.sleep(30)
+    assert presence.ended is Ended.TIME
+
+
+async def test_presence_that_was_not_cut_has_no_end() -> None:
+    presence = Presence(Client().receive, Closing(), 30)
+    async with presence:
+        pass
+    assert presence.ended is None
+
+
+async def test_errors_inside_pass_through() -> None:
+    presence = Presence(Client().receive, Closing())
+    with pytest.raises(TimeoutError):
+        async with presence:
+            raise TimeoutError
+    assert presence.ended is None
+
+
+async def test_closing_ends_the_impatient_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.presence.GRACE_SECONDS", 0.05)
+    closing, ended = Closing(), list[str]()
+
+    async def wait(name: str, *, patient: bool) -> None:
+        presence = Presence(Client().receive, closing, patient=patient)
+        async with presence:
+            await asyncio.sleep(30)
+        assert presence.ended is Ended.SERVER
+        ended.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(wait("patient", patient=True))
+        group.create_task(wait("impatient", patient=False))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        closing.start()
+        group.create_task(wait("late", patient=False))
+    assert ended[-1] == "patient"
+    assert set(ended) == {"patient", "impatient", "late"}
+
+
+def test_watchers_are_counted() -> None:
+    watchers = Watchers()
+    with watchers.watching("a"), watchers.watching("a"):
+        assert watchers.any("a")
+    assert not watchers.any("a")

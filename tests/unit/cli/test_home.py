@@ -1,0 +1,92 @@
+"""The `.penstock` folder: one pipeline at a time, no half-written state, a private key."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from cli.failures import Failure
+from cli.home import Home, State
+from cli.local import ensure_dev_key
+from jobs.accounts import KeyFile
+
+STATE = State(
+    pid=7,
+    url="http://127.0.0.1:8080",
+    health_url="http://127.0.0.1:8081",
+    redis="127.0.0.1:6399",
+    model="penstock-tiny",
+    children={"api": 8},
+)
+
+
+def test_state_is_read_as_written_and_can_be_cleared(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    assert home.read_state() is None
+
+    home.write_state(STATE)
+    assert home.read_state() == STATE
+
+    home.clear_state()
+    home.clear_state()
+    assert home.read_state() is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
+def test_damaged_state_counts_as_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "state.json").write_text(text)
+
+    assert Home(tmp_path).read_state() is None
+
+
+def test_second_lock_is_refused_and_says_what_runs(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    held = home.lock()
+    with pytest.raises(Failure, match="starting or stopping"):
+        home.lock()
+
+    home.write_state(STATE)
+    with pytest.raises(Failure, match="already running") as refused:
+        home.lock()
+    assert any("kill 7" in line for line in refused.value.advice)
+
+    os.close(held)
+    os.close(home.lock())
+
+
+def test_lock_lives_as_long_as_any_inheritor(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    ours = home.lock()
+    inherited = os.dup(ours)  # what a child gets
+    os.close(ours)
+
+    with pytest.raises(Failure):
+        home.lock()
+
+    os.close(inherited)
+    os.close(home.lock())
+
+
+def test_development_key_is_made_once_and_is_private(tmp_path: Path) -> None:
+    home, keys = Home(tmp_path), KeyFile(tmp_path / "keys.json")
+
+    made = ensure_dev_key(home, keys)
+
+    assert made is not None
+    assert home.read_key() == made
+    assert stat.S_IMODE(home.key_file.stat().st_mode) == 0o600
+    assert keys.find(made).account == "dev"
+    assert made not in (tmp_path / "keys.json").read_text()
+    assert ensure_dev_key(home, keys) is None
+    assert home.read_key() == made
+
+
+def test_development_key_is_made_anew_when_the_keys_file_was_replaced(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    first = ensure_dev_key(home, KeyFile(tmp_path / "keys.json"))
+
+    second = ensure_dev_key(home, KeyFile(tmp_path / "other.json"))
+
+    assert second not in (None, first)
+    assert home.read_key() == second

@@ -1,0 +1,150 @@
+"""What `penstock up` decides before it starts anything, and what it refuses to start."""
+
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.checks import CPU_WORKER_GIB, check_memory, check_model, choose_port, is_free
+from cli.embedded import find_program, redis_command
+from cli.failures import Failure
+from cli.home import Home
+from cli.plan import Plan, make_plan, process_specs, reachable, redis_spec
+from jobs.settings import EngineSettings, Settings
+
+
+def settings(**groups: Any) -> Settings:
+    values = {
+        "engine": {"kind": "simulated"},
+        "api": {"port": 0},
+        "worker": {"health_port": 0},
+        **groups,
+    }
+    return Settings(_env_file=None, **values)
+
+
+PLAN = Plan(
+    redis_url="redis://127.0.0.1:6399/0",
+    redis_port=6399,
+    api_host="0.0.0.0",
+    api_port=8080,
+    health_host="::",
+    health_port=8081,
+)
+
+
+def test_port_zero_becomes_any_free_one() -> None:
+    made = make_plan(settings())
+
+    assert made.api_port != made.health_port
+    assert is_free("127.0.0.1", made.api_port)
+
+
+def test_taken_port_is_named_with_the_setting_that_changes_it() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(Failure, match=f"port {port} is taken") as refused:
+            choose_port("127.0.0.1", port, "the API", "PENSTOCK_API__PORT")
+    assert "PENSTOCK_API__PORT" in refused.value.advice[0]
+
+
+def test_given_redis_is_used_and_none_is_embedded(tmp_path: Path) -> None:
+    made = make_plan(settings(redis={"url": "redis://:secret@redis.internal:7000/1"}))
+
+    assert made.redis_port is None
+    assert made.redis_url == "redis://:secret@redis.internal:7000/1"
+    assert made.redis_address == "redis.internal:7000"
+    assert redis_spec(made, Home(tmp_path)) is None
+
+
+def test_embedded_redis_moves_when_its_port_is_taken() -> None:
+    default = 6399
+    with socket.socket() as other:
+        if is_free("127.0.0.1", default):
+            other.bind(("127.0.0.1", default))
+            other.listen()
+        made = make_plan(settings())
+
+    assert made.redis_port not in (None, default)
+    assert made.redis_url == f"redis://127.0.0.1:{made.redis_port}/0"
+
+
+def test_wildcard_addresses_are_reached_over_the_loopback() -> None:
+    assert PLAN.url == "http://127.0.0.1:8080"
+    assert PLAN.health_url == "http://[::1]:8081"
+    assert reachable("example.org") == "example.org"
+
+
+def test_children_are_told_the_ports_that_were_chosen(tmp_path: Path) -> None:
+    specs = process_specs(PLAN, Home(tmp_path), settings())
+
+    for spec in specs.values():
+        assert spec.environment["PENSTOCK_REDIS__URL"] == "redis://127.0.0.1:6399/0"
+        assert spec.environment["PENSTOCK_API__PORT"] == "8080"
+        assert spec.environment["PENSTOCK_WORKER__HEALTH_PORT"] == "8081"
+        assert spec.environment["PENSTOCK_LOG__FORMAT"] == "console"
+    assert [name for name, spec in specs.items() if spec.restarts] == ["worker"]
+
+
+def test_worker_gets_its_grace_period_and_is_asked_to_end_when_up_is_killed(tmp_path: Path) -> None:
+    given = settings(worker={"health_port": 0, "grace_seconds": 40.0})
+
+    worker = process_specs(PLAN, Home(tmp_path), given)["worker"]
+
+    assert worker.stop_seconds > 40
+    assert worker.death_signal is signal.SIGTERM
+
+
+def test_log_format_that_was_set_is_kept(tmp_path: Path) -> None:
+    specs = process_specs(PLAN, Home(tmp_path), settings(log={"format": "json"}))
+
+    assert "PENSTOCK_LOG__FORMAT" not in specs["api"].environment
+
+
+def test_short_memory_says_how_much_is_needed() -> None:
+    engine = EngineSettings(kv_cache_gib=4)
+
+    check_memory(engine, CPU_WORKER_GIB + 4)
+    check_memory(engine, None)
+    check_memory(EngineSettings(kind="simulated"), 0.1)
+    with pytest.raises(Failure, match=r"1\.5 GiB of memory is available; the worker needs 6\.0"):
+        check_memory(engine, 1.5)
+
+
+def test_missing_model_folder_is_refused_and_hub_names_are_left_to_vllm(tmp_path: Path) -> None:
+    check_model(EngineSettings())
+    check_model(EngineSettings(model=str(tmp_path)))
+    check_model(EngineSettings(model="someone/some-model"))
+    for model in (str(tmp_path / "nothing"), "./nothing", "a/b/c"):
+        with pytest.raises(Failure, match="there is no model at"):
+            check_model(EngineSettings(model=model))
+
+
+def test_embedded_redis_keeps_everything_and_listens_on_the_loopback_only(tmp_path: Path) -> None:
+    words = redis_command("/bin/redis-server", 6399, tmp_path)
+    options = dict(zip(words[1::2], words[2::2], strict=True))
+
+    assert words[0] == "/bin/redis-server"
+    assert options["--bind"] == "127.0.0.1"
+    assert options["--appendonly"] == "yes"
+    assert options["--appendfsync"] == "everysec"
+    assert options["--maxmemory-policy"] == "noeviction"
+    assert options["--dir"] == str(tmp_path)
+
+
+def test_too_old_redis_on_the_path_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "redis-server"
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    program.write_text("#!/bin/sh\necho 'Redis server v=6.0.16 sha=0'\n")
+    program.chmod(0o755)
+    assert find_program() != str(program)
+
+    program.write_text("#!/bin/sh\necho 'Redis server v=7.0.15 sha=0'\n")
+    assert find_program() == str(program)

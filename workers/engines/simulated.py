@@ -1,0 +1,242 @@
+"""An engine without a model: fixed words, a latency model and scripted faults.
+
+What a body yields is a pure function (`simulated_text.expected`), so tests and load generators
+can compute the whole answer, and a continuation is exact by construction. All sequences share
+one step, as in a real engine: prefill of the newcomers, a base cost and a cost per sequence.
+
+With `simulated.faults` on, directives in the prompt do damage after K tokens of an attempt:
+`[[fault:NAME]]`, `[[fault:NAME=K]]`, NAME being one of
+
+    error    the generation fails with EngineError
+    hang     it makes nothing more
+    die      the engine reports itself dead
+    exit     the process is gone at once, as by a kill
+    slow     K is seconds here: every step takes that much longer
+    restart  logged tokens cannot be continued
+
+`NAME-once` does nothing to a generation that already has logged tokens. K is 4 unless given.
+
+Invariant: each step calls the sink once, and nothing else does.
+"""
+
+import asyncio
+import os
+import re
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.errors import ContextLengthExceeded, EngineDead, EngineError
+from jobs.settings import EngineSettings
+from workers.engines.base import Accepted, EngineInfo, Generation, Load, Output, Sink
+from workers.engines.simulated_text import (
+    Expected,
+    expected,
+    max_tokens,
+    prompt_text,
+    prompt_tokens,
+    stop_strings,
+    validate,
+)
+
+MAX_MODEL_LEN = 32_768
+FAULT_TOKENS = 4
+EXIT_STATUS = 70
+FAULT = re.compile(r"\[\[fault:(error|hang|die|exit|slow|restart)(-once)?(?:=([0-9.]+))?\]\]")
+
+
+@dataclass(slots=True)
+class _Fault:
+    name: str
+    value: float
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """One choice at work: its script, how far it is, and what still comes between."""
+
+    id: str
+    index: int
+    script: Expected
+    held_back: int
+    position: int
+    sent: int
+    prompt_tokens: int
+    faults: list[_Fault] = field(default_factory=list)
+    made: int = 0  # in this attempt
+
+    def due(self, name: str) -> bool:
+        """Say whether a fault of this name strikes now."""
+        return any(f.name == name and self.made >= f.value for f in self.faults)
+
+    def advance(self) -> Output:
+        """Return the next token, with text as far as no stop string can begin in it."""
+        script = self.script
+        token_ids = script.token_ids[self.position : self.position + 1]
+        self.position += 1
+        self.made += 1
+        output = Output(self.id, self.index, token_ids, "")
+        if self.made == 1:
+            output.cached_tokens = 0
+        if self.position >= len(script.token_ids):
+            output.text = script.text[self.sent :]
+            output.finish_reason, output.stop_reason = script.finish_reason, script.stop_reason
+            return output
+        end = script.visible(self.position, self.held_back)
+        output.text = script.text[self.sent : end]
+        self.sent = max(self.sent, end)
+        return output
+
+
+class SimulatedEngine:
+    """The `Engine` protocol over `expected`; asyncio only."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._model = settings.simulated
+        self._max_model_len = settings.max_model_len or MAX_MODEL_LEN
+        self._waiting: deque[_Sequence] = deque()
+        self._running: list[_Sequence] = []
+        self._work = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._dead: EngineDead | None = None
+
+    async def start(self, sink: Sink) -> EngineInfo:
+        """Wait as long as a model would take to load."""
+        self._sink = sink
+        await asyncio.sleep(self._model.start_seconds)
+        self._task = asyncio.create_task(self._steps())
+        return EngineInfo(
+            kind="simulated",
+            served_name=self._settings.served_name,
+            max_model_len=self._max_model_len,
+            slots=self._settings.slots,
+            device="none",
+        )
+
+    async def add(self, generation: Generation) -> Accepted:
+        """Script every unfinished choice and let it wait for a slot."""
+        self._check_alive()
+        body = generation.body
+        choices = validate(body)
+        length = prompt_tokens(body)
+        limit = max_tokens(body)
+        if length + limit > self._max_model_len:
+            raise ContextLengthExceeded(
+                f"{length} prompt tokens plus {limit} to generate exceed the model's "
+                f"context of {self._max_model_len} tokens",
+                param="messages" if "messages" in body else "prompt",
+            )
+        resumed = any(resume.count for resume in generation.resume.values())
+        faults = _faults(body, resumed) if self._model.faults else []
+        restarted = resumed and any(fault.name == "restart" for fault in faults)
+        for index in range(choices):
+            if index in generation.finished and not restarted:
+                continue
+            resume = generation.resume.get(index)
+            start = resume.count if resume is not None and not restarted else 0
+            script = expected(body, index)
+            held_back = max((len(stop) - 1 for stop in stop_strings(body)), default=0)
+            sent = script.visible(start, held_back)
+            if start and resume is not None:
+                sent = max(sent, len(resume.text))
+            self._waiting.append(
+                _Sequence(generation.id, index, script, held_back, start, sent, length, faults)
+            )
+        self._work.set()
+        return Accepted(length, choices, restarted)
+
+    async def abort(self, generation_id: str) -> None:
+        """Forget a generation at once."""
+        self._waiting = deque(s for s in self._waiting if s.id != generation_id)
+        self._running = [s for s in self._running if s.id != generation_id]
+
+    def load(self) -> Load:
+        """Return the engine's present load."""
+        running = len(self._running)
+        return Load(running, len(self._waiting), running / self._settings.slots)
+
+    async def probe(self) -> None:
+        """Take one step's time. Raises EngineDead where there are no more steps."""
+        self._check_alive()
+        await asyncio.sleep(self._model.step_base_seconds)
+        self._check_alive()
+
+    async def close(self) -> None:
+        """Stop everything."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._waiting.clear()
+        self._running.clear()
+        self._dead = self._dead or EngineDead("the engine was closed")
+
+    def _check_alive(self) -> None:
+        if self._dead is not None:
+            raise self._dead
+
+    async def _steps(self) -> None:
+        try:
+            await self._step_until_dead()
+        except Exception as error:  # noqa: BLE001  # a sink that fails must not look like a hang
+            self._die(f"the engine died: {error!r}")
+
+    async def _step_until_dead(self) -> None:
+        while self._dead is None:
+            if not self._running and not self._waiting:
+                self._work.clear()
+                await self._work.wait()
+            newcomers = []
+            while self._waiting and len(self._running) < self._settings.slots:
+                newcomers.append(self._waiting.popleft())
+                self._running.append(newcomers[-1])
+            await asyncio.sleep(self._step_seconds(newcomers))
+            outputs = self._step()
+            if outputs:
+                self._sink.step(outputs)
+
+    def _step_seconds(self, newcomers: list[_Sequence]) -> float:
+        prefill = sum(s.prompt_tokens + s.position for s in newcomers)
+        slow = [f.value for s in self._running for f in s.faults if f.name == "slow"]
+        return (
+            prefill / self._model.prefill_tokens_per_second
+            + self._model.step_base_seconds
+            + self._model.step_per_sequence_seconds * len(self._running)
+            + max(slow, default=0.0)
+        )
+
+    def _step(self) -> list[Output]:
+        """Advance every running sequence by one token, or let its fault strike."""
+        outputs: list[Output] = []
+        for sequence in list(self._running):
+            if sequence.due("exit"):
+                os._exit(EXIT_STATUS)
+            if sequence.due("die"):
+                self._die("the engine died: scripted fault")
+                return []
+            if sequence.due("hang"):
+                continue
+            if sequence.due("error"):
+                error = EngineError("generation failed: scripted fault")
+                output = Output(sequence.id, sequence.index, (), "", error=error)
+            else:
+                output = sequence.advance()
+            outputs.append(output)
+            if output.finish_reason is not None or output.error is not None:
+                self._running.remove(sequence)
+        return outputs
+
+    def _die(self, why: str) -> None:
+        self._dead = EngineDead(why)
+        self._running.clear()
+        self._waiting.clear()
+        self._sink.dead(self._dead)
+
+
+def _faults(body: dict[str, Any], resumed: bool) -> list[_Fault]:
+    found = FAULT.findall(prompt_text(body))
+    return [
+        _Fault(name, float(value) if value else FAULT_TOKENS)
+        for name, once, value in found
+        if not (once and resumed)
+    ]

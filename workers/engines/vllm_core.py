@@ -1,0 +1,267 @@
+"""The thread that owns vLLM's core: it alone adds, aborts and steps.
+
+Commands reach it through one queue, drained between steps. `in-process` steps the core itself;
+`separate` waits on the same queue, into which vLLM's client puts what its core process sends.
+With nothing to generate both block on the queue, so an idle worker costs no CPU.
+
+Invariant: each step makes at most one call to the event loop.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import structlog
+from vllm.config import VllmConfig
+from vllm.engine.arg_utils import EngineArgs
+from vllm.platforms import current_platform
+from vllm.renderers import renderer_from_config
+from vllm.v1.engine import EngineCoreOutputs
+from vllm.v1.engine.core_client import EngineCoreClient
+from vllm.v1.executor import Executor
+
+from jobs.errors import EngineError
+from jobs.settings import EngineSettings
+from workers.engines.base import EngineInfo, Load, Output
+from workers.engines.vllm_choices import Choice
+from workers.engines.vllm_requests import Front
+
+log = structlog.get_logger()
+
+PENALTIES = "workers.engines.vllm_penalties:ResumedPenalties"
+LIVENESS_SECONDS = 1.0
+
+
+def engine_config(settings: EngineSettings) -> VllmConfig:
+    """Return vLLM's configuration for these settings."""
+    eager = settings.enforce_eager
+    arguments: dict[str, Any] = {
+        "model": settings.model,
+        "served_model_name": settings.served_name,
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.slots,
+        "enforce_eager": current_platform.is_cpu() if eager is None else eager,
+        "quantization": settings.quantization,
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "reasoning_parser": settings.reasoning_parser or "",
+        "disable_log_stats": True,
+    }
+    config = EngineArgs(**(arguments | settings.extra_args)).create_engine_config()
+    if not config.use_v2_model_runner and config.speculative_config is None:
+        # The only model runner that takes such processors; `Front` asks whether it is there.
+        config.model_config.logits_processors = [PENALTIES]
+    return config
+
+
+class CoreThread:
+    """Runs the core in a thread of its own; `post(name, ...)` calls back on the event loop."""
+
+    def __init__(self, settings: EngineSettings, post: Callable[..., None]) -> None:
+        self._settings = settings
+        self._separate = settings.core == "separate"
+        self._post = post
+        self._queue: queue.Queue[Any] = queue.Queue()  # commands, and what a core process sends
+        self._choices: dict[str, Choice] = {}
+        self._submitted = 0  # choices; written by the event loop only
+        self._taken = 0  # choices; written by the thread only
+        self._running = True
+        self._stats = Load(running=0, waiting=0, kv_usage=0.0)
+        self._thread = threading.Thread(target=self._run, name="vllm-core", daemon=True)
+        self.front: Front
+
+    def start(self) -> None:
+        """Load the model; posts `started` with an EngineInfo, or `failed` with the error."""
+        self._thread.start()
+
+    def add(self, choices: Sequence[Choice]) -> None:
+        """Have the core run choices from its next step on; event loop only."""
+        self._submitted += len(choices)
+        self._queue.put(partial(self._add, choices))
+
+    def abort(self, generation_id: str) -> None:
+        """Have all choices of a generation dropped before the next step, then post `aborted`."""
+        self._queue.put(partial(self._abort, generation_id))
+
+    def stop(self, timeout: float) -> None:
+        """Stop the thread and free the device; blocks."""
+        self._running = False
+        self._queue.put(lambda: None)  # wakes it
+        self._thread.join(timeout)
+
+    def load(self) -> Load:
+        """Return the present load; may be called from any thread."""
+        queued = self._submitted - self._taken
+        if not self._choices:
+            return Load(running=0, waiting=queued, kv_usage=0.0)
+        if self._separate:
+            stats = self._stats
+            return Load(stats.running, stats.waiting + queued, stats.kv_usage)
+        scheduler = self._client.engine_core.scheduler
+        running, waiting = scheduler.get_request_counts()
+        return Load(running, waiting + queued, scheduler.get_kv_cache_usage())
+
+    def _run(self) -> None:
+        try:
+            self._build()
+        except Exception as error:
+            self._post("failed", error)
+            log.exception("engine_start_failed")
+            return
+        try:
+            serve = self._wait if self._separate else self._step
+            while self._running:
+                serve()
+        except Exception as error:
+            self._post("dead", error)
+            log.exception("engine_died")
+        finally:
+            self._choices.clear()
+            self._close()
+
+    def _close(self) -> None:
+        self._client.shutdown()
+        if self._separate:  # vLLM leaves this to the garbage collector
+            self._client.output_queue_thread.join(LIVENESS_SECONDS)
+            self._client.ctx.destroy(linger=0)
+        self.front.renderer.shutdown()
+
+    def _build(self) -> None:
+        config = engine_config(self._settings)
+        self.front = Front(config, renderer_from_config(config), self._settings)
+        self._client = EngineCoreClient.make_client(
+            multiprocess_mode=self._separate,
+            asyncio_mode=False,
+            vllm_config=config,
+            executor_class=Executor.get_class(config),
+            log_stats=self._separate,  # the only way to learn that core's load
+            renderer=self.front.renderer,
+        )
+        if self._separate:
+            self._queue = self._client.outputs_queue  # so that one wait covers both
+        self.front.open(self._client.get_supported_tasks())
+        device = "cpu" if current_platform.is_cpu() else current_platform.get_device_name()
+        self._post(
+            "started",
+            EngineInfo(
+                kind="vllm",
+                served_name=self._settings.served_name,
+                max_model_len=config.model_config.max_model_len,
+                slots=config.scheduler_config.max_num_seqs,
+                device=device,
+            ),
+        )
+
+    def _wait(self) -> None:
+        """Take one thing from the queue: a command, or what one step of the core made."""
+        try:
+            item = self._queue.get(timeout=LIVENESS_SECONDS)
+        except queue.Empty:
+            self._client.ensure_alive()  # a killed core process sends nothing
+            return
+        if isinstance(item, EngineCoreOutputs):
+            self._emit(item)
+        elif isinstance(item, Exception):
+            raise item
+        else:
+            item()
+
+    def _step(self) -> None:
+        """Run all waiting commands, then one step of the core."""
+        self._obey()
+        if not self._choices:
+            return
+        core = self._client.engine_core
+        outputs, executed = core.step_fn()
+        core.post_step(executed)
+        if outputs:
+            self._emit(outputs.get(0, EngineCoreOutputs()))
+        elif not executed:
+            time.sleep(0.001)  # everything waits, for example for a grammar to compile
+
+    def _obey(self) -> None:
+        try:
+            self._queue.get(block=not self._choices)()
+            while True:
+                self._queue.get_nowait()()
+        except queue.Empty:
+            return
+
+    def _emit(self, step: EngineCoreOutputs) -> None:
+        """Turn what one step made into outputs and post them together."""
+        outputs: list[Output] = []
+        stopped: list[str] = []
+        for made in step.outputs:
+            choice = self._choices.get(made.request_id)
+            if choice is None:
+                continue
+            output = choice.take(made)
+            outputs.append(output)
+            if output.finish_reason is not None or output.error is not None:
+                del self._choices[made.request_id]
+                if not made.finished:  # a stop string, which only the detokeniser sees
+                    stopped.append(made.request_id)
+        if stopped:
+            self._client.abort_requests(stopped)
+        stats = step.scheduler_stats
+        if stats is not None:
+            self._stats = Load(stats.num_running_reqs, stats.num_waiting_reqs, stats.kv_cache_usage)
+        if outputs:
+            self._post("outputs", outputs)
+
+    def _add(self, choices: Sequence[Choice]) -> None:
+        finished = []
+        for choice in choices:
+            if choice.finished is not None:
+                finished.append(choice.finished)
+                continue
+            name = choice.request.request_id
+            self._choices[name] = choice
+            try:
+                self._hand_over(choice)
+            except Exception as error:  # noqa: BLE001  # vLLM's are many; one job's fault
+                del self._choices[name]
+                finished.append(choice.failure("the core refused it", error))
+        self._taken += len(choices)
+        if finished:
+            self._post("outputs", finished)
+
+    def _abort(self, generation_id: str) -> None:
+        names = [name for name, c in self._choices.items() if c.generation_id == generation_id]
+        for name in names:
+            del self._choices[name]
+        if names:
+            self._client.abort_requests(names)
+        self._post("aborted", generation_id)
+
+    def _hand_over(self, choice: Choice) -> None:
+        if self._separate:
+            self._client.add_request(choice.request)
+            return
+        core = self._client.engine_core
+        request, wave = core.preprocess_add_request(choice.request)
+        if choice.resumed and request.structured_output_request is not None:
+            replay_grammar(request.structured_output_request, choice.resumed)
+        core.add_request(request, wave)
+
+
+def replay_grammar(structured: Any, token_ids: Sequence[int]) -> None:
+    """Have the grammar, once compiled, accept the logged tokens before it is used."""
+    compiled: Future[Any] = structured._grammar  # noqa: SLF001  # the getter hides the future
+    replayed: Future[Any] = Future()
+
+    def accept(done: Future[Any]) -> None:
+        error = done.exception()
+        if error is None and not done.result().accept_tokens("resumed", list(token_ids)):
+            error = EngineError("the logged tokens do not fit the grammar")
+        if error is None:
+            replayed.set_result(done.result())
+        else:
+            replayed.set_exception(error)
+
+    structured.grammar = replayed
+    compiled.add_done_callback(accept)

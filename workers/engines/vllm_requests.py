@@ -1,0 +1,254 @@
+"""From an OpenAI body to requests for vLLM's core: validation, rendering, sampling parameters.
+
+All of it is vLLM's own OpenAI layer (`ChatCompletionRequest`, `CompletionRequest`,
+`OnlineRenderer`, `InputProcessor`); here it is only called in order, and its complaints become
+InvalidJob with the field's name. Not thread-safe: one executor thread calls `prepare`.
+
+Invariant: what `prepare` returns can be run as it is; nothing is refused later.
+"""
+
+import copy
+import re
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import pydantic
+import structlog
+from jinja2 import TemplateError
+from vllm.config import VllmConfig
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.serve import create_error_response
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
+from vllm.exceptions import VLLMValidationError
+from vllm.renderers import BaseRenderer
+from vllm.renderers.chat_utils import load_chat_template
+from vllm.renderers.online_renderer import OnlineRenderer
+from vllm.sampling_params import SamplingParams
+from vllm.v1.engine import EngineCoreRequest
+from vllm.v1.engine.input_processor import InputProcessor
+
+from jobs.errors import ContextLengthExceeded, EngineError, InvalidJob, PipelineError
+from jobs.settings import EngineSettings
+from workers.engines.base import REFUSED_FIELDS, Generation
+from workers.engines.vllm_choices import Choice, Scribe
+from workers.engines.vllm_penalties import CARRIED
+
+log = structlog.get_logger()
+
+LIMITS = ("max_completion_tokens", "max_tokens")
+TOO_LONG = re.compile(r"maximum (context|model) length|cannot be greater than max_model_len")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A generation ready for the core: one `Choice` for each that has still to run."""
+
+    input_tokens: int
+    count: int
+    restarted: bool
+    choices: list[Choice]
+
+
+class _BlockingRenderer:
+    """vLLM's renderer with its async methods run in place: one hop to one thread does it all."""
+
+    def __init__(self, renderer: BaseRenderer) -> None:
+        self._renderer = renderer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._renderer, name)
+
+    async def render_chat_async(self, *args: Any, **kwargs: Any) -> Any:
+        return self._renderer.render_chat(*args, **kwargs)
+
+    async def render_cmpl_async(self, *args: Any, **kwargs: Any) -> Any:
+        return self._renderer.render_cmpl(*args, **kwargs)
+
+
+class Front:
+    """Everything of vLLM that comes before the core."""
+
+    def __init__(
+        self, config: VllmConfig, renderer: BaseRenderer, settings: EngineSettings
+    ) -> None:
+        self.renderer = renderer
+        self._config = config
+        self._model = config.model_config
+        self._replays_grammar = settings.core == "in-process" and settings.reasoning_parser is None
+        self._inputs = InputProcessor(config, renderer)
+        self._online = OnlineRenderer(
+            self._model,
+            _BlockingRenderer(renderer),
+            request_logger=None,
+            chat_template=load_chat_template(settings.chat_template),
+            chat_template_content_format="auto",
+            enable_auto_tools=settings.tool_parser is not None,
+            tool_parser=settings.tool_parser,
+            reasoning_parser=settings.reasoning_parser,
+        )
+        self._defaults = self._model.get_diff_sampling_param()
+        self._serial = 0
+        self._tasks: tuple[str, ...] = ()
+
+    def open(self, tasks: tuple[str, ...]) -> None:
+        """Learn what the loaded model can do and compile the chat template."""
+        self._tasks = tasks
+        self._online.warmup()
+
+    @property
+    def probe_token(self) -> int:
+        """A token that every prompt may consist of."""
+        return self.renderer.get_bos_token_id() or self.renderer.get_eos_token_id() or 0
+
+    def prepare(self, generation: Generation) -> Prepared:
+        """Validate, render and tokenise.
+
+        Raises:
+            InvalidJob: naming the field; ContextLengthExceeded where it does not fit.
+            EngineError: anything that is not the client's fault.
+        """
+        try:
+            return self._prepare(generation)
+        except PipelineError:
+            raise
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = str(first["loc"][0]) if first["loc"] else None
+            _refuse(str(first["msg"]), where, generation)
+        except Exception as error:
+            message = str(error.args[0]) if error.args else type(error).__name__
+            answer = create_error_response(error).error
+            if answer.code >= 500 and not isinstance(error, NotImplementedError):
+                log.exception("render_failed", generation=generation.id)
+                raise EngineError("the prompt could not be rendered") from error
+            where = "messages" if _by_template(error) else answer.param
+            _refuse(message, where, generation)
+
+    def _prepare(self, generation: Generation) -> Prepared:
+        for name in REFUSED_FIELDS:
+            if generation.body.get(name):
+                raise InvalidJob(f"{name} is not supported", param=name)
+        body = copy.deepcopy(generation.body)  # vLLM's validators write to it
+        chat = generation.endpoint == "/v1/chat/completions"
+        if chat and body.get("max_completion_tokens") is None:
+            body["max_completion_tokens"] = body.pop("max_tokens", None)  # its deprecated name
+        request = (ChatCompletionRequest if chat else CompletionRequest).model_validate(body)
+        if (best_of := body.get("best_of")) is not None and best_of != (request.n or 1):
+            raise InvalidJob("best_of must equal n", param="best_of")
+        inputs = self._render_chat(request) if chat else self._render_completion(request)
+        limit = body.get("max_completion_tokens" if chat else "max_tokens")
+        params = self._sampling_params(request, inputs, limit)
+        core = self._inputs.process_inputs(generation.id, inputs, params, self._tasks)
+        scribe = Scribe(self._online, self._model, request, core.prompt_token_ids, chat)
+        scribe.prepare_reasoning(core)
+        return self._split(generation, core, scribe, request.n or 1)
+
+    def _render_chat(self, request: ChatCompletionRequest) -> Any:
+        rendered = _drive(self._online.render_chat(request))
+        if isinstance(rendered, ErrorResponse):
+            raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
+        _, (inputs,) = rendered
+        return inputs
+
+    def _render_completion(self, request: CompletionRequest) -> Any:
+        rendered = _drive(self._online.render_completion(request))
+        if isinstance(rendered, ErrorResponse):
+            raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
+        if len(rendered) != 1:
+            raise InvalidJob("only one prompt per job is supported", param="prompt")
+        return rendered[0]
+
+    def _sampling_params(self, request: Any, inputs: Any, given: int | None) -> SamplingParams:
+        """Return vLLM's parameters; the client's limit must fit, a missing one fills the rest."""
+        chat = isinstance(request, ChatCompletionRequest)
+        length, context = len(inputs["prompt_token_ids"]), self._model.max_model_len
+        least = max(1, given or 1)
+        if length + least > context:
+            raise ContextLengthExceeded(
+                f"{length} prompt tokens plus {least} to generate exceed the model's context "
+                f"of {context} tokens",
+                param="messages" if chat else "prompt",
+            )
+        wanted = given if chat else request.max_tokens  # vLLM has a default for completions
+        most = get_max_tokens(context, wanted, length, self._defaults)
+        params = request.to_sampling_params(most, self._defaults)
+        params.n = 1  # each choice is a request of its own
+        if params.extra_args is not None:
+            params.extra_args.pop(CARRIED, None)  # ours alone to set
+        return params
+
+    def _split(
+        self, generation: Generation, core: EngineCoreRequest, scribe: Scribe, count: int
+    ) -> Prepared:
+        """Make one choice per index, each with its own seed and what it already produced."""
+        continued = any(resume.count for resume in generation.resume.values())
+        restarted = continued and not self._can_continue(core.sampling_params)
+        choices = []
+        for index in range(count):
+            if index in generation.finished and not restarted:
+                continue
+            self._serial += 1
+            own = copy.copy(core)
+            own.request_id = own.external_req_id = f"{generation.id}/{index}/{self._serial}"
+            own.sampling_params = copy.copy(core.sampling_params)
+            if own.sampling_params.seed is not None:
+                own.sampling_params.seed += index
+            choice = Choice(generation.id, index, own, scribe)
+            resume = generation.resume.get(index)
+            if resume is not None and not restarted:
+                choice.replay([token for chunk in resume.chunks for token in chunk], resume.text)
+            choices.append(choice)
+        return Prepared(len(core.prompt_token_ids), count, restarted, choices)
+
+    def _can_continue(self, params: SamplingParams) -> bool:
+        """Say whether everything that depends on earlier output can be rebuilt from its ids."""
+        if params.repetition_detection is not None or params.thinking_token_budget is not None:
+            return False
+        if any(len(word) > 1 for word in params.bad_words_token_ids or ()):
+            return False
+        if params.structured_outputs is not None and not self._replays_grammar:
+            return False
+        penalised = params.presence_penalty or params.frequency_penalty
+        return not penalised or bool(self._model.logits_processors)
+
+
+def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that never waits, outside any event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    raise EngineError("the renderer wanted to wait")
+
+
+def _refuse(message: str, where: str | None, generation: Generation) -> NoReturn:
+    """Raise InvalidJob, naming the field even where vLLM only mentions it in its text."""
+    chat = generation.endpoint == "/v1/chat/completions"
+    if where in ("input_text", "input_tokens") or TOO_LONG.search(message):
+        raise ContextLengthExceeded(message, param="messages" if chat else "prompt")
+    if where is None:
+        where = _field_in(message, ChatCompletionRequest if chat else CompletionRequest)
+    if where in LIMITS:
+        where = next((name for name in LIMITS if generation.body.get(name) is not None), where)
+    raise InvalidJob(message, param=where)
+
+
+def _by_template(error: BaseException | None) -> bool:
+    """Say whether the chat template refused the messages; vLLM wraps what it raises."""
+    while error is not None and not isinstance(error, TemplateError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _field_in(message: str, request: type[pydantic.BaseModel]) -> str | None:
+    """Return the request field that `message` mentions first."""
+    found = []
+    for name in request.model_fields.keys() - {"model", "user"}:
+        match = re.search(rf"\b{name.replace('_', '[_ ]')}\b", message, re.IGNORECASE)
+        if match:
+            found.append((match.start(), -len(name), name))
+    return min(found)[2] if found else None
