@@ -147,15 +147,14 @@ def _check_metadata(metadata: dict[str, str] | None, limit: int) -> None:
 
 def _fresh(submission: Submission, accepted: Accepted) -> Job:
     """Return the record as the store has just written it, without reading it back."""
-    now = time.time_ns() // 1_000_000
     return Job(
         id=accepted.id,
         account=submission.account,
         queue=submission.queue,
         spec=submission.spec,
         status=Status.QUEUED,
-        created=now,
-        queued=now,
+        created=accepted.created,
+        queued=accepted.created,
         started=0,
         claimed=0,
         finished=0,

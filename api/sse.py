@@ -130,7 +130,7 @@ class EventStream(Response):
         settings = self._api.settings
         silence = 0.0
         following = self._api.hub.follow(watched.job_id, watched.account, watched.after)
-        async with aclosing(following) as batches:  # type: ignore[type-var]
+        async with aclosing(following) as batches:
             async for events in batches:
                 if events:
                     silence = 0.0

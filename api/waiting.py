@@ -27,7 +27,7 @@ async def wait_result(
         presence = Presence(request.receive, api.closing, seconds, patient=True)
         async with presence:
             following = api.hub.follow(watched.job_id, watched.account, watched.after)
-            async with aclosing(following) as batches:  # type: ignore[type-var]
+            async with aclosing(following) as batches:
                 async for events in batches:
                     for event in events:
                         result.add(event)
@@ -47,7 +47,7 @@ async def wait_end(
         presence = Presence(request.receive, api.closing, seconds)
         async with presence:
             following = api.hub.follow(watched.job_id, watched.account, watched.after)
-            async with aclosing(following) as batches:  # type: ignore[type-var]
+            async with aclosing(following) as batches:
                 async for _ in batches:
                     pass
     if presence.ended is Ended.CLIENT and leaving_counts:

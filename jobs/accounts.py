@@ -16,6 +16,9 @@ from jobs.errors import Unauthenticated
 
 PREFIX = "pk_"
 
+#: A revoked key is refused after at most this long.
+LOOK_SECONDS = 0.5
+
 
 class ApiKey(BaseModel):
     """One key's record. `weight` is the fair share, `max_running` 0 means no cap."""
@@ -40,12 +43,13 @@ def _digest(key: str) -> str:
 
 
 class KeyFile:
-    """The keys in one JSON file; re-read when the file changes."""
+    """The keys in one JSON file; a change is seen within LOOK_SECONDS, a new key at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stamp: tuple[int, int] | None = None
         self._by_digest: dict[str, ApiKey] = {}
+        self._looked_at = 0.0
 
     def find(self, key: str) -> ApiKey:
         """Return the record of a key.
@@ -53,8 +57,10 @@ class KeyFile:
         Raises:
             Unauthenticated: unknown key.
         """
-        self._refresh()
-        record = self._by_digest.get(_digest(key))
+        digest = _digest(key)
+        if time.monotonic() - self._looked_at > LOOK_SECONDS or digest not in self._by_digest:
+            self._refresh()
+        record = self._by_digest.get(digest)
         if record is None:
             raise Unauthenticated("this API key is not known")
         return record
@@ -85,6 +91,7 @@ class KeyFile:
         return key, record
 
     def _refresh(self) -> None:
+        self._looked_at = time.monotonic()
         try:
             stat = self._path.stat()
         except FileNotFoundError:

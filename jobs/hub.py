@@ -8,14 +8,14 @@ and read from the log again when the reader is ready.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from jobs.errors import StoreUnavailable
+from jobs.errors import JobGone, StoreUnavailable
 from jobs.events import Event, EventType, from_frame
 from jobs.ids import new_id
 from jobs.settings import StreamSettings
@@ -95,6 +95,11 @@ class EventHub:
                 await self._task
 
     @property
+    def connected(self) -> bool:
+        """Whether published events arrive."""
+        return self._connected.is_set()
+
+    @property
     def followers(self) -> int:
         """How many streams are open."""
         return sum(len(group) for group in self._followers.values())
@@ -128,7 +133,9 @@ class EventHub:
             for follower in self._followers.get(job_id, ()):
                 follower.put(event)
 
-    async def follow(self, job_id: str, account: str, after: int) -> AsyncIterator[list[Event]]:
+    async def follow(
+        self, job_id: str, account: str, after: int
+    ) -> AsyncGenerator[list[Event], None]:
         """Yield batches of events after seq `after` until the job has finished.
 
         An empty batch means that nothing came for `ping_seconds`.
@@ -166,6 +173,9 @@ class EventHub:
             # The registration also dies by itself when nobody receives its frames.
             with suppress(StoreUnavailable, asyncio.CancelledError):
                 await self._store.unwatch(job_id, self.id)
+            # Somebody may have come in the meantime, and its registration just been undone.
+            for newcomer in self._followers.get(job_id, ()):
+                newcomer.suspect()
 
     async def _next_batch(
         self, job_id: str, account: str, follower: Follower, cursor: int
@@ -192,9 +202,14 @@ class EventHub:
         give_up = loop.time() + OUTAGE_SECONDS
         while True:
             try:
-                await self._store.watch(job_id, account, self.id)
-                return await self._store.read_log(job_id, cursor, self._settings.replay_events)
+                status, _ = await self._store.watch(job_id, account, self.id)
+                events = await self._store.read_log(job_id, cursor, self._settings.replay_events)
             except StoreUnavailable:
                 if loop.time() > give_up:
                     raise
                 await asyncio.sleep(RECONNECT_SECONDS)
+                continue
+            if status.is_terminal and not events:
+                # Lost with the tail of Redis's append-only file: said, never waited for.
+                raise JobGone(f"the last events of job {job_id} are not kept any more")
+            return events

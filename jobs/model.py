@@ -29,11 +29,10 @@ class JobSpec:
     request_id: str | None = None
 
     def encode(self) -> bytes:
-        """Return the JSON kept in the record."""
+        """Return the JSON kept in the record; the body, which can be large, is kept apart."""
         return orjson.dumps(
             {
                 "url": self.url,
-                "body": self.body,
                 "service_tier": self.service_tier,
                 "metadata": self.metadata,
                 "webhook": self.webhook,
@@ -44,15 +43,27 @@ class JobSpec:
         )
 
     @classmethod
-    def decode(cls, raw: bytes) -> "JobSpec":
+    def decode(cls, raw: bytes, body: bytes) -> "JobSpec":
         """Read the JSON kept in the record."""
         fields = orjson.loads(raw)
-        return cls(**{**fields, "service_tier": ServiceTier(fields["service_tier"])})
+        tier = ServiceTier(fields.pop("service_tier"))
+        return cls(**fields, service_tier=tier, body=orjson.loads(body))
+
+
+#: What a list shows of each job: all but the body.
+LISTED_FIELDS = (
+    *("spec", "account", "queue", "status", "created", "queued", "started", "claimed", "finished"),
+    *("attempt", "failures", "fence", "seq", "input", "cached", "output", "run_ms"),
+    *("start_by", "deadline", "cancel", "worker", "error"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job's record as read from Redis. Times are Unix milliseconds, 0 when not reached."""
+    """One job's record as read from Redis. Times are Unix milliseconds, 0 when not reached.
+
+    In lists the spec's body is empty.
+    """
 
     id: str
     account: str
@@ -97,7 +108,7 @@ class Job:
             id=job_id,
             account=text(b"account"),
             queue=text(b"queue"),
-            spec=JobSpec.decode(raw[b"spec"]),
+            spec=JobSpec.decode(raw[b"spec"], raw.get(b"body") or b"{}"),
             status=Status(text(b"status")),
             created=number(b"created"),
             queued=number(b"queued"),

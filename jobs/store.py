@@ -29,12 +29,15 @@ from jobs.eta import Eta, ServiceTimes, estimate
 from jobs.events import Event, from_stream
 from jobs.fairness import estimated_tokens
 from jobs.keys import Keys
-from jobs.model import Job, JobSpec
+from jobs.model import LISTED_FIELDS, Job, JobSpec
 from jobs.settings import Settings
 from jobs.state import Status
 
 #: How many unreadable messages are kept.
 DEAD_TICKETS_KEPT = 1_000
+
+#: How many jobs one page of a list looks at.
+LIST_SCAN = 2_000
 
 Appended = Literal["ok", "watched", "cancel", "lost", "finished"]
 
@@ -58,10 +61,14 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The answer to a submit; `replayed` when the idempotency key was seen before."""
+    """The answer to a submit; `replayed` when the idempotency key was seen before.
+
+    `created` is in Redis milliseconds, 0 when replayed.
+    """
 
     id: str
     replayed: bool
+    created: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +169,9 @@ class JobStore:
             StoreUnavailable: Redis is away; the job may or may not have been accepted.
         """
         queue = self._settings.queue
-        spec = job.spec.encode()
-        cost = estimated_tokens(job.spec.body, len(spec))
-        digest = _fingerprint(job.spec) if job.idempotency_key else ""
+        spec, body = job.spec.encode(), orjson.dumps(job.spec.body)
+        cost = estimated_tokens(job.spec.body, len(body))
+        digest = _fingerprint(job, body) if job.idempotency_key else ""
         answer = await self._scripts.call(
             "submit",
             job.id,
@@ -184,10 +191,11 @@ class JobStore:
             job.max_running,
             job.watcher,
             job.key_id,
+            body,
         )
         match answer[0]:
             case b"accepted":
-                return Accepted(job.id, replayed=False)
+                return Accepted(job.id, replayed=False, created=int(answer[2]))
             case b"replayed":
                 return Accepted(answer[1].decode(), replayed=True)
             case b"mismatch":
@@ -209,8 +217,8 @@ class JobStore:
 
     # --- reading ----------------------------------------------------------------------
 
-    async def get(self, job_id: str, account: str) -> Job:
-        """Read a job of this account.
+    async def get(self, job_id: str, account: str | None) -> Job:
+        """Read a job of this account; of any when None (for an administrator).
 
         Raises:
             JobNotFound: unknown, or another account's.
@@ -220,9 +228,9 @@ class JobStore:
             raw = await self._read.hgetall(self.keys.job(job_id))
             if not raw:
                 gone = await self._read.get(self.keys.gone(job_id))
-                if gone == account.encode():
+                if gone is not None and account in (None, gone.decode()):
                     raise JobGone(f"job {job_id} finished and is no longer kept")
-        if not raw or raw.get(b"account") != account.encode():
+        if not raw or account not in (None, raw[b"account"].decode()):
             raise JobNotFound(f"no job {job_id}")
         return Job.from_hash(job_id, raw)
 
@@ -242,12 +250,15 @@ class JobStore:
     async def list_jobs(
         self, account: str, *, limit: int, before: str | None, status: Status | None
     ) -> list[Job]:
-        """Return up to `limit` jobs with ids before the given one, newest first."""
+        """Return up to `limit` jobs with ids before the given one, newest first.
+
+        With a status, at most LIST_SCAN jobs are looked at, so a rare one may need more pages.
+        """
         found: list[Job] = []
         high = "+" if before is None else f"({before}"
         offset = 0
         async with self._guard():
-            while len(found) < limit:
+            while len(found) < limit and offset < LIST_SCAN:
                 ids = await self._read.zrevrangebylex(
                     self.keys.account_jobs(account), high, "-", start=offset, num=limit * 2
                 )
@@ -268,8 +279,12 @@ class JobStore:
     async def _read_many(self, ids: list[str]) -> list[Job]:
         pipe: Any = self.redis.pipeline(transaction=False)
         for job_id in ids:
-            pipe.hgetall(self.keys.job(job_id))
-        records = await pipe.execute()
+            pipe.hmget(self.keys.job(job_id), LISTED_FIELDS)
+        names = [name.encode() for name in LISTED_FIELDS]
+        records = [
+            {name: value for name, value in zip(names, values, strict=True) if value is not None}
+            for values in await pipe.execute()
+        ]
         return [Job.from_hash(job_id, raw) for job_id, raw in zip(ids, records, strict=True) if raw]
 
     async def read_log(self, job_id: str, after: int, count: int | None = None) -> list[Event]:
@@ -308,9 +323,7 @@ class JobStore:
             await self.get(job_id, account)
             raise JobNotFound(f"no job {job_id}")
         if answer != b"deleted":
-            raise JobConflict(
-                f"job {job_id} is {answer.decode()}: cancel it before deleting it"
-            )
+            raise JobConflict(f"job {job_id} is {answer.decode()}: cancel it before deleting it")
 
     async def undead(self, job_id: str) -> None:
         """Take a job off the dead-letter list (it was retried as a new job)."""
@@ -354,7 +367,7 @@ class JobStore:
                 id=row[0].decode(),
                 fence=int(row[1]),
                 attempt=int(row[2]),
-                spec=JobSpec.decode(row[3]),
+                spec=JobSpec.decode(row[3], row[12]),
                 seq=int(row[4]),
                 output_tokens=int(row[5]),
                 input_tokens=int(row[6]) if row[6] else None,
@@ -503,11 +516,12 @@ class _Guard:
                 raise translated from error
 
 
-def _fingerprint(spec: JobSpec) -> str:
+def _fingerprint(job: Submission, body: bytes) -> str:
     """Hash what an idempotency key stands for; the request id differs between repeats."""
-    fields = orjson.loads(spec.encode())
+    fields = orjson.loads(job.spec.encode())
     fields.pop("request_id")
-    return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    asked = [job.queue, fields, orjson.loads(body), job.start_by, job.deadline]
+    return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def check_cursor(after: int, last_seq: int) -> None:

@@ -10,16 +10,11 @@ from api.deps import Api, Caller
 from api.documents import job_answer, listed, refusals
 from api.responses import json_response
 from api.routes.jobs import Limit, run_again
-from api.services import Services
 from api.views.job import job_object
 from jobs.accounts import ApiKey
-from jobs.errors import JobNotFound
 from jobs.model import Job
 
 router = APIRouter(prefix="/v1/dead-letter", tags=["dead letter"])
-
-#: How far an admin's requeue looks for another account's job.
-SEARCHED = 1_000
 
 
 @router.get("", responses={**listed(), **refusals(401, 422, 503)})
@@ -37,19 +32,8 @@ async def list_dead(key: Caller, api: Api, limit: Limit = 20) -> Response:
 )
 async def requeue(request: Request, job_id: str, key: Caller, api: Api) -> Response:
     """Run a dead-letter job again, as a new job with `retry_of`."""
-    return await run_again(request, api, key, await _find(api, key, job_id))
-
-
-async def _find(api: Services, key: ApiKey, job_id: str) -> Job:
-    try:
-        return await api.store.get(job_id, key.account)
-    except JobNotFound:
-        if not key.admin:
-            raise
-        for job in await api.store.list_dead(None, limit=SEARCHED):
-            if job.id == job_id:
-                return job
-        raise
+    job = await api.store.get(job_id, None if key.admin else key.account)
+    return await run_again(request, api, key, job)
 
 
 def _dead_object(job: Job, key: ApiKey) -> dict[str, Any]:

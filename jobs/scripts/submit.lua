@@ -1,9 +1,10 @@
 -- Accept a job: idempotency, bounds, record, place in the order, ticket. All or nothing.
 -- ARGV: id, account, queue, tier, cost, weight, spec, idempotency key, body hash, idempotency ms,
---       max queued, max per account, start_by ms, deadline ms, cap, watcher, key id
--- Returns {'accepted' | 'replayed' | 'mismatch' | 'queue-full' | 'account-full', id, ...}
+--       max queued, max per account, start_by ms, deadline ms, cap, watcher, key id, body
+-- Returns {'accepted' | 'replayed' | 'mismatch' | 'queue-full' | 'account-full', id, created ms}
 local id, account, queue, tier = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-if redis.call('EXISTS', job_key(id)) == 1 then return { 'accepted', id } end
+local known = redis.call('HGET', job_key(id), 'created')
+if known then return { 'accepted', id, known } end
 local idempotency = P .. ':idempotency:' .. account .. ':' .. ARGV[8]
 if ARGV[8] ~= '' then
   local seen = redis.call('GET', idempotency)
@@ -25,7 +26,7 @@ local tag = start + tonumber(ARGV[5]) / tonumber(ARGV[6])
 local score = tier * TIER_SPAN + tag
 redis.call('HSET', fair, 'f:' .. tier .. ':' .. account, exact(tag))
 
-redis.call('HSET', job_key(id), 'spec', ARGV[7], 'account', account, 'queue', queue,
+redis.call('HSET', job_key(id), 'spec', ARGV[7], 'body', ARGV[18], 'account', account, 'queue', queue,
   'tier', ARGV[4], 'status', 'queued', 'created', int(now), 'queued', int(now),
   'score', exact(score), 'virtual_start', exact(start), 'fence', '0', 'seq', '0', 'failures', '0',
   'start_by', ARGV[13], 'deadline', ARGV[14], 'cap', ARGV[15], 'watch', ARGV[16], 'key_id', ARGV[17])
