@@ -1,27 +1,40 @@
-"""The other side of `submit`: the same framework, key check and validation, and nothing else."""
+"""The other side of `submit`: the same server, key check and validation, and no job."""
 
-import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
 
-from api.schemas.jobs import JobRequest
-from jobs.settings import get_settings
+from api.app import create_app
+from api.deps import Api, Caller
+from api.direct import DirectRoute
+from api.main import create_server
+from api.schemas.jobs import BODIES, JobRequest
+from api.schemas.reading import check, read_object
+from jobs.settings import Settings, get_settings
 
-app = FastAPI()
+PATH = "/noop"
 ANSWER = b'{"id":"job_000000000000000000000000000000","object":"job","status":"queued"}'
 
-
-@app.get("/health")
-async def health() -> Response:
-    """Say that the process is up."""
-    return Response(b"{}")
+router = APIRouter(route_class=DirectRoute)
 
 
-@app.post("/v1/jobs")
-async def submit(request: Request) -> Response:
-    """Validate the body as the real route does."""
-    JobRequest.model_validate_json(await request.body())
+@router.post(PATH)
+async def answer(request: Request, key: Caller, api: Api) -> Response:  # noqa: ARG001
+    """Validate the body as `POST /v1/jobs` does, and answer at once."""
+    asked = check(JobRequest, await read_object(request))
+    check(BODIES[asked.url], asked.body, "body")
     return Response(ANSWER, status_code=202, media_type="application/json")
 
 
+def run(settings: Settings) -> None:
+    """Serve the application with the no-op route, first in line like the real one."""
+    server = create_server(settings)
+    app = create_app(settings)
+    app.include_router(router)
+    app.router.routes.insert(0, app.router.routes.pop())
+    server.config.app = app
+    server.run()
+
+
 if __name__ == "__main__":
-    uvicorn.run(app, port=get_settings().api.port + 1, log_level="warning", access_log=False)
+    run(get_settings())

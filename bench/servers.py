@@ -79,12 +79,12 @@ class Servers:
         self._directory = directory
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str, module: str, ready: str | None = None) -> None:
+    def start(self, name: str, module: str, ready: str | None = None, **env: str) -> None:
         """Start one process of the pipeline and wait until its probe answers."""
         with (self._directory / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", module],
-                env=environment(self.settings),
+                env={**environment(self.settings), **env},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 
 from bench.figures import Figure, interleaved, ratio, rounded
 from bench.http_client import Connection
-from bench.servers import Servers, bench_settings, pipeline, redis_server
+from bench.noop import PATH
+from bench.servers import Servers, bench_settings, free_port, pipeline, redis_server
 from jobs.ids import new_id
 from jobs.model import JobSpec
 from jobs.models import ModelRegistry, ServedModel
@@ -99,20 +100,22 @@ async def _known_model(servers: Servers) -> AsyncIterator[JobStore]:
 
 async def _route_against_nothing(servers: Servers) -> dict[str, list[float]]:
     """The same bodies to `POST /v1/jobs` and to a route that validates and answers, no more."""
-    servers.start("noop", "bench.noop", f"http://127.0.0.1:{servers.port + 1}/health")
+    noop_port = free_port()
+    health = f"http://127.0.0.1:{noop_port}/health"
+    servers.start("noop", "bench.noop", health, PENSTOCK_API__PORT=str(noop_port))
     job = {
         "url": "/v1/completions",
         "body": {"model": "penstock-tiny", "prompt": "Tell me about the river.", "max_tokens": 64},
     }
     data = orjson.dumps(job)
 
-    async def rate(port: int) -> float:
+    async def rate(port: int, path: str) -> float:
         connections = [await Connection(port, servers.key).open() for _ in range(CLIENTS)]
         left = iter(range(REQUESTS))
 
         async def client(connection: Connection) -> None:
             for _ in left:
-                status = await connection.post("/v1/jobs", data)
+                status = await connection.post(path, data)
                 assert status == 202, status
 
         began = time.perf_counter()
@@ -125,12 +128,12 @@ async def _route_against_nothing(servers: Servers) -> dict[str, list[float]]:
     async with _known_model(servers) as store:
 
         async def route() -> float:
-            measured = await rate(servers.port)
+            measured = await rate(servers.port, "/v1/jobs")
             await store.redis.delete(store.keys.tickets("penstock-tiny"))
             return measured
 
         async def noop() -> float:
-            return await rate(servers.port + 1)
+            return await rate(noop_port, PATH)
 
         await route()
         await noop()

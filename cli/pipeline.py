@@ -103,7 +103,7 @@ class Pipeline:
                 http_ok(f"{plan.health_url}/ready"),
                 MODEL_SECONDS,
                 f"{engine.served_name} is loaded and warm",
-                meanwhile=f"loading {engine.served_name} into {engine.kind}",
+                meanwhile=f"loading {engine.served_name} into {engine.kind} (slow the first time)",
             ),
         )
 
@@ -140,7 +140,12 @@ class Pipeline:
         child = await self._supervisor.start(
             process_specs(self._plan, self._home, self._settings)[name]
         )
-        await wait_for(ready, seconds, name)
+
+        async def ask() -> bool:
+            self._steps.note(name, meanwhile)
+            return await ready()
+
+        await wait_for(ask, seconds, name)
         child.ready = True
         self._steps.end(name, text)
         self._write_state()

@@ -34,6 +34,10 @@ from jobs.settings import RedisSettings
 SCRIPTS = Path(__file__).parent / "scripts"
 RETRY_AFTER_SECONDS = 2.0
 
+#: Pipelines under way at once: one gathers while the other travels, and a stalled connection
+#: does not hold up everything.
+MAX_UNDER_WAY = 4
+
 #: Errors that mean "not now" rather than "wrong": the connection, a restart, no memory or disk.
 UNAVAILABLE = (
     RedisConnectionError,
@@ -101,17 +105,24 @@ class Scripts:
         """
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((name, args, future))
-        if not self._scheduled:
+        self._schedule()
+        return await future
+
+    def _schedule(self) -> None:
+        if self._waiting and not self._scheduled and len(self._flushes) < MAX_UNDER_WAY:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._start_flush)
-        return await future
 
     def _start_flush(self) -> None:
         self._scheduled = False
         batch, self._waiting = self._waiting, []
         task = asyncio.create_task(self._flush(batch))
         self._flushes.add(task)
-        task.add_done_callback(self._flushes.discard)
+        task.add_done_callback(self._flushed)
+
+    def _flushed(self, task: asyncio.Task[None]) -> None:
+        self._flushes.discard(task)
+        self._schedule()
 
     async def _flush(self, batch: list[tuple[str, Sequence[Any], asyncio.Future[Any]]]) -> None:
         try:

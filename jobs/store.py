@@ -25,7 +25,7 @@ from jobs.errors import (
     PipelineError,
     QueueFull,
 )
-from jobs.eta import Eta, ServiceTimes, estimate
+from jobs.eta import Eta, ServiceTimes, estimate, estimate_running
 from jobs.events import Event, from_stream
 from jobs.fairness import estimated_tokens
 from jobs.keys import Keys
@@ -240,12 +240,15 @@ class JobStore:
             return Place(None, None)
         rank, times = await self._service_times(job.queue, job.id)
         if job.status is Status.IN_PROGRESS:
-            return Place(None, estimate(-1, times))
+            return Place(None, estimate_running((times.now - job.claimed) / 1000, times))
         return Place(None, None) if rank < 0 else Place(rank + 1, estimate(rank, times))
 
     async def _service_times(self, queue: str, job_id: str) -> tuple[int, ServiceTimes]:
-        rank, running, slots, n, mean, square = await self._scripts.call("position", queue, job_id)
-        return int(rank), ServiceTimes(int(running), int(slots), int(n), float(mean), float(square))
+        answer = await self._scripts.call("position", queue, job_id)
+        rank, running, slots, n, mean, square, now = answer
+        return int(rank), ServiceTimes(
+            int(running), int(slots), int(n), float(mean), float(square), int(now)
+        )
 
     async def list_jobs(
         self, account: str, *, limit: int, before: str | None, status: Status | None

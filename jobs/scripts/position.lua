@@ -1,5 +1,5 @@
 -- Where a waiting job stands and what the queue's service times are.
--- ARGV: queue, id. Returns {rank or -1, running, slots, n, mean, square}
+-- ARGV: queue, id. Returns {rank or -1, running, slots, n, mean, square, now}
 local queue, now = ARGV[1], now_ms()
 local rank = redis.call('ZRANK', q(queue, 'ready'), ARGV[2])
 local slots = 0
@@ -7,4 +7,4 @@ for _, worker in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'workers'), int(now
   slots = slots + (tonumber(redis.call('HGET', q(queue, 'slots'), worker)) or 0)
 end
 local service = redis.call('HMGET', q(queue, 'service'), 'n', 'mean', 'square')
-return { rank or -1, redis.call('ZCARD', q(queue, 'running')), slots, service[1] or '0', service[2] or '0', service[3] or '0' }
+return { rank or -1, redis.call('ZCARD', q(queue, 'running')), slots, service[1] or '0', service[2] or '0', service[3] or '0', int(now) }

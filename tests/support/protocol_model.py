@@ -83,7 +83,7 @@ class Model:
 
     # --- scripts ----------------------------------------------------------------------
 
-    def submit(self, job: ModelJob, cost: int, weight: float, key: str, body: object) -> str:
+    def admit(self, job: ModelJob, key: str, body: object) -> str:
         known = self.keys.get((job.account, key)) if key else None
         if known is not None:
             return "replayed" if known[0] == body else "mismatch"
@@ -92,16 +92,20 @@ class Model:
             return "queue-full"
         if waiting[job.account] >= self.limits.max_per_account:
             return "account-full"
+        return "accepted"
+
+    def accept(self, job: ModelJob, key: str, body: object, score: float) -> None:
+        """Take an admitted job; what it costs only its score says."""
         last = self.finish_tag.get((job.tier, job.account), 0.0)
         job.virtual_start = max(self.virtual.get(job.tier, 0.0), last)
-        tag = job.virtual_start + cost / weight
+        job.score = job.base = score
+        tag = score - job.tier * TIER_SPAN
+        assert tag > job.virtual_start
         self.finish_tag[job.tier, job.account] = tag
-        job.score = job.base = job.tier * TIER_SPAN + tag
         self.jobs[job.id] = job
         self.tickets += 1
         if key:
             self.keys[job.account, key] = (body, job.id)
-        return "accepted"
 
     def claim(self, n: int) -> list[ModelJob]:
         claimed: list[ModelJob] = []

@@ -21,6 +21,7 @@ from workers.engines.base import Accepted, EngineInfo, Generation, Load, Output,
 if TYPE_CHECKING:
     from workers.engines.vllm_core import CoreThread
 
+ABORT_SECONDS = 5.0
 CLOSE_SECONDS = 15.0
 
 
@@ -67,10 +68,7 @@ class VllmEngine:
         return info
 
     async def add(self, generation: Generation) -> Accepted:
-        """Render and enqueue every unfinished choice; see `Engine.add`.
-
-        Outputs may arrive as soon as this returns, so register the generation before.
-        """
+        """Render and enqueue every unfinished choice; see `Engine.add`."""
         thread = self._alive()
         self._adding.add(generation.id)
         try:
@@ -89,7 +87,11 @@ class VllmEngine:
         )
 
     async def abort(self, generation_id: str) -> None:
-        """Stop a generation; returns when the core has let go of it, within one step."""
+        """Stop a generation; returns when the core has let go of it, within one step.
+
+        A core stuck in its step is waited for no longer than ABORT_SECONDS; the sink is spared
+        the generation's outputs all the same.
+        """
         self._adding.discard(generation_id)
         if self._thread is None or self._dead is not None:
             return
@@ -97,7 +99,7 @@ class VllmEngine:
         if done is None:
             done = self._aborts[generation_id] = self._loop.create_future()
             self._thread.abort(generation_id)
-        await asyncio.shield(done)
+        await asyncio.wait([done], timeout=ABORT_SECONDS)
 
     def load(self) -> Load:
         """Return the engine's present load."""
@@ -175,7 +177,7 @@ class VllmEngine:
     def _on_dead(self, error: Exception) -> None:
         if self._dead is not None:
             return
-        self._dead = EngineDead(f"the engine died: {error}")
+        self._dead = EngineDead(f"the engine died of {type(error).__name__}")
         self._fail_waiters(self._dead)
         self._sink.dead(self._dead)
 
