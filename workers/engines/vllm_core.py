@@ -72,6 +72,7 @@ class CoreThread:
         self._running = True
         self._stats = Load(running=0, waiting=0, kv_usage=0.0)
         self._thread = threading.Thread(target=self._run, name="vllm-core", daemon=True)
+        self._client: Any = None
         self.front: Front
 
     def start(self) -> None:
@@ -111,6 +112,8 @@ class CoreThread:
         except Exception as error:
             self._post("failed", error)
             log.exception("engine_start_failed")
+            if self._client is not None:
+                self._close()
             return
         try:
             serve = self._wait if self._separate else self._step
