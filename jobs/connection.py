@@ -6,11 +6,14 @@ so each caller decides (every script is safe to repeat, see `store`).
 """
 
 import asyncio
-from collections.abc import Sequence
+import hashlib
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -18,7 +21,6 @@ from redis.exceptions import (
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
-    RedisError,
     ResponseError,
 )
 from redis.exceptions import (
@@ -38,11 +40,15 @@ RETRY_AFTER_SECONDS = 2.0
 #: does not hold up everything.
 MAX_UNDER_WAY = 4
 
+#: How long a subscription may be silent before it is asked for a sign.
+SILENCE_SECONDS = 3.0
+
 #: Errors that mean "not now" rather than "wrong": the connection, a restart, no memory or disk.
 UNAVAILABLE = (
     RedisConnectionError,
     RedisTimeoutError,
     BusyLoadingError,
+    NoScriptError,  # forgotten twice in a row: it has just restarted again
     ReadOnlyError,
     OutOfMemoryError,
     OSError,
@@ -62,7 +68,45 @@ def connect(settings: RedisSettings) -> Redis:
         protocol=2,
         retry=Retry(NoBackoff(), 0),
     )
+    pool.connection_class = _on_uvloop_too(pool.connection_class)
     return Redis.from_pool(pool)
+
+
+def _on_uvloop_too(base: type[AbstractConnection]) -> type[AbstractConnection]:
+    """Make a write to a connection that was reset an error of the connection.
+
+    asyncio's transports drop such a write; uvloop's raise RuntimeError, which redis-py lets pass.
+    """
+
+    class Connection(base):  # type: ignore[misc, valid-type]
+        async def send_packed_command(self, *args: Any, **options: Any) -> None:
+            try:
+                await super().send_packed_command(*args, **options)
+            except RuntimeError as error:
+                raise RedisConnectionError(str(error)) from error
+
+    return Connection
+
+
+async def messages(pubsub: PubSub) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield a subscription's messages, its own confirmation and pongs included.
+
+    A connection on which nothing arrives any more gives no sign of it: it has to answer pings.
+
+    Raises:
+        redis.ConnectionError: it did not, for three times SILENCE_SECONDS.
+    """
+    unanswered = 0
+    while True:
+        message = await pubsub.get_message(timeout=SILENCE_SECONDS)
+        if message is not None:
+            unanswered = 0
+            yield message
+        elif unanswered == 2:
+            raise RedisConnectionError("no answer to two pings")
+        else:
+            unanswered += 1
+            await pubsub.ping()
 
 
 def unavailable(error: BaseException) -> StoreUnavailable | None:
@@ -92,7 +136,11 @@ class Scripts:
             for path in SCRIPTS.glob("*.lua")
             if path.stem != "lib"
         }
-        self._sha: dict[str, str] = {}
+        # EVALSHA names a script by the SHA-1 of its source.
+        self._sha = {
+            name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+            for name, source in self._source.items()
+        }
         self._waiting: list[tuple[str, Sequence[Any], asyncio.Future[Any]]] = []
         self._flushes: set[asyncio.Task[None]] = set()
         self._scheduled = False
@@ -130,11 +178,11 @@ class Scripts:
             unknown = [i for i, result in enumerate(results) if isinstance(result, NoScriptError)]
             if unknown:
                 # A restarted Redis forgets its scripts.
-                self._sha.clear()
+                await self._load({batch[i][0] for i in unknown})
                 again = await self._execute([batch[i] for i in unknown])
                 for i, result in zip(unknown, again, strict=True):
                     results[i] = result
-        except (RedisError, OSError, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - nobody waits for ever
             results = [error] * len(batch)
         for (_, _, future), result in zip(batch, results, strict=True):
             if future.done():
@@ -149,7 +197,6 @@ class Scripts:
     async def _execute(
         self, batch: list[tuple[str, Sequence[Any], asyncio.Future[Any]]]
     ) -> list[Any]:
-        await self._load({name for name, _, _ in batch})
         pipe = self._redis.pipeline(transaction=False)
         for name, args, _ in batch:
             pipe.execute_command("EVALSHA", self._sha[name], 1, self._prefix, *args)
@@ -157,9 +204,8 @@ class Scripts:
         return results
 
     async def _load(self, names: set[str]) -> None:
-        for name in names - self._sha.keys():
-            sha = await self._redis.script_load(self._source[name])
-            self._sha[name] = sha.decode() if isinstance(sha, bytes) else sha
+        for name in names:
+            await self._redis.script_load(self._source[name])
 
     async def close(self) -> None:
         """Wait for calls under way."""

@@ -15,6 +15,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from jobs.connection import messages
 from jobs.errors import JobGone, StoreUnavailable
 from jobs.events import Event, EventType, from_frame
 from jobs.ids import new_id
@@ -109,11 +110,8 @@ class EventHub:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=False) as pubsub:
                     await pubsub.subscribe(self._store.keys.events(self.id))
-                    while True:
-                        message = await pubsub.get_message(timeout=5.0)
-                        if message is None:
-                            await pubsub.ping()
-                        elif message["type"] == "subscribe":
+                    async for message in messages(pubsub):
+                        if message["type"] == "subscribe":
                             self._connected.set()
                             self._suspect_all()
                         elif message["type"] == "message":

@@ -138,6 +138,9 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
     def on_terminate(self) -> None:
         """Cold shutdown: the leases do the rest."""
 
+    def terminate_job(self, _pid: int, _signal: int | None = None) -> None:
+        """Celery asks this for each ticket when it is told to quit: the leases do the rest."""
+
     def _fatal(self, error: BaseException) -> None:
         """The engine died: leave with a failure, so that the orchestrator starts us anew."""
         log.error("worker_fatal", error=repr(error))

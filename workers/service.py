@@ -16,6 +16,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from jobs import metrics
+from jobs.connection import messages
 from jobs.errors import EngineDead, EngineError, StoreUnavailable
 from jobs.ids import new_id
 from jobs.models import ModelRegistry, ServedModel
@@ -201,11 +202,8 @@ class WorkerService:
             try:
                 async with self._store.redis.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.subscribe(self._store.keys.control(self.id))
-                    while True:
-                        message = await pubsub.get_message(timeout=5.0)
-                        if message is None:
-                            await pubsub.ping()
-                        elif message["type"] == "message":
+                    async for message in messages(pubsub):
+                        if message["type"] == "message":
                             self._obey(message["data"].decode())
             except (RedisError, OSError) as error:
                 log.warning("control_channel_disconnected", error=type(error).__name__)
