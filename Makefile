@@ -10,7 +10,7 @@ export VENV
 COMPILE = uv pip compile pyproject.toml --universal --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test install lint format typecheck test-fast test-faults bench check lock clean
+.PHONY: help run test install lint format typecheck test-fast test-faults chaos bench check lock clean
 
 help: ## Show this list
 	@echo "Penstock. Start with: make run"
@@ -46,6 +46,9 @@ test-fast: install ## Run unit and integration tests that need no model (under a
 
 test-faults: install ## Run the fault tests: kill -9, restarts, lost leases, drains
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
+
+chaos: install ## Break things at random under load (SECONDS=60 SEED=...); prints one JSON object
+	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: install ## Measure throughput and latency
 	@$(BIN)/python -m bench $(ARGS)

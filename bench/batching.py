@@ -9,10 +9,10 @@ async def measure() -> Figure:
     """Measure streamed tokens/s at 1, 32 and 128 in flight."""
     async with pipeline() as servers, load(servers, 128) as clients:
         sides = await interleaved(
-            5,
+            3,
             one=lambda: clients.throughput(1, 6),
-            batch_32=lambda: clients.throughput(32, 128),
-            batch_128=lambda: clients.throughput(128, 384),
+            batch_32=lambda: clients.throughput(32, 96),
+            batch_128=lambda: clients.throughput(128, 256),
         )
     return Figure(
         "batching",

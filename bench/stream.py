@@ -10,9 +10,9 @@ async def measure() -> Figure:
     """Measure both sides at 32 in flight, the pipeline with its log, fence and SSE clients."""
     async with pipeline() as servers, load(servers, 32) as clients, direct() as alone:
         sides = await interleaved(
-            7,
-            pipeline=lambda: clients.throughput(32, 160),
-            alone=lambda: alone.throughput(32, 160),
+            5,
+            pipeline=lambda: clients.throughput(32, 128),
+            alone=lambda: alone.throughput(32, 128),
         )
     return Figure(
         "stream",

@@ -13,12 +13,12 @@ async def measure() -> Figure:
     async with pipeline() as servers, load(servers, 1) as client, direct() as alone:
 
         async def through() -> float:
-            return median(await client.first_token(25))
+            return median(await client.first_token(15))
 
         async def straight() -> float:
-            return median(await alone.first_token(25))
+            return median(await alone.first_token(15))
 
-        sides = await interleaved(7, pipeline=through, alone=straight)
+        sides = await interleaved(5, pipeline=through, alone=straight)
     added = median(a - b for a, b in zip(sides["pipeline"], sides["alone"], strict=True))
     return Figure(
         "ttft",

@@ -186,6 +186,9 @@ class Scripts:
                     results[i] = result
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - nobody waits for ever
             results = [error] * len(batch)
+            if isinstance(error, RedisTimeoutError):
+                # What lies idle has most likely gone the same way; a new one will tell.
+                await self._redis.connection_pool.disconnect(inuse_connections=False)
         for (_, _, future), result in zip(batch, results, strict=True):
             if future.done():
                 continue

@@ -26,7 +26,7 @@ class RedisSettings(Group):
 
     url: SecretStr = SecretStr("redis://127.0.0.1:6399/0")
     prefix: str = Field(default="penstock", pattern=r"^[a-z0-9_-]{1,32}$")
-    timeout_seconds: float = Field(default=5.0, gt=0)
+    timeout_seconds: float = Field(default=2.0, gt=0)
     max_connections: int = Field(default=64, ge=4)
 
 
@@ -196,6 +196,15 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _lease_over_timeout(self) -> Self:
+        # A connection that carries nothing any more must be given up while the lease still runs.
+        if self.lease.seconds <= self.redis.timeout_seconds + self.lease.heartbeat_seconds:
+            raise ValueError(
+                "lease.seconds must exceed redis.timeout_seconds + lease.heartbeat_seconds"
+            )
+        return self
 
     @model_validator(mode="after")
     def _visibility_over_run(self) -> Self:

@@ -94,7 +94,7 @@ class Progress:
             size = line.rpartition("(")[2].partition(")")[0]
             name = line.split()[1].rpartition("/")[2].partition("-")[0]
             self._say(f"{self._seen} of {self._total} packages: {name}, {size}")
-        elif line.startswith("Installing collected"):
+        elif line.startswith("Installing collected") and self._seen > 1:
             self._said = 0.0
             self._say(f"unpacking {self._seen} packages, the longer half")
 
@@ -115,17 +115,15 @@ class Progress:
 def run(command: list[str], total: int = 1) -> None:
     """Run one installer; everything it says goes to the log."""
     progress, tail = Progress(total), []
-    with (
-        LOG.open("a") as log,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
-        ) as process,
-    ):
+    pipe, out = subprocess.PIPE, subprocess.STDOUT
+    with LOG.open("a") as log:
         log.write(f"$ {' '.join(command)}\n")
+        process = subprocess.Popen(command, stdout=pipe, stderr=out, text=True, cwd=ROOT)
         for line in process.stdout or ():
             log.write(line)
             tail.append(line)
             progress.read(line)
+        process.wait()
     progress.close()
     if process.returncode:
         raise StepFailedError("".join(tail[-8:]))
@@ -166,8 +164,10 @@ def main() -> int:
     started = time.monotonic()
     shown = VENV.relative_to(ROOT) if VENV.is_relative_to(ROOT) else VENV
     print(f"Installing Penstock into {shown}: 2.2 GB on disk, 1 to 3 minutes.")
-    step(1, f"Virtual environment with Python {platform.python_version()}")
-    if not PYTHON.exists():
+    if PYTHON.exists():
+        step(1, "Virtual environment: the one that is there")
+    else:
+        step(1, f"Virtual environment with Python {platform.python_version()}")
         subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
     LOG.unlink(missing_ok=True)
     for old in VENV.glob(".stamp-*"):

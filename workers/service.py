@@ -32,6 +32,7 @@ from workers.runner import Runner
 log = structlog.get_logger()
 
 RECONNECT_SECONDS = 0.5
+HEARTBEAT_RETRY_SECONDS = 0.1
 
 
 class WorkerService:
@@ -170,10 +171,12 @@ class WorkerService:
         while True:
             held = [(run.id, run.claimed.fence) for run in self._runner.runs.values()]
             slots = self._info.slots if self._info and self._state == "ready" else 0
+            pause = self._settings.lease.heartbeat_seconds
             try:
                 lost = await self._store.renew(self._queue, self.id, slots, self.describe(), held)
             except StoreUnavailable:
                 log.warning("heartbeat_failed_store_unavailable", jobs=len(held))
+                pause = min(pause, HEARTBEAT_RETRY_SECONDS)
             else:
                 self._last_contact = time.monotonic()
                 fences = dict(held)
@@ -186,7 +189,7 @@ class WorkerService:
                 self._supervise(self._probe())
             metrics.kv_cache_usage.labels(self._queue).set(self._engine.load().kv_usage)
             metrics.breaker_open.labels(self._queue).set(not self._breaker.allows_claims)
-            await asyncio.sleep(self._settings.lease.heartbeat_seconds)
+            await asyncio.sleep(pause)
 
     def _check_hung(self) -> None:
         oldest = min((run.claimed_at for run in self._runner.runs.values()), default=None)

@@ -62,3 +62,6 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
     """Selected by class path in the worker's Celery settings."""
 
     Channel = Channel
+    #: A Redis without memory or disk, or one that became a replica, refuses to hand out tickets:
+    #: Celery is to come back for them, as after a lost connection, and not to end the worker.
+    connection_errors = (*kombu_redis.Transport.connection_errors, redis.ResponseError)

@@ -4,189 +4,26 @@ Hypothesis plays clients, workers (fresh, stale, repeating themselves), the swee
 and the clock, and shrinks any disagreement to the shortest history that shows it.
 """
 
-import asyncio
-from collections.abc import Awaitable
-from dataclasses import dataclass
-from typing import Any, TypeVar
-
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
-from jobs.connection import connect
-from jobs.errors import EngineError, IdempotencyMismatch, JobConflict, QueueFull
-from jobs.fairness import ServiceTier
-from jobs.open import open_celery
+from jobs.errors import EngineError
 from jobs.state import Status
-from jobs.store import Append, Claimed, Ending, JobStore, Submission
-from jobs.tickets import ticket_template
-from tests.conftest import settings_for
-from tests.support.jobs import QUEUE, delta, submission
+from jobs.store import Append, Ending
+from tests.support.jobs import QUEUE, delta
 from tests.support.protocol_check import check_agreement, settle
-from tests.support.protocol_model import Limits, Model, ModelJob
+from tests.support.protocol_clients import PICK, Clients, Hand
+from tests.support.protocol_model import ModelJob
 from tests.support.redis_server import RedisServer
 
-T = TypeVar("T")
-
-LIMITS = Limits(max_queued=10, max_per_account=6, max_attempts=4)
-ACCOUNTS = ("a", "b", "c")
-CAPS = {"a": 0, "b": 1, "c": 1}
-WEIGHTS = {"a": 1.0, "b": 2.0, "c": 0.5}
-#: A client's limit in time: none mostly, or one that passes later, or one that has passed.
-LIMIT = st.sampled_from([*[None] * 6, False, False, True])
-LATER = 4_000_000_000_000  # a time that does not come
-PICK = st.integers(0, 999)
 ENDS = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
-_tickets: list[str] = []
 
 
-@dataclass
-class Hand:
-    """A worker's hold on a job, which may have gone stale."""
-
-    claimed: Claimed
-    written: int
-    output: int
-
-
-class ProtocolMachine(RuleBasedStateMachine):
-    """Every rule does one thing to Redis and to the model, and compares the answers."""
-
-    def __init__(self, server: RedisServer) -> None:
-        super().__init__()
-        self.runner = asyncio.Runner()
-        queue = {
-            "max_queued": LIMITS.max_queued,
-            "max_queued_per_account": LIMITS.max_per_account,
-            "ageing_seconds": 3600,
-        }
-        retry = {"max_attempts": LIMITS.max_attempts, "base_seconds": 900, "cap_seconds": 900}
-        settings = settings_for(server, queue=queue, retry=retry)
-        if not _tickets:
-            _tickets.append(ticket_template(open_celery(settings)))
-        self.store = JobStore(connect(settings.redis), settings, _tickets[0])
-        self.redis: Any = self.store.redis
-        self.keys = self.store.keys
-        self.model = Model(LIMITS)
-        self.submitted: list[Submission] = []
-        self.hands: list[Hand] = []
-        self.token = 0
-
-    def do(self, work: Awaitable[T]) -> T:
-        async def doing() -> T:
-            return await work
-
-        return self.runner.run(doing())
-
-    def pick(self, number: int) -> ModelJob:
-        return self.model.by_id()[number % len(self.model.jobs)]
-
-    def part(self, name: str) -> str:
-        return self.keys.part(QUEUE, name)
-
-    @initialize(accounts=st.lists(st.sampled_from(ACCOUNTS), min_size=4, max_size=8))
-    def begin(self, accounts: list[str]) -> None:
-        """Start with a backlog, so that short histories are about more than an empty queue."""
-        for account in accounts:
-            self.submit_one(account, ServiceTier.DEFAULT, 1, "", None, None, False)
-
-    # --- clients ----------------------------------------------------------------------
-
-    @rule(
-        account=st.sampled_from(ACCOUNTS),
-        tier=st.sampled_from(list(ServiceTier)),
-        tokens=st.integers(1, 3),
-        key=st.sampled_from(["", "", "k1", "k2"]),
-        start_by=LIMIT,
-        deadline=LIMIT,
-        watched=st.booleans(),
-    )
-    def submit(self, **fields: Any) -> None:
-        self.submit_one(**fields)
-
-    def submit_one(
-        self,
-        account: str,
-        tier: ServiceTier,
-        tokens: int,
-        key: str,
-        start_by: bool | None,
-        deadline: bool | None,
-        watched: bool,
-    ) -> None:
-        times = {None: None, False: LATER, True: 1}
-        job = submission(
-            account,
-            tier=tier,
-            tokens=tokens,
-            weight=WEIGHTS[account],
-            max_running=CAPS[account],
-            idempotency_key=key,
-            start_by=times[start_by],
-            deadline=times[deadline],
-            watcher="api" if watched else "",
-        )
-        record = ModelJob(
-            job.id, account, tier.rank, CAPS[account], 0, 0, 0, start_by, deadline, watched
-        )
-        expected = self.model.admit(record, key, (tier, tokens))
-        try:
-            accepted = self.do(self.store.submit(job))
-        except IdempotencyMismatch:
-            assert expected == "mismatch"
-        except QueueFull as full:
-            what = "queue-full" if "the queue" in str(full) else "account-full"
-            assert expected == what
-        else:
-            assert expected == ("replayed" if accepted.replayed else "accepted")
-            if accepted.replayed:
-                assert accepted.id == self.model.keys[account, key][1]
-            else:
-                score = self.do(self.redis.hget(self.keys.job(job.id), "score"))
-                self.model.accept(record, key, (tier, tokens), float(score))
-                self.submitted.append(job)
-
-    @precondition(lambda self: self.submitted)
-    @rule(number=PICK)
-    def submit_again_after_a_lost_answer(self, number: int) -> None:
-        job = self.submitted[number % len(self.submitted)]
-        if job.id in self.model.jobs:
-            assert not self.do(self.store.submit(job)).replayed
-
-    @precondition(lambda self: self.model.jobs)
-    @rule(number=PICK)
-    def cancel(self, number: int) -> None:
-        job = self.pick(number)
-        assert self.do(self.store.cancel(job.id, job.account)) == self.model.cancel(job)
-
-    @precondition(lambda self: self.model.jobs)
-    @rule(number=PICK)
-    def delete(self, number: int) -> None:
-        job = self.pick(number)
-        deleted = self.model.delete(job)
-        try:
-            self.do(self.store.delete(job.id, job.account))
-        except JobConflict:
-            assert not deleted
-        else:
-            assert deleted
-
-    @precondition(lambda self: self.model.jobs)
-    @rule(number=PICK)
-    def watch(self, number: int) -> None:
-        job = self.pick(number)
-        status, seq = self.do(self.store.watch(job.id, job.account, "api"))
-        assert (status, seq) == (job.status, job.seq)
-        job.watched = job.watched or not job.terminal
+class ProtocolMachine(Clients):
+    """Adds the workers, time, the broker and the sweeper."""
 
     # --- workers ----------------------------------------------------------------------
 

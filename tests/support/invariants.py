@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from jobs.outbox import UsageEntry
 from jobs.result import fold
@@ -10,7 +11,8 @@ from jobs.store import JobStore
 
 async def check_jobs(store: JobStore, ids: Iterable[str], account: str = "acme") -> None:
     """Each accepted job has one end, a whole log, and one usage entry that says the same."""
-    entries = await store.redis.xrange(store.keys.outbox)
+    redis: Any = store.redis
+    entries = await redis.xrange(store.keys.outbox)
     usage = [UsageEntry.from_stream(entry_id, raw) for entry_id, raw in entries]
     count = Counter(entry.job_id for entry in usage)
     by_id = {entry.job_id: entry for entry in usage}
@@ -42,3 +44,41 @@ async def check_nothing_left(store: JobStore, queue: str) -> None:
     assert all(int(n) == 0 for n in waiting.values()), f"waiting count leaked: {waiting}"
     assert await redis.hlen(keys.part(queue, "running_by")) == 0, "running count leaked"
     assert await redis.scard(keys.part(queue, "parked_accounts")) == 0, "parked job left"
+
+
+#: What stays when all is done, under the prefix; `{q}` is the queue. All of it is bounded by the
+#: number of queues, accounts and workers, and by retention, but for the outbox (until archived).
+PERMANENT = (
+    "q:{q}:fair", "q:{q}:waiting", "q:{q}:service", "q:{q}:workers", "q:{q}:slots", "queues",
+    "models", "totals", "outbox", "purge", "dead", "dead:tickets", "ticket:seq",
+    "unacked", "unacked_index", "sweeper",
+)  # fmt: skip
+
+
+async def check_only_known_keys(store: JobStore, queue: str) -> None:
+    """No key without a TTL is left but the known permanent ones and those of waiting tickets."""
+    redis: Any = store.redis
+    prefix = store.keys.prefix
+    known = {f"{prefix}:{name.format(q=queue)}" for name in PERMANENT}
+    strange = []
+    async for raw in redis.scan_iter(match=f"{prefix}:*", count=1000):
+        key = raw.decode()
+        lists = key.startswith(f"{prefix}:account:") and key.endswith(":jobs")
+        if key not in known and not lists and await redis.ttl(key) == -1:
+            strange.append(key)
+    assert not strange, f"keys without a TTL: {sorted(strange)[:10]} of {len(strange)}"
+
+
+async def check_tickets_gone(store: JobStore, queue: str) -> None:
+    """Surplus tickets have been taken; what dead workers held is bounded by their slots."""
+    assert await store.redis.llen(store.keys.tickets(queue)) == 0, "tickets left"
+
+
+def check_memory(pids: Iterable[int], most_bytes: int) -> dict[int, int]:
+    """Each process stays under this resident size; returns the sizes."""
+    import psutil
+
+    sizes = {pid: int(psutil.Process(pid).memory_info().rss) for pid in pids}
+    heavy = {pid: size for pid, size in sizes.items() if size > most_bytes}
+    assert not heavy, f"processes over {most_bytes >> 20} MiB: {heavy}"
+    return sizes

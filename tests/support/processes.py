@@ -127,10 +127,14 @@ class Pipeline:
         """Start a control process (the sweeper)."""
         return self._start("control", self.settings, "workers.control")
 
+    def begin_api(self, port: int) -> PipelineProcess:
+        """Start an API process without waiting for it."""
+        api = {**self.settings.api.model_dump(exclude_unset=True), "port": port}
+        return self._start("api", self._with(api=api), "api")
+
     def api(self) -> PipelineProcess:
         """Start an API process and wait until it is ready; its port is in its settings."""
-        api = {**self.settings.api.model_dump(exclude_unset=True), "port": free_port()}
-        process = self._start("api", self._with(api=api), "api")
+        process = self.begin_api(free_port())
         process.wait_until_ok(f"http://127.0.0.1:{process.settings.api.port}/ready")
         return process
 

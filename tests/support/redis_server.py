@@ -1,6 +1,7 @@
 """Real Redis and Valkey servers for tests, each on a port and directory of its own."""
 
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -70,7 +71,8 @@ class RedisServer:
             "--loglevel",
             "warning",
         ]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        # A file limit, which plays a full disk, must be an error and not SIGXFSZ.
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, restore_signals=False)
         client = redis.Redis(port=self.port, protocol=2)
         give_up = time.monotonic() + 10
         while True:
@@ -82,6 +84,27 @@ class RedisServer:
             else:
                 break
         client.close()
+
+    def limit_files(self, most_bytes: int) -> None:
+        """Let no file grow beyond this, as if the disk were full; RLIM_INFINITY frees it."""
+        assert self._process is not None
+        _, hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (most_bytes, hard))
+
+    def send(self, number: int) -> None:
+        """Send a signal; SIGKILL and SIGSTOP are undone by `revive`."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def revive(self) -> None:
+        """Bring it back after SIGKILL (on the same data) or SIGSTOP."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+        try:
+            self._process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            return
+        self.start()
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Stop it."""

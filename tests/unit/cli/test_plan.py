@@ -61,15 +61,12 @@ def test_given_redis_is_used_and_none_is_embedded(tmp_path: Path) -> None:
     assert redis_spec(made, Home(tmp_path)) is None
 
 
-def test_embedded_redis_moves_when_its_port_is_taken() -> None:
-    default = 6399
-    with socket.socket() as other:
-        if is_free("127.0.0.1", default):
-            other.bind(("127.0.0.1", default))
-            other.listen()
-        made = make_plan(settings())
+def test_embedded_redis_moves_when_its_port_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.plan.is_free", lambda _host, _port: False)
 
-    assert made.redis_port not in (None, default)
+    made = make_plan(settings())
+
+    assert made.redis_port not in (None, 6399)
     assert made.redis_url == f"redis://127.0.0.1:{made.redis_port}/0"
 
 

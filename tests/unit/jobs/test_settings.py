@@ -9,6 +9,11 @@ def test_a_lease_shorter_than_three_heartbeats_does_not_start() -> None:
         Settings(_env_file=None, lease={"seconds": 2, "heartbeat_seconds": 1})  # type: ignore[call-arg, arg-type]
 
 
+def test_a_dead_connection_is_given_up_while_the_lease_still_runs() -> None:
+    with pytest.raises(ValidationError, match=r"redis\.timeout_seconds"):
+        Settings(_env_file=None, redis={"timeout_seconds": 3})  # type: ignore[call-arg, arg-type]
+
+
 def test_a_grace_period_shorter_than_the_drain_does_not_start() -> None:
     with pytest.raises(ValidationError, match="grace_seconds"):
         Settings(_env_file=None, worker={"drain_seconds": 30})  # type: ignore[call-arg, arg-type]

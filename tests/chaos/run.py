@@ -1,0 +1,152 @@
+"""One run: start, load, faults, heal, settle, judge."""
+
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from jobs.hub import EventHub
+from jobs.open import open_store
+from jobs.settings import Settings
+from jobs.store import JobStore
+from tests.chaos.load import Load
+from tests.chaos.plan import plan
+from tests.chaos.stage import Stage
+from tests.chaos.verdict import Verdict, judge
+from tests.support.api_fleet import make_key
+from tests.support.invariants import check_nothing_left, check_only_known_keys
+from tests.support.proxy import Proxy
+from tests.support.redis_server import RedisServer
+from tests.support.simulated import MODEL, simulated_settings
+from tests.support.waiting import eventually
+
+SIZES = {"control": 2, "worker": 3, "api": 2}
+SETTLE_SECONDS = 90.0
+#: No process may need more than this; a worker without a model needs about 90 MB.
+RSS_BYTES = 300_000_000
+
+log = structlog.get_logger()
+
+
+async def run_chaos(seed: int, seconds: float, *, clients: int = 120) -> dict[str, Any]:
+    """Return the figures of one run; `violations` is what must be 0."""
+    with tempfile.TemporaryDirectory(prefix="penstock-chaos-") as name:
+        directory = Path(name)
+        server = RedisServer("redis", directory / "redis", aof=True)
+        server.start()
+        proxy = Proxy(server.port)
+        proxy.start()
+        try:
+            return await _run(seed, seconds, clients, server, proxy, directory)
+        finally:
+            proxy.stop()
+            server.stop()
+
+
+def _settings(server: RedisServer, proxy: Proxy, keys_file: Path) -> Settings:
+    """Return default settings but for: jobs killed more often than in life, and quick retries."""
+    settings = simulated_settings(
+        server,
+        slots=24,
+        step_seconds=0.004,
+        retry={"max_attempts": 200, "base_seconds": 0.1, "cap_seconds": 1.0},
+        stream={"ping_seconds": 5.0},
+        api={"keys_file": keys_file},
+        log={"level": "WARNING"},
+    )
+    values = settings.model_dump(exclude_unset=True)
+    values["redis"] = {"url": proxy.url, "prefix": settings.redis.prefix}
+    return Settings(_env_file=None, **values)  # type: ignore[call-arg]
+
+
+async def _run(
+    seed: int, seconds: float, clients: int, server: RedisServer, proxy: Proxy, directory: Path
+) -> dict[str, Any]:
+    keys_file, key = make_key(directory)
+    settings = _settings(server, proxy, keys_file)
+    stage = Stage(settings, server, proxy, directory, SIZES)
+    store = open_store(settings)
+    hub = EventHub(store, settings.stream)
+    began = time.monotonic()
+    try:
+        await hub.start()
+        await stage.start()
+        load = Load(seed, stage.api_port, key, store, hub)
+        load.start(clients)
+        await _strike_all(stage, seed, seconds)
+        await stage.heal()
+        problems = await load.finish(SETTLE_SECONDS)
+        verdict = await _settle(settings, server, load, problems)
+    finally:
+        await stage.stop()
+        await hub.close()
+        await store.close()
+    return _figures(seed, time.monotonic() - began, stage, load, verdict)
+
+
+async def _strike_all(stage: Stage, seed: int, seconds: float) -> None:
+    began = time.monotonic()
+    for fault in plan(seed, seconds):
+        await asyncio.sleep(max(0.0, began + fault.at - time.monotonic()))
+        struck = await stage.strike(fault)
+        log.info("fault", kind=fault.kind, at=round(fault.at, 2), struck=struck)
+    await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
+
+
+async def _settle(
+    settings: Settings, server: RedisServer, load: Load, problems: list[str]
+) -> Verdict:
+    """Wait until nothing is left to do, then judge over a connection nobody disturbs."""
+    redis = {"url": server.url, "prefix": settings.redis.prefix}
+    values = {**settings.model_dump(exclude_unset=True), "redis": redis}
+    store = open_store(Settings(_env_file=None, **values))  # type: ignore[call-arg]
+    try:
+        try:
+            await eventually(lambda: _quiet(store), SETTLE_SECONDS)
+            await check_nothing_left(store, MODEL)
+            await check_only_known_keys(store, MODEL)
+        except AssertionError as error:
+            problems.append(str(error))
+        verdict = await judge(store, load.wanted)
+        verdict.problems += problems
+        return verdict
+    finally:
+        await store.close()
+
+
+async def _quiet(store: JobStore) -> bool:
+    """Whether no job is left and every surplus ticket has been taken."""
+    redis: Any = store.redis
+    keys = store.keys
+    waiting = await redis.hget(keys.part(MODEL, "waiting"), "*")
+    running = await redis.zcard(keys.running(MODEL))
+    return not int(waiting or 0) and not running and not await redis.llen(keys.tickets(MODEL))
+
+
+def _figures(
+    seed: int, seconds: float, stage: Stage, load: Load, verdict: Verdict
+) -> dict[str, Any]:
+    for name, rss in stage.rss.items():
+        if rss > RSS_BYTES:
+            verdict.problems.append(f"a {name} process took {rss >> 20} MiB")
+    verdict.problems += load.problems
+    verdict.problems += stage.crashes()
+    verdict.problems += stage.unexpected
+    verdict.problems += [f"not live: {text}" for text in stage.deaf]
+    figures = verdict.as_dict()
+    return {
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "faults": stage.faults.total(),
+        **figures,
+        "refusals": load.refusals,
+        "unexpected_exits": len(stage.unexpected),
+        "liveness_restarts": len(stage.deaf),
+        "starts": {name: stage.starts[name] for name in SIZES},
+        "max_rss_mib": {name: rss >> 20 for name, rss in stage.rss.items()},
+        "by_kind": dict(sorted(stage.faults.items())),
+        "violations": verdict.violations,
+    }

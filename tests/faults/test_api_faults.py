@@ -1,0 +1,226 @@
+"""API processes that die, lose Redis, or have clients that read slowly or vanish."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from jobs.hub import EventHub
+from jobs.settings import Settings
+from jobs.store import JobStore
+from tests.support.api_fleet import ApiFleet, make_key
+from tests.support.http_client import Seen, connected, follow, numbers, request, submit
+from tests.support.invariants import check_jobs, check_nothing_left
+from tests.support.processes import Pipeline, PipelineProcess, pipeline
+from tests.support.redis_server import RedisServer
+from tests.support.simulated import MODEL, client, simulated_settings
+from tests.support.waiting import eventually
+from workers.engines.simulated_text import expected
+
+STREAMS = 200
+
+
+@dataclass
+class Case:
+    """A pipeline with a worker, and API processes with one key."""
+
+    running: Pipeline
+    fleet: ApiFleet
+    key: str
+    store: JobStore
+    hub: EventHub
+
+    async def submit(self, name: str, tokens: int) -> tuple[str, dict[str, Any]]:
+        """Submit one job over HTTP; returns its id and body."""
+        body = {"model": MODEL, "prompt": name, "max_tokens": tokens, "ignore_eos": True}
+        asked = {"url": "/v1/completions", "body": body}
+        job_id, _ = await submit(self.fleet.port, self.key, asked, name)
+        return job_id, body
+
+    async def tokens(self, job_id: str) -> int:
+        return (await self.store.get(job_id, "acme")).output_tokens
+
+
+@asynccontextmanager
+async def case(settings: Settings, directory: Path, apis: int) -> AsyncIterator[Case]:
+    with pipeline(settings, directory) as running:
+        keys_file = Path(settings.api.keys_file)
+        _, key = make_key(keys_file.parent)
+        running.control()
+        await asyncio.to_thread(running.worker)
+        for _ in range(apis):
+            await asyncio.to_thread(running.api)
+        async with client(settings) as (store, hub):
+            yield Case(running, ApiFleet(running), key, store, hub)
+
+
+def settings_of(server: RedisServer, directory: Path, **groups: Any) -> Settings:
+    api = {"keys_file": directory / "keys.json"}
+    return simulated_settings(server, api=api, **groups)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of this test's own, with an append-only file."""
+    server = RedisServer("redis", tmp_path / "data", aof=True)
+    server.start()
+    yield server
+    server.stop()
+
+
+def check_stream(seen: Seen, body: dict[str, Any]) -> None:
+    """The client has each event once, in order, and the whole text."""
+    assert numbers(seen.events) == list(range(1, len(seen.events) + 1))
+    deltas = [event.json for event in seen.events if event.event == "delta"]
+    assert "".join(delta["text"] for delta in deltas) == expected(body).text
+    ids = [token for delta in deltas for token in delta["token_ids"]]
+    assert tuple(ids) == expected(body).token_ids
+    assert [event.event for event in seen.events][-1] == "finished"
+
+
+async def test_streams_of_a_killed_api_process_go_on_at_another_complete(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = settings_of(redis_server, tmp_path, slots=STREAMS, step_seconds=0.02)
+    async with case(settings, tmp_path, apis=2) as pipe:
+        victim = pipe.fleet.processes[0]
+        jobs = [await pipe.submit(f"stream {i}", 150) for i in range(STREAMS)]
+        seen = [Seen(job_id) for job_id, _ in jobs]
+
+        def first_victim_then_others(one: Seen) -> Any:
+            return lambda: victim.settings.api.port if not one.connections else pipe.fleet.port()
+
+        following = [
+            asyncio.create_task(follow(first_victim_then_others(one), pipe.key, one))
+            for one in seen
+        ]
+
+        async def all_open() -> bool:
+            return all(len(one.events) > 2 for one in seen)
+
+        await eventually(all_open, timeout=30)
+        victim.signal(signal.SIGKILL)
+        async with asyncio.timeout(80):
+            await asyncio.gather(*following)
+        assert sum(one.connections > 1 for one in seen) > STREAMS * 0.9, "they were cut off"
+        for one, (_, body) in zip(seen, jobs, strict=True):
+            check_stream(one, body)
+        await check_jobs(pipe.store, [job_id for job_id, _ in jobs])
+        await check_nothing_left(pipe.store, MODEL)
+
+
+async def test_a_terminated_api_process_hands_its_streams_on_and_leaves(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = settings_of(redis_server, tmp_path, slots=50, step_seconds=0.02)
+    async with case(settings, tmp_path, apis=2) as pipe:
+        victim = pipe.fleet.processes[0]
+        jobs = [await pipe.submit(f"stream {i}", 200) for i in range(50)]
+        seen = [Seen(job_id) for job_id, _ in jobs]
+        following = [asyncio.create_task(follow(pipe.fleet.port, pipe.key, one)) for one in seen]
+
+        async def all_open() -> bool:
+            return all(one.events for one in seen)
+
+        await eventually(all_open, timeout=30)
+        victim.signal(signal.SIGTERM)
+        code = await asyncio.to_thread(victim.wait, 10)
+        assert code in (0, -signal.SIGTERM), "uvicorn ends by the signal it was sent"
+        async with asyncio.timeout(60):
+            await asyncio.gather(*following)
+        for one, (_, body) in zip(seen, jobs, strict=True):
+            check_stream(one, body)
+        assert "Traceback" not in victim.log()
+
+
+async def test_while_redis_is_away_the_api_says_when_to_come_back_and_streams_resume(
+    own_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = settings_of(own_server, tmp_path, slots=32)
+    async with case(settings, tmp_path, apis=1) as pipe:
+        port = pipe.fleet.port()
+        jobs = [await pipe.submit(f"job {i}", 1000) for i in range(32)]
+        seen = [Seen(job_id) for job_id, _ in jobs]
+        following = [asyncio.create_task(follow(pipe.fleet.port, pipe.key, one)) for one in seen]
+
+        async def all_open() -> bool:
+            return all(one.events for one in seen)
+
+        await eventually(all_open)
+        await asyncio.to_thread(own_server.stop, signal.SIGKILL)
+        body = {"url": "/v1/completions", "body": {"model": MODEL, "prompt": "x"}}
+        for method, path, sent in (
+            ("POST", "/v1/jobs", body),
+            ("GET", f"/v1/jobs/{jobs[0][0]}", None),
+            ("GET", f"/v1/jobs/{jobs[0][0]}/stream", None),
+            ("GET", "/v1/jobs", None),
+            ("POST", f"/v1/jobs/{jobs[0][0]}/cancel", None),
+            ("GET", "/ready", None),
+        ):
+            answer = await request(port, method, path, pipe.key, sent)
+            assert answer.status == 503, (method, path, answer)
+            assert float(answer.headers["retry-after"]) > 0
+        assert (await request(port, "GET", "/health", pipe.key)).status == 200
+        await asyncio.to_thread(own_server.start)
+        async with asyncio.timeout(60):
+            await asyncio.gather(*following)
+        for one, (_, sent) in zip(seen, jobs, strict=True):
+            check_stream(one, sent)
+        await check_jobs(pipe.store, [job_id for job_id, _ in jobs])
+        await check_nothing_left(pipe.store, MODEL)
+
+
+async def test_clients_that_do_not_read_or_vanish_cost_no_memory_and_no_job(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    stream = {"send_timeout_seconds": 2.0}
+    settings = settings_of(redis_server, tmp_path, slots=16, step_seconds=0.0, stream=stream)
+    async with case(settings, tmp_path, apis=1) as pipe:
+        api = pipe.fleet.processes[0]
+        jobs = [await pipe.submit(f"job {i}", 3000) for i in range(16)]
+        before = rss(api)
+        async with AsyncExitStack() as open_streams:
+            for job_id, _ in jobs * 8:
+                opened = connected(pipe.fleet.port(), "GET", f"/v1/jobs/{job_id}/stream", pipe.key)
+                status, _, reader = await open_streams.enter_async_context(opened)
+                assert status == 200
+                reader._transport.pause_reading()  # type: ignore[attr-defined]
+            for job_id, _ in jobs * 4:
+                path = f"/v1/jobs/{job_id}/stream"
+                async with connected(pipe.fleet.port(), "GET", path, pipe.key):
+                    pass
+
+            async def all_ended() -> bool:
+                records = [await pipe.store.get(job_id, "acme") for job_id, _ in jobs]
+                return all(record.status.is_terminal for record in records)
+
+            await eventually(all_ended, timeout=90)
+
+            async def cut() -> bool:
+                return await streams(pipe, api) == 0
+
+            await eventually(cut, timeout=30)
+        assert rss(api) - before < 60_000_000, f"{(rss(api) - before) >> 20} MiB more"
+        one = await follow(pipe.fleet.port, pipe.key, Seen(jobs[0][0]))
+        check_stream(one, jobs[0][1])
+        await check_jobs(pipe.store, [job_id for job_id, _ in jobs])
+
+
+def rss(process: PipelineProcess) -> int:
+    """Return a process's resident size."""
+    return int(psutil.Process(process.process.pid).memory_info().rss)
+
+
+async def streams(pipe: Case, api: PipelineProcess) -> int:
+    """Return how many streams a process has open."""
+    answer = await request(api.settings.api.port, "GET", "/metrics", pipe.key)
+    lines = answer.body.decode().splitlines()
+    return int(
+        float(next(n for n in lines if n.startswith("penstock_sse_connections ")).split()[1])
+    )
