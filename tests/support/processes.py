@@ -39,6 +39,14 @@ def _put(env: dict[str, str], name: str, value: Any) -> None:
         env[name] = str(value)
 
 
+def answers(url: str) -> bool:
+    """Say whether a probe answers 200."""
+    away = contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError)
+    with away, urllib.request.urlopen(url, timeout=1) as answer:
+        return bool(answer.status == 200)
+    return False
+
+
 class PipelineProcess:
     """One process; its output goes to a file that a failing test shows."""
 
@@ -85,10 +93,8 @@ class PipelineProcess:
         while True:
             if self.process.poll() is not None:
                 raise AssertionError(f"{self.name} ended early:\n{self.log()[-4000:]}")
-            with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-                with urllib.request.urlopen(url, timeout=1) as answer:
-                    if answer.status == 200:
-                        return
+            if answers(url):
+                return
             if time.monotonic() > give_up:
                 raise AssertionError(f"{self.name} is not ready:\n{self.log()[-4000:]}")
             time.sleep(0.05)

@@ -6,9 +6,9 @@ from typing import Any
 
 from jobs.hub import EventHub
 from jobs.open import open_store
+from jobs.result import Result
 from jobs.settings import Settings
 from jobs.store import JobStore, Submission
-from jobs.result import Result
 from tests.conftest import settings_for
 from tests.support.following import ids_of, text_of
 from tests.support.jobs import submission
@@ -41,7 +41,7 @@ def check_text(jobs: Sequence[Submission], results: Sequence[Result]) -> None:
     """Each completed job delivered exactly what an uninterrupted run delivers."""
     for job, result in zip(jobs, results, strict=True):
         assert result.status == "completed", (result.status, result.error)
-        for index, _ in result.choices.items():
+        for index in result.choices:
             script = expected(job.spec.body, index)
             assert tuple(ids_of(result, index)) == script.token_ids
             assert text_of(result, index) == script.text

@@ -23,7 +23,7 @@ def _restore() -> Iterator[None]:
 def fail_with_a_prompt_at_hand(logger: structlog.stdlib.BoundLogger) -> None:
     prompt = "xyzzy" + "-secret"
     try:
-        raise ValueError(len(prompt))
+        int(f"no number of {len(prompt)} letters")
     except ValueError:
         logger.exception("attempt_failed", job_id="job_1")
 

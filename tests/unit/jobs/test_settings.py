@@ -5,7 +5,7 @@ from jobs.settings import Settings
 
 
 def test_a_lease_shorter_than_three_heartbeats_does_not_start() -> None:
-    with pytest.raises(ValidationError, match="3 x lease.heartbeat_seconds"):
+    with pytest.raises(ValidationError, match=r"3 x lease\.heartbeat_seconds"):
         Settings(_env_file=None, lease={"seconds": 2, "heartbeat_seconds": 1})  # type: ignore[call-arg, arg-type]
 
 
