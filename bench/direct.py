@@ -16,6 +16,9 @@ from typing import Any
 from bench.loads import OUTPUT_TOKENS, prompt
 from jobs.settings import EngineSettings
 
+#: Its children hold its output open, so its death shows only as silence.
+ANSWER_SECONDS = 180.0
+
 
 class Direct:
     """The other side of a comparison."""
@@ -27,9 +30,10 @@ class Direct:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write((" ".join(map(str, words)) + "\n").encode())
-        while line := await self._process.stdout.readline():
-            if line.startswith(b"ANSWER "):
-                return json.loads(line[7:])
+        async with asyncio.timeout(ANSWER_SECONDS):
+            while line := await self._process.stdout.readline():
+                if line.startswith(b"ANSWER "):
+                    return json.loads(line[7:])
         raise RuntimeError("the AsyncLLM process ended")
 
     async def throughput(self, in_flight: int, requests: int) -> float:
@@ -101,16 +105,17 @@ async def _serve() -> None:
         return first, count
 
     async def throughput(in_flight: int, requests: int) -> float:
-        left, tokens = iter(range(requests)), 0
+        left = iter(range(requests))
+        counts: list[int] = []
 
         async def client() -> None:
-            nonlocal tokens
             for _ in left:
-                tokens += (await one(OUTPUT_TOKENS))[1]
+                _, count = await one(OUTPUT_TOKENS)
+                counts.append(count)
 
         began = time.perf_counter()
         await asyncio.gather(*(client() for _ in range(in_flight)))
-        return tokens / (time.perf_counter() - began)
+        return sum(counts) / (time.perf_counter() - began)
 
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):

@@ -145,6 +145,7 @@ def _figures(
         "refusals": load.refusals,
         "unexpected_exits": len(stage.unexpected),
         "liveness_restarts": len(stage.deaf),
+        "slow_exits": stage.slow_exits,
         "starts": {name: stage.starts[name] for name in SIZES},
         "max_rss_mib": {name: rss >> 20 for name, rss in stage.rss.items()},
         "by_kind": dict(sorted(stage.faults.items())),

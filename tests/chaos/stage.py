@@ -48,6 +48,7 @@ class Stage:
         self.starts: Counter[str] = Counter()
         self.unexpected: list[str] = []
         self.deaf: list[str] = []
+        self.slow_exits = 0
         self.rss: dict[str, int] = {}
         self._keys = Keys(settings.redis.prefix)
         self._direct: Any = redis.Redis(port=server.port, protocol=2)
@@ -240,6 +241,9 @@ class Stage:
             for at, line in enumerate(lines):
                 if "Couldn't ack" in line:
                     continue  # a lost acknowledgement is what a surplus ticket comes from
+                if "timeout graceful shutdown exceeded" in line:
+                    self.slow_exits += 1  # a stream that its closing server had to cut
+                    continue
                 if "Traceback" in line or '"exception"' in line:
                     shown = "\n".join(lines[at : at + 40]) if line.startswith("Trace") else line
                     found[f"{process.name}: ...{shown[-3500:]}"] += 1
