@@ -7,6 +7,7 @@ answers times to the first token in ms.
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -54,6 +55,7 @@ async def direct() -> AsyncIterator[Direct]:
         "bench.direct",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
         env={
             **os.environ,
             "OMP_NUM_THREADS": "1",
@@ -67,7 +69,7 @@ async def direct() -> AsyncIterator[Direct]:
         await side.throughput(32, 64)
         yield side
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # its core and worker processes too
         await process.wait()
 
 

@@ -41,6 +41,8 @@ class Connection:
             f"POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {self._key}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
+        if self._reader.at_eof():
+            await self.open()  # the server closes connections that were idle for a while
         self._writer.write(head.encode() + body)
         status = await self._reader.readline()
         return int(status.split()[1])
@@ -82,7 +84,10 @@ class Connection:
 
     async def _finish_chunked(self, tail: bytes) -> None:
         while not tail.endswith(b"0\r\n\r\n"):
-            tail += await self._reader.read(1 << 16)
+            chunk = await self._reader.read(1 << 16)
+            if not chunk:
+                raise RuntimeError("the stream was not ended as it should be")
+            tail += chunk
 
 
 def _object_end(text: bytes) -> int:
