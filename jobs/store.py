@@ -523,7 +523,8 @@ def _fingerprint(job: Submission, body: bytes) -> str:
     """Hash what an idempotency key stands for; the request id differs between repeats."""
     fields = orjson.loads(job.spec.encode())
     fields.pop("request_id")
-    asked = [job.queue, fields, orjson.loads(body), job.start_by, job.deadline]
+    # Limits in time are left out: a repeat may state them anew from its own clock.
+    asked = [job.queue, fields, orjson.loads(body)]
     return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
