@@ -89,7 +89,7 @@ class StepWriter:
         for run, step, answer in zip(runs, steps, answers, strict=True):
             if answer != "lost":
                 run.wrote(len(step.events))
-            if answer == "finished" or not run.over:
+            if not run.over:
                 self._answered(run, answer)
             if not run.over and run.pending:
                 self.changed(run)

@@ -242,7 +242,8 @@ class Stage:
                 if "Couldn't ack" in line:
                     continue  # a lost acknowledgement is what a surplus ticket comes from
                 if "timeout graceful shutdown exceeded" in line:
-                    self.slow_exits += 1  # a stream that its closing server had to cut
+                    self.slow_exits += 1
+                    found[f"{process.name}: its server had to cut a stream to close"] += 1
                     continue
                 if "Traceback" in line or '"exception"' in line:
                     shown = "\n".join(lines[at : at + 40]) if line.startswith("Trace") else line
