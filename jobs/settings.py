@@ -5,6 +5,7 @@ grace period shorter than the drain) do not start. Only entry points call `get_s
 everything else takes its group as an argument.
 """
 
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
@@ -166,6 +167,26 @@ class ApiSettings(Group):
     keys_file: Path = Path(".penstock/keys.json")
 
 
+class DatabaseSettings(Group):
+    """Where accounts, prices, the ledger and finished jobs are kept for good."""
+
+    url: SecretStr = SecretStr("sqlite+aiosqlite:///.penstock/penstock.db")
+    timeout_seconds: float = Field(default=5.0, gt=0)
+    connections: int = Field(default=5, ge=1)
+
+
+class BillingSettings(Group):
+    """How usage gets from the outbox into the ledger, and what tiers cost by default."""
+
+    batch_events: int = Field(default=1_000, ge=1, le=10_000)
+    claim_seconds: float = Field(default=15.0, gt=0)
+    priority_multiplier: Decimal = Field(default=Decimal("1.50"), ge=0, decimal_places=2)
+    flex_multiplier: Decimal = Field(default=Decimal("0.50"), ge=0, decimal_places=2)
+    archive_days: int = Field(default=30, ge=1)
+    health_host: str = "127.0.0.1"
+    health_port: int = Field(default=8082, ge=0, le=65535)
+
+
 class LogSettings(Group):
     """Logs: JSON for machines, console for people."""
 
@@ -195,6 +216,8 @@ class Settings(BaseSettings):
     breaker: BreakerSettings = BreakerSettings()
     worker: WorkerSettings = WorkerSettings()
     api: ApiSettings = ApiSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    billing: BillingSettings = BillingSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

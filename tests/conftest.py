@@ -1,13 +1,19 @@
 """Servers and stores shared by all tests. Each test gets a key prefix of its own."""
 
+import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from billing.database import Database
+from billing.schema import upgrade
 from jobs.open import open_store
-from jobs.settings import Settings, get_settings
+from jobs.settings import DatabaseSettings, Settings, get_settings
 from jobs.store import JobStore
+from tests.support.databases import PostgresServer, create_database, drop_database
 from tests.support.redis_server import RedisServer
 
 
@@ -32,8 +38,6 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
 @pytest.fixture(autouse=True)
 def _no_stray_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests say what they set; the developer's environment does not."""
-    import os
-
     for name in list(os.environ):
         if name.startswith("PENSTOCK_"):
             monkeypatch.delenv(name)
@@ -66,5 +70,45 @@ def settings(any_server: RedisServer) -> Settings:
 async def store(settings: Settings) -> AsyncIterator[JobStore]:
     """A job store on a real server."""
     opened = open_store(settings)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server: that of TEST_DATABASE_URL, else one of our own."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    server = PostgresServer()
+    server.start()
+    yield server.url()
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DatabaseSettings]:
+    """An empty database of the test's own; each test runs on both kinds."""
+    if request.param == "sqlite":
+        url = f"sqlite+aiosqlite:///{tmp_path}/penstock.db"
+        yield DatabaseSettings(url=SecretStr(url))
+        return
+    url = create_database(request.getfixturevalue("postgres_url"))
+    yield DatabaseSettings(url=SecretStr(url))
+    drop_database(url)
+
+
+@pytest.fixture
+def database_settings(empty_database: DatabaseSettings) -> DatabaseSettings:
+    """A database of the test's own with all tables."""
+    upgrade(empty_database)
+    return empty_database
+
+
+@pytest.fixture
+async def database(database_settings: DatabaseSettings) -> AsyncIterator[Database]:
+    """The same, opened."""
+    opened = Database(database_settings, "test")
     yield opened
     await opened.close()

@@ -1,0 +1,1 @@
+"""What did each job cost, and who owes what."""

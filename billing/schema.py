@@ -1,0 +1,64 @@
+"""Brings a database to a version of the schema: what `penstock db upgrade` runs.
+
+Invariant: each migration is one transaction, and on PostgreSQL only one process migrates at a time.
+"""
+
+from importlib.resources import files
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, make_url
+
+from billing.database import configure_sqlite, connect_args, is_sqlite, prepare_folder
+from jobs.settings import DatabaseSettings
+
+
+def alembic_config(settings: DatabaseSettings) -> Config:
+    """Return Alembic's configuration; the rest of it stands in pyproject.toml, for developers."""
+    config = Config()
+    config.set_main_option("script_location", str(files("migrations")))
+    config.attributes["settings"] = settings
+    return config
+
+
+def migration_engine(settings: DatabaseSettings) -> Engine:
+    """Return an engine without asyncio, which Alembic does not speak."""
+    url = make_url(settings.url.get_secret_value())
+    prepare_folder(url)
+    if is_sqlite(url):
+        url = url.set(drivername="sqlite")
+    engine = create_engine(
+        url, connect_args=connect_args(url, settings.timeout_seconds, "migration")
+    )
+    if is_sqlite(url):
+        configure_sqlite(engine)
+    return engine
+
+
+def upgrade(settings: DatabaseSettings, revision: str = "head") -> None:
+    """Apply every migration up to a revision; nothing to do when they are there."""
+    command.upgrade(alembic_config(settings), revision)
+
+
+def downgrade(settings: DatabaseSettings, revision: str = "base") -> None:
+    """Take migrations back, with what is in their tables."""
+    command.downgrade(alembic_config(settings), revision)
+
+
+def check(settings: DatabaseSettings) -> None:
+    """Raise `alembic.util.CommandError` when the tables differ from `billing.tables`."""
+    command.check(alembic_config(settings))
+
+
+def revisions(settings: DatabaseSettings) -> tuple[str | None, str | None]:
+    """Return the database's revision and the newest there is."""
+    engine = migration_engine(settings)
+    try:
+        with engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+    head = ScriptDirectory.from_config(alembic_config(settings)).get_current_head()
+    return current, head

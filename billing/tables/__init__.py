@@ -1,0 +1,1 @@
+"""The tables, one file per subject. Importing `billing.tables.metadata` registers all of them."""

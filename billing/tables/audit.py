@@ -1,0 +1,23 @@
+"""Who changed what; rows are only ever added (triggers)."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, Index, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from billing.tables.base import Base, Name, Serial, now
+
+
+class AuditEntry(Base):
+    """One action of a person or a command; `details` hold no secrets and no prompts."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (Index(None, "at"),)
+
+    id: Mapped[Serial]
+    at: Mapped[datetime] = mapped_column(default=now)
+    actor: Mapped[Name]
+    action: Mapped[Name]
+    target: Mapped[str] = mapped_column(Text)
+    details: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)

@@ -1,0 +1,52 @@
+"""Runs migrations for Alembic, whether `penstock db upgrade` or a developer's `alembic` asks.
+
+Invariant: waiting for a lock is bounded, so that a migration never holds up the ledger for long.
+"""
+
+from typing import Any
+
+from alembic import context
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from billing.database import WRITES
+from billing.schema import migration_engine
+from billing.tables.metadata import metadata
+from jobs.settings import get_settings
+
+#: Any number: it names the lock that lets one process migrate at a time.
+MIGRATION_LOCK = 7_351_942
+
+
+def migrate(connection: Connection) -> None:
+    """Run what was asked for."""
+    sqlite = connection.dialect.name == "sqlite"
+    options: dict[str, Any] = {"render_as_batch": sqlite}
+    context.configure(
+        connection,
+        target_metadata=metadata,
+        compare_type=True,
+        compare_server_default=True,
+        transaction_per_migration=True,
+        **options,
+    )
+    with context.begin_transaction():
+        if not sqlite:
+            connection.execute(text("SET LOCAL lock_timeout = '4s'"))
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
+        context.run_migrations()
+
+
+def main() -> None:
+    """Connect and migrate."""
+    settings = context.config.attributes.get("settings") or get_settings().database
+    engine = migration_engine(settings)
+    try:
+        with engine.connect() as connection:
+            connection.execution_options(**{WRITES: True})
+            migrate(connection)
+    finally:
+        engine.dispose()
+
+
+main()

@@ -1,0 +1,1 @@
+"""Billing on a real SQLite file and a real PostgreSQL."""
