@@ -1,0 +1,35 @@
+"""Which price was valid when; a value, read from SQL by `billing.prices`.
+
+Invariant: at each instant a model has at most one price, the youngest that is valid by then.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from datetime import datetime
+from operator import attrgetter
+
+from billing.rating import Price
+
+
+class PriceBook:
+    """Every version of every model's prices."""
+
+    def __init__(self, prices: Iterable[Price] = ()) -> None:
+        self._versions: dict[str, list[Price]] = {}
+        for price in sorted(prices, key=attrgetter("valid_from")):
+            self._versions.setdefault(price.model, []).append(price)
+        self._starts = {
+            model: [price.valid_from for price in versions]
+            for model, versions in self._versions.items()
+        }
+
+    def at(self, model: str, instant: datetime) -> Price | None:
+        """Return the price valid at an instant; None when there was none yet."""
+        starts = self._starts.get(model)
+        index = bisect_right(starts, instant) if starts else 0
+        return self._versions[model][index - 1] if index else None
+
+    def versions(self, model: str | None = None) -> list[Price]:
+        """Return the versions of one model or of all, oldest first."""
+        models = sorted(self._versions) if model is None else [model]
+        return [price for name in models for price in self._versions.get(name, ())]

@@ -1,0 +1,152 @@
+"""Prices in SQL: reading the whole book, and adding versions to it.
+
+Invariant: no instant that was priced is ever priced differently. A change lies at least LEAD in
+the future, so that every process knows it before it is valid; only time without any price may be
+priced afterwards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from billing.audit import audit
+from billing.database import Database
+from billing.errors import InvalidPrice
+from billing.money import plain
+from billing.pricebook import PriceBook
+from billing.rating import Price
+from billing.tables.prices import MULTIPLIER_DECIMALS, PriceVersion
+from billing.tables.prices import Price as PriceRow
+from billing.tables.types import MICROS
+from jobs.ids import new_id
+
+#: How long before it is valid a change of price must be known.
+LEAD = timedelta(seconds=60)
+
+LARGEST = Decimal(1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class NewPrice:
+    """A price to be set; `valid_from` None means as soon as it may be."""
+
+    model: str
+    input: Decimal
+    cached_input: Decimal
+    output: Decimal
+    priority: Decimal
+    flex: Decimal
+    currency: str = "USD"
+    valid_from: datetime | None = None
+
+
+async def load_prices(connection: AsyncConnection) -> PriceBook:
+    """Read the book."""
+    version, price = PriceVersion.__table__.c, PriceRow.__table__.c
+    rows = await connection.execute(
+        select(
+            *(version.id, version.model, version.currency, version.valid_from),
+            *(version.priority_multiplier, version.flex_multiplier, price.kind, price.per_million),
+        ).join_from(PriceVersion, PriceRow)
+    )
+    by_version: dict[str, dict[str, Decimal]] = {}
+    heads = {}
+    for *head, kind, per_million in rows:
+        heads[head[0]] = head
+        by_version.setdefault(head[0], {})[kind] = per_million
+    return PriceBook(
+        Price(id, model, currency, since, **by_version[id], priority=priority, flex=flex)
+        for id, model, currency, since, priority, flex in heads.values()  # noqa: A001
+    )
+
+
+async def set_price(database: Database, new: NewPrice, actor: str = "") -> Price:
+    """Add a version to a model's prices.
+
+    Raises:
+        InvalidPrice: an amount is wrong, or an instant would be priced anew.
+        DatabaseUnavailable: come back later.
+    """
+    _check_amounts(new)
+    async with database.write() as connection:
+        book = await load_prices(connection)
+        price = _decide(new, book, datetime.now(UTC))
+        try:
+            await _add(connection, price)
+        except IntegrityError:
+            raise InvalidPrice(f"{new.model} has a price from that instant already") from None
+        await audit(
+            connection,
+            *(actor, "price_set", price.id),
+            model=price.model,
+            currency=price.currency,
+            valid_from=price.valid_from.isoformat(),
+            input=plain(price.input),
+            cached_input=plain(price.cached_input),
+            output=plain(price.output),
+        )
+    return price
+
+
+def _check_amounts(new: NewPrice) -> None:
+    amounts = {"input": new.input, "cached_input": new.cached_input, "output": new.output}
+    multipliers = {"priority": new.priority, "flex": new.flex}
+    for values, decimals in ((amounts, MICROS), (multipliers, MULTIPLIER_DECIMALS)):
+        for name, value in values.items():
+            if not value.is_finite() or not 0 <= value <= LARGEST:
+                raise InvalidPrice(f"{name}: a number from 0 to {LARGEST} is expected", param=name)
+            if value != round(value, decimals):
+                raise InvalidPrice(f"{name}: at most {decimals} decimals are kept", param=name)
+    if not (len(new.currency) == 3 and new.currency.isascii() and new.currency.isupper()):
+        raise InvalidPrice("currency: three capital letters are expected", param="currency")
+
+
+def _decide(new: NewPrice, book: PriceBook, now: datetime) -> Price:
+    """Return the version to add, with its first instant."""
+    earliest = now + LEAD
+    since = new.valid_from
+    if since is None:
+        since = now if book.at(new.model, now) is None else earliest
+    known: Sequence[Price] = book.versions(new.model)
+    if book.at(new.model, since) is not None and since < earliest:
+        raise InvalidPrice(
+            f"{new.model} has a price at {since:%Y-%m-%d %H:%M:%S} UTC; a change must lie at least"
+            f" {LEAD.seconds} s in the future",
+            param="valid_from",
+        )
+    if any(price.valid_from == since for price in known):
+        raise InvalidPrice(f"{new.model} has a price from that instant already", param="valid_from")
+    return Price(
+        new_id("price"),
+        new.model,
+        new.currency,
+        since.astimezone(UTC),
+        new.input,
+        new.cached_input,
+        new.output,
+        new.priority,
+        new.flex,
+    )
+
+
+async def _add(connection: AsyncConnection, price: Price) -> None:
+    version = {
+        "id": price.id,
+        "model": price.model,
+        "currency": price.currency,
+        "valid_from": price.valid_from,
+        "priority_multiplier": price.priority,
+        "flex_multiplier": price.flex,
+    }
+    kinds = ("input", "cached_input", "output")
+    rows = [
+        {"version_id": price.id, "kind": kind, "per_million": getattr(price, kind)}
+        for kind in kinds
+    ]
+    await connection.execute(insert(PriceVersion), [version])
+    await connection.execute(insert(PriceRow), rows)

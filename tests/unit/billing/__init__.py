@@ -1,0 +1,1 @@
+"""Billing without a database."""
