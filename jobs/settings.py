@@ -75,13 +75,15 @@ class LimitSettings(Group):
 
 
 class StreamSettings(Group):
-    """How events reach watchers, and how appends are coalesced while nobody watches."""
+    """How events reach watchers, and how appends are coalesced."""
 
     ping_seconds: float = Field(default=15.0, gt=0)
     retry_milliseconds: int = Field(default=2_000, ge=0)
     buffer_events: int = Field(default=512, ge=16)
     replay_events: int = Field(default=512, ge=16)
     send_timeout_seconds: float = Field(default=30.0, gt=0)
+    events_per_second: int = Field(default=800, ge=1)
+    flush_seconds: float = Field(default=0.05, ge=0)
     unwatched_flush_seconds: float = Field(default=0.1, ge=0)
     unwatched_flush_tokens: int = Field(default=64, ge=1)
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
+import uvloop
 from celery import signals
 from celery.concurrency.base import BasePool
 from celery.exceptions import WorkerShutdown
@@ -56,7 +57,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
         super().__init__(*args, **options)
         settings: Settings = self.app.conf.penstock_settings
         self._settings = settings
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="asyncio", daemon=True)
         self._service = WorkerService(settings, self._fatal)
         self._finished: deque[Callable[[], None]] = deque()

@@ -94,6 +94,11 @@ class Run:
         return self.claimed.id
 
     @property
+    def begun(self) -> bool:
+        """Whether this attempt has written anything."""
+        return self.written > self.claimed.seq
+
+    @property
     def stopping(self) -> bool:
         """Whether what becomes of it is decided, so that further output is not wanted."""
         decided = self.ending is not None or self.failure is not None

@@ -26,7 +26,6 @@ from workers.batcher import Acknowledgeable, Batcher
 from workers.breaker import Breaker
 from workers.engines.base import EngineInfo
 from workers.engines.factory import create_engine
-from workers.health import HealthServer
 from workers.runner import Runner
 
 log = structlog.get_logger()
