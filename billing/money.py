@@ -3,7 +3,7 @@
 Invariant: `EXACT` raises rather than rounds; `to_micros` is the only place that rounds.
 """
 
-from decimal import (  # fmt: skip
+from decimal import (
     ROUND_HALF_UP,
     Clamped,
     Context,

@@ -20,6 +20,7 @@ from billing.errors import InvalidPrice
 from billing.money import plain
 from billing.pricebook import PriceBook
 from billing.rating import Price
+from billing.tables.base import table_of
 from billing.tables.prices import MULTIPLIER_DECIMALS, PriceVersion
 from billing.tables.prices import Price as PriceRow
 from billing.tables.types import MICROS
@@ -47,7 +48,7 @@ class NewPrice:
 
 async def load_prices(connection: AsyncConnection) -> PriceBook:
     """Read the book."""
-    version, price = PriceVersion.__table__.c, PriceRow.__table__.c
+    version, price = table_of(PriceVersion).c, table_of(PriceRow).c
     rows = await connection.execute(
         select(
             *(version.id, version.model, version.currency, version.valid_from),

@@ -7,10 +7,13 @@ so each caller decides (every script is safe to repeat, see `store`).
 
 import asyncio
 import hashlib
+import math
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.connection import AbstractConnection
@@ -21,6 +24,7 @@ from redis.exceptions import (
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisError,
     ResponseError,
 )
 from redis.exceptions import (
@@ -120,6 +124,18 @@ def unavailable(error: BaseException) -> StoreUnavailable | None:
     return None
 
 
+@asynccontextmanager
+async def guarded() -> AsyncGenerator[None, None]:
+    """Turn errors of plain reads into StoreUnavailable, as the scripts' callers see them."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        translated = unavailable(error)
+        if translated is None:
+            raise
+        raise translated from error
+
+
 class Scripts:
     """Runs the Lua scripts by SHA, several concurrent calls per round trip.
 
@@ -129,7 +145,7 @@ class Scripts:
 
     def __init__(self, redis: Redis, prefix: str, ticket: str) -> None:
         self._redis = redis
-        self._pool: Any = redis.connection_pool
+        self._timeout: float = redis.connection_pool.connection_kwargs["socket_timeout"]
         self._kept: list[Any] = []
         self._prefix = prefix
         prelude = (SCRIPTS / "lib.lua").read_text()
@@ -204,28 +220,34 @@ class Scripts:
     ) -> list[Any]:
         """Send a batch over a connection of our own and read its answers.
 
-        redis-py's pipeline asks its pool for a connection each time, and the pool polls the
-        socket: half of what a submit cost. A kept connection that broke since is noticed here
-        and replaced once; every script is safe to repeat.
+        redis-py's pipeline asks its pool for a connection each time, polls the socket, packs in
+        Python and bounds every answer by a timer: more than half of what a submit cost. A kept
+        connection that broke since is noticed here and replaced once; every script is safe to
+        repeat.
         """
+        packed = [
+            pack_command(("EVALSHA", self._sha[name], 1, self._prefix, *args))
+            for name, args, _ in batch
+        ]
         reused = bool(self._kept)
-        connection = self._kept.pop() if reused else await self._pool.get_connection()
-        commands = [("EVALSHA", self._sha[name], 1, self._prefix, *args) for name, args, _ in batch]
         results: list[Any] = []
+        connection = self._kept.pop() if reused else self._connection()
         try:
-            packed = connection.pack_commands(commands)
-            await connection.send_packed_command(packed, check_health=False)
-            for _ in batch:
-                try:
-                    results.append(await connection.read_response())
-                except ResponseError as error:
-                    results.append(error)
+            async with asyncio.timeout(self._timeout):
+                await connection.send_packed_command(b"".join(packed), check_health=False)
+                for _ in batch:
+                    try:
+                        results.append(await connection.read_response(timeout=math.inf))
+                    except ResponseError as error:
+                        results.append(error)
         except BaseException as error:
             # Answers may still be on their way, and a restart breaks its neighbours too.
             await self._discard(connection, *self._kept)
             broken = isinstance(error, RedisConnectionError | ConnectionError)
             if reused and broken and not results and not isinstance(error, BusyLoadingError):
                 return await self._execute(batch)
+            if isinstance(error, TimeoutError):
+                raise RedisTimeoutError("the scripts were not answered in time") from error
             raise
         self._kept.append(connection)
         return results
@@ -234,7 +256,12 @@ class Scripts:
         self._kept = [kept for kept in self._kept if kept not in connections]
         for connection in connections:
             await connection.disconnect(nowait=True)
-            await self._pool.release(connection)
+
+    def _connection(self) -> Any:
+        pool: Any = self._redis.connection_pool
+        connection = pool.make_connection()  # one that the pool does not lend to others
+        connection.socket_timeout = None  # a whole batch has one
+        return connection
 
     async def _load(self, names: set[str]) -> None:
         for name in names:

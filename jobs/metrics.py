@@ -43,3 +43,13 @@ breaker_open = Gauge("penstock_breaker_open", "1 while the engine's breaker is o
 dead_tickets = Counter("penstock_dead_tickets_total", "Messages that were no tickets")
 swept = Counter("penstock_swept_total", "What the sweeper repaired", ["model", "kind"])
 streams = Gauge("penstock_sse_connections", "Open event streams")
+ledger_events = Counter(
+    "penstock_ledger_events_total",
+    "Outbox entries by what became of them: recorded, duplicate, unpriced, set_aside",
+    ["outcome"],
+)
+ledger_unpriced = Counter(
+    "penstock_ledger_unpriced_total", "Usage recorded without a price, to be rated later", ["model"]
+)
+outbox_entries = Gauge("penstock_outbox_entries", "Usage not yet in the ledger", ["group"])
+outbox_age = Gauge("penstock_outbox_age_seconds", "How long the oldest of it has waited", ["group"])

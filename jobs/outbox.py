@@ -5,15 +5,20 @@ writes to SQL, commits, and only then calls `JobStore.archive`. Invariant: nothi
 stream before it was archived; it is never trimmed.
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from jobs.connection import guarded
 from jobs.fairness import ServiceTier
 from jobs.keys import Keys
 from jobs.state import Status
+
+TIERS = tuple(ServiceTier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,11 @@ class UsageEntry:
 
     @classmethod
     def from_stream(cls, entry_id: bytes, raw: dict[bytes, bytes]) -> "UsageEntry":
-        """Read an entry as `scripts/lib.lua` wrote it."""
+        """Read an entry as `scripts/lib.lua` wrote it.
+
+        Raises:
+            KeyError, ValueError, IndexError: it was not written by it.
+        """
 
         def number(name: bytes) -> int:
             return int(raw.get(name) or 0)
@@ -50,7 +59,7 @@ class UsageEntry:
             account=raw[b"account"].decode(),
             key_id=raw[b"key_id"].decode(),
             model=raw[b"model"].decode(),
-            service_tier=list(ServiceTier)[number(b"tier")],
+            service_tier=TIERS[number(b"tier")],
             status=Status(raw[b"status"].decode()),
             input_tokens=number(b"input"),
             cached_tokens=number(b"cached"),
@@ -64,8 +73,20 @@ class UsageEntry:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadableEntry:
+    """An entry that says nothing that could be billed; `fields` as far as they are text."""
+
+    entry_id: str
+    fields: dict[str, str]
+    reason: str
+
+
+Entry = UsageEntry | UnreadableEntry
+
+
 class Outbox:
-    """Reads the outbox as one member of a consumer group."""
+    """Reads the outbox as one member of a consumer group. Every call may raise StoreUnavailable."""
 
     def __init__(self, redis: Redis, keys: Keys, group: str, consumer: str) -> None:
         self._redis: Any = redis
@@ -75,25 +96,84 @@ class Outbox:
 
     async def open(self) -> None:
         """Create the group at the start of the stream, if it is not there."""
-        try:
-            await self._redis.xgroup_create(self._keys.outbox, self.group, id="0", mkstream=True)
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
+        async with guarded():
+            try:
+                await self._redis.xgroup_create(
+                    self._keys.outbox, self.group, id="0", mkstream=True
+                )
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
 
-    async def read(self, count: int, *, unacknowledged: bool = False) -> list[UsageEntry]:
-        """Return up to `count` new entries, or this consumer's own that it never acknowledged."""
+    async def read(
+        self, count: int, *, unacknowledged: bool = False, block_ms: int | None = None
+    ) -> list[Entry]:
+        """Return up to `count` new entries, or this consumer's own that it never acknowledged.
+
+        With `block_ms`, new entries are waited for that long.
+        """
         cursor = "0" if unacknowledged else ">"
-        streams = await self._redis.xreadgroup(
-            self.group, self._consumer, {self._keys.outbox: cursor}, count=count
+        streams = await self._in_group(
+            *("XREADGROUP", "GROUP", self.group, self._consumer, "COUNT", count),
+            *(() if block_ms is None else ("BLOCK", block_ms)),
+            *("STREAMS", self._keys.outbox, cursor),
         )
-        return [
-            UsageEntry.from_stream(entry_id, fields)
-            for _, entries in streams or []
-            for entry_id, fields in entries
-            if fields
-        ]
+        return [entry for _, entries in streams or [] for entry in _readable(entries)]
+
+    async def claim(self, count: int, idle_ms: int) -> list[Entry]:
+        """Take over entries that a consumer took and did nothing with for `idle_ms`."""
+        answer = await self._in_group(
+            *("XAUTOCLAIM", self._keys.outbox, self.group, self._consumer, idle_ms, "0-0"),
+            *("COUNT", count),
+        )
+        return _readable(answer[1])
+
+    async def _in_group(self, *command: Any) -> Any:
+        """Run a command of the group; a Redis that lost the group gets it anew."""
+        async with guarded():
+            try:
+                return await self._redis.execute_command(*command)
+            except ResponseError as error:
+                if not str(error).startswith("NOGROUP"):
+                    raise
+        await self.open()
+        async with guarded():
+            return await self._redis.execute_command(*command)
 
     async def backlog(self) -> int:
         """Return how many entries wait."""
-        return int(await self._redis.xlen(self._keys.outbox))
+        async with guarded():
+            return int(await self._redis.xlen(self._keys.outbox))
+
+    async def oldest(self) -> int | None:
+        """Return since when the oldest entry waits, in Unix milliseconds; None when none does."""
+        async with guarded():
+            entries = await self._redis.xrange(self._keys.outbox, count=1)
+        return int(entries[0][0].partition(b"-")[0]) if entries else None
+
+    async def leave(self) -> None:
+        """Leave the group, unless entries are still ours: another consumer will claim those."""
+        with suppress(ResponseError):
+            async with guarded():
+                name = self._consumer
+                mine = await self._redis.xpending_range(
+                    self._keys.outbox, self.group, "-", "+", 1, consumername=name
+                )
+                if not mine:
+                    await self._redis.xgroup_delconsumer(self._keys.outbox, self.group, name)
+
+
+def _readable(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:
+    """Read raw entries. One that was archived meanwhile has no fields and is left out."""
+    return [_read(entry_id, raw) for entry_id, raw in entries if raw]
+
+
+def _read(entry_id: bytes, raw: dict[bytes, bytes]) -> Entry:
+    try:
+        return UsageEntry.from_stream(entry_id, raw)
+    except (KeyError, ValueError, IndexError) as error:
+        text = {
+            name.decode(errors="replace"): value.decode(errors="replace")
+            for name, value in raw.items()
+        }
+        return UnreadableEntry(entry_id.decode(), text, f"{type(error).__name__}: {error}")

@@ -7,6 +7,8 @@ Invariant: pure and incremental; folding a log in any cuts gives the same result
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from jobs.events import Event, EventType, Usage
 
 
@@ -36,6 +38,38 @@ class Result:
     usage: Usage | None = None
     error: dict[str, Any] | None = None
 
+    def encode(self) -> bytes:
+        """Return the JSON kept in the archive; `status` and `error` stand in the job's record."""
+        choices = [
+            [
+                index,
+                [token for chunk in choice.chunks for token in chunk],
+                "".join(choice.text),
+                _joined(choice.deltas),
+                choice.logprobs,
+                choice.finish_reason,
+                choice.stop_reason,
+            ]
+            for index, choice in sorted(self.choices.items())
+        ]
+        return orjson.dumps({"choices": choices, "usage": self.usage})
+
+    @classmethod
+    def decode(cls, raw: bytes) -> "Result":
+        """Read the JSON kept in the archive."""
+        kept = orjson.loads(raw)
+        result = cls(usage=kept["usage"])
+        for index, token_ids, text, deltas, logprobs, finish_reason, stop_reason in kept["choices"]:
+            result.choices[index] = Choice(
+                [tuple(token_ids)] if token_ids else [],
+                [text] if text else [],
+                deltas,
+                logprobs,
+                finish_reason,
+                stop_reason,
+            )
+        return result
+
     def add(self, event: Event) -> None:
         """Take the next event of the log."""
         if event.type == EventType.DELTA:
@@ -61,6 +95,22 @@ class Result:
         if data.get("finish_reason") is not None:
             choice.finish_reason = data["finish_reason"]
             choice.stop_reason = data.get("stop_reason")
+
+
+def _joined(deltas: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Join neighbours that carry plain content; the message they make is the same."""
+    joined: list[dict[str, Any]] = []
+    pieces: list[str] = []
+    for delta in [*deltas, {}]:
+        if list(delta) == ["content"]:
+            pieces.append(delta["content"])
+            continue
+        if pieces:
+            joined.append({"content": "".join(pieces)})
+            pieces = []
+        if delta:
+            joined.append(delta)
+    return joined
 
 
 def fold(events: list[Event]) -> Result:

@@ -5,7 +5,6 @@ lost: submit by job id, append by position, finish and requeue by fence, the res
 A refused transition is an answer the caller must handle, never an exception to ignore.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from typing import Any, Literal
 
 import orjson
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from jobs.connection import Scripts, unavailable
+from jobs.connection import Scripts, guarded
 from jobs.errors import (
     IdempotencyMismatch,
     InvalidJob,
@@ -224,7 +222,7 @@ class JobStore:
             JobNotFound: unknown, or another account's.
             JobGone: finished and past its retention.
         """
-        async with self._guard():
+        async with guarded():
             raw = await self._read.hgetall(self.keys.job(job_id))
             if not raw:
                 gone = await self._read.get(self.keys.gone(job_id))
@@ -260,7 +258,7 @@ class JobStore:
         found: list[Job] = []
         high = "+" if before is None else f"({before}"
         offset = 0
-        async with self._guard():
+        async with guarded():
             while len(found) < limit and offset < LIST_SCAN:
                 ids = await self._read.zrevrangebylex(
                     self.keys.account_jobs(account), high, "-", start=offset, num=limit * 2
@@ -274,7 +272,7 @@ class JobStore:
 
     async def list_dead(self, account: str | None, *, limit: int) -> list[Job]:
         """Return dead-letter jobs, newest first; of one account, or of all when None."""
-        async with self._guard():
+        async with guarded():
             ids = await self._read.zrevrange(self.keys.dead, 0, 10 * limit)
             jobs = await self._read_many([raw.decode() for raw in ids])
         return [job for job in jobs if account in (None, job.account)][:limit]
@@ -292,7 +290,7 @@ class JobStore:
 
     async def read_log(self, job_id: str, after: int, count: int | None = None) -> list[Event]:
         """Return the events after seq `after`, at most `count`."""
-        async with self._guard():
+        async with guarded():
             entries = await self._read.xrange(
                 self.keys.log(job_id), min=f"{after + 1}-0", max="+", count=count
             )
@@ -330,7 +328,7 @@ class JobStore:
 
     async def undead(self, job_id: str) -> None:
         """Take a job off the dead-letter list (it was retried as a new job)."""
-        async with self._guard():
+        async with guarded():
             await self._read.zrem(self.keys.dead, job_id)
 
     async def watch(self, job_id: str, account: str, watcher: str) -> tuple[Status, int]:
@@ -454,7 +452,7 @@ class JobStore:
 
     async def bury_ticket(self, raw: bytes | str) -> None:
         """Keep a message that was no ticket for a human to look at; bounded."""
-        async with self._guard():
+        async with guarded():
             await self._read.lpush(self.keys.dead_tickets, raw)
             await self._read.ltrim(self.keys.dead_tickets, 0, DEAD_TICKETS_KEPT - 1)
 
@@ -478,7 +476,7 @@ class JobStore:
 
     async def lock_sweeper(self, name: str, seconds: int) -> bool:
         """Take or keep the sweeper's lock; False when another control process has it."""
-        async with self._guard():
+        async with guarded():
             key = self.keys.sweeper_lock
             if await self._read.set(key, name, nx=True, ex=seconds):
                 return True
@@ -497,26 +495,8 @@ class JobStore:
 
     async def queues(self) -> list[str]:
         """Return every queue a worker has ever served."""
-        async with self._guard():
+        async with guarded():
             return sorted(name.decode() for name in await self._read.smembers(self.keys.queues))
-
-    def _guard(self) -> "_Guard":
-        return _Guard()
-
-
-class _Guard:
-    """Turns Redis errors of plain reads into StoreUnavailable, like the scripts' callers see."""
-
-    async def __aenter__(self) -> None:
-        return None
-
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RedisError | OSError) and not isinstance(
-            error, asyncio.CancelledError
-        ):
-            translated = unavailable(error)
-            if translated is not None:
-                raise translated from error
 
 
 def _fingerprint(job: Submission, body: bytes) -> str:

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from jobs import metrics
 from jobs.connection import messages
 from jobs.errors import EngineDead, EngineError, StoreUnavailable
+from jobs.health import HealthServer
 from jobs.ids import new_id
 from jobs.models import ModelRegistry, ServedModel
 from jobs.open import open_store

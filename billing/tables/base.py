@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, cast
 
-from sqlalchemy import BigInteger, Integer, MetaData, String, Text
+from sqlalchemy import BigInteger, Integer, MetaData, String, Table, Text
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 from billing.tables.types import EXACT, Money, UtcTime
@@ -49,3 +49,8 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map: ClassVar = {Decimal: Money(), datetime: UtcTime(), int: BigInteger}
+
+
+def table_of(rows: type[Base]) -> Table:
+    """Return a class's table, for statements over columns instead of objects."""
+    return cast("Table", rows.__table__)

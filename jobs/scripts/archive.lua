@@ -8,7 +8,8 @@ for at = 6, #ARGV do
     local fields = {}
     for i = 1, #entry[2], 2 do fields[entry[2][i]] = entry[2][i + 1] end
     redis.call('XDEL', outbox, ARGV[at])
-    if keep.on_archive == '1' and redis.call('EXISTS', job_key(fields.job)) == 1 then
+    -- An entry that names no job was set aside.
+    if keep.on_archive == '1' and fields.job and fields.account and redis.call('EXISTS', job_key(fields.job)) == 1 then
       local ttl = redis.call('ZSCORE', P .. ':dead', fields.job) and keep.dead_ttl_ms or keep.ttl_ms
       retain(fields.job, fields.account, ttl, keep.tombstone_ms)
     end

@@ -1,0 +1,156 @@
+"""Moves usage from the outbox into the ledger, for as long as the process lives.
+
+A batch is read, its finished jobs are fetched, everything is committed in one transaction, and
+only then the outbox lets go of it. Invariant: killed between any two steps it loses nothing and
+counts nothing twice; an entry that cannot be recorded is set aside and holds up no other.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from billing.errors import DatabaseUnavailable
+from billing.ledger import DATA_ERRORS, Ledger, Recorded
+from jobs import metrics
+from jobs.archive import Archived, erased, read_finished
+from jobs.errors import StoreUnavailable
+from jobs.outbox import Entry, Outbox, UnreadableEntry, UsageEntry
+from jobs.settings import BillingSettings
+from jobs.store import JobStore
+
+log = structlog.get_logger()
+
+#: The consumer group; there is one ledger.
+GROUP = "ledger"
+
+BLOCK_MS = 1_000
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 10.0
+
+
+class Consumer:
+    """One member of the ledger's consumer group; any number may run, here or elsewhere."""
+
+    def __init__(
+        self, store: JobStore, ledger: Ledger, settings: BillingSettings, name: str
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._settings = settings
+        self._outbox = Outbox(store.redis, store.keys, GROUP, name)
+        self._claims_at = 0.0
+        self._pause = 0.0
+
+    async def run(self) -> None:
+        """Consume until cancelled, whatever is away in the meantime."""
+        try:
+            while True:
+                try:
+                    await self._outbox.open()
+                    await self._consume()
+                except (StoreUnavailable, DatabaseUnavailable) as error:
+                    await self._back_off(error)
+        finally:
+            await asyncio.shield(self._leave())
+
+    async def _consume(self) -> None:
+        """Finish what an earlier failure left unacknowledged, then take what comes."""
+        while entries := await self._outbox.read(self._settings.batch_events, unacknowledged=True):
+            await self.record(entries)
+        while True:
+            await self.record(await self._next())
+
+    async def _next(self) -> Sequence[Entry]:
+        """Return entries of a dead consumer, if there are any, else new ones."""
+        seconds = self._settings.claim_seconds
+        if time.monotonic() >= self._claims_at:
+            batch = self._settings.batch_events
+            if entries := await self._outbox.claim(batch, int(seconds * 1000)):
+                return entries
+            self._claims_at = time.monotonic() + seconds / 2
+        return await self._outbox.read(self._settings.batch_events, block_ms=BLOCK_MS)
+
+    async def record(self, entries: Sequence[Entry]) -> None:
+        """Bring a batch into the ledger and take it off the outbox."""
+        if not entries:
+            return
+        usage = [entry for entry in entries if isinstance(entry, UsageEntry)]
+        unreadable = [entry for entry in entries if isinstance(entry, UnreadableEntry)]
+        archived = await read_finished(self._store, [entry.job_id for entry in usage])
+        unreadable += await self._record(usage, {job.job_id: job for job in archived})
+        if unreadable:
+            await self._set_aside(unreadable)
+        await self._forget_erased(archived)
+        await self._store.archive(GROUP, [entry.entry_id for entry in entries])
+        self._pause = 0.0
+
+    async def _record(
+        self, usage: Sequence[UsageEntry], archived: dict[str, Archived]
+    ) -> list[UnreadableEntry]:
+        """Record entries, halving the batch around those that cannot be; returns the latter."""
+        if not usage:
+            return []
+        jobs = [archived[entry.job_id] for entry in usage if entry.job_id in archived]
+        try:
+            recorded = await self._ledger.record(usage, jobs)
+        except DATA_ERRORS as error:
+            if len(usage) == 1:
+                return [_poison(usage[0], error)]
+            half = len(usage) // 2
+            wrong = await self._record(usage[:half], archived)
+            return wrong + await self._record(usage[half:], archived)
+        _count(recorded)
+        return []
+
+    async def _set_aside(self, entries: Sequence[UnreadableEntry]) -> None:
+        await self._ledger.set_aside(entries)
+        metrics.ledger_events.labels("set_aside").inc(len(entries))
+        for entry in entries:
+            log.error("usage_set_aside", entry_id=entry.entry_id, reason=entry.reason)
+
+    async def _forget_erased(self, archived: Sequence[Archived]) -> None:
+        """Delete from the archive what clients erased while it was being written.
+
+        What they erase from here on, they erase from the archive too.
+        """
+        gone = await erased(self._store, [job.job_id for job in archived])
+        if gone:
+            await self._ledger.erase(gone)
+
+    async def _back_off(self, error: StoreUnavailable | DatabaseUnavailable) -> None:
+        self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2 or FIRST_PAUSE_SECONDS)
+        log.warning(
+            "ledger_waits",
+            missing=error.code,
+            cause=type(error.__cause__).__name__,
+            seconds=self._pause,
+        )
+        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+
+    async def _leave(self) -> None:
+        try:
+            await self._outbox.leave()
+        except StoreUnavailable:
+            log.warning("ledger_left_without_saying")
+
+
+def _poison(entry: UsageEntry, error: Exception) -> UnreadableEntry:
+    fields: dict[str, Any] = {name: getattr(entry, name) for name in UsageEntry.__slots__}
+    text = {name: str(value).replace("\0", "�") for name, value in fields.items()}
+    # The first line says what is wrong; what follows it may quote the row.
+    cause = getattr(error, "orig", None) or error
+    reason = f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
+    return UnreadableEntry(entry.entry_id, text, reason)
+
+
+def _count(recorded: Recorded) -> None:
+    metrics.ledger_events.labels("recorded").inc(recorded.events)
+    metrics.ledger_events.labels("duplicate").inc(recorded.duplicates)
+    for model in set(recorded.unpriced):
+        count = recorded.unpriced.count(model)
+        metrics.ledger_unpriced.labels(model).inc(count)
+        log.error("usage_without_price", model=model, events=count)

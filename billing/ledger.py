@@ -1,0 +1,157 @@
+"""The ledger in SQL: usage is recorded once, with the job's archive, in one transaction.
+
+Invariant: one usage event per job, whoever records it and how often; what is recorded is never
+changed, but an unpriced event may be given its price as long as its month is open.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy.exc import DataError, IntegrityError, StatementError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from billing.bulk import insert_missing
+from billing.database import Database
+from billing.locks import share_ledger
+from billing.prices import load_prices
+from billing.rating import Tokens
+from billing.recording import PRICED, priced, usage_row
+from billing.tables.base import table_of
+from billing.tables.invoices import ClosedMonth
+from billing.tables.usage import ArchivedJob, SetAsideEntry, UsageEvent
+from jobs.archive import Archived
+from jobs.fairness import ServiceTier
+from jobs.outbox import UnreadableEntry, UsageEntry
+
+#: What the data is to blame for, whatever the database says about it.
+DATA_ERRORS = (
+    *(DataError, IntegrityError, StatementError),
+    *(ValueError, OverflowError, orjson.JSONEncodeError),
+)
+
+RERATE_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What one batch added: new events, and the models of those that had no price."""
+
+    events: int
+    duplicates: int
+    unpriced: Sequence[str]
+
+
+class Ledger:
+    """One database's ledger."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def record(self, entries: Sequence[UsageEntry], archived: Sequence[Archived]) -> Recorded:
+        """Add usage events and archived jobs; those that are there stay as they are.
+
+        Raises:
+            DatabaseUnavailable: nothing was added; come back later.
+            DATA_ERRORS: nothing was added; one of the entries cannot be.
+        """
+        now = datetime.now(UTC)
+        async with self._database.write() as connection:
+            await share_ledger(connection)
+            prices, closed = await load_prices(connection), await closed_months(connection)
+            rows = [usage_row(entry, prices, closed, now) for entry in entries]
+            added = await insert_missing(connection, table_of(UsageEvent), rows)
+            await insert_missing(connection, table_of(ArchivedJob), _archive_rows(rows, archived))
+        unpriced = [row["model"] for row in rows if row["price_version_id"] is None]
+        return Recorded(added, len(rows) - added, unpriced)
+
+    async def set_aside(self, entries: Sequence[UnreadableEntry]) -> None:
+        """Keep entries that cannot be recorded, for a person to look at."""
+        rows = [
+            {
+                "entry_id": entry.entry_id,
+                "fields": orjson.dumps(entry.fields).decode(),
+                "reason": entry.reason.replace("\0", ""),
+                "set_aside_at": datetime.now(UTC),
+            }
+            for entry in entries
+        ]
+        async with self._database.write() as connection:
+            await insert_missing(connection, table_of(SetAsideEntry), rows)
+
+    async def erase(self, job_ids: Sequence[str]) -> None:
+        """Delete what was archived of jobs whose clients erased them; their usage stays."""
+        table = table_of(ArchivedJob)
+        async with self._database.write() as connection:
+            await connection.execute(delete(table).where(table.c.job_id.in_(job_ids)))
+
+    async def rate_unpriced(self) -> tuple[int, int]:
+        """Give unpriced events the price that was valid when their job finished, now it is known.
+
+        Returns how many got one, and how many are still without.
+        """
+        done, left, after = 0, 0, ""
+        while True:
+            async with self._database.write() as connection:
+                await share_ledger(connection)
+                rows = await _unpriced(connection, after)
+                found = await _rate(connection, rows)
+            done, left = done + found, left + len(rows) - found
+            if len(rows) < RERATE_AT_ONCE:
+                return done, left
+            after = rows[-1].job_id
+
+
+def _archive_rows(rows: Sequence[dict[str, Any]], archived: Sequence[Archived]) -> list[Any]:
+    by_id = {row["job_id"]: row for row in rows}
+    return [
+        {
+            "job_id": job.job_id,
+            "account_id": by_id[job.job_id]["account_id"],
+            "finished_at": by_id[job.job_id]["finished_at"],
+            "record": job.record.decode(),
+            "result": job.result.decode(),
+        }
+        for job in archived
+    ]
+
+
+async def closed_months(connection: AsyncConnection) -> frozenset[str]:
+    """Return the months that take no more usage."""
+    return frozenset(await connection.scalars(select(ClosedMonth.month)))
+
+
+async def _unpriced(connection: AsyncConnection, after: str) -> Sequence[Any]:
+    table = table_of(UsageEvent)
+    waiting = select(table).where(
+        table.c.price_version_id.is_(None),
+        table.c.job_id > after,
+        table.c.month.not_in(select(ClosedMonth.month)),
+    )
+    result = await connection.execute(waiting.order_by(table.c.job_id).limit(RERATE_AT_ONCE))
+    return result.all()
+
+
+async def _rate(connection: AsyncConnection, rows: Sequence[Any]) -> int:
+    prices = await load_prices(connection)
+    changes = []
+    for row in rows:
+        price = prices.at(row.model, row.finished_at)
+        if price is not None:
+            charged = Tokens(
+                row.charged_input_tokens, row.charged_cached_tokens, row.charged_output_tokens
+            )
+            columns = priced(charged, price, ServiceTier(row.service_tier))
+            changes.append({"id": row.job_id, **columns})
+    if changes:
+        table = table_of(UsageEvent)
+        change = (
+            update(table)
+            .where(table.c.job_id == bindparam("id"), table.c.price_version_id.is_(None))
+            .values({name: bindparam(name) for name in PRICED})
+        )
+        await connection.execute(change, changes)
+    return len(changes)

@@ -1,0 +1,72 @@
+"""Turns an outbox entry into a row of the ledger. Pure: prices and closed months are given."""
+
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+
+from billing.bulk import Row
+from billing.months import first_open, month_of
+from billing.pricebook import PriceBook
+from billing.rating import Price, Tokens, charged_tokens, rate
+from jobs.fairness import ServiceTier
+from jobs.outbox import UsageEntry
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: The columns that wait for a price.
+PRICED = (
+    *("price_version_id", "currency", "multiplier"),
+    *("input_amount", "cached_amount", "output_amount"),
+)
+
+
+def instant(milliseconds: int) -> datetime:
+    """Return a time of Redis, exactly."""
+    return EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def usage_row(entry: UsageEntry, prices: PriceBook, closed: Collection[str], now: datetime) -> Row:
+    """Return the usage event of an entry; without a price its amounts are null.
+
+    Raises:
+        ValueError, OverflowError: the entry says what cannot be.
+    """
+    finished = instant(entry.finished)
+    own_month = month_of(finished)
+    month = first_open(own_month, closed)
+    charged = charged_tokens(
+        entry.status, entry.input_tokens, entry.cached_tokens, entry.output_tokens
+    )
+    return {
+        "job_id": entry.job_id,
+        "account_id": entry.account,
+        "key_id": entry.key_id,
+        "model": entry.model,
+        "service_tier": entry.service_tier,
+        "status": entry.status,
+        "attempt": entry.attempt,
+        "last_seq": entry.last_seq,
+        "input_tokens": entry.input_tokens,
+        "cached_tokens": entry.cached_tokens,
+        "output_tokens": entry.output_tokens,
+        "run_ms": entry.run_ms,
+        "created_at": instant(entry.created),
+        "started_at": instant(entry.started) if entry.started else None,
+        "finished_at": finished,
+        "recorded_at": now,
+        "month": month,
+        "late": month != own_month,
+        "charged_input_tokens": charged.input,
+        "charged_cached_tokens": charged.cached_input,
+        "charged_output_tokens": charged.output,
+        **priced(charged, prices.at(entry.model, finished), entry.service_tier),
+    }
+
+
+def priced(charged: Tokens, price: Price | None, tier: ServiceTier) -> Row:
+    """Return the columns that a price fills, all null without one."""
+    if price is None:
+        return dict.fromkeys(PRICED)
+    cost = rate(charged, price, tier)
+    amounts = (cost.input, cost.cached_input, cost.output)
+    values = (cost.price_id, cost.currency, cost.multiplier, *amounts)
+    return dict(zip(PRICED, values, strict=True))

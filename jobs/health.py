@@ -1,0 +1,62 @@
+"""A process's probes: `/health` (live), `/ready`, `/metrics`, on a port and thread of their own.
+
+A thread and the standard library's server, because a server on the worker's loop would wake it
+ten times a second for nothing. Invariant: `/health` fails only for what a restart mends; a
+worker that is loading its model is alive and not ready.
+"""
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+#: Returns None when all is well, else what is wrong.
+Check = Callable[[], str | None]
+
+
+class HealthServer:
+    """Serves the probes from a thread."""
+
+    def __init__(self, host: str, port: int, live: Check, ready: Check) -> None:
+        """Bind the port. Raises OSError when it is taken."""
+        handler = type("Handler", (_Handler,), {"checks": {"/health": live, "/ready": ready}})
+        self._server = ThreadingHTTPServer((host, port), handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(1.0,), name="health", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering; waits for nothing."""
+        self._server.socket.close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    checks: dict[str, Check]
+    timeout = 5
+
+    def do_GET(self) -> None:
+        if self.path == "/metrics":
+            self._answer(200, generate_latest(), CONTENT_TYPE_LATEST)
+            return
+        check = self.checks.get(self.path)
+        problem = check() if check else "no such path"
+        status = 404 if check is None else 503 if problem else 200
+        body = {"status": "ok" if status == 200 else "unavailable", "detail": problem}
+        self._answer(status, orjson.dumps(body), "application/json")
+
+    def _answer(self, status: int, body: bytes, content_type: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        """Probes come every few seconds: not logged."""

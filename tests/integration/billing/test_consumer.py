@@ -1,0 +1,256 @@
+"""The consumer records each job once, whatever it finds in the outbox and whoever else reads it."""
+
+import asyncio
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import insert
+
+from billing.consumer import GROUP
+from billing.database import Database
+from billing.ledger import Ledger
+from billing.months import month_of, next_month
+from billing.rating import charged_tokens, rate
+from billing.tables.invoices import ClosedMonth
+from jobs.archive import Archived
+from jobs.errors import JobGone
+from jobs.fairness import ServiceTier
+from jobs.outbox import Outbox
+from jobs.result import fold
+from jobs.state import Status
+from jobs.store import JobStore
+from tests.support.jobs import QUEUE
+from tests.support.ledger import (
+    a_price,
+    archived,
+    consuming,
+    end_jobs,
+    set_aside,
+    until_consumed,
+    usage_of,
+)
+from tests.support.waiting import eventually
+
+
+async def copy_outbox(store: JobStore) -> list[dict[bytes, bytes]]:
+    redis: Any = store.redis
+    return [fields for _, fields in await redis.xrange(store.keys.outbox)]
+
+
+async def replay(store: JobStore, entries: list[dict[bytes, bytes]]) -> None:
+    redis: Any = store.redis
+    for fields in entries:
+        await redis.xadd(store.keys.outbox, fields)
+
+
+async def test_each_job_is_recorded_rated_and_archived_once(
+    store: JobStore, database: Database
+) -> None:
+    price = await a_price(database)
+    ids = await end_jobs(store, 25, tier=ServiceTier.FLEX)
+    failed = await end_jobs(store, 1, Status.FAILED)
+    async with consuming(store, database):
+        await until_consumed(store)
+    events = await usage_of(database)
+    assert set(events) == {*ids, *failed}
+    expected = rate(charged_tokens(Status.COMPLETED, 3, 0, 1), price, ServiceTier.FLEX)
+    for job_id in ids:
+        row = events[job_id]
+        assert (row.input_amount, row.output_amount) == (expected.input, expected.output)
+        assert (row.price_version_id, row.currency) == (price.id, "USD")
+        assert row.multiplier == Decimal("0.5")
+        assert row.month == month_of(row.finished_at)
+        assert not row.late
+    assert events[failed[0]].charged_output_tokens == 0
+    assert len(await archived(database)) == 26
+
+
+async def test_the_archive_gives_back_the_job_and_its_result(
+    store: JobStore, database: Database
+) -> None:
+    (job_id,) = await end_jobs(store, 1)
+    live = await store.get(job_id, "acme")
+    result = fold(await store.read_log(job_id, 0))
+    async with consuming(store, database):
+        await until_consumed(store)
+    (row,) = await archived(database)
+    kept = Archived(row.job_id, row.record.encode(), row.result.encode())
+    again = kept.job()
+    assert again.spec.body == {}
+    for name in ("status", "created", "finished", "output_tokens", "run_ms", "attempt", "queue"):
+        assert getattr(again, name) == getattr(live, name)
+    assert kept.outcome().choices[0].chunks == result.choices[0].chunks
+    assert "".join(kept.outcome().choices[0].text) == "".join(result.choices[0].text)
+
+
+async def test_a_replayed_outbox_changes_nothing(store: JobStore, database: Database) -> None:
+    await a_price(database)
+    await end_jobs(store, 10)
+    entries = await copy_outbox(store)
+    async with consuming(store, database):
+        await until_consumed(store)
+        before = await usage_of(database)
+        await replay(store, entries + entries[:3])
+        await until_consumed(store)
+    assert await usage_of(database) == before
+    assert len(before) == 10
+
+
+async def test_several_consumers_share_the_work(store: JobStore, database: Database) -> None:
+    await a_price(database)
+    ids = await end_jobs(store, 60)
+    async with (
+        consuming(store, database, "c1", batch_events=7),
+        consuming(store, database, "c2", batch_events=7),
+    ):
+        await until_consumed(store)
+    assert set(await usage_of(database)) == set(ids)
+
+
+async def test_what_a_dead_consumer_took_is_claimed(store: JobStore, database: Database) -> None:
+    ids = await end_jobs(store, 5)
+    dead = Outbox(store.redis, store.keys, GROUP, "dead")
+    await dead.open()
+    assert len(await dead.read(3)) == 3
+    async with consuming(store, database, claim_seconds=0.2):
+        await until_consumed(store)
+    assert set(await usage_of(database)) == set(ids)
+
+
+async def test_a_lost_group_is_made_anew_from_the_start(
+    store: JobStore, database: Database
+) -> None:
+    redis: Any = store.redis
+    async with consuming(store, database):
+        await end_jobs(store, 2)
+        await until_consumed(store)
+        await redis.xgroup_destroy(store.keys.outbox, GROUP)
+        await end_jobs(store, 2)
+        await until_consumed(store)
+    assert len(await usage_of(database)) == 4
+
+
+POISON = [
+    {"job": "job_x"},
+    {"job": "job_x", "account": "a", "key_id": "", "model": "m", "status": "no such status"},
+    {"something": b"\xff\x00"},
+]
+
+
+@pytest.mark.parametrize("fields", POISON)
+async def test_an_unreadable_entry_is_set_aside_and_blocks_nothing(
+    store: JobStore, database: Database, fields: dict[Any, Any]
+) -> None:
+    redis: Any = store.redis
+    await redis.xadd(store.keys.outbox, fields)
+    ids = await end_jobs(store, 3)
+    async with consuming(store, database):
+        await until_consumed(store)
+    (entry,) = await set_aside(database)
+    assert entry.reason
+    assert set(await usage_of(database)) == set(ids)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"input": "1", "cached": "2"},
+        {"output": "-1"},
+        {"output": str(10**30)},
+        {"finished": str(10**18)},
+        {"status": "queued"},
+        {"account": "a\0b"},
+        {"account": "a" * 300},
+    ],
+)
+async def test_an_entry_that_cannot_be_is_found_by_halving_and_set_aside(
+    store: JobStore, database: Database, wrong: dict[str, str]
+) -> None:
+    if database.is_sqlite and "account" in wrong:
+        return  # it keeps any text
+    await end_jobs(store, 9)
+    entries = await copy_outbox(store)
+    poison = {**entries[4], b"job": b"job_poison"}
+    poison |= {name.encode(): value.encode() for name, value in wrong.items()}
+    redis: Any = store.redis
+    await redis.delete(store.keys.outbox)
+    await replay(store, [*entries[:5], poison, *entries[5:]])
+    async with consuming(store, database):
+        await until_consumed(store)
+    (entry,) = await set_aside(database)
+    assert "job_poison" in entry.fields
+    assert len(await usage_of(database)) == 9
+
+
+async def test_usage_without_a_price_is_recorded_and_rated_when_there_is_one(
+    store: JobStore, database: Database
+) -> None:
+    began = datetime.now(UTC)
+    ids = await end_jobs(store, 3)
+    async with consuming(store, database):
+        await until_consumed(store)
+    rows = await usage_of(database)
+    assert [rows[job_id].price_version_id for job_id in ids] == [None] * 3
+    ledger = Ledger(database)
+    assert await ledger.rate_unpriced() == (0, 3)
+    price = await a_price(database, valid_from=began.replace(microsecond=0))
+    assert await ledger.rate_unpriced() == (3, 0)
+    assert await ledger.rate_unpriced() == (0, 0)
+    rows = await usage_of(database)
+    assert {rows[job_id].price_version_id for job_id in ids} == {price.id}
+
+
+async def test_usage_of_a_closed_month_goes_to_the_next_and_is_labelled(
+    store: JobStore, database: Database
+) -> None:
+    await a_price(database)
+    month = month_of(datetime.now(UTC))
+    async with database.write() as connection:
+        await connection.execute(insert(ClosedMonth), [{"month": month}])
+    await end_jobs(store, 1)
+    async with consuming(store, database):
+        await until_consumed(store)
+    (row,) = (await usage_of(database)).values()
+    assert (row.month, row.late) == (next_month(month), True)
+
+
+async def test_retention_starts_once_the_job_is_archived(
+    store: JobStore, database: Database
+) -> None:
+    (job_id,) = await end_jobs(store, 1)
+    key = store.keys.job(job_id)
+    assert await store.redis.ttl(key) == -1
+    async with consuming(store, database):
+        await until_consumed(store)
+    assert await store.redis.ttl(key) > 0
+
+
+async def test_an_erased_job_is_billed_and_not_archived(
+    store: JobStore, database: Database
+) -> None:
+    (job_id,) = await end_jobs(store, 1)
+    await store.delete(job_id, "acme")
+    with pytest.raises(JobGone):
+        await store.get(job_id, "acme")
+    async with consuming(store, database):
+        await until_consumed(store)
+    assert set(await usage_of(database)) == {job_id}
+    assert await archived(database) == []
+
+
+async def test_a_leaving_consumer_leaves_no_name_behind(
+    store: JobStore, database: Database
+) -> None:
+    redis: Any = store.redis
+
+    async def names() -> list[bytes]:
+        return [who["name"] for who in await redis.xinfo_consumers(store.keys.outbox, GROUP)]
+
+    async with consuming(store, database):
+        await end_jobs(store, 1, queue=QUEUE)
+        await until_consumed(store)
+        await eventually(names)
+    await asyncio.sleep(0)
+    assert await names() == []
