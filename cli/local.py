@@ -9,6 +9,7 @@ import time
 
 from cli.client import Client
 from cli.demo import print_next, run_demo
+from cli.development import DEV_ACCOUNT
 from cli.failures import Failure
 from cli.home import Home, write_aside
 from cli.output import out, print_failure
@@ -18,8 +19,6 @@ from cli.steps import Steps
 from jobs.accounts import KeyFile
 from jobs.errors import Unauthenticated
 from jobs.settings import Settings
-
-DEV_ACCOUNT = "dev"
 
 
 def ensure_dev_key(home: Home, keys: KeyFile) -> str | None:

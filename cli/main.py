@@ -22,8 +22,11 @@ NOUNS = {
     "keys": ("Run it", "cli.keys"),
     "workers": ("Run it", "cli.workers"),
     "dead": ("Run it", "cli.dead"),
+    "prices": ("Run it", "cli.prices"),
+    "db": ("Run it", "cli.db"),
     "redis": ("Single processes, for containers", "cli.processes"),
     "control": ("Single processes, for containers", "cli.processes"),
+    "ledger": ("Single processes, for containers", "cli.processes"),
     "api": ("Single processes, for containers", "cli.processes"),
     "worker": ("Single processes, for containers", "cli.processes"),
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cli.development import prepare_database
 from cli.failures import Failure, Unreachable
 from cli.home import Home, State
 from cli.plan import STOP_ORDER, Plan, process_specs, redis_spec
@@ -93,10 +94,13 @@ class Pipeline:
         for log in self._home.logs.glob("*.log"):
             log.replace(log.with_suffix(".log.old"))
         await self._start_redis()
+        await self._prepare_database()
         plan, engine = self._plan, self._settings.engine
         swept = log_says(self._home.log_file("control"), "control_started")
+        booked = log_says(self._home.log_file("ledger"), "ledger_started")
         await asyncio.gather(
             self._start("control", swept, PROCESS_SECONDS, "picks up what a killed worker had"),
+            self._start("ledger", booked, PROCESS_SECONDS, "writes down what jobs used and cost"),
             self._start("api", http_ok(f"{plan.url}/ready"), PROCESS_SECONDS, plan.url),
             self._start(
                 "worker",
@@ -123,6 +127,10 @@ class Pipeline:
         child.ready = True
         program = Path(spec.command[0]).name
         steps.end("redis", f"{program} on {plan.redis_address}, data in {self._home.data}")
+
+    async def _prepare_database(self) -> None:
+        self._steps.begin("database", "making the tables")
+        self._steps.end("database", await prepare_database(self._settings))
 
     async def _find_redis(self, answers: Question) -> None:
         try:

@@ -11,7 +11,7 @@ from cli.home import Home
 from cli.supervisor import ChildSpec
 from jobs.settings import TINY_MODEL, Settings
 
-STOP_ORDER = ("api", "worker", "control", "redis")
+STOP_ORDER = ("api", "worker", "control", "ledger", "redis")
 LOOPBACK = "127.0.0.1"
 #: Past its own grace period a worker is killed; its leases hand the jobs on at the next start.
 STOP_MARGIN_SECONDS = 2.0
@@ -91,6 +91,11 @@ def process_specs(plan: Plan, home: Home, settings: Settings) -> dict[str, Child
     }
     if "format" not in settings.log.model_fields_set:
         common["PENSTOCK_LOG__FORMAT"] = "console"  # these logs are for people
+    if "start" not in settings.retention.model_fields_set:
+        common["PENSTOCK_RETENTION__START"] = "archive"  # a ledger process runs beside them
+    ledger = {}
+    if "health_port" not in settings.billing.model_fields_set:
+        ledger["PENSTOCK_BILLING__HEALTH_PORT"] = "0"
     worker = {"TOKENIZERS_PARALLELISM": "false"}
     if settings.engine.model == str(TINY_MODEL):
         worker |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # it is slower with more
@@ -101,6 +106,13 @@ def process_specs(plan: Plan, home: Home, settings: Settings) -> dict[str, Child
     return {
         "control": ChildSpec(
             "control", python("workers.control"), home.log_file("control"), common
+        ),
+        "ledger": ChildSpec(
+            "ledger",
+            python("billing"),
+            home.log_file("ledger"),
+            common | ledger,
+            restarts=True,
         ),
         "api": ChildSpec("api", python("api"), home.log_file("api"), common),
         "worker": ChildSpec(

@@ -1,4 +1,4 @@
-"""`penstock redis|api|worker|control`: one process in the foreground, for containers.
+"""`penstock redis|api|worker|control|ledger`: one process in the foreground, for containers.
 
 Each becomes the process it starts, so signals reach it directly.
 """
@@ -35,6 +35,12 @@ def worker() -> None:
 def control() -> None:
     """Run one control process: it picks up what killed workers had."""
     _become("workers.control")
+
+
+@app.command()
+def ledger() -> None:
+    """Run one ledger process: it writes what finished jobs used into the billing database."""
+    _become("billing")
 
 
 @app.command()

@@ -1,0 +1,40 @@
+"""Opens the billing database for a command; what can be expected to fail is said in words."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from billing.database import Database
+from billing.errors import DatabaseUnavailable
+from cli.failures import Unreachable, Usage
+from cli.settings import load_settings
+from jobs.errors import ClientError
+
+T = TypeVar("T")
+
+
+def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
+    """Run `work` on the database of the settings.
+
+    Raises:
+        Usage: what was asked for cannot be.
+        Unreachable: the database does not answer, or has no tables yet.
+    """
+
+    async def run() -> T:
+        database = Database(load_settings().database, "cli")
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    try:
+        return asyncio.run(run())
+    except ClientError as error:
+        raise Usage(error.message) from None
+    except DatabaseUnavailable as error:
+        raise Unreachable(
+            "the billing database cannot be used",
+            str(error.__cause__).partition("\n")[0],
+            "PENSTOCK_DATABASE__URL names it; penstock db upgrade makes its tables",
+        ) from None

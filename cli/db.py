@@ -1,0 +1,45 @@
+"""`penstock db`: the tables of the billing database."""
+
+import typer
+from sqlalchemy.exc import SQLAlchemyError
+
+from billing.schema import revisions, upgrade
+from cli.failures import Failure, Unreachable
+from cli.settings import load_settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Make and check the tables of the billing database (PENSTOCK_DATABASE__URL).",
+)
+
+
+@app.command("upgrade")
+def upgrade_tables() -> None:
+    """Bring the tables to this version; nothing to do when they are."""
+    settings = load_settings().database
+    try:
+        before, head = revisions(settings)
+        upgrade(settings)
+    except SQLAlchemyError as error:
+        raise _failed(error) from None
+    typer.echo(f"at {head} already" if before == head else f"from {before or 'nothing'} to {head}")
+
+
+@app.command()
+def status() -> None:
+    """Say at which version the tables are; exit code 1 when that is not this program's."""
+    try:
+        current, head = revisions(load_settings().database)
+    except SQLAlchemyError as error:
+        raise _failed(error) from None
+    if current != head:
+        raise Failure(
+            f"the tables are at {current or 'nothing'}, not {head}", "penstock db upgrade"
+        )
+    typer.echo(f"at {head}")
+
+
+def _failed(error: SQLAlchemyError) -> Unreachable:
+    text = str(getattr(error, "orig", None) or error).partition("\n")[0]
+    return Unreachable("the billing database cannot be used", text)
