@@ -61,7 +61,7 @@ async def admit(api: Services, key: ApiKey, wish: Wish) -> Admitted:
         QueueFull, StoreUnavailable: come back later.
     """
     try:
-        submission = await _submission(api, key, wish)
+        submission = await prepare(api, key, wish)
         return await submit(api, submission)
     except PipelineError as error:
         metrics.jobs_refused.labels(error.code).inc()
@@ -89,7 +89,12 @@ def _accepted(queue: str, tier: ServiceTier) -> Counter:
     return metrics.jobs_submitted.labels(queue, tier)
 
 
-async def _submission(api: Services, key: ApiKey, wish: Wish) -> Submission:
+async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
+    """Check what the schema cannot: the model, its context, times and sizes.
+
+    Raises:
+        InvalidJob, ModelNotFound, ContextLengthExceeded: the request must change.
+    """
     model = await api.models.get(wish.checked.model)
     _check_length(wish.checked, model.max_model_len)
     _check_times(wish)

@@ -19,6 +19,8 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
+        # A request makes hundreds of objects and no cycles: by default every other one is searched.
+        gc.set_threshold(20_000, 20, 20)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop; bounded by the configured grace."""

@@ -4,10 +4,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.admission import Wish, prepare
 from api.app import create_app
 from api.deps import Api, Caller
 from api.direct import DirectRoute
 from api.main import create_server
+from api.preferences import read_preferences
 from api.schemas.jobs import BODIES, JobRequest
 from api.schemas.reading import check, read_object
 from jobs.settings import Settings, get_settings
@@ -19,10 +21,13 @@ router = APIRouter(route_class=DirectRoute)
 
 
 @router.post(PATH)
-async def answer(request: Request, key: Caller, api: Api) -> Response:  # noqa: ARG001
-    """Validate the body as `POST /v1/jobs` does, and answer at once."""
+async def answer(request: Request, key: Caller, api: Api) -> Response:
+    """Validate headers and body as `POST /v1/jobs` does, and answer at once."""
+    preferences = read_preferences(request, api.settings.limits.wait_seconds)
     asked = check(JobRequest, await read_object(request))
-    check(BODIES[asked.url], asked.body, "body")
+    checked = check(BODIES[asked.url], asked.body, "body")
+    wish = Wish(asked.url, asked.body, checked, "", preferences, asked.on_disconnect)
+    await prepare(api, key, wish)
     return Response(ANSWER, status_code=202, media_type="application/json")
 
 

@@ -72,22 +72,32 @@ def connect(settings: RedisSettings) -> Redis:
         protocol=2,
         retry=Retry(NoBackoff(), 0),
     )
-    pool.connection_class = _on_uvloop_too(pool.connection_class)
+    pool.connection_class = _mended(pool.connection_class)
     return Redis.from_pool(pool)
 
 
-def _on_uvloop_too(base: type[AbstractConnection]) -> type[AbstractConnection]:
-    """Make a write to a connection that was reset an error of the connection.
+def _mended(base: type[AbstractConnection]) -> type[AbstractConnection]:
+    """Make writes fail as their callers expect.
 
-    asyncio's transports drop such a write; uvloop's raise RuntimeError, which redis-py lets pass.
+    A write to a connection that was reset is dropped by asyncio's transports; uvloop's raise
+    RuntimeError, which redis-py lets pass. And redis-py writes under `asyncio.wait_for`, which on
+    Python 3.11 keeps a cancellation to itself when the write has just ended: whoever was told to
+    stop would go on for ever.
     """
 
     class Connection(base):  # type: ignore[misc, valid-type]
         async def send_packed_command(self, *args: Any, **options: Any) -> None:
+            task = asyncio.current_task()
+            told = task.cancelling() if task else 0
             try:
                 await super().send_packed_command(*args, **options)
             except RuntimeError as error:
                 raise RedisConnectionError(str(error)) from error
+            finally:
+                if task and task.cancelling() > told:
+                    # Its answer would be taken for the next command's.
+                    await self.disconnect(nowait=True)
+                    raise asyncio.CancelledError
 
     return Connection
 

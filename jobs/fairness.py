@@ -30,7 +30,10 @@ class ServiceTier(StrEnum):
     @property
     def rank(self) -> int:
         """0 is served first."""
-        return list(ServiceTier).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {tier: rank for rank, tier in enumerate(ServiceTier)}
 
 
 def estimated_tokens(body: dict[str, Any], size_bytes: int) -> int:
