@@ -1,5 +1,6 @@
 """Puts the application together; nothing is opened before its lifespan starts."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,10 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import problems
+from api.costs import Costs
 from api.documents import describe
 from api.middleware import Door
 from api.routes import dead_letter, generate, job_stream, jobs, models, openai, ops
 from api.services import Models, Services
+from billing.database import Database
 from jobs.accounts import KeyFile
 from jobs.errors import PipelineError
 from jobs.hub import EventHub
@@ -40,6 +43,8 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = open_store(settings)
+        database = Database(settings.database, "api")
+        costs = Costs(database)
         hub = EventHub(store, settings.stream)
         app.state.services = Services(
             settings=settings,
@@ -47,12 +52,18 @@ def create_app(settings: Settings) -> FastAPI:
             hub=hub,
             models=Models(ModelRegistry(store.redis, store.keys)),
             keys=KeyFile(settings.api.keys_file),
+            database=database,
+            costs=costs,
         )
         await hub.start()
+        refreshing = asyncio.create_task(costs.keep_fresh())
         try:
             yield
         finally:
+            refreshing.cancel()
+            await asyncio.gather(refreshing, return_exceptions=True)
             await hub.close()
+            await database.close()
             await store.close()
 
     app = FastAPI(

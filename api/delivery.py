@@ -15,6 +15,7 @@ from api.responses import accepted, job_headers, json_response
 from api.services import Services
 from api.sse import EventStream, View, Watched, leave
 from api.waiting import too_long, wait_result
+from billing.rating import Cost
 from jobs.model import Job, OnDisconnect
 from jobs.result import Result
 from jobs.state import Status
@@ -24,7 +25,7 @@ from jobs.state import Status
 class Form:
     """How one route shows its job: whole, or as a stream where the client asked for one."""
 
-    whole: Callable[[Job, Result], dict[str, Any]]
+    whole: Callable[[Job, Result, Cost | None], dict[str, Any]]
     stream: Callable[[Job], View] | None
 
 
@@ -65,7 +66,9 @@ async def deliver(
     if status is not Status.COMPLETED:
         ending = problems.from_ending(status, result.error, job.id)
         return _refuse(ending, job, request)
-    return json_response(form.whole(job, result), 200, headers)
+    bill = api.costs.of_result(job, result)
+    shown = form.whole(job, result, bill.cost)
+    return json_response(shown, 200, headers | bill.headers)
 
 
 def _refuse(problem: problems.Problem, job: Job, request: Request) -> Response:

@@ -20,6 +20,7 @@ from starlette.types import Scope
 
 from api import errors as door
 from api.schemas.reading import field_errors
+from billing import errors as billing
 from jobs import errors
 from jobs.state import Status
 
@@ -60,6 +61,8 @@ TABLE: dict[type[errors.PipelineError], Kind] = {
     errors.DeadlineExceeded: Kind(504, "Deadline exceeded"),
     errors.RunTimeout: Kind(504, "Run timeout"),
     errors.TooManyAttempts: Kind(503, "Too many attempts"),
+    billing.DatabaseUnavailable: Kind(503, "Billing database unavailable"),
+    billing.InvalidPrice: Kind(422, "Invalid price"),
     door.MalformedBody: Kind(400, "Malformed body"),
     door.BodyTooLarge: Kind(413, "Body too large"),
     door.BodyTimeout: Kind(408, "Body timeout"),

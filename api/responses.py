@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+from api.costs import OPEN
 from api.preferences import Preferences
 from api.views.job import NOWHERE, job_object
 from jobs.model import Job
@@ -32,4 +33,4 @@ def job_headers(job_id: str, preferences: Preferences, *, replayed: bool) -> dic
 def accepted(job: Job, headers: Mapping[str, str], place: Place = NOWHERE) -> Response:
     """Return 202 with the job and where to find it."""
     where = {"Location": f"/v1/jobs/{job.id}", "Retry-After": POLL_SECONDS}
-    return json_response(job_object(job, place), 202, where | dict(headers))
+    return json_response(job_object(job, OPEN, place), 202, where | dict(headers))

@@ -1,4 +1,4 @@
-"""What every route shares: the store, the hub, the models, the keys, and who is still here."""
+"""What every route shares: store, hub, models, keys, prices, and who is still here."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -7,7 +7,9 @@ from time import monotonic
 import structlog
 from redis.exceptions import RedisError
 
+from api.costs import Costs
 from api.presence import Closing, Watchers
+from billing.database import Database
 from jobs.accounts import KeyFile
 from jobs.connection import unavailable
 from jobs.errors import ModelNotFound, StoreUnavailable
@@ -81,5 +83,7 @@ class Services:
     hub: EventHub
     models: Models
     keys: KeyFile
+    database: Database
+    costs: Costs
     closing: Closing = field(default_factory=Closing)
     watchers: Watchers = field(default_factory=Watchers)

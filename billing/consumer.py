@@ -13,6 +13,8 @@ from typing import Any
 
 import structlog
 
+from billing.archive import erase_archived
+from billing.database import Database
 from billing.errors import DatabaseUnavailable
 from billing.ledger import DATA_ERRORS, Ledger, Recorded
 from jobs import metrics
@@ -36,10 +38,11 @@ class Consumer:
     """One member of the ledger's consumer group; any number may run, here or elsewhere."""
 
     def __init__(
-        self, store: JobStore, ledger: Ledger, settings: BillingSettings, name: str
+        self, store: JobStore, database: Database, settings: BillingSettings, name: str
     ) -> None:
         self._store = store
-        self._ledger = ledger
+        self._database = database
+        self._ledger = Ledger(database)
         self._settings = settings
         self._outbox = Outbox(store.redis, store.keys, GROUP, name)
         self._claims_at = 0.0
@@ -119,7 +122,7 @@ class Consumer:
         """
         gone = await erased(self._store, [job.job_id for job in archived])
         if gone:
-            await self._ledger.erase(gone)
+            await erase_archived(self._database, gone)
 
     async def _back_off(self, error: StoreUnavailable | DatabaseUnavailable) -> None:
         self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2 or FIRST_PAUSE_SECONDS)

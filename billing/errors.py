@@ -2,7 +2,7 @@
 
 PipelineError
 Overloaded:    DatabaseUnavailable                  (carries retry_after_seconds)
-ClientError:   InvalidPrice, PricesMissing
+ClientError:   InvalidPrice
 """
 
 from jobs.errors import ClientError, Overloaded
@@ -18,9 +18,3 @@ class InvalidPrice(ClientError):
     """A price that cannot be set: negative, overlapping, or changing the past."""
 
     code = "invalid-price"
-
-
-class PricesMissing(ClientError):
-    """Usage of a model that had no price at the time."""
-
-    code = "prices-missing"

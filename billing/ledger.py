@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -81,12 +81,6 @@ class Ledger:
         ]
         async with self._database.write() as connection:
             await insert_missing(connection, table_of(SetAsideEntry), rows)
-
-    async def erase(self, job_ids: Sequence[str]) -> None:
-        """Delete what was archived of jobs whose clients erased them; their usage stays."""
-        table = table_of(ArchivedJob)
-        async with self._database.write() as connection:
-            await connection.execute(delete(table).where(table.c.job_id.in_(job_ids)))
 
     async def rate_unpriced(self) -> tuple[int, int]:
         """Give unpriced events the price that was valid when their job finished, now it is known.

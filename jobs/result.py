@@ -37,6 +37,7 @@ class Result:
     status: str | None = None
     usage: Usage | None = None
     error: dict[str, Any] | None = None
+    finished_at: float | None = None
 
     def encode(self) -> bytes:
         """Return the JSON kept in the archive; `status` and `error` stand in the job's record."""
@@ -79,6 +80,7 @@ class Result:
         elif event.type == EventType.FINISHED:
             data = event.decode()
             self.status, self.usage, self.error = data["status"], data["usage"], data["error"]
+            self.finished_at = data["finished_at"]
 
     def _add_delta(self, data: dict[str, Any]) -> None:
         choice = self.choices.setdefault(data["index"], Choice())

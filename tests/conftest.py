@@ -87,6 +87,14 @@ def postgres_url() -> Iterator[str]:
     server.remove()
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with all tables, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "penstock.db"
+    upgrade(DatabaseSettings(url=SecretStr(f"sqlite+aiosqlite:///{path}")))
+    return path
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DatabaseSettings]:
     """An empty database of the test's own; each test runs on both kinds."""

@@ -10,6 +10,7 @@ from api.deps import Api, Caller
 from api.documents import job_answer, listed, refusals
 from api.responses import json_response
 from api.routes.jobs import Limit, run_again
+from api.services import Services
 from api.views.job import job_object
 from jobs.accounts import ApiKey
 from jobs.model import Job
@@ -21,7 +22,7 @@ router = APIRouter(prefix="/v1/dead-letter", tags=["dead letter"])
 async def list_dead(key: Caller, api: Api, limit: Limit = 20) -> Response:
     """List this account's dead-letter jobs, newest first; an admin sees every account's."""
     jobs = await api.store.list_dead(None if key.admin else key.account, limit=limit + 1)
-    data = [_dead_object(job, key) for job in jobs[:limit]]
+    data = [_dead_object(api, job, key) for job in jobs[:limit]]
     return json_response({"object": "list", "data": data, "has_more": len(jobs) > limit})
 
 
@@ -36,6 +37,6 @@ async def requeue(request: Request, job_id: str, key: Caller, api: Api) -> Respo
     return await run_again(request, api, key, job)
 
 
-def _dead_object(job: Job, key: ApiKey) -> dict[str, Any]:
-    fields = job_object(job)
+def _dead_object(api: Services, job: Job, key: ApiKey) -> dict[str, Any]:
+    fields = job_object(job, api.costs.of(job))
     return {**fields, "account": job.account} if key.admin else fields

@@ -57,7 +57,7 @@ async def _answer(request: Request, key: ApiKey, api: Services, *, streaming: bo
     )
     admitted = await admit(api, key, wish)
     form = Form(
-        whole=lambda _, result: generated(asked.prompt, result, started),
+        whole=lambda _job, result, _cost: generated(asked.prompt, result, started),
         stream=(lambda job: GenerateEvents(job.id, started)) if streaming else None,
     )
     return await deliver(api, request, admitted, preferences, form)

@@ -1,7 +1,8 @@
 """Jobs: submit, look, wait, cancel, repeat, delete."""
 
 import asyncio
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
@@ -14,18 +15,18 @@ from api.deps import Api, Caller
 from api.direct import DirectRoute
 from api.documents import body_of, job_answer, listed, refusals
 from api.errors import ResultNotReady
+from api.finding import Found, erase_job, find_job
 from api.preferences import read_preferences
 from api.responses import accepted, job_headers, json_response
 from api.schemas.jobs import BODIES, JobRequest
 from api.schemas.reading import check, read_object
 from api.services import Services
 from api.views.job import NOWHERE, job_object, result_object
-from api.waiting import read_result, wait_end
+from api.waiting import wait_end
 from jobs.accounts import ApiKey
 from jobs.errors import JobConflict
 from jobs.model import Job
 from jobs.state import Status
-from jobs.store import Place
 
 submissions = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=DirectRoute)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -70,7 +71,7 @@ async def submit_job(request: Request, key: Caller, api: Api) -> Response:
     if preferences.wait_seconds and not job.status.is_terminal:
         job = await wait_end(api, request, job, preferences.wait_seconds, leaving_counts=True)
     if preferences.wait_seconds and job.status.is_terminal:
-        return json_response(await whole(api, job), 200, headers)
+        return await job_response(api, Found(job), headers=headers)
     return accepted(job, headers)
 
 
@@ -94,7 +95,10 @@ async def list_jobs(
     return json_response(
         {
             "object": "list",
-            "data": [job_object(job, place) for job, place in zip(page, places, strict=True)],
+            "data": [
+                job_object(job, api.costs.of(job), place)
+                for job, place in zip(page, places, strict=True)
+            ],
             "first_id": page[0].id if page else None,
             "last_id": page[-1].id if page else None,
             "has_more": len(jobs) > limit,
@@ -107,19 +111,22 @@ async def read_job(
     request: Request, job_id: str, key: Caller, api: Api, wait: Wait = 0
 ) -> Response:
     """Return a job; with `wait`, once it has ended or the time is up."""
-    job = await api.store.get(job_id, key.account)
+    found = await find_job(api, job_id, key.account)
     seconds = min(wait, api.settings.limits.wait_seconds)
-    if seconds and not job.status.is_terminal:
-        job = await wait_end(api, request, job, seconds)
-    return json_response(await whole(api, job))
+    if seconds and not found.job.status.is_terminal:
+        found = Found(await wait_end(api, request, found.job, seconds))
+    return await job_response(api, found)
 
 
 @router.get("/{job_id}/result", responses=refusals(401, 404, 409, 410, 500, 503, 504))
 async def read_job_result(request: Request, job_id: str, key: Caller, api: Api) -> Response:
     """Return the OpenAI object a job produced."""
-    job = await api.store.get(job_id, key.account)
+    found = await find_job(api, job_id, key.account)
+    job = found.job
     if job.status is Status.COMPLETED:
-        return json_response(result_object(job, await read_result(api, job.id)))
+        bill = api.costs.of(job)
+        result = result_object(job, await found.result(api), bill.cost)
+        return json_response(result, headers=bill.headers)
     if job.status in (Status.FAILED, Status.EXPIRED):
         return problems.response(problems.from_ending(job.status, job.error, job.id), request.scope)
     raise ResultNotReady(f"job {job.id} is {job.status}")
@@ -131,7 +138,7 @@ async def cancel_job(job_id: str, key: Caller, api: Api) -> Response:
     answer = await api.store.cancel(job_id, key.account)
     job = await api.store.get(job_id, key.account)
     stopping = answer == "cancelling" and not job.status.is_terminal
-    return json_response(await whole(api, job), 202 if stopping else 200)
+    return await job_response(api, Found(job), 202 if stopping else 200)
 
 
 @router.post(
@@ -148,7 +155,7 @@ async def retry_job(request: Request, job_id: str, key: Caller, api: Api) -> Res
 @router.delete("/{job_id}", status_code=204, responses=refusals(401, 404, 409, 410, 503))
 async def delete_job(job_id: str, key: Caller, api: Api) -> Response:
     """Erase a finished job and its events; what it used stays billed."""
-    await api.store.delete(job_id, key.account)
+    await erase_job(api, job_id, key.account)
     return Response(status_code=204)
 
 
@@ -172,9 +179,14 @@ async def _current(api: Services, admitted: Admitted) -> Job:
     return await api.store.get(admitted.job.id, admitted.job.account)
 
 
-async def whole(api: Services, job: Job) -> dict[str, Any]:
-    """Return the job object with what is known now: the result, or position and ETA."""
+async def job_response(
+    api: Services, found: Found, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return the job object with what is known now: result and cost, or position and ETA."""
+    job, bill = found.job, api.costs.of(found.job)
     if job.status is Status.COMPLETED:
-        return job_object(job, NOWHERE, result_object(job, await read_result(api, job.id)))
-    place: Place = await api.store.place(job)
-    return job_object(job, place)
+        result = result_object(job, await found.result(api), bill.cost)
+        shown = job_object(job, bill, NOWHERE, result)
+    else:
+        shown = job_object(job, bill, await api.store.place(job))
+    return json_response(shown, status, {**(headers or {}), **bill.headers})

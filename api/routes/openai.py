@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
@@ -22,6 +23,7 @@ from api.services import Services
 from api.views.chat import ChatChunks, chat_completion
 from api.views.completion import CompletionChunks, completion
 from api.views.openai import Chunks, Head
+from billing.rating import Cost
 from jobs.accounts import ApiKey
 from jobs.result import Result
 
@@ -36,7 +38,7 @@ class Endpoint:
 
     url: str
     schema: type[Sampling]
-    whole: Callable[[Head, Result], dict[str, Any]]
+    whole: Callable[[Head, Result, Cost | None], dict[str, Any]]
     chunks: type[Chunks]
 
 
@@ -73,8 +75,12 @@ async def _answer(request: Request, key: ApiKey, api: Services, endpoint: Endpoi
     options = checked.stream_options
     include_usage = bool(options and options.include_usage)
     form = Form(
-        whole=lambda job, result: endpoint.whole(Head.of(job), result),
-        stream=(lambda job: endpoint.chunks(Head.of(job), include_usage=include_usage))
+        whole=lambda job, result, cost: endpoint.whole(Head.of(job), result, cost),
+        stream=(
+            lambda job: endpoint.chunks(
+                Head.of(job), include_usage=include_usage, bill=partial(api.costs.at_end, job)
+            )
+        )
         if checked.stream
         else None,
     )

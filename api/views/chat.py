@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
+from api.views.cost import Billing, unbilled
 from api.views.openai import Chunks, Head, choice_fields, usage_object
+from billing.rating import Cost
 from jobs.result import Choice, Result
 
 JOINED = ("content", "refusal", "reasoning", "reasoning_content")
 
 
-def chat_completion(head: Head, result: Result) -> dict[str, Any]:
+def chat_completion(head: Head, result: Result, cost: Cost | None = None) -> dict[str, Any]:
     """Return the whole answer of a completed job."""
     return {
         **head.fields("chatcmpl", "chat.completion"),
         "choices": [_choice(index, result.choices[index]) for index in sorted(result.choices)],
-        "usage": usage_object(result.usage),
+        "usage": usage_object(result.usage, cost),
     }
 
 
@@ -68,8 +70,8 @@ class ChatChunks(Chunks):
     prefix = "chatcmpl"
     kind = "chat.completion.chunk"
 
-    def __init__(self, head: Head, *, include_usage: bool) -> None:
-        super().__init__(head, include_usage=include_usage)
+    def __init__(self, head: Head, *, include_usage: bool, bill: Billing = unbilled) -> None:
+        super().__init__(head, include_usage=include_usage, bill=bill)
         self._said: set[int] = set()
 
     def _show_delta(self, out: list[bytes], seq: int, data: dict[str, Any]) -> None:

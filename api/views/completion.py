@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from api.views.openai import Chunks, Head, choice_fields, usage_object
+from billing.rating import Cost
 from jobs.result import Choice, Result
 
 
-def completion(head: Head, result: Result) -> dict[str, Any]:
+def completion(head: Head, result: Result, cost: Cost | None = None) -> dict[str, Any]:
     """Return the whole answer of a completed job."""
     return {
         **head.fields("cmpl", "text_completion"),
         "choices": [_choice(index, result.choices[index]) for index in sorted(result.choices)],
-        "usage": usage_object(result.usage),
+        "usage": usage_object(result.usage, cost),
     }
 
 

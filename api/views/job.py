@@ -6,11 +6,14 @@ from typing import Any
 
 import orjson
 
+from api.costs import Bill
 from api.problems import Problem, from_ending
 from api.sse import frame
 from api.views.chat import chat_completion
 from api.views.completion import completion
+from api.views.cost import Billing, cost_object, unbilled
 from api.views.openai import Head
+from billing.rating import Cost
 from jobs.eta import Eta
 from jobs.events import Event, EventType
 from jobs.model import Job
@@ -21,14 +24,14 @@ from jobs.store import Place
 NOWHERE = Place(None, None)
 
 
-def result_object(job: Job, result: Result) -> dict[str, Any]:
+def result_object(job: Job, result: Result, cost: Cost | None = None) -> dict[str, Any]:
     """Return the OpenAI object a completed job produced."""
     chat = job.spec.url == "/v1/chat/completions"
-    return (chat_completion if chat else completion)(Head.of(job), result)
+    return (chat_completion if chat else completion)(Head.of(job), result, cost)
 
 
 def job_object(
-    job: Job, place: Place = NOWHERE, result: dict[str, Any] | None = None
+    job: Job, bill: Bill, place: Place = NOWHERE, result: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return what clients see of a job; times are Unix seconds, null when not reached."""
     spec = job.spec
@@ -52,7 +55,8 @@ def job_object(
             "cached_input_tokens": job.cached_tokens,
             "output_tokens": job.output_tokens,
         },
-        "cost": None,
+        "cost": cost_object(bill.cost),
+        "cost_note": bill.note,
         "error": _error(job),
         "cancel_requested_at": _seconds(job.cancel_requested),
         "metadata": spec.metadata,
@@ -109,9 +113,10 @@ class JobEvents:
     ping = b": ping\n\n"
     patient = False
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, bill: Billing = unbilled) -> None:
         self.ended = False
         self._job_id = job_id
+        self._bill = bill
 
     def show(self, events: Sequence[Event]) -> bytes:
         """Return a batch of events in wire form."""
@@ -124,12 +129,13 @@ class JobEvents:
         return frame(numbered(event.seq, data), event=event.type, seq=event.seq)
 
     def _finish(self, event: Event) -> bytes:
-        """Show the error as the job object does, then say that nothing follows."""
+        """Show error and cost as the job object does, then say that nothing follows."""
         self.ended = True
         data = event.decode()
         if data["error"] is not None:
             problem = from_ending(Status(data["status"]), data["error"], self._job_id)
             data["error"] = problem.as_problem()
+        data["cost"] = cost_object(self._bill(data).cost)
         last = numbered(event.seq, orjson.dumps(data))
         return frame(last, event=event.type, seq=event.seq) + done(self._job_id, data["status"])
 

@@ -10,6 +10,8 @@ import orjson
 from api.errors import Restarted
 from api.problems import Problem, from_ending, from_error
 from api.sse import frame
+from api.views.cost import Billing, cost_object, unbilled
+from billing.rating import Cost
 from jobs.events import Event, EventType, Usage
 from jobs.model import Job
 from jobs.result import Choice
@@ -48,16 +50,19 @@ class Head:
         }
 
 
-def usage_object(usage: Usage | None) -> dict[str, Any] | None:
-    """Return usage as OpenAI counts it."""
+def usage_object(usage: Usage | None, cost: Cost | None = None) -> dict[str, Any] | None:
+    """Return usage as OpenAI counts it, and what it cost where that is known."""
     if usage is None:
         return None
-    return {
+    shown = {
         "prompt_tokens": usage["input_tokens"],
         "completion_tokens": usage["output_tokens"],
         "total_tokens": usage["input_tokens"] + usage["output_tokens"],
         "prompt_tokens_details": {"cached_tokens": usage["cached_input_tokens"]},
     }
+    if cost is not None:
+        shown["cost"] = cost_object(cost)
+    return shown
 
 
 class Chunks(ABC):
@@ -68,13 +73,14 @@ class Chunks(ABC):
     ping = PING
     patient = True
 
-    def __init__(self, head: Head, *, include_usage: bool) -> None:
+    def __init__(self, head: Head, *, include_usage: bool, bill: Billing = unbilled) -> None:
         self.ended = False
         self._job_id = head.job_id
         self._fields = head.fields(self.prefix, self.kind)
         if include_usage:
             self._fields["usage"] = None
         self._include_usage = include_usage
+        self._bill = bill
         self._content = False
 
     def show(self, events: Sequence[Event]) -> bytes:
@@ -115,7 +121,8 @@ class Chunks(ABC):
             self._end(out, event.seq, problem)
             return
         if self._include_usage:
-            last = {**self._fields, "choices": [], "usage": usage_object(data["usage"])}
+            usage = usage_object(data["usage"], self._bill(data).cost)
+            last = {**self._fields, "choices": [], "usage": usage}
             out.append(frame(orjson.dumps(last), seq=event.seq))
         self._end(out, event.seq, None)
 

@@ -10,7 +10,6 @@ from sqlalchemy import select
 
 from billing.consumer import GROUP, Consumer
 from billing.database import Database
-from billing.ledger import Ledger
 from billing.prices import NewPrice, set_price
 from billing.rating import Price
 from billing.tables.base import table_of
@@ -56,7 +55,7 @@ async def consuming(
     store: JobStore, database: Database, name: str = "c1", **settings: Any
 ) -> AsyncIterator[Consumer]:
     """Run a consumer for the length of a block."""
-    consumer = Consumer(store, Ledger(database), BillingSettings(**settings), name)
+    consumer = Consumer(store, database, BillingSettings(**settings), name)
     task = asyncio.create_task(consumer.run())
     try:
         yield consumer

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from jobs.settings import Settings
 from tests.support.redis_server import free_port
 
@@ -25,7 +27,6 @@ def environment(settings: Settings) -> dict[str, str]:
     for group, values in settings.model_dump(exclude_unset=True).items():
         for field, value in values.items():
             _put(env, f"PENSTOCK_{group}__{field}".upper(), value)
-    env["PENSTOCK_REDIS__URL"] = settings.redis.url.get_secret_value()
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling vLLM anew costs 10 s a process
     env.update(OMP_NUM_THREADS="1", VLLM_CPU_KVCACHE_SPACE="1")
     return env
@@ -36,7 +37,7 @@ def _put(env: dict[str, str], name: str, value: Any) -> None:
         for field, inner in value.items():
             _put(env, f"{name}__{field}".upper(), inner)
     else:
-        env[name] = str(value)
+        env[name] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def answers(url: str) -> bool:

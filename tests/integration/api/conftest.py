@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -161,11 +162,16 @@ def groups() -> dict[str, Any]:
 
 
 @pytest.fixture
-def settings(redis_server: RedisServer, tmp_path: Path, groups: dict[str, Any]) -> Settings:
-    return settings_for(
-        redis_server,
-        **{"api": {"port": 0, "keys_file": tmp_path / "keys.json"}, **groups},
-    )
+def settings(
+    redis_server: RedisServer, tmp_path: Path, groups: dict[str, Any], sqlite_template: Path
+) -> Settings:
+    file = shutil.copy(sqlite_template, tmp_path / "penstock.db")
+    values = {
+        "api": {"port": 0, "keys_file": tmp_path / "keys.json"},
+        "database": {"url": f"sqlite+aiosqlite:///{file}"},
+        **groups,
+    }
+    return settings_for(redis_server, **values)
 
 
 def make_keys(settings: Settings) -> Keys:

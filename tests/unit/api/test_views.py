@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.costs import OPEN
 from api.problems import from_error
 from api.sse import View
 from api.views.chat import ChatChunks, chat_completion, message
@@ -36,7 +37,8 @@ def delta(text: str = "", index: int = 0, **more: Any) -> tuple[str, dict[str, A
 
 
 def finished(status: str = "completed", error: Any = None) -> tuple[str, dict[str, Any]]:
-    return "finished", {"status": status, "usage": USAGE, "error": error}
+    data = {"status": status, "usage": USAGE, "error": error, "finished_at": 1_700_000_000.5}
+    return "finished", data
 
 
 STARTED: tuple[str, dict[str, Any]] = ("started", {"attempt": 1})
@@ -208,7 +210,7 @@ def job(**fields: Any) -> Job:
 
 
 def test_a_waiting_job_has_position_and_band() -> None:
-    shown_job = job_object(job(), Place(3, Eta(10.0, 8.5, 11.5004)))
+    shown_job = job_object(job(), OPEN, Place(3, Eta(10.0, 8.5, 11.5004)))
     assert shown_job["queue_position"] == 3
     assert shown_job["eta"] == {"seconds": 10.0, "low": 8.5, "high": 11.5}
     assert shown_job["created_at"] == 1_700_000_000.123
@@ -220,15 +222,15 @@ def test_a_finished_job_has_times_and_result() -> None:
     ended = job(
         status=Status.COMPLETED, started=1_700_000_001_123, finished=1_700_000_003_000, run_ms=1877
     )
-    shown_job = job_object(ended, result=result_object(ended, fold(WHOLE)))
+    shown_job = job_object(ended, OPEN, result=result_object(ended, fold(WHOLE)))
     assert (shown_job["queue_seconds"], shown_job["run_seconds"]) == (1.0, 1.877)
     assert shown_job["result"]["object"] == "text_completion"
 
 
 def test_only_jobs_that_failed_show_an_error() -> None:
     error = EngineError("broke").as_dict()
-    assert job_object(job(error=error))["error"] is None
-    failed = job_object(job(status=Status.FAILED, error=error))
+    assert job_object(job(error=error), OPEN)["error"] is None
+    failed = job_object(job(status=Status.FAILED, error=error), OPEN)
     assert failed["error"]["detail"] == "broke"
     assert failed["error"]["instance"] == "/v1/jobs/job_ab"
 

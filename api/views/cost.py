@@ -1,0 +1,31 @@
+"""A cost as clients see it: exact decimals in text, which JSON's numbers are not."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from api.costs import OPEN, Bill
+from billing.money import plain
+from billing.rating import Cost
+
+#: Bills a job from the data of its `finished` event.
+Billing = Callable[[Mapping[str, Any]], Bill]
+
+
+def unbilled(_finished: Mapping[str, Any]) -> Bill:
+    """Show no cost."""
+    return OPEN
+
+
+def cost_object(cost: Cost | None) -> dict[str, str] | None:
+    """Return a cost with the price it was computed with."""
+    if cost is None:
+        return None
+    return {
+        "total": plain(cost.total),
+        "currency": cost.currency,
+        "input": plain(cost.input),
+        "cached_input": plain(cost.cached_input),
+        "output": plain(cost.output),
+        "multiplier": plain(cost.multiplier),
+        "price_version": cost.price_id,
+    }

@@ -1,0 +1,44 @@
+"""Finished jobs in SQL, where clients read them once Redis has let them go.
+
+Invariant: what a client erases is gone from here too; its usage stays in the ledger.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import delete, select
+
+from billing.database import Database
+from billing.tables.base import table_of
+from billing.tables.usage import ArchivedJob
+from jobs.archive import Archived
+
+JOBS = table_of(ArchivedJob)
+
+
+async def archived_job(database: Database, job_id: str, account: str | None) -> Archived | None:
+    """Return an archived job of this account, or of any when None; None if there is none."""
+    query = select(JOBS.c.record, JOBS.c.result).where(JOBS.c.job_id == job_id)
+    if account is not None:
+        query = query.where(JOBS.c.account_id == account)
+    async with database.read() as connection:
+        row = (await connection.execute(query)).one_or_none()
+    return None if row is None else Archived(job_id, row.record.encode(), row.result.encode())
+
+
+async def erase_archived(
+    database: Database, job_ids: Sequence[str], account: str | None = None
+) -> int:
+    """Delete jobs, of this account only if one is given; returns how many there were."""
+    change = delete(JOBS).where(JOBS.c.job_id.in_(job_ids))
+    if account is not None:
+        change = change.where(JOBS.c.account_id == account)
+    async with database.write() as connection:
+        return (await connection.execute(change)).rowcount
+
+
+async def purge_archive(database: Database, before: datetime, limit: int = 1_000) -> int:
+    """Delete up to `limit` jobs that finished before an instant; returns how many."""
+    old = select(JOBS.c.job_id).where(JOBS.c.finished_at < before).limit(limit)
+    async with database.write() as connection:
+        return (await connection.execute(delete(JOBS).where(JOBS.c.job_id.in_(old)))).rowcount
