@@ -8,7 +8,7 @@ import sys
 
 from bench.figures import Figure
 
-NAMES = ("submit", "backlog", "idle", "ttft", "stream", "batching")
+NAMES = ("submit", "backlog", "idle", "ttft", "stream", "batching", "outbox")
 
 
 def show(figure: Figure) -> None:

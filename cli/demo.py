@@ -6,6 +6,7 @@ Invariant: it uses nothing but the public API, and returns only if each job comp
 import os
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ INDENT = " " * 9
 
 
 def run_demo(client: Client, model: str, console: Console) -> None:
-    """Submit a job and stream it, submit another and poll it.
+    """Submit a job and stream it, submit another and poll it, and add up what they cost.
 
     Raises:
         Failure: any of it did not work.
@@ -36,7 +37,8 @@ def run_demo(client: Client, model: str, console: Console) -> None:
     path = f"/v1/jobs/{job['id']}"
     _title(console, "stream", f"GET {path}/stream")
     printed = _stream(client, job["id"], console)
-    _check(client.get(path), console, printed)
+    streamed = client.get(path)
+    _check(streamed, console, printed)
 
     console.print()
     job = _submit(client, model, ESSAY, console)
@@ -46,6 +48,10 @@ def run_demo(client: Client, model: str, console: Console) -> None:
     text = text_of(job)
     _check(job, console, text)
     _line(console, f"[cyan]{escape(text.partition('. ')[0])}...")
+
+    console.print()
+    _title(console, "bill", "what both jobs used and cost")
+    _print_bill([streamed, job], console)
 
 
 def _submit(client: Client, model: str, prompt: str, console: Console) -> dict[str, Any]:
@@ -93,6 +99,21 @@ def _check(job: dict[str, Any], console: Console, text: str) -> None:
     if job["status"] != "completed" or not text or not job["usage"]["output_tokens"]:
         error = job.get("error") or {}
         raise Failure(f"the job {job['status']}", str(error.get("detail", "it has no text")))
+
+
+def _print_bill(jobs: list[dict[str, Any]], console: Console) -> None:
+    """Print each job's cost and their sum; a model may have no price yet."""
+    costs = [job["cost"] for job in jobs if job["cost"]]
+    for job in jobs:
+        usage, cost = job["usage"], job["cost"]
+        tokens = f"{usage['input_tokens']} tokens in, {usage['output_tokens']} out"
+        price = f"{cost['currency']} {cost['total']}" if cost else job["cost_note"]
+        _line(console, f"{job['id']}  {tokens}: [green]{price}[/]")
+    if len(costs) == len(jobs):
+        total = sum((Decimal(cost["total"]) for cost in costs), Decimal(0))
+        _line(
+            console, f"together [green]{costs[0]['currency']} {total:f}[/], as the ledger will say"
+        )
 
 
 def _title(console: Console, name: str, text: str) -> None:

@@ -76,6 +76,10 @@ def outcome(job: dict[str, Any]) -> str:
         parts.append(f"ran {job['run_seconds']:.2f} s")
     if job.get("attempt"):
         parts.append(f"attempt {job['attempt']}")
+    if cost := job.get("cost"):
+        parts.append(f"cost {cost['currency']} {cost['total']}")
+    elif job.get("cost_note"):
+        parts.append(f"no cost: {job['cost_note']}")
     return " · ".join(parts)
 
 
