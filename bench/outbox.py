@@ -104,10 +104,10 @@ async def _drain(settings: Settings, store: JobStore, directory: Path) -> float:
     servers.start("ledger", "billing")
     try:
         full = await outbox.backlog()
-        while (left := await outbox.backlog()) == full:
+        while (left := await outbox.backlog()) == full:  # noqa: ASYNC110 - another process is asked
             await asyncio.sleep(0.005)
         began, done = time.perf_counter(), full - left
-        while await outbox.backlog():
+        while await outbox.backlog():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         return (time.perf_counter() - began) * full / (full - done)
     finally:

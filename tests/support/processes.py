@@ -134,6 +134,12 @@ class Pipeline:
         """Start a control process (the sweeper)."""
         return self._start("control", self.settings, "workers.control")
 
+    def ledger(self) -> PipelineProcess:
+        """Start a ledger process without waiting for it."""
+        billing = self.settings.billing.model_dump(exclude_unset=True)
+        billing["health_port"] = free_port()
+        return self._start("ledger", self._with(billing=billing), "billing")
+
     def begin_api(self, port: int) -> PipelineProcess:
         """Start an API process without waiting for it."""
         api = {**self.settings.api.model_dump(exclude_unset=True), "port": port}

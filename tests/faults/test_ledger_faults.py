@@ -1,0 +1,244 @@
+"""The ledger says each job once, whatever dies between the end of a job and its bill."""
+
+import asyncio
+import random
+import shutil
+import signal
+import sqlite3
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from billing.consumer import GROUP
+from billing.database import Database
+from billing.ledger import Ledger
+from billing.schema import upgrade
+from jobs.archive import read_finished
+from jobs.errors import StoreUnavailable
+from jobs.open import open_store
+from jobs.outbox import Outbox, UsageEntry
+from jobs.settings import DatabaseSettings, Settings
+from jobs.store import JobStore
+from tests.conftest import settings_for
+from tests.support.databases import PostgresServer
+from tests.support.ledger import a_price, archived, consuming, end_jobs, until_consumed, usage_of
+from tests.support.processes import PipelineProcess, pipeline
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def ledger_settings(server: RedisServer, database: DatabaseSettings) -> Settings:
+    return settings_for(
+        server,
+        database=database.model_dump(),
+        billing={"claim_seconds": 0.5, "batch_events": 20},
+        retention={"start": "archive"},
+    )
+
+
+@pytest.fixture
+def settings(redis_server: RedisServer, database_settings: DatabaseSettings) -> Settings:
+    return ledger_settings(redis_server, database_settings)
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[JobStore]:
+    opened = open_store(settings)
+    yield opened
+    await opened.close()
+
+
+async def check_ledger(store: JobStore, database: Database, ids: list[str]) -> None:
+    """One event and one archived job per job, each as the job's own record says."""
+    events = await usage_of(database)
+    assert set(events) == set(ids)
+    assert {row.job_id for row in await archived(database)} == set(ids)
+    for job_id in ids:
+        job, row = await store.get(job_id, "acme"), events[job_id]
+        assert (row.status, row.output_tokens) == (job.status, job.output_tokens)
+        assert row.output_amount is not None
+
+
+async def load(store: JobStore, seconds: float) -> list[str]:
+    """End jobs a few at a time for a while."""
+    ids: list[str] = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        ids += await end_jobs(store, 10)
+        await asyncio.sleep(0.02)
+    return ids
+
+
+async def test_a_ledger_process_killed_again_and_again_loses_and_doubles_nothing(
+    store: JobStore, database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    await a_price(database)
+    rng = random.Random(4)
+    with pipeline(settings, tmp_path) as running:
+        loading = asyncio.create_task(load(store, 12))
+        while not loading.done():
+            process = running.ledger()
+            await eventually_started(process)
+            await asyncio.sleep(rng.uniform(0.0, 0.4))
+            process.signal(signal.SIGKILL)
+            process.wait()
+        running.ledger()
+        ids = await loading
+        await until_consumed(store, 60)
+    await check_ledger(store, database, ids)
+
+
+async def eventually_started(process: PipelineProcess) -> None:
+    async def started() -> bool:
+        return "ledger_started" in process.log()
+
+    await eventually(started, 30)
+
+
+@pytest.mark.parametrize("steps", ["read", "read, fetched", "read, fetched, committed"])
+async def test_death_between_two_steps_is_made_good_by_another(
+    store: JobStore, database: Database, steps: str
+) -> None:
+    await a_price(database)
+    ids = await end_jobs(store, 30)
+    dead = Outbox(store.redis, store.keys, GROUP, "dead")
+    await dead.open()
+    entries = [entry for entry in await dead.read(20) if isinstance(entry, UsageEntry)]
+    if "fetched" in steps:
+        finished = await read_finished(store, [entry.job_id for entry in entries])
+        if "committed" in steps:
+            await Ledger(database).record(entries, finished)
+    async with consuming(store, database, claim_seconds=0.1):
+        await until_consumed(store)
+    await check_ledger(store, database, ids)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server of this test's own."""
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+async def test_postgres_crashing_in_mid_transaction_changes_nothing(
+    redis_server: RedisServer, own_postgres: PostgresServer, tmp_path: Path
+) -> None:
+    given = DatabaseSettings(url=SecretStr(own_postgres.url()), timeout_seconds=2)
+    upgrade(given)
+    settings = ledger_settings(redis_server, given)
+    store, database = open_store(settings), Database(given, "test")
+    await a_price(database)
+    with pipeline(settings, tmp_path) as running:
+        ledger = running.ledger()
+        await eventually_started(ledger)
+        loading = asyncio.create_task(load(store, 8))
+        for _ in range(4):
+            await asyncio.sleep(1.2)
+            await asyncio.to_thread(own_postgres.stop, signal.SIGQUIT)
+            await asyncio.to_thread(own_postgres.start)
+        ids = await loading
+        await until_consumed(store, 60)
+        assert ledger.process.poll() is None
+    await check_ledger(store, database, ids)
+    await database.close()
+    await store.close()
+
+
+def gauge(process: PipelineProcess, name: str) -> float | None:
+    """Return a gauge of a ledger process as Prometheus would read it."""
+    url = f"http://127.0.0.1:{process.settings.billing.health_port}/metrics"
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    found = [line.rpartition(" ")[2] for line in lines if line.startswith(f"{name}{{")]
+    return float(found[0]) if found else None
+
+
+async def test_while_sql_is_down_jobs_end_the_backlog_shows_and_nothing_is_lost(
+    redis_server: RedisServer, own_postgres: PostgresServer, tmp_path: Path
+) -> None:
+    given = DatabaseSettings(url=SecretStr(own_postgres.url()), timeout_seconds=2)
+    upgrade(given)
+    settings = ledger_settings(redis_server, given)
+    store, database = open_store(settings), Database(given, "test")
+    await a_price(database)
+    await asyncio.to_thread(own_postgres.stop)
+    with pipeline(settings, tmp_path) as running:
+        ledger = running.ledger()
+        await eventually_started(ledger)
+        ids = await load(store, 3)
+
+        async def shown() -> bool:
+            return gauge(ledger, "penstock_outbox_entries") == len(ids)
+
+        await eventually(shown)
+        assert (gauge(ledger, "penstock_outbox_age_seconds") or 0) > 1
+        assert "ledger_waits" in ledger.log()
+        await asyncio.to_thread(own_postgres.start)
+        await until_consumed(store, 60)
+    await check_ledger(store, database, ids)
+    await database.close()
+    await store.close()
+
+
+async def test_a_locked_sqlite_file_is_waited_for(
+    redis_server: RedisServer, sqlite_template: Path, tmp_path: Path
+) -> None:
+    file = shutil.copy(sqlite_template, tmp_path / "penstock.db")
+    given = DatabaseSettings(url=SecretStr(f"sqlite+aiosqlite:///{file}"), timeout_seconds=0.2)
+    settings = ledger_settings(redis_server, given)
+    store, database = open_store(settings), Database(given, "test")
+    await a_price(database)
+    ids = await end_jobs(store, 30)
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    async with consuming(store, database):
+        await asyncio.sleep(1)
+        outbox = Outbox(store.redis, store.keys, GROUP, "")
+        assert await outbox.backlog() == 30
+        other.execute("ROLLBACK")
+        await until_consumed(store)
+    other.close()
+    await check_ledger(store, database, ids)
+    await database.close()
+    await store.close()
+
+
+async def test_redis_restarting_under_the_ledger_changes_nothing(
+    database: Database, database_settings: DatabaseSettings, tmp_path: Path
+) -> None:
+    server = RedisServer("redis", tmp_path / "redis", aof=True)
+    server.start()
+    store = open_store(ledger_settings(server, database_settings))
+    await a_price(database)
+    ids: list[str] = []
+    async with consuming(store, database, batch_events=20, claim_seconds=0.5):
+        for _ in range(3):
+            ids += await end_jobs(store, 60)
+            await asyncio.to_thread(server.stop, signal.SIGKILL)
+            await asyncio.to_thread(server.start)
+
+            async def answers() -> bool:
+                return await reachable(store)
+
+            await eventually(answers)
+        await until_consumed(store, 60)
+    await check_ledger(store, database, ids)
+    await store.close()
+    server.stop()
+
+
+async def reachable(store: JobStore) -> bool:
+    """Say whether Redis answers."""
+    try:
+        await store.queues()
+    except StoreUnavailable:
+        return False
+    return True
