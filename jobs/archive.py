@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from jobs.connection import guarded
-from jobs.events import from_stream
+from jobs.events import Event
 from jobs.model import LISTED_FIELDS, Job
 from jobs.result import Result, fold
 from jobs.store import JobStore
@@ -61,20 +61,18 @@ async def erased(store: JobStore, job_ids: Sequence[str]) -> list[str]:
 
 
 async def _read(store: JobStore, job_ids: Sequence[str]) -> list[Archived]:
-    pipe: Any = store.redis.pipeline(transaction=False)
-    for job_id in job_ids:
-        pipe.hmget(store.keys.job(job_id), LISTED_FIELDS)
-        pipe.xrange(store.keys.log(job_id))
-    async with guarded():
-        answers = await pipe.execute()
     found = []
-    for job_id, values, log in zip(job_ids, answers[::2], answers[1::2], strict=True):
+    for job_id, (values, log) in zip(job_ids, await store.finished(job_ids), strict=True):
         record = {
             name: value.decode()
             for name, value in zip(LISTED_FIELDS, values, strict=True)
             if value is not None
         }
         if "status" in record:
-            result = fold([from_stream(entry_id, fields) for entry_id, fields in log])
-            found.append(Archived(job_id, orjson.dumps(record), result.encode()))
+            # The scripts write each entry's fields in one order: t, kind, d, data.
+            events = [
+                Event(int(entry_id.partition(b"-")[0]), fields[1].decode(), fields[3])
+                for entry_id, fields in log
+            ]
+            found.append(Archived(job_id, orjson.dumps(record), fold(events).encode()))
     return found
