@@ -5,6 +5,7 @@ Invariant: durable as in production (fsync on), on a unix socket, gone when the 
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -49,7 +50,7 @@ def postgres() -> Iterator[str]:
         _wait(directory, server)
         yield f"postgresql+psycopg://penstock@/postgres?host={directory}"
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # SIGTERM would wait for clients
         server.wait(30)
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -81,10 +81,7 @@ class ArchivedJob(Base):
     """
 
     __tablename__ = "archived_jobs"
-    __table_args__ = (
-        Index(None, "account_id", "job_id"),
-        Index(None, "finished_at"),
-    )
+    __table_args__ = (Index(None, "finished_at"),)
 
     job_id: Mapped[Id] = mapped_column(primary_key=True)
     account_id: Mapped[Id]

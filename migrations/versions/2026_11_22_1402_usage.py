@@ -87,12 +87,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_archived_jobs")),
     )
     op.create_index(
-        op.f("ix_archived_jobs_account_id_job_id"),
-        "archived_jobs",
-        ["account_id", "job_id"],
-        unique=False,
-    )
-    op.create_index(
         op.f("ix_archived_jobs_finished_at"), "archived_jobs", ["finished_at"], unique=False
     )
     op.create_table(
