@@ -5,7 +5,7 @@ writes to SQL, commits, and only then calls `JobStore.archive`. Invariant: nothi
 stream before it was archived; it is never trimmed.
 """
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,9 @@ from jobs.keys import Keys
 from jobs.state import Status
 
 TIERS = tuple(ServiceTier)
+
+#: How many entries are looked at together by who only looks.
+PAGE_ENTRIES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,17 @@ class Outbox:
         await self.open()
         async with guarded():
             return await self._redis.execute_command(*command)
+
+    async def waiting(self) -> AsyncIterator[list[Entry]]:
+        """Yield every entry, oldest first, a page at a time, and take none of them."""
+        after = "-"
+        while True:
+            async with guarded():
+                found = await self._redis.xrange(self._keys.outbox, min=after, count=PAGE_ENTRIES)
+            if not found:
+                return
+            yield _readable(found)
+            after = f"({found[-1][0].decode()}"
 
     async def backlog(self) -> int:
         """Return how many entries wait."""

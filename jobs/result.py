@@ -39,6 +39,11 @@ class Result:
     error: dict[str, Any] | None = None
     finished_at: float | None = None
 
+    @property
+    def output_tokens(self) -> int:
+        """Number of tokens generated, over all choices."""
+        return sum(choice.token_count for choice in self.choices.values())
+
     def encode(self) -> bytes:
         """Return the JSON kept in the archive; `status` and `error` stand in the job's record."""
         choices = [

@@ -1,0 +1,115 @@
+"""Pages through every job Redis has, and what the logs of finished ones show. It only reads.
+
+Invariant: a job that is there from beginning to end is shown, and no log of one that was erased
+in the meantime counts as empty.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.connection import guarded
+from jobs.events import Event, Usage, from_stream
+from jobs.model import LISTED_FIELDS, Job
+from jobs.result import Result
+from jobs.store import JobStore
+
+#: Jobs looked at together, and events of each that are read with them; longer logs go on alone.
+PAGE_JOBS = 100
+PAGE_EVENTS = 500
+
+SCAN_KEYS = 1_000
+
+
+@dataclass(slots=True)
+class LogFacts:
+    """What one log shows, event by event."""
+
+    events: int = 0
+    last_seq: int = 0
+    whole: bool = True
+    result: Result = field(default_factory=Result)
+
+    @property
+    def output_tokens(self) -> int:
+        """Return how many token ids it delivered."""
+        return self.result.output_tokens
+
+    @property
+    def usage(self) -> Usage | None:
+        """Return the usage its last event announced."""
+        return self.result.usage
+
+    def take(self, events: Iterable[Event]) -> None:
+        """Count further events; a number left out makes a hole."""
+        for event in events:
+            self.whole = self.whole and event.seq == self.last_seq + 1
+            self.events, self.last_seq = self.events + 1, event.seq
+            self.result.add(event)
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """A job as its record stands; `log` is there once it has ended, unless just erased."""
+
+    job: Job
+    log: LogFacts | None = None
+
+
+async def survey(store: JobStore) -> AsyncIterator[list[Surveyed]]:
+    """Yield all jobs, a page at a time; one may come twice.
+
+    Raises:
+        StoreUnavailable: Redis went away; begin anew.
+    """
+    ids: list[str] = []
+    cursor, begun = 0, False
+    start = store.keys.job("")
+    redis: Any = store.redis
+    while cursor or not begun:
+        begun = True
+        async with guarded():
+            cursor, keys = await redis.scan(cursor, match=f"{start}*", count=SCAN_KEYS)
+        ids += [key.decode().removeprefix(start) for key in keys]
+        while len(ids) >= PAGE_JOBS:
+            yield await _look(store, ids[:PAGE_JOBS])
+            del ids[:PAGE_JOBS]
+    if ids:
+        yield await _look(store, ids)
+
+
+async def _look(store: JobStore, ids: Sequence[str]) -> list[Surveyed]:
+    pipe: Any = store.redis.pipeline(transaction=False)
+    for job_id in ids:
+        pipe.hmget(store.keys.job(job_id), LISTED_FIELDS)
+        pipe.xrange(store.keys.log(job_id), count=PAGE_EVENTS)
+    async with guarded():
+        answers = await pipe.execute()
+    found = []
+    for job_id, values, entries in zip(ids, answers[::2], answers[1::2], strict=True):
+        raw = {
+            name.encode(): value
+            for name, value in zip(LISTED_FIELDS, values, strict=True)
+            if value is not None
+        }
+        if b"status" in raw:
+            job = Job.from_hash(job_id, raw)
+            log = await _log(store, job, entries) if job.status.is_terminal else None
+            found.append(Surveyed(job, log))
+    return found
+
+
+async def _log(store: JobStore, job: Job, entries: Sequence[Any]) -> LogFacts | None:
+    """Fold the first entries and what follows them; None when the job was erased over it."""
+    facts = LogFacts()
+    facts.take(from_stream(entry_id, fields) for entry_id, fields in entries)
+    more = len(entries) == PAGE_EVENTS
+    while more:
+        events = await store.read_log(job.id, facts.last_seq, PAGE_EVENTS)
+        facts.take(events)
+        more = len(events) == PAGE_EVENTS
+    if facts.last_seq < job.seq:
+        async with guarded():
+            if not await store.redis.exists(store.keys.job(job.id)):
+                return None
+    return facts
