@@ -18,7 +18,13 @@ from api.schemas.sampling import TRANSPORT, Sampling
 from api.services import Services
 from jobs import metrics
 from jobs.accounts import ApiKey
-from jobs.errors import ContextLengthExceeded, InvalidJob, PipelineError, StoreUnavailable
+from jobs.errors import (
+    ContextLengthExceeded,
+    InvalidJob,
+    PipelineError,
+    SpendingUnknown,
+    StoreUnavailable,
+)
 from jobs.fairness import ServiceTier
 from jobs.ids import new_id
 from jobs.model import Job, JobSpec, OnDisconnect
@@ -58,11 +64,16 @@ async def admit(api: Services, key: ApiKey, wish: Wish) -> Admitted:
 
     Raises:
         InvalidJob, ModelNotFound, IdempotencyMismatch: the request must change.
-        QueueFull, StoreUnavailable: come back later.
+        BudgetExceeded: it may cost more than is left.
+        QueueFull, SpendingUnknown, StoreUnavailable: come back later.
     """
     try:
-        submission = await prepare(api, key, wish)
-        return await submit(api, submission)
+        try:
+            submission = await prepare(api, key, wish)
+            return await submit(api, submission)
+        except orjson.JSONEncodeError:
+            text = "body: it is nested too deeply to be stored"
+            raise InvalidJob(text, param="body") from None
     except PipelineError as error:
         metrics.jobs_refused.labels(error.code).inc()
         raise
@@ -71,17 +82,29 @@ async def admit(api: Services, key: ApiKey, wish: Wish) -> Admitted:
 async def submit(api: Services, submission: Submission) -> Admitted:
     """Hand a submission to the store, once more if the answer was lost."""
     try:
-        try:
-            accepted = await api.store.submit(submission)
-        except StoreUnavailable:
-            # Safe: the store knows the id if the first call got through.
-            await asyncio.sleep(RETRY_SECONDS)
-            accepted = await api.store.submit(submission)
-    except orjson.JSONEncodeError:
-        raise InvalidJob("body: it is nested too deeply to be stored", param="body") from None
+        accepted = await api.store.submit(submission)
+    except StoreUnavailable:
+        # Safe: the store knows the id if the first call got through.
+        await asyncio.sleep(RETRY_SECONDS)
+        accepted = await api.store.submit(submission)
+    except SpendingUnknown:
+        accepted = await _submit_knowing(api, submission)
     if not accepted.replayed:
         _accepted(submission.queue, submission.spec.service_tier).inc()
     return Admitted(_fresh(submission, accepted), accepted.replayed)
+
+
+async def _submit_knowing(api: Services, submission: Submission) -> Accepted:
+    """Find out what the account has spent this month, then submit."""
+    hold = submission.hold
+    assert hold is not None
+    try:
+        await api.budgets.find_out(hold)
+    except SpendingUnknown:
+        if not api.budgets.lets_pass(hold):
+            raise
+        submission = replace(submission, hold=None)
+    return await api.store.submit(submission)
 
 
 @lru_cache(maxsize=256)
@@ -100,14 +123,16 @@ async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
     _check_times(wish)
     metadata = wish.metadata if wish.metadata is not None else wish.checked.metadata
     _check_metadata(metadata, api.settings.limits.metadata_bytes)
+    tier = _tier(wish.service_tier or wish.checked.service_tier)
+    body = {name: value for name, value in wish.body.items() if name not in TRANSPORT}
     return Submission(
         id=new_id("job"),
         account=key.account,
         queue=model.name,
         spec=JobSpec(
             url=wish.url,
-            body={name: value for name, value in wish.body.items() if name not in TRANSPORT},
-            service_tier=_tier(wish.service_tier or wish.checked.service_tier),
+            body=body,
+            service_tier=tier,
             metadata=metadata or {},
             on_disconnect=wish.on_disconnect,
             request_id=wish.request_id,
@@ -119,6 +144,7 @@ async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
         deadline=wish.deadline,
         idempotency_key=wish.preferences.idempotency_key,
         watcher=api.hub.id if wish.watched else "",
+        hold=api.budgets.hold(key.account, key.id, model, tier, body),
     )
 
 
@@ -183,6 +209,9 @@ async def repeat(api: Services, key: ApiKey, job: Job, request_id: str) -> Admit
     """Submit a finished job's spec as a new job; the same one however often this is called."""
     # A limit in time was meant for the first run; another account's key says nothing about it.
     own = key.account == job.account
+    key_id = key.id if own else ""
+    model = await api.models.get(job.queue)
+    tier, body = job.spec.service_tier, job.spec.body
     return await submit(
         api,
         Submission(
@@ -190,9 +219,10 @@ async def repeat(api: Services, key: ApiKey, job: Job, request_id: str) -> Admit
             account=job.account,
             queue=job.queue,
             spec=replace(job.spec, retry_of=job.id, request_id=request_id),
-            key_id=key.id if own else "",
+            key_id=key_id,
             weight=key.weight if own else 1.0,
             max_running=key.max_running if own else 0,
             idempotency_key=f"retry:{job.id}",
+            hold=api.budgets.hold(job.account, key_id, model, tier, body),
         ),
     )

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import problems
+from api.budgets import Budgets
 from api.costs import Costs
 from api.documents import describe
 from api.middleware import Door
@@ -45,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         store = open_store(settings)
         database = Database(settings.database, "api")
         costs = Costs(database)
+        budgets = Budgets(database, store, costs, settings.billing)
         hub = EventHub(store, settings.stream)
         app.state.services = Services(
             settings=settings,
@@ -54,9 +56,10 @@ def create_app(settings: Settings) -> FastAPI:
             keys=KeyFile(settings.api.keys_file),
             database=database,
             costs=costs,
+            budgets=budgets,
         )
         await hub.start()
-        refreshing = asyncio.create_task(costs.keep_fresh())
+        refreshing = asyncio.gather(costs.keep_fresh(), budgets.keep_fresh())
         try:
             yield
         finally:

@@ -27,7 +27,7 @@ from jobs.state import Status
 RETRY_AFTER_SECONDS = 2.0
 #: The pipeline has retried already; OpenAI's clients would repeat the job, and pay, on their own.
 NO_RETRY = {"X-Should-Retry": "false"}
-OWN_SHAPE = ("/v1/jobs", "/v1/generate", "/v1/dead-letter")
+OWN_SHAPE = ("/v1/jobs", "/v1/generate", "/v1/dead-letter", "/v1/billing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,14 @@ TABLE: dict[type[errors.PipelineError], Kind] = {
     errors.ContextLengthExceeded: Kind(422, "Context length exceeded", openai_status=400),
     errors.ModelNotFound: Kind(404, "Model not found"),
     errors.Unauthenticated: Kind(401, "Unauthenticated", openai_code="invalid_api_key"),
+    errors.BudgetExceeded: Kind(402, "Budget exceeded", openai_code="insufficient_quota"),
     errors.JobNotFound: Kind(404, "Job not found"),
     errors.JobGone: Kind(410, "Job gone"),
     errors.JobConflict: Kind(409, "Conflict with the job's status"),
     errors.IdempotencyMismatch: Kind(422, "Idempotency key reused"),
     errors.Overloaded: Kind(503, "Overloaded"),
     errors.QueueFull: Kind(429, "Queue full"),
+    errors.SpendingUnknown: Kind(503, "Spending unknown"),
     errors.StoreUnavailable: Kind(503, "Job store unavailable"),
     errors.AttemptError: Kind(500, "The job failed"),
     errors.EngineError: Kind(500, "Engine error"),
@@ -63,6 +65,17 @@ TABLE: dict[type[errors.PipelineError], Kind] = {
     errors.TooManyAttempts: Kind(503, "Too many attempts"),
     billing.DatabaseUnavailable: Kind(503, "Billing database unavailable"),
     billing.InvalidPrice: Kind(422, "Invalid price"),
+    billing.InvalidBudget: Kind(422, "Invalid budget"),
+    billing.InvalidMonth: Kind(422, "Invalid month"),
+    billing.InvalidAmount: Kind(422, "Invalid amount"),
+    billing.AccountNotFound: Kind(404, "Account not found"),
+    billing.InvoiceNotFound: Kind(404, "Invoice not found"),
+    billing.MonthConflict: Kind(409, "Conflict with the month's state"),
+    billing.MonthNotOver: Kind(409, "Month not over"),
+    billing.MonthOutOfOrder: Kind(409, "Earlier month open"),
+    billing.MonthClosed: Kind(409, "Month closed"),
+    billing.MonthNotClosed: Kind(409, "Month not closed"),
+    billing.UnpricedUsage: Kind(409, "Usage without a price"),
     door.MalformedBody: Kind(400, "Malformed body"),
     door.BodyTooLarge: Kind(413, "Body too large"),
     door.BodyTimeout: Kind(408, "Body timeout"),
@@ -106,6 +119,7 @@ class Problem:
     retry_after: int | None = None
     fields: Sequence[door.FieldError] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    budget: Mapping[str, str] | None = None
 
     def as_problem(self) -> dict[str, Any]:
         """Return the RFC 9457 object."""
@@ -118,6 +132,7 @@ class Problem:
             "errors": [
                 {"pointer": wrong.pointer, "message": wrong.message} for wrong in self.fields
             ],
+            "budget": self.budget,
         }
         return {
             "type": f"urn:penstock:problem:{self.code}",
@@ -136,7 +151,7 @@ class Problem:
             "param": self.param,
             "code": self.kind.openai_code or self.code.replace("-", "_"),
         }
-        extra = {"job_id": self.job_id, "request_id": self.request_id}
+        extra = {"job_id": self.job_id, "request_id": self.request_id, "budget": self.budget}
         return {"error": error | {name: value for name, value in extra.items() if value}}
 
     @property
@@ -171,6 +186,7 @@ def from_error(
         request_id,
         retry_after,
         getattr(error, "fields", ()),
+        budget=getattr(error, "budget", None),
     )
 
 

@@ -1,4 +1,4 @@
-"""What every route shares: store, hub, models, keys, prices, and who is still here."""
+"""What every route shares: store, hub, models, keys, prices, budgets, and who is still here."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from time import monotonic
 import structlog
 from redis.exceptions import RedisError
 
+from api.budgets import Budgets
 from api.costs import Costs
 from api.presence import Closing, Watchers
 from billing.database import Database
@@ -85,5 +86,6 @@ class Services:
     keys: KeyFile
     database: Database
     costs: Costs
+    budgets: Budgets
     closing: Closing = field(default_factory=Closing)
     watchers: Watchers = field(default_factory=Watchers)

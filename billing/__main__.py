@@ -17,6 +17,7 @@ from billing.archive import purge_archive
 from billing.consumer import GROUP, Consumer
 from billing.database import Database
 from billing.errors import DatabaseUnavailable
+from billing.warnings import deliver_warnings
 from jobs import metrics
 from jobs.errors import StoreUnavailable
 from jobs.health import HealthServer
@@ -76,6 +77,7 @@ async def run_ledger(settings: Settings) -> None:
     running = asyncio.gather(
         *(consumer.run() for consumer in consumers),
         watch_backlog(store),
+        deliver_warnings(database),
         keep_archive_short(database, settings.billing.archive_days),
     )
     loop = asyncio.get_running_loop()

@@ -1,8 +1,9 @@
 """Moves usage from the outbox into the ledger, for as long as the process lives.
 
-A batch is read, its finished jobs are fetched, everything is committed in one transaction, and
-only then the outbox lets go of it. Invariant: killed between any two steps it loses nothing and
-counts nothing twice; an entry that cannot be recorded is set aside and holds up no other.
+A batch is read, its finished jobs are fetched, everything is committed in one transaction, budgets
+hear of it, and only then the outbox lets go of it. Invariant: killed between any two steps it
+loses nothing and counts nothing twice; an entry that cannot be recorded is set aside and holds up
+no other.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from billing.archive import erase_archived
 from billing.database import Database
 from billing.errors import DatabaseUnavailable
 from billing.ledger import DATA_ERRORS, Ledger, Recorded
+from billing.settling import settle
 from jobs import metrics
 from jobs.archive import Archived, erased, read_finished
 from jobs.errors import StoreUnavailable
@@ -88,6 +90,7 @@ class Consumer:
         if unreadable:
             await self._set_aside(unreadable)
         await self._forget_erased(archived)
+        await settle(self._store, self._database, entries)
         await self._store.archive(GROUP, [entry.entry_id for entry in entries])
         self._pause = 0.0
 

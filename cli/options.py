@@ -1,8 +1,11 @@
 """Options that several commands share."""
 
+from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 import typer
+
+from cli.failures import Usage
 
 Url = Annotated[
     str | None,
@@ -13,3 +16,11 @@ Key = Annotated[
     typer.Option(envvar="PENSTOCK_KEY", help="The API key; else the development key."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def number(name: str, text: str) -> Decimal:
+    """Read a decimal exactly as it was written."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise Usage(f"{name}: {text!r} is no number") from None

@@ -2,7 +2,6 @@
 
 import getpass
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 import typer
@@ -14,7 +13,7 @@ from billing.prices import NewPrice, load_prices, set_price
 from billing.rating import Price
 from cli.database import with_database
 from cli.failures import Usage
-from cli.options import Json
+from cli.options import Json, number
 from cli.output import err, print_json, print_table
 from cli.settings import load_settings
 
@@ -42,11 +41,11 @@ def set_model_price(
     billing = load_settings().billing
     new = NewPrice(
         model,
-        _number("--input", price_input),
-        _number("--cached-input", cached or price_input),
-        _number("--output", price_output),
-        billing.priority_multiplier if priority is None else _number("--priority", priority),
-        billing.flex_multiplier if flex is None else _number("--flex", flex),
+        number("--input", price_input),
+        number("--cached-input", cached or price_input),
+        number("--output", price_output),
+        billing.priority_multiplier if priority is None else number("--priority", priority),
+        billing.flex_multiplier if flex is None else number("--flex", flex),
         currency,
         None if since is None else _instant(since),
     )
@@ -93,13 +92,6 @@ def _shown(price: Price) -> dict[str, str]:
         "valid_from": price.valid_from.isoformat(),
         **{name: plain(getattr(price, name)) for name in (*KINDS, "priority", "flex")},
     }
-
-
-def _number(option: str, text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        raise Usage(f"{option}: {text!r} is no number") from None
 
 
 def _instant(text: str) -> datetime:

@@ -5,8 +5,9 @@ and says whether another attempt could help (`retryable`).
 
     PipelineError
       ClientError:   InvalidJob, JobNotFound, JobGone, JobConflict, IdempotencyMismatch,
-                     ModelNotFound, Unauthenticated
-      Overloaded:    QueueFull, StoreUnavailable          (carry retry_after_seconds)
+                     ModelNotFound, Unauthenticated, BudgetExceeded
+      Overloaded:    QueueFull, StoreUnavailable, SpendingUnknown
+                                                          (carry retry_after_seconds)
       AttemptError:  EngineError, EngineDead, LeaseLost, DeadlineExceeded, RunTimeout,
                      TooManyAttempts
 """
@@ -84,6 +85,16 @@ class IdempotencyMismatch(ClientError):
     code = "idempotency-mismatch"
 
 
+class BudgetExceeded(ClientError):
+    """The job may cost more than is left of a hard budget; `budget` says which and how much."""
+
+    code = "budget-exceeded"
+
+    def __init__(self, message: str, *, budget: dict[str, str]) -> None:
+        super().__init__(message)
+        self.budget = budget
+
+
 class Overloaded(PipelineError):
     """Refused for now; `retry_after_seconds` says when to come back."""
 
@@ -99,6 +110,12 @@ class QueueFull(Overloaded):
     """The queue, or the account's share of it, is at its bound."""
 
     code = "queue-full"
+
+
+class SpendingUnknown(Overloaded):
+    """A hard budget cannot be checked at the moment, and refuses what it cannot check."""
+
+    code = "spending-unknown"
 
 
 class StoreUnavailable(Overloaded):

@@ -53,3 +53,5 @@ ledger_unpriced = Counter(
 )
 outbox_entries = Gauge("penstock_outbox_entries", "Usage not yet in the ledger", ["group"])
 outbox_age = Gauge("penstock_outbox_age_seconds", "How long the oldest of it has waited", ["group"])
+holds_swept = Counter("penstock_holds_swept_total", "Holds whose job left no usage behind")
+budget_warnings = Counter("penstock_budget_warnings_total", "Percentages that budgets reached")

@@ -185,8 +185,20 @@ class BillingSettings(Group):
     priority_multiplier: Decimal = Field(default=Decimal("1.50"), ge=0, decimal_places=2)
     flex_multiplier: Decimal = Field(default=Decimal("0.50"), ge=0, decimal_places=2)
     archive_days: int = Field(default=30, ge=1)
+    budgets_when_unknown: Literal["refuse", "allow"] = "allow"
     health_host: str = "127.0.0.1"
     health_port: int = Field(default=8082, ge=0, le=65535)
+
+
+class SellerSettings(Group):
+    """Who issues the invoices, as it stands on them; `|` begins a new line."""
+
+    name: str = ""
+    address: str = ""
+    email: str = ""
+    tax_id: str = ""
+    payment: str = ""
+    due_days: int = Field(default=30, ge=0)
 
 
 class LogSettings(Group):
@@ -220,6 +232,7 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     database: DatabaseSettings = DatabaseSettings()
     billing: BillingSettings = BillingSettings()
+    seller: SellerSettings = SellerSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

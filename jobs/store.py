@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from jobs.connection import Scripts, guarded
 from jobs.errors import (
+    BudgetExceeded,
     IdempotencyMismatch,
     InvalidJob,
     JobConflict,
@@ -22,10 +23,12 @@ from jobs.errors import (
     JobNotFound,
     PipelineError,
     QueueFull,
+    SpendingUnknown,
 )
 from jobs.eta import Eta, ServiceTimes, estimate, estimate_running
 from jobs.events import Event, from_stream
 from jobs.fairness import estimated_tokens
+from jobs.holds import ACCOUNT, Hold, Holds, from_nanos
 from jobs.keys import Keys
 from jobs.model import LISTED_FIELDS, Job, JobSpec
 from jobs.settings import Settings
@@ -55,6 +58,7 @@ class Submission:
     deadline: int | None = None
     idempotency_key: str = ""
     watcher: str = ""
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,7 @@ class JobStore:
         self.keys = Keys(settings.redis.prefix)
         self._settings = settings
         self._scripts = Scripts(redis, settings.redis.prefix, ticket)
+        self.holds = Holds(self._scripts)
         retention = settings.retention
         self._keep = (
             retention.seconds * 1000,
@@ -163,6 +168,8 @@ class JobStore:
 
         Raises:
             IdempotencyMismatch: the key was used with another body.
+            BudgetExceeded: the hold does not fit what is left.
+            SpendingUnknown: nobody has said yet what was spent in the hold's bucket.
             QueueFull: the queue or the account's share of it is at its bound.
             StoreUnavailable: Redis is away; the job may or may not have been accepted.
         """
@@ -190,6 +197,7 @@ class JobStore:
             job.watcher,
             job.key_id,
             body,
+            *(job.hold.arguments() if job.hold else ()),
         )
         match answer[0]:
             case b"accepted":
@@ -200,6 +208,14 @@ class JobStore:
                 raise IdempotencyMismatch(
                     "this Idempotency-Key was used before with another request",
                     param="Idempotency-Key",
+                )
+            case b"over-budget":
+                assert job.hold is not None
+                raise _over_budget(job.hold, answer[1].decode(), int(answer[2]))
+            case b"spending-unknown":
+                raise SpendingUnknown(
+                    "what this account has spent this month is not known at the moment",
+                    retry_after_seconds=1,
                 )
         whose = "the queue" if answer[0] == b"queue-full" else "this account's share of the queue"
         raise QueueFull(
@@ -502,6 +518,22 @@ class JobStore:
         """Return every queue a worker has ever served."""
         async with guarded():
             return sorted(name.decode() for name in await self._read.smembers(self.keys.queues))
+
+
+def _over_budget(hold: Hold, scope: str, left: int) -> BudgetExceeded:
+    bucket, whose = hold.bucket, "account" if scope == ACCOUNT else "key"
+    needed, remaining = (f"{from_nanos(nanos):f}" for nanos in (hold.nanos, left))
+    return BudgetExceeded(
+        f"this request may cost up to {needed} {bucket.currency}, and {remaining} are left of this"
+        f" {whose}'s budget for {bucket.month}",
+        budget={
+            "scope": whose,
+            "month": bucket.month,
+            "currency": bucket.currency,
+            "left": remaining,
+            "needed": needed,
+        },
+    )
 
 
 def _fingerprint(job: Submission, body: bytes) -> str:

@@ -53,6 +53,10 @@ class Sweeper:
                     metrics.swept.labels(queue, kind).inc(count)
             if any(swept.values()):
                 log.info("queue_swept", queue=queue, **swept)
+        released = await self._store.holds.sweep()
+        if released:
+            metrics.holds_swept.inc(released)
+            log.warning("holds_swept", count=released)
         await self._store.purge()
 
 

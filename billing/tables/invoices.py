@@ -1,4 +1,4 @@
-"""What an account owes: adjustments, budgets, closed months, invoices, exports.
+"""What an account owes: adjustments, closed months, invoices, exports.
 
 Invariant (triggers): an issued invoice and its lines never change, adjustments neither.
 """
@@ -7,7 +7,6 @@ from datetime import datetime
 from decimal import Decimal
 
 from sqlalchemy import (
-    JSON,
     CheckConstraint,
     ForeignKey,
     Index,
@@ -18,7 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.tables.base import Base, Currency, Id, Month, Name, Serial, Word, now
+from billing.tables.base import Base, Currency, Id, JsonText, Month, Name, Serial, Word, now
 from billing.tables.prices import MULTIPLIER_DECIMALS
 from billing.tables.types import Money
 
@@ -41,32 +40,6 @@ class Adjustment(Base):
     job_id: Mapped[Id | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     created_by: Mapped[Name] = mapped_column(default="")
-
-
-class Budget(Base):
-    """The most an account, or one of its keys, may spend in a month; `key_id` '' is the account.
-
-    A hard one refuses; `when_unknown` says what happens while it cannot be checked.
-    """
-
-    __tablename__ = "budgets"
-    __table_args__ = (
-        UniqueConstraint("account_id", "key_id"),
-        CheckConstraint("amount >= 0", "not_negative"),
-        CheckConstraint("when_unknown IN ('refuse', 'allow')", "when_unknown"),
-    )
-
-    id: Mapped[Id] = mapped_column(primary_key=True)
-    account_id: Mapped[Id] = mapped_column(ForeignKey("accounts.id"))
-    key_id: Mapped[Id] = mapped_column(default="")
-    amount: Mapped[Decimal]
-    currency: Mapped[Currency]
-    hard: Mapped[bool] = mapped_column(default=True)
-    when_unknown: Mapped[Word] = mapped_column(default="refuse")
-    warn_percents: Mapped[list[int]] = mapped_column(JSON, default=lambda: [50, 80, 100])
-    webhook: Mapped[str | None] = mapped_column(Text)
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    changed_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
 
 
 class ClosedMonth(Base):
@@ -107,6 +80,8 @@ class Invoice(Base):
     billing_address: Mapped[str] = mapped_column(Text, default="")
     tax_id: Mapped[Name] = mapped_column(default="")
     tax_note: Mapped[str] = mapped_column(Text, default="")
+    #: `SellerSettings` as they were.
+    seller: Mapped[JsonText] = mapped_column(default="{}")
     total: Mapped[Decimal]
     created_at: Mapped[datetime] = mapped_column(default=now)
     issued_at: Mapped[datetime | None]

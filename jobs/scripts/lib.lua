@@ -69,6 +69,29 @@ local function emit(id, seq, watch, kind, data)
   return seq
 end
 
+-- What is known of a month's spending outlives the month by a few days.
+local SPENDING_MS = 35 * 86400000
+local function spend_key(bucket) return P .. ':spend:' .. bucket end
+
+-- A hold is "<bucket> <nanos> <scope> <scope> ...".
+local function make_hold(id, bucket, nanos, scopes)
+  for _, scope in ipairs(scopes) do
+    redis.call('HINCRBY', spend_key(bucket), 'held:' .. scope, nanos)
+  end
+  redis.call('HSET', P .. ':holds', id, bucket .. ' ' .. nanos .. ' ' .. table.concat(scopes, ' '))
+end
+
+local function release_hold(id)
+  local hold = redis.call('HGET', P .. ':holds', id)
+  if not hold then return end
+  local bucket, nanos, scopes = string.match(hold, '^(%S+) (%S+) (.+)$')
+  for scope in string.gmatch(scopes, '%S+') do
+    redis.call('HINCRBY', spend_key(bucket), 'held:' .. scope, '-' .. nanos)
+  end
+  redis.call('HDEL', P .. ':holds', id)
+  redis.call('HDEL', P .. ':holds:missed', id)
+end
+
 -- Let one parked job of this account compete again.
 local function unpark(queue, account)
   local parked = q(queue, 'parked:' .. account)

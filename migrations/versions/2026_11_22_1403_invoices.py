@@ -82,6 +82,7 @@ def upgrade() -> None:
         sa.Column("billing_address", sa.Text(), nullable=False),
         sa.Column("tax_id", sa.String(length=128), nullable=False),
         sa.Column("tax_note", sa.Text(), nullable=False),
+        sa.Column("seller", sa.Text(), nullable=False),
         sa.Column("total", Money(6), nullable=False),
         sa.Column("created_at", UtcTime(), nullable=False),
         sa.Column("issued_at", UtcTime(), nullable=True),

@@ -1,0 +1,183 @@
+"""Budgets: who may spend how much in a UTC month, and what a job may cost at most.
+
+Invariant: a job that is accepted fits every hard budget that covers it, even if it uses all it
+may; one whose budget cannot be checked is refused or let through as the budget says.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any, Literal
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from billing.accounts import ensure_account
+from billing.audit import audit
+from billing.database import Database
+from billing.errors import InvalidBudget
+from billing.money import plain
+from billing.rating import Price, Tokens, rate
+from billing.tables.base import now, table_of
+from billing.tables.budgets import Budget as BudgetRow
+from billing.tables.types import MICROS
+from jobs.fairness import ServiceTier
+from jobs.holds import ACCOUNT, Limit, to_nanos
+from jobs.ids import new_id
+
+#: What chat templates and tools add to a prompt, in tokens, where text gives no bound of its own.
+TEMPLATE_TOKENS = 512
+LARGEST = Decimal(1_000_000_000)
+MOST_PERCENT = 1000
+WARN_PERCENTS = (50, 80, 100)
+
+WhenUnknown = Literal["refuse", "allow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One budget of an account, or of one of its keys where `key_id` is not empty."""
+
+    account: str
+    amount: Decimal
+    key_id: str = ""
+    currency: str = "USD"
+    hard: bool = True
+    when_unknown: WhenUnknown = "refuse"
+    warn_percents: Sequence[int] = WARN_PERCENTS
+    webhook: str | None = None
+    webhook_secret: str | None = None
+    id: str = ""
+
+    @property
+    def scope(self) -> str:
+        """Whom it covers, as holds name it."""
+        return self.key_id or ACCOUNT
+
+    @property
+    def limit(self) -> Limit:
+        """What a hold is checked against."""
+        return Limit(self.scope, to_nanos(self.amount, up=False) if self.hard else None)
+
+
+def most_tokens(body: dict[str, Any], size_bytes: int, longest: int) -> Tokens:
+    """Return a bound on what an OpenAI body of `size_bytes` can use with a context of `longest`.
+
+    No tokenizer makes more tokens than there are bytes.
+    """
+    asked = body.get("max_completion_tokens") or body.get("max_tokens") or longest
+    choices = int(body.get("n") or 1)
+    return Tokens(
+        input=min(size_bytes + TEMPLATE_TOKENS, longest),
+        cached_input=0,
+        output=min(int(asked), longest) * choices,
+    )
+
+
+def most(price: Price, tier: ServiceTier, tokens: Tokens) -> Decimal:
+    """Return the most that many tokens can cost, cached or not."""
+    dearest = replace(price, input=max(price.input, price.cached_input))
+    return rate(tokens, dearest, tier).total
+
+
+async def load_budgets(
+    connection: AsyncConnection, accounts: Collection[str] | None = None
+) -> list[Budget]:
+    """Read the budgets of accounts, or all."""
+    table = table_of(BudgetRow)
+    query = select(table).order_by(table.c.account_id, table.c.key_id)
+    if accounts is not None:
+        query = query.where(table.c.account_id.in_(accounts))
+    return [
+        Budget(
+            account=row.account_id,
+            amount=row.amount,
+            key_id=row.key_id,
+            currency=row.currency,
+            hard=row.hard,
+            when_unknown=row.when_unknown,
+            warn_percents=tuple(row.warn_percents),
+            webhook=row.webhook,
+            webhook_secret=row.webhook_secret,
+            id=row.id,
+        )
+        for row in await connection.execute(query)
+    ]
+
+
+async def set_budget(database: Database, budget: Budget, actor: str = "") -> Budget:
+    """Set what an account or key may spend; replaces what was set before.
+
+    Raises:
+        InvalidBudget: a value is wrong.
+        DatabaseUnavailable: come back later.
+    """
+    _check(budget)
+    await ensure_account(database, budget.account)
+    budget = replace(budget, id=new_id("budget"))
+    async with database.write() as connection:
+        await _remove(connection, budget.account, budget.key_id)
+        await connection.execute(insert(BudgetRow), [_row(budget)])
+        await audit(
+            connection,
+            *(actor, "budget_set", budget.id),
+            account=budget.account,
+            key=budget.key_id,
+            amount=plain(budget.amount),
+            currency=budget.currency,
+            hard=budget.hard,
+        )
+    return budget
+
+
+async def remove_budget(
+    database: Database, account: str, key_id: str = "", actor: str = ""
+) -> bool:
+    """Remove a budget; False when there was none."""
+    async with database.write() as connection:
+        removed = await _remove(connection, account, key_id)
+        if removed:
+            await audit(connection, actor, "budget_removed", account, key=key_id)
+    return removed
+
+
+async def _remove(connection: AsyncConnection, account: str, key_id: str) -> bool:
+    table = table_of(BudgetRow)
+    gone = await connection.execute(
+        delete(table).where(table.c.account_id == account, table.c.key_id == key_id)
+    )
+    return bool(gone.rowcount)
+
+
+def _row(budget: Budget) -> dict[str, Any]:
+    instant = now()
+    return {
+        "id": budget.id,
+        "account_id": budget.account,
+        "key_id": budget.key_id,
+        "amount": budget.amount,
+        "currency": budget.currency,
+        "hard": budget.hard,
+        "when_unknown": budget.when_unknown,
+        "warn_percents": sorted(set(budget.warn_percents)),
+        "webhook": budget.webhook,
+        "webhook_secret": budget.webhook_secret,
+        "created_at": instant,
+        "changed_at": instant,
+    }
+
+
+def _check(budget: Budget) -> None:
+    amount, currency = budget.amount, budget.currency
+    if not amount.is_finite() or not 0 <= amount <= LARGEST:
+        raise InvalidBudget(f"amount: a number from 0 to {LARGEST} is expected", param="amount")
+    if amount != round(amount, MICROS):
+        raise InvalidBudget(f"amount: at most {MICROS} decimals are kept", param="amount")
+    if not (len(currency) == 3 and currency.isascii() and currency.isupper()):
+        raise InvalidBudget("currency: three capital letters are expected", param="currency")
+    if not all(0 < percent <= MOST_PERCENT for percent in budget.warn_percents):
+        raise InvalidBudget(
+            f"warn_percents: numbers from 1 to {MOST_PERCENT} are expected", param="warn_percents"
+        )
+    if budget.webhook is not None and not budget.webhook.startswith(("http://", "https://")):
+        raise InvalidBudget("webhook: an http or https URL is expected", param="webhook")

@@ -1,0 +1,48 @@
+"""After usage was committed: budgets hear what was spent, and jobs' holds are let go.
+
+Invariant: may be repeated, and be done by several at once, in any order.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
+
+from billing.budgets import load_budgets
+from billing.database import Database
+from billing.months import month_of
+from billing.spending import Sum, spending_since
+from billing.warnings import warn
+from jobs.outbox import Entry, UsageEntry
+from jobs.store import JobStore
+
+#: Holds are in the month a job was submitted in; no job takes longer than this.
+LOOK_BACK = timedelta(days=31)
+
+
+async def settle(store: JobStore, database: Database, entries: Sequence[Entry]) -> None:
+    """Pass on what the accounts of recorded entries have spent, and warn who comes near.
+
+    Raises:
+        StoreUnavailable, DatabaseUnavailable: come back later.
+    """
+    usage = [entry for entry in entries if isinstance(entry, UsageEntry)]
+    sums = await _spent(database, {entry.account for entry in usage})
+    await store.holds.settle(_jobs(entries), [one.spent for one in sums])
+
+
+async def _spent(database: Database, accounts: Collection[str]) -> list[Sum]:
+    since = month_of(datetime.now(UTC) - LOOK_BACK)
+    async with database.read() as connection:
+        sums = await spending_since(connection, accounts, since)
+        budgets = await load_budgets(connection, accounts)
+    if budgets:
+        await warn(database, budgets, sums)
+    return sums
+
+
+def _jobs(entries: Sequence[Entry]) -> list[str]:
+    """Return the entries' jobs, also those of entries that were set aside."""
+    ids = (
+        entry.job_id if isinstance(entry, UsageEntry) else entry.fields.get("job", "")
+        for entry in entries
+    )
+    return [job_id for job_id in ids if job_id]

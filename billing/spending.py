@@ -1,0 +1,60 @@
+"""What accounts have spent in a month, as the ledger's triggers keep it.
+
+Invariant: read after a commit, it holds all that was committed; it only rises.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from billing.money import ZERO, total
+from billing.tables.base import table_of
+from billing.tables.budgets import Spending
+from jobs.holds import ACCOUNT, Bucket, Spent, to_nanos
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What one scope (a key, or `ACCOUNT`) has spent in a bucket, exactly."""
+
+    bucket: Bucket
+    scope: str
+    amount: Decimal
+
+    @property
+    def spent(self) -> Spent:
+        """Return it as budgets are checked with, rounded up."""
+        return Spent(self.bucket, self.scope, to_nanos(self.amount, up=True))
+
+
+async def spending_since(
+    connection: AsyncConnection, accounts: Collection[str], month: str
+) -> list[Sum]:
+    """Return the sums of accounts from a month on, by key and in all."""
+    table = table_of(Spending)
+    rows = await connection.execute(
+        select(table).where(table.c.account_id.in_(accounts), table.c.month >= month)
+    )
+    return list(_sums(rows))
+
+
+async def spending_in(connection: AsyncConnection, bucket: Bucket) -> list[Sum]:
+    """Return the sums of one bucket; that of the account even if it is zero."""
+    sums = await spending_since(connection, [bucket.account], bucket.month)
+    own = [one for one in sums if one.bucket == bucket]
+    return own or [Sum(bucket, ACCOUNT, ZERO)]
+
+
+def _sums(rows: Iterable[Any]) -> Iterator[Sum]:
+    in_all: dict[Bucket, Decimal] = {}
+    for row in rows:
+        bucket = Bucket(row.account_id, row.month, row.currency)
+        in_all[bucket] = total(in_all.get(bucket, ZERO), row.amount)
+        if row.key_id:
+            yield Sum(bucket, row.key_id, row.amount)
+    for bucket, amount in in_all.items():
+        yield Sum(bucket, ACCOUNT, amount)

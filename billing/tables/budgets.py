@@ -1,0 +1,73 @@
+"""What may be spent, what is spent, and who was warned.
+
+Invariant (triggers): `spending` is the sum of the ledger's amounts, changed by the very statement
+that adds usage.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from billing.tables.base import Base, Currency, ExactAmount, Id, Month, Name, Serial, Word, now
+
+
+class Budget(Base):
+    """The most an account, or one of its keys, may spend in a month; `key_id` '' is the account.
+
+    A hard one refuses; `when_unknown` says what happens while it cannot be checked.
+    """
+
+    __tablename__ = "budgets"
+    __table_args__ = (
+        UniqueConstraint("account_id", "key_id"),
+        CheckConstraint("amount >= 0", "not_negative"),
+        CheckConstraint("when_unknown IN ('refuse', 'allow')", "when_unknown"),
+    )
+
+    id: Mapped[Id] = mapped_column(primary_key=True)
+    account_id: Mapped[Id] = mapped_column(ForeignKey("accounts.id"))
+    key_id: Mapped[Id] = mapped_column(default="")
+    amount: Mapped[Decimal]
+    currency: Mapped[Currency]
+    hard: Mapped[bool] = mapped_column(default=True)
+    when_unknown: Mapped[Word] = mapped_column(default="refuse")
+    warn_percents: Mapped[list[int]] = mapped_column(JSON, default=lambda: [50, 80, 100])
+    webhook: Mapped[str | None] = mapped_column(Text)
+    webhook_secret: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    changed_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class Spending(Base):
+    """What the jobs of one key cost in a month they are billed in; kept by triggers."""
+
+    __tablename__ = "spending"
+
+    account_id: Mapped[Id] = mapped_column(primary_key=True)
+    month: Mapped[Month] = mapped_column(primary_key=True)
+    currency: Mapped[Currency] = mapped_column(primary_key=True)
+    key_id: Mapped[Id] = mapped_column(primary_key=True)
+    amount: Mapped[ExactAmount]
+
+
+class BudgetWarning(Base):
+    """A budget reached a percentage in a month; said once, delivered until it is taken."""
+
+    __tablename__ = "budget_warnings"
+    __table_args__ = (
+        UniqueConstraint("budget_id", "month", "percent"),
+        Index(None, "due_at"),
+    )
+
+    id: Mapped[Serial]
+    budget_id: Mapped[Id]
+    month: Mapped[Month]
+    percent: Mapped[int]
+    spent: Mapped[ExactAmount]
+    at: Mapped[datetime] = mapped_column(default=now)
+    attempts: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime | None]
+    delivered_at: Mapped[datetime | None]
+    failure: Mapped[Name] = mapped_column(default="")

@@ -1,0 +1,106 @@
+"""Spending, kept by triggers on the ledger, and the warnings of budgets.
+
+Expand: new tables, one new column without a default, and triggers that only add. What the ledger
+holds already is summed up here; the lock on it is held until that is done.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from billing.tables.types import EXACT, Money, UtcTime
+
+revision = "2026_11_22_1405"
+down_revision = "2026_11_22_1404"
+branch_labels = None
+depends_on = None
+
+COLUMNS = "account_id, month, currency, key_id"
+AMOUNT = "input_amount + cached_amount + output_amount"
+
+
+def upgrade() -> None:
+    """Make the tables, sum up the ledger, and keep the sums."""
+    op.create_table(
+        "spending",
+        sa.Column("account_id", sa.String(length=64), nullable=False),
+        sa.Column("month", sa.String(length=7), nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.Column("key_id", sa.String(length=64), nullable=False),
+        sa.Column("amount", Money(EXACT), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "account_id", "month", "currency", "key_id", name=op.f("pk_spending")
+        ),
+    )
+    op.create_table(
+        "budget_warnings",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("budget_id", sa.String(length=64), nullable=False),
+        sa.Column("month", sa.String(length=7), nullable=False),
+        sa.Column("percent", sa.BigInteger(), nullable=False),
+        sa.Column("spent", Money(EXACT), nullable=False),
+        sa.Column("at", UtcTime(), nullable=False),
+        sa.Column("attempts", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", UtcTime(), nullable=True),
+        sa.Column("delivered_at", UtcTime(), nullable=True),
+        sa.Column("failure", sa.String(length=128), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_budget_warnings")),
+        sa.UniqueConstraint(
+            "budget_id", "month", "percent", name=op.f("uq_budget_warnings_budget_id_month_percent")
+        ),
+    )
+    op.create_index(op.f("ix_budget_warnings_due_at"), "budget_warnings", ["due_at"])
+    op.add_column("budgets", sa.Column("webhook_secret", sa.Text(), nullable=True))
+    if op.get_bind().dialect.name == "sqlite":
+        _keep_on_sqlite()
+    else:
+        op.execute("LOCK TABLE usage_events IN SHARE ROW EXCLUSIVE MODE")
+        _keep_on_postgresql()
+    op.execute(
+        f"INSERT INTO spending ({COLUMNS}, amount) SELECT {COLUMNS}, sum({AMOUNT})"
+        f" FROM usage_events WHERE input_amount IS NOT NULL GROUP BY {COLUMNS}"
+    )
+
+
+def _keep_on_postgresql() -> None:
+    """Add once per statement; in one order, so that two statements never wait for each other."""
+    op.execute(
+        "CREATE FUNCTION keep_spending() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" INSERT INTO spending ({COLUMNS}, amount) SELECT {COLUMNS}, sum({AMOUNT})"
+        f" FROM added WHERE input_amount IS NOT NULL GROUP BY {COLUMNS} ORDER BY {COLUMNS}"
+        f" ON CONFLICT ({COLUMNS}) DO UPDATE SET amount = spending.amount + excluded.amount;"
+        " RETURN NULL; END $$"
+    )
+    for event in ("INSERT", "UPDATE"):
+        op.execute(
+            f"CREATE TRIGGER keep_spending_{event.lower()} AFTER {event} ON usage_events"
+            " REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION keep_spending()"
+        )
+
+
+def _keep_on_sqlite() -> None:
+    row = ", ".join(f"NEW.{name}" for name in COLUMNS.split(", "))
+    amount = " + ".join(f"NEW.{name}" for name in AMOUNT.split(" + "))
+    for event in ("INSERT", "UPDATE"):
+        op.execute(
+            f"CREATE TRIGGER keep_spending_{event.lower()} AFTER {event} ON usage_events"
+            " WHEN NEW.input_amount IS NOT NULL BEGIN"
+            f" INSERT INTO spending ({COLUMNS}, amount) VALUES ({row}, {amount})"
+            f" ON CONFLICT ({COLUMNS}) DO UPDATE SET amount = amount + excluded.amount; END"
+        )
+
+
+def downgrade() -> None:
+    """Take them away."""
+    if op.get_bind().dialect.name == "sqlite":
+        for event in ("insert", "update"):
+            op.execute(f"DROP TRIGGER keep_spending_{event}")
+    else:
+        op.execute("DROP FUNCTION keep_spending() CASCADE")
+    op.drop_column("budgets", "webhook_secret")
+    op.drop_table("budget_warnings")
+    op.drop_table("spending")

@@ -1,0 +1,284 @@
+"""Holds are exact under any number of submitters, and end with what the ledger says was spent."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from billing.budgets import Budget, load_budgets, most, most_tokens, remove_budget, set_budget
+from billing.database import Database
+from billing.errors import InvalidBudget
+from billing.ledger import Ledger
+from billing.money import total
+from billing.months import month_of
+from billing.settling import settle
+from billing.spending import spending_in
+from billing.tables.base import table_of
+from billing.tables.budgets import BudgetWarning, Spending
+from billing.tables.usage import UsageEvent
+from jobs.errors import BudgetExceeded, SpendingUnknown
+from jobs.fairness import ServiceTier
+from jobs.holds import ACCOUNT, Bucket, Hold, Limit, Spent
+from jobs.state import Status
+from jobs.store import JobStore
+from tests.support.jobs import submission
+from tests.support.ledger import a_price, consuming, end_jobs, until_consumed, usage_of
+
+MONTH = month_of(datetime.now(UTC))
+BUCKET = Bucket("acme", MONTH, "USD")
+
+
+def a_hold(nanos: int, *limits: Limit) -> Hold:
+    return Hold(BUCKET, nanos, limits or (Limit(ACCOUNT, 1_000),))
+
+
+async def known(store: JobStore, spent: int = 0) -> None:
+    await store.holds.settle([], [Spent(BUCKET, ACCOUNT, spent)])
+
+
+async def spend(store: JobStore) -> dict[str, int]:
+    redis: Any = store.redis
+    raw = await redis.hgetall(f"{store.keys.prefix}:spend:{BUCKET}")
+    return {name.decode(): int(value) for name, value in raw.items()}
+
+
+async def test_exactly_as_many_jobs_fit_as_the_budget_allows_whoever_submits_at_once(
+    store: JobStore,
+) -> None:
+    await known(store, spent=100)
+
+    async def one() -> bool:
+        try:
+            await store.submit(submission(hold=a_hold(90)))
+        except BudgetExceeded:
+            return False
+        return True
+
+    accepted = await asyncio.gather(*(one() for _ in range(200)))
+    assert sum(accepted) == 10
+    assert await spend(store) == {"spent:*": 100, "held:*": 900}
+
+
+async def test_what_is_left_is_said(store: JobStore) -> None:
+    await known(store, spent=400)
+    with pytest.raises(BudgetExceeded) as refused:
+        await store.submit(submission(hold=a_hold(601)))
+    assert refused.value.budget == {
+        "scope": "account",
+        "month": MONTH,
+        "currency": "USD",
+        "left": "0.000000600",
+        "needed": "0.000000601",
+    }
+    assert "held:*" not in await spend(store)
+
+
+async def test_the_scarcest_of_account_and_key_decides(store: JobStore) -> None:
+    await known(store)
+    limits = Limit(ACCOUNT, 1_000), Limit("key_1", 150)
+    await store.submit(submission(hold=a_hold(100, *limits)))
+    with pytest.raises(BudgetExceeded) as refused:
+        await store.submit(submission(hold=a_hold(100, *limits)))
+    assert refused.value.budget["scope"] == "key"
+    await store.submit(submission(hold=a_hold(100, Limit(ACCOUNT, 1_000), Limit("key_2", 150))))
+    held = {"held:*": 200, "held:key_1": 100, "held:key_2": 100}
+    assert await spend(store) == {"spent:*": 0} | held
+
+
+async def test_a_soft_budget_holds_but_never_refuses(store: JobStore) -> None:
+    await known(store)
+    await store.submit(submission(hold=a_hold(5_000, Limit(ACCOUNT, None))))
+    assert (await spend(store))["held:*"] == 5_000
+
+
+async def test_without_knowledge_of_the_spending_nothing_is_accepted(store: JobStore) -> None:
+    with pytest.raises(SpendingUnknown):
+        await store.submit(submission(hold=a_hold(1)))
+    await known(store)
+    await store.submit(submission(hold=a_hold(1)))
+
+
+async def test_a_repeated_submit_holds_once(store: JobStore) -> None:
+    await known(store)
+    job = submission(hold=a_hold(700), idempotency_key="k")
+    await store.submit(job)
+    await store.submit(job)
+    again = await store.submit(replace(submission(hold=a_hold(700)), idempotency_key="k"))
+    assert again.replayed
+    assert (await spend(store))["held:*"] == 700
+
+
+async def test_spending_only_rises_whatever_order_it_is_heard_in(store: JobStore) -> None:
+    await known(store, spent=500)
+    await known(store, spent=300)
+    assert await spend(store) == {"spent:*": 500}
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s.is_terminal])
+async def test_every_end_of_a_job_turns_its_hold_into_what_the_ledger_says(
+    store: JobStore, database: Database, status: Status
+) -> None:
+    await a_price(database)
+    await known(store)
+    await end_jobs(store, 3, status, hold=a_hold(200))
+    assert (await spend(store))["held:*"] == 600
+    async with consuming(store, database):
+        await until_consumed(store)
+    events = await usage_of(database)
+    spent = total(*(amount for row in events.values() for amount in row[-3:]))
+    found = await spend(store)
+    assert found["held:*"] == 0
+    assert found["spent:*"] == int((spent * 10**9).to_integral_value("ROUND_CEILING"))
+    assert (status is Status.FAILED) == (spent == 0)
+
+
+async def test_settling_twice_or_dying_in_between_counts_once(
+    store: JobStore, database: Database
+) -> None:
+    await a_price(database)
+    await known(store)
+    await end_jobs(store, 2, hold=a_hold(100))
+    async with consuming(store, database) as consumer:
+        await until_consumed(store)
+        before = await spend(store)
+        entries: Any = await consumer._outbox.read(10, unacknowledged=True)
+    await settle(store, database, entries)
+    assert await spend(store) == before
+
+
+async def test_spending_comes_back_from_the_ledger_after_redis_lost_it(
+    store: JobStore, database: Database
+) -> None:
+    await a_price(database)
+    await known(store)
+    await end_jobs(store, 4, key_id="key_1", hold=a_hold(100))
+    async with consuming(store, database):
+        await until_consumed(store)
+    before = await spend(store)
+    redis: Any = store.redis
+    await redis.delete(f"{store.keys.prefix}:spend:{BUCKET}")
+    async with database.read() as connection:
+        sums = await spending_in(connection, BUCKET)
+    await store.holds.settle([], [one.spent for one in sums])
+    assert (await spend(store))["spent:*"] == before["spent:*"] > 0
+
+
+async def test_the_sweep_lets_go_of_a_hold_whose_job_left_no_usage(store: JobStore) -> None:
+    await known(store)
+    leaked, alive = submission(hold=a_hold(300)), submission(hold=a_hold(200))
+    await store.submit(leaked)
+    await store.submit(alive)
+    redis: Any = store.redis
+    await redis.delete(store.keys.job(leaked.id))  # as a Redis does that lost its last second
+    assert await store.holds.sweep() == 1
+    assert (await spend(store))["held:*"] == 200
+
+
+async def test_a_deleted_job_is_held_for_until_its_usage_is_recorded(
+    store: JobStore, database: Database
+) -> None:
+    await a_price(database)
+    await known(store)
+    (job_id,) = await end_jobs(store, 1, hold=a_hold(300))
+    redis: Any = store.redis
+    await redis.delete(store.keys.job(job_id))
+    assert await store.holds.sweep() == 0
+    assert (await spend(store))["held:*"] == 300
+    async with consuming(store, database):
+        await until_consumed(store)
+    found = await spend(store)
+    assert found["held:*"] == 0
+    assert found["spent:*"] > 0
+
+
+async def test_spending_is_the_sum_of_the_ledger_also_after_late_prices_and_replays(
+    store: JobStore, database: Database
+) -> None:
+    await end_jobs(store, 5, key_id="key_1")
+    async with consuming(store, database, "c1"), consuming(store, database, "c2"):
+        await until_consumed(store)
+    await a_price(database, valid_from=datetime(2026, 1, 1, tzinfo=UTC))
+    await Ledger(database).rate_unpriced()
+    await end_jobs(store, 20, key_id="key_2", tier=ServiceTier.FLEX)
+    async with consuming(store, database, "c1"), consuming(store, database, "c2"):
+        await until_consumed(store)
+    usage, spending = table_of(UsageEvent).c, table_of(Spending)
+    amounts = usage.input_amount + usage.cached_amount + usage.output_amount
+    async with database.read() as connection:
+        rows = await connection.execute(
+            select(usage.key_id, func.sum(amounts)).group_by(usage.key_id).order_by(usage.key_id)
+        )
+        kept = await connection.execute(
+            select(spending.c.key_id, spending.c.amount).order_by(spending.c.key_id)
+        )
+        expected = [(key, Decimal(amount)) for key, amount in rows]
+        found = [(key, amount) for key, amount in kept]
+    assert [key for key, _ in found] == ["key_1", "key_2"]
+    assert found == expected
+
+
+async def test_each_percentage_warns_once_a_month(store: JobStore, database: Database) -> None:
+    await a_price(database)
+    (one_job,) = await end_jobs(store, 1)
+    async with consuming(store, database):
+        await until_consumed(store)
+        row = (await usage_of(database))[one_job]
+        cost = total(*row[-3:])
+        budget = await set_budget(
+            database, Budget("acme", cost.quantize(Decimal("0.000001")) + Decimal("0.000001"))
+        )
+        await end_jobs(store, 3)
+        await until_consumed(store)
+        await end_jobs(store, 3)
+        await until_consumed(store)
+    async with database.read() as connection:
+        warnings = (await connection.execute(select(table_of(BudgetWarning)))).all()
+    assert sorted(warning.percent for warning in warnings) == [50, 80, 100]
+    assert {(warning.budget_id, warning.month) for warning in warnings} == {(budget.id, MONTH)}
+
+
+async def test_a_budget_replaces_the_one_before_and_can_be_removed(database: Database) -> None:
+    await set_budget(database, Budget("acme", Decimal(5)))
+    await set_budget(database, Budget("acme", Decimal(7), key_id="key_1", hard=False))
+    await set_budget(database, Budget("acme", Decimal("9.5"), when_unknown="allow"))
+    async with database.read() as connection:
+        found = await load_budgets(connection)
+    assert [(b.key_id, b.amount, b.hard, b.when_unknown) for b in found] == [
+        ("", Decimal("9.5"), True, "allow"),
+        ("key_1", Decimal(7), False, "refuse"),
+    ]
+    assert await remove_budget(database, "acme", "key_1")
+    assert not await remove_budget(database, "acme", "key_1")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"amount": Decimal(-1)}, "amount"),
+        ({"amount": Decimal("NaN")}, "amount"),
+        ({"amount": Decimal("0.0000001")}, "amount"),
+        ({"currency": "usd"}, "currency"),
+        ({"warn_percents": (0,)}, "warn_percents"),
+        ({"webhook": "ftp://x"}, "webhook"),
+    ],
+)
+async def test_a_wrong_budget_is_refused_by_field(
+    database: Database, wrong: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidBudget) as refused:
+        await set_budget(database, replace(Budget("acme", Decimal(1)), **wrong))
+    assert refused.value.param == field
+
+
+async def test_a_job_that_uses_all_it_may_costs_no_more_than_was_held(database: Database) -> None:
+    price = await a_price(database)
+    body = {"prompt": "é" * 40, "max_tokens": 100, "n": 3}
+    bound = most_tokens(body, 120, 4096)
+    assert bound.output == 300
+    assert bound.input == 120 + 512
+    assert most_tokens({"prompt": "x"}, 20, 4096).output == 4096
+    assert most(price, ServiceTier.PRIORITY, bound) == Decimal("0.0003246")
