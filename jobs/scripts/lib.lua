@@ -175,7 +175,7 @@ local function finish(id, job, status, error_json, now, keep, dead)
     .. ',"output_tokens":' .. int(output) .. '}'
   local last = emit(id, tonumber(job.seq) or 0, job.watch, 'finished', '{"status":"' .. status .. '","usage":'
     .. usage .. ',"error":' .. (error_json == '' and 'null' or error_json)
-    .. ',"finished_at":' .. string.format('%.3f', now / 1000) .. '}')
+    .. ',"finished_at":' .. string.format('%.14g', now / 1000) .. '}')
   redis.call('XADD', P .. ':outbox', '*', 'job', id, 'account', account, 'key_id', job.key_id,
     'model', queue, 'tier', job.tier, 'status', status, 'input', int(input), 'cached', int(cached),
     'output', int(output), 'created', job.created, 'started', job.started, 'finished', int(now),
