@@ -90,8 +90,8 @@ async def deliver_warnings(database: Database) -> None:
     async with httpx2.AsyncClient(timeout=ANSWER_SECONDS, follow_redirects=False) as client:
         while True:
             try:
-                for warning in await _due(database):
-                    await _deliver(database, client, warning)
+                due = await _due(database)
+                await asyncio.gather(*(_deliver(database, client, warning) for warning in due))
             except DatabaseUnavailable:
                 log.warning("budget_warnings_wait_for_the_database")
             await asyncio.sleep(LOOK_SECONDS)

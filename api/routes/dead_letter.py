@@ -29,7 +29,7 @@ async def list_dead(key: Caller, api: Api, limit: Limit = 20) -> Response:
 @router.post(
     "/{job_id}/requeue",
     status_code=202,
-    responses={**job_answer(202), **refusals(401, 404, 409, 410, 429, 503)},
+    responses={**job_answer(202), **refusals(401, 402, 404, 409, 410, 429, 503)},
 )
 async def requeue(request: Request, job_id: str, key: Caller, api: Api) -> Response:
     """Run a dead-letter job again, as a new job with `retry_of`."""

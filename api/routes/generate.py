@@ -22,7 +22,7 @@ from jobs.errors import ModelNotFound
 
 router = APIRouter(prefix="/v1/generate", tags=["generate"], route_class=DirectRoute)
 
-REFUSALS = refusals(400, 401, 404, 409, 413, 422, 429, 500, 503, 504)
+REFUSALS = refusals(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504)
 
 
 @router.post("", openapi_extra=body_of(GenerateRequest), responses=REFUSALS)

@@ -41,7 +41,7 @@ Limit = Annotated[int, Query(ge=1, le=100)]
     "",
     status_code=202,
     openapi_extra=body_of(JobRequest),
-    responses={**job_answer(202), **refusals(400, 401, 404, 413, 422, 429, 503)},
+    responses={**job_answer(202), **refusals(400, 401, 402, 404, 413, 422, 429, 503)},
 )
 async def submit_job(request: Request, key: Caller, api: Api) -> Response:
     """Accept a job; 200 when it was done within `Prefer: wait`."""
@@ -144,7 +144,7 @@ async def cancel_job(job_id: str, key: Caller, api: Api) -> Response:
 @router.post(
     "/{job_id}/retry",
     status_code=202,
-    responses={**job_answer(202), **refusals(401, 404, 409, 410, 429, 503)},
+    responses={**job_answer(202), **refusals(401, 402, 404, 409, 410, 429, 503)},
 )
 async def retry_job(request: Request, job_id: str, key: Caller, api: Api) -> Response:
     """Run a failed, expired or cancelled job again, as a new job with `retry_of`."""

@@ -29,7 +29,7 @@ from jobs.result import Result
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=DirectRoute)
 
-ANSWERS = {**event_stream(), **refusals(400, 401, 404, 409, 413, 422, 429, 500, 503, 504)}
+ANSWERS = {**event_stream(), **refusals(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504)}
 
 
 @dataclass(frozen=True, slots=True)

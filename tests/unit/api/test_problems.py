@@ -24,6 +24,8 @@ ALL = sorted(
 def make(error: type[errors.PipelineError]) -> errors.PipelineError:
     if issubclass(error, errors.Overloaded):
         return error("busy", retry_after_seconds=1.2)
+    if error is errors.BudgetExceeded:
+        return error("too dear", budget={"left": "0.10"})
     if error is door.InvalidBody:
         return door.InvalidBody([door.FieldError("/a/0", "a[0]", "no")])
     return error("detail", param="field")
@@ -58,8 +60,9 @@ def test_both_shapes_are_whole(error: type[errors.PipelineError], path: str) -> 
         assert body["request_id"] == "r1"
     else:
         assert set(body["error"]) == {
-            "message", "type", "param", "code", "job_id", "request_id",
-        }  # fmt: skip
+            *("message", "type", "param", "code", "job_id", "request_id"),
+            *(["budget"] if error is errors.BudgetExceeded else []),
+        }
         assert "-" not in body["error"]["code"]
     if response.status_code in (429, 503):
         assert int(response.headers["retry-after"]) >= 1

@@ -1,0 +1,180 @@
+"""A request that may cost more than is left is refused with what is left; nothing else changes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from sqlalchemy import make_url
+
+from billing.budgets import Budget, set_budget
+from billing.database import Database
+from jobs.settings import Settings
+from jobs.store import JobStore
+from tests.integration.api.conftest import (
+    MODEL,
+    Hand,
+    RunningApi,
+    answering,
+    chat_body,
+    submit,
+)
+from tests.support.ledger import a_price, consuming, until_consumed, usage_of
+
+
+@pytest.fixture
+def groups() -> dict[str, Any]:
+    return {"retention": {"start": "archive"}}
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    opened = Database(settings.database, "test")
+    yield opened
+    await opened.close()
+
+
+def services(api: RunningApi) -> Any:
+    app: Any = api.server.config.app
+    return app.state.services
+
+
+async def refreshed(api: RunningApi) -> None:
+    """Have the API read prices and budgets, on its own loop."""
+    loop = services(api).hub._task.get_loop()
+    for reading in (services(api).costs.refresh(), services(api).budgets.refresh()):
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, loop))
+
+
+@pytest.fixture
+async def price(database: Database) -> None:
+    await a_price(database, MODEL, input=Decimal(1), cached_input=Decimal(1), output=Decimal(1))
+
+
+def take_away(settings: Settings) -> None:
+    """Put something in the place of the SQLite file that cannot be opened."""
+    file = Path(make_url(settings.database.url.get_secret_value()).database or "")
+    file.rename(file.with_suffix(".away"))
+    file.mkdir()
+
+
+async def budget(api: RunningApi, database: Database, amount: str, **fields: Any) -> None:
+    """Set a budget of the account that the tests' client calls for."""
+    await set_budget(database, replace(Budget("acme", Decimal(amount)), **fields))
+    await refreshed(api)
+
+
+async def test_a_request_beyond_the_budget_is_refused_with_what_is_left(
+    price: None, api: RunningApi, client: httpx2.AsyncClient, database: Database
+) -> None:
+    await budget(api, database, "0.001")
+    body = {"model": MODEL, "prompt": "hi", "max_tokens": 300}
+    job = {"url": "/v1/completions", "body": body}
+    first = await client.post("/v1/jobs", json=job)
+    assert first.status_code == 202
+    second = await client.post("/v1/jobs", json=job)
+    assert second.status_code == 402
+    problem = second.json()
+    assert problem["code"] == "budget-exceeded"
+    assert problem["budget"]["scope"] == "account"
+    left, needed = (Decimal(problem["budget"][name]) for name in ("left", "needed"))
+    assert Decimal(0) < left < needed
+    assert left + needed == Decimal("0.001")
+    small = await client.post(
+        "/v1/jobs", json={"url": "/v1/completions", "body": {**body, "max_tokens": 1}}
+    )
+    assert small.status_code == 402  # what the prompt may cost does not fit either
+
+
+async def test_the_ai_sees_a_quota_error(
+    price: None, api: RunningApi, ai: openai.AsyncOpenAI, database: Database
+) -> None:
+    await budget(api, database, "0")
+    with pytest.raises(openai.APIStatusError) as refused:
+        await ai.chat.completions.create(**chat_body())
+    assert refused.value.status_code == 402
+    assert refused.value.code == "insufficient_quota"
+
+
+async def test_another_account_is_not_concerned(
+    price: None, api: RunningApi, database: Database, client: httpx2.AsyncClient
+) -> None:
+    await set_budget(database, Budget("other", Decimal(0)))
+    await refreshed(api)
+    assert await submit(client)
+
+
+async def test_what_a_job_did_not_use_is_there_for_the_next(
+    price: None,
+    api: RunningApi,
+    client: httpx2.AsyncClient,
+    hand: Hand,
+    store: JobStore,
+    database: Database,
+) -> None:
+    await budget(api, database, "0.001")
+    body = {"model": MODEL, "prompt": "hi", "max_tokens": 300}
+    job = {"url": "/v1/completions", "body": body}
+    async with consuming(store, database):
+        for _ in range(5):  # each may cost nearly all of it, and costs a hundredth
+            async with answering(hand, "a"):
+                assert (await client.post("/v1/jobs", json=job)).status_code == 202
+            await until_consumed(store)
+    assert len(await usage_of(database)) == 5
+
+
+async def test_a_new_redis_learns_what_was_spent_before_anything_is_accepted(
+    price: None,
+    api: RunningApi,
+    client: httpx2.AsyncClient,
+    hand: Hand,
+    store: JobStore,
+    database: Database,
+) -> None:
+    async with answering(hand, *"abcdefghij"):
+        await submit(client)
+    async with consuming(store, database):
+        await until_consumed(store)
+    (event,) = (await usage_of(database)).values()
+    spent = event.input_amount + event.cached_amount + event.output_amount
+    redis: Any = store.redis
+    for key in await redis.keys(f"{store.keys.prefix}:spend:*"):
+        await redis.delete(key)
+    await budget(api, database, "0.001")
+    refused = await client.post(
+        "/v1/jobs",
+        json={
+            "url": "/v1/completions",
+            "body": {"model": MODEL, "prompt": "hi", "max_tokens": 4000},
+        },
+    )
+    assert refused.status_code == 402
+    assert Decimal(refused.json()["budget"]["left"]) == Decimal("0.001") - spent
+
+
+@pytest.mark.parametrize(("policy", "status"), [("refuse", 503), ("allow", 202)])
+async def test_with_sql_away_a_budget_fails_as_it_says(
+    price: None,
+    api: RunningApi,
+    client: httpx2.AsyncClient,
+    settings: Settings,
+    database: Database,
+    policy: str,
+    status: int,
+) -> None:
+    await budget(api, database, "1000", when_unknown=policy)
+    await services(api).database.close()
+    await database.close()
+    take_away(settings)
+    answer = await client.post(
+        "/v1/jobs", json={"url": "/v1/completions", "body": {"model": MODEL, "prompt": "hi"}}
+    )
+    assert answer.status_code == status, answer.text
+    if status == 503:
+        assert answer.json()["code"] == "spending-unknown"
+        assert answer.headers["Retry-After"]
