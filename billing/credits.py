@@ -1,0 +1,138 @@
+"""Corrections: an adjustment for a month that is open, a credit note for an invoice that is issued.
+
+Invariant: nothing that was issued is edited; a month's close and a correction never overlap.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from billing.audit import audit
+from billing.close import check_month, line_rows, row_of, seal
+from billing.database import Database
+from billing.errors import AccountNotFound, InvalidAmount, MonthClosed
+from billing.invoices import INVOICES, Invoice, Line, find_invoice
+from billing.ledger import closed_months
+from billing.locks import own_ledger
+from billing.money import plain
+from billing.months import first_open, month_of
+from billing.tables.accounts import Account
+from billing.tables.invoices import Adjustment, InvoiceLine
+from billing.tables.invoices import Invoice as InvoiceRow
+from billing.tables.types import MICROS
+from jobs.ids import new_id
+
+LARGEST = Decimal(1_000_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class NewAdjustment:
+    """A credit (negative) or charge (positive); without a month it goes to the first open one."""
+
+    account: str
+    amount: Decimal
+    reason: str
+    month: str | None = None
+    job_id: str | None = None
+    currency: str | None = None
+
+
+async def adjust(database: Database, new: NewAdjustment, actor: str = "") -> tuple[str, str]:
+    """Add an adjustment; returns its id and the month on whose invoice it will stand.
+
+    Raises:
+        InvalidAmount: the amount or the reason cannot be.
+        AccountNotFound: nobody would get it.
+        MonthClosed: that month's invoices are issued.
+    """
+    _check(new.amount, new.reason)
+    async with database.write() as connection:
+        await own_ledger(connection)
+        closed = await closed_months(connection)
+        month = new.month or first_open(month_of(datetime.now(UTC)), closed)
+        check_month(month)
+        if month in closed:
+            raise MonthClosed(f"{month} is closed: credit its invoice, or adjust a later month")
+        own = await connection.scalar(select(Account.currency).where(Account.id == new.account))
+        if own is None:
+            raise AccountNotFound(f"no account {new.account!r}", param="account")
+        adjustment_id = new_id("adj")
+        row = {
+            "id": adjustment_id,
+            "account_id": new.account,
+            "month": month,
+            "amount": new.amount,
+            "currency": new.currency or own,
+            "reason": new.reason,
+            "job_id": new.job_id,
+            "created_by": actor,
+        }
+        await connection.execute(insert(Adjustment), [row])
+        details = {"account": new.account, "month": month, "amount": plain(new.amount)}
+        await audit(connection, actor, "adjusted", adjustment_id, **details)
+    return adjustment_id, month
+
+
+async def credit(
+    database: Database, invoice_id: str, amount: Decimal, reason: str, actor: str = ""
+) -> Invoice:
+    """Issue a credit note over a part of an invoice, or all of it.
+
+    Raises:
+        InvoiceNotFound: there is no such invoice.
+        InvalidAmount: it is not positive, or more than is left of the invoice.
+    """
+    _check(amount, reason)
+    now = datetime.now(UTC)
+    async with database.write() as connection:
+        await own_ledger(connection)
+        invoice = await find_invoice(connection, invoice_id, None)
+        earlier = await _credits(connection, invoice.id)
+        left = invoice.total + sum(earlier, Decimal(0))
+        if invoice.kind != "invoice" or not 0 < amount <= left:
+            raise InvalidAmount(
+                f"of {invoice.number} up to {plain(left)} {invoice.currency} can be credited",
+                param="amount",
+            )
+        note = Invoice(
+            id=new_id("inv"),
+            number=f"CN{invoice.number.removeprefix('INV')}-{len(earlier) + 1}",
+            kind="credit_note",
+            corrects=invoice.number,
+            account_id=invoice.account_id,
+            month=first_open(month_of(now), await closed_months(connection)),
+            currency=invoice.currency,
+            billing_name=invoice.billing_name,
+            billing_address=invoice.billing_address,
+            tax_id=invoice.tax_id,
+            tax_note=invoice.tax_note,
+            seller=invoice.seller,
+            total=-amount,
+            issued_at=None,
+            lines=(Line("adjustment", reason, -amount),),
+        )
+        row = row_of(note, now) | {"corrects_id": invoice.id}
+        await connection.execute(insert(InvoiceRow), [row])
+        await connection.execute(insert(InvoiceLine), line_rows(note))
+        await seal(connection, INVOICES.c.id == note.id, now)
+        details = {"credits": invoice.number, "amount": plain(amount)}
+        await audit(connection, actor, "credited", note.number, **details)
+        return await find_invoice(connection, note.id, None)
+
+
+async def _credits(connection: AsyncConnection, invoice_id: str) -> list[Decimal]:
+    """Return the totals of an invoice's credit notes, which are negative."""
+    query = select(INVOICES.c.total).where(INVOICES.c.corrects_id == invoice_id)
+    return list(await connection.scalars(query))
+
+
+def _check(amount: Decimal, reason: str) -> None:
+    if not amount.is_finite() or not 0 < abs(amount) <= LARGEST:
+        raise InvalidAmount(f"amount: a number up to {LARGEST}, not 0, is expected", param="amount")
+    if amount != round(amount, MICROS):
+        raise InvalidAmount(f"amount: at most {MICROS} decimals are kept", param="amount")
+    if not reason.strip():
+        raise InvalidAmount("reason: it stands on the invoice and cannot be empty", param="reason")

@@ -1,0 +1,1 @@
+"""A month's bills as files: CSV, JSON, Parquet, PDF."""

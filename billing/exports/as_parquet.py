@@ -1,0 +1,117 @@
+"""Parquet: `summary.parquet`, `lines.parquet`, `usage.parquet`; decimals and UTC times typed.
+
+Invariant: a row group in memory at a time; what was encoded leaves at once.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sqlalchemy import BigInteger, Boolean
+from sqlalchemy.types import TypeEngine
+
+from billing.exports.content import EVENTS, USAGE, Chunk, Content
+from billing.exports.drain import Drain
+from billing.exports.rows import LINES, SUMMARY, line_rows, summary_row
+from billing.tables.prices import MULTIPLIER_DECIMALS
+from billing.tables.types import MICROS, WHOLE_DIGITS, Money, UtcTime
+
+TIME = pa.timestamp("us", tz="UTC")
+WHOLE = ("position", "jobs", "tokens")
+AMOUNTS = ("usage_total", "adjustments_total", "total", "due", "per_million", "amount")
+ROWS_PER_GROUP = 100_000
+
+
+async def write_parquet(content: Content) -> AsyncIterator[Chunk]:
+    """Yield the three files."""
+    async for chunk in _invoices(content):
+        yield chunk
+    schema = pa.schema([(name, _stored_type(EVENTS.c[name].type)) for name in USAGE])
+    table = _Table("usage.parquet", schema)
+    async for rows in content.usage():
+        yield await asyncio.to_thread(table.add, rows)
+    yield await asyncio.to_thread(table.end)
+
+
+class _Table:
+    """One file, written group by group."""
+
+    def __init__(self, name: str, schema: Any) -> None:
+        self._name = name
+        self._schema = schema
+        self._rows: list[Any] = []
+        self._drain = Drain()
+        self._writer = pq.ParquetWriter(self._drain, schema, compression="zstd")
+
+    def add(self, rows: Iterable[Sequence[Any]]) -> Chunk:
+        """Take rows, and return what is ready."""
+        before = len(self._rows)
+        self._rows += rows
+        count = len(self._rows) - before
+        if len(self._rows) >= ROWS_PER_GROUP:
+            self._write()
+        return Chunk(self._name, self._drain.take(), count)
+
+    def end(self) -> Chunk:
+        """Return the rest of the file."""
+        self._write()
+        self._writer.close()
+        return Chunk(self._name, self._drain.take())
+
+    def _write(self) -> None:
+        columns = zip(*self._rows, strict=True) if self._rows else [()] * len(self._schema)
+        arrays = [
+            pa.array(values, field.type)
+            for values, field in zip(columns, self._schema, strict=True)
+        ]
+        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+        self._rows = []
+
+
+def _schema(columns: Iterable[str]) -> Any:
+    """Return the types of a table made from invoices."""
+    return pa.schema([(name, _type(name)) for name in columns])
+
+
+def _type(name: str) -> Any:
+    if name in WHOLE:
+        return pa.int64()
+    if name in AMOUNTS:
+        return _decimal(MICROS)
+    if name == "multiplier":
+        return _decimal(MULTIPLIER_DECIMALS)
+    if name == "late":
+        return pa.bool_()
+    return TIME if name.endswith("_at") else pa.string()
+
+
+def _stored_type(stored: TypeEngine[Any]) -> Any:
+    """Return the type of a column of the ledger."""
+    match stored:
+        case Money():
+            return _decimal(stored.scale)
+        case UtcTime():
+            return TIME
+        case Boolean():
+            return pa.bool_()
+        case BigInteger():
+            return pa.int64()
+        case _:
+            return pa.string()
+
+
+def _decimal(scale: int) -> Any:
+    return pa.decimal128(WHOLE_DIGITS + scale, scale)
+
+
+async def _invoices(content: Content) -> AsyncIterator[Chunk]:
+    summary = _Table("summary.parquet", _schema(SUMMARY))
+    async for invoice in content.invoices():
+        yield summary.add([summary_row(invoice)])
+    yield summary.end()
+    lines = _Table("lines.parquet", _schema(LINES))
+    async for invoice in content.invoices():
+        yield lines.add(line_rows(invoice))
+    yield lines.end()

@@ -1,0 +1,144 @@
+"""What an export holds, whatever its format: summary, lines, usage; rows come in pieces.
+
+Invariant: constant memory, and the same rows in the same order each time a closed month is asked
+for, on either database.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from billing.close import check_month, draft_month
+from billing.errors import MonthNotClosed
+from billing.invoices import Invoice, stream_invoices
+from billing.sums import bytewise
+from billing.tables.base import table_of
+from billing.tables.invoices import ClosedMonth
+from billing.tables.usage import UsageEvent
+from jobs.settings import SellerSettings
+
+EVENTS = table_of(UsageEvent)
+
+#: Rows of the ledger in memory at a time.
+ROWS_AT_ONCE = 5_000
+
+#: Every row will be read, and they are sorted in memory as far as possible.
+PLANNING = ("cursor_tuple_fraction = 1", "work_mem = '64MB'")
+
+USAGE = (
+    *("account_id", "job_id", "key_id", "model", "service_tier", "status", "late", "created_at"),
+    *("finished_at", "run_ms", "input_tokens", "cached_tokens", "output_tokens"),
+    *("charged_input_tokens", "charged_cached_tokens", "charged_output_tokens"),
+    *("price_version_id", "currency", "multiplier"),
+    *("input_amount", "cached_amount", "output_amount"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be exported; `account` None is everybody."""
+
+    month: str
+    account: str | None = None
+    preliminary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The next bytes of a file; `rows` of the ledger are in them, for who shows progress."""
+
+    file: str
+    data: bytes
+    rows: int = 0
+
+
+async def open_content(
+    connection: AsyncConnection, wanted: Wanted, seller: SellerSettings
+) -> "Content":
+    """Return a month's content, as it was issued or, if preliminary, as it stands.
+
+    Raises:
+        InvalidMonth: this is no month.
+        MonthNotClosed: there are no invoices yet, and nobody asked for preliminary ones.
+    """
+    first, _ = check_month(wanted.month)
+    if connection.dialect.name != "sqlite":
+        for setting in PLANNING:
+            await connection.execute(text(f"SET LOCAL {setting}"))
+    closed = select(ClosedMonth.closed_at).where(ClosedMonth.month == wanted.month)
+    closed_at = await connection.scalar(closed)
+    if closed_at is not None:
+        return Content(connection, wanted, closed_at, None)
+    if not wanted.preliminary:
+        raise MonthNotClosed(
+            f"{wanted.month} is not closed, so it has no invoices yet; what it would have now is"
+            " called preliminary and must be asked for as such",
+            param="month",
+        )
+    drafts = await draft_month(connection, wanted.month, seller, wanted.account)
+    renamed = [
+        replace(draft, number=draft.number.replace("INV", "PRELIMINARY")) for draft in drafts
+    ]
+    return Content(connection, wanted, first, renamed)
+
+
+class Content:
+    """One month on one connection. `preliminary` marks a month that is not closed."""
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        wanted: Wanted,
+        stamp: datetime,
+        drafts: Sequence[Invoice] | None,
+    ) -> None:
+        self.connection = connection
+        self.month = wanted.month
+        self.account = wanted.account
+        self.preliminary = drafts is not None
+        self.sqlite = connection.dialect.name == "sqlite"
+        #: The instant all dates inside of files are set to.
+        self.stamp = stamp
+        self._drafts = drafts
+
+    async def invoices(self) -> AsyncIterator[Invoice]:
+        """Yield invoices and credit notes with their lines, by number."""
+        if self._drafts is not None:
+            for draft in self._drafts:
+                yield draft
+            return
+        async for invoice in stream_invoices(self.connection, self.month, self.account):
+            yield invoice
+
+    def select_usage(self, *columns: Any) -> Select[Any]:
+        """Return a query of the month's usage, in its order."""
+        order = [bytewise(EVENTS.c.account_id), EVENTS.c.finished_at, bytewise(EVENTS.c.job_id)]
+        return select(*columns).where(*self._where()).order_by(*order)
+
+    async def count_usage(self) -> int:
+        """Return how many usage events there are."""
+        query = select(func.count()).select_from(EVENTS).where(*self._where())
+        return await self.connection.scalar(query) or 0
+
+    async def usage(self) -> AsyncIterator[Sequence[Any]]:
+        """Yield the usage events some at a time, as rows of the columns `USAGE`."""
+        query = self.select_usage(*(EVENTS.c[name] for name in USAGE))
+        async for rows in self.pieces(query):
+            yield rows
+
+    async def pieces(self, query: Select[Any]) -> AsyncIterator[Sequence[Any]]:
+        """Yield a query's rows some at a time."""
+        options = {"yield_per": ROWS_AT_ONCE}
+        result = await self.connection.stream(query, execution_options=options)
+        async for rows in result.partitions():
+            yield rows
+
+    def _where(self) -> list[Any]:
+        where: list[Any] = [EVENTS.c.month == self.month]
+        if self.account is not None:
+            where.append(EVENTS.c.account_id == self.account)
+        return where

@@ -1,0 +1,52 @@
+"""The tables of summary and lines: an invoice as their rows."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from billing.invoices import Invoice
+from billing.money import total
+
+Row = tuple[Any, ...]
+
+SUMMARY = (
+    *("number", "kind", "corrects", "account_id", "month", "currency", "billing_name", "tax_id"),
+    *("tax_note", "usage_total", "adjustments_total", "total", "due", "issued_at", "due_at"),
+)
+LINES = (
+    *("number", "account_id", "currency", "position", "kind", "description", "model"),
+    *("service_tier", "token_kind", "price_version_id", "multiplier", "per_million", "late"),
+    *("jobs", "tokens", "amount"),
+)
+
+
+def summary_row(invoice: Invoice) -> Row:
+    """Return an invoice as a row of `SUMMARY`."""
+    return (
+        *(invoice.number, invoice.kind, invoice.corrects, invoice.account_id, invoice.month),
+        *(invoice.currency, invoice.billing_name, invoice.tax_id, invoice.tax_note),
+        *(part(invoice, "usage"), part(invoice, "adjustment"), invoice.total, invoice.due),
+        *(invoice.issued_at, invoice.due_at),
+    )
+
+
+def line_rows(invoice: Invoice) -> Iterator[Row]:
+    """Yield an invoice's lines as rows of `LINES`."""
+    for position, line in enumerate(invoice.lines, 1):
+        yield (
+            *(invoice.number, invoice.account_id, invoice.currency, position),
+            *(line.kind, line.description, line.model, line.service_tier, line.token_kind),
+            *(line.price_version_id, line.multiplier, line.per_million, line.late),
+            *(line.jobs, line.tokens, line.amount),
+        )
+
+
+def written_time(instant: datetime) -> str:
+    """Return an instant in UTC, to the microsecond, as all texts show it."""
+    return f"{instant.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+def part(invoice: Invoice, kind: str) -> Decimal:
+    """Return the sum of an invoice's lines of one kind."""
+    return total(*(line.amount for line in invoice.lines if line.kind == kind))

@@ -1,0 +1,82 @@
+"""Sums of exact amounts by the database, and an order that no collation changes.
+
+Invariant: a sum is exact, however large. SQLite keeps an amount as a scaled integer of 64 bits,
+so it adds high and low parts on their own.
+"""
+
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Numeric, String
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from billing.money import EXACT
+from billing.tables.types import Money
+
+LOW = 10**9
+
+
+class _Total(TypeDecorator[Decimal]):
+    """Reads what `exact_sum` selects."""
+
+    impl = Numeric
+    cache_ok = True
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the type by database."""
+        return dialect.type_descriptor(String() if dialect.name == "sqlite" else Numeric())
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        """Put the parts together."""
+        if value is None or dialect.name != "sqlite":
+            return None if value is None else Decimal(value)
+        high, _, low = value.partition(":")
+        return EXACT.scaleb(Decimal(int(high) * LOW + int(low)), -self.scale)
+
+
+class exact_sum(FunctionElement[Decimal]):  # noqa: N801 - reads as SQL
+    """The sum of a `Money` column; None over no rows."""
+
+    inherit_cache = True
+
+    def __init__(self, column: ColumnElement[Any]) -> None:
+        super().__init__(column)
+        assert isinstance(column.type, Money)
+        self.type = _Total(column.type.scale)
+
+
+@compiles(exact_sum)
+def _sum(element: exact_sum, compiler: Any, **options: Any) -> str:
+    return f"sum({compiler.process(element.clauses, **options)})"
+
+
+@compiles(exact_sum, "sqlite")
+def _sum_of_parts(element: exact_sum, compiler: Any, **options: Any) -> str:
+    amount = compiler.process(element.clauses, **options)
+    return f"(sum({amount} / {LOW}) || ':' || sum({amount} % {LOW}))"
+
+
+class bytewise(FunctionElement[str]):  # noqa: N801 - reads as SQL
+    """A text column to order by: the same order in every database, whatever its language."""
+
+    inherit_cache = True
+    type = String()
+
+
+@compiles(bytewise)
+def _bytewise(element: bytewise, compiler: Any, **options: Any) -> str:
+    return f'{compiler.process(element.clauses, **options)} COLLATE "C"'
+
+
+@compiles(bytewise, "sqlite")
+def _bytewise_already(element: bytewise, compiler: Any, **options: Any) -> str:
+    text: str = compiler.process(element.clauses, **options)
+    return text
