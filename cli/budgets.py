@@ -112,5 +112,5 @@ def _shown(budget: Budget, spent: Decimal) -> dict[str, Any]:
         "when_unknown": budget.when_unknown,
         "warn_percents": list(budget.warn_percents),
         "spent": plain(spent),
-        "webhook": budget.webhook,
+        "webhook": budget.webhook or "",
     }
