@@ -6,9 +6,9 @@ client's own, less the fields that speak to the API.
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from prometheus_client import Counter
@@ -34,8 +34,7 @@ from jobs.store import Accepted, Submission
 RETRY_SECONDS = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """One request for a job. Times are Unix milliseconds."""
 
     url: str
@@ -51,8 +50,7 @@ class Wish:
     watched: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """An accepted job as it was when it was accepted; stale when `replayed`."""
 
     job: Job

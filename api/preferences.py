@@ -5,7 +5,7 @@ Prefer follows RFC 7240: what is not understood is ignored, what was honoured is
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.requests import Request
 
@@ -16,8 +16,7 @@ KEY = re.compile(r"[\x20-\x7e]{1,255}")
 WAIT = re.compile(r'wait="?(\d{1,9})"?')
 
 
-@dataclass(frozen=True, slots=True)
-class Preferences:
+class Preferences(NamedTuple):
     """`wait_seconds` is None when the client did not ask to be handed over."""
 
     respond_async: bool

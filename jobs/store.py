@@ -8,7 +8,7 @@ A refused transition is an answer the caller must handle, never an exception to 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 from redis.asyncio import Redis
@@ -61,8 +61,7 @@ class Submission:
     hold: Hold | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """The answer to a submit; `replayed` when the idempotency key was seen before.
 
     `created` is in Redis milliseconds, 0 when replayed.
