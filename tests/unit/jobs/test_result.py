@@ -2,6 +2,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.views.chat import message
 from jobs.events import Event
 from jobs.result import Result, fold
 
@@ -34,3 +35,37 @@ def test_folding_in_any_cut_gives_the_same_result(texts: list[str], cut: int) ->
         for event in piece:
             parts.add(event)
     assert parts == whole
+
+
+deltas = st.one_of(
+    st.builds(lambda text: {"text": text}, st.text(max_size=5)),
+    st.builds(lambda text: {"text": "", "delta": {"reasoning": text}}, st.text(max_size=5)),
+    st.builds(
+        lambda text: {
+            "text": "",
+            "delta": {"tool_calls": [{"index": 0, "function": {"arguments": text}}]},
+        },
+        st.text(max_size=5),
+    ),
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), deltas), max_size=20))
+def test_the_archive_keeps_all_that_an_answer_is_made_of(
+    said: list[tuple[int, dict[str, object]]],
+) -> None:
+    events = [
+        Event(seq, "delta", orjson.dumps({"index": index, "token_ids": [seq], **data}))
+        for seq, (index, data) in enumerate(said, 1)
+    ]
+    result = fold(events)
+
+    again = Result.decode(result.encode())
+
+    assert list(again.choices) == sorted(result.choices)
+    for index, choice in result.choices.items():
+        kept = again.choices[index]
+        assert message(kept.deltas) == message(choice.deltas)
+        assert "".join(kept.text) == "".join(choice.text)
+        assert sum(kept.chunks, ()) == sum(choice.chunks, ())
+        assert (kept.finish_reason, kept.logprobs) == (choice.finish_reason, choice.logprobs)

@@ -1,0 +1,72 @@
+"""`penstock db` and `penstock prices`, as a person types them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs.settings import DatabaseSettings
+
+PENSTOCK = Path(sys.executable).with_name("penstock")
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def penstock(empty_database: DatabaseSettings, tmp_path: Path) -> Run:
+    """Run one command on an empty database."""
+    url = empty_database.url.get_secret_value()
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(PENSTOCK), *words],
+            cwd=tmp_path,
+            env={**os.environ, "PENSTOCK_DATABASE__URL": url, "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def test_from_an_empty_database_to_a_listed_price(penstock: Run) -> None:
+    behind = penstock("db", "status")
+    assert behind.returncode == 1
+    assert "penstock db upgrade" in behind.stderr
+    early = penstock("prices", "list")
+    assert early.returncode == 3
+    assert "penstock db upgrade makes its tables" in early.stderr
+
+    assert "from nothing to" in penstock("db", "upgrade").stdout
+    assert "already" in penstock("db", "upgrade").stdout
+    assert penstock("db", "status").returncode == 0
+
+    made = penstock("prices", "set", "m", "--input", "0.20", "--output", "0.30")
+    assert made.returncode == 0, made.stderr
+    (price,) = json.loads(penstock("prices", "list", "--json").stdout)
+    assert price["id"] == made.stdout.strip()
+    assert (price["input"], price["cached_input"], price["output"]) == ("0.2", "0.2", "0.3")
+    assert (price["priority"], price["flex"]) == ("1.5", "0.5")
+    assert penstock("prices", "rate").stdout == "0 rated, 0 still without a price\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--input", "cheap", "--output", "1"), "'cheap' is no number"),
+        (("--input", "-1", "--output", "1"), "input: a number from 0"),
+        (("--input", "1", "--output", "1", "--from", "tomorrow"), "'tomorrow' is no time"),
+        (("--input", "1", "--output", "1", "--from", "2027-01-01"), "has no time zone"),
+    ],
+)
+def test_wrong_words_are_usage_errors(penstock: Run, words: tuple[str, ...], said: str) -> None:
+    result = penstock("prices", "set", "m", *words)
+
+    assert result.returncode == 2
+    assert said in result.stderr

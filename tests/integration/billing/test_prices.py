@@ -1,0 +1,102 @@
+"""Prices: set once, known ahead, never changed; what cannot be is refused with a reason."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from billing.database import Database
+from billing.errors import InvalidPrice
+from billing.pricebook import PriceBook
+from billing.prices import LEAD, load_prices
+from billing.tables.audit import AuditEntry
+from tests.support.ledger import a_price
+
+SOON = timedelta(hours=1)
+
+
+async def book_of(database: Database) -> PriceBook:
+    async with database.read() as connection:
+        return await load_prices(connection)
+
+
+async def test_a_price_is_read_back_as_it_was_set(database: Database) -> None:
+    price = await a_price(database, currency="EUR", input=Decimal("0.123456"), flex=Decimal(0))
+
+    assert (await book_of(database)).versions() == [price]
+    assert price.valid_from <= datetime.now(UTC)
+
+
+async def test_a_change_is_valid_a_minute_later_and_the_old_price_until_then(
+    database: Database,
+) -> None:
+    old = await a_price(database)
+    new = await a_price(database, input=Decimal(9))
+
+    book = await book_of(database)
+    assert new.valid_from - old.valid_from >= LEAD
+    assert book.at("m", new.valid_from) == new
+    assert book.at("m", new.valid_from - timedelta(microseconds=1)) == old
+
+
+async def test_time_that_has_a_price_is_never_priced_again(database: Database) -> None:
+    price = await a_price(database)
+    for moment in (price.valid_from, datetime.now(UTC), datetime.now(UTC) + LEAD / 2):
+        with pytest.raises(InvalidPrice, match="at least 60 s in the future"):
+            await a_price(database, valid_from=moment)
+
+
+async def test_time_without_a_price_may_be_priced_afterwards(database: Database) -> None:
+    later = await a_price(database)
+    before = later.valid_from - timedelta(days=3)
+    first = await a_price(database, valid_from=before, input=Decimal(1))
+
+    book = await book_of(database)
+    assert book.at("m", before - timedelta(seconds=1)) is None
+    assert book.at("m", later.valid_from - timedelta(seconds=1)) == first
+    assert book.at("m", later.valid_from) == later
+
+
+async def test_of_two_set_for_one_instant_one_is_refused(database: Database) -> None:
+    moment = datetime.now(UTC) + SOON
+    results = await asyncio.gather(
+        *(a_price(database, valid_from=moment, input=Decimal(n)) for n in range(3)),
+        return_exceptions=True,
+    )
+
+    assert sorted(isinstance(result, InvalidPrice) for result in results) == [False, True, True]
+    assert len((await book_of(database)).versions()) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"input": Decimal(-1)},
+        {"output": Decimal("NaN")},
+        {"output": Decimal("Infinity")},
+        {"cached_input": Decimal("0.0000001")},
+        {"input": Decimal(10) ** 9},
+        {"priority": Decimal("1.005")},
+        {"flex": Decimal(-1)},
+        {"currency": "dollars"},
+        {"currency": "usd"},
+    ],
+)
+async def test_wrong_amounts_are_refused_by_name(database: Database, wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(InvalidPrice) as refused:
+        await a_price(database, **wrong)
+    assert refused.value.param == name
+    assert (await book_of(database)).versions() == []
+
+
+async def test_who_set_a_price_is_written_down(database: Database) -> None:
+    price = await a_price(database)
+
+    async with database.read() as connection:
+        (entry,) = (await connection.execute(select(AuditEntry.__table__))).all()
+    assert (entry.action, entry.target) == ("price_set", price.id)
+    assert entry.details["input"] == "0.2"
