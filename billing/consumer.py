@@ -90,7 +90,9 @@ class Consumer:
         if unreadable:
             await self._set_aside(unreadable)
         await self._forget_erased(archived)
-        await settle(self._store, self._database, entries)
+        aside = {entry.entry_id for entry in unreadable}
+        recorded = [entry for entry in usage if entry.entry_id not in aside]
+        await settle(self._store, self._database, [*recorded, *unreadable])
         await self._store.archive(GROUP, [entry.entry_id for entry in entries])
         self._pause = 0.0
 
@@ -145,8 +147,9 @@ class Consumer:
 
 
 def _poison(entry: UsageEntry, error: Exception) -> UnreadableEntry:
-    fields: dict[str, Any] = {name: getattr(entry, name) for name in UsageEntry.__slots__}
-    text = {name: str(value).replace("\0", "�") for name, value in fields.items()}
+    values: dict[str, Any] = {name: getattr(entry, name) for name in UsageEntry.__slots__}
+    text = {name: str(value).replace("\0", "�") for name, value in values.items()}
+    text["job"] = text.pop("job_id")  # as the outbox names it
     # The first line says what is wrong; what follows it may quote the row.
     cause = getattr(error, "orig", None) or error
     reason = f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
