@@ -5,7 +5,6 @@ client's own, less the fields that speak to the API.
 """
 
 import asyncio
-import time
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -161,10 +160,6 @@ def _check_length(checked: Sampling, longest: int) -> None:
 
 
 def _check_times(wish: Wish) -> None:
-    now = time.time() * 1000
-    for name, instant in (("deadline", wish.deadline), ("start_by", wish.start_by)):
-        if instant is not None and instant <= now:
-            raise InvalidJob(f"{name}: a time in the future is expected", param=name)
     if wish.deadline and wish.start_by and wish.start_by > wish.deadline:
         raise InvalidJob("start_by: a time before deadline is expected", param="start_by")
 

@@ -167,6 +167,7 @@ class JobStore:
 
         Raises:
             IdempotencyMismatch: the key was used with another body.
+            InvalidJob: a limit in time has passed already, by Redis's clock.
             BudgetExceeded: the hold does not fit what is left.
             SpendingUnknown: nobody has said yet what was spent in the hold's bucket.
             QueueFull: the queue or the account's share of it is at its bound.
@@ -208,6 +209,9 @@ class JobStore:
                     "this Idempotency-Key was used before with another request",
                     param="Idempotency-Key",
                 )
+            case b"past":
+                name = answer[1].decode()
+                raise InvalidJob(f"{name}: a time in the future is expected", param=name)
             case b"over-budget":
                 assert job.hold is not None
                 raise _over_budget(job.hold, answer[1].decode(), int(answer[2]))

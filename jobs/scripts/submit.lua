@@ -3,7 +3,7 @@
 --       max queued, max per account, start_by ms, deadline ms, cap, watcher, key id, body,
 --       then for a hold: bucket, nanos, (scope, limit or '') per scope
 -- Returns {'accepted' | 'replayed' | 'mismatch' | 'queue-full' | 'account-full', id, created ms},
---       {'over-budget', scope, nanos left} or {'spending-unknown'}
+--       {'past', 'start_by' | 'deadline'}, {'over-budget', scope, nanos left} or {'spending-unknown'}
 local id, account, queue, tier = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local known = redis.call('HGET', job_key(id), 'created')
 if known then return { 'accepted', id, known } end
@@ -16,6 +16,10 @@ if ARGV[8] ~= '' then
     return { 'replayed', first }
   end
 end
+-- Only now: a repeat is answered as the first was, however late it comes.
+local now, start_by, deadline = now_ms(), tonumber(ARGV[13]), tonumber(ARGV[14])
+if start_by and start_by <= now then return { 'past', 'start_by' } end
+if deadline and deadline <= now then return { 'past', 'deadline' } end
 local waiting = redis.call('HMGET', q(queue, 'waiting'), '*', account)
 if (tonumber(waiting[1]) or 0) >= tonumber(ARGV[11]) then return { 'queue-full', '' } end
 if (tonumber(waiting[2]) or 0) >= tonumber(ARGV[12]) then return { 'account-full', '' } end
@@ -33,7 +37,6 @@ if bucket then
   end
 end
 
-local now = now_ms()
 local fair = q(queue, 'fair')
 local tags = redis.call('HMGET', fair, 'v:' .. tier, 'f:' .. tier .. ':' .. account)
 local start = math.max(tonumber(tags[1]) or 0, tonumber(tags[2]) or 0)
@@ -47,7 +50,7 @@ redis.call('HSET', job_key(id), 'spec', ARGV[7], 'body', ARGV[18], 'account', ac
   'start_by', ARGV[13], 'deadline', ARGV[14], 'cap', ARGV[15], 'watch', ARGV[16], 'key_id', ARGV[17])
 redis.call('ZADD', P .. ':account:' .. account .. ':jobs', 0, id)
 add_waiting(queue, account, 1)
-local due = math.min(tonumber(ARGV[13]) or math.huge, tonumber(ARGV[14]) or math.huge)
+local due = math.min(start_by or math.huge, deadline or math.huge)
 if due < math.huge then redis.call('ZADD', q(queue, 'deadlines'), int(due), id) end
 if ARGV[8] ~= '' then redis.call('SET', idempotency, ARGV[9] .. ' ' .. id, 'PX', ARGV[10]) end
 if bucket then make_hold(id, bucket, nanos, scopes) end

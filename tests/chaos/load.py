@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from jobs.errors import PipelineError, StoreUnavailable
+from jobs.errors import InvalidJob, PipelineError, StoreUnavailable
 from jobs.events import Event
 from jobs.hub import EventHub
 from jobs.ids import new_id
@@ -142,6 +142,8 @@ class Load:
                 break
             except StoreUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)
+            except InvalidJob:
+                return  # its limit passed before Redis came back
         wanted = Wanted(job.id, job.spec.body, frozenset(ends), followed=True)
         self.wanted[job.id] = wanted
         seen: list[tuple[Event, float]] = []

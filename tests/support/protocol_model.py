@@ -87,6 +87,8 @@ class Model:
         known = self.keys.get((job.account, key)) if key else None
         if known is not None:
             return "replayed" if known[0] == body else "mismatch"
+        if job.start_by or job.deadline:
+            return "past"
         waiting = self.waiting()
         if waiting.total() >= self.limits.max_queued:
             return "queue-full"

@@ -204,6 +204,24 @@ async def test_keys_of_two_accounts_do_not_meet(
     assert first.json()["id"] != second.json()["id"]
 
 
+async def test_a_repeat_is_answered_after_its_limit_has_passed_and_a_new_job_is_refused(
+    client: httpx2.AsyncClient,
+) -> None:
+    limit = time.time() + 0.5
+    job = chat_job(start_by=limit, deadline=limit)
+    first = await client.post("/v1/jobs", json=job, headers={"Idempotency-Key": "k4"})
+    assert first.status_code == 202, first.text
+
+    async def a_new_one_is_refused() -> bool:
+        return (await client.post("/v1/jobs", json=job)).status_code == 422
+
+    await eventually(a_new_one_is_refused)
+    again = await client.post("/v1/jobs", json=job, headers={"Idempotency-Key": "k4"})
+    assert again.status_code == 202, again.text
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.json()["id"] == first.json()["id"]
+
+
 @pytest.mark.parametrize("key", ["", '""', "x" * 256, "t\tb"])
 async def test_an_unusable_key_is_refused_by_name(client: httpx2.AsyncClient, key: str) -> None:
     response = await client.post("/v1/jobs", json=chat_job(), headers={"Idempotency-Key": key})
