@@ -2,6 +2,8 @@
 
 import typer
 
+from cli.reconcile import reconcile_month
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -12,3 +14,6 @@ app = typer.Typer(
 @app.callback()
 def bills() -> None:
     """Close months, correct and export their invoices."""
+
+
+app.command("reconcile")(reconcile_month)

@@ -1,0 +1,163 @@
+"""Checks a closed month's invoices against its ledger: lines, adjustments, totals.
+
+Each side is added up and joined by the database; only sums come here. Invariant: what is compared
+is frozen, so it does not matter when: a closed month takes no more usage, an issued invoice stays.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, Select, and_, func, select
+
+from billing.database import Database
+from billing.ledger import closed_months
+from billing.money import to_micros
+from billing.rating import Tokens
+from billing.reconcile.findings import Findings, Kind
+from billing.reconcile.jobs import EVENTS
+from billing.sums import exact_sum
+from billing.tables.base import table_of
+from billing.tables.invoices import Adjustment, Invoice, InvoiceLine
+
+INVOICES = table_of(Invoice)
+LINES = table_of(InvoiceLine)
+ADJUSTMENTS = table_of(Adjustment)
+
+#: What the usage of one line, and of no other line, has in common.
+SHARED = (
+    *("account_id", "currency", "model", "service_tier"),
+    *("price_version_id", "multiplier", "late"),
+)
+HEAD = ("number", "kind", "total", "issued_at")
+#: Kind of token -> its columns in the ledger.
+COLUMNS = {
+    "input": (EVENTS.c.charged_input_tokens, EVENTS.c.input_amount),
+    "cached_input": (EVENTS.c.charged_cached_tokens, EVENTS.c.cached_amount),
+    "output": (EVENTS.c.charged_output_tokens, EVENTS.c.output_amount),
+}
+
+
+async def check_invoices(database: Database, month: str, findings: Findings) -> None:
+    """Note every invoice, line and adjustment that is not what the month's rows add up to."""
+    async with database.read() as connection:
+        closed = month in await closed_months(connection)
+        async for row in await connection.stream(_totals(month)):
+            _check_invoice(row, findings, closed=closed)
+        findings.count("invoices", 0)
+        findings.count("invoice lines", 0)
+        if not closed:
+            return
+        for kind in Tokens._fields:
+            async for row in await connection.stream(_usage_lines(month, kind)):
+                _check_usage_line(row, kind, findings)
+        async for row in await connection.stream(_adjustment_lines(month)):
+            _check_adjustment(row, findings)
+
+
+def _check_invoice(row: Any, findings: Findings, *, closed: bool) -> None:
+    findings.count("invoices")
+    findings.differ(Kind.INVOICE, row.number, "total", row.lines or 0, row.total)
+    if row.issued_at is None:
+        findings.add(Kind.INVOICE, row.number, "issued_at", "an instant", None)
+    if not closed and row.kind == "invoice":
+        findings.add(Kind.INVOICE, row.number, "month", "closed", "open")
+
+
+def _check_usage_line(row: Any, kind: str, findings: Findings) -> None:
+    """Compare one line with the ledger rows it stands for; either may be missing."""
+    findings.count("invoice lines", 0 if row.number is None else 1)
+    place = row.number or f"{row.account_id} {row.currency}"
+    of = f"{row.model or row.line_model} {row.service_tier or row.line_tier} {kind}"
+    if row.number is None or row.amount is None:
+        expected = None if row.amount is None else to_micros(row.amount)
+        findings.add(Kind.INVOICE_LINE, place, of, expected, row.line_amount)
+        return
+    if row.repeated > 1:
+        findings.add(Kind.INVOICE_LINE, place, of, "one line", f"another of {row.line_amount}")
+    compared = {
+        "amount": (to_micros(row.amount), row.line_amount),
+        "tokens": (int(row.tokens), row.line_tokens),
+        "jobs": (row.jobs, row.line_jobs),
+    }
+    for what, (expected, found) in compared.items():
+        findings.differ(Kind.INVOICE_LINE, place, f"{of} {what}", expected, found)
+
+
+def _check_adjustment(row: Any, findings: Findings) -> None:
+    findings.count("invoice lines", 0 if row.number is None else 1)
+    place = row.number or f"{row.account_id} {row.currency}"
+    what = f"adjustment {row.id or row.adjustment_id}"
+    findings.differ(Kind.INVOICE_LINE, place, what, row.amount, row.line_amount)
+
+
+def _totals(month: str) -> Select[Any]:
+    return (
+        select(
+            *(INVOICES.c[name] for name in HEAD),
+            func.sum(LINES.c.amount).label("lines"),
+        )
+        .outerjoin_from(INVOICES, LINES, LINES.c.invoice_id == INVOICES.c.id)
+        .where(INVOICES.c.month == month)
+        .group_by(INVOICES.c.id, *(INVOICES.c[name] for name in HEAD))
+    )
+
+
+def _usage_lines(month: str, kind: str) -> Select[Any]:
+    """Return sums of the ledger beside the lines that should say them."""
+    tokens, amount = COLUMNS[kind]
+    rows = (
+        select(
+            *(EVENTS.c[name] for name in SHARED),
+            func.count().label("jobs"),
+            func.sum(tokens).label("tokens"),
+            exact_sum(amount).label("amount"),
+        )
+        .where(EVENTS.c.month == month, EVENTS.c.price_version_id.is_not(None), tokens > 0)
+        .group_by(*(EVENTS.c[name] for name in SHARED))
+        .cte("rows")
+    )
+    lines = _lines(month, LINES.c.kind == "usage", LINES.c.token_kind == kind)
+    on = and_(*(rows.c[name] == lines.c[name] for name in SHARED))
+    names = ("number", "line_amount", "line_tokens", "line_jobs", "repeated")
+    return select(
+        *(rows.c[name] for name in (*SHARED, "jobs", "tokens", "amount")),
+        *(lines.c[name] for name in names),
+        lines.c.model.label("line_model"),
+        lines.c.service_tier.label("line_tier"),
+    ).select_from(rows.outerjoin(lines, on, full=True))
+
+
+def _adjustment_lines(month: str) -> Select[Any]:
+    wanted = select(ADJUSTMENTS).where(ADJUSTMENTS.c.month == month).cte("wanted")
+    lines = _lines(month, LINES.c.kind == "adjustment")
+    on = and_(
+        wanted.c.id == lines.c.adjustment_id,
+        wanted.c.account_id == lines.c.account_id,
+        wanted.c.currency == lines.c.currency,
+    )
+    return select(
+        *(wanted.c.id, wanted.c.account_id, wanted.c.currency, wanted.c.amount),
+        *(lines.c.adjustment_id, lines.c.number, lines.c.line_amount),
+    ).select_from(wanted.outerjoin(lines, on, full=True))
+
+
+def _lines(month: str, *which: ColumnElement[bool]) -> FromClause:
+    """Return the lines of a month's invoices; `repeated` counts those for the same usage."""
+    shared: Sequence[ColumnElement[Any]] = [
+        INVOICES.c[name] if name in ("account_id", "currency") else LINES.c[name] for name in SHARED
+    ]
+    return (
+        select(
+            *shared,
+            *(INVOICES.c.number, LINES.c.adjustment_id),
+            LINES.c.amount.label("line_amount"),
+            LINES.c.tokens.label("line_tokens"),
+            LINES.c.jobs.label("line_jobs"),
+            func.row_number()
+            .over(partition_by=[*shared, LINES.c.adjustment_id], order_by=LINES.c.id)
+            .label("repeated"),
+        )
+        .join_from(LINES, INVOICES, INVOICES.c.id == LINES.c.invoice_id)
+        .where(INVOICES.c.month == month, INVOICES.c.kind == "invoice", *which)
+        .cte("lines")
+    )

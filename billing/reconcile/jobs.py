@@ -1,0 +1,51 @@
+"""Compares a job, wherever it is kept, with its row in the ledger, field by field."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from billing.database import Database
+from billing.reconcile.findings import Findings, Kind
+from billing.recording import instant
+from billing.tables.base import table_of
+from billing.tables.usage import UsageEvent
+from jobs.model import Job
+
+EVENTS = table_of(UsageEvent)
+
+
+async def ledger_rows(database: Database, job_ids: Sequence[str]) -> dict[str, Any]:
+    """Return the ledger's rows of these jobs."""
+    async with database.read() as connection:
+        rows = await connection.execute(select(EVENTS).where(EVENTS.c.job_id.in_(job_ids)))
+        return {row.job_id: row for row in rows}
+
+
+def compare(job: Job, delivered: int | None, row: Any, findings: Findings) -> None:
+    """Note where a finished job and its row differ; `delivered` None: its log is gone."""
+    expected = {
+        "account": (job.account, row.account_id),
+        "model": (job.queue, row.model),
+        "service_tier": (job.spec.service_tier.value, row.service_tier),
+        "status": (job.status.value, row.status),
+        "attempt": (job.attempt, row.attempt),
+        "last_seq": (job.seq, row.last_seq),
+        "input_tokens": (job.input_tokens, row.input_tokens),
+        "cached_tokens": (job.cached_tokens, row.cached_tokens),
+        "output_tokens": (job.output_tokens, row.output_tokens),
+        "run_ms": (job.run_ms, row.run_ms),
+        "created_at": (instant(job.created), row.created_at),
+        "started_at": (instant(job.started) if job.started else None, row.started_at),
+        "finished_at": (instant(job.finished), row.finished_at),
+    }
+    for what, (of_job, of_ledger) in expected.items():
+        findings.differ(Kind.USAGE, job.id, what, of_job, of_ledger)
+    if delivered is not None:
+        findings.differ(Kind.LOG, job.id, "output_tokens", row.output_tokens, delivered)
+
+
+def not_recorded(job: Job, findings: Findings) -> None:
+    """Note a finished job that the ledger has not."""
+    expected = f"{job.status}, {job.input_tokens} input and {job.output_tokens} output tokens"
+    findings.add(Kind.NOT_RECORDED, job.id, "ledger row", expected, None)

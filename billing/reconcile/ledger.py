@@ -1,0 +1,169 @@
+"""Checks every row of a month's ledger against the rules: what is charged, at which price, when.
+
+SQL finds the rows that break one, with a computation of its own, in one pass; `billing.rating`
+then says what they should be. Invariant: memory does not grow with the month.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+)
+from sqlalchemy.orm import aliased
+
+from billing.database import Database
+from billing.ledger import closed_months
+from billing.months import first_open, month_of
+from billing.pricebook import PriceBook
+from billing.prices import load_prices
+from billing.rating import ONE, RULES, Rule, Tokens, charged_tokens
+from billing.reconcile.findings import Findings, Kind
+from billing.reconcile.jobs import EVENTS
+from billing.recording import PRICED, priced
+from billing.sqltime import utc_text
+from billing.tables.base import table_of
+from billing.tables.prices import MULTIPLIER_DECIMALS, Price, PriceVersion
+from billing.tables.types import Money
+from jobs.fairness import ServiceTier
+from jobs.state import Status
+
+CHARGED = ("charged_input_tokens", "charged_cached_tokens", "charged_output_tokens")
+
+
+async def check_ledger(database: Database, month: str, findings: Findings) -> None:
+    """Note every row billed in this month that is not what the rules make of its usage."""
+    async with database.read() as connection:
+        prices, closed = await load_prices(connection), await closed_months(connection)
+        rows = select(func.count()).select_from(EVENTS).where(EVENTS.c.month == month)
+        findings.count("ledger rows", await connection.scalar(rows) or 0)
+        suspects = await connection.stream(_suspects(month, sqlite=database.is_sqlite))
+        async for row in suspects:
+            _explain(row, prices, closed, findings)
+
+
+def _explain(row: Any, prices: PriceBook, closed: frozenset[str], findings: Findings) -> None:
+    """Compare a row with what recording it would make of its usage today."""
+    before = findings.counts.total()
+    _explain_charge(row, findings)
+    _explain_month(row, closed, findings)
+    _explain_price(row, prices, findings)
+    # Late rows are looked at one and all, since they are few.
+    if findings.counts.total() == before and not row.late:
+        findings.add(Kind.PRICE, row.job_id, "rating", "the same in SQL and Python", "not the same")
+
+
+def _explain_charge(row: Any, findings: Findings) -> None:
+    usage = row.input_tokens, row.cached_tokens, row.output_tokens
+    try:
+        expected = charged_tokens(Status(row.status), *usage)
+    except ValueError as error:
+        findings.add(Kind.CHARGE, row.job_id, "usage", "usage that can be", error)
+        return
+    for what, number in zip(CHARGED, expected, strict=True):
+        findings.differ(Kind.CHARGE, row.job_id, what, number, getattr(row, what))
+
+
+def _explain_month(row: Any, closed: frozenset[str], findings: Findings) -> None:
+    own = month_of(row.finished_at)
+    first = first_open(own, closed)
+    findings.differ(Kind.MONTH, row.job_id, "late", row.month != own, row.late)
+    if not own <= row.month <= first:
+        findings.add(Kind.MONTH, row.job_id, "month", first, row.month)
+
+
+def _explain_price(row: Any, prices: PriceBook, findings: Findings) -> None:
+    charged = Tokens(*(getattr(row, what) for what in CHARGED))
+    price = prices.at(row.model, row.finished_at)
+    if row.price_version_id is None:
+        if any(charged):
+            expected = "a price" if price is None else price.id
+            findings.add(Kind.UNPRICED, row.job_id, "price_version_id", expected, None)
+        return
+    columns = priced(charged, price, ServiceTier(row.service_tier))
+    for what in PRICED:
+        findings.differ(Kind.PRICE, row.job_id, what, columns[what], getattr(row, what))
+
+
+def _suspects(month: str, *, sqlite: bool) -> Select[Any]:
+    """Return the rows of a month that break a rule, as SQL computes it."""
+    version, row = _versions(), EVENTS.c
+    wrong = or_(
+        _wrong_charge(), _wrong_month(sqlite=sqlite), _wrong_price(version.c, sqlite=sqlite)
+    )
+    return (
+        select(EVENTS)
+        .outerjoin_from(EVENTS, version, version.c.id == row.price_version_id)
+        .where(row.month == month, wrong)
+    )
+
+
+def _versions() -> Any:
+    """Return each price version in one row, with its three prices and its end."""
+    version = table_of(PriceVersion)
+    until = func.lead(version.c.valid_from).over(
+        partition_by=version.c.model, order_by=version.c.valid_from
+    )
+    query = select(version, until.label("valid_until"))
+    for kind in ("input", "cached_input", "output"):
+        price = aliased(Price)
+        query = query.join(price, and_(price.version_id == version.c.id, price.kind == kind))
+        query = query.add_columns(price.per_million.label(kind))
+    return query.cte("versions")
+
+
+def _wrong_charge() -> ColumnElement[bool]:
+    row = EVENTS.c
+    whole = [status.value for status, rule in RULES.items() if rule is Rule.ALL]
+    delivered = [status.value for status, rule in RULES.items() if rule is Rule.DELIVERED]
+    charged = or_(row.status.in_(whole), and_(row.status.in_(delivered), row.output_tokens > 0))
+    return or_(
+        row.charged_input_tokens != case((charged, row.input_tokens - row.cached_tokens), else_=0),
+        row.charged_cached_tokens != case((charged, row.cached_tokens), else_=0),
+        row.charged_output_tokens != case((charged, row.output_tokens), else_=0),
+    )
+
+
+def _wrong_month(*, sqlite: bool) -> ColumnElement[bool]:
+    """Return whether a row is not labelled rightly, or late: those are few, and looked at."""
+    row = EVENTS.c
+    own = utc_text(row.finished_at, "month", sqlite=sqlite)
+    return or_(row.late, row.month != own)
+
+
+def _wrong_price(version: Any, *, sqlite: bool) -> ColumnElement[bool]:
+    row = EVENTS.c
+    charged = row.charged_input_tokens + row.charged_cached_tokens + row.charged_output_tokens
+    multiplier = case(
+        (row.service_tier == ServiceTier.PRIORITY.value, version.priority_multiplier),
+        (row.service_tier == ServiceTier.FLEX.value, version.flex_multiplier),
+        else_=literal(ONE, Money(MULTIPLIER_DECIMALS)),
+    )
+    # On SQLite the scaled integers of tokens x price x multiplier are those of the amount.
+    scale: ColumnElement[Any] = literal_column("1" if sqlite else "1000000")
+    amounts = (
+        (row.input_amount, row.charged_input_tokens, version.input),
+        (row.cached_amount, row.charged_cached_tokens, version.cached_input),
+        (row.output_amount, row.charged_output_tokens, version.output),
+    )
+    wrong = or_(
+        version.id.is_(null()),
+        version.model != row.model,
+        row.finished_at < version.valid_from,
+        row.finished_at >= version.valid_until,
+        row.currency.is_distinct_from(version.currency),
+        row.multiplier.is_distinct_from(multiplier),
+        *(
+            (amount * scale).is_distinct_from(tokens * price * multiplier)
+            for amount, tokens, price in amounts
+        ),
+    )
+    return case((row.price_version_id.is_(null()), charged > 0), else_=wrong)

@@ -1,0 +1,111 @@
+"""Compares the finished jobs in Redis, and what their logs delivered, with the ledger.
+
+Jobs that end while it looks give no false alarm. A finished job has its usage in the outbox until
+the ledger has it; so what the ledger lacks is looked for in the outbox, and what is not there any
+more, in the ledger again. Invariant: only what was in neither counts as not recorded.
+"""
+
+from itertools import islice
+
+from billing.database import Database
+from billing.months import month_of
+from billing.reconcile.findings import Findings, Kind
+from billing.reconcile.jobs import compare, ledger_rows, not_recorded
+from billing.recording import instant
+from jobs.errors import JobGone, JobNotFound
+from jobs.model import Job
+from jobs.outbox import Outbox, UsageEntry
+from jobs.store import JobStore
+from jobs.survey import Surveyed, survey
+
+#: Jobs that the ledger lacks and that are looked for together: each time the outbox is read once.
+MISSING_AT_ONCE = 10_000
+LOOKED_UP_AT_ONCE = 500
+
+#: A finished job, and how many tokens its log delivered.
+Seen = tuple[Job, int | None]
+
+
+class LiveJobs:
+    """One comparison of Redis with the ledger, for the jobs that finished in a month."""
+
+    def __init__(
+        self, store: JobStore, outbox: Outbox, database: Database, findings: Findings
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._database = database
+        self._findings = findings
+        self._missing: dict[str, Seen] = {}
+
+    async def compare(self, month: str) -> None:
+        """Look at every job once."""
+        async for page in survey(self._store):
+            ended = [seen for seen in page if _ended_in(seen, month)]
+            open_ = [seen for seen in page if not seen.job.status.is_terminal]
+            rows = await ledger_rows(self._database, [seen.job.id for seen in ended + open_])
+            for seen in ended:
+                self._one(seen, rows.get(seen.job.id))
+            for seen in open_:
+                if seen.job.id in rows:
+                    await self._recorded_too_early(seen.job.id, rows[seen.job.id].status)
+            self._findings.count("live jobs", len(ended))
+            if len(self._missing) >= MISSING_AT_ONCE:
+                await self._settle()
+        await self._settle()
+        await self._count_waiting()
+
+    def _one(self, seen: Surveyed, row: object) -> None:
+        delivered = None if seen.log is None else seen.log.output_tokens
+        if row is None:
+            self._missing[seen.job.id] = seen.job, delivered
+        else:
+            compare(seen.job, delivered, row, self._findings)
+        self._check_log(seen)
+
+    def _check_log(self, seen: Surveyed) -> None:
+        job, log = seen.job, seen.log
+        if log is None:
+            return
+        findings = self._findings
+        findings.count("logs")
+        findings.differ(Kind.LOG, job.id, "last event", job.seq, log.last_seq)
+        if not log.whole:
+            findings.add(Kind.LOG, job.id, "events", f"{log.last_seq} in a row", log.events)
+        announced = log.usage and log.usage["output_tokens"]
+        findings.differ(Kind.LOG, job.id, "announced output_tokens", job.output_tokens, announced)
+
+    async def _recorded_too_early(self, job_id: str, recorded: str) -> None:
+        """Note a job that runs on though the ledger has it; it may just have ended."""
+        try:
+            job = await self._store.get(job_id, None)
+        except (JobGone, JobNotFound):
+            return
+        if not job.status.is_terminal:
+            self._findings.add(Kind.NOT_ENDED, job_id, "status", recorded, job.status.value)
+
+    async def _settle(self) -> None:
+        """Decide about the jobs that the ledger lacked: on their way, there by now, or lost."""
+        missing, self._missing = self._missing, {}
+        if not missing:
+            return
+        async for page in self._outbox.waiting():
+            for entry in page:
+                if isinstance(entry, UsageEntry):
+                    missing.pop(entry.job_id, None)
+        left = iter(missing.values())
+        while some := list(islice(left, LOOKED_UP_AT_ONCE)):
+            rows = await ledger_rows(self._database, [job.id for job, _ in some])
+            for job, delivered in some:
+                if job.id in rows:
+                    compare(job, delivered, rows[job.id], self._findings)
+                else:
+                    not_recorded(job, self._findings)
+
+    async def _count_waiting(self) -> None:
+        waiting = await self._outbox.backlog()
+        self._findings.count("outbox entries waiting (not compared yet)", waiting)
+
+
+def _ended_in(seen: Surveyed, month: str) -> bool:
+    return seen.job.status.is_terminal and month_of(instant(seen.job.finished)) == month

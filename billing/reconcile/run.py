@@ -1,0 +1,49 @@
+"""Reconciles one month: jobs = delivered tokens = ledger = invoices.
+
+Everything is read in pages or by streaming cursors, so that memory does not grow with the month.
+Invariant: what happens while it runs is no difference; what is still in the outbox is only counted.
+"""
+
+from sqlalchemy import select
+
+from billing.close import check_month
+from billing.consumer import GROUP
+from billing.database import Database
+from billing.reconcile.archive import compare_archive
+from billing.reconcile.findings import Findings, Kind
+from billing.reconcile.guards import check_guards
+from billing.reconcile.invoices import check_invoices
+from billing.reconcile.ledger import check_ledger
+from billing.reconcile.live import LiveJobs
+from billing.tables.base import table_of
+from billing.tables.usage import SetAsideEntry
+from jobs.outbox import Outbox
+from jobs.store import JobStore
+
+SET_ASIDE = table_of(SetAsideEntry)
+
+
+async def reconcile(store: JobStore, database: Database, month: str, findings: Findings) -> None:
+    """Compare everything there is of a UTC month.
+
+    Raises:
+        InvalidMonth: this is none.
+        StoreUnavailable, DatabaseUnavailable: it could not be read to its end.
+    """
+    check_month(month)
+    outbox = Outbox(store.redis, store.keys, GROUP, "")
+    await check_guards(database, findings)
+    await LiveJobs(store, outbox, database, findings).compare(month)
+    await compare_archive(database, month, findings)
+    await check_ledger(database, month, findings)
+    await _check_set_aside(database, findings)
+    await check_invoices(database, month, findings)
+
+
+async def _check_set_aside(database: Database, findings: Findings) -> None:
+    """Note entries nobody has resolved, of any month: what they say cannot be relied on."""
+    open_ = select(SET_ASIDE).where(SET_ASIDE.c.resolved_at.is_(None)).order_by(SET_ASIDE.c.id)
+    async with database.read() as connection:
+        async for row in await connection.stream(open_):
+            text = f"{row.reason} ({row.fields})"
+            findings.add(Kind.SET_ASIDE, row.entry_id, "outbox entry", "a usage event", text)

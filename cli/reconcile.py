@@ -1,0 +1,72 @@
+"""`penstock bills reconcile`: jobs, delivered tokens, ledger and invoices must say the same."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from billing.database import Database
+from billing.reconcile.findings import Difference, Findings
+from billing.reconcile.run import reconcile
+from cli.database import with_database
+from cli.failures import Unreachable
+from cli.options import Json
+from cli.output import err, print_json, print_table
+from cli.settings import load_settings
+from jobs.errors import StoreUnavailable
+from jobs.open import open_store
+
+
+def reconcile_month(
+    month: Annotated[str, typer.Option(help="A UTC month, as 2026-11.")],
+    listed: Annotated[int, typer.Option("--list", min=1, help="So many of each kind.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Compare jobs, event logs, outbox, ledger and invoices of a month; 1 if anything differs."""
+    with err.status("") as status:
+        findings = Findings(listed, status.update)
+        with_database(lambda database: _reconcile(database, month, findings))
+    if as_json:
+        print_json(_as_json(month, findings))
+    else:
+        _print(month, findings)
+    if not findings.clean:
+        raise typer.Exit(1)
+
+
+async def _reconcile(database: Database, month: str, findings: Findings) -> None:
+    store = open_store(load_settings())
+    try:
+        await reconcile(store, database, month, findings)
+    except StoreUnavailable as error:
+        raise Unreachable("Redis does not answer", error.message, "PENSTOCK_REDIS__URL") from None
+    finally:
+        await store.close()
+
+
+def _as_json(month: str, findings: Findings) -> dict[str, object]:
+    return {
+        "month": month,
+        "clean": findings.clean,
+        "compared": dict(findings.compared),
+        "differences": dict(findings.counts),
+        "listed": [asdict(difference) for difference in findings.listed],
+    }
+
+
+def _print(month: str, findings: Findings) -> None:
+    print_table(
+        ("kind", "job or other", "what", "expected", "found"),
+        [_row(difference) for difference in findings.listed],
+        nothing=f"{month}: no differences.",
+    )
+    for kind, count in findings.counts.items():
+        err.print(f"{count:,} {kind}")
+    compared = (f"{count:,} {name}" for name, count in findings.compared.items())
+    err.print(f"Compared: {', '.join(compared)}.")
+
+
+def _row(difference: Difference) -> Sequence[str]:
+    values = difference.kind, difference.subject, difference.what
+    return (*map(str, values), difference.expected, difference.found)

@@ -1,0 +1,381 @@
+"""Reconciling finds every kind of drift, names the job, and never cries wolf."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, text
+
+from billing.consumer import GROUP
+from billing.database import Database
+from billing.ledger import Ledger
+from billing.months import month_of, next_month
+from billing.reconcile.findings import Findings, Kind
+from billing.reconcile.run import reconcile
+from billing.tables.invoices import ClosedMonth
+from jobs.archive import read_finished
+from jobs.fairness import ServiceTier
+from jobs.outbox import Outbox, UsageEntry
+from jobs.state import Status
+from jobs.store import Ending, JobStore
+from tests.support.drift import plant
+from tests.support.jobs import submission, write
+from tests.support.ledger import (
+    a_price,
+    consuming,
+    end_jobs,
+    set_aside,
+    until_consumed,
+    usage_of,
+)
+
+FREE = Decimal(0)
+
+
+def this_month() -> str:
+    return month_of(datetime.now(UTC))
+
+
+async def look(store: JobStore, database: Database, listed: int = 20) -> Findings:
+    findings = Findings(listed)
+    await reconcile(store, database, this_month(), findings)
+    return findings
+
+
+async def booked(store: JobStore, database: Database, count: int = 3, **fields: Any) -> list[str]:
+    """End jobs and bring their usage into the ledger."""
+    ids = await end_jobs(store, count, **fields)
+    async with consuming(store, database):
+        await until_consumed(store)
+    return ids
+
+
+def about(findings: Findings, *kinds: Kind) -> list[tuple[str, str, str, str]]:
+    """Return the listed differences; fail when there are others than of these kinds."""
+    assert set(findings.counts) == set(kinds), findings.listed
+    return [(one.subject, one.what, one.expected, one.found) for one in findings.listed]
+
+
+async def test_a_month_without_drift_is_clean_and_says_what_was_compared(
+    store: JobStore, database: Database
+) -> None:
+    await a_price(database)
+    await booked(store, database, 4, tier=ServiceTier.PRIORITY)
+    for status in (Status.CANCELLED, Status.EXPIRED, Status.FAILED):
+        await booked(store, database, 2, status=status)
+    await store.submit(submission())
+
+    findings = await look(store, database)
+
+    assert findings.clean, findings.listed
+    assert findings.compared["live jobs"] == 10
+    assert findings.compared["logs"] == 10
+    assert findings.compared["archived jobs"] == 10
+    assert findings.compared["ledger rows"] == 10
+    assert findings.compared["outbox entries waiting (not compared yet)"] == 0
+
+
+async def test_an_empty_month_is_clean(store: JobStore, database: Database) -> None:
+    assert (await look(store, database)).clean
+
+
+async def test_what_waits_in_the_outbox_is_counted_and_no_difference(
+    store: JobStore, database: Database
+) -> None:
+    await end_jobs(store, 5)
+
+    findings = await look(store, database)
+
+    assert findings.clean, findings.listed
+    assert findings.compared["outbox entries waiting (not compared yet)"] == 5
+
+
+async def test_jobs_that_end_meanwhile_give_no_false_alarm(
+    store: JobStore, database: Database
+) -> None:
+    await a_price(database)
+
+    async def work() -> None:
+        for _ in range(40):
+            await end_jobs(store, 10)
+
+    async with consuming(store, database, batch_events=7):
+        working = asyncio.create_task(work())
+        looks = 0
+        while not working.done():
+            findings = await look(store, database)
+            assert findings.clean, findings.listed
+            looks += 1
+        await working
+    assert looks > 1
+
+
+@pytest.mark.parametrize("steps", ["read", "read, committed"])
+async def test_a_consumer_that_died_between_two_steps_leaves_no_difference(
+    store: JobStore, database: Database, steps: str
+) -> None:
+    await a_price(database)
+    await end_jobs(store, 12)
+    dead = Outbox(store.redis, store.keys, GROUP, "dead")
+    await dead.open()
+    entries = [entry for entry in await dead.read(9) if isinstance(entry, UsageEntry)]
+    if "committed" in steps:
+        jobs = await read_finished(store, [entry.job_id for entry in entries])
+        await Ledger(database).record(entries, jobs)
+    assert (await look(store, database)).clean
+
+    async with consuming(store, database, claim_seconds=0.1):
+        await until_consumed(store)
+
+    findings = await look(store, database)
+    assert findings.clean, findings.listed
+    assert findings.compared["ledger rows"] == 12
+
+
+async def test_a_job_whose_usage_never_reached_the_ledger_is_found(
+    store: JobStore, database: Database
+) -> None:
+    redis: Any = store.redis
+    await a_price(database)
+    await booked(store, database)
+    (lost,) = await end_jobs(store, 1)
+    await redis.delete(store.keys.outbox)
+
+    findings = await look(store, database)
+
+    ((subject, what, _, found),) = about(findings, Kind.NOT_RECORDED)
+    assert (subject, what, found) == (lost, "ledger row", "nothing")
+
+
+async def test_a_deleted_ledger_row_is_found_by_the_live_and_the_archived_job(
+    store: JobStore, database: Database
+) -> None:
+    await a_price(database)
+    lost, *_ = await booked(store, database)
+    assert await plant(database, "DELETE FROM usage_events WHERE job_id = :id", id=lost) == 1
+
+    findings = await look(store, database)
+
+    assert {subject for subject, *_ in about(findings, Kind.NOT_RECORDED)} == {lost}
+    assert findings.counts[Kind.NOT_RECORDED] == 2
+
+
+async def test_changed_tokens_are_found(store: JobStore, database: Database) -> None:
+    await a_price(database)
+    job_id, *_ = await booked(store, database)
+    change = "UPDATE usage_events SET output_tokens = 9, charged_output_tokens = 9"
+    await plant(database, f"{change} WHERE job_id = :id", id=job_id)
+
+    findings = await look(store, database)
+
+    found = about(findings, Kind.USAGE, Kind.LOG, Kind.PRICE)
+    assert (job_id, "output_tokens", "1", "9") in found
+    assert (job_id, "output_amount", "0.0000027", "0.0000003") in found
+    assert {subject for subject, *_ in found} == {job_id}
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ("output_amount = output_amount * 2", "output_amount"),
+        ("input_amount = NULL", "input_amount"),
+        ("multiplier = multiplier * 2", "multiplier"),
+        ("currency = 'EUR'", "currency"),
+        ("price_version_id = 'price_none'", "price_version_id"),
+    ],
+)
+async def test_a_changed_amount_or_price_is_found(
+    store: JobStore, database: Database, change: str, what: str
+) -> None:
+    await a_price(database)
+    job_id, *_ = await booked(store, database)
+    await plant(database, f"UPDATE usage_events SET {change} WHERE job_id = :id", id=job_id)
+
+    ((subject, found, _, _),) = about(await look(store, database), Kind.PRICE)
+
+    assert (subject, found) == (job_id, what)
+
+
+async def test_a_price_that_was_not_valid_when_the_job_finished_is_found(
+    store: JobStore, database: Database
+) -> None:
+    price = await a_price(database)
+    job_id, *_ = await booked(store, database)
+    later = await a_price(database, valid_from=datetime.now(UTC) + timedelta(days=1))
+    change = "UPDATE usage_events SET price_version_id = :later WHERE job_id = :id"
+    await plant(database, change, later=later.id, id=job_id)
+
+    findings = about(await look(store, database), Kind.PRICE)
+
+    assert findings == [(job_id, "price_version_id", price.id, later.id)]
+
+
+async def test_a_charge_against_the_rules_is_found(store: JobStore, database: Database) -> None:
+    await a_price(database, input=FREE, cached_input=FREE, output=FREE)
+    job_id, *_ = await booked(store, database, status=Status.FAILED)
+    change = "UPDATE usage_events SET charged_output_tokens = 1 WHERE job_id = :id"
+    await plant(database, change, id=job_id)
+
+    findings = about(await look(store, database), Kind.CHARGE)
+
+    assert findings == [(job_id, "charged_output_tokens", "0", "1")]
+
+
+async def test_usage_in_the_wrong_month_is_found(store: JobStore, database: Database) -> None:
+    await a_price(database)
+    early, mislabelled, right = await booked(store, database)
+    following = next_month(this_month())
+    move = "UPDATE usage_events SET month = :month, late = true WHERE job_id = :id"
+    await plant(database, move, month=following, id=early)
+    await plant(database, "UPDATE usage_events SET late = true WHERE job_id = :id", id=mislabelled)
+    findings = Findings(20)
+    await reconcile(store, database, following, findings)
+    assert about(findings, Kind.MONTH) == [(early, "month", this_month(), following)]
+
+    found = about(await look(store, database), Kind.MONTH)
+
+    assert found == [(mislabelled, "late", "false", "true")]
+    assert right not in str(found)
+
+
+async def test_late_usage_of_a_closed_month_is_no_difference(
+    store: JobStore, database: Database
+) -> None:
+    await a_price(database)
+    async with database.write() as connection:
+        await connection.execute(insert(ClosedMonth), [{"month": this_month()}])
+    await booked(store, database)
+    for month in (this_month(), next_month(this_month())):
+        findings = Findings(20)
+        await reconcile(store, database, month, findings)
+        assert findings.clean, findings.listed
+    assert findings.compared["ledger rows"] == 3
+
+
+async def test_usage_without_a_price_is_said_until_it_is_rated(
+    store: JobStore, database: Database
+) -> None:
+    began = datetime.now(UTC)
+    (job_id,) = await booked(store, database, 1)
+
+    found = about(await look(store, database), Kind.UNPRICED)
+    assert found == [(job_id, "price_version_id", "a price", "nothing")]
+
+    await a_price(database, valid_from=began.replace(microsecond=0))
+    await Ledger(database).rate_unpriced()
+    assert (await look(store, database)).clean
+
+
+async def test_a_log_shorter_than_its_usage_is_found(store: JobStore, database: Database) -> None:
+    redis: Any = store.redis
+    await a_price(database)
+    job_id, *_ = await booked(store, database)
+    await redis.xdel(store.keys.log(job_id), "2-0")
+
+    found = about(await look(store, database), Kind.LOG)
+
+    assert (job_id, "events", "3 in a row", "2") in found
+    assert (job_id, "output_tokens", "1", "0") in found
+
+
+async def test_a_log_that_is_gone_while_its_job_stays_is_found(
+    store: JobStore, database: Database
+) -> None:
+    await a_price(database)
+    job_id, *_ = await booked(store, database)
+    await store.redis.delete(store.keys.log(job_id))
+
+    found = about(await look(store, database), Kind.LOG)
+
+    assert (job_id, "output_tokens", "1", "0") in found
+
+
+async def test_an_erased_job_is_no_difference(store: JobStore, database: Database) -> None:
+    await a_price(database)
+    job_id, *_ = await booked(store, database)
+    await store.delete(job_id, "acme")
+    assert (await look(store, database)).clean
+
+
+async def test_a_long_log_is_read_to_its_end(store: JobStore, database: Database) -> None:
+    await a_price(database)
+    job = submission()
+    await store.submit(job)
+    (claimed,) = await store.claim(job.queue, "w1", 1)
+    for number in range(1_100):
+        last = Ending(Status.COMPLETED) if number == 1_099 else None
+        after = claimed.seq + number
+        await write(store, claimed, after, [7], output_tokens=number + 1, ending=last)
+    async with consuming(store, database):
+        await until_consumed(store)
+
+    findings = await look(store, database)
+
+    assert findings.clean, findings.listed
+    assert (await usage_of(database))[job.id].output_tokens == 1_100
+
+
+async def test_a_changed_archive_is_found(store: JobStore, database: Database) -> None:
+    await a_price(database)
+    job_id, *_ = await booked(store, database)
+    change = "UPDATE archived_jobs SET result = :result WHERE job_id = :id"
+    await plant(database, change, id=job_id, result='{"choices":[],"usage":null}')
+
+    found = about(await look(store, database), Kind.LOG)
+
+    assert found == [(job_id, "output_tokens", "1", "0")]
+
+
+async def test_a_ledger_row_of_a_job_that_still_runs_is_found(
+    store: JobStore, database: Database
+) -> None:
+    await a_price(database)
+    job_id, *_ = await booked(store, database)
+    running = submission()
+    await store.submit(running)
+    change = "UPDATE usage_events SET job_id = :running WHERE job_id = :id"
+    await plant(database, change, running=running.id, id=job_id)
+
+    found = about(await look(store, database), Kind.NOT_ENDED, Kind.NOT_RECORDED)
+
+    assert (running.id, "status", "completed", "queued") in found
+
+
+async def test_an_entry_set_aside_is_a_difference_until_it_is_resolved(
+    store: JobStore, database: Database
+) -> None:
+    redis: Any = store.redis
+    await redis.xadd(store.keys.outbox, {"job": "job_x"})
+    async with consuming(store, database):
+        await until_consumed(store)
+    (entry,) = await set_aside(database)
+
+    ((subject, *_),) = about(await look(store, database), Kind.SET_ASIDE)
+    assert subject == entry.entry_id
+
+    async with database.write() as connection:
+        await connection.execute(text("UPDATE set_aside_entries SET resolved_at = set_aside_at"))
+    assert (await look(store, database)).clean
+
+
+async def test_a_missing_trigger_is_found(store: JobStore, database: Database) -> None:
+    on = "" if database.is_sqlite else " ON usage_events"
+    async with database.write() as connection:
+        await connection.execute(text(f"DROP TRIGGER keep_usage_events_delete{on}"))
+
+    found = about(await look(store, database), Kind.GUARD)
+
+    assert found == [("usage_events", "trigger", "keep_usage_events_delete", "nothing")]
+
+
+async def test_the_list_is_bounded_and_the_count_is_not(
+    store: JobStore, database: Database
+) -> None:
+    await booked(store, database, 30)
+
+    findings = await look(store, database, listed=3)
+
+    assert findings.counts == {Kind.UNPRICED: 30}
+    assert len(findings.listed) == 3

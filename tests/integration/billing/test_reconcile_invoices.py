@@ -1,0 +1,158 @@
+"""Reconciling a closed month: every amount on an invoice is a sum of the ledger, and none lacks."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from billing.credits import NewAdjustment, adjust, credit
+from billing.database import Database
+from billing.reconcile.findings import Findings, Kind
+from billing.reconcile.run import reconcile
+from jobs.fairness import ServiceTier
+from jobs.state import Status
+from jobs.store import JobStore
+from tests.support.drift import plant
+from tests.support.months import MONTH, NOON, a_past_price, an_account, close, used
+from tests.support.months import usage_entry as entry
+
+LAST = datetime(2026, 10, 31, 23, 59, 59, 999_000, UTC)
+
+
+async def look(store: JobStore, database: Database, month: str = MONTH) -> Findings:
+    findings = Findings(20)
+    await reconcile(store, database, month, findings)
+    return findings
+
+
+def about(findings: Findings, kind: Kind) -> list[tuple[str, str, str]]:
+    """Return what, expected and found of the differences; fail if there are other kinds."""
+    assert set(findings.counts) == {kind}, findings.listed
+    return [(one.what, one.expected, one.found) for one in findings.listed]
+
+
+@pytest.fixture
+async def closed(database: Database) -> Database:
+    """October with three accounts, two tiers, two prices, a failure and an adjustment; closed."""
+    await an_account(database)
+    await a_past_price(database)
+    await a_past_price(database, "n", output=Decimal("0.333333"))
+    await used(
+        database,
+        *(entry(finished=NOON + timedelta(hours=hour)) for hour in range(5)),
+        entry(model="n", service_tier=ServiceTier.PRIORITY),
+        entry(account="other", cached_tokens=0),
+        entry(account="third", status=Status.FAILED),
+        entry(finished=LAST),
+    )
+    await adjust(database, NewAdjustment("acme", Decimal("-0.00001"), "an outage", MONTH))
+    await close(database)
+    return database
+
+
+async def test_a_month_that_was_closed_in_order_is_clean(store: JobStore, closed: Database) -> None:
+    findings = await look(store, closed)
+
+    assert findings.clean, findings.listed
+    assert findings.compared["ledger rows"] == 9
+    assert findings.compared["invoices"] == 2
+    assert findings.compared["invoice lines"] == 9
+
+
+async def test_late_usage_and_credit_notes_leave_both_months_clean(
+    store: JobStore, closed: Database
+) -> None:
+    await used(closed)
+    await credit(closed, "INV-2026-10-0001", Decimal("0.00001"), "too slow")
+
+    for month in (MONTH, "2026-11"):
+        findings = await look(store, closed, month)
+        assert findings.clean, findings.listed
+
+
+async def test_an_invoice_line_off_by_the_smallest_amount_is_found_and_so_is_its_total(
+    store: JobStore, closed: Database
+) -> None:
+    step = "1" if closed.is_sqlite else "0.000001"
+    await plant(
+        closed,
+        f"UPDATE invoice_lines SET amount = amount + {step}"
+        " WHERE model = 'n' AND token_kind = 'output'",
+    )
+
+    findings = await look(store, closed)
+
+    assert findings.counts == {Kind.INVOICE_LINE: 1, Kind.INVOICE: 1}
+    total, line = sorted(findings.listed, key=lambda one: one.kind)
+    assert (line.subject, line.what) == ("INV-2026-10-0001", "n priority output amount")
+    assert Decimal(line.found) - Decimal(line.expected) == Decimal("0.000001")
+    assert (total.subject, total.what) == ("INV-2026-10-0001", "total")
+
+
+async def test_a_total_that_is_not_the_sum_of_its_lines_is_found(
+    store: JobStore, closed: Database
+) -> None:
+    await plant(closed, "UPDATE invoices SET total = total * 2 WHERE account_id = 'other'")
+
+    ((what, _, _),) = about(await look(store, closed), Kind.INVOICE)
+
+    assert what == "total"
+
+
+async def test_a_ledger_row_added_to_a_closed_month_is_found(
+    store: JobStore, closed: Database
+) -> None:
+    await used(closed)
+    change = "UPDATE usage_events SET month = :month, late = false WHERE late"
+    assert await plant(closed, change, month=MONTH) == 1
+
+    found = about(await look(store, closed), Kind.INVOICE_LINE)
+
+    assert ("m default output tokens", "3500", "3000") in found
+    assert ("m default input jobs", "7", "6") in found
+
+
+async def test_usage_that_no_line_bills_is_found(store: JobStore, closed: Database) -> None:
+    change = "UPDATE usage_events SET account_id = 'nobody' WHERE account_id = 'other'"
+    await plant(closed, change)
+
+    findings = await look(store, closed)
+
+    found = about(findings, Kind.INVOICE_LINE)
+    assert ("m default output", "0.00015", "nothing") in found
+    assert ("m default output", "nothing", "0.00015") in found
+    assert {one.subject for one in findings.listed} == {"nobody USD", "INV-2026-10-0002"}
+
+
+async def test_usage_billed_twice_is_found(store: JobStore, closed: Database) -> None:
+    names = (
+        "invoice_id, kind, description, model, service_tier, token_kind, price_version_id,"
+        " multiplier, per_million, late, jobs, tokens, amount"
+    )
+    await plant(
+        closed,
+        f"INSERT INTO invoice_lines (position, {names}) SELECT 99, {names} FROM invoice_lines"
+        " WHERE model = 'n' AND token_kind = 'input'",
+    )
+
+    findings = await look(store, closed)
+
+    assert findings.counts == {Kind.INVOICE_LINE: 1, Kind.INVOICE: 1}
+    assert any(one.expected == "one line" for one in findings.listed)
+
+
+async def test_a_changed_or_missing_adjustment_is_found(store: JobStore, closed: Database) -> None:
+    await plant(closed, "UPDATE adjustments SET amount = amount * 2")
+
+    ((what, expected, found),) = about(await look(store, closed), Kind.INVOICE_LINE)
+
+    assert what.startswith("adjustment adj_")
+    assert (expected, found) == ("-0.00002", "-0.00001")
+
+
+async def test_a_month_whose_mark_is_gone_is_found(store: JobStore, closed: Database) -> None:
+    await plant(closed, "DELETE FROM closed_months")
+
+    found = about(await look(store, closed), Kind.INVOICE)
+
+    assert found == [("month", "closed", "open")] * 2
