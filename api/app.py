@@ -15,7 +15,7 @@ from api.budgets import Budgets
 from api.costs import Costs
 from api.documents import describe
 from api.middleware import Door
-from api.routes import dead_letter, generate, job_stream, jobs, models, openai, ops
+from api.routes import dead_letter, generate, job_stream, jobs, models, openai, ops, usage
 from api.services import Models, Services
 from billing.database import Database
 from jobs.accounts import KeyFile
@@ -34,6 +34,7 @@ ROUTERS = (
     dead_letter.router,
     generate.router,
     models.router,
+    usage.router,
     ops.router,
 )
 

@@ -65,6 +65,12 @@ class ResultNotReady(JobConflict):
     code = "result-not-ready"
 
 
+class ProofNotReady(JobConflict):
+    """The job has not ended, or its usage is on its way to the ledger: ask again."""
+
+    code = "proof-not-ready"
+
+
 class JobCancelled(JobConflict):
     """The job was cancelled while this request waited for it."""
 

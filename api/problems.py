@@ -27,7 +27,7 @@ from jobs.state import Status
 RETRY_AFTER_SECONDS = 2.0
 #: The pipeline has retried already; OpenAI's clients would repeat the job, and pay, on their own.
 NO_RETRY = {"X-Should-Retry": "false"}
-OWN_SHAPE = ("/v1/jobs", "/v1/generate", "/v1/dead-letter", "/v1/billing")
+OWN_SHAPE = ("/v1/jobs", "/v1/generate", "/v1/dead-letter", "/v1/billing", "/v1/usage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ TABLE: dict[type[errors.PipelineError], Kind] = {
     door.InvalidHeader: Kind(400, "Invalid header"),
     door.InvalidCursor: Kind(400, "Invalid cursor"),
     door.ResultNotReady: Kind(409, "No result"),
+    door.ProofNotReady: Kind(409, "No proof yet"),
     door.JobCancelled: Kind(409, "Job cancelled"),
     door.ShuttingDown: Kind(503, "Shutting down"),
     door.WaitTimeout: Kind(504, "Wait timeout"),

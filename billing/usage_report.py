@@ -1,0 +1,125 @@
+"""What an account used, added up by day, model and key; the database does the adding.
+
+Invariant: pages are cut between groups, in an order that new usage does not change: going on from
+a cursor neither repeats nor passes over a group that was there. What is added to a group meanwhile
+shows on the page it stands on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import FromClause, Select, case, func, select, tuple_
+
+from billing.database import Database
+from billing.money import total
+from billing.sqltime import utc_text
+from billing.sums import bytewise, exact_sum
+from billing.tables.base import table_of
+from billing.tables.usage import UsageEvent
+
+EVENTS = table_of(UsageEvent)
+
+#: What usage can be grouped by, in the order groups are sorted in.
+DIMENSIONS = ("day", "model", "key")
+AMOUNTS = ("input_amount", "cached_amount", "output_amount")
+COUNTS = ("input_tokens", "cached_tokens", "output_tokens")
+
+#: A group's place: its values of the chosen dimensions, then its currency, '' without a price.
+Place = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """Which usage: jobs that finished on these UTC days, both included."""
+
+    account: str
+    since: date
+    until: date
+    by: Sequence[str]
+    after: Place | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTotal:
+    """One group. Without a currency these are jobs that have no price yet, and so no amount."""
+
+    group: dict[str, str]
+    jobs: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    currency: str | None
+    amount: Decimal | None
+
+    @property
+    def place(self) -> Place:
+        """Return where a next page goes on."""
+        return (*self.group.values(), self.currency or "")
+
+
+async def usage_totals(database: Database, query: UsageQuery) -> tuple[list[UsageTotal], bool]:
+    """Return a page of totals, and whether more follow."""
+    statement = _statement(query, sqlite=database.is_sqlite)
+    async with database.read() as connection:
+        rows = (await connection.execute(statement)).all()
+    return [_total(query.by, row) for row in rows[: query.limit]], len(rows) > query.limit
+
+
+def _statement(query: UsageQuery, *, sqlite: bool) -> Select[Any]:
+    rows = _rows(query, sqlite=sqlite)
+    keys = [bytewise(rows.c[name]) for name in (*query.by, "currency")]
+    statement = (
+        select(
+            *(rows.c[name] for name in (*query.by, "currency")),
+            func.count().label("jobs"),
+            *(func.sum(rows.c[name]).label(name) for name in COUNTS),
+            *(exact_sum(rows.c[name]).label(name) for name in AMOUNTS),
+        )
+        .group_by(*(rows.c[name] for name in (*query.by, "currency")))
+        .order_by(*keys)
+        .limit(query.limit + 1)
+    )
+    if query.after is not None:
+        statement = statement.where(tuple_(*keys) > tuple_(*query.after))
+    return statement
+
+
+def _rows(query: UsageQuery, *, sqlite: bool) -> FromClause:
+    since = query.since
+    if query.after is not None and query.by[0] == "day":
+        since = max(since, date.fromisoformat(query.after[0]))
+    return (
+        select(
+            utc_text(EVENTS.c.finished_at, "day", sqlite=sqlite).label("day"),
+            *(EVENTS.c.model, EVENTS.c.key_id.label("key")),
+            case((EVENTS.c.currency.is_(None), ""), else_=EVENTS.c.currency).label("currency"),
+            *(EVENTS.c[name] for name in (*COUNTS, *AMOUNTS)),
+        )
+        .where(
+            EVENTS.c.account_id == query.account,
+            EVENTS.c.finished_at >= _midnight(since),
+            EVENTS.c.finished_at < _midnight(query.until + timedelta(days=1)),
+        )
+        .subquery()
+    )
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _total(by: Sequence[str], row: Any) -> UsageTotal:
+    amounts = [getattr(row, name) for name in AMOUNTS]
+    return UsageTotal(
+        group={name: getattr(row, name) for name in by},
+        jobs=row.jobs,
+        input_tokens=int(row.input_tokens),
+        cached_input_tokens=int(row.cached_tokens),
+        output_tokens=int(row.output_tokens),
+        currency=row.currency or None,
+        amount=total(*amounts) if row.currency else None,
+    )

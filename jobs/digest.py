@@ -1,0 +1,36 @@
+"""Hashes of what a job delivered, which a client can compute from the stream it received.
+
+Invariant: the same token ids and text give the same hashes, however they were cut into events.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import orjson
+
+from jobs.result import Choice, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What one choice delivered: SHA-256 over its token ids as compact JSON, and over its text."""
+
+    index: int
+    output_tokens: int
+    token_ids_sha256: str
+    text_sha256: str
+
+
+def delivered(result: Result) -> list[Delivered]:
+    """Return the hashes of each choice."""
+    return [_digest(index, choice) for index, choice in sorted(result.choices.items())]
+
+
+def _digest(index: int, choice: Choice) -> Delivered:
+    token_ids = [token for chunk in choice.chunks for token in chunk]
+    return Delivered(
+        index,
+        len(token_ids),
+        hashlib.sha256(orjson.dumps(token_ids)).hexdigest(),
+        hashlib.sha256("".join(choice.text).encode()).hexdigest(),
+    )
