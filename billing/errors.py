@@ -29,7 +29,7 @@ class InvalidBudget(ClientError):
 
 
 class InvalidMonth(ClientError):
-    """This is no month; one is written 2026-11."""
+    """What was given is no month; one is written 2026-11."""
 
     code = "invalid-month"
 
