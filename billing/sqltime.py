@@ -1,8 +1,8 @@
-"""UTC days and months of instants, as text, computed by the database."""
+"""Instants in SQL: their UTC day or month as text, and their Unix milliseconds."""
 
 from typing import Literal
 
-from sqlalchemy import ColumnElement, String, func, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, String, cast, func, type_coerce
 
 #: How many characters of `2026-11-22 14:00:00` say it.
 LENGTHS = {"month": 7, "day": 10}
@@ -17,3 +17,12 @@ def utc_text(
         return func.substr(type_coerce(instant, String), 1, LENGTHS[unit])
     pattern = "YYYY-MM-DD"[: LENGTHS[unit]]
     return func.to_char(func.timezone("UTC", instant), pattern)
+
+
+def unix_ms(instant: ColumnElement[object], *, sqlite: bool) -> ColumnElement[int]:
+    """Return an instant in Unix milliseconds, exactly; parts of them are left out."""
+    if sqlite:
+        text = type_coerce(instant, String)
+        seconds = cast(func.strftime("%s", text), BigInteger)
+        return seconds * 1000 + cast(func.substr(text, 21, 3), BigInteger)
+    return cast(func.floor(func.extract("epoch", instant) * 1000), BigInteger)

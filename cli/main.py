@@ -23,6 +23,7 @@ NOUNS = {
     "workers": ("Run it", "cli.workers"),
     "dead": ("Run it", "cli.dead"),
     "prices": ("Run it", "cli.prices"),
+    "gpu-rates": ("Run it", "cli.gpu_rates"),
     "budgets": ("Run it", "cli.budgets"),
     "bills": ("Run it", "cli.bills"),
     "db": ("Run it", "cli.db"),

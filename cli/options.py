@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
@@ -24,3 +25,14 @@ def number(name: str, text: str) -> Decimal:
         return Decimal(text)
     except InvalidOperation:
         raise Usage(f"{name}: {text!r} is no number") from None
+
+
+def instant(name: str, text: str) -> datetime:
+    """Read a time that says which instant it is."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise Usage(f"{name}: {text!r} is no time; one is written 2026-12-01T00:00Z") from None
+    if found.tzinfo is None:
+        raise Usage(f"{name}: {text!r} has no time zone; Z means UTC")
+    return found

@@ -1,7 +1,6 @@
 """`penstock prices`: what tokens cost. A price is never changed; a new one follows it."""
 
 import getpass
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -12,8 +11,7 @@ from billing.money import plain
 from billing.prices import NewPrice, load_prices, set_price
 from billing.rating import Price
 from cli.database import with_database
-from cli.failures import Usage
-from cli.options import Json, number
+from cli.options import Json, instant, number
 from cli.output import err, print_json, print_table
 from cli.settings import load_settings
 
@@ -47,7 +45,7 @@ def set_model_price(
         billing.priority_multiplier if priority is None else number("--priority", priority),
         billing.flex_multiplier if flex is None else number("--flex", flex),
         currency,
-        None if since is None else _instant(since),
+        None if since is None else instant("--from", since),
     )
     price = with_database(lambda database: set_price(database, new, getpass.getuser()))
     typer.echo(price.id)
@@ -92,13 +90,3 @@ def _shown(price: Price) -> dict[str, str]:
         "valid_from": price.valid_from.isoformat(),
         **{name: plain(getattr(price, name)) for name in (*KINDS, "priority", "flex")},
     }
-
-
-def _instant(text: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise Usage(f"--from: {text!r} is no time; one is written 2026-12-01T00:00Z") from None
-    if instant.tzinfo is None:
-        raise Usage(f"--from: {text!r} has no time zone; Z means UTC")
-    return instant

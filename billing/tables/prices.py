@@ -50,7 +50,10 @@ class Price(Base):
 
 
 class GpuRate(Base):
-    """What running a model costs per hour of one job slot's GPU share, from an instant on."""
+    """What a worker's GPU (or GPUs) costs per hour, from an instant on, and how many jobs it runs.
+
+    Margins are computed from it; no bill is.
+    """
 
     __tablename__ = "gpu_rates"
     __table_args__ = (
@@ -62,6 +65,7 @@ class GpuRate(Base):
     model: Mapped[Name]
     gpu: Mapped[Name]
     per_hour: Mapped[Decimal]
+    slots: Mapped[int] = mapped_column(server_default="1")
     currency: Mapped[Currency]
     valid_from: Mapped[datetime]
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -1,0 +1,65 @@
+"""`penstock gpu-rates`: what the GPUs behind the models cost, for `penstock bills margin`."""
+
+import getpass
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from billing.database import Database
+from billing.gpu_rates import GpuRate, load_gpu_rates, set_gpu_rate
+from billing.money import plain
+from cli.database import with_database
+from cli.options import Json, instant, number
+from cli.output import print_json, print_table
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Set and list what a model's GPUs cost."
+)
+
+COLUMNS = ("model", "gpu", "per_hour", "slots", "currency", "valid_from")
+
+
+@app.command("set")
+def set_rate(
+    model: Annotated[str, typer.Argument(help="The model's served name.")],
+    per_hour: Annotated[str, typer.Option(help="What one worker's GPU, or GPUs, cost an hour.")],
+    slots: Annotated[int, typer.Option(help="Jobs it runs at once (PENSTOCK_ENGINE__SLOTS).")],
+    gpu: Annotated[str, typer.Option(help="What it is, for people.")] = "",
+    currency: Annotated[str, typer.Option(help="ISO 4217.")] = "USD",
+    since: Annotated[
+        str | None, typer.Option("--from", help="First instant, as 2026-12-01T00:00Z; else now.")
+    ] = None,
+) -> None:
+    """Add a rate from an instant on, which may lie in the past."""
+    start = datetime.now(UTC) if since is None else instant("--from", since)
+    rate = GpuRate(model, gpu, number("--per-hour", per_hour), slots, currency, start)
+    with_database(lambda database: set_gpu_rate(database, rate, getpass.getuser()))
+
+
+@app.command("list")
+def list_rates(model: str | None = None, as_json: Json = False) -> None:
+    """List all rates."""
+
+    async def read(database: Database) -> Sequence[GpuRate]:
+        async with database.read() as connection:
+            return await load_gpu_rates(connection, model)
+
+    rows = [_shown(rate) for rate in with_database(read)]
+    if as_json:
+        print_json(rows)
+    else:
+        table = ([str(row[name]) for name in COLUMNS] for row in rows)
+        print_table(COLUMNS, table, nothing="No GPU rates yet.")
+
+
+def _shown(rate: GpuRate) -> dict[str, str | int]:
+    return {
+        "model": rate.model,
+        "gpu": rate.gpu,
+        "per_hour": plain(rate.per_hour),
+        "slots": rate.slots,
+        "currency": rate.currency,
+        "valid_from": rate.valid_from.isoformat(),
+    }
