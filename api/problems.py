@@ -70,6 +70,7 @@ TABLE: dict[type[errors.PipelineError], Kind] = {
     billing.InvalidAmount: Kind(422, "Invalid amount"),
     billing.AccountNotFound: Kind(404, "Account not found"),
     billing.InvoiceNotFound: Kind(404, "Invoice not found"),
+    billing.ExportFailed: Kind(500, "Export failed"),
     billing.MonthConflict: Kind(409, "Conflict with the month's state"),
     billing.MonthNotOver: Kind(409, "Month not over"),
     billing.MonthOutOfOrder: Kind(409, "Earlier month open"),

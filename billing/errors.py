@@ -1,13 +1,13 @@
 """What can go wrong with the billing database, apart from bugs.
 
-PipelineError
+PipelineError: ExportFailed
 Overloaded:    DatabaseUnavailable                  (carries retry_after_seconds)
 ClientError:   InvalidPrice, InvalidBudget, InvalidMonth, InvalidAmount, AccountNotFound,
                InvoiceNotFound
 MonthConflict: MonthNotOver, MonthOutOfOrder, MonthClosed, MonthNotClosed, UnpricedUsage
 """
 
-from jobs.errors import ClientError, Overloaded
+from jobs.errors import ClientError, Overloaded, PipelineError
 
 
 class DatabaseUnavailable(Overloaded):
@@ -86,3 +86,9 @@ class UnpricedUsage(MonthConflict):
     """Usage that is to be charged has no price yet."""
 
     code = "unpriced-usage"
+
+
+class ExportFailed(PipelineError):
+    """The files could not be written; nothing of them is left."""
+
+    code = "export-failed"

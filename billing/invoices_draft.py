@@ -102,14 +102,13 @@ def _usage_lines(group: Group, price: Price) -> Iterator[Line]:
 
 
 def _describe(kind: str, group: Group, price: Price) -> str:
-    words = [f"{KIND_WORDS[kind]} tokens"]
+    words = [KIND_WORDS[kind]]
     if group.service_tier != ServiceTier.DEFAULT:
-        words.append(f"{group.service_tier} tier")
-    if group.multiplier != ONE:
-        words.append(f"x {plain(group.multiplier)}")
+        times = f" x {plain(group.multiplier)}" if group.multiplier != ONE else ""
+        words.append(f"{group.service_tier} tier{times}")
     words.append(f"price of {price.valid_from:%Y-%m-%d}")
     if group.late:
-        words.append("late usage of an earlier month")
+        words.append("late usage")
     return ", ".join(words)
 
 

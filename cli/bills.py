@@ -1,7 +1,10 @@
-"""`penstock bills`: from the ledger to what an account pays. Each command stands in its own file."""
+"""`penstock bills`: from the ledger to what an account pays; commands have files of their own."""
 
 import typer
 
+from cli.closing import adjust, close, credit, list_issued
+from cli.exporting import export
+from cli.margin import show_margins
 from cli.reconcile import reconcile_month
 
 app = typer.Typer(
@@ -16,4 +19,10 @@ def bills() -> None:
     """Close months, correct and export their invoices."""
 
 
+app.command("close")(close)
+app.command("list")(list_issued)
+app.command("export")(export)
+app.command("adjust")(adjust)
+app.command("credit")(credit)
 app.command("reconcile")(reconcile_month)
+app.command("margin")(show_margins)

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from billing.database import Database
-from billing.errors import DatabaseUnavailable
-from cli.failures import Unreachable, Usage
+from billing.errors import DatabaseUnavailable, ExportFailed, MonthConflict
+from cli.failures import Failure, Unreachable, Usage
 from cli.settings import load_settings
 from jobs.errors import ClientError
 
@@ -18,6 +18,7 @@ def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
 
     Raises:
         Usage: what was asked for cannot be.
+        Failure: a month's state does not allow it, or files could not be written.
         Unreachable: the database does not answer, or has no tables yet.
     """
 
@@ -30,6 +31,8 @@ def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
 
     try:
         return asyncio.run(run())
+    except (MonthConflict, ExportFailed) as error:
+        raise Failure(error.message) from None
     except ClientError as error:
         raise Usage(error.message) from None
     except DatabaseUnavailable as error:

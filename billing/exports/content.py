@@ -4,18 +4,18 @@ Invariant: constant memory, and the same rows in the same order each time a clos
 for, on either database.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, select, text
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.close import check_month, draft_month
 from billing.errors import MonthNotClosed
 from billing.invoices import Invoice, stream_invoices
-from billing.sums import bytewise
 from billing.tables.base import table_of
 from billing.tables.invoices import ClosedMonth
 from billing.tables.usage import UsageEvent
@@ -26,8 +26,6 @@ EVENTS = table_of(UsageEvent)
 #: Rows of the ledger in memory at a time.
 ROWS_AT_ONCE = 5_000
 
-#: Every row will be read, and they are sorted in memory as far as possible.
-PLANNING = ("cursor_tuple_fraction = 1", "work_mem = '64MB'")
 
 USAGE = (
     *("account_id", "job_id", "key_id", "model", "service_tier", "status", "late", "created_at"),
@@ -67,8 +65,8 @@ async def open_content(
     """
     first, _ = check_month(wanted.month)
     if connection.dialect.name != "sqlite":
-        for setting in PLANNING:
-            await connection.execute(text(f"SET LOCAL {setting}"))
+        # A running month goes on while it is read.
+        await connection.execution_options(isolation_level="REPEATABLE READ")
     closed = select(ClosedMonth.closed_at).where(ClosedMonth.month == wanted.month)
     closed_at = await connection.scalar(closed)
     if closed_at is not None:
@@ -115,9 +113,8 @@ class Content:
             yield invoice
 
     def select_usage(self, *columns: Any) -> Select[Any]:
-        """Return a query of the month's usage, in its order."""
-        order = [bytewise(EVENTS.c.account_id), EVENTS.c.finished_at, bytewise(EVENTS.c.job_id)]
-        return select(*columns).where(*self._where()).order_by(*order)
+        """Return a query of the month's usage, in the order in which its jobs were submitted."""
+        return select(*columns).where(*self._where()).order_by(EVENTS.c.job_id)
 
     async def count_usage(self) -> int:
         """Return how many usage events there are."""
@@ -131,11 +128,17 @@ class Content:
             yield rows
 
     async def pieces(self, query: Select[Any]) -> AsyncIterator[Sequence[Any]]:
-        """Yield a query's rows some at a time."""
+        """Yield a query's rows some at a time; the database prepares the next while one is used."""
         options = {"yield_per": ROWS_AT_ONCE}
         result = await self.connection.stream(query, execution_options=options)
-        async for rows in result.partitions():
-            yield rows
+        upcoming = asyncio.ensure_future(result.fetchmany())
+        try:
+            while rows := await upcoming:
+                upcoming = asyncio.ensure_future(result.fetchmany())
+                yield rows
+        finally:
+            upcoming.cancel()
+            await asyncio.gather(upcoming, return_exceptions=True)
 
     def _where(self) -> list[Any]:
         where: list[Any] = [EVENTS.c.month == self.month]

@@ -34,7 +34,8 @@ class UsageEvent(Base):
             " AND charged_output_tokens BETWEEN 0 AND output_tokens",
             "charged",
         ),
-        Index(None, "month", "account_id"),
+        # In the order in which a month is exported: nothing has to be sorted.
+        Index(None, "month", "job_id"),
         Index(None, "account_id", "finished_at", "job_id"),
         Index(
             "ix_usage_events_unpriced",

@@ -64,9 +64,9 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        op.f("ix_usage_events_month_account_id"),
+        op.f("ix_usage_events_month_job_id"),
         "usage_events",
-        ["month", "account_id"],
+        ["month", "job_id"],
         unique=False,
     )
     op.create_index(

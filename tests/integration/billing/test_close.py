@@ -48,7 +48,7 @@ DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
 async def test_an_invoice_has_lines_by_model_tier_kind_and_price(database: Database) -> None:
     await an_account(database)
     first = await a_past_price(database)
-    second = await a_past_price(database, "n", output=Decimal("3"), cached_input=Decimal("0.2"))
+    second = await a_past_price(database, "n", output=Decimal(3), cached_input=Decimal("0.2"))
     await used(
         database,
         usage_entry(),

@@ -1,0 +1,111 @@
+"""`penstock bills close`, `adjust`, `credit`, `list`: months and the invoices they end in."""
+
+import getpass
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
+
+import typer
+
+from billing.close import close_month
+from billing.credits import NewAdjustment
+from billing.credits import adjust as add_adjustment
+from billing.credits import credit as credit_invoice
+from billing.database import Database
+from billing.invoices import Invoice, list_invoices
+from billing.money import plain
+from cli.database import with_database
+from cli.failures import Usage
+from cli.options import Json
+from cli.output import err, print_json, print_table
+from cli.settings import load_settings
+
+Month = Annotated[str, typer.Argument(help="A UTC month, like 2026-10.")]
+Amount = Annotated[str, typer.Option(help="In the account's currency, like 12.50.")]
+Reason = Annotated[str, typer.Option(help="Stands on the invoice.")]
+LISTED = 1_000
+
+
+def close(month: Month, as_json: Json = False) -> None:
+    """Issue a month's invoices and let no more usage into it; again changes nothing."""
+    seller = load_settings().seller
+    closed = with_database(lambda database: close_month(database, month, seller, getpass.getuser()))
+    if closed.already:
+        err.print(f"{month} was closed before; nothing was changed.")
+    if not seller.name and not closed.already and closed.invoices:
+        err.print("The invoices name no seller: set PENSTOCK_SELLER__NAME before the next month.")
+    _print_invoices(closed.invoices, as_json, nothing=f"{month} is closed: nothing was in it.")
+
+
+def list_issued(
+    month: Annotated[str | None, typer.Option(help="A UTC month, like 2026-10.")] = None,
+    account: str | None = None,
+    as_json: Json = False,
+) -> None:
+    """List invoices and credit notes, newest first."""
+
+    async def read(database: Database) -> list[Invoice]:
+        async with database.read() as connection:
+            return await list_invoices(connection, account=account, month=month, limit=LISTED)
+
+    _print_invoices(with_database(read), as_json, nothing="No invoices.")
+
+
+def adjust(
+    account: Annotated[str, typer.Argument(help="Whose invoice it will stand on.")],
+    amount: Annotated[str, typer.Option(help="Negative is a credit, like -12.50.")],
+    reason: Reason,
+    month: Annotated[str | None, typer.Option(help="An open month; else this one.")] = None,
+    job: Annotated[str | None, typer.Option(help="The job it is about.")] = None,
+) -> None:
+    """Add a credit or a charge to a month that is still open."""
+    new = NewAdjustment(account, _amount(amount), reason, month, job)
+    found, to_month = with_database(
+        lambda database: add_adjustment(database, new, getpass.getuser())
+    )
+    typer.echo(found)
+    err.print(f"It will stand on the invoice of {to_month}.")
+
+
+def credit(
+    invoice: Annotated[str, typer.Argument(help="Its number or id.")],
+    amount: Amount,
+    reason: Reason,
+) -> None:
+    """Issue a credit note; the invoice itself never changes."""
+    value = _amount(amount)
+    note = with_database(
+        lambda database: credit_invoice(database, invoice, value, reason, getpass.getuser())
+    )
+    typer.echo(note.number)
+    err.print(f"{note.currency} {plain(-note.total)} of {note.corrects} are credited.")
+
+
+def _print_invoices(invoices: Sequence[Invoice], as_json: bool, *, nothing: str) -> None:
+    rows = [_shown(invoice) for invoice in invoices]
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("number", "account", "month", "currency", "total", "due", "corrects")
+        cells = ([str(row[name] or "") for name in columns] for row in rows)
+        print_table(columns, cells, nothing=nothing)
+
+
+def _shown(invoice: Invoice) -> dict[str, Any]:
+    return {
+        "number": invoice.number,
+        "id": invoice.id,
+        "account": invoice.account_id,
+        "month": invoice.month,
+        "currency": invoice.currency,
+        "total": plain(invoice.total),
+        "due": f"{invoice.due:f}",
+        "corrects": invoice.corrects,
+    }
+
+
+def _amount(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise Usage(f"--amount: {text!r} is no number") from None

@@ -1,0 +1,76 @@
+"""`penstock bills export`: a month's bills as files, with a progress bar."""
+
+import getpass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from billing.exports.content import Wanted
+from billing.exports.files import Exported, export_month
+from billing.exports.formats import SUMS, Format
+from cli.database import with_database
+from cli.options import Json
+from cli.output import err, print_json
+from cli.settings import load_settings
+
+
+def export(
+    month: Annotated[str, typer.Option(help="A UTC month, like 2026-10.")],
+    as_format: Annotated[Format, typer.Option("--format", help="What the files are.")],
+    out: Annotated[Path, typer.Option(help="The folder that gets a folder of them.")] = Path(),
+    account: Annotated[str | None, typer.Option(help="Only this one's.")] = None,
+    preliminary: Annotated[
+        bool, typer.Option("--preliminary", help="A month that is not closed, as it stands.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a month's bills: summary, lines and usage, or a PDF per invoice."""
+    settings = load_settings()
+    wanted = Wanted(month, account, preliminary)
+    with Progress(
+        TextColumn(f"{month} as {as_format}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("", total=None)
+        exported = with_database(
+            lambda database: export_month(
+                database,
+                wanted,
+                as_format,
+                out,
+                settings.seller,
+                actor=getpass.getuser(),
+                progress=lambda done, events: bar.update(task, completed=done, total=events),
+            )
+        )
+    if as_json:
+        print_json(_shown(exported))
+        return
+    typer.echo(exported.folder)
+    for file in exported.files:
+        err.print(f"  {file.name}  {file.size:,} bytes")
+    if not exported.files:
+        err.print(f"  {month} has no invoices{f' of {account}' if account else ''}.")
+    if exported.preliminary:
+        err.print("Preliminary: the month is not closed, and this is no invoice.")
+    if exported.unchanged:
+        err.print("The same bytes were there already.")
+    err.print(f"Checksums are in {SUMS}.")
+
+
+def _shown(exported: Exported) -> dict[str, Any]:
+    return {
+        "folder": str(exported.folder),
+        "preliminary": exported.preliminary,
+        "unchanged": exported.unchanged,
+        "files": [
+            {"name": file.name, "size": file.size, "sha256": file.sha256, "rows": file.rows}
+            for file in exported.files
+        ],
+    }
