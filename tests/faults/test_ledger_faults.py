@@ -8,6 +8,7 @@ import sqlite3
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ from pydantic import SecretStr
 from billing.consumer import GROUP
 from billing.database import Database
 from billing.ledger import Ledger
+from billing.months import month_of
+from billing.reconcile.findings import Findings
+from billing.reconcile.run import reconcile
 from billing.schema import upgrade
 from jobs.archive import read_finished
 from jobs.errors import StoreUnavailable
@@ -55,7 +59,7 @@ async def store(settings: Settings) -> AsyncIterator[JobStore]:
 
 
 async def check_ledger(store: JobStore, database: Database, ids: list[str]) -> None:
-    """One event and one archived job per job, each as the job's own record says."""
+    """One event and one archived job per job, as its own record says; nothing to reconcile."""
     events = await usage_of(database)
     assert set(events) == set(ids)
     assert {row.job_id for row in await archived(database)} == set(ids)
@@ -63,6 +67,10 @@ async def check_ledger(store: JobStore, database: Database, ids: list[str]) -> N
         job, row = await store.get(job_id, "acme"), events[job_id]
         assert (row.status, row.output_tokens) == (job.status, job.output_tokens)
         assert row.output_amount is not None
+    findings = Findings(20)
+    await reconcile(store, database, month_of(datetime.now(UTC)), findings)
+    assert findings.clean, findings.listed
+    assert findings.compared["live jobs"] == findings.compared["archived jobs"] == len(ids)
 
 
 async def load(store: JobStore, seconds: float) -> list[str]:
