@@ -114,10 +114,11 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a job stands in its queue (1 = next), and when it should be done."""
+    """Where a job stands in its queue (1 = next), when it should be done, how long it has run."""
 
     position: int | None
     eta: Eta | None
+    run_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +258,8 @@ class JobStore:
             return Place(None, None)
         rank, times = await self._service_times(job.queue, job.id)
         if job.status is Status.IN_PROGRESS:
-            return Place(None, estimate_running((times.now - job.claimed) / 1000, times))
+            run_ms = max(0, times.now - job.claimed)
+            return Place(None, estimate_running(run_ms / 1000, times), run_ms)
         return Place(None, None) if rank < 0 else Place(rank + 1, estimate(rank, times))
 
     async def _service_times(self, queue: str, job_id: str) -> tuple[int, ServiceTimes]:

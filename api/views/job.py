@@ -1,6 +1,5 @@
 """The job object, and a job's own event stream."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +48,7 @@ def job_object(
         "eta": _eta(place.eta),
         "attempt": job.attempt,
         "queue_seconds": None if job.queue_ms is None else job.queue_ms / 1000,
-        "run_seconds": _run_seconds(job),
+        "run_seconds": (job.run_ms + place.run_ms) / 1000 if job.started else None,
         "usage": {
             "input_tokens": job.input_tokens,
             "cached_input_tokens": job.cached_tokens,
@@ -90,15 +89,6 @@ def _eta(eta: Eta | None) -> dict[str, float] | None:
     if eta is None:
         return None
     return {"seconds": round(eta.seconds, 3), "low": round(eta.low, 3), "high": round(eta.high, 3)}
-
-
-def _run_seconds(job: Job) -> float | None:
-    if not job.started:
-        return None
-    current = 0.0
-    if job.status is Status.IN_PROGRESS:
-        current = max(0.0, time.time() * 1000 - job.claimed)
-    return round((job.run_ms + current) / 1000, 3)
 
 
 def _error(job: Job) -> dict[str, Any] | None:

@@ -3,67 +3,23 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from jobs.hub import EventHub
-from jobs.settings import Settings
-from jobs.store import JobStore
-from tests.support.api_fleet import ApiFleet, make_key
-from tests.support.http_client import Seen, connected, follow, numbers, request, submit
+from tests.support.api_case import Case, case, check_stream, settings_of
+from tests.support.http_client import Seen, connected, follow, request
 from tests.support.invariants import check_jobs, check_nothing_left
-from tests.support.processes import Pipeline, PipelineProcess, pipeline
+from tests.support.processes import PipelineProcess
 from tests.support.redis_server import RedisServer
-from tests.support.simulated import MODEL, client, simulated_settings
+from tests.support.simulated import MODEL
 from tests.support.waiting import eventually
-from workers.engines.simulated_text import expected
 
 STREAMS = 200
-
-
-@dataclass
-class Case:
-    """A pipeline with a worker, and API processes with one key."""
-
-    running: Pipeline
-    fleet: ApiFleet
-    key: str
-    store: JobStore
-    hub: EventHub
-
-    async def submit(self, name: str, tokens: int) -> tuple[str, dict[str, Any]]:
-        """Submit one job over HTTP; returns its id and body."""
-        body = {"model": MODEL, "prompt": name, "max_tokens": tokens, "ignore_eos": True}
-        asked = {"url": "/v1/completions", "body": body}
-        job_id, _ = await submit(self.fleet.port, self.key, asked, name)
-        return job_id, body
-
-    async def tokens(self, job_id: str) -> int:
-        return (await self.store.get(job_id, "acme")).output_tokens
-
-
-@asynccontextmanager
-async def case(settings: Settings, directory: Path, apis: int) -> AsyncIterator[Case]:
-    with pipeline(settings, directory) as running:
-        keys_file = Path(settings.api.keys_file)
-        _, key = make_key(keys_file.parent)
-        running.control()
-        await asyncio.to_thread(running.worker)
-        for _ in range(apis):
-            await asyncio.to_thread(running.api)
-        async with client(settings) as (store, hub):
-            yield Case(running, ApiFleet(running), key, store, hub)
-
-
-def settings_of(server: RedisServer, directory: Path, **groups: Any) -> Settings:
-    api = {"keys_file": directory / "keys.json"}
-    return simulated_settings(server, api=api, **groups)
 
 
 @pytest.fixture
@@ -73,16 +29,6 @@ def own_server(tmp_path: Path) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.stop()
-
-
-def check_stream(seen: Seen, body: dict[str, Any]) -> None:
-    """The client has each event once, in order, and the whole text."""
-    assert numbers(seen.events) == list(range(1, len(seen.events) + 1))
-    deltas = [event.json for event in seen.events if event.event == "delta"]
-    assert "".join(delta["text"] for delta in deltas) == expected(body).text
-    ids = [token for delta in deltas for token in delta["token_ids"]]
-    assert tuple(ids) == expected(body).token_ids
-    assert [event.event for event in seen.events][-1] == "finished"
 
 
 async def test_streams_of_a_killed_api_process_go_on_at_another_complete(

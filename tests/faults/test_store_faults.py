@@ -1,6 +1,5 @@
 """Redis forgets its scripts, turns read-only, or runs out of disk: later, never lost."""
 
-import ast
 import asyncio
 import resource
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,7 +13,7 @@ from jobs.open import open_store
 from jobs.store import JobStore
 from tests.support.following import follow_all, run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
-from tests.support.processes import ROOT, pipeline
+from tests.support.processes import pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.simulated import MODEL, check_text, client, generation, simulated_settings
 from tests.support.waiting import eventually
@@ -183,26 +182,3 @@ async def refuses(store: JobStore) -> bool:
     except StoreUnavailable:
         return True
     return False
-
-
-#: Where a wall clock is read at all: to stamp an id or a record for people, never to compare.
-STAMPS = {"jobs/ids.py": 1, "jobs/accounts.py": 1, "workers/service.py": 1}
-WALL_CLOCKS = {
-    ("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"),
-    ("datetime", "today"), ("date", "today"),
-}  # fmt: skip
-
-
-def test_no_process_compares_its_wall_clock_with_anything() -> None:
-    """So a clock that jumps moves no lease, deadline or retry: those are Redis TIME's."""
-    found: dict[str, int] = {}
-    for path in [*ROOT.glob("jobs/**/*.py"), *ROOT.glob("workers/**/*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if (
-                isinstance(node, ast.Attribute)
-                and isinstance(node.value, ast.Name)
-                and (node.value.id, node.attr) in WALL_CLOCKS
-            ):
-                name = str(path.relative_to(ROOT))
-                found[name] = found.get(name, 0) + 1
-    assert found == STAMPS

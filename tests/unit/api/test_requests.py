@@ -60,11 +60,12 @@ def test_unusable_idempotency_keys_are_refused(value: str) -> None:
         preferences(("Idempotency-Key", value))
 
 
-def test_list_cursors_are_ids_of_the_past() -> None:
+def test_list_cursors_are_ids_whatever_clock_stamped_them() -> None:
     job_id = new_id("job")
-    assert check_list_cursor(job_id) == job_id
     future = f"job_{int(time.time() * 1000) + 3_600_000:012x}" + "0" * 20
-    for wrong in ("", "job_", job_id[:-1], job_id.upper(), future, "job_*", f"{job_id}\n"):
+    for right in (job_id, future):
+        assert check_list_cursor(right) == right
+    for wrong in ("", "job_", job_id[:-1], job_id.upper(), "job_*", f"{job_id}\n"):
         with pytest.raises(InvalidCursor):
             check_list_cursor(wrong)
 

@@ -218,6 +218,11 @@ def test_a_waiting_job_has_position_and_band() -> None:
     assert "secret" not in str(shown_job)
 
 
+def test_a_running_job_has_run_for_as_long_as_the_store_says() -> None:
+    running = job(status=Status.IN_PROGRESS, started=1_700_000_001_123, run_ms=1000)
+    assert job_object(running, OPEN, Place(None, None, 250))["run_seconds"] == 1.25
+
+
 def test_a_finished_job_has_times_and_result() -> None:
     ended = job(
         status=Status.COMPLETED, started=1_700_000_001_123, finished=1_700_000_003_000, run_ms=1877
