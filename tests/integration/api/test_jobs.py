@@ -326,7 +326,6 @@ async def test_a_list_shows_only_this_accounts_jobs(
     ("params", "status", "name"),
     [
         ({"after": "nonsense"}, 400, "after"),
-        ({"after": "job_" + "f" * 32}, 400, "after"),
         ({"after": ""}, 400, "after"),
         ({"limit": "0"}, 422, "limit"),
         ({"limit": "101"}, 422, "limit"),
