@@ -15,7 +15,7 @@ from api.budgets import Budgets
 from api.costs import Costs
 from api.documents import describe
 from api.middleware import Door
-from api.routes import dead_letter, generate, job_stream, jobs, models, openai, ops, usage
+from api.routes import billing, dead_letter, generate, job_stream, jobs, models, openai, ops, usage
 from api.services import Models, Services
 from billing.database import Database
 from jobs.accounts import KeyFile
@@ -35,6 +35,7 @@ ROUTERS = (
     generate.router,
     models.router,
     usage.router,
+    billing.router,
     ops.router,
 )
 

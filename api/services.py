@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from api.budgets import Budgets
 from api.costs import Costs
+from api.download import Slots
 from api.presence import Closing, Watchers
 from billing.database import Database
 from jobs.accounts import KeyFile
@@ -22,6 +23,8 @@ from jobs.store import JobStore
 log = structlog.get_logger()
 
 MODELS_SECONDS = 1.0
+#: Each takes a connection to the billing database for as long as it lasts.
+EXPORTS = 2
 
 
 class Models:
@@ -89,3 +92,4 @@ class Services:
     budgets: Budgets
     closing: Closing = field(default_factory=Closing)
     watchers: Watchers = field(default_factory=Watchers)
+    exports: Slots = field(default_factory=lambda: Slots(EXPORTS))

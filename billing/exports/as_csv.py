@@ -7,33 +7,29 @@ front. The usage is written by the database, a text per row, since millions of t
 import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from billing.exports.content import USAGE, Chunk, Content
 from billing.exports.csv_line import FORMULA, csv_line
-from billing.exports.rows import LINES, SUMMARY, Row, line_rows, summary_row, written_time
-from billing.invoices import Invoice
-
-Rows = Callable[[Invoice], Iterable[Row]]
+from billing.exports.rows import INVOICE_TABLES, written_time
 
 
-async def write_csv(content: Content) -> AsyncIterator[Chunk]:
+async def write_csv(content: Content) -> AsyncGenerator[Chunk, None]:
     """Yield the three files."""
-    tables: tuple[tuple[str, Sequence[str], Rows], ...] = (
-        ("summary.csv", SUMMARY, lambda invoice: [summary_row(invoice)]),
-        ("lines.csv", LINES, line_rows),
-    )
-    for name, columns, rows_of in tables:
-        yield Chunk(name, _encode([columns]))
+    for name, columns, rows_of in INVOICE_TABLES:
+        file = f"{name}.csv"
+        yield Chunk(file, _encode([columns]))
         async for invoice in content.invoices():
-            yield Chunk(name, _encode(rows_of(invoice)))
+            yield Chunk(file, _encode(rows_of(invoice)))
     yield Chunk("usage.csv", _encode([USAGE]))
     line = csv_line(USAGE, sqlite=content.sqlite)
-    async for rows in content.pieces(content.select_usage(line)):
-        yield Chunk("usage.csv", await asyncio.to_thread(_join, rows), len(rows))
+    async with aclosing(content.pieces(content.select_usage(line))) as pieces:
+        async for rows in pieces:
+            yield Chunk("usage.csv", await asyncio.to_thread(_join, rows), len(rows))
 
 
 def _join(rows: Sequence[Any]) -> bytes:

@@ -4,7 +4,8 @@ Amounts are texts, since JSON's numbers are not exact.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import orjson
 
 from billing.exports.content import USAGE, Chunk, Content
-from billing.exports.rows import LINES, SUMMARY, line_rows, summary_row, written_time
+from billing.exports.rows import LINES, SUMMARY, line_rows, summary_rows, written_time
 from billing.invoices import Invoice
 from billing.money import plain
 
@@ -21,7 +22,7 @@ OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME
 SHARED = ("number", "account_id", "currency")
 
 
-async def write_json(content: Content) -> AsyncIterator[Chunk]:
+async def write_json(content: Content) -> AsyncGenerator[Chunk, None]:
     """Yield both files."""
     head = {"month": content.month, "preliminary": content.preliminary}
     opening = orjson.dumps(head)[:-1] + b',"invoices":['
@@ -32,8 +33,9 @@ async def write_json(content: Content) -> AsyncIterator[Chunk]:
         yield Chunk("invoices.json", opening)
     yield Chunk("invoices.json", b"\n]}\n")
     yield Chunk("usage.jsonl", b"")
-    async for rows in content.usage():
-        yield Chunk("usage.jsonl", await asyncio.to_thread(_encode, rows), len(rows))
+    async with aclosing(content.usage()) as pieces:
+        async for rows in pieces:
+            yield Chunk("usage.jsonl", await asyncio.to_thread(_encode, rows), len(rows))
 
 
 def invoice_object(invoice: Invoice) -> dict[str, Any]:
@@ -41,13 +43,18 @@ def invoice_object(invoice: Invoice) -> dict[str, Any]:
     seller = invoice.seller.model_dump(exclude={"due_days"})
     names = LINES[len(SHARED) :]
     lines = [dict(zip(names, row[len(SHARED) :], strict=True)) for row in line_rows(invoice)]
-    values = dict(zip(SUMMARY, summary_row(invoice), strict=True))
+    values = dict(zip(SUMMARY, next(summary_rows(invoice)), strict=True))
     return {
         **values,
         "billing_address": invoice.billing_address,
         "seller": seller,
         "lines": lines,
     }
+
+
+def plain_json(value: Any) -> Any:
+    """Return a value with its amounts and times as the texts they are in JSON."""
+    return orjson.loads(_dump(value))
 
 
 def _encode(rows: Sequence[Any]) -> bytes:

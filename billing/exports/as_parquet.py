@@ -4,7 +4,8 @@ Invariant: a row group in memory at a time; what was encoded leaves at once.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from sqlalchemy.types import TypeEngine
 
 from billing.exports.content import EVENTS, USAGE, Chunk, Content
 from billing.exports.drain import Drain
-from billing.exports.rows import LINES, SUMMARY, line_rows, summary_row
+from billing.exports.rows import INVOICE_TABLES
 from billing.tables.prices import MULTIPLIER_DECIMALS
 from billing.tables.types import MICROS, WHOLE_DIGITS, Money, UtcTime
 
@@ -24,14 +25,18 @@ AMOUNTS = ("usage_total", "adjustments_total", "total", "due", "per_million", "a
 ROWS_PER_GROUP = 100_000
 
 
-async def write_parquet(content: Content) -> AsyncIterator[Chunk]:
+async def write_parquet(content: Content) -> AsyncGenerator[Chunk, None]:
     """Yield the three files."""
-    async for chunk in _invoices(content):
-        yield chunk
+    for name, columns, rows_of in INVOICE_TABLES:
+        of_invoices = _Table(f"{name}.parquet", _schema(columns))
+        async for invoice in content.invoices():
+            yield of_invoices.add(rows_of(invoice))
+        yield of_invoices.end()
     schema = pa.schema([(name, _stored_type(EVENTS.c[name].type)) for name in USAGE])
     table = _Table("usage.parquet", schema)
-    async for rows in content.usage():
-        yield await asyncio.to_thread(table.add, rows)
+    async with aclosing(content.usage()) as pieces:
+        async for rows in pieces:
+            yield await asyncio.to_thread(table.add, rows)
     yield await asyncio.to_thread(table.end)
 
 
@@ -104,14 +109,3 @@ def _stored_type(stored: TypeEngine[Any]) -> Any:
 
 def _decimal(scale: int) -> Any:
     return pa.decimal128(WHOLE_DIGITS + scale, scale)
-
-
-async def _invoices(content: Content) -> AsyncIterator[Chunk]:
-    summary = _Table("summary.parquet", _schema(SUMMARY))
-    async for invoice in content.invoices():
-        yield summary.add([summary_row(invoice)])
-    yield summary.end()
-    lines = _Table("lines.parquet", _schema(LINES))
-    async for invoice in content.invoices():
-        yield lines.add(line_rows(invoice))
-    yield lines.end()

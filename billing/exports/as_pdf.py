@@ -4,7 +4,7 @@ Invariant: every amount of the invoice stands on it, and what is due is its tota
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 
 from billing.currencies import decimals_of
@@ -21,18 +21,18 @@ HALF = WIDTH / 2
 LABEL = 34.0
 
 
-async def write_pdf(content: Content) -> AsyncIterator[Chunk]:
+async def write_pdf(content: Content) -> AsyncGenerator[Chunk, None]:
     """Yield a file per invoice."""
     async for invoice in content.invoices():
-        data = await asyncio.to_thread(render, invoice, invoice.issued_at or content.stamp)
+        data = await asyncio.to_thread(render, invoice)
         yield Chunk(f"{invoice.number}.pdf", data)
 
 
-def render(invoice: Invoice, stamp: datetime) -> bytes:
-    """Return an invoice as a PDF that says it was made at `stamp`."""
+def render(invoice: Invoice) -> bytes:
+    """Return an invoice as a PDF, made when it was issued; a preliminary one when its month was."""
     title = TITLES[invoice.kind] if invoice.issued_at else f"Preliminary {invoice.kind}"
     foot = " · ".join(filter(None, (invoice.seller.name, f"{title} {invoice.number}")))
-    sheet = Sheet(f"{title} {invoice.number}", foot, stamp)
+    sheet = Sheet(f"{title} {invoice.number}", foot, invoice.issued_at or bounds(invoice.month)[0])
     _draw_head(sheet, invoice, title)
     _draw_parties(sheet, invoice)
     _draw_due(sheet, invoice)

@@ -5,7 +5,8 @@ for, on either database.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -121,13 +122,14 @@ class Content:
         query = select(func.count()).select_from(EVENTS).where(*self._where())
         return await self.connection.scalar(query) or 0
 
-    async def usage(self) -> AsyncIterator[Sequence[Any]]:
+    async def usage(self) -> AsyncGenerator[Sequence[Any], None]:
         """Yield the usage events some at a time, as rows of the columns `USAGE`."""
         query = self.select_usage(*(EVENTS.c[name] for name in USAGE))
-        async for rows in self.pieces(query):
-            yield rows
+        async with aclosing(self.pieces(query)) as pieces:
+            async for rows in pieces:
+                yield rows
 
-    async def pieces(self, query: Select[Any]) -> AsyncIterator[Sequence[Any]]:
+    async def pieces(self, query: Select[Any]) -> AsyncGenerator[Sequence[Any], None]:
         """Yield a query's rows some at a time; the database prepares the next while one is used."""
         options = {"yield_per": ROWS_AT_ONCE}
         result = await self.connection.stream(query, execution_options=options)

@@ -8,8 +8,8 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,20 +89,21 @@ def _aside(folder: Path) -> Iterator[Path]:
 
 
 async def _write(
-    aside: Path, chunks: AsyncIterator[Chunk], events: int, progress: Progress
+    aside: Path, chunks: AsyncGenerator[Chunk, None], events: int, progress: Progress
 ) -> list[File]:
     """Write files as their chunks come, one after the other, and then their checksums."""
     files: list[File] = []
     done = 0
     writing: _Writing | None = None
     try:
-        async for chunk in chunks:
-            if writing is None or writing.name != chunk.file:
-                files += [writing.end()] if writing else []
-                writing = _Writing(aside, chunk.file)
-            writing.add(chunk)
-            done += chunk.rows
-            progress(done, events)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                if writing is None or writing.name != chunk.file:
+                    files += [writing.end()] if writing else []
+                    writing = _Writing(aside, chunk.file)
+                writing.add(chunk)
+                done += chunk.rows
+                progress(done, events)
         files += [writing.end()] if writing else []
     finally:
         if writing is not None:

@@ -1,6 +1,6 @@
 """The formats there are, and how a month is written in each."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from enum import StrEnum
 
 from billing.exports.as_csv import write_csv
@@ -19,7 +19,7 @@ class Format(StrEnum):
     PDF = "pdf"
 
 
-Writer = Callable[[Content], AsyncIterator[Chunk]]
+Writer = Callable[[Content], AsyncGenerator[Chunk, None]]
 
 WRITERS: dict[Format, Writer] = {
     Format.CSV: write_csv,

@@ -1,6 +1,6 @@
 """The tables of summary and lines: an invoice as their rows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -21,9 +21,9 @@ LINES = (
 )
 
 
-def summary_row(invoice: Invoice) -> Row:
-    """Return an invoice as a row of `SUMMARY`."""
-    return (
+def summary_rows(invoice: Invoice) -> Iterator[Row]:
+    """Yield an invoice as a row of `SUMMARY`."""
+    yield (
         *(invoice.number, invoice.kind, invoice.corrects, invoice.account_id, invoice.month),
         *(invoice.currency, invoice.billing_name, invoice.tax_id, invoice.tax_note),
         *(part(invoice, "usage"), part(invoice, "adjustment"), invoice.total, invoice.due),
@@ -50,3 +50,10 @@ def written_time(instant: datetime) -> str:
 def part(invoice: Invoice, kind: str) -> Decimal:
     """Return the sum of an invoice's lines of one kind."""
     return total(*(line.amount for line in invoice.lines if line.kind == kind))
+
+
+#: Name of the file, columns, and an invoice's rows of them.
+INVOICE_TABLES: tuple[tuple[str, Sequence[str], Callable[[Invoice], Iterator[Row]]], ...] = (
+    ("summary", SUMMARY, summary_rows),
+    ("lines", LINES, line_rows),
+)

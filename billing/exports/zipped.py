@@ -5,7 +5,8 @@ Invariant: constant memory, and the same bytes each time; times inside are the m
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import IO, Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
@@ -17,23 +18,23 @@ from billing.exports.formats import SUMS, Writer, sums_text
 EFFORT = 1
 
 
-async def zip_export(content: Content, write: Writer) -> AsyncIterator[bytes]:
+async def zip_export(content: Content, write: Writer) -> AsyncGenerator[bytes, None]:
     """Yield the bytes of the archive."""
     drain = Drain()
     digests: dict[str, Any] = {}
     entry: IO[bytes] | None = None
     with ZipFile(drain, "w", ZIP_DEFLATED, compresslevel=EFFORT) as archive:
         try:
-            async for chunk in write(content):
-                if chunk.file not in digests:
-                    if entry is not None:
-                        entry.close()
-                    entry = _open(archive, chunk.file, content)
-                    digests[chunk.file] = hashlib.sha256()
-                if entry is not None:
+            async with aclosing(write(content)) as chunks:
+                async for chunk in chunks:
+                    if entry is None or chunk.file not in digests:
+                        if entry is not None:
+                            entry.close()
+                        entry = _open(archive, chunk.file, content)
+                        digests[chunk.file] = hashlib.sha256()
                     await asyncio.to_thread(entry.write, chunk.data)
-                digests[chunk.file].update(chunk.data)
-                yield drain.take()
+                    digests[chunk.file].update(chunk.data)
+                    yield drain.take()
         finally:
             if entry is not None:
                 entry.close()

@@ -1,0 +1,125 @@
+"""Invoices and exports: an account sees its own, an admin everybody's."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from api.cursor import check_list_cursor
+from api.deps import Api, Caller
+from api.documents import Responses, refusals
+from api.download import Download
+from api.responses import json_response
+from api.routes.jobs import Limit
+from api.schemas.billing import Invoice, InvoicePage
+from api.services import Services
+from api.views.billing import invoice_view
+from billing.errors import AccountNotFound
+from billing.exports.as_pdf import render
+from billing.exports.content import Wanted, open_content
+from billing.exports.formats import WRITERS, Format, export_name
+from billing.exports.zipped import zip_export
+from billing.invoices import find_invoice, list_invoices
+from jobs.accounts import ApiKey
+
+router = APIRouter(prefix="/v1/billing", tags=["billing"])
+
+Month = Annotated[str, Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="a UTC month")]
+Account = Annotated[str | None, Query(description="for an admin; else every account's")]
+PDF: Responses = {200: {"description": "the invoice", "content": {"application/pdf": {}}}}
+ZIP: Responses = {
+    200: {"description": "the files and their SHA-256", "content": {"application/zip": {}}}
+}
+
+
+@router.get(
+    "/invoices", responses={200: {"model": InvoicePage}, **refusals(400, 401, 404, 422, 503)}
+)
+async def list_issued(
+    key: Caller,
+    api: Api,
+    limit: Limit = 20,
+    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+    month: Month | None = None,
+    account: Account = None,
+) -> Response:
+    """List invoices and credit notes, newest first, without their lines."""
+    async with api.database.read() as connection:
+        found = await list_invoices(
+            connection,
+            account=_account(key, account),
+            month=month,
+            before=None if after is None else check_list_cursor(after, "inv"),
+            limit=limit + 1,
+        )
+    page = found[:limit]
+    return json_response(
+        {
+            "object": "list",
+            "data": [invoice_view(invoice, lines=False) for invoice in page],
+            "first_id": page[0].id if page else None,
+            "last_id": page[-1].id if page else None,
+            "has_more": len(found) > limit,
+        }
+    )
+
+
+@router.get(
+    "/invoices/{invoice}", responses={200: {"model": Invoice}, **refusals(401, 404, 422, 503)}
+)
+async def read_invoice(invoice: str, key: Caller, api: Api) -> Response:
+    """Return an invoice, by its id or number, with its lines."""
+    async with api.database.read() as connection:
+        found = await find_invoice(connection, invoice, _account(key, None))
+    return json_response(invoice_view(found))
+
+
+@router.get("/invoices/{invoice}/pdf", responses={**PDF, **refusals(401, 404, 422, 503)})
+async def print_invoice(invoice: str, key: Caller, api: Api) -> Response:
+    """Return an invoice as a PDF; the same bytes each time."""
+    async with api.database.read() as connection:
+        found = await find_invoice(connection, invoice, _account(key, None))
+    data = await asyncio.to_thread(render, found)
+    headers = {"Content-Disposition": f'inline; filename="{found.number}.pdf"'}
+    return Response(data, headers=headers, media_type="application/pdf")
+
+
+@router.get("/exports", responses={**ZIP, **refusals(401, 404, 409, 422, 503)})
+async def export_month(
+    key: Caller,
+    api: Api,
+    month: Month,
+    as_format: Annotated[Format, Query(alias="format")],
+    account: Account = None,
+    preliminary: Annotated[bool, Query(description="a month that is not closed")] = False,
+) -> Response:
+    """Stream a month's bills as a ZIP: summary, lines and usage, or a PDF per invoice."""
+    wanted = Wanted(month, _account(key, account), preliminary)
+    name = f"{export_name(wanted, as_format, preliminary=preliminary)}.zip"
+    seconds = api.settings.stream.send_timeout_seconds
+    return await Download.begin(_export(api, wanted, as_format), name, seconds)
+
+
+async def _export(api: Services, wanted: Wanted, as_format: Format) -> AsyncGenerator[bytes, None]:
+    with api.exports.take():
+        async with api.database.read() as connection:
+            content = await open_content(connection, wanted, api.settings.seller)
+            async with aclosing(zip_export(content, WRITERS[as_format])) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+
+def _account(key: ApiKey, asked: str | None) -> str | None:
+    """Return whose bills are meant; None is everybody's.
+
+    Raises:
+        AccountNotFound: the key does not belong to that account, nor to an admin.
+    """
+    if key.admin:
+        return asked
+    if asked not in (None, key.account):
+        raise AccountNotFound(f"no account {asked!r}", param="account")
+    return key.account

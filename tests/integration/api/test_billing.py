@@ -1,0 +1,175 @@
+"""Invoices and exports over HTTP: an account sees its own, an admin everybody's, nobody else's."""
+
+import io
+import json
+import zipfile
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+import pytest
+
+from billing.database import Database
+from billing.exports import content as contents
+from jobs.settings import Settings
+from tests.integration.api.conftest import Keys, RunningApi, connect
+from tests.support.months import MONTH, a_past_price, an_account, close, usage_entry, used
+from tests.support.waiting import eventually
+
+EXPORTS = "/v1/billing/exports"
+INVOICES = "/v1/billing/invoices"
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    opened = Database(settings.database, "test")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def numbers(database: Database) -> list[str]:
+    """Close a month of both accounts; returns the numbers, acme's first."""
+    await an_account(database)
+    await a_past_price(database)
+    entries = [usage_entry(), usage_entry(account="other")]
+    await used(database, *entries)
+    return [invoice.number for invoice in (await close(database)).invoices]
+
+
+@pytest.fixture
+async def admin(api: RunningApi, keys: Keys) -> AsyncIterator[httpx2.AsyncClient]:
+    async with connect(api, keys.admin) as opened:
+        yield opened
+
+
+async def test_an_account_lists_its_own_and_an_admin_all(
+    numbers: list[str], client: httpx2.AsyncClient, admin: httpx2.AsyncClient
+) -> None:
+    own = (await client.get(INVOICES)).json()
+    assert [invoice["number"] for invoice in own["data"]] == numbers[:1]
+    assert "lines" not in own["data"][0]
+    every = (await admin.get(INVOICES, params={"month": MONTH})).json()
+    assert sorted(invoice["number"] for invoice in every["data"]) == numbers
+    one = (await admin.get(INVOICES, params={"account": "other"})).json()
+    assert [invoice["number"] for invoice in one["data"]] == numbers[1:]
+    assert (await admin.get(INVOICES, params={"month": "2026-09"})).json()["data"] == []
+
+
+async def test_invoices_are_paged_by_cursor(numbers: list[str], admin: httpx2.AsyncClient) -> None:
+    first = (await admin.get(INVOICES, params={"limit": 1})).json()
+    rest = (await admin.get(INVOICES, params={"limit": 1, "after": first["last_id"]})).json()
+
+    assert (first["has_more"], rest["has_more"]) == (True, False)
+    assert sorted([first["data"][0]["number"], rest["data"][0]["number"]]) == numbers
+    for cursor in ("nonsense", "job_" + "0" * 32):
+        wrong = await admin.get(INVOICES, params={"after": cursor})
+        assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid-cursor")
+
+
+async def test_an_invoice_shows_its_lines_exactly(
+    numbers: list[str], client: httpx2.AsyncClient
+) -> None:
+    listed = (await client.get(INVOICES)).json()["data"][0]
+    shown = (await client.get(f"{INVOICES}/{listed['id']}")).json()
+
+    assert shown == (await client.get(f"{INVOICES}/{numbers[0]}")).json()
+    assert (shown["total"], shown["due"], shown["currency"]) == ("0.00032", "0", "USD")
+    assert shown["seller"]["name"] == "Sluice GmbH"
+    assert sum(Decimal(line["amount"]) for line in shown["lines"]) == Decimal(shown["total"])
+
+
+async def test_a_foreign_invoice_looks_unknown(
+    numbers: list[str], client: httpx2.AsyncClient
+) -> None:
+    answers = [
+        await client.get(f"{INVOICES}/{number}{tail}")
+        for number in (numbers[1], "inv_unknown")
+        for tail in ("", "/pdf")
+    ]
+    assert {answer.status_code for answer in answers} == {404}
+    assert {answer.json()["code"] for answer in answers} == {"invoice-not-found"}
+    assert {answer.headers["content-type"] for answer in answers} == {"application/problem+json"}
+    for path in (EXPORTS, INVOICES):
+        foreign = {"month": MONTH, "format": "csv", "account": "other"}
+        refused = await client.get(path, params=foreign)
+        assert (refused.status_code, refused.json()["code"]) == (404, "account-not-found")
+
+
+async def test_a_pdf_is_the_same_bytes_each_time(
+    numbers: list[str], client: httpx2.AsyncClient
+) -> None:
+    both = [await client.get(f"{INVOICES}/{numbers[0]}/pdf") for _ in range(2)]
+    assert both[0].headers["content-type"] == "application/pdf"
+    assert both[0].content.startswith(b"%PDF")
+    assert both[0].content == both[1].content
+
+
+@pytest.mark.parametrize("as_format", ["csv", "json", "parquet", "pdf"])
+async def test_an_export_is_a_zip_of_the_callers_own(
+    numbers: list[str], client: httpx2.AsyncClient, admin: httpx2.AsyncClient, as_format: str
+) -> None:
+    asked = {"month": MONTH, "format": as_format}
+    both = [await client.get(EXPORTS, params=asked) for _ in range(2)]
+    assert both[0].status_code == 200, both[0].text
+    assert both[0].content == both[1].content
+    assert f"{MONTH}-acme-{as_format}.zip" in both[0].headers["content-disposition"]
+    with zipfile.ZipFile(io.BytesIO(both[0].content)) as archive:
+        names = archive.namelist()
+        assert names[-1] == "SHA256SUMS"
+        if as_format == "json":
+            usage = archive.read("usage.jsonl").splitlines()
+            assert [json.loads(line)["account_id"] for line in usage] == ["acme"]
+    everybodys = await admin.get(EXPORTS, params=asked)
+    with zipfile.ZipFile(io.BytesIO(everybodys.content)) as archive:
+        assert archive.testzip() is None
+        assert len(archive.namelist()) == len(names) + (as_format == "pdf")
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "code"),
+    [
+        ({"month": "2026-09", "format": "csv"}, 409, "month-not-closed"),
+        ({"month": "2026-9", "format": "csv"}, 422, "invalid-job"),
+        ({"month": MONTH, "format": "xlsx"}, 422, "invalid-job"),
+        ({"format": "csv"}, 422, "invalid-job"),
+    ],
+)
+async def test_what_cannot_be_exported_is_a_problem(
+    numbers: list[str], client: httpx2.AsyncClient, asked: dict[str, str], status: int, code: str
+) -> None:
+    refused = await client.get(EXPORTS, params=asked)
+    assert (refused.status_code, refused.json()["code"]) == (status, code)
+
+
+async def test_who_leaves_an_export_makes_room_for_the_next(
+    client: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "ROWS_AT_ONCE", 1)
+    await a_past_price(database)
+    await used(database, *(usage_entry() for _ in range(20_000)))
+    await close(database)
+    asked = {"month": MONTH, "format": "csv"}
+    for _ in range(4):
+        async with client.stream("GET", EXPORTS, params=asked) as answer:
+            assert answer.status_code == 200
+
+    async def free() -> bool:
+        async with client.stream("GET", EXPORTS, params=asked) as answer:
+            return answer.status_code == 200
+
+    await eventually(free, 20)
+
+
+async def test_too_many_exports_at_once_are_told_to_come_back(
+    numbers: list[str], client: httpx2.AsyncClient, api: RunningApi
+) -> None:
+    app: Any = api.server.config.app
+    slots = app.state.services.exports
+    with slots.take(), slots.take():
+        busy = await client.get(EXPORTS, params={"month": MONTH, "format": "csv"})
+    assert (busy.status_code, busy.json()["code"]) == (503, "overloaded")
+    assert int(busy.headers["retry-after"]) > 0
+    again = await client.get(EXPORTS, params={"month": MONTH, "format": "csv"})
+    assert again.status_code == 200

@@ -1,0 +1,141 @@
+"""Whatever dies while a month is closed or exported, nothing half-done is left."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, text
+
+from billing.database import Database
+from billing.errors import DatabaseUnavailable
+from billing.ledger import closed_months
+from billing.tables.base import table_of
+from billing.tables.invoices import Invoice, InvoiceLine
+from jobs.settings import DatabaseSettings
+from tests.support.months import MONTH, a_past_price, close, usage_entry, used
+from tests.support.waiting import eventually
+
+PENSTOCK = Path(sys.executable).with_name("penstock")
+
+#: The last step of closing takes long: there is time to kill it when all is written.
+SLOW = {
+    "sqlite": """
+        CREATE TRIGGER slow AFTER INSERT ON closed_months BEGIN SELECT count(*)
+        FROM usage_events a, usage_events b, usage_events c, usage_events d; END
+    """,
+    "postgresql": """
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$;
+        CREATE TRIGGER slow AFTER INSERT ON closed_months FOR EACH ROW EXECUTE FUNCTION slow()
+    """,
+}
+FAST = {"sqlite": "DROP TRIGGER slow", "postgresql": "DROP FUNCTION slow() CASCADE"}
+EVENTS = 150
+
+
+async def run(database: Database, *statements: str) -> None:
+    async with database.write() as connection:
+        for statement in statements:
+            await connection.execute(text(statement))
+
+
+def kind(database: Database) -> str:
+    return "sqlite" if database.is_sqlite else "postgresql"
+
+
+async def is_closing(database: Database) -> bool:
+    """Say whether somebody is in the middle of it: on SQLite nobody else can write then."""
+    if not database.is_sqlite:
+        query = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+        async with database.read() as connection:
+            return bool(await connection.scalar(query))
+    try:
+        await run(database, "UPDATE exports SET rows = rows")
+    except DatabaseUnavailable:
+        return True
+    return False
+
+
+async def counts(database: Database) -> list[int | None]:
+    async with database.read() as connection:
+        return [
+            await connection.scalar(select(func.count()).select_from(table_of(rows)))
+            for rows in (Invoice, InvoiceLine)
+        ]
+
+
+@contextmanager
+def closing(settings: DatabaseSettings) -> Iterator["subprocess.Popen[bytes]"]:
+    env = os.environ | {"PENSTOCK_DATABASE__URL": settings.url.get_secret_value()}
+    process = subprocess.Popen([PENSTOCK, "bills", "close", MONTH], env=env)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+async def test_a_close_that_is_killed_midway_leaves_the_month_open(
+    database: Database, database_settings: DatabaseSettings
+) -> None:
+    await a_past_price(database)
+    await used(database, *(usage_entry() for _ in range(EVENTS)))
+    await run(database, SLOW[kind(database)])
+    with closing(database_settings) as process:
+        await eventually(lambda: is_closing(database), 30)
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+
+    assert await counts(database) == [0, 0]
+    async with database.read() as connection:
+        assert await closed_months(connection) == frozenset()
+    await eventually(lambda: _fast(database), 20)
+    assert len((await close(database)).invoices) == 1
+    assert await counts(database) == [1, 3]
+
+
+async def _fast(database: Database) -> bool:
+    """Take the trigger away; the server needs a moment to see that its client is gone."""
+    if not database.is_sqlite:
+        await run(
+            database,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
+        )
+    try:
+        await run(database, FAST[kind(database)])
+    except DatabaseUnavailable:
+        return False
+    return True
+
+
+# On SQLite a writing transaction has the whole file: nothing can come.
+@pytest.mark.parametrize("empty_database", ["postgresql"], indirect=True)
+async def test_usage_that_comes_while_a_month_closes_waits_and_is_late(
+    database: Database, database_settings: DatabaseSettings
+) -> None:
+    await a_past_price(database)
+    await used(database)
+    async with database.write() as connection:
+        await connection.execute(text("LOCK TABLE closed_months IN SHARE MODE"))
+        with closing(database_settings) as process:
+
+            async def waits() -> bool:
+                query = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+                async with database.read() as other:
+                    return bool(await other.scalar(query))
+
+            await eventually(waits, 30)
+            with pytest.raises(DatabaseUnavailable):
+                await used(database, usage_entry())
+            await connection.rollback()
+            assert process.wait(30) == 0
+    await used(database, usage_entry())
+    async with database.read() as connection:
+        rows = (await connection.execute(text("SELECT month, late FROM usage_events"))).all()
+    assert sorted(tuple(row) for row in rows) == [(MONTH, False), ("2026-11", True)]
