@@ -1,22 +1,22 @@
 """Compares what clients can still read of finished jobs in SQL with the ledger."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from billing.database import Database
 from billing.months import bounds
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.jobs import EVENTS, compare, not_recorded
+from billing.recording import instant
 from billing.tables.base import table_of
 from billing.tables.usage import ArchivedJob
 from jobs.archive import Archived
 
 JOBS = table_of(ArchivedJob)
 
-#: Results can be long, and a page of them is held in memory.
-PAGE_JOBS = 200
+#: Results can be long, and so many of them are held in memory.
+ROWS_AT_ONCE = 100
 
 
 async def compare_archive(database: Database, month: str, findings: Findings) -> None:
@@ -24,39 +24,38 @@ async def compare_archive(database: Database, month: str, findings: Findings) ->
 
     A job and its row are written in one transaction, so a job without one was never on its way.
     """
-    after = ""
-    while page := await _page(database, month, after):
-        for row in page:
-            archived = Archived(
-                row.archived_id, row.archived_record.encode(), row.archived_result.encode()
-            )
-            job = archived.job()
-            findings.differ(
-                Kind.USAGE, job.id, "archived account", row.archived_account, job.account
-            )
-            if row.job_id is None:
-                not_recorded(job, findings)
-            else:
-                compare(job, archived.outcome().output_tokens, row, findings)
-        findings.count("archived jobs", len(page))
-        after = page[-1].archived_id
     findings.count("archived jobs", 0)
+    async with database.read() as connection:
+        options = {"yield_per": ROWS_AT_ONCE}
+        async for row in await connection.stream(_jobs(month), execution_options=options):
+            _compare(row, findings)
+            findings.count("archived jobs")
 
 
-async def _page(database: Database, month: str, after: str) -> Sequence[Any]:
+def _compare(row: Any, findings: Findings) -> None:
+    archived = Archived(row.archived_id, row.archived_record.encode(), row.archived_result.encode())
+    job = archived.job()
+    finished = instant(job.finished)
+    findings.differ(Kind.USAGE, job.id, "archived account", row.archived_account, job.account)
+    findings.differ(Kind.USAGE, job.id, "archived end", row.archived_finished, finished)
+    if row.job_id is None:
+        not_recorded(job, findings)
+    else:
+        compare(job, archived.outcome().output_tokens, row, findings)
+
+
+def _jobs(month: str) -> Select[Any]:
+    job = JOBS.c
     since, until = bounds(month)
-    query = (
+    return (
         select(
-            JOBS.c.job_id.label("archived_id"),
-            JOBS.c.account_id.label("archived_account"),
-            JOBS.c.record.label("archived_record"),
-            JOBS.c.result.label("archived_result"),
+            job.job_id.label("archived_id"),
+            job.account_id.label("archived_account"),
+            job.finished_at.label("archived_finished"),
+            job.record.label("archived_record"),
+            job.result.label("archived_result"),
             *EVENTS.c,
         )
-        .outerjoin_from(JOBS, EVENTS, EVENTS.c.job_id == JOBS.c.job_id)
-        .where(JOBS.c.job_id > after, JOBS.c.finished_at >= since, JOBS.c.finished_at < until)
-        .order_by(JOBS.c.job_id)
-        .limit(PAGE_JOBS)
+        .outerjoin_from(JOBS, EVENTS, EVENTS.c.job_id == job.job_id)
+        .where(job.finished_at >= since, job.finished_at < until)
     )
-    async with database.read() as connection:
-        return (await connection.execute(query)).all()

@@ -13,6 +13,9 @@ from typing import Any
 
 from billing.money import plain
 
+#: Progress is said once in so many rows; saying it costs more than comparing one.
+SHOWN_EVERY = 100
+
 
 class Kind(StrEnum):
     """What sort of difference it is; `docs/billing.md` says what each means and what to do."""
@@ -70,8 +73,12 @@ class Findings:
 
     def count(self, name: str, number: int = 1) -> None:
         """Count what was compared, and say how far it is."""
+        before = self.compared[name]
         self.compared[name] += number
-        if self._progress is not None and number:
+        if (
+            self._progress is not None
+            and before // SHOWN_EVERY < self.compared[name] // SHOWN_EVERY
+        ):
             self._progress(f"{self.compared[name]:,} {name}")
 
 
