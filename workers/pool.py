@@ -19,7 +19,6 @@ import structlog
 import uvloop
 from celery import signals
 from celery.concurrency.base import BasePool
-from celery.exceptions import WorkerShutdown
 from celery.worker import state as celery_state
 
 from jobs.settings import Settings
@@ -81,8 +80,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
             try:
                 starting.result(LOAD_POLL_SECONDS)
             except TimeoutError:
-                if celery_state.should_stop is not None:
-                    raise WorkerShutdown(celery_state.should_stop) from None
+                celery_state.maybe_shutdown()  # whether it was told to stop or to quit
             else:
                 return
 

@@ -47,6 +47,7 @@ class WorkerService:
         self._info: EngineInfo | None = None
         self._last_contact = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._claiming: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Load the engine, then begin to claim. Raises EngineDead when it does not load."""
@@ -80,6 +81,8 @@ class WorkerService:
         self._info = await self._engine.start(self._runner)
         await self._register(self._info)
         log.info("engine_ready", seconds=round(time.monotonic() - began, 1), slots=self._info.slots)
+        if self._state == "draining":
+            return  # told to stop meanwhile
         self._state = "ready"
         self._claiming = self._supervise(self._batcher.run())
         self._supervise(self._runner.writer.run())
@@ -238,10 +241,10 @@ class WorkerService:
 
     async def drain(self) -> None:
         """Stop claiming, let short jobs end, hand the rest over."""
-        if self._info is None:
+        self._state = "draining"
+        if self._claiming is None:
             return
         log.info("drain_started", jobs=len(self._runner.runs))
-        self._state = "draining"
         self._batcher.stop()
         await self._claiming
         await self._runner.drain(self._settings.worker.drain_seconds)

@@ -124,3 +124,21 @@ async def test_out_of_memory_refuses_new_jobs_and_loses_no_old_one(
             check_text(jobs, await following)
             await check_jobs(store, [job.id for job in jobs])
             await check_nothing_left(store, MODEL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+async def test_a_worker_told_to_stop_before_redis_was_ever_there_leaves_in_order(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    settings = simulated_settings(RedisServer("redis", tmp_path / "never started"))
+    with pipeline(settings, tmp_path) as running:
+        worker = running.begin_worker()
+
+        async def waits_for_redis() -> bool:
+            return "model_register_failed" in worker.log()
+
+        await eventually(waits_for_redis, timeout=30)
+        worker.signal(number)
+        await asyncio.to_thread(worker.wait, 5)
+        assert "Traceback" not in worker.log()
+        assert "exception" not in worker.log()
