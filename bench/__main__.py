@@ -8,7 +8,10 @@ import sys
 
 from bench.figures import Figure
 
-NAMES = ("submit", "backlog", "idle", "ttft", "stream", "batching", "outbox")
+NAMES = (
+    *("submit", "backlog", "idle", "ttft", "stream", "batching"),
+    *("outbox", "close", "export"),
+)
 
 
 def show(figure: Figure) -> None:
