@@ -41,7 +41,9 @@ def _compare(row: Any, findings: Findings) -> None:
     if row.job_id is None:
         not_recorded(job, findings)
     else:
-        compare(job, archived.outcome().output_tokens, row, findings)
+        compare(job, row, findings)
+        delivered = archived.outcome().output_tokens
+        findings.differ(Kind.LOG, job.id, "archived output_tokens", row.output_tokens, delivered)
 
 
 def _jobs(month: str) -> Select[Any]:

@@ -1,16 +1,19 @@
 """Compares a job, wherever it is kept, with its row in the ledger, field by field."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import select
 
 from billing.database import Database
+from billing.pricebook import PriceBook
 from billing.reconcile.findings import Findings, Kind
-from billing.recording import instant
+from billing.recording import instant, usage_row
 from billing.tables.base import table_of
 from billing.tables.usage import UsageEvent
 from jobs.model import Job
+from jobs.outbox import UsageEntry
 
 EVENTS = table_of(UsageEvent)
 
@@ -22,8 +25,8 @@ async def ledger_rows(database: Database, job_ids: Sequence[str]) -> dict[str, A
         return {row.job_id: row for row in rows}
 
 
-def compare(job: Job, delivered: int | None, row: Any, findings: Findings) -> None:
-    """Note where a finished job and its row differ; `delivered` None: its log is gone."""
+def compare(job: Job, row: Any, findings: Findings) -> None:
+    """Note where a finished job and its row differ."""
     expected = {
         "account": (job.account, row.account_id),
         "model": (job.queue, row.model),
@@ -41,8 +44,16 @@ def compare(job: Job, delivered: int | None, row: Any, findings: Findings) -> No
     }
     for what, (of_job, of_ledger) in expected.items():
         findings.differ(Kind.USAGE, job.id, what, of_job, of_ledger)
-    if delivered is not None:
-        findings.differ(Kind.LOG, job.id, "output_tokens", row.output_tokens, delivered)
+
+
+def compare_entry(job: Job, entry: UsageEntry, findings: Findings) -> None:
+    """Note where a finished job and the row that its outbox entry will become differ."""
+    try:
+        row = usage_row(entry, PriceBook(), (), instant(entry.finished))
+    except (ValueError, OverflowError) as error:
+        findings.add(Kind.SET_ASIDE, job.id, "outbox entry", "usage that can be", error)
+    else:
+        compare(job, SimpleNamespace(**row), findings)
 
 
 def not_recorded(job: Job, findings: Findings) -> None:

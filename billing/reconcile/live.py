@@ -10,7 +10,7 @@ from itertools import islice
 from billing.database import Database
 from billing.months import month_of
 from billing.reconcile.findings import Findings, Kind
-from billing.reconcile.jobs import compare, ledger_rows, not_recorded
+from billing.reconcile.jobs import compare, compare_entry, ledger_rows, not_recorded
 from billing.recording import instant
 from jobs.errors import JobGone, JobNotFound
 from jobs.model import Job
@@ -21,9 +21,6 @@ from jobs.survey import Surveyed, survey
 #: Jobs that the ledger lacks and that are looked for together: each time the outbox is read once.
 MISSING_AT_ONCE = 10_000
 LOOKED_UP_AT_ONCE = 500
-
-#: A finished job, and how many tokens its log delivered.
-Seen = tuple[Job, int | None]
 
 
 class LiveJobs:
@@ -36,7 +33,7 @@ class LiveJobs:
         self._outbox = outbox
         self._database = database
         self._findings = findings
-        self._missing: dict[str, Seen] = {}
+        self._missing: dict[str, Job] = {}
 
     async def compare(self, month: str) -> None:
         """Look at every job once."""
@@ -56,11 +53,10 @@ class LiveJobs:
         await self._count_waiting()
 
     def _one(self, seen: Surveyed, row: object) -> None:
-        delivered = None if seen.log is None else seen.log.output_tokens
         if row is None:
-            self._missing[seen.job.id] = seen.job, delivered
+            self._missing[seen.job.id] = seen.job
         else:
-            compare(seen.job, delivered, row, self._findings)
+            compare(seen.job, row, self._findings)
         self._check_log(seen)
 
     def _check_log(self, seen: Surveyed) -> None:
@@ -72,6 +68,7 @@ class LiveJobs:
         findings.differ(Kind.LOG, job.id, "last event", job.seq, log.last_seq)
         if not log.whole:
             findings.add(Kind.LOG, job.id, "events", f"{log.last_seq} in a row", log.events)
+        findings.differ(Kind.LOG, job.id, "output_tokens", job.output_tokens, log.output_tokens)
         announced = log.usage and log.usage["output_tokens"]
         findings.differ(Kind.LOG, job.id, "announced output_tokens", job.output_tokens, announced)
 
@@ -91,20 +88,20 @@ class LiveJobs:
             return
         async for page in self._outbox.waiting():
             for entry in page:
-                if isinstance(entry, UsageEntry):
-                    missing.pop(entry.job_id, None)
+                if isinstance(entry, UsageEntry) and entry.job_id in missing:
+                    compare_entry(missing.pop(entry.job_id), entry, self._findings)
         left = iter(missing.values())
         while some := list(islice(left, LOOKED_UP_AT_ONCE)):
-            rows = await ledger_rows(self._database, [job.id for job, _ in some])
-            for job, delivered in some:
+            rows = await ledger_rows(self._database, [job.id for job in some])
+            for job in some:
                 if job.id in rows:
-                    compare(job, delivered, rows[job.id], self._findings)
+                    compare(job, rows[job.id], self._findings)
                 else:
                     not_recorded(job, self._findings)
 
     async def _count_waiting(self) -> None:
         waiting = await self._outbox.backlog()
-        self._findings.count("outbox entries waiting (not compared yet)", waiting)
+        self._findings.count("outbox entries waiting for the ledger", waiting)
 
 
 def _ended_in(seen: Surveyed, month: str) -> bool:

@@ -74,7 +74,7 @@ async def test_a_month_without_drift_is_clean_and_says_what_was_compared(
     assert findings.compared["logs"] == 10
     assert findings.compared["archived jobs"] == 10
     assert findings.compared["ledger rows"] == 10
-    assert findings.compared["outbox entries waiting (not compared yet)"] == 0
+    assert findings.compared["outbox entries waiting for the ledger"] == 0
 
 
 async def test_an_empty_month_is_clean(store: JobStore, database: Database) -> None:
@@ -89,7 +89,21 @@ async def test_what_waits_in_the_outbox_is_counted_and_no_difference(
     findings = await look(store, database)
 
     assert findings.clean, findings.listed
-    assert findings.compared["outbox entries waiting (not compared yet)"] == 5
+    assert findings.compared["outbox entries waiting for the ledger"] == 5
+
+
+async def test_a_waiting_entry_that_does_not_say_what_its_job_delivered_is_found(
+    store: JobStore, database: Database
+) -> None:
+    redis: Any = store.redis
+    (job_id,) = await end_jobs(store, 1)
+    ((entry_id, fields),) = await redis.xrange(store.keys.outbox)
+    await redis.xdel(store.keys.outbox, entry_id)
+    await redis.xadd(store.keys.outbox, {**fields, b"output": b"5"})
+
+    found = about(await look(store, database), Kind.USAGE)
+
+    assert found == [(job_id, "output_tokens", "1", "5")]
 
 
 async def test_jobs_that_end_meanwhile_give_no_false_alarm(
@@ -325,7 +339,7 @@ async def test_a_changed_archive_is_found(store: JobStore, database: Database) -
 
     found = about(await look(store, database), Kind.LOG)
 
-    assert found == [(job_id, "output_tokens", "1", "0")]
+    assert found == [(job_id, "archived output_tokens", "1", "0")]
 
 
 async def test_a_ledger_row_of_a_job_that_still_runs_is_found(
