@@ -53,9 +53,10 @@ class Sheet(FPDF):  # type: ignore[misc]
         """Say which page of which document this is."""
         self.set_y(-14)
         self.write_line(self._foot, size=8, colour=SOFT, width=WIDTH * 0.75, height=4)
-        self.set_y(-14)
-        pages = f"Page {self.page_no()} of {{nb}}"
-        self.write_line(pages, size=8, colour=SOFT, align="R", height=4)
+        number = self.page_no()
+        # How many pages there will be is filled in at the end; it has as many digits, mostly.
+        self.set_xy(MARGIN + WIDTH - self.get_string_width(f"Page {number} of {number}"), -14)
+        self.write_line(f"Page {number} of {{nb}}", size=8, colour=SOFT, height=4)
 
     def ink(self, size: float, style: str = "", colour: tuple[int, int, int] = INK) -> None:
         """Choose how the next text looks."""
