@@ -32,6 +32,9 @@ log = structlog.get_logger()
 GROUP = "ledger"
 
 BLOCK_MS = 1_000
+
+#: A consumer that did not ask for so long has left, or was killed.
+FORGET_MS = 600_000
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
 
@@ -52,15 +55,11 @@ class Consumer:
 
     async def run(self) -> None:
         """Consume until cancelled, whatever is away in the meantime."""
-        try:
-            while True:
-                try:
-                    await self._outbox.open()
-                    await self._consume()
-                except (StoreUnavailable, DatabaseUnavailable) as error:
-                    await self._back_off(error)
-        finally:
-            await asyncio.shield(self._leave())
+        while True:
+            try:
+                await self._consume()
+            except (StoreUnavailable, DatabaseUnavailable) as error:
+                await self._back_off(error)
 
     async def _consume(self) -> None:
         """Finish what an earlier failure left unacknowledged, then take what comes."""
@@ -73,6 +72,8 @@ class Consumer:
         """Return entries of a dead consumer, if there are any, else new ones."""
         seconds = self._settings.claim_seconds
         if time.monotonic() >= self._claims_at:
+            # Nobody leaves by itself: what a cancelled read is still given would be in no hands.
+            await self._store.forget_consumers(GROUP, FORGET_MS)
             batch = self._settings.batch_events
             if entries := await self._outbox.claim(batch, int(seconds * 1000)):
                 return entries
@@ -85,11 +86,11 @@ class Consumer:
             return
         usage = [entry for entry in entries if isinstance(entry, UsageEntry)]
         unreadable = [entry for entry in entries if isinstance(entry, UnreadableEntry)]
-        archived = await read_finished(self._store, [entry.job_id for entry in usage])
+        archived = await read_finished(self._store, usage)
         unreadable += await self._record(usage, {job.job_id: job for job in archived})
         if unreadable:
             await self._set_aside(unreadable)
-        await self._forget_erased(archived)
+        await self._forget_erased(usage)
         aside = {entry.entry_id for entry in unreadable}
         recorded = [entry for entry in usage if entry.entry_id not in aside]
         await settle(self._store, self._database, [*recorded, *unreadable])
@@ -107,12 +108,23 @@ class Consumer:
             recorded = await self._ledger.record(usage, jobs)
         except DATA_ERRORS as error:
             if len(usage) == 1:
-                return [_poison(usage[0], error)]
+                return await self._record_alone(usage[0], error, archived=bool(jobs))
             half = len(usage) // 2
             wrong = await self._record(usage[:half], archived)
             return wrong + await self._record(usage[half:], archived)
         _count(recorded)
         return []
+
+    async def _record_alone(
+        self, entry: UsageEntry, error: Exception, *, archived: bool
+    ) -> list[UnreadableEntry]:
+        """Bill an entry without its archive, if that is to blame for the error."""
+        if not archived:
+            return [_poison(entry, error)]
+        wrong = await self._record([entry], {})
+        if not wrong:
+            log.error("job_not_archived", job_id=entry.job_id, error=_kind(error))
+        return wrong
 
     async def _set_aside(self, entries: Sequence[UnreadableEntry]) -> None:
         await self._ledger.set_aside(entries)
@@ -120,12 +132,13 @@ class Consumer:
         for entry in entries:
             log.error("usage_set_aside", entry_id=entry.entry_id, reason=entry.reason)
 
-    async def _forget_erased(self, archived: Sequence[Archived]) -> None:
+    async def _forget_erased(self, usage: Sequence[UsageEntry]) -> None:
         """Delete from the archive what clients erased while it was being written.
 
-        What they erase from here on, they erase from the archive too.
+        By us or by who died over these entries before. What they erase from here on, they erase
+        from the archive too.
         """
-        gone = await erased(self._store, [job.job_id for job in archived])
+        gone = await erased(self._store, [entry.job_id for entry in usage])
         if gone:
             await erase_archived(self._database, gone)
 
@@ -139,21 +152,23 @@ class Consumer:
         )
         await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
 
-    async def _leave(self) -> None:
-        try:
-            await self._outbox.leave()
-        except StoreUnavailable:
-            log.warning("ledger_left_without_saying")
-
 
 def _poison(entry: UsageEntry, error: Exception) -> UnreadableEntry:
     values: dict[str, Any] = {name: getattr(entry, name) for name in UsageEntry.__slots__}
     text = {name: str(value).replace("\0", "�") for name, value in values.items()}
     text["job"] = text.pop("job_id")  # as the outbox names it
     # The first line says what is wrong; what follows it may quote the row.
-    cause = getattr(error, "orig", None) or error
-    reason = f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
+    reason = f"{_kind(error)}: {str(_cause(error)).partition(chr(10))[0]}"
     return UnreadableEntry(entry.entry_id, text, reason)
+
+
+def _cause(error: Exception) -> BaseException:
+    """Return what the driver said, where SQLAlchemy wrapped it."""
+    return getattr(error, "orig", None) or error
+
+
+def _kind(error: Exception) -> str:
+    return type(_cause(error)).__name__
 
 
 def _count(recorded: Recorded) -> None:

@@ -4,7 +4,7 @@ Invariant: one usage event per job, whoever records it and how often; what is re
 changed, but an unpriced event may be given its price as long as its month is open.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -30,10 +30,13 @@ from jobs.outbox import UnreadableEntry, UsageEntry
 #: What the data is to blame for, whatever the database says about it.
 DATA_ERRORS = (
     *(DataError, IntegrityError, StatementError),
-    *(ValueError, OverflowError, orjson.JSONEncodeError),
+    *(ValueError, ArithmeticError, orjson.JSONEncodeError),
 )
 
 RERATE_AT_ONCE = 1_000
+
+#: What is archived by one statement, so that none takes long; a single job may be larger.
+ARCHIVE_CHARACTERS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ class Ledger:
             prices, closed = await load_prices(connection), await closed_months(connection)
             rows = [usage_row(entry, prices, closed, now) for entry in entries]
             added = await insert_missing(connection, table_of(UsageEvent), rows)
-            await insert_missing(connection, table_of(ArchivedJob), _archive_rows(rows, archived))
+            for part in _parts(_archive_rows(rows, archived)):
+                await insert_missing(connection, table_of(ArchivedJob), part)
         unpriced = [row["model"] for row in rows if row["price_version_id"] is None]
         return Recorded(added, len(rows) - added, unpriced)
 
@@ -111,6 +115,19 @@ def _archive_rows(rows: Sequence[dict[str, Any]], archived: Sequence[Archived]) 
         }
         for job in archived
     ]
+
+
+def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    part: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        size += len(row["record"]) + len(row["result"])
+        if part and size > ARCHIVE_CHARACTERS:
+            yield part
+            part, size = [], len(row["record"]) + len(row["result"])
+        part.append(row)
+    if part:
+        yield part
 
 
 async def closed_months(connection: AsyncConnection) -> frozenset[str]:

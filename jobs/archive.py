@@ -1,22 +1,30 @@
 """What is kept of a finished job when Redis lets it go: its record without the prompt, its result.
 
-Invariant: a job read back from the archive looks to clients as it did while Redis had it.
+Invariant: a job read back from the archive looks to clients as it did while Redis had it. However
+long logs are, Redis is never asked for more than READ_EVENTS at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import structlog
 
 from jobs.connection import guarded
 from jobs.events import Event
 from jobs.model import LISTED_FIELDS, Job
+from jobs.outbox import UsageEntry
 from jobs.result import Result, fold
-from jobs.store import JobStore
+from jobs.store import JobStore, was_erased
 
-#: Logs read at once: they can be long, and a whole batch of them must not be held in memory.
-READ_AT_ONCE = 100
+log = structlog.get_logger()
+
+#: Redis does nothing else while it reads logs, and a whole batch of them would fill our memory.
+READ_EVENTS = 2_000
+
+#: What a record or log raises that is not as the scripts and workers write it.
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,41 +46,96 @@ class Archived:
         return Result.decode(self.result)
 
 
-async def read_finished(store: JobStore, job_ids: Sequence[str]) -> list[Archived]:
-    """Read what is to be archived of these jobs; those that Redis no longer has are left out.
+async def read_finished(store: JobStore, entries: Sequence[UsageEntry]) -> list[Archived]:
+    """Read what is to be archived of these entries' jobs.
+
+    Those that Redis no longer has are left out, and so is, said in the log, what cannot be read.
 
     Raises:
         StoreUnavailable: come back later.
     """
     found: list[Archived] = []
-    for start in range(0, len(job_ids), READ_AT_ONCE):
-        found += await _read(store, job_ids[start : start + READ_AT_ONCE])
+    for chunk in _chunks(entries):
+        found += await _read(store, chunk)
     return found
 
 
 async def erased(store: JobStore, job_ids: Sequence[str]) -> list[str]:
-    """Return which of these jobs Redis no longer has."""
-    keys = {store.keys.job(job_id): job_id for job_id in job_ids}
+    """Return which of these finished jobs their clients erased, rather than retention.
+
+    Where not even a tombstone is left to tell, they count as erased.
+    """
+    keys = [store.keys.job(job_id) for job_id in job_ids]
     redis: Any = store.redis
     async with guarded():
         if not keys or await redis.exists(*keys) == len(keys):
             return []
-        return [job_id for key, job_id in keys.items() if not await redis.exists(key)]
+        pipe = redis.pipeline(transaction=False)
+        for job_id, key in zip(job_ids, keys, strict=True):
+            pipe.exists(key)
+            pipe.get(store.keys.gone(job_id))
+        answers = await pipe.execute()
+    return [
+        job_id
+        for job_id, there, tombstone in zip(job_ids, answers[::2], answers[1::2], strict=True)
+        if not there and (tombstone is None or was_erased(tombstone))
+    ]
 
 
-async def _read(store: JobStore, job_ids: Sequence[str]) -> list[Archived]:
+def _chunks(entries: Sequence[UsageEntry]) -> Iterator[list[UsageEntry]]:
+    chunk: list[UsageEntry] = []
+    events = 0
+    for entry in entries:
+        if chunk and events + _at_once(entry) > READ_EVENTS:
+            yield chunk
+            chunk, events = [], 0
+        chunk.append(entry)
+        events += max(1, _at_once(entry))
+    if chunk:
+        yield chunk
+
+
+def _at_once(entry: UsageEntry) -> int:
+    """Return how many of a job's events are read with its record; none of a long log."""
+    return entry.last_seq if 0 < entry.last_seq <= READ_EVENTS else 0
+
+
+async def _read(store: JobStore, entries: Sequence[UsageEntry]) -> list[Archived]:
     found = []
-    for job_id, (values, log) in zip(job_ids, await store.finished(job_ids), strict=True):
-        record = {
-            name: value.decode()
-            for name, value in zip(LISTED_FIELDS, values, strict=True)
-            if value is not None
-        }
-        if "status" in record:
-            # The scripts write each entry's fields in one order: t, kind, d, data.
-            events = [
-                Event(int(entry_id.partition(b"-")[0]), fields[1].decode(), fields[3])
-                for entry_id, fields in log
-            ]
-            found.append(Archived(job_id, orjson.dumps(record), fold(events).encode()))
+    answers = await store.finished((entry.job_id, _at_once(entry)) for entry in entries)
+    for entry, (values, events) in zip(entries, answers, strict=True):
+        try:
+            record = _record(values)
+            if "status" in record:
+                result = _fold(events) if events else await _fold_pages(store, entry.job_id)
+                found.append(Archived(entry.job_id, orjson.dumps(record), result.encode()))
+        except UNREADABLE as error:
+            # What it says may quote what the client wrote, and a traceback says it.
+            kind = type(error).__name__
+            log.error("job_not_archived", job_id=entry.job_id, error=kind)  # noqa: TRY400
     return found
+
+
+def _record(values: Sequence[bytes | None]) -> dict[str, str]:
+    named = zip(LISTED_FIELDS, values, strict=True)
+    return {name: value.decode() for name, value in named if value is not None}
+
+
+def _fold(raw: Sequence[Any]) -> Result:
+    """Fold raw entries; the scripts write each one's fields in one order: t, kind, d, data."""
+    return fold(
+        [
+            Event(int(entry_id.partition(b"-")[0]), fields[1].decode(), fields[3])
+            for entry_id, fields in raw
+        ]
+    )
+
+
+async def _fold_pages(store: JobStore, job_id: str) -> Result:
+    result = Result()
+    after = 0
+    while events := await store.read_log(job_id, after, READ_EVENTS):
+        for event in events:
+            result.add(event)
+        after = events[-1].seq
+    return result

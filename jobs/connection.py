@@ -44,6 +44,13 @@ RETRY_AFTER_SECONDS = 2.0
 #: does not hold up everything.
 MAX_UNDER_WAY = 4
 
+#: At `maxmemory` what frees memory must go on, and what was accepted must come to its end; only
+#: `submit` brings in more.
+ALLOW_OOM = "#!lua flags=allow-oom\n"
+#: These go on with a full disk and on a replica, too.
+ONLY_READ = "#!lua flags=no-writes,allow-oom\n"
+FLAGS = {"submit": "", "finished": ONLY_READ, "position": ONLY_READ}
+
 #: How long a subscription may be silent before it is asked for a sign.
 SILENCE_SECONDS = 3.0
 
@@ -134,6 +141,15 @@ def unavailable(error: BaseException) -> StoreUnavailable | None:
     return None
 
 
+def _as_raised(error: BaseException) -> BaseException:
+    """Return what `guarded` would raise in an error's place."""
+    translated = unavailable(error)
+    if translated is None:
+        return error
+    translated.__cause__ = error
+    return translated
+
+
 @asynccontextmanager
 async def guarded() -> AsyncGenerator[None, None]:
     """Turn errors of plain reads into StoreUnavailable, as the scripts' callers see them."""
@@ -158,9 +174,9 @@ class Scripts:
         self._timeout: float = redis.connection_pool.connection_kwargs["socket_timeout"]
         self._kept: list[Any] = []
         self._prefix = prefix
-        prelude = (SCRIPTS / "lib.lua").read_text()
+        prelude = f"local TICKET = [==[{ticket}]==]\n{(SCRIPTS / 'lib.lua').read_text()}"
         self._source = {
-            path.stem: f"local TICKET = [==[{ticket}]==]\n{prelude}\n{path.read_text()}"
+            path.stem: f"{FLAGS.get(path.stem, ALLOW_OOM)}{prelude}\n{path.read_text()}"
             for path in SCRIPTS.glob("*.lua")
             if path.stem != "lib"
         }
@@ -221,7 +237,7 @@ class Scripts:
             if isinstance(result, asyncio.CancelledError):
                 future.cancel()
             elif isinstance(result, BaseException):
-                future.set_exception(unavailable(result) or result)
+                future.set_exception(_as_raised(result))
             else:
                 future.set_result(result)
 

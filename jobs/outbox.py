@@ -6,19 +6,21 @@ stream before it was archived; it is never trimmed.
 """
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from jobs.connection import guarded
+from jobs.connection import ALLOW_OOM, guarded
 from jobs.fairness import ServiceTier
 from jobs.keys import Keys
 from jobs.state import Status
 
 TIERS = tuple(ServiceTier)
+
+#: At `maxmemory` only this empties the outbox, and the command by itself would be refused.
+CREATE = ALLOW_OOM + "return redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')"
 
 #: How many entries are looked at together by who only looks.
 PAGE_ENTRIES = 1_000
@@ -101,9 +103,7 @@ class Outbox:
         """Create the group at the start of the stream, if it is not there."""
         async with guarded():
             try:
-                await self._redis.xgroup_create(
-                    self._keys.outbox, self.group, id="0", mkstream=True
-                )
+                await self._redis.eval(CREATE, 1, self._keys.outbox, self.group)
             except ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
@@ -164,17 +164,6 @@ class Outbox:
         async with guarded():
             entries = await self._redis.xrange(self._keys.outbox, count=1)
         return int(entries[0][0].partition(b"-")[0]) if entries else None
-
-    async def leave(self) -> None:
-        """Leave the group, unless entries are still ours: another consumer will claim those."""
-        with suppress(ResponseError):
-            async with guarded():
-                name = self._consumer
-                mine = await self._redis.xpending_range(
-                    self._keys.outbox, self.group, "-", "+", 1, consumername=name
-                )
-                if not mine:
-                    await self._redis.xgroup_delconsumer(self._keys.outbox, self.group, name)
 
 
 def _readable(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:

@@ -6,7 +6,7 @@ A refused transition is an answer the caller must handle, never an exception to 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -246,7 +246,7 @@ class JobStore:
             raw = await self._read.hgetall(self.keys.job(job_id))
             if not raw:
                 gone = await self._read.get(self.keys.gone(job_id))
-                if gone is not None and account in (None, gone.decode()):
+                if gone is not None and account in (None, owner_of(gone)):
                     raise JobGone(f"job {job_id} finished and is no longer kept")
         if not raw or account not in (None, raw[b"account"].decode()):
             raise JobNotFound(f"no job {job_id}")
@@ -497,14 +497,7 @@ class JobStore:
 
     async def lock_sweeper(self, name: str, seconds: int) -> bool:
         """Take or keep the sweeper's lock; False when another control process has it."""
-        async with guarded():
-            key = self.keys.sweeper_lock
-            if await self._read.set(key, name, nx=True, ex=seconds):
-                return True
-            if await self._read.get(key) != name.encode():
-                return False
-            await self._read.expire(key, seconds)
-        return True
+        return bool(await self._scripts.call("lock_sweeper", name, seconds * 1000))
 
     async def purge(self, limit: int = 500) -> int:
         """Forget finished jobs past their retention; returns how many."""
@@ -514,15 +507,32 @@ class JobStore:
         """Drop outbox entries that SQL has; returns how many were still there."""
         return int(await self._scripts.call("archive", group, *self._keep, *entry_ids))
 
-    async def finished(self, job_ids: Sequence[str]) -> list[tuple[list[bytes | None], list[Any]]]:
-        """Return the raw `LISTED_FIELDS` and the raw log of each job, all nil where it is gone."""
-        answer = await self._scripts.call("finished", len(LISTED_FIELDS), *LISTED_FIELDS, *job_ids)
+    async def forget_consumers(self, group: str, idle_ms: int) -> int:
+        """Take names out of an outbox group that have done nothing for so long and hold nothing."""
+        return int(await self._scripts.call("forget_consumers", group, idle_ms))
+
+    async def finished(
+        self, jobs: Iterable[tuple[str, int]]
+    ) -> list[tuple[list[bytes | None], list[Any]]]:
+        """Return each job's raw `LISTED_FIELDS`, nil where it is gone, and that much of its log."""
+        words = [word for job in jobs for word in job]
+        answer = await self._scripts.call("finished", len(LISTED_FIELDS), *LISTED_FIELDS, *words)
         return [(values, log) for values, log in answer]
 
     async def queues(self) -> list[str]:
         """Return every queue a worker has ever served."""
         async with guarded():
             return sorted(name.decode() for name in await self._read.smembers(self.keys.queues))
+
+
+def owner_of(tombstone: bytes) -> str:
+    """Return whose job a tombstone stands for."""
+    return tombstone.partition(b" ")[0].decode()
+
+
+def was_erased(tombstone: bytes) -> bool:
+    """Return whether its client erased the job, rather than retention."""
+    return tombstone.endswith(b" erased")
 
 
 def _over_budget(hold: Hold, scope: str, left: int) -> BudgetExceeded:

@@ -119,7 +119,7 @@ async def test_death_between_two_steps_is_made_good_by_another(
     await dead.open()
     entries = [entry for entry in await dead.read(20) if isinstance(entry, UsageEntry)]
     if "fetched" in steps:
-        finished = await read_finished(store, [entry.job_id for entry in entries])
+        finished = await read_finished(store, entries)
         if "committed" in steps:
             await Ledger(database).record(entries, finished)
     async with consuming(store, database, claim_seconds=0.1):

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from billing.database import Database
 from jobs.errors import StoreUnavailable
 from jobs.open import open_store
+from jobs.settings import DatabaseSettings
 from jobs.state import Status
 from tests.support.following import follow_all, run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
+from tests.support.ledger import archived, until_consumed, usage_of
 from tests.support.processes import pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.simulated import MODEL, check_text, client, generation, simulated_settings
@@ -98,12 +101,17 @@ async def test_while_redis_is_away_a_submit_is_refused_with_a_time(
     await store.close()
 
 
-async def test_out_of_memory_refuses_new_jobs_and_loses_no_old_one(
-    own_server: RedisServer, tmp_path: Path
+async def test_at_maxmemory_new_jobs_are_refused_and_old_ones_run_end_and_are_billed(
+    own_server: RedisServer, database: Database, database_settings: DatabaseSettings, tmp_path: Path
 ) -> None:
-    settings = simulated_settings(own_server)
+    """What was accepted drains, ledger included, without anybody raising the limit."""
+    settings = simulated_settings(
+        own_server,
+        database=database_settings.model_dump(),
+        retention={"start": "archive", "seconds": 1},
+    )
     with pipeline(settings, tmp_path) as running:
-        running.control()
+        control = running.control()
         running.worker()
         async with client(settings) as (store, hub):
             jobs = [generation(f"job {i}", tokens=400) for i in range(16)]
@@ -120,25 +128,16 @@ async def test_out_of_memory_refuses_new_jobs_and_loses_no_old_one(
             with pytest.raises(StoreUnavailable):
                 await store.submit(generation("too much"))
             assert not following.done()
-            await store.redis.config_set("maxmemory", "0")
             check_text(jobs, await following)
             await check_jobs(store, [job.id for job in jobs])
             await check_nothing_left(store, MODEL)
+            running.ledger()  # finds neither its group nor memory for one
+            await until_consumed(store, 60)
+            assert set(await usage_of(database)) == {job.id for job in jobs}
+            assert len(await archived(database)) == len(jobs)
 
+            async def freed() -> bool:
+                return not await store.redis.exists(*(store.keys.log(job.id) for job in jobs))
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
-async def test_a_worker_told_to_stop_before_redis_was_ever_there_leaves_in_order(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    settings = simulated_settings(RedisServer("redis", tmp_path / "never started"))
-    with pipeline(settings, tmp_path) as running:
-        worker = running.begin_worker()
-
-        async def waits_for_redis() -> bool:
-            return "model_register_failed" in worker.log()
-
-        await eventually(waits_for_redis, timeout=30)
-        worker.signal(number)
-        await asyncio.to_thread(worker.wait, 5)
-        assert "Traceback" not in worker.log()
-        assert "exception" not in worker.log()
+            await eventually(freed)
+        assert "sweep_failed" not in control.log()

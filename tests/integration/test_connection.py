@@ -2,13 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import uvloop
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError
 
+from jobs.errors import StoreUnavailable
 from jobs.open import open_store
+from jobs.outbox import Outbox
+from jobs.store import JobStore
 from tests.conftest import settings_for
-from tests.support.redis_server import RedisServer
+from tests.support.jobs import QUEUE, complete, submission
+from tests.support.redis_server import RedisServer, free_port
 
 #: More turns of the loop than a read takes with a connection that has to be opened first.
 TURNS = 40
@@ -38,3 +45,40 @@ def test_a_read_that_is_cancelled_never_goes_on_whenever_the_cancellation_comes(
         went_on, answers = runner.run(cancel_after_each_turn())
     assert went_on == []
     assert answers == [b"answer"] * TURNS, "each read gets its own answer"
+
+
+async def test_a_script_that_cannot_run_says_why(redis_server: RedisServer) -> None:
+    store = open_store(
+        settings_for(redis_server, redis={"url": f"redis://127.0.0.1:{free_port()}"})
+    )
+    with pytest.raises(StoreUnavailable) as away:
+        await store.purge()
+    assert isinstance(away.value.__cause__, RedisConnectionError)
+    await store.close()
+
+
+async def test_at_maxmemory_every_script_but_submit_runs(
+    store: JobStore, any_server: RedisServer
+) -> None:
+    """What frees memory, or brings what was accepted to its end, must not be refused."""
+    ended, running = [submission() for _ in range(2)]
+    await store.submit(ended)
+    await store.submit(running)
+    redis: Any = store.redis
+    await redis.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(StoreUnavailable) as refused:
+            await store.submit(submission())
+        assert isinstance(refused.value.__cause__, OutOfMemoryError)
+        assert await store.lock_sweeper("control", 3)
+        for claimed in await store.claim(QUEUE, "w1", 2):
+            assert await complete(store, claimed) == "finished"
+        await store.sweep(QUEUE)
+        outbox = Outbox(store.redis, store.keys, "ledger", "c1")
+        entries = await outbox.read(10)
+        assert len(entries) == 2
+        assert await store.archive("ledger", [entry.entry_id for entry in entries]) == 2
+        await store.delete(ended.id, "acme")
+        await store.purge()
+    finally:
+        await redis.config_set("maxmemory", "0")

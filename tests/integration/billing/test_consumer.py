@@ -1,6 +1,6 @@
 """The consumer records each job once, whatever it finds in the outbox and whoever else reads it."""
 
-import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,14 +14,16 @@ from billing.ledger import Ledger
 from billing.months import month_of, next_month
 from billing.rating import charged_tokens, rate
 from billing.tables.invoices import ClosedMonth
-from jobs.archive import Archived
+from jobs.archive import Archived, read_finished
 from jobs.errors import JobGone
 from jobs.fairness import ServiceTier
-from jobs.outbox import Outbox
+from jobs.open import open_store
+from jobs.outbox import Outbox, UsageEntry
 from jobs.result import fold
 from jobs.state import Status
 from jobs.store import JobStore
-from tests.support.jobs import QUEUE
+from tests.conftest import settings_for
+from tests.support.jobs import delta
 from tests.support.ledger import (
     a_price,
     archived,
@@ -31,6 +33,7 @@ from tests.support.ledger import (
     until_consumed,
     usage_of,
 )
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
 
@@ -159,6 +162,7 @@ async def test_an_unreadable_entry_is_set_aside_and_blocks_nothing(
         {"input": "1", "cached": "2"},
         {"output": "-1"},
         {"output": str(10**30)},
+        {"output": str(10**70)},
         {"finished": str(10**18)},
         {"status": "queued"},
         {"account": "a\0b"},
@@ -240,17 +244,168 @@ async def test_an_erased_job_is_billed_and_not_archived(
     assert await archived(database) == []
 
 
-async def test_a_leaving_consumer_leaves_no_name_behind(
+async def names(store: JobStore) -> set[bytes]:
+    redis: Any = store.redis
+    return {who["name"] for who in await redis.xinfo_consumers(store.keys.outbox, GROUP)}
+
+
+async def test_who_left_long_ago_is_forgotten_unless_entries_are_in_their_hands(
+    store: JobStore, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await end_jobs(store, 2)
+    killed = Outbox(store.redis, store.keys, GROUP, "killed")
+    holding = Outbox(store.redis, store.keys, GROUP, "holding")
+    assert len(await holding.read(1)) == 1
+    assert await killed.read(1, unacknowledged=True) == []
+    assert await store.forget_consumers(GROUP, 60_000) == 0
+    assert await names(store) == {b"killed", b"holding"}
+    assert await store.forget_consumers(GROUP, 0) == 1
+    assert await names(store) == {b"holding"}
+    monkeypatch.setattr("billing.consumer.FORGET_MS", 0)
+    async with consuming(store, database, claim_seconds=0.1):
+        await until_consumed(store)
+
+        async def forgotten() -> bool:
+            return b"holding" not in await names(store)
+
+        await eventually(forgotten)
+    assert len(await usage_of(database)) == 2
+
+
+async def test_an_entry_given_to_a_read_that_nobody_waits_for_stays_in_the_group(
     store: JobStore, database: Database
 ) -> None:
+    """A stopped consumer's blocking read is served by Redis all the same."""
     redis: Any = store.redis
-
-    async def names() -> list[bytes]:
-        return [who["name"] for who in await redis.xinfo_consumers(store.keys.outbox, GROUP)]
-
-    async with consuming(store, database):
-        await end_jobs(store, 1, queue=QUEUE)
+    outbox = Outbox(store.redis, store.keys, GROUP, "stopped")
+    await outbox.open()
+    async with consuming(store, database, "stopped"):
+        await eventually(lambda: names(store))
+    await outbox.read(1, block_ms=1)
+    (job_id,) = await end_jobs(store, 1)
+    assert len(await outbox.read(1)) == 1  # what the server does for the read that was cancelled
+    await store.forget_consumers(GROUP, 0)
+    assert len(await redis.xpending_range(store.keys.outbox, GROUP, "-", "+", 1)) == 1
+    async with consuming(store, database, "other", claim_seconds=0.1):
         await until_consumed(store)
-        await eventually(names)
-    await asyncio.sleep(0)
-    assert await names() == []
+    assert set(await usage_of(database)) == {job_id}
+
+
+async def write_log(store: JobStore, job_id: str, count: int) -> None:
+    """Give a finished job a long log in place of its own."""
+    redis: Any = store.redis
+    key = store.keys.log(job_id)
+    (last,) = await redis.xrevrange(key, count=1)
+    await redis.delete(key)
+    pipe = redis.pipeline(transaction=False)
+    for seq in range(1, count):
+        pipe.xadd(key, {"t": "delta", "d": delta([seq])}, id=f"{seq}-0")
+    pipe.xadd(key, last[1], id=f"{count}-0")
+    await pipe.execute()
+
+
+async def test_however_long_logs_are_redis_is_asked_for_few_events_at_once(
+    store: JobStore, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.archive.READ_EVENTS", 50)
+    lengths = dict(zip(await end_jobs(store, 6), (2, 50, 30, 51, 400, 20), strict=True))
+    entries = await copy_outbox(store)
+    for fields in entries:
+        length = lengths[fields[b"job"].decode()]
+        await write_log(store, fields[b"job"].decode(), length)
+        fields[b"seq"] = str(length).encode()
+    redis: Any = store.redis
+    await redis.delete(store.keys.outbox)
+    await replay(store, entries)
+    most: list[int] = []
+    finished, read_log = store.finished, store.read_log
+
+    async def watched(jobs: Any) -> Any:
+        answer = await finished(jobs)
+        most.append(sum(len(log) for _, log in answer))
+        return answer
+
+    async def watched_log(*args: Any) -> Any:
+        answer = await read_log(*args)
+        most.append(len(answer))
+        return answer
+
+    monkeypatch.setattr(store, "finished", watched)
+    monkeypatch.setattr(store, "read_log", watched_log)
+    async with consuming(store, database):
+        await until_consumed(store)
+    rows = {row.job_id: row for row in await archived(database)}
+    for job_id, length in lengths.items():
+        kept = Archived(job_id, rows[job_id].record.encode(), rows[job_id].result.encode())
+        assert kept.outcome().choices[0].token_count == length - 1
+        assert kept.outcome().usage is not None
+    assert max(most) <= 50
+
+
+BAD_EVENTS = [
+    {"t": "delta", "d": b'{"index": 0, "text": "SECRET"}'},
+    {"t": "delta", "d": b"SECRET: no JSON"},
+    {"t": "delta", "d": b'["SECRET"]'},
+    {"t": b"\xff\xfe", "d": b"SECRET"},
+    {"t": "finished", "d": b'{"status": "SECRET"}'},
+]
+
+
+@pytest.mark.parametrize("event", BAD_EVENTS)
+async def test_a_job_whose_log_cannot_be_read_is_billed_and_holds_up_nothing(
+    store: JobStore, database: Database, event: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = await end_jobs(store, 5)
+    redis: Any = store.redis
+    key = store.keys.log(ids[2])
+    await redis.delete(key)
+    await redis.xadd(key, event, id="1-0")
+    await redis.hset(store.keys.job(ids[3]), "error", b"\xff SECRET")
+    async with consuming(store, database):
+        await until_consumed(store)
+    assert set(await usage_of(database)) == set(ids)
+    assert {row.job_id for row in await archived(database)} == {ids[0], ids[1], ids[4]}
+    assert await set_aside(database) == []
+    said = [line for line in capsys.readouterr().out.splitlines() if "job_not_archived" in line]
+    assert [ids[2] in said[0], ids[3] in said[1]] == [True, True]
+    assert "SECRET" not in "".join(said)
+
+
+async def test_a_job_that_sql_will_not_archive_is_billed_all_the_same(
+    store: JobStore, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await end_jobs(store, 5)
+
+    async def refused_by_sql(*args: Any) -> list[Archived]:
+        found = await read_finished(*args)
+        # Text that is no UTF-8: neither database takes it.
+        return [
+            replace(job, record=b"\xed\xa0\x80") if job.job_id == ids[2] else job for job in found
+        ]
+
+    monkeypatch.setattr("billing.consumer.read_finished", refused_by_sql)
+    async with consuming(store, database):
+        await until_consumed(store)
+    assert set(await usage_of(database)) == set(ids)
+    assert {row.job_id for row in await archived(database)} == set(ids) - {ids[2]}
+    assert await set_aside(database) == []
+
+
+@pytest.mark.parametrize("start", ["archive", "finish"])
+async def test_a_job_erased_while_it_was_archived_is_gone_though_the_ledger_died(
+    redis_server: RedisServer, database: Database, start: str
+) -> None:
+    store = open_store(settings_for(redis_server, retention={"start": start}))
+    erased, expired, kept = ids = await end_jobs(store, 3)
+    dead = Outbox(store.redis, store.keys, GROUP, "dead")
+    entries = [entry for entry in await dead.read(10) if isinstance(entry, UsageEntry)]
+    finished = await read_finished(store, entries)
+    await store.delete(erased, "acme")
+    await Ledger(database).record(entries, finished)  # and here it dies
+    if start == "finish":
+        await store.redis.delete(store.keys.job(expired), store.keys.log(expired))
+    async with consuming(store, database, claim_seconds=0.1):
+        await until_consumed(store)
+    assert {row.job_id for row in await archived(database)} == {expired, kept}
+    assert set(await usage_of(database)) == set(ids)
+    await store.close()

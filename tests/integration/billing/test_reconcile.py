@@ -136,7 +136,7 @@ async def test_a_consumer_that_died_between_two_steps_leaves_no_difference(
     await dead.open()
     entries = [entry for entry in await dead.read(9) if isinstance(entry, UsageEntry)]
     if "committed" in steps:
-        jobs = await read_finished(store, [entry.job_id for entry in entries])
+        jobs = await read_finished(store, entries)
         await Ledger(database).record(entries, jobs)
     assert (await look(store, database)).clean
 
