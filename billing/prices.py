@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from billing.audit import audit
 from billing.database import Database
 from billing.errors import InvalidPrice
+from billing.locks import own_prices
 from billing.money import plain
 from billing.pricebook import PriceBook
 from billing.rating import Price
@@ -75,6 +76,7 @@ async def set_price(database: Database, new: NewPrice, actor: str = "") -> Price
     """
     _check_amounts(new)
     async with database.write() as connection:
+        await own_prices(connection)
         book = await load_prices(connection)
         price = _decide(new, book, datetime.now(UTC))
         try:

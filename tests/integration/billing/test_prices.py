@@ -100,3 +100,25 @@ async def test_who_set_a_price_is_written_down(database: Database) -> None:
         (entry,) = (await connection.execute(select(AuditEntry.__table__))).all()
     assert (entry.action, entry.target) == ("price_set", price.id)
     assert entry.details["input"] == "0.2"
+
+
+async def test_two_first_prices_at_once_never_price_the_same_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added, may_commit = asyncio.Event(), asyncio.Event()
+
+    async def audit_and_wait(*args: Any, **details: Any) -> None:
+        added.set()
+        await may_commit.wait()
+
+    monkeypatch.setattr("billing.prices.audit", audit_and_wait)
+    now = datetime.now(UTC)
+    early = asyncio.create_task(a_price(database, valid_from=now - timedelta(days=2)))
+    await added.wait()
+    late = asyncio.create_task(a_price(database, valid_from=now - timedelta(days=1)))
+    await asyncio.wait({late}, timeout=0.5)  # as far as it comes
+    may_commit.set()
+    price = await early
+    with pytest.raises(InvalidPrice, match="at least 60 s in the future"):
+        await late
+    assert (await book_of(database)).versions() == [price]
