@@ -77,13 +77,13 @@ async def admit(api: Services, key: ApiKey, wish: Wish) -> Admitted:
 
 
 async def submit(api: Services, submission: Submission) -> Admitted:
-    """Hand a submission to the store, once more if the answer was lost."""
+    """Hand a submission to the store, once more if the answer was lost or spending unknown."""
     try:
         accepted = await api.store.submit(submission)
     except StoreUnavailable:
         # Safe: the store knows the id if the first call got through.
         await asyncio.sleep(RETRY_SECONDS)
-        accepted = await api.store.submit(submission)
+        accepted = await _submit_knowing(api, submission)
     except SpendingUnknown:
         accepted = await _submit_knowing(api, submission)
     if not accepted.replayed:
@@ -92,15 +92,14 @@ async def submit(api: Services, submission: Submission) -> Admitted:
 
 
 async def _submit_knowing(api: Services, submission: Submission) -> Accepted:
-    """Find out what the account has spent this month, then submit."""
-    hold = submission.hold
-    assert hold is not None
-    try:
-        await api.budgets.find_out(hold)
-    except SpendingUnknown:
-        if not api.budgets.lets_pass(hold):
-            raise
-        submission = replace(submission, hold=None)
+    """Submit once Redis knows what the account has spent this month."""
+    if submission.hold is not None:
+        try:
+            await api.budgets.find_out(submission.hold)
+        except SpendingUnknown:
+            if not api.budgets.lets_pass(submission.hold):
+                raise
+            submission = replace(submission, hold=None)
     return await api.store.submit(submission)
 
 

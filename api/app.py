@@ -61,12 +61,15 @@ def create_app(settings: Settings) -> FastAPI:
             budgets=budgets,
         )
         await hub.start()
-        refreshing = asyncio.gather(costs.keep_fresh(), budgets.keep_fresh())
+        refreshing = [
+            asyncio.create_task(known.keep_fresh(), name="refresh") for known in (costs, budgets)
+        ]
         try:
             yield
         finally:
-            refreshing.cancel()
-            await asyncio.gather(refreshing, return_exceptions=True)
+            for task in refreshing:
+                task.cancel()
+            await asyncio.gather(*refreshing, return_exceptions=True)
             await hub.close()
             await database.close()
             await store.close()

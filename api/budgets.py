@@ -101,7 +101,8 @@ class Budgets:
         if not covering:
             return None
         size = len(orjson.dumps(body))
-        cost = most(price, tier, most_tokens(body, size, model.max_model_len))
+        later = [p for p in self._costs.prices.versions(model.name) if p.valid_from > now]
+        cost = most([price, *later], tier, most_tokens(body, size, model.max_model_len))
         bucket = Bucket(account, month_of(now), price.currency)
         return Hold(bucket, to_nanos(cost, up=True), _limits(covering))
 

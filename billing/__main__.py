@@ -8,8 +8,10 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 
@@ -74,12 +76,13 @@ async def run_ledger(settings: Settings) -> None:
         Consumer(store, database, settings.billing, f"{name}-{number}")
         for number in range(CONSUMERS)
     ]
-    running = asyncio.gather(
+    work = (
         *(consumer.run() for consumer in consumers),
         watch_backlog(store),
         deliver_warnings(database),
         keep_archive_short(database, settings.billing.archive_days),
     )
+    running = asyncio.create_task(_all(work))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)
@@ -91,6 +94,16 @@ async def run_ledger(settings: Settings) -> None:
     finally:
         await database.close()
         await store.close()
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run everything until one fails; unlike a gather, this ends when the last of them has.
+
+    A second cancellation while a connection to SQLite is closing would leave it waiting for ever.
+    """
+    async with asyncio.TaskGroup() as group:
+        for one in work:
+            group.create_task(one)
 
 
 def main() -> None:

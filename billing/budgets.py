@@ -4,12 +4,13 @@ Invariant: a job that is accepted fits every hard budget that covers it, even if
 may; one whose budget cannot be checked is refused or let through as the budget says.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
 
-from sqlalchemy import delete, insert, select
+import httpx2
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.accounts import ensure_account
@@ -20,6 +21,7 @@ from billing.money import plain
 from billing.rating import Price, Tokens, rate
 from billing.tables.base import now, table_of
 from billing.tables.budgets import Budget as BudgetRow
+from billing.tables.budgets import BudgetWarning
 from billing.tables.types import MICROS
 from jobs.fairness import ServiceTier
 from jobs.holds import ACCOUNT, Limit, to_nanos
@@ -63,21 +65,27 @@ class Budget:
 def most_tokens(body: dict[str, Any], size_bytes: int, longest: int) -> Tokens:
     """Return a bound on what an OpenAI body of `size_bytes` can use with a context of `longest`.
 
-    No tokenizer makes more tokens than there are bytes.
+    Text has no more tokens than bytes. Pictures have, and tools, which templates write out anew.
     """
     asked = body.get("max_completion_tokens") or body.get("max_tokens") or longest
     choices = int(body.get("n") or 1)
     return Tokens(
-        input=min(size_bytes + TEMPLATE_TOKENS, longest),
+        input=min(size_bytes + TEMPLATE_TOKENS, longest) if _is_text(body) else longest,
         cached_input=0,
         output=min(int(asked), longest) * choices,
     )
 
 
-def most(price: Price, tier: ServiceTier, tokens: Tokens) -> Decimal:
-    """Return the most that many tokens can cost, cached or not."""
-    dearest = replace(price, input=max(price.input, price.cached_input))
-    return rate(tokens, dearest, tier).total
+def _is_text(body: dict[str, Any]) -> bool:
+    contents = [message.get("content") for message in body.get("messages", ())]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return "tools" not in body and all(part.get("type") == "text" for part in parts)
+
+
+def most(prices: Iterable[Price], tier: ServiceTier, tokens: Tokens) -> Decimal:
+    """Return the most that many tokens can cost at any of some prices, cached or not."""
+    dearest = (replace(price, input=max(price.input, price.cached_input)) for price in prices)
+    return max(rate(tokens, price, tier).total for price in dearest)
 
 
 async def load_budgets(
@@ -108,16 +116,28 @@ async def load_budgets(
 async def set_budget(database: Database, budget: Budget, actor: str = "") -> Budget:
     """Set what an account or key may spend; replaces what was set before.
 
+    What was warned of stays said, as far as it is true of the new amount too.
+
     Raises:
         InvalidBudget: a value is wrong.
         DatabaseUnavailable: come back later.
     """
     _check(budget)
     await ensure_account(database, budget.account)
-    budget = replace(budget, id=new_id("budget"))
+    table, warned = table_of(BudgetRow), table_of(BudgetWarning)
     async with database.write() as connection:
-        await _remove(connection, budget.account, budget.key_id)
-        await connection.execute(insert(BudgetRow), [_row(budget)])
+        own = (table.c.account_id == budget.account, table.c.key_id == budget.key_id)
+        known = await connection.scalar(select(table.c.id).where(*own))
+        budget = replace(budget, id=known or new_id("budget"))
+        if known is None:
+            await connection.execute(insert(BudgetRow), [_row(budget)])
+        else:
+            row = _row(budget)
+            del row["created_at"]
+            await connection.execute(update(table).where(*own).values(row))
+            said = await connection.execute(select(warned).where(warned.c.budget_id == known))
+            untrue = [one.id for one in said if one.spent * 100 < budget.amount * one.percent]
+            await connection.execute(delete(warned).where(warned.c.id.in_(untrue)))
         await audit(
             connection,
             *(actor, "budget_set", budget.id),
@@ -134,18 +154,13 @@ async def remove_budget(
     database: Database, account: str, key_id: str = "", actor: str = ""
 ) -> bool:
     """Remove a budget; False when there was none."""
-    async with database.write() as connection:
-        removed = await _remove(connection, account, key_id)
-        if removed:
-            await audit(connection, actor, "budget_removed", account, key=key_id)
-    return removed
-
-
-async def _remove(connection: AsyncConnection, account: str, key_id: str) -> bool:
     table = table_of(BudgetRow)
-    gone = await connection.execute(
-        delete(table).where(table.c.account_id == account, table.c.key_id == key_id)
-    )
+    async with database.write() as connection:
+        gone = await connection.execute(
+            delete(table).where(table.c.account_id == account, table.c.key_id == key_id)
+        )
+        if gone.rowcount:
+            await audit(connection, actor, "budget_removed", account, key=key_id)
     return bool(gone.rowcount)
 
 
@@ -179,5 +194,13 @@ def _check(budget: Budget) -> None:
         raise InvalidBudget(
             f"warn_percents: numbers from 1 to {MOST_PERCENT} are expected", param="warn_percents"
         )
-    if budget.webhook is not None and not budget.webhook.startswith(("http://", "https://")):
+    if budget.webhook is not None and not _is_url(budget.webhook):
         raise InvalidBudget("webhook: an http or https URL is expected", param="webhook")
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
+        return False
+    return url.scheme in ("http", "https") and bool(url.host)

@@ -14,8 +14,8 @@ from billing.warnings import warn
 from jobs.outbox import Entry, UsageEntry
 from jobs.store import JobStore
 
-#: Holds are in the month a job was submitted in; no job takes longer than this.
-LOOK_BACK = timedelta(days=31)
+#: Budgets ask for the present month; at its turn, clocks may differ about which one that is.
+LOOK_BACK = timedelta(days=1)
 
 
 async def settle(store: JobStore, database: Database, entries: Sequence[Entry]) -> None:

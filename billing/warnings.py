@@ -7,7 +7,7 @@ up, and then says why.
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -22,11 +22,13 @@ from billing.bulk import insert_missing
 from billing.database import Database
 from billing.errors import DatabaseUnavailable
 from billing.money import plain
+from billing.months import month_of
 from billing.spending import Sum
 from billing.tables.base import now, table_of
 from billing.tables.budgets import Budget as BudgetRow
 from billing.tables.budgets import BudgetWarning
 from jobs import metrics
+from jobs.holds import Bucket
 
 log = structlog.get_logger()
 
@@ -44,12 +46,13 @@ GONE = 410
 
 
 async def warn(database: Database, budgets: Sequence[Budget], sums: Sequence[Sum]) -> None:
-    """Note every percentage that was reached, once.
+    """Note every percentage that was reached this month, once.
 
     Raises:
         DatabaseUnavailable: come back later.
     """
     instant = now()
+    month = month_of(instant)
     rows = [
         {
             "budget_id": budget.id,
@@ -63,7 +66,7 @@ async def warn(database: Database, budgets: Sequence[Budget], sums: Sequence[Sum
         }
         for budget in budgets
         for one in sums
-        if _covers(budget, one)
+        if _covers(budget, one, month)
         for percent in budget.warn_percents
         if one.amount * 100 >= budget.amount * percent
     ]
@@ -76,13 +79,9 @@ async def warn(database: Database, budgets: Sequence[Budget], sums: Sequence[Sum
         log.warning("budgets_near_their_end", warnings=new)
 
 
-def _covers(budget: Budget, one: Sum) -> bool:
-    bucket = one.bucket
-    return (bucket.account, one.scope, bucket.currency) == (
-        budget.account,
-        budget.scope,
-        budget.currency,
-    )
+def _covers(budget: Budget, one: Sum, month: str) -> bool:
+    bucket = Bucket(budget.account, month, budget.currency)
+    return (one.bucket, one.scope) == (bucket, budget.scope)
 
 
 async def deliver_warnings(database: Database) -> None:
@@ -90,9 +89,10 @@ async def deliver_warnings(database: Database) -> None:
     async with httpx2.AsyncClient(timeout=ANSWER_SECONDS, follow_redirects=False) as client:
         while True:
             try:
-                due = await _due(database)
-                await asyncio.gather(*(_deliver(database, client, warning) for warning in due))
-            except DatabaseUnavailable:
+                async with asyncio.TaskGroup() as group:
+                    for warning in await _due(database):
+                        group.create_task(_deliver(database, client, warning))
+            except* DatabaseUnavailable:
                 log.warning("budget_warnings_wait_for_the_database")
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -140,16 +140,17 @@ async def _post(client: httpx2.AsyncClient, warning: Any) -> str | None:
         "webhook-timestamp": str(int(instant.timestamp())),
     }
     if warning.webhook_secret:
-        headers["webhook-signature"] = _signature(warning.webhook_secret, name, instant, body)
+        sign = Webhook(warning.webhook_secret).sign
+        headers["webhook-signature"] = sign(name, instant, body)
     try:
-        answer = await client.post(warning.webhook, content=body, headers=headers)
-    except httpx2.HTTPError as error:
+        # The client's own timeout is one for each read, and a body is not even looked at.
+        async with (
+            asyncio.timeout(ANSWER_SECONDS),
+            client.stream("POST", warning.webhook, content=body, headers=headers) as answer,
+        ):
+            return None if answer.is_success else str(answer.status_code)
+    except Exception as error:  # noqa: BLE001 - whatever a receiver does, it is its warning's fault
         return type(error).__name__
-    return None if answer.is_success else str(answer.status_code)
-
-
-def _signature(secret: str, name: str, instant: datetime, body: str) -> str:
-    return Webhook(secret).sign(name, instant, body)
 
 
 def payload(warning: Any) -> dict[str, Any]:

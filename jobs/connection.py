@@ -2,16 +2,17 @@
 
 Invariant: nothing waits without a bound, and a lost connection becomes `StoreUnavailable`.
 Client-side retries are off: a retried script could apply twice where its caller cannot tell,
-so each caller decides (every script is safe to repeat, see `store`).
+so each caller decides (see `store`); only a kept connection that turns out to be broken is replaced
+once, and not under a script of `ONCE`.
 """
 
 import asyncio
 import hashlib
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -43,6 +44,9 @@ RETRY_AFTER_SECONDS = 2.0
 #: Pipelines under way at once: one gathers while the other travels, and a stalled connection
 #: does not hold up everything.
 MAX_UNDER_WAY = 4
+
+#: Scripts whose second run would not answer as the first did: jobs would be claimed for nobody.
+ONCE = frozenset({"claim", "delete"})
 
 #: At `maxmemory` what frees memory must go on, and what was accepted must come to its end; only
 #: `submit` brings in more.
@@ -162,6 +166,14 @@ async def guarded() -> AsyncGenerator[None, None]:
         raise translated from error
 
 
+class Call(NamedTuple):
+    """One script call on its way, and where its answer goes."""
+
+    name: str
+    packed: bytes
+    answer: asyncio.Future[Any]
+
+
 class Scripts:
     """Runs the Lua scripts by SHA, several concurrent calls per round trip.
 
@@ -185,7 +197,7 @@ class Scripts:
             name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
             for name, source in self._source.items()
         }
-        self._waiting: list[tuple[str, Sequence[Any], asyncio.Future[Any]]] = []
+        self._waiting: list[Call] = []
         self._flushes: set[asyncio.Task[None]] = set()
         self._scheduled = False
 
@@ -195,10 +207,11 @@ class Scripts:
         Raises:
             StoreUnavailable: Redis is away, loading, read-only, or out of memory or disk.
         """
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append((name, args, future))
+        packed = pack_command(("EVALSHA", self._sha[name], 1, self._prefix, *args))
+        call = Call(name, packed, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
         self._schedule()
-        return await future
+        return await call.answer
 
     def _schedule(self) -> None:
         if self._waiting and not self._scheduled and len(self._flushes) < MAX_UNDER_WAY:
@@ -216,13 +229,13 @@ class Scripts:
         self._flushes.discard(task)
         self._schedule()
 
-    async def _flush(self, batch: list[tuple[str, Sequence[Any], asyncio.Future[Any]]]) -> None:
+    async def _flush(self, batch: list[Call]) -> None:
         try:
             results = await self._execute(batch)
             unknown = [i for i, result in enumerate(results) if isinstance(result, NoScriptError)]
             if unknown:
                 # A restarted Redis forgets its scripts.
-                await self._load({batch[i][0] for i in unknown})
+                await self._load({batch[i].name for i in unknown})
                 again = await self._execute([batch[i] for i in unknown])
                 for i, result in zip(unknown, again, strict=True):
                     results[i] = result
@@ -231,7 +244,8 @@ class Scripts:
             if isinstance(error, RedisTimeoutError):
                 # What lies idle has most likely gone the same way; a new one will tell.
                 await self._redis.connection_pool.disconnect(inuse_connections=False)
-        for (_, _, future), result in zip(batch, results, strict=True):
+        for call, result in zip(batch, results, strict=True):
+            future = call.answer
             if future.done():
                 continue
             if isinstance(result, asyncio.CancelledError):
@@ -241,26 +255,20 @@ class Scripts:
             else:
                 future.set_result(result)
 
-    async def _execute(
-        self, batch: list[tuple[str, Sequence[Any], asyncio.Future[Any]]]
-    ) -> list[Any]:
+    async def _execute(self, batch: list[Call]) -> list[Any]:
         """Send a batch over a connection of our own and read its answers.
 
         redis-py's pipeline asks its pool for a connection each time, polls the socket, packs in
         Python and bounds every answer by a timer: more than half of what a submit cost. A kept
-        connection that broke since is noticed here and replaced once; every script is safe to
-        repeat.
+        connection that broke since is noticed here and replaced once.
         """
-        packed = [
-            pack_command(("EVALSHA", self._sha[name], 1, self._prefix, *args))
-            for name, args, _ in batch
-        ]
+        packed = b"".join([call.packed for call in batch])
         reused = bool(self._kept)
         results: list[Any] = []
         connection = self._kept.pop() if reused else self._connection()
         try:
             async with asyncio.timeout(self._timeout):
-                await connection.send_packed_command(b"".join(packed), check_health=False)
+                await connection.send_packed_command(packed, check_health=False)
                 for _ in batch:
                     try:
                         results.append(await connection.read_response(timeout=math.inf))
@@ -270,7 +278,8 @@ class Scripts:
             # Answers may still be on their way, and a restart breaks its neighbours too.
             await self._discard(connection, *self._kept)
             broken = isinstance(error, RedisConnectionError | ConnectionError)
-            if reused and broken and not results and not isinstance(error, BusyLoadingError):
+            again = reused and not results and ONCE.isdisjoint(call.name for call in batch)
+            if again and broken and not isinstance(error, BusyLoadingError):
                 return await self._execute(batch)
             if isinstance(error, TimeoutError):
                 raise RedisTimeoutError("the scripts were not answered in time") from error

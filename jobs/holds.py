@@ -2,7 +2,8 @@
 
 A hold is made by the script that accepts the job, so budgets are exact whatever is submitted at
 once. Whoever has written the usage to SQL then says what was spent (absolute and only rising) and
-lets go of the hold; until then both count, so that money is never spent twice. Invariant: every
+lets go of the hold; until then both count, so that money is never spent twice. A hold counts in
+whatever month it is looked at, for nobody knows in which its job will end. Invariant: every
 hold ends: with its job's usage, or by the sweep once its job is known to have left without any.
 """
 
@@ -46,8 +47,10 @@ class Bucket:
     month: str
     currency: str
 
-    def __str__(self) -> str:
-        return f"{self.account}:{self.month}:{self.currency}"
+    @property
+    def words(self) -> tuple[str, str]:
+        """Return its purse, which has no month, and its month, as the scripts name them."""
+        return f"{self.account}:{self.currency}", self.month
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Hold:
     def arguments(self) -> list[str | int]:
         """Return what `submit.lua` takes."""
         pairs = ((scope, "" if nanos is None else nanos) for scope, nanos in self.limits)
-        return [str(self.bucket), self.nanos, *(word for pair in pairs for word in pair)]
+        return [*self.bucket.words, self.nanos, *(word for pair in pairs for word in pair)]
 
 
 class Spent(NamedTuple):
@@ -85,7 +88,7 @@ class Holds:
         Raises:
             StoreUnavailable: it may or may not have happened.
         """
-        words = [word for one in spent for word in (str(one.bucket), one.scope, one.nanos)]
+        words = [word for one in spent for word in (*one.bucket.words, one.scope, one.nanos)]
         await self._scripts.call("settle", len(job_ids), *job_ids, *words)
 
     async def sweep(self) -> int:

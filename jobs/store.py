@@ -1,8 +1,9 @@
 """The job store: the only caller of the scripts and the only reader of live records.
 
 Invariant: every transition is one script, hence atomic, and safe to repeat when an answer was
-lost: submit by job id, append by position, finish and requeue by fence, the rest by nature.
-A refused transition is an answer the caller must handle, never an exception to ignore.
+lost: submit by job id, append by position, finish and requeue by fence, the rest by nature. Only
+what a lost `claim` leased stands until the lease is over. A refused transition is an answer the
+caller must handle, never an exception to ignore.
 """
 
 import hashlib

@@ -3,8 +3,8 @@
 One append is under way at a time; what arrives meanwhile goes with the next, so a slow Redis
 makes batches larger instead of queues longer. A job's first tokens and its end go at once. In
 between, steps go together once a worker would write more than `events_per_second`: what a token
-costs in Redis, the API and the client is per event. A stream never waits longer for it than
-`flush_seconds`, nor does one alone wait at all. Jobs nobody watches are written every
+costs in Redis, the API and the client is per event. A stream waits at most twice `flush_seconds`
+for it, as a rule less than once, and one alone not at all. Jobs nobody watches are written every
 `unwatched_flush_seconds` or tokens. Invariant: after an append whose answer was lost the very
 same one is sent again (the script tells a repeat), so no event is written twice or skipped.
 """

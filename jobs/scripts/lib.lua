@@ -69,24 +69,25 @@ local function emit(id, seq, watch, kind, data)
   return seq
 end
 
--- What is known of a month's spending outlives the month by a few days.
+-- What is known of a month's spending outlives the month by a few days. What is held counts
+-- against whatever month its job will end in. A purse is "<account>:<currency>".
 local SPENDING_MS = 35 * 86400000
-local function spend_key(bucket) return P .. ':spend:' .. bucket end
+local function spend_key(purse, month) return P .. ':spend:' .. purse .. ':' .. month end
+local function held_key(purse) return P .. ':held:' .. purse end
 
--- A hold is "<bucket> <nanos> <scope> <scope> ...".
-local function make_hold(id, bucket, nanos, scopes)
-  for _, scope in ipairs(scopes) do
-    redis.call('HINCRBY', spend_key(bucket), 'held:' .. scope, nanos)
-  end
-  redis.call('HSET', P .. ':holds', id, bucket .. ' ' .. nanos .. ' ' .. table.concat(scopes, ' '))
+-- A hold is "<purse> <nanos> <scope> <scope> ...".
+local function make_hold(id, purse, nanos, scopes)
+  for _, scope in ipairs(scopes) do redis.call('HINCRBY', held_key(purse), scope, nanos) end
+  redis.call('HSET', P .. ':holds', id, purse .. ' ' .. nanos .. ' ' .. table.concat(scopes, ' '))
 end
 
 local function release_hold(id)
   local hold = redis.call('HGET', P .. ':holds', id)
   if not hold then return end
-  local bucket, nanos, scopes = string.match(hold, '^(%S+) (%S+) (.+)$')
+  local purse, nanos, scopes = string.match(hold, '^(%S+) (%S+) (.+)$')
+  local held = held_key(purse)
   for scope in string.gmatch(scopes, '%S+') do
-    redis.call('HINCRBY', spend_key(bucket), 'held:' .. scope, '-' .. nanos)
+    if redis.call('HINCRBY', held, scope, '-' .. nanos) <= 0 then redis.call('HDEL', held, scope) end
   end
   redis.call('HDEL', P .. ':holds', id)
   redis.call('HDEL', P .. ':holds:missed', id)

@@ -1,7 +1,7 @@
 -- Accept a job: idempotency, bounds, record, place in the order, ticket. All or nothing.
 -- ARGV: id, account, queue, tier, cost, weight, spec, idempotency key, body hash, idempotency ms,
 --       max queued, max per account, start_by ms, deadline ms, cap, watcher, key id, body,
---       then for a hold: bucket, nanos, (scope, limit or '') per scope
+--       then for a hold: purse, month, nanos, (scope, limit or '') per scope
 -- Returns {'accepted' | 'replayed' | 'mismatch' | 'queue-full' | 'account-full', id, created ms},
 --       {'past', 'start_by' | 'deadline'}, {'over-budget', scope, nanos left} or {'spending-unknown'}
 local id, account, queue, tier = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -24,14 +24,15 @@ local waiting = redis.call('HMGET', q(queue, 'waiting'), '*', account)
 if (tonumber(waiting[1]) or 0) >= tonumber(ARGV[11]) then return { 'queue-full', '' } end
 if (tonumber(waiting[2]) or 0) >= tonumber(ARGV[12]) then return { 'account-full', '' } end
 
-local bucket, nanos, scopes = ARGV[19], ARGV[20], {}
-if bucket then
-  local spend = spend_key(bucket)
-  if redis.call('HEXISTS', spend, 'spent:*') == 0 then return { 'spending-unknown' } end
-  for i = 21, #ARGV, 2 do
+local purse, nanos, scopes = ARGV[19], ARGV[21], {}
+if purse then
+  local spend = spend_key(purse, ARGV[20])
+  if redis.call('HEXISTS', spend, '*') == 0 then return { 'spending-unknown' } end
+  for i = 22, #ARGV, 2 do
     local scope, limit = ARGV[i], tonumber(ARGV[i + 1])
-    local used = redis.call('HMGET', spend, 'spent:' .. scope, 'held:' .. scope)
-    local left = limit and limit - (tonumber(used[1]) or 0) - (tonumber(used[2]) or 0)
+    local spent = tonumber(redis.call('HGET', spend, scope)) or 0
+    local held = tonumber(redis.call('HGET', held_key(purse), scope)) or 0
+    local left = limit and limit - spent - held
     if left and tonumber(nanos) > left then return { 'over-budget', scope, int(math.max(0, left)) } end
     scopes[#scopes + 1] = scope
   end
@@ -53,6 +54,6 @@ add_waiting(queue, account, 1)
 local due = math.min(start_by or math.huge, deadline or math.huge)
 if due < math.huge then redis.call('ZADD', q(queue, 'deadlines'), int(due), id) end
 if ARGV[8] ~= '' then redis.call('SET', idempotency, ARGV[9] .. ' ' .. id, 'PX', ARGV[10]) end
-if bucket then make_hold(id, bucket, nanos, scopes) end
+if purse then make_hold(id, purse, nanos, scopes) end
 make_ready(queue, id, score)
 return { 'accepted', id, int(now) }

@@ -10,19 +10,22 @@ import pytest
 from sqlalchemy import func, select
 
 from billing.budgets import Budget, load_budgets, most, most_tokens, remove_budget, set_budget
+from billing.consumer import GROUP
 from billing.database import Database
 from billing.errors import InvalidBudget
 from billing.ledger import Ledger
 from billing.money import total
 from billing.months import month_of
 from billing.settling import settle
-from billing.spending import spending_in
+from billing.spending import Sum, spending_in
 from billing.tables.base import table_of
 from billing.tables.budgets import BudgetWarning, Spending
 from billing.tables.usage import UsageEvent
+from billing.warnings import warn
 from jobs.errors import BudgetExceeded, SpendingUnknown
 from jobs.fairness import ServiceTier
 from jobs.holds import ACCOUNT, Bucket, Hold, Limit, Spent
+from jobs.outbox import Outbox, UsageEntry
 from jobs.state import Status
 from jobs.store import JobStore
 from tests.support.jobs import submission
@@ -41,9 +44,16 @@ async def known(store: JobStore, spent: int = 0) -> None:
 
 
 async def spend(store: JobStore) -> dict[str, int]:
+    """Return what Redis knows to be spent and held."""
     redis: Any = store.redis
-    raw = await redis.hgetall(f"{store.keys.prefix}:spend:{BUCKET}")
-    return {name.decode(): int(value) for name, value in raw.items()}
+    purse, month = BUCKET.words
+    spent = await redis.hgetall(f"{store.keys.prefix}:spend:{purse}:{month}")
+    held = await redis.hgetall(f"{store.keys.prefix}:held:{purse}")
+    return {
+        f"{what}:{scope.decode()}": int(value)
+        for what, found in (("spent", spent), ("held", held))
+        for scope, value in found.items()
+    }
 
 
 async def test_exactly_as_many_jobs_fit_as_the_budget_allows_whoever_submits_at_once(
@@ -131,7 +141,7 @@ async def test_every_end_of_a_job_turns_its_hold_into_what_the_ledger_says(
     events = await usage_of(database)
     spent = total(*(amount for row in events.values() for amount in row[-3:]))
     found = await spend(store)
-    assert found["held:*"] == 0
+    assert "held:*" not in found
     assert found["spent:*"] == int((spent * 10**9).to_integral_value("ROUND_CEILING"))
     assert (status is Status.FAILED) == (spent == 0)
 
@@ -142,12 +152,17 @@ async def test_settling_twice_or_dying_in_between_counts_once(
     await a_price(database)
     await known(store)
     await end_jobs(store, 2, hold=a_hold(100))
-    async with consuming(store, database) as consumer:
-        await until_consumed(store)
-        before = await spend(store)
-        entries: Any = await consumer._outbox.read(10, unacknowledged=True)
+    outbox = Outbox(store.redis, store.keys, GROUP, "dies")
+    await outbox.open()
+    entries = await outbox.read(10)
+    usage = [entry for entry in entries if isinstance(entry, UsageEntry)]
+    await Ledger(database).record(usage, [])
     await settle(store, database, entries)
-    assert await spend(store) == before
+    settled = await spend(store)
+    assert settled["spent:*"] > 0
+    async with consuming(store, database, claim_seconds=0.1):  # and it dies before it acknowledges
+        await until_consumed(store)
+    assert await spend(store) == settled
 
 
 async def test_spending_comes_back_from_the_ledger_after_redis_lost_it(
@@ -160,11 +175,22 @@ async def test_spending_comes_back_from_the_ledger_after_redis_lost_it(
         await until_consumed(store)
     before = await spend(store)
     redis: Any = store.redis
-    await redis.delete(f"{store.keys.prefix}:spend:{BUCKET}")
+    await redis.delete(":".join((store.keys.prefix, "spend", *BUCKET.words)))
     async with database.read() as connection:
         sums = await spending_in(connection, BUCKET)
     await store.holds.settle([], [one.spent for one in sums])
     assert (await spend(store))["spent:*"] == before["spent:*"] > 0
+
+
+async def test_what_was_held_last_month_counts_in_the_month_it_will_end_in(
+    store: JobStore,
+) -> None:
+    last = replace(BUCKET, month="2026-10")
+    await store.holds.settle([], [Spent(last, ACCOUNT, 0), Spent(BUCKET, ACCOUNT, 0)])
+    await store.submit(submission(hold=replace(a_hold(900), bucket=last)))
+    with pytest.raises(BudgetExceeded):
+        await store.submit(submission(hold=a_hold(101)))
+    await store.submit(submission(hold=a_hold(100)))
 
 
 async def test_the_sweep_lets_go_of_a_hold_whose_job_left_no_usage(store: JobStore) -> None:
@@ -191,7 +217,7 @@ async def test_a_deleted_job_is_held_for_until_its_usage_is_recorded(
     async with consuming(store, database):
         await until_consumed(store)
     found = await spend(store)
-    assert found["held:*"] == 0
+    assert "held:*" not in found
     assert found["spent:*"] > 0
 
 
@@ -241,6 +267,30 @@ async def test_each_percentage_warns_once_a_month(store: JobStore, database: Dat
     assert {(warning.budget_id, warning.month) for warning in warnings} == {(budget.id, MONTH)}
 
 
+async def test_what_was_spent_in_an_earlier_month_warns_of_nothing(database: Database) -> None:
+    budget = await set_budget(database, Budget("acme", Decimal(1)))
+    await warn(database, [budget], [Sum(replace(BUCKET, month="2026-10"), ACCOUNT, Decimal(5))])
+    assert await percents(database) == []
+
+
+async def test_a_raised_budget_warns_again_of_what_is_no_longer_true(database: Database) -> None:
+    spent = [Sum(BUCKET, ACCOUNT, Decimal(6))]
+    budget = await set_budget(database, Budget("acme", Decimal(10), warn_percents=(20, 50)))
+    await warn(database, [budget], spent)
+    assert await percents(database) == [20, 50]
+    raised = await set_budget(database, replace(budget, amount=Decimal(20)))
+    assert raised.id == budget.id
+    assert await percents(database) == [20]
+    await warn(database, [raised], spent)
+    assert await percents(database) == [20]
+
+
+async def percents(database: Database) -> list[int]:
+    table = table_of(BudgetWarning)
+    async with database.read() as connection:
+        return sorted(await connection.scalars(select(table.c.percent)))
+
+
 async def test_a_budget_replaces_the_one_before_and_can_be_removed(database: Database) -> None:
     await set_budget(database, Budget("acme", Decimal(5)))
     await set_budget(database, Budget("acme", Decimal(7), key_id="key_1", hard=False))
@@ -264,6 +314,8 @@ async def test_a_budget_replaces_the_one_before_and_can_be_removed(database: Dat
         ({"currency": "usd"}, "currency"),
         ({"warn_percents": (0,)}, "warn_percents"),
         ({"webhook": "ftp://x"}, "webhook"),
+        ({"webhook": "http://"}, "webhook"),
+        ({"webhook": "http://host:port/"}, "webhook"),
     ],
 )
 async def test_a_wrong_budget_is_refused_by_field(
@@ -281,4 +333,19 @@ async def test_a_job_that_uses_all_it_may_costs_no_more_than_was_held(database: 
     assert bound.output == 300
     assert bound.input == 120 + 512
     assert most_tokens({"prompt": "x"}, 20, 4096).output == 4096
-    assert most(price, ServiceTier.PRIORITY, bound) == Decimal("0.0003246")
+    assert most([price], ServiceTier.PRIORITY, bound) == Decimal("0.0003246")
+    dearer = replace(price, output=Decimal(3))
+    assert most([price, dearer], ServiceTier.DEFAULT, bound) == Decimal("0.0010264")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+        {"messages": [{"role": "user", "content": "x"}], "tools": []},
+    ],
+)
+def test_what_is_not_plain_text_may_fill_the_context(body: dict[str, Any]) -> None:
+    assert most_tokens(body, 100, 4096).input == 4096
+    text = {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]}
+    assert most_tokens(text, 100, 4096).input == 612

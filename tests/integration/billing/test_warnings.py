@@ -3,7 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -16,6 +16,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from billing.budgets import Budget, set_budget
 from billing.database import Database
+from billing.months import month_of
 from billing.spending import Sum
 from billing.tables.base import now, table_of
 from billing.tables.budgets import BudgetWarning
@@ -24,6 +25,7 @@ from jobs.holds import ACCOUNT, Bucket
 from tests.support.waiting import eventually
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of a test, 24 b").decode()
+MONTH = month_of(now())
 WARNINGS = table_of(BudgetWarning)
 
 
@@ -34,30 +36,49 @@ class Receiver:
     statuses: list[int]
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     port: int = 0
+    drips: bool = False
+    silent: bool = False
+    handling: list[asyncio.Task[Any]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/hook"
 
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.handling.append(task)
+        with suppress(ConnectionError):
+            await self.answer(reader, writer)
+            writer.close()
+            await writer.wait_closed()
+
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.silent:
+            await reader.read()  # until the client has given up
+            return
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         lines = [line.partition(": ") for line in head.split("\r\n")[1:] if line]
         headers = {name.lower(): value for name, _, value in lines}
         body = await reader.readexactly(int(headers["content-length"]))
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         self.got.append((headers, body))
-        writer.write(b"HTTP/1.1 %d x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
+        writer.write(b"HTTP/1.1 %d x\r\nconnection: close\r\n\r\n" % status)
         await writer.drain()
-        writer.close()
+        while self.drips:  # a body without end, which nobody waits for
+            writer.write(b"drip")
+            await writer.drain()
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
 async def receiving(*statuses: int) -> AsyncIterator[Receiver]:
     receiver = Receiver(list(statuses))
-    server = await asyncio.start_server(receiver.answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(receiver.handle, "127.0.0.1", 0)
     receiver.port = server.sockets[0].getsockname()[1]
     async with server:
         yield receiver
+    await asyncio.gather(*receiver.handling)
 
 
 @asynccontextmanager
@@ -73,7 +94,7 @@ async def warned(database: Database, receiver: Receiver) -> None:
     budget = await set_budget(
         database, Budget("acme", Decimal(10), webhook=receiver.url, webhook_secret=SECRET)
     )
-    await warn(database, [budget], [Sum(Bucket("acme", "2026-11", "USD"), ACCOUNT, Decimal(6))])
+    await warn(database, [budget], [Sum(Bucket("acme", MONTH, "USD"), ACCOUNT, Decimal(6))])
 
 
 async def warnings(database: Database) -> Sequence[Any]:
@@ -98,7 +119,7 @@ async def test_a_warning_is_signed_and_says_what_was_spent(database: Database) -
     assert told["data"] == {
         "account": "acme",
         "key_id": None,
-        "month": "2026-11",
+        "month": MONTH,
         "percent": 50,
         "spent": "6",
         "budget": "10",
@@ -155,9 +176,38 @@ async def test_a_receiver_that_does_not_answer_holds_up_nothing(database: Databa
         other = await set_budget(
             database, Budget("other", Decimal(1), webhook=receiver.url, webhook_secret=SECRET)
         )
-        await warn(database, [other], [Sum(Bucket("other", "2026-11", "USD"), ACCOUNT, Decimal(2))])
+        await warn(database, [other], [Sum(Bucket("other", MONTH, "USD"), ACCOUNT, Decimal(2))])
 
         async def delivered() -> bool:
             return len(receiver.got) == 3
 
         await eventually(delivered)
+
+
+async def test_a_receiver_whose_body_never_ends_has_taken_the_warning(database: Database) -> None:
+    async with receiving(200) as receiver, delivering(database):
+        receiver.drips = True
+        await warned(database, receiver)
+
+        async def delivered() -> bool:
+            (row,) = await warnings(database)
+            return row.delivered_at is not None
+
+        await eventually(delivered, 5.0)
+        receiver.drips = False
+
+
+async def test_a_receiver_that_never_answers_is_given_up_in_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("billing.warnings.ANSWER_SECONDS", 0.2)
+
+    async with receiving(200) as receiver, delivering(database):
+        receiver.silent = True
+        await warned(database, receiver)
+
+        async def failed() -> bool:
+            (row,) = await warnings(database)
+            return row.attempts == 1 and "Timeout" in row.failure
+
+        await eventually(failed)

@@ -136,12 +136,14 @@ async def test_a_job_alone_is_never_held(writer: StepWriter, log: Log) -> None:
 
 
 async def test_what_is_held_goes_without_a_further_step(log: Log) -> None:
-    quick = SETTINGS.model_copy(update={"flush_seconds": 0.01})
+    quick = SETTINGS.model_copy(update={"flush_seconds": 0.3})
     writer = StepWriter(log, quick, "q", "w", lambda *_: None)  # type: ignore[arg-type]
     task = asyncio.create_task(writer.run())
     runs = [running("a"), running("b")]
     await begun(writer, log, *runs)
     step(writer, runs)
+    await turns()
+    assert log.calls == []
     await eventually(lambda: answer(log.calls == [{"a": 1, "b": 1}]))
     task.cancel()
 
