@@ -15,6 +15,9 @@ from cli.options import Json
 from cli.output import err, print_json
 from cli.settings import load_settings
 
+#: A month may have thousands of invoices.
+LISTED = 10
+
 
 def export(
     month: Annotated[str, typer.Option(help="A UTC month, like 2026-10.")],
@@ -53,8 +56,10 @@ def export(
         print_json(_shown(exported))
         return
     typer.echo(exported.folder)
-    for file in exported.files:
+    for file in exported.files[:LISTED]:
         err.print(f"  {file.name}  {file.size:,} bytes")
+    if len(exported.files) > LISTED:
+        err.print(f"  and {len(exported.files) - LISTED:,} more")
     if not exported.files:
         err.print(f"  {month} has no invoices{f' of {account}' if account else ''}.")
     if exported.preliminary:

@@ -18,9 +18,8 @@ from api.schemas.billing import Invoice, InvoicePage
 from api.services import Services
 from api.views.billing import invoice_view
 from billing.errors import AccountNotFound
-from billing.exports.as_pdf import render
 from billing.exports.content import Wanted, open_content
-from billing.exports.formats import WRITERS, Format, export_name
+from billing.exports.formats import Format, export_name, print_pdf, writer_of
 from billing.exports.zipped import zip_export
 from billing.invoices import find_invoice, list_invoices
 from jobs.accounts import ApiKey
@@ -82,7 +81,7 @@ async def print_invoice(invoice: str, key: Caller, api: Api) -> Response:
     """Return an invoice as a PDF; the same bytes each time."""
     async with api.database.read() as connection:
         found = await find_invoice(connection, invoice, _account(key, None))
-    data = await asyncio.to_thread(render, found)
+    data = await asyncio.to_thread(print_pdf, found)
     headers = {"Content-Disposition": f'inline; filename="{found.number}.pdf"'}
     return Response(data, headers=headers, media_type="application/pdf")
 
@@ -105,9 +104,10 @@ async def export_month(
 
 async def _export(api: Services, wanted: Wanted, as_format: Format) -> AsyncGenerator[bytes, None]:
     with api.exports.take():
+        write = await asyncio.to_thread(writer_of, as_format)
         async with api.database.read() as connection:
             content = await open_content(connection, wanted, api.settings.seller)
-            async with aclosing(zip_export(content, WRITERS[as_format])) as pieces:
+            async with aclosing(zip_export(content, write)) as pieces:
                 async for piece in pieces:
                     yield piece
 

@@ -22,7 +22,7 @@ OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME
 SHARED = ("number", "account_id", "currency")
 
 
-async def write_json(content: Content) -> AsyncGenerator[Chunk, None]:
+async def write(content: Content) -> AsyncGenerator[Chunk, None]:
     """Yield both files."""
     head = {"month": content.month, "preliminary": content.preliminary}
     opening = orjson.dumps(head)[:-1] + b',"invoices":['

@@ -22,10 +22,10 @@ from billing.tables.types import MICROS, WHOLE_DIGITS, Money, UtcTime
 TIME = pa.timestamp("us", tz="UTC")
 WHOLE = ("position", "jobs", "tokens")
 AMOUNTS = ("usage_total", "adjustments_total", "total", "due", "per_million", "amount")
-ROWS_PER_GROUP = 100_000
+ROWS_PER_GROUP = 25_000
 
 
-async def write_parquet(content: Content) -> AsyncGenerator[Chunk, None]:
+async def write(content: Content) -> AsyncGenerator[Chunk, None]:
     """Yield the three files."""
     for name, columns, rows_of in INVOICE_TABLES:
         of_invoices = _Table(f"{name}.parquet", _schema(columns))

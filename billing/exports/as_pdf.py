@@ -21,7 +21,7 @@ HALF = WIDTH / 2
 LABEL = 34.0
 
 
-async def write_pdf(content: Content) -> AsyncGenerator[Chunk, None]:
+async def write(content: Content) -> AsyncGenerator[Chunk, None]:
     """Yield a file per invoice."""
     async for invoice in content.invoices():
         data = await asyncio.to_thread(render, invoice)

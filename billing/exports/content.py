@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,9 +23,6 @@ from billing.tables.usage import UsageEvent
 from jobs.settings import SellerSettings
 
 EVENTS = table_of(UsageEvent)
-
-#: Rows of the ledger in memory at a time.
-ROWS_AT_ONCE = 5_000
 
 
 USAGE = (
@@ -88,6 +85,9 @@ async def open_content(
 class Content:
     """One month on one connection. `preliminary` marks a month that is not closed."""
 
+    #: Rows of the ledger in memory at a time.
+    rows_at_once: ClassVar = 5_000
+
     def __init__(
         self,
         connection: AsyncConnection,
@@ -131,7 +131,7 @@ class Content:
 
     async def pieces(self, query: Select[Any]) -> AsyncGenerator[Sequence[Any], None]:
         """Yield a query's rows some at a time; the database prepares the next while one is used."""
-        options = {"yield_per": ROWS_AT_ONCE}
+        options = {"yield_per": self.rows_at_once}
         result = await self.connection.stream(query, execution_options=options)
         upcoming = asyncio.ensure_future(result.fetchmany())
         try:

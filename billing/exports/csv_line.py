@@ -7,9 +7,20 @@ from collections.abc import Iterable
 from functools import reduce
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, String, case, func, literal, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    String,
+    and_,
+    case,
+    func,
+    literal,
+    type_coerce,
+)
 
 from billing.exports.content import EVENTS
+from billing.sums import bytewise
 from billing.tables.types import Money, UtcTime
 
 #: A spreadsheet computes what begins so.
@@ -22,23 +33,29 @@ CHOSEN = ("account_id", "key_id", "model")
 def csv_line(names: Iterable[str], *, sqlite: bool) -> ColumnElement[str]:
     """Return the expression of a line, without its end."""
     write = _write_sqlite if sqlite else _write_postgresql
-    cells: list[ColumnElement[Any]] = []
+    parts: list[ColumnElement[Any]] = []
+    between = ""
     for name in names:
-        column = EVENTS.c[name]
-        cells += [literal(","), _quoted(column) if name in CHOSEN else write(column)]
-    del cells[0]
+        column, quote = EVENTS.c[name], '"' if name in CHOSEN else ""
+        value = _harmless(column, sqlite=sqlite) if quote else write(column)
+        parts += [literal(between + quote), value]
+        between = f"{quote},"
     if sqlite:
-        filled = [func.coalesce(cell, "") for cell in cells]
-        return reduce(lambda line, cell: line.op("||")(cell), filled)
-    return func.concat(*cells)
+        filled = [func.coalesce(part, "") for part in parts]
+        return reduce(lambda line, part: line.op("||")(part), filled)
+    return func.concat(*parts)
 
 
-def _quoted(column: ColumnElement[Any]) -> ColumnElement[Any]:
+def _harmless(column: ColumnElement[Any], *, sqlite: bool) -> ColumnElement[Any]:
+    """Return a text as it may stand between quotes; most texts may as they are."""
     doubled = func.replace(column, '"', '""')
-    harmless = case(
-        (func.substr(column, 1, 1).in_(FORMULA), literal("'").concat(doubled)), else_=doubled
+    found = func.instr(column, '"') if sqlite else func.strpos(column, '"')
+    return case(
+        # All that makes a formula sorts before the letters.
+        (and_(bytewise(column) >= "A", found == 0), column),
+        (func.substr(column, 1, 1).in_(FORMULA), literal("'").concat(doubled)),
+        else_=doubled,
     )
-    return literal('"').concat(harmless).concat('"')
 
 
 def _write_postgresql(column: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -18,7 +18,7 @@ from sqlalchemy import insert
 from billing.database import Database
 from billing.errors import ExportFailed
 from billing.exports.content import Chunk, Wanted, open_content
-from billing.exports.formats import SUMS, WRITERS, Format, export_name, sums_text
+from billing.exports.formats import SUMS, Format, export_name, sums_text, writer_of
 from billing.tables.invoices import Export
 from jobs.ids import new_id
 from jobs.settings import SellerSettings
@@ -69,7 +69,7 @@ async def export_month(
         folder = out / export_name(wanted, as_format, preliminary=content.preliminary)
         events = await content.count_usage()
         with _aside(folder) as aside:
-            files = await _write(aside, WRITERS[as_format](content), events, progress)
+            files = await _write(aside, writer_of(as_format)(content), events, progress)
             unchanged = _put_in_place(aside, folder)
     await _note(database, wanted, as_format, folder.name, files, actor)
     return Exported(folder, files, content.preliminary, unchanged)

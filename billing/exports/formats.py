@@ -2,12 +2,10 @@
 
 from collections.abc import AsyncGenerator, Callable
 from enum import StrEnum
+from importlib import import_module
 
-from billing.exports.as_csv import write_csv
-from billing.exports.as_json import write_json
-from billing.exports.as_parquet import write_parquet
-from billing.exports.as_pdf import write_pdf
 from billing.exports.content import Chunk, Content, Wanted
+from billing.invoices import Invoice
 
 
 class Format(StrEnum):
@@ -21,15 +19,20 @@ class Format(StrEnum):
 
 Writer = Callable[[Content], AsyncGenerator[Chunk, None]]
 
-WRITERS: dict[Format, Writer] = {
-    Format.CSV: write_csv,
-    Format.JSON: write_json,
-    Format.PARQUET: write_parquet,
-    Format.PDF: write_pdf,
-}
-
 #: Lists the files with their checksums, as `sha256sum --check` reads it.
 SUMS = "SHA256SUMS"
+
+
+def writer_of(as_format: Format) -> Writer:
+    """Return what writes a format; only now its libraries are loaded, which are large."""
+    writer: Writer = import_module(f"billing.exports.as_{as_format}").write
+    return writer
+
+
+def print_pdf(invoice: Invoice) -> bytes:
+    """Return an invoice as a PDF."""
+    data: bytes = import_module("billing.exports.as_pdf").render(invoice)
+    return data
 
 
 def export_name(wanted: Wanted, as_format: Format, *, preliminary: bool) -> str:

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from billing.database import Database
-from billing.exports import content as contents
+from billing.exports.content import Content
 from jobs.settings import Settings
 from tests.integration.api.conftest import Keys, RunningApi, connect
 from tests.support.months import MONTH, a_past_price, an_account, close, usage_entry, used
@@ -146,7 +146,7 @@ async def test_what_cannot_be_exported_is_a_problem(
 async def test_who_leaves_an_export_makes_room_for_the_next(
     client: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contents, "ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(Content, "rows_at_once", 1)
     await a_past_price(database)
     await used(database, *(usage_entry() for _ in range(20_000)))
     await close(database)

@@ -118,9 +118,7 @@ async def check(database: Database) -> None:
 
 
 @given(steps, amounts)
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, deadline=None)
 def test_every_event_is_billed_once_in_the_right_month(
     sqlite_template: Path, history: list[Any], second: Decimal
 ) -> None:

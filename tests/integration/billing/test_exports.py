@@ -20,10 +20,9 @@ from sqlalchemy import select
 from billing.credits import NewAdjustment, adjust, credit
 from billing.database import Database
 from billing.errors import ExportFailed, InvalidMonth, MonthNotClosed
-from billing.exports import content as contents
-from billing.exports.content import Wanted, open_content
+from billing.exports.content import Content, Wanted, open_content
 from billing.exports.files import Exported, export_month
-from billing.exports.formats import SUMS, WRITERS, Format
+from billing.exports.formats import SUMS, Format, writer_of
 from billing.exports.zipped import zip_export
 from billing.tables.base import table_of
 from billing.tables.invoices import Export
@@ -76,7 +75,7 @@ def table(files: dict[str, bytes], name: str) -> list[dict[str, str]]:
 
 async def test_usage_is_the_same_text_from_every_database(database: Database) -> None:
     await a_closed_month(database)
-    text = (await files_of(database, WRITERS[Format.CSV]))["usage.csv"].decode()
+    text = (await files_of(database, writer_of(Format.CSV)))["usage.csv"].decode()
 
     price = (await events(database))[0].price_version_id
     assert f"{JOB}1" in text
@@ -90,7 +89,7 @@ async def test_usage_is_the_same_text_from_every_database(database: Database) ->
 
 async def test_no_cell_of_a_spreadsheet_is_a_formula(database: Database) -> None:
     await a_closed_month(database)
-    files = await files_of(database, WRITERS[Format.CSV])
+    files = await files_of(database, writer_of(Format.CSV))
 
     assert table(files, "summary.csv")[0]["billing_name"] == "'=HYPERLINK(1)"
     assert {row["description"] for row in table(files, "lines.csv")} >= {"'@sum(1)"}
@@ -101,9 +100,9 @@ async def test_no_cell_of_a_spreadsheet_is_a_formula(database: Database) -> None
 
 async def test_all_formats_hold_the_same_month(database: Database) -> None:
     await a_closed_month(database)
-    as_csv = await files_of(database, WRITERS[Format.CSV])
-    as_json = await files_of(database, WRITERS[Format.JSON])
-    parquet = await files_of(database, WRITERS[Format.PARQUET])
+    as_csv = await files_of(database, writer_of(Format.CSV))
+    as_json = await files_of(database, writer_of(Format.JSON))
+    parquet = await files_of(database, writer_of(Format.PARQUET))
 
     exact = amounts(await events(database))
     usage = [json.loads(line) for line in as_json["usage.jsonl"].splitlines()]
@@ -162,7 +161,7 @@ async def test_a_zip_holds_what_the_folder_holds(database: Database, tmp_path: P
     for _ in range(2):
         async with database.read() as connection:
             opened = await open_content(connection, Wanted(MONTH), SELLER)
-            pieces = [piece async for piece in zip_export(opened, WRITERS[Format.CSV])]
+            pieces = [piece async for piece in zip_export(opened, writer_of(Format.CSV))]
         archives.append(b"".join(pieces))
 
     assert archives[0] == archives[1]
@@ -175,11 +174,11 @@ async def test_a_zip_holds_what_the_folder_holds(database: Database, tmp_path: P
 
 async def test_an_account_gets_only_its_own(database: Database) -> None:
     await a_closed_month(database)
-    files = await files_of(database, WRITERS[Format.CSV], Wanted(MONTH, "zeta"))
+    files = await files_of(database, writer_of(Format.CSV), Wanted(MONTH, "zeta"))
 
     assert [row["account_id"] for row in table(files, "summary.csv")] == ["zeta"]
     assert {row["account_id"] for row in table(files, "usage.csv")} == {"zeta"}
-    assert await files_of(database, WRITERS[Format.PDF], Wanted(MONTH, "nobody")) == {}
+    assert await files_of(database, writer_of(Format.PDF), Wanted(MONTH, "nobody")) == {}
 
 
 async def test_a_month_that_is_not_closed_is_exported_only_as_preliminary(
@@ -211,19 +210,19 @@ async def test_a_closed_month_with_nothing_in_it_exports_headings(
         len((folder / f"{name}.csv").read_text().splitlines()) == 1
         for name in ("summary", "lines", "usage")
     )
-    files = await files_of(database, WRITERS[Format.JSON])
+    files = await files_of(database, writer_of(Format.JSON))
     assert json.loads(files["invoices.json"])["invoices"] == []
 
 
 async def test_more_usage_than_fits_a_piece_is_exported_whole(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contents, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(Content, "rows_at_once", 7)
     await a_past_price(database)
     await used(database, *(usage_entry() for _ in range(50)))
     await close(database)
     for as_format, name in ((Format.CSV, "usage.csv"), (Format.JSON, "usage.jsonl")):
-        files = await files_of(database, WRITERS[as_format])
+        files = await files_of(database, writer_of(as_format))
         assert len(files[name].splitlines()) == 50 + (as_format is Format.CSV)
 
 
