@@ -29,6 +29,7 @@ class Kind(StrEnum):
     PRICE = "price"
     UNPRICED = "unpriced"
     MONTH = "month"
+    SPENDING = "spending"
     INVOICE_LINE = "invoice-line"
     INVOICE = "invoice"
     GUARD = "guard"

@@ -15,6 +15,7 @@ from billing.reconcile.guards import check_guards
 from billing.reconcile.invoices import check_invoices
 from billing.reconcile.ledger import check_ledger
 from billing.reconcile.live import LiveJobs
+from billing.reconcile.spending import check_spending
 from billing.tables.base import table_of
 from billing.tables.usage import SetAsideEntry
 from jobs.outbox import Outbox
@@ -36,6 +37,7 @@ async def reconcile(store: JobStore, database: Database, month: str, findings: F
     await LiveJobs(store, outbox, database, findings).compare(month)
     await compare_archive(database, month, findings)
     await check_ledger(database, month, findings)
+    await check_spending(database, month, findings)
     await _check_set_aside(database, findings)
     await check_invoices(database, month, findings)
 

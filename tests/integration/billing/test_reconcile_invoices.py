@@ -26,9 +26,12 @@ async def look(store: JobStore, database: Database, month: str = MONTH) -> Findi
 
 
 def about(findings: Findings, kind: Kind) -> list[tuple[str, str, str]]:
-    """Return what, expected and found of the differences; fail if there are other kinds."""
-    assert set(findings.counts) == {kind}, findings.listed
-    return [(one.what, one.expected, one.found) for one in findings.listed]
+    """Return what, expected and found of the differences; fail if there are other kinds.
+
+    What is planted in the ledger is planted without its triggers, so the counters may differ too.
+    """
+    assert set(findings.counts) | {Kind.SPENDING} == {kind, Kind.SPENDING}, findings.listed
+    return [(one.what, one.expected, one.found) for one in findings.listed if one.kind is kind]
 
 
 @pytest.fixture
@@ -121,7 +124,8 @@ async def test_usage_that_no_line_bills_is_found(store: JobStore, closed: Databa
     found = about(findings, Kind.INVOICE_LINE)
     assert ("m default output", "0.00015", "nothing") in found
     assert ("m default output", "nothing", "0.00015") in found
-    assert {one.subject for one in findings.listed} == {"nobody USD", "INV-2026-10-0002"}
+    lines = [one for one in findings.listed if one.kind is Kind.INVOICE_LINE]
+    assert {one.subject for one in lines} == {"nobody USD", "INV-2026-10-0002"}
 
 
 async def test_usage_billed_twice_is_found(store: JobStore, closed: Database) -> None:
