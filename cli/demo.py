@@ -6,7 +6,6 @@ Invariant: it uses nothing but the public API, and returns only if each job comp
 import os
 import sys
 import time
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,15 @@ POLLS = 400
 INDENT = " " * 9
 
 
-def run_demo(client: Client, model: str, console: Console) -> None:
-    """Submit a job and stream it, submit another and poll it, and add up what they cost.
+def run_demo(client: Client, model: str, console: Console) -> list[dict[str, Any]]:
+    """Submit a job and stream it, submit another and poll it; returns both as they ended.
 
     Raises:
         Failure: any of it did not work.
     """
     job = _submit(client, model, STORY, console)
     path = f"/v1/jobs/{job['id']}"
-    _title(console, "stream", f"GET {path}/stream")
+    title(console, "stream", f"GET {path}/stream")
     printed = _stream(client, job["id"], console)
     streamed = client.get(path)
     _check(streamed, console, printed)
@@ -43,15 +42,12 @@ def run_demo(client: Client, model: str, console: Console) -> None:
     console.print()
     job = _submit(client, model, ESSAY, console)
     path = f"/v1/jobs/{job['id']}"
-    _title(console, "poll", f"GET {path}")
+    title(console, "poll", f"GET {path}")
     job = _poll(client, path, console)
     text = text_of(job)
     _check(job, console, text)
-    _line(console, f"[cyan]{escape(text.partition('. ')[0])}...")
-
-    console.print()
-    _title(console, "bill", "what both jobs used and cost")
-    _print_bill([streamed, job], console)
+    line(console, f"[cyan]{escape(text.partition('. ')[0])}...")
+    return [streamed, job]
 
 
 def _submit(client: Client, model: str, prompt: str, console: Console) -> dict[str, Any]:
@@ -61,9 +57,9 @@ def _submit(client: Client, model: str, prompt: str, console: Console) -> dict[s
         "max_tokens": MAX_TOKENS,
         "temperature": 0,
     }
-    _title(console, "submit", f'POST /v1/jobs  [dim]"{prompt}"[/]')
+    title(console, "submit", f'POST /v1/jobs  [dim]"{prompt}"[/]')
     job = client.post("/v1/jobs", {"url": "/v1/chat/completions", "body": body})
-    _line(console, f"202 Accepted: {job['id']}, {place(job)}")
+    line(console, f"202 Accepted: {job['id']}, {place(job)}")
     return job
 
 
@@ -89,38 +85,25 @@ def _poll(client: Client, path: str, console: Console) -> dict[str, Any]:
         job = client.get(path)
         if job["status"] in TERMINAL:
             return job
-        _line(console, f"[cyan]{place(job)}[/] · {job['usage']['output_tokens']} tokens so far")
+        line(console, f"[cyan]{place(job)}[/] · {job['usage']['output_tokens']} tokens so far")
         time.sleep(POLL_SECONDS)
     raise Failure("the polled job did not end", f"it is at {path}")
 
 
 def _check(job: dict[str, Any], console: Console, text: str) -> None:
-    _line(console, outcome(job))
+    line(console, outcome(job))
     if job["status"] != "completed" or not text or not job["usage"]["output_tokens"]:
         error = job.get("error") or {}
         raise Failure(f"the job {job['status']}", str(error.get("detail", "it has no text")))
 
 
-def _print_bill(jobs: list[dict[str, Any]], console: Console) -> None:
-    """Print each job's cost and their sum; a model may have no price yet."""
-    costs = [job["cost"] for job in jobs if job["cost"]]
-    for job in jobs:
-        usage, cost = job["usage"], job["cost"]
-        tokens = f"{usage['input_tokens']} tokens in, {usage['output_tokens']} out"
-        price = f"{cost['currency']} {cost['total']}" if cost else job["cost_note"]
-        _line(console, f"{job['id']}  {tokens}: [green]{price}[/]")
-    if len(costs) == len(jobs):
-        total = sum((Decimal(cost["total"]) for cost in costs), Decimal(0))
-        _line(
-            console, f"together [green]{costs[0]['currency']} {total:f}[/], as the ledger will say"
-        )
-
-
-def _title(console: Console, name: str, text: str) -> None:
+def title(console: Console, name: str, text: str) -> None:
+    """Print the heading of a step."""
     console.print(f"[bold]{name:<8}[/] {text}", soft_wrap=True)
 
 
-def _line(console: Console, text: str) -> None:
+def line(console: Console, text: str) -> None:
+    """Print a line below it."""
     console.print(f"{INDENT}{text}", soft_wrap=True)
 
 

@@ -43,6 +43,7 @@ class Home:
         self.path = path
         self.logs = path / "logs"
         self.data = path / "redis"
+        self.bills = path / "bills"
         self.key_file = path / "dev-key"
         self._state_file = path / "state.json"
 

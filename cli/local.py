@@ -9,6 +9,7 @@ import time
 
 from cli.client import Client
 from cli.demo import print_next, run_demo
+from cli.demo_bill import bill_demo
 from cli.development import DEV_ACCOUNT
 from cli.failures import Failure
 from cli.home import Home, write_aside
@@ -79,7 +80,8 @@ class LocalRun:
 
     async def _demonstrate(self, client: Client, model: str) -> None:
         try:
-            await asyncio.to_thread(run_demo, client, model, out)
+            jobs = await asyncio.to_thread(run_demo, client, model, out)
+            await bill_demo(self._settings, self._home.bills, jobs, out)
         except Failure as failure:
             if self._leave:
                 raise
