@@ -216,3 +216,17 @@ async def test_a_cursor_of_another_grouping_is_refused(
         "/v1/usage", params={**OCTOBER, "group_by": "model", "after": page["next"]}
     )
     assert answer.status_code == 400
+
+
+class TestWithoutDatabase:
+    @pytest.fixture
+    def groups(self) -> dict[str, Any]:
+        url = "postgresql+psycopg://nobody@/none?host=/nonexistent"
+        return {"database": {"url": url, "timeout_seconds": 1}}
+
+    async def test_it_says_when_to_come_back(self, client: httpx2.AsyncClient) -> None:
+        for path in ("/v1/usage", f"/v1/usage/job_{'0' * 32}/proof"):
+            answer = await client.get(path)
+            assert answer.status_code == 503, path
+            assert answer.json()["code"] == "database-unavailable"
+            assert int(answer.headers["Retry-After"]) > 0

@@ -21,6 +21,10 @@ from billing.errors import MonthClosed
 from billing.ledger import Ledger
 from billing.money import to_micros
 from billing.months import month_of
+from billing.reconcile.findings import Findings
+from billing.reconcile.invoices import check_invoices
+from billing.reconcile.ledger import check_ledger
+from billing.reconcile.spending import check_spending
 from billing.tables.base import table_of
 from billing.tables.invoices import Invoice, InvoiceLine
 from billing.tables.usage import UsageEvent
@@ -117,6 +121,16 @@ async def check(database: Database) -> None:
         assert total == sum(row.amount for row in lines if row.invoice_id == invoice_id)
 
 
+async def reconciled(database: Database) -> None:
+    """Reconciling, which computes all of it by other ways, finds nothing."""
+    for month in (*MONTHS, "2027-01"):
+        findings = Findings(20)
+        await check_ledger(database, month, findings)
+        await check_spending(database, month, findings)
+        await check_invoices(database, month, findings)
+        assert findings.clean, findings.listed
+
+
 @given(steps, amounts)
 @settings(max_examples=25, deadline=None)
 def test_every_event_is_billed_once_in_the_right_month(
@@ -128,6 +142,7 @@ def test_every_event_is_billed_once_in_the_right_month(
         try:
             await live_through(database, history, second)
             await check(database)
+            await reconciled(database)
         finally:
             await database.close()
 
