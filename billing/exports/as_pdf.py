@@ -115,7 +115,8 @@ def _asked(invoice: Invoice) -> tuple[str, str]:
     if invoice.issued_at is None:
         return "So far", "The month is not closed: this is no invoice, and nothing is due."
     if invoice.due <= 0:
-        return "Credit in your favour", "Nothing is to be paid."
+        label = "Credit in your favour" if invoice.due else "Amount due"
+        return label, "Nothing is to be paid."
     until = invoice.due_at
     return "Amount due", f"Please pay by {day(until)}" if until else ""
 

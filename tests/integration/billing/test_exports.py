@@ -41,6 +41,7 @@ from tests.support.months import (
     usage_entry,
     used,
 )
+from tests.support.waiting import eventually
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
 JOB = "job_0199e71b0a00" + "0" * 19
@@ -265,3 +266,28 @@ async def test_a_full_disk_leaves_nothing_half_written(
     assert process.returncode == 1, said
     assert "File too large" in said
     assert names_in(out) == []
+
+
+async def test_an_export_that_is_killed_leaves_nothing_under_its_name(
+    database: Database, database_settings: DatabaseSettings, tmp_path: Path
+) -> None:
+    await a_past_price(database)
+    await used(database, *(usage_entry() for _ in range(20_000)))
+    await close(database)
+    folder = tmp_path / "out" / f"{MONTH}-csv"
+
+    async def begun() -> bool:
+        return folder.parent.exists() and bool(names_in(folder.parent))
+
+    process = command(database_settings, folder.parent)
+    await eventually(begun, 30)
+    process.kill()
+    process.communicate(timeout=30)
+
+    # It may have been quicker than the signal: then it is whole.
+    if folder.exists():
+        assert len((folder / "usage.csv").read_text().splitlines()) == 20_001
+    else:
+        assert all(name.startswith(".") for name in names_in(folder.parent))
+    again = await export(database, folder.parent)
+    assert {file.rows for file in again.files} == {0, 20_000}
