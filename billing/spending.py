@@ -1,6 +1,7 @@
 """What accounts have spent in a month, as the ledger's triggers keep it.
 
-Invariant: read after a commit, it holds all that was committed; it only rises.
+Invariant: read after a commit, it holds all that was committed; it only rises. Each job's cost is
+rounded up to billionths, so that no sum of a month is ever too large to be exact.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -19,7 +20,7 @@ from jobs.holds import ACCOUNT, Bucket, Spent, to_nanos
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """What one scope (a key, or `ACCOUNT`) has spent in a bucket, exactly."""
+    """What one scope (a key, or `ACCOUNT`) has spent in a bucket."""
 
     bucket: Bucket
     scope: str

@@ -15,9 +15,13 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from billing.money import EXACT
-from billing.tables.types import Money
+from billing.tables.types import EXACT as EXACT_DECIMALS
+from billing.tables.types import NANOS, Money
 
 LOW = 10**9
+
+#: A billionth in the unit of exact amounts.
+NANO = 10 ** (EXACT_DECIMALS - NANOS)
 
 
 class _Total(TypeDecorator[Decimal]):
@@ -62,6 +66,27 @@ def _sum(element: exact_sum, compiler: Any, **options: Any) -> str:
 def _sum_of_parts(element: exact_sum, compiler: Any, **options: Any) -> str:
     amount = compiler.process(element.clauses, **options)
     return f"(sum({amount} / {LOW}) || ':' || sum({amount} % {LOW}))"
+
+
+class in_nanos(FunctionElement[Decimal]):  # noqa: N801 - reads as SQL
+    """The sum of exact amounts of one row, rounded up to billionths, as budgets count it."""
+
+    inherit_cache = True
+    type = Money(NANOS)
+
+
+@compiles(in_nanos)
+def _rounded_up(element: in_nanos, compiler: Any, **options: Any) -> str:
+    amounts = " + ".join(compiler.process(amount, **options) for amount in element.clauses)
+    return f"(ceil(({amounts}) * {10**NANOS}) * 0.{1:0{NANOS}})"
+
+
+@compiles(in_nanos, "sqlite")
+def _parts_rounded_up(element: in_nanos, compiler: Any, **options: Any) -> str:
+    amounts = [compiler.process(amount, **options) for amount in element.clauses]
+    whole = " + ".join(f"{amount} / {NANO}" for amount in amounts)
+    rest = " + ".join(f"{amount} % {NANO}" for amount in amounts)
+    return f"({whole} + ({rest} + {NANO - 1}) / {NANO})"
 
 
 class bytewise(FunctionElement[str]):  # noqa: N801 - reads as SQL

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, cast
 from sqlalchemy import BigInteger, Integer, MetaData, String, Table, Text
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
-from billing.tables.types import EXACT, Money, UtcTime
+from billing.tables.types import EXACT, NANOS, Money, UtcTime
 
 #: An id that clients may see, such as `job_01a2…`.
 Id = Annotated[str, mapped_column(String(64))]
@@ -27,6 +27,8 @@ Currency = Annotated[str, mapped_column(String(3))]
 Month = Annotated[str, mapped_column(String(7))]
 #: An amount that was never rounded.
 ExactAmount = Annotated[Decimal, mapped_column(Money(EXACT))]
+#: What budgets count as spent: each job's cost, rounded up.
+SpentAmount = Annotated[Decimal, mapped_column(Money(NANOS))]
 #: JSON as it was written, not looked into by the database.
 JsonText = Annotated[str, mapped_column(Text)]
 

@@ -1,7 +1,7 @@
 """What may be spent, what is spent, and who was warned.
 
-Invariant (triggers): `spending` is the sum of the ledger's amounts, changed by the very statement
-that adds usage.
+Invariant (triggers): `spending` is the sum of what the ledger's jobs cost, each rounded up to
+billionths, changed by the very statement that adds usage.
 """
 
 from datetime import datetime
@@ -10,7 +10,7 @@ from decimal import Decimal
 from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.tables.base import Base, Currency, ExactAmount, Id, Month, Name, Serial, Word, now
+from billing.tables.base import Base, Currency, Id, Month, Name, Serial, SpentAmount, Word, now
 
 
 class Budget(Base):
@@ -44,12 +44,16 @@ class Spending(Base):
     """What the jobs of one key cost in a month they are billed in; kept by triggers."""
 
     __tablename__ = "spending"
+    __table_args__ = (
+        # A sum that outgrows SQLite's integers is refused instead of turned into a float.
+        CheckConstraint("typeof(amount) = 'integer'", "exact").ddl_if(dialect="sqlite"),
+    )
 
     account_id: Mapped[Id] = mapped_column(primary_key=True)
     month: Mapped[Month] = mapped_column(primary_key=True)
     currency: Mapped[Currency] = mapped_column(primary_key=True)
     key_id: Mapped[Id] = mapped_column(primary_key=True)
-    amount: Mapped[ExactAmount]
+    amount: Mapped[SpentAmount]
 
 
 class BudgetWarning(Base):
@@ -65,7 +69,7 @@ class BudgetWarning(Base):
     budget_id: Mapped[Id]
     month: Mapped[Month]
     percent: Mapped[int]
-    spent: Mapped[ExactAmount]
+    spent: Mapped[SpentAmount]
     at: Mapped[datetime] = mapped_column(default=now)
     attempts: Mapped[int] = mapped_column(default=0)
     due_at: Mapped[datetime | None]

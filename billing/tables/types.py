@@ -18,14 +18,21 @@ MICROS = 6
 #: Decimals of an exact amount: a token count times a price per million times a multiplier.
 EXACT = 14
 
+#: Decimals of what budgets count as spent.
+NANOS = 9
+
 #: Digits before the point that fit every column.
 WHOLE_DIGITS = 16
+
+#: The largest integer SQLite keeps; beyond it numbers turn into floats without a word.
+LARGEST_INTEGER = 2**63 - 1
 
 
 class Money(TypeDecorator[Decimal]):
     """A Decimal of fixed scale: NUMERIC on PostgreSQL, a scaled integer on SQLite.
 
-    SQLite keeps decimals as floats; an integer it adds exactly, and reports when it overflows.
+    SQLite keeps decimals as floats. Integers it adds exactly; `sum()` reports an overflow, a `+`
+    does not.
     """
 
     impl = Numeric
@@ -42,13 +49,17 @@ class Money(TypeDecorator[Decimal]):
         return dialect.type_descriptor(Numeric(WHOLE_DIGITS + self.scale, self.scale))
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
-        """Check that nothing would be rounded."""
+        """Check that nothing would be rounded, and that it fits."""
         if value is None:
             return None
         scaled = int(value.scaleb(self.scale))
         if Decimal(scaled).scaleb(-self.scale) != value:
             raise ValueError(f"{value} has more than {self.scale} decimals")
-        return scaled if dialect.name == "sqlite" else value
+        if dialect.name != "sqlite":
+            return value
+        if abs(scaled) > LARGEST_INTEGER:
+            raise ValueError(f"{value} is too large for a column with {self.scale} decimals")
+        return scaled
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
         """Return a Decimal of the column's scale."""

@@ -7,7 +7,7 @@ holds already is summed up here; the lock on it is held until that is done.
 import sqlalchemy as sa
 from alembic import op
 
-from billing.tables.types import EXACT, Money, UtcTime
+from billing.tables.types import NANOS, Money, UtcTime
 
 revision = "2026_11_22_1405"
 down_revision = "2026_11_22_1404"
@@ -15,7 +15,10 @@ branch_labels = None
 depends_on = None
 
 COLUMNS = "account_id, month, currency, key_id"
-AMOUNT = "input_amount + cached_amount + output_amount"
+AMOUNTS = ("input_amount", "cached_amount", "output_amount")
+
+#: What one row adds on PostgreSQL: its cost, rounded up to billionths.
+COST = f"ceil(({' + '.join(AMOUNTS)}) * 1000000000) * 0.000000001"
 
 
 def upgrade() -> None:
@@ -26,9 +29,12 @@ def upgrade() -> None:
         sa.Column("month", sa.String(length=7), nullable=False),
         sa.Column("currency", sa.String(length=3), nullable=False),
         sa.Column("key_id", sa.String(length=64), nullable=False),
-        sa.Column("amount", Money(EXACT), nullable=False),
+        sa.Column("amount", Money(NANOS), nullable=False),
         sa.PrimaryKeyConstraint(
             "account_id", "month", "currency", "key_id", name=op.f("pk_spending")
+        ),
+        sa.CheckConstraint("typeof(amount) = 'integer'", op.f("ck_spending_exact")).ddl_if(
+            dialect="sqlite"
         ),
     )
     op.create_table(
@@ -42,7 +48,7 @@ def upgrade() -> None:
         sa.Column("budget_id", sa.String(length=64), nullable=False),
         sa.Column("month", sa.String(length=7), nullable=False),
         sa.Column("percent", sa.BigInteger(), nullable=False),
-        sa.Column("spent", Money(EXACT), nullable=False),
+        sa.Column("spent", Money(NANOS), nullable=False),
         sa.Column("at", UtcTime(), nullable=False),
         sa.Column("attempts", sa.BigInteger(), nullable=False),
         sa.Column("due_at", UtcTime(), nullable=True),
@@ -55,13 +61,15 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_budget_warnings_due_at"), "budget_warnings", ["due_at"])
     op.add_column("budgets", sa.Column("webhook_secret", sa.Text(), nullable=True))
-    if op.get_bind().dialect.name == "sqlite":
+    sqlite = op.get_bind().dialect.name == "sqlite"
+    if sqlite:
         _keep_on_sqlite()
     else:
         op.execute("LOCK TABLE usage_events IN SHARE ROW EXCLUSIVE MODE")
         _keep_on_postgresql()
     op.execute(
-        f"INSERT INTO spending ({COLUMNS}, amount) SELECT {COLUMNS}, sum({AMOUNT})"
+        f"INSERT INTO spending ({COLUMNS}, amount)"
+        f" SELECT {COLUMNS}, sum({_cost_on_sqlite() if sqlite else COST})"
         f" FROM usage_events WHERE input_amount IS NOT NULL GROUP BY {COLUMNS}"
     )
 
@@ -70,7 +78,7 @@ def _keep_on_postgresql() -> None:
     """Add once per statement; in one order, so that two statements never wait for each other."""
     op.execute(
         "CREATE FUNCTION keep_spending() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        f" INSERT INTO spending ({COLUMNS}, amount) SELECT {COLUMNS}, sum({AMOUNT})"
+        f" INSERT INTO spending ({COLUMNS}, amount) SELECT {COLUMNS}, sum({COST})"
         f" FROM added WHERE input_amount IS NOT NULL GROUP BY {COLUMNS} ORDER BY {COLUMNS}"
         f" ON CONFLICT ({COLUMNS}) DO UPDATE SET amount = spending.amount + excluded.amount;"
         " RETURN NULL; END $$"
@@ -84,14 +92,24 @@ def _keep_on_postgresql() -> None:
 
 def _keep_on_sqlite() -> None:
     row = ", ".join(f"NEW.{name}" for name in COLUMNS.split(", "))
-    amount = " + ".join(f"NEW.{name}" for name in AMOUNT.split(" + "))
     for event in ("INSERT", "UPDATE"):
         op.execute(
             f"CREATE TRIGGER keep_spending_{event.lower()} AFTER {event} ON usage_events"
             " WHEN NEW.input_amount IS NOT NULL BEGIN"
-            f" INSERT INTO spending ({COLUMNS}, amount) VALUES ({row}, {amount})"
+            f" INSERT INTO spending ({COLUMNS}, amount) VALUES ({row}, {_cost_on_sqlite('NEW.')})"
             f" ON CONFLICT ({COLUMNS}) DO UPDATE SET amount = amount + excluded.amount; END"
         )
+
+
+def _cost_on_sqlite(of: str = "") -> str:
+    """Return the same for SQLite.
+
+    Its amounts are integers of 14 decimals. Their sum may be too large for one; in billionths it
+    never is.
+    """
+    whole = " + ".join(f"{of}{name} / 100000" for name in AMOUNTS)
+    rest = " + ".join(f"{of}{name} % 100000" for name in AMOUNTS)
+    return f"{whole} + ({rest} + 99999) / 100000"
 
 
 def downgrade() -> None:

@@ -1,13 +1,15 @@
 """Holds are exact under any number of submitters, and end with what the ledger says was spent."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.exc import IntegrityError, StatementError
 
 from billing.budgets import Budget, load_budgets, most, most_tokens, remove_budget, set_budget
 from billing.consumer import GROUP
@@ -24,7 +26,7 @@ from billing.tables.usage import UsageEvent
 from billing.warnings import warn
 from jobs.errors import BudgetExceeded, SpendingUnknown
 from jobs.fairness import ServiceTier
-from jobs.holds import ACCOUNT, Bucket, Hold, Limit, Spent
+from jobs.holds import ACCOUNT, Bucket, Hold, Limit, Spent, from_nanos, to_nanos
 from jobs.outbox import Outbox, UsageEntry
 from jobs.state import Status
 from jobs.store import JobStore
@@ -221,6 +223,56 @@ async def test_a_deleted_job_is_held_for_until_its_usage_is_recorded(
     assert found["spent:*"] > 0
 
 
+async def check_spending(database: Database, keys: Sequence[str]) -> None:
+    """What is counted is what each job cost, rounded up to billionths."""
+    usage, spending = table_of(UsageEvent).c, table_of(Spending)
+    expected = dict.fromkeys(keys, 0)
+    async with database.read() as connection:
+        rows = await connection.execute(
+            select(usage.key_id, usage.input_amount, usage.cached_amount, usage.output_amount)
+        )
+        for key, *amounts in rows:
+            expected[key] += to_nanos(total(*amounts), up=True)
+        kept = await connection.execute(select(spending.c.key_id, spending.c.amount))
+        found = {row.key_id: row.amount for row in kept}
+    assert found == {key: from_nanos(nanos) for key, nanos in expected.items()}
+
+
+async def test_a_sum_stays_exact_however_large_it_and_its_amounts_are(
+    store: JobStore, database: Database
+) -> None:
+    """As 14 decimals SQLite has room for 92,233 units, and silently goes on with floats."""
+    odd = Decimal("999999.999999")
+    await a_price(database, input=odd, cached_input=odd, output=odd, flex=Decimal("0.33"))
+    await end_jobs(store, 4, key_id="key_1", tier=ServiceTier.FLEX)
+    redis: Any = store.redis
+    entries = [fields for _, fields in await redis.xrange(store.keys.outbox)]
+    await redis.delete(store.keys.outbox)
+    for number, fields in enumerate(entries):
+        tokens = {b"input": 260_000 + number, b"cached": 10_001, b"output": 270_001}
+        await redis.xadd(store.keys.outbox, fields | tokens)
+    async with consuming(store, database):
+        await until_consumed(store)
+    assert len(await usage_of(database)) == 4
+    await check_spending(database, ["key_1"])
+
+
+async def test_a_sum_that_cannot_be_exact_is_refused(database: Database) -> None:
+    if not database.is_sqlite:
+        return  # its numbers have no such end
+    table = table_of(Spending)
+    row = {"account_id": "acme", "month": MONTH, "currency": "USD", "key_id": ""}
+    most = Decimal("9223372036.854775807")
+    with pytest.raises(StatementError, match="too large"):
+        async with database.write() as connection:
+            await connection.execute(insert(table), [{**row, "amount": most + from_nanos(1)}])
+    async with database.write() as connection:
+        await connection.execute(insert(table), [{**row, "amount": most}])
+    with pytest.raises(IntegrityError, match="ck_spending_exact"):
+        async with database.write() as connection:
+            await connection.execute(update(table).values(amount=text("amount + 1")))
+
+
 async def test_spending_is_the_sum_of_the_ledger_also_after_late_prices_and_replays(
     store: JobStore, database: Database
 ) -> None:
@@ -232,19 +284,7 @@ async def test_spending_is_the_sum_of_the_ledger_also_after_late_prices_and_repl
     await end_jobs(store, 20, key_id="key_2", tier=ServiceTier.FLEX)
     async with consuming(store, database, "c1"), consuming(store, database, "c2"):
         await until_consumed(store)
-    usage, spending = table_of(UsageEvent).c, table_of(Spending)
-    amounts = usage.input_amount + usage.cached_amount + usage.output_amount
-    async with database.read() as connection:
-        rows = await connection.execute(
-            select(usage.key_id, func.sum(amounts)).group_by(usage.key_id).order_by(usage.key_id)
-        )
-        kept = await connection.execute(
-            select(spending.c.key_id, spending.c.amount).order_by(spending.c.key_id)
-        )
-        expected = [(key, Decimal(amount)) for key, amount in rows]
-        found = [(key, amount) for key, amount in kept]
-    assert [key for key, _ in found] == ["key_1", "key_2"]
-    assert found == expected
+    await check_spending(database, ["key_1", "key_2"])
 
 
 async def test_each_percentage_warns_once_a_month(store: JobStore, database: Database) -> None:
