@@ -1,7 +1,8 @@
 """Closes months: what an account owes becomes an invoice that never changes.
 
 Invariant: a month is closed with all its invoices or not at all, in one transaction that has the
-ledger to itself; closing it again finds the same invoices. Closed months have no gaps.
+ledger to itself; closing it again finds the same invoices. Earlier usage is never left behind:
+what lies open before a month is closed before it.
 """
 
 from collections.abc import Collection, Sequence

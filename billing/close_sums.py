@@ -3,14 +3,15 @@
 Invariant: events are never read one by one, so five million cost what their sums cost.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import and_, case, func, or_, select
+from sqlalchemy import case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from billing.months import next_month
 from billing.rating import Tokens
 from billing.sums import exact_sum
 from billing.tables.base import table_of
@@ -100,18 +101,27 @@ async def unpriced_models(connection: AsyncConnection, month: str) -> dict[str, 
 async def earliest_open(
     connection: AsyncConnection, month: str, closed: Collection[str]
 ) -> str | None:
-    """Return the first month before this one that has something in it and is not closed.
+    """Return the first month before this one that has something in it and is not closed."""
+    for after, before in _open_spans(month, closed):
+        queries = [
+            select(func.min(column)).where(column > after, column < before)
+            for column in (EVENTS.month, ADJUSTMENTS.c.month)
+        ]
+        months: list[str | None] = [await connection.scalar(query) for query in queries]
+        if found := list(filter(None, months)):
+            return min(found)
+    return None
 
-    Closed months have no gaps, so only what lies around them is looked at.
-    """
-    first, last = min(closed, default=month), max(closed, default="")
-    queries = [
-        select(func.min(column)).where(between)
-        for column in (EVENTS.month, ADJUSTMENTS.c.month)
-        for between in (column < min(first, month), and_(column > last, column < month))
-    ]
-    found = [await connection.scalar(query) for query in queries]
-    return min(filter(None, found), default=None)
+
+def _open_spans(month: str, closed: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield bounds between which no month is closed, so that no event of a closed one is read."""
+    after = ""
+    for one in sorted(closed):
+        if one < month:
+            if not after or next_month(after) != one:
+                yield after, one
+            after = one
+    yield after, month
 
 
 async def adjustments_of(

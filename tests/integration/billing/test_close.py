@@ -151,6 +151,19 @@ async def test_months_are_closed_in_order_and_empty_ones_on_the_way(database: Da
         assert await closed_months(connection) == {"2026-08", "2026-09", "2026-10"}
 
 
+async def test_a_month_long_before_the_first_closed_one_is_not_forgotten(
+    database: Database,
+) -> None:
+    await a_past_price(database)
+    await close(database)
+    for month in (8, 9):
+        await used(database, usage_entry(finished=datetime(2026, month, 3, tzinfo=UTC)))
+        with pytest.raises(MonthOutOfOrder, match=f"2026-0{month}"):
+            await close(database, "2026-11", DECEMBER)
+        assert len((await close(database, f"2026-0{month}")).invoices) == 1
+    assert not (await close(database, "2026-11", DECEMBER)).already
+
+
 async def test_usage_without_a_price_keeps_a_month_open(database: Database) -> None:
     await used(database, usage_entry(), usage_entry(model="n", status=Status.FAILED))
     with pytest.raises(UnpricedUsage, match=r"m \(1 jobs\)"):
