@@ -13,7 +13,7 @@ from cli.database import with_database
 from cli.failures import Unreachable
 from cli.options import Json
 from cli.output import err, print_json, print_table
-from cli.settings import load_settings
+from cli.settings import load_local_settings
 from jobs.errors import StoreUnavailable
 from jobs.open import open_store
 
@@ -36,7 +36,7 @@ def reconcile_month(
 
 
 async def _reconcile(database: Database, month: str, findings: Findings) -> None:
-    store = open_store(load_settings())
+    store = open_store(load_local_settings())
     try:
         await reconcile(store, database, month, findings)
     except StoreUnavailable as error:

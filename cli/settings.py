@@ -1,8 +1,9 @@
 """Loads the settings for a command; a wrong one is a usage error that names the variable."""
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from cli.failures import Usage
+from cli.home import Home
 from jobs.settings import Settings, get_settings
 
 
@@ -27,3 +28,12 @@ def load_settings() -> Settings:
         return get_settings()
     except ValidationError as error:
         raise Usage("the settings are wrong", *describe(error, "PENSTOCK_")) from None
+
+
+def load_local_settings() -> Settings:
+    """Read them; where they name no Redis, it is the one that `penstock up` runs here."""
+    settings, state = load_settings(), Home().read_state()
+    if state is None or "url" in settings.redis.model_fields_set:
+        return settings
+    redis = settings.redis.model_copy(update={"url": SecretStr(f"redis://{state.redis}/0")})
+    return settings.model_copy(update={"redis": redis})
