@@ -89,7 +89,8 @@ class Ledger:
     def penstock(self, *words: str) -> Run:
         """Run a command as a user does."""
         program = Path(sys.executable).with_name("penstock")
-        env = os.environ | {"PENSTOCK_DATABASE__URL": self.settings.url.get_secret_value()}
+        url = self.settings.url.get_secret_value()
+        env = os.environ | {"PENSTOCK_DATABASE__URL": url, "PENSTOCK_SELLER__NAME": "Bench"}
         began = time.perf_counter()
         process = subprocess.Popen([program, *words], env=env, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
