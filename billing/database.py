@@ -1,7 +1,9 @@
-"""The way to the billing database: one engine per process, short transactions.
+"""The way to the billing database: pooled connections, short transactions.
 
-Invariant: whatever means "not now" (connection lost, server starting, lock or disk busy, schema
-not there yet) leaves as `DatabaseUnavailable`; what the data is to blame for passes through.
+Invariant: on PostgreSQL no statement takes longer than `statement_seconds`, and none waits for a
+server that is frozen, but where it is said that it may (exports, and what operators run). What
+means "not now" (connection lost, server starting, lock or disk busy, schema not there yet) leaves
+as `DatabaseUnavailable`; what the data is to blame for passes through.
 """
 
 from collections.abc import AsyncGenerator
@@ -13,8 +15,9 @@ from sqlalchemy import event, make_url
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from billing.bounded import bounded_by
 from billing.errors import DatabaseUnavailable
 from jobs.settings import DatabaseSettings
 
@@ -34,28 +37,24 @@ PRAGMAS = (
 
 
 class Database:
-    """Opens connections on first use; `process` names this one in PostgreSQL's own views."""
+    """Opens connections on first use; `process` names this one in PostgreSQL's own views.
 
-    def __init__(self, settings: DatabaseSettings, process: str) -> None:
+    With `bounded=False` statements may take any time, as those of `read(long=True)` always may.
+    """
+
+    def __init__(self, settings: DatabaseSettings, process: str, *, bounded: bool = True) -> None:
         url = make_url(settings.url.get_secret_value())
         prepare_folder(url)
-        pooling: dict[str, Any] = {}
-        if url.get_backend_name() != "sqlite":
-            pooling = {"pool_size": settings.connections, "pool_timeout": settings.timeout_seconds}
-        self._engine = create_async_engine(
-            url,
-            connect_args=connect_args(url, settings.timeout_seconds, process),
-            pool_pre_ping=True,
-            **pooling,
-        )
         self.is_sqlite = is_sqlite(url)
-        if self.is_sqlite:
-            configure_sqlite(self._engine.sync_engine)
+        limit = settings.statement_seconds if bounded and not self.is_sqlite else None
+        self._engine = _engine(url, settings, process, limit)
+        self._long = self._engine if limit is None else _engine(url, settings, process, None)
 
     @asynccontextmanager
-    async def read(self) -> AsyncGenerator[AsyncConnection, None]:
+    async def read(self, *, long: bool = False) -> AsyncGenerator[AsyncConnection, None]:
         """Open a connection in a transaction that is given up at the end."""
-        async with _translated(), self._engine.connect() as connection:
+        engine = self._long if long else self._engine
+        async with _translated(), engine.connect() as connection:
             yield connection
 
     @asynccontextmanager
@@ -69,6 +68,25 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
+        await self._long.dispose()
+
+
+def _engine(url: URL, settings: DatabaseSettings, process: str, limit: float | None) -> AsyncEngine:
+    arguments = connect_args(url, settings.timeout_seconds, process, limit)
+    if is_sqlite(url):
+        engine = create_async_engine(url, connect_args=arguments, pool_pre_ping=True)
+        configure_sqlite(engine.sync_engine)
+        return engine
+    if limit is not None:
+        # The server ends a statement by itself; if it does not even do that, it is frozen.
+        arguments["async_creator_fn"] = bounded_by(limit + settings.timeout_seconds)
+    return create_async_engine(
+        url,
+        connect_args=arguments,
+        pool_pre_ping=True,
+        pool_size=settings.connections,
+        pool_timeout=settings.timeout_seconds,
+    )
 
 
 def is_sqlite(url: URL) -> bool:
@@ -82,8 +100,10 @@ def prepare_folder(url: URL) -> None:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
 
 
-def connect_args(url: URL, timeout_seconds: float, process: str) -> dict[str, Any]:
-    """Return what bounds every wait of a connection."""
+def connect_args(
+    url: URL, timeout_seconds: float, process: str, statement_seconds: float | None = None
+) -> dict[str, Any]:
+    """Return what bounds the waits of a connection; statements may take any time by default."""
     if is_sqlite(url):
         return {"timeout": timeout_seconds}
     milliseconds = int(timeout_seconds * 1000)
@@ -95,7 +115,8 @@ def connect_args(url: URL, timeout_seconds: float, process: str) -> dict[str, An
         "keepalives_interval": 2,
         "keepalives_count": 3,
         "tcp_user_timeout": milliseconds * 2,
-        "options": f"-c lock_timeout={milliseconds} -c timezone=UTC",
+        "options": f"-c lock_timeout={milliseconds} -c timezone=UTC"
+        f" -c statement_timeout={int((statement_seconds or 0) * 1000)}",
     }
 
 

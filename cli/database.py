@@ -23,7 +23,7 @@ def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
     """
 
     async def run() -> T:
-        database = Database(load_settings().database, "cli")
+        database = Database(load_settings().database, "cli", bounded=False)
         try:
             return await work(database)
         finally:

@@ -174,6 +174,7 @@ class DatabaseSettings(Group):
 
     url: SecretStr = SecretStr("sqlite+aiosqlite:///.penstock/penstock.db")
     timeout_seconds: float = Field(default=5.0, gt=0)
+    statement_seconds: float = Field(default=15.0, gt=0)
     connections: int = Field(default=5, ge=1)
 
 

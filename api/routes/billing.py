@@ -105,7 +105,7 @@ async def export_month(
 async def _export(api: Services, wanted: Wanted, as_format: Format) -> AsyncGenerator[bytes, None]:
     with api.exports.take():
         write = await asyncio.to_thread(writer_of, as_format)
-        async with api.database.read() as connection:
+        async with api.database.read(long=True) as connection:
             content = await open_content(connection, wanted, api.settings.seller)
             async with aclosing(zip_export(content, write)) as pieces:
                 async for piece in pieces:

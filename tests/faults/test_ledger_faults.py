@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 
@@ -21,6 +22,7 @@ from billing.months import month_of
 from billing.reconcile.findings import Findings
 from billing.reconcile.run import reconcile
 from billing.schema import upgrade
+from jobs.accounts import KeyFile
 from jobs.archive import read_finished
 from jobs.errors import StoreUnavailable
 from jobs.open import open_store
@@ -37,12 +39,13 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.timeout(240)
 
 
-def ledger_settings(server: RedisServer, database: DatabaseSettings) -> Settings:
+def ledger_settings(server: RedisServer, database: DatabaseSettings, **groups: object) -> Settings:
     return settings_for(
         server,
         database=database.model_dump(),
         billing={"claim_seconds": 0.5, "batch_events": 20},
         retention={"start": "archive"},
+        **groups,
     )
 
 
@@ -190,6 +193,42 @@ async def test_while_sql_is_down_jobs_end_the_backlog_shows_and_nothing_is_lost(
         assert (gauge(ledger, "penstock_outbox_age_seconds") or 0) > 1
         assert "ledger_waits" in ledger.log()
         await asyncio.to_thread(own_postgres.start)
+        await until_consumed(store, 60)
+    await check_ledger(store, database, ids)
+    await database.close()
+    await store.close()
+
+
+async def test_while_postgres_is_frozen_the_ledger_says_so_and_the_api_answers(
+    redis_server: RedisServer, own_postgres: PostgresServer, tmp_path: Path
+) -> None:
+    given = DatabaseSettings(
+        url=SecretStr(own_postgres.url()), timeout_seconds=1, statement_seconds=1
+    )
+    upgrade(given)
+    key = KeyFile(tmp_path / "keys.json").create("acme", "test")[0]
+    api_settings = {"keys_file": str(tmp_path / "keys.json")}
+    settings = ledger_settings(redis_server, given, api=api_settings)
+    store, database = open_store(settings), Database(given, "test")
+    await a_price(database)
+    with pipeline(settings, tmp_path) as running:
+        ledger, api = running.ledger(), running.api()
+        await eventually_started(ledger)
+        ids = await load(store, 1)
+        await asyncio.to_thread(own_postgres.freeze)
+        try:
+            ids += await load(store, 1)
+
+            async def said_twice() -> bool:
+                return ledger.log().count('"cause": "OperationalError"') >= 2
+
+            await eventually(said_twice, 30)
+            url = f"http://127.0.0.1:{api.settings.api.port}/v1/usage"
+            headers = {"Authorization": f"Bearer {key}"}
+            async with httpx2.AsyncClient(headers=headers, timeout=8) as client:
+                assert (await client.get(url)).status_code == 503
+        finally:
+            await asyncio.to_thread(own_postgres.thaw)
         await until_consumed(store, 60)
     await check_ledger(store, database, ids)
     await database.close()

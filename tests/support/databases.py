@@ -10,6 +10,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import psycopg
 from sqlalchemy import make_url
 
@@ -98,6 +99,21 @@ class PostgresServer:
             self._process.send_signal(number)
             self._process.wait(30)
             self._process = None
+
+    def freeze(self) -> None:
+        """Stop it as it stands: it answers nothing, and ends nothing."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: int) -> None:
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        server.send_signal(number)
+        for child in server.children(recursive=True):
+            child.send_signal(number)
 
     def remove(self) -> None:
         """Stop it and delete its data."""
