@@ -63,7 +63,8 @@ async def read_finished(store: JobStore, entries: Sequence[UsageEntry]) -> list[
 async def erased(store: JobStore, job_ids: Sequence[str]) -> list[str]:
     """Return which of these finished jobs their clients erased, rather than retention.
 
-    Where not even a tombstone is left to tell, they count as erased.
+    Where not even a tombstone is left to tell, they count as erased if nothing else takes jobs away
+    before the ledger has them; a Redis restored from a backup must not empty the archive.
     """
     keys = [store.keys.job(job_id) for job_id in job_ids]
     redis: Any = store.redis
@@ -78,7 +79,7 @@ async def erased(store: JobStore, job_ids: Sequence[str]) -> list[str]:
     return [
         job_id
         for job_id, there, tombstone in zip(job_ids, answers[::2], answers[1::2], strict=True)
-        if not there and (tombstone is None or was_erased(tombstone))
+        if not there and (was_erased(tombstone) if tombstone else store.keeps_until_archived)
     ]
 
 

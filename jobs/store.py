@@ -157,6 +157,11 @@ class JobStore:
             "1" if retention.start == "archive" else "0",
         )
 
+    @property
+    def keeps_until_archived(self) -> bool:
+        """Whether nothing but its client takes a job away before the ledger has it."""
+        return self._settings.retention.start == "archive"
+
     async def close(self) -> None:
         """Finish calls under way and close the connections."""
         await self._scripts.close()

@@ -404,6 +404,9 @@ async def test_a_job_erased_while_it_was_archived_is_gone_though_the_ledger_died
     await Ledger(database).record(entries, finished)  # and here it dies
     if start == "finish":
         await store.redis.delete(store.keys.job(expired), store.keys.log(expired))
+        await store.redis.delete(store.keys.job(kept), store.keys.gone(kept))
+    else:  # and later than tombstones are kept
+        await store.redis.delete(store.keys.gone(erased))
     async with consuming(store, database, claim_seconds=0.1):
         await until_consumed(store)
     assert {row.job_id for row in await archived(database)} == {expired, kept}
