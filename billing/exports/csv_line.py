@@ -11,9 +11,12 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
+    DateTime,
     String,
+    Text,
     and_,
     case,
+    cast,
     func,
     literal,
     type_coerce,
@@ -60,14 +63,15 @@ def _harmless(column: ColumnElement[Any], *, sqlite: bool) -> ColumnElement[Any]
 
 def _write_postgresql(column: ColumnElement[Any]) -> ColumnElement[Any]:
     if isinstance(column.type, UtcTime):
-        local = func.timezone("UTC", column)
-        return func.to_char(local, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        # Each connection's time zone is UTC (`billing.database`); `to_char` costs four times this.
+        return func.replace(cast(cast(column, DateTime), Text), " ", "T").concat("Z")
     return _write_bool(column)
 
 
 def _write_sqlite(column: ColumnElement[Any]) -> ColumnElement[Any]:
     if isinstance(column.type, UtcTime):
-        return func.replace(type_coerce(column, String), " ", "T").concat("Z")
+        trimmed = func.rtrim(func.rtrim(type_coerce(column, String), "0"), ".")
+        return func.replace(trimmed, " ", "T").concat("Z")
     if isinstance(column.type, Money):
         scale = column.type.scale
         number = type_coerce(column, BigInteger)

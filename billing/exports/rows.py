@@ -43,8 +43,9 @@ def line_rows(invoice: Invoice) -> Iterator[Row]:
 
 
 def written_time(instant: datetime) -> str:
-    """Return an instant in UTC, to the microsecond, as all texts show it."""
-    return f"{instant.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    """Return an instant in UTC, as exact as it is, as all texts show it."""
+    text = instant.replace(tzinfo=None).isoformat()
+    return f"{text.rstrip('0') if '.' in text else text}Z"
 
 
 def part(invoice: Invoice, kind: str) -> Decimal:

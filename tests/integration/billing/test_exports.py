@@ -82,8 +82,8 @@ async def test_usage_is_the_same_text_from_every_database(database: Database) ->
     assert f"{JOB}1" in text
     first = next(line for line in text.splitlines() if f"{JOB}1" in line)
     assert first == (
-        f'"acme",{JOB}1,"key_1","m",default,completed,false,2026-10-15T11:59:58.007000Z,'
-        f"2026-10-15T12:00:00.007000Z,900,1000,200,500,800,200,500,{price},USD,1.00,"
+        f'"acme",{JOB}1,"key_1","m",default,completed,false,2026-10-15T11:59:58.007Z,'
+        f"2026-10-15T12:00:00.007Z,900,1000,200,500,800,200,500,{price},USD,1.00,"
         "0.00016000000000,0.00001000000000,0.00015000000000"
     )
 
