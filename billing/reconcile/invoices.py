@@ -1,7 +1,7 @@
 """Checks a closed month's invoices against its ledger: lines, adjustments, totals.
 
-Each side is added up and joined by the database; only sums come here. Invariant: what is compared
-is frozen, so it does not matter when: a closed month takes no more usage, an issued invoice stays.
+Each side is added up and joined by the database; only sums come here. Invariant: whether a month is
+closed and what it holds are seen as of one moment; from then on neither changes.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from billing.money import to_micros
 from billing.rating import Tokens
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.jobs import EVENTS
+from billing.reconcile.snapshot import snapshot
 from billing.sums import exact_sum
 from billing.tables.base import table_of
 from billing.tables.invoices import Adjustment, Invoice, InvoiceLine
@@ -39,7 +40,7 @@ COLUMNS = {
 
 async def check_invoices(database: Database, month: str, findings: Findings) -> None:
     """Note every invoice, line and adjustment that is not what the month's rows add up to."""
-    async with database.read() as connection:
+    async with snapshot(database) as connection:
         closed = month in await closed_months(connection)
         async for row in await connection.stream(_totals(month)):
             _check_invoice(row, findings, closed=closed)

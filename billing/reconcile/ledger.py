@@ -28,6 +28,7 @@ from billing.prices import load_prices
 from billing.rating import ONE, RULES, Rule, Tokens, charged_tokens
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.jobs import EVENTS
+from billing.reconcile.snapshot import snapshot
 from billing.recording import PRICED, priced
 from billing.sqltime import utc_text
 from billing.tables.base import table_of
@@ -41,7 +42,7 @@ CHARGED = ("charged_input_tokens", "charged_cached_tokens", "charged_output_toke
 
 async def check_ledger(database: Database, month: str, findings: Findings) -> None:
     """Note every row billed in this month that is not what the rules make of its usage."""
-    async with database.read() as connection:
+    async with snapshot(database) as connection:
         prices, closed = await load_prices(connection), await closed_months(connection)
         rows = select(func.count()).select_from(EVENTS).where(EVENTS.c.month == month)
         findings.count("ledger rows", await connection.scalar(rows) or 0)

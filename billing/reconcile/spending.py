@@ -29,11 +29,9 @@ async def check_spending(database: Database, month: str, findings: Findings) -> 
 
 
 def _sums(month: str) -> Select[Any]:
+    spent = exact_sum(in_nanos(*(EVENTS.c[name] for name in AMOUNTS))).label("spent")
     rows = (
-        select(
-            *(EVENTS.c[name] for name in SHARED),
-            exact_sum(in_nanos(*(EVENTS.c[name] for name in AMOUNTS))).label("spent"),
-        )
+        select(*(EVENTS.c[name] for name in SHARED), spent)
         .where(EVENTS.c.month == month, EVENTS.c.price_version_id.is_not(None))
         .group_by(*(EVENTS.c[name] for name in SHARED))
         .cte("rows")

@@ -1,5 +1,6 @@
 """Reconciling a closed month: every amount on an invoice is a sum of the ledger, and none lacks."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -60,6 +61,27 @@ async def test_a_month_that_was_closed_in_order_is_clean(store: JobStore, closed
     assert findings.compared["ledger rows"] == 9
     assert findings.compared["invoices"] == 2
     assert findings.compared["invoice lines"] == 9
+
+
+async def test_a_month_that_is_closed_meanwhile_gives_no_false_alarm(
+    store: JobStore, database: Database
+) -> None:
+    await a_past_price(database)
+    await used(database, *(entry(account=f"a{number % 50}") for number in range(500)))
+
+    async def close_in_a_moment() -> None:
+        findings = await look(store, database)
+        assert findings.compared["invoices"] == 0
+        await close(database)
+
+    closing = asyncio.create_task(close_in_a_moment())
+    while not closing.done():
+        findings = await look(store, database)
+        assert findings.clean, findings.listed
+    await closing
+    findings = await look(store, database)
+    assert findings.clean, findings.listed
+    assert findings.compared["invoices"] == 50
 
 
 async def test_late_usage_and_credit_notes_leave_both_months_clean(
