@@ -119,7 +119,7 @@ async def on_sqlite(events: int = SQLITE_EVENTS) -> AsyncIterator[Ledger]:
 async def _fill(url: str, statement: str, events: int) -> Ledger:
     settings = DatabaseSettings(url=SecretStr(url))
     await asyncio.to_thread(upgrade, settings)
-    database = Database(settings, "bench")
+    database = Database(settings, "bench", bounded=False)
     since = datetime(2026, 10, 1, tzinfo=UTC)
     amounts = Decimal("0.2"), Decimal("0.05"), Decimal("0.3"), Decimal("1.5"), Decimal("0.5")
     try:
