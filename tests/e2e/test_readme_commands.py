@@ -44,6 +44,9 @@ async def test_first_run_streams_an_answer_leaves_nothing_and_the_next_one_has_i
         "Development key, shown this once: pk_",
         "202 Accepted: job_",
         "tokens so far",
+        "as the ledger says",
+        "csv-preliminary/usage.csv",
+        "pdf-preliminary/PRELIMINARY-",
     ):
         assert said in first.stdout
     endings = re.findall(r"completed · (\d+) tokens in, (\d+) out", first.stdout)
