@@ -99,7 +99,7 @@ async def _submit_knowing(api: Services, submission: Submission) -> Accepted:
         except SpendingUnknown:
             if not api.budgets.lets_pass(submission.hold):
                 raise
-            submission = replace(submission, hold=None)
+            submission = submission._replace(hold=None)
     return await api.store.submit(submission)
 
 

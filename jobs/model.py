@@ -5,7 +5,7 @@ record and is written by the scripts only.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -58,8 +58,7 @@ LISTED_FIELDS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One job's record as read from Redis. Times are Unix milliseconds, 0 when not reached.
 
     In lists the spec's body is empty.

@@ -44,8 +44,7 @@ LIST_SCAN = 2_000
 Appended = Literal["ok", "watched", "cancel", "lost", "finished"]
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """A job on its way in. `account`'s limits come from its key, never from the body."""
 
     id: str

@@ -6,7 +6,7 @@ shrink a history. So ids, which order equal scores, are chosen too, and no lease
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -127,7 +127,7 @@ class Clients(RuleBasedStateMachine):
             watcher="api" if watched else "",
         )
         self.made += 1
-        job = replace(new, id=f"job_{stamp}{self.made:031x}")
+        job = new._replace(id=f"job_{stamp}{self.made:031x}")
         record = ModelJob(
             job.id, account, tier.rank, CAPS[account], 0, 0, 0, start_by, deadline, watched
         )

@@ -119,7 +119,7 @@ async def test_a_repeated_submit_holds_once(store: JobStore) -> None:
     job = submission(hold=a_hold(700), idempotency_key="k")
     await store.submit(job)
     await store.submit(job)
-    again = await store.submit(replace(submission(hold=a_hold(700)), idempotency_key="k"))
+    again = await store.submit(submission(hold=a_hold(700), idempotency_key="k"))
     assert again.replayed
     assert (await spend(store))["held:*"] == 700
 
