@@ -22,9 +22,11 @@ from billing.months import month_of
 from billing.reconcile.findings import Findings
 from billing.reconcile.run import reconcile
 from billing.schema import upgrade
+from billing.spending import spending_in
 from jobs.accounts import KeyFile
 from jobs.archive import read_finished
 from jobs.errors import StoreUnavailable
+from jobs.holds import ACCOUNT, Bucket, Hold, Limit, Spent
 from jobs.open import open_store
 from jobs.outbox import Outbox, UsageEntry
 from jobs.settings import DatabaseSettings, Settings
@@ -70,18 +72,39 @@ async def check_ledger(store: JobStore, database: Database, ids: list[str]) -> N
         job, row = await store.get(job_id, "acme"), events[job_id]
         assert (row.status, row.output_tokens) == (job.status, job.output_tokens)
         assert row.output_amount is not None
+    await check_holds(store, database)
     findings = Findings(20)
     await reconcile(store, database, month_of(datetime.now(UTC)), findings)
     assert findings.clean, findings.listed
     assert findings.compared["live jobs"] == findings.compared["archived jobs"] == len(ids)
 
 
+async def check_holds(store: JobStore, database: Database) -> None:
+    """Nothing is held any more, and what Redis knows to be spent is what the ledger says."""
+    redis, prefix = store.redis, store.keys.prefix
+    assert await redis.exists(f"{prefix}:holds") == 0
+    bucket = this_month()
+    assert await redis.exists(f"{prefix}:held:{bucket.words[0]}") == 0
+    async with database.read() as connection:
+        sums = await spending_in(connection, bucket)
+    for one in sums:
+        known = await redis.hget(":".join((prefix, "spend", *bucket.words)), one.scope)
+        assert int(known) == one.spent.nanos
+
+
+def this_month() -> Bucket:
+    return Bucket("acme", month_of(datetime.now(UTC)), "USD")
+
+
 async def load(store: JobStore, seconds: float) -> list[str]:
-    """End jobs a few at a time for a while."""
+    """End jobs that hold money, a few at a time for a while."""
     ids: list[str] = []
+    bucket = this_month()
+    await store.holds.settle([], [Spent(bucket, ACCOUNT, 0)])
+    hold = Hold(bucket, 50_000, (Limit(ACCOUNT, 10**12),))
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        ids += await end_jobs(store, 10)
+        ids += await end_jobs(store, 10, hold=hold)
         await asyncio.sleep(0.02)
     return ids
 
