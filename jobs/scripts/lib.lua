@@ -86,8 +86,9 @@ local function release_hold(id)
   if not hold then return end
   local purse, nanos, scopes = string.match(hold, '^(%S+) (%S+) (.+)$')
   local held = held_key(purse)
+  local less = nanos == '0' and nanos or '-' .. nanos  -- '-0' is no number to Redis
   for scope in string.gmatch(scopes, '%S+') do
-    if redis.call('HINCRBY', held, scope, '-' .. nanos) <= 0 then redis.call('HDEL', held, scope) end
+    if redis.call('HINCRBY', held, scope, less) <= 0 then redis.call('HDEL', held, scope) end
   end
   redis.call('HDEL', P .. ':holds', id)
   redis.call('HDEL', P .. ':holds:missed', id)

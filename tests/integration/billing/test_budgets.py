@@ -148,6 +148,17 @@ async def test_every_end_of_a_job_turns_its_hold_into_what_the_ledger_says(
     assert (status is Status.FAILED) == (spent == 0)
 
 
+async def test_the_hold_of_a_model_that_costs_nothing_is_let_go_too(store: JobStore) -> None:
+    await known(store)
+    job, dear = submission(hold=a_hold(0)), submission(hold=a_hold(5))
+    await store.submit(job)
+    await store.submit(dear)
+    await store.holds.settle([job.id], [])
+    assert (await spend(store))["held:*"] == 5
+    await store.holds.settle([dear.id], [])
+    assert "held:*" not in await spend(store)
+
+
 async def test_settling_twice_or_dying_in_between_counts_once(
     store: JobStore, database: Database
 ) -> None:
