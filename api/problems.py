@@ -47,6 +47,7 @@ TABLE: dict[type[errors.PipelineError], Kind] = {
     errors.ContextLengthExceeded: Kind(422, "Context length exceeded", openai_status=400),
     errors.ModelNotFound: Kind(404, "Model not found"),
     errors.Unauthenticated: Kind(401, "Unauthenticated", openai_code="invalid_api_key"),
+    errors.Forbidden: Kind(403, "Forbidden", openai_code="insufficient_permissions"),
     errors.BudgetExceeded: Kind(402, "Budget exceeded", openai_code="insufficient_quota"),
     errors.JobNotFound: Kind(404, "Job not found"),
     errors.JobGone: Kind(410, "Job gone"),
@@ -165,7 +166,7 @@ class Problem:
 def _openai_type(status: int) -> str:
     if status >= 500:
         return "server_error"
-    return {401: "authentication_error", 429: "rate_limit_error"}.get(
+    return {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(
         status, "invalid_request_error"
     )
 

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.access import declare, submitters
 from api.admission import Wish, prepare
 from api.app import create_app
 from api.deps import Api, Caller
@@ -18,6 +19,7 @@ PATH = "/noop"
 ANSWER = b'{"id":"job_000000000000000000000000000000","object":"job","status":"queued"}'
 
 router = APIRouter(route_class=DirectRoute)
+declare(f"POST {PATH}", submitters("jobs"))
 
 
 @router.post(PATH)

@@ -8,6 +8,7 @@ import hashlib
 import os
 import secrets
 import time
+from enum import StrEnum
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -20,8 +21,34 @@ PREFIX = "pk_"
 LOOK_SECONDS = 0.5
 
 
+class Role(StrEnum):
+    """What a caller may do within its account; `api.access` says which routes that is."""
+
+    ADMIN = "admin"
+    MEMBER = "member"
+    BILLING = "billing"
+    VIEWER = "viewer"
+
+
+class Limits(BaseModel):
+    """What a key, or a whole account, may use at most; 0 means no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests_per_minute: int = Field(default=0, ge=0)
+    tokens_per_minute: int = Field(default=0, ge=0)
+    max_running: int = Field(default=0, ge=0)
+    max_queued: int = Field(default=0, ge=0)
+
+
+NO_LIMITS = Limits()
+
+
 class ApiKey(BaseModel):
-    """One key's record. `weight` is the fair share, `max_running` 0 means no cap."""
+    """One key's record; `admin` is the operator of the installation, above all roles.
+
+    `weight` is the fair share, `max_running` 0 means no cap, `models` None means every model.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,6 +60,10 @@ class ApiKey(BaseModel):
     max_running: int = Field(default=0, ge=0)
     admin: bool = False
     created: int = 0
+    role: Role = Role.MEMBER
+    models: frozenset[str] | None = None
+    limits: Limits = NO_LIMITS
+    account_limits: Limits = NO_LIMITS
 
 
 _records = TypeAdapter(list[ApiKey])
@@ -73,6 +104,10 @@ class KeyFile:
         weight: float = 1.0,
         max_running: int = 0,
         admin: bool = False,
+        role: Role = Role.MEMBER,
+        models: frozenset[str] | None = None,
+        limits: Limits = NO_LIMITS,
+        account_limits: Limits = NO_LIMITS,
     ) -> tuple[str, ApiKey]:
         """Make a key; returns the secret, which is not kept, and its record."""
         key = PREFIX + secrets.token_urlsafe(32)
@@ -85,6 +120,10 @@ class KeyFile:
             max_running=max_running,
             admin=admin,
             created=int(time.time()),
+            role=role,
+            models=models,
+            limits=limits,
+            account_limits=account_limits,
         )
         self._refresh()
         self._write([*self._by_digest.values(), record])

@@ -5,7 +5,7 @@ and says whether another attempt could help (`retryable`).
 
     PipelineError
       ClientError:   InvalidJob, JobNotFound, JobGone, JobConflict, IdempotencyMismatch,
-                     ModelNotFound, Unauthenticated, BudgetExceeded
+                     ModelNotFound, Unauthenticated, Forbidden, BudgetExceeded
       Overloaded:    QueueFull, StoreUnavailable, SpendingUnknown
                                                           (carry retry_after_seconds)
       AttemptError:  EngineError, EngineDead, LeaseLost, DeadlineExceeded, RunTimeout,
@@ -59,6 +59,12 @@ class Unauthenticated(ClientError):
     """No key, or a key that is unknown."""
 
     code = "unauthenticated"
+
+
+class Forbidden(ClientError):
+    """The key is known, and may not do this."""
+
+    code = "forbidden"
 
 
 class JobNotFound(ClientError):

@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from api.main import Server, create_server
-from jobs.accounts import KeyFile
+from jobs.accounts import Role
 from jobs.errors import PipelineError
 from jobs.models import ModelRegistry, ServedModel
 from jobs.open import open_store
@@ -25,6 +25,7 @@ from jobs.state import Status
 from jobs.store import Append, Appended, Claimed, Ending, JobStore
 from tests.conftest import settings_for
 from tests.integration.api.parsing import SseEvent, parse_sse
+from tests.support.keys import make_key
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
@@ -175,9 +176,12 @@ def settings(
 
 
 def make_keys(settings: Settings) -> Keys:
-    """Write one key per account to the file of keys."""
-    file = KeyFile(settings.api.keys_file)
-    return Keys(file.create("acme")[0], file.create("other")[0], file.create("root", admin=True)[0])
+    """Make one key per account."""
+    return Keys(
+        make_key(settings, role=Role.ADMIN),
+        make_key(settings, "other", role=Role.ADMIN),
+        make_key(settings, "root", admin=True),
+    )
 
 
 @pytest.fixture

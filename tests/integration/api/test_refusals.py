@@ -3,13 +3,11 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from jobs.accounts import KeyFile
 from jobs.settings import Settings
 from jobs.store import JobStore
 from tests.conftest import settings_for
@@ -23,6 +21,7 @@ from tests.integration.api.conftest import (
     make_keys,
     submit,
 )
+from tests.support.keys import make_key
 from tests.support.redis_server import RedisServer
 
 CHAT = "/v1/chat/completions"
@@ -249,7 +248,7 @@ async def test_without_a_known_key_nothing_is_told(
 
 async def test_a_key_made_later_works_at_once(client: httpx2.AsyncClient, api: RunningApi) -> None:
     del client
-    key, _ = KeyFile(Path(api.settings.api.keys_file)).create("late")
+    key = make_key(api.settings, "late")
     async with connect(api, key) as late:
         assert (await late.get("/v1/jobs")).status_code == 200
 

@@ -1,0 +1,126 @@
+"""Who may call what: one table of every route; `api.auth` asks it on each request.
+
+A new route is one line here. Invariant: a route that is not in the table is refused to everybody,
+and a test that walks all routes fails; nothing but the table decides who may call.
+
+Roles act within their own account: an admin does everything there, a member submits and watches,
+a viewer reads, billing reads what it cost. The operator of the installation (`key.admin`) is above
+all roles, and alone is let through to OPERATOR routes.
+"""
+
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from jobs.accounts import ApiKey, Role
+from jobs.errors import Forbidden
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Which roles may call a route; `group` is what the scopes of a key name."""
+
+    group: str
+    roles: frozenset[Role]
+    public: bool = False
+
+
+SUBMITTERS = frozenset({Role.ADMIN, Role.MEMBER})
+READERS = SUBMITTERS | {Role.VIEWER}
+PAYERS = frozenset({Role.ADMIN, Role.BILLING})
+
+PUBLIC = Access("", frozenset(), public=True)
+
+
+def anyone(group: str) -> Access:
+    """Allow every role."""
+    return Access(group, frozenset(Role))
+
+
+def readers(group: str) -> Access:
+    """Allow who may look at jobs."""
+    return Access(group, READERS)
+
+
+def submitters(group: str) -> Access:
+    """Allow who may start, change and delete jobs."""
+    return Access(group, SUBMITTERS)
+
+
+def payers(group: str) -> Access:
+    """Allow who may see invoices."""
+    return Access(group, PAYERS)
+
+
+def admins(group: str) -> Access:
+    """Allow the account's admins."""
+    return Access(group, frozenset({Role.ADMIN}))
+
+
+def operators(group: str) -> Access:
+    """Allow only the operator of the installation."""
+    return Access(group, frozenset())
+
+
+TABLE: dict[str, Access] = {
+    "GET /health": PUBLIC,
+    "GET /ready": PUBLIC,
+    "GET /metrics": PUBLIC,
+    "GET /circuit-breaker/status": PUBLIC,
+    "GET /openapi.json": PUBLIC,
+    "GET /docs": PUBLIC,
+    "GET /docs/oauth2-redirect": PUBLIC,
+    "GET /redoc": PUBLIC,
+    "POST /v1/jobs": submitters("jobs"),
+    "GET /v1/jobs": readers("jobs"),
+    "GET /v1/jobs/{job_id}": readers("jobs"),
+    "GET /v1/jobs/{job_id}/result": readers("jobs"),
+    "GET /v1/jobs/{job_id}/stream": readers("jobs"),
+    "POST /v1/jobs/{job_id}/cancel": submitters("jobs"),
+    "POST /v1/jobs/{job_id}/retry": submitters("jobs"),
+    "DELETE /v1/jobs/{job_id}": submitters("jobs"),
+    "GET /v1/dead-letter": readers("jobs"),
+    "POST /v1/dead-letter/{job_id}/requeue": submitters("jobs"),
+    "POST /v1/chat/completions": submitters("chat"),
+    "POST /v1/completions": submitters("completions"),
+    "POST /v1/generate": submitters("generate"),
+    "POST /v1/generate/stream": submitters("generate"),
+    "GET /v1/models": anyone("models"),
+    "GET /v1/models/{name:path}": anyone("models"),
+    "GET /v1/usage": anyone("usage"),
+    "GET /v1/usage/{job_id}/proof": anyone("usage"),
+    "GET /v1/billing/invoices": payers("billing"),
+    "GET /v1/billing/invoices/{invoice}": payers("billing"),
+    "GET /v1/billing/invoices/{invoice}/pdf": payers("billing"),
+    "GET /v1/billing/exports": payers("billing"),
+}
+
+#: What the scopes of a key may name.
+GROUPS = frozenset(access.group for access in TABLE.values()) - {""}
+
+_BY_ROUTE: dict[tuple[str, ...], Access] = {}
+
+
+def declare(route: str, access: Access) -> None:
+    """Say who may call a route, `METHOD path`, that is not part of every installation."""
+    _BY_ROUTE[tuple(route.split(" ", 1))] = access
+
+
+for _route, _access in TABLE.items():
+    declare(_route, _access)
+
+
+def check_access(scope: Scope, key: ApiKey) -> None:
+    """Refuse a caller whose role does not reach to this route.
+
+    Raises:
+        Forbidden: naming the role.
+        LookupError: nobody said who may call this route.
+    """
+    route = scope["method"], scope["route"].path
+    access = _BY_ROUTE.get(route)
+    if access is None:
+        raise LookupError(f"{' '.join(route)} does not stand in api/access.py")
+    if key.role not in access.roles and not key.admin:
+        needed = ", ".join(sorted(access.roles)) or "the operator"
+        raise Forbidden(f"the role {key.role} may not do this; it takes: {needed}")
