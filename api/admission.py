@@ -50,10 +50,20 @@ class Wish(NamedTuple):
 
 
 class Admitted(NamedTuple):
-    """An accepted job as it was when it was accepted; stale when `replayed`."""
+    """What was accepted, and how."""
 
-    job: Job
-    replayed: bool
+    submission: Submission
+    accepted: Accepted
+
+    @property
+    def replayed(self) -> bool:
+        """Whether an earlier submission was accepted in this one's place."""
+        return self.accepted.replayed
+
+    @property
+    def job(self) -> Job:
+        """The job as it was when it was accepted; stale when `replayed`."""
+        return fresh_job(self.submission, self.accepted)
 
 
 async def admit(api: Services, key: ApiKey, wish: Wish) -> Admitted:
@@ -88,7 +98,7 @@ async def submit(api: Services, submission: Submission) -> Admitted:
         accepted = await _submit_knowing(api, submission)
     if not accepted.replayed:
         _accepted(submission.queue, submission.spec.service_tier).inc()
-    return Admitted(_fresh(submission, accepted), accepted.replayed)
+    return Admitted(submission, accepted)
 
 
 async def _submit_knowing(api: Services, submission: Submission) -> Accepted:
@@ -168,7 +178,7 @@ def _check_metadata(metadata: dict[str, str] | None, limit: int) -> None:
         raise InvalidJob(f"metadata: at most {limit} bytes of JSON are expected", param="metadata")
 
 
-def _fresh(submission: Submission, accepted: Accepted) -> Job:
+def fresh_job(submission: Submission, accepted: Accepted) -> Job:
     """Return the record as the store has just written it, without reading it back."""
     return Job(
         id=accepted.id,

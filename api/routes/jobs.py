@@ -17,7 +17,7 @@ from api.documents import body_of, job_answer, listed, refusals
 from api.errors import ResultNotReady
 from api.finding import Found, erase_job, find_job
 from api.preferences import read_preferences
-from api.responses import accepted, job_headers, json_response
+from api.responses import accepted, job_headers, json_response, just_accepted
 from api.schemas.jobs import BODIES, JobRequest
 from api.schemas.reading import check, read_object
 from api.services import Services
@@ -66,8 +66,10 @@ async def submit_job(request: Request, key: Caller, api: Api) -> Response:
             watched=bool(preferences.wait_seconds),
         ),
     )
+    headers = job_headers(admitted.accepted.id, preferences, replayed=admitted.replayed)
+    if not (preferences.wait_seconds or admitted.replayed):
+        return just_accepted(admitted, headers)
     job = await _current(api, admitted)
-    headers = job_headers(job.id, preferences, replayed=admitted.replayed)
     if preferences.wait_seconds and not job.status.is_terminal:
         job = await wait_end(api, request, job, preferences.wait_seconds, leaving_counts=True)
     if preferences.wait_seconds and job.status.is_terminal:

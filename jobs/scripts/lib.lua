@@ -1,11 +1,17 @@
--- Shared prelude of every script. KEYS[1] is the key prefix; TICKET is filled in at load time.
+-- Shared prelude of every script. KEYS[1] is the key prefix; `ticket(tag, queue)` stands before.
 -- Times are milliseconds of Redis TIME, the only clock.
 local P = KEYS[1]
 local TIER_SPAN = 1e13
 local TERMINAL = { completed = true, failed = true, cancelled = true, expired = true }
 
+local asked
+local function time()
+  asked = asked or redis.call('TIME')
+  return asked
+end
+
 local function now_ms()
-  local t = redis.call('TIME')
+  local t = time()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
@@ -17,10 +23,9 @@ local function q(queue, part) return P .. ':q:' .. queue .. ':' .. part end
 local function tickets_key(queue) return P .. ':tickets:' .. queue end
 
 local function push_ticket(queue)
-  local t = redis.call('TIME')
+  local t = time()
   local tag = int(redis.call('INCR', P .. ':ticket:seq')) .. '-' .. t[1] .. '-' .. t[2]
-  local body = TICKET:gsub('@TAG@', tag):gsub('@QUEUE@', (tickets_key(queue):gsub('%%', '%%%%')))
-  redis.call('LPUSH', tickets_key(queue), body)
+  redis.call('LPUSH', tickets_key(queue), ticket(tag, tickets_key(queue)))
 end
 
 local function make_ready(queue, id, score)

@@ -21,8 +21,9 @@ local now, start_by, deadline = now_ms(), tonumber(ARGV[13]), tonumber(ARGV[14])
 if start_by and start_by <= now then return { 'past', 'start_by' } end
 if deadline and deadline <= now then return { 'past', 'deadline' } end
 local waiting = redis.call('HMGET', q(queue, 'waiting'), '*', account)
-if (tonumber(waiting[1]) or 0) >= tonumber(ARGV[11]) then return { 'queue-full', '' } end
-if (tonumber(waiting[2]) or 0) >= tonumber(ARGV[12]) then return { 'account-full', '' } end
+local all, own = tonumber(waiting[1]) or 0, tonumber(waiting[2]) or 0
+if all >= tonumber(ARGV[11]) then return { 'queue-full', '' } end
+if own >= tonumber(ARGV[12]) then return { 'account-full', '' } end
 
 local purse, nanos, scopes = ARGV[19], ARGV[21], {}
 if purse then
@@ -50,7 +51,7 @@ redis.call('HSET', job_key(id), 'spec', ARGV[7], 'body', ARGV[18], 'account', ac
   'score', exact(score), 'virtual_start', exact(start), 'fence', '0', 'seq', '0', 'failures', '0',
   'start_by', ARGV[13], 'deadline', ARGV[14], 'cap', ARGV[15], 'watch', ARGV[16], 'key_id', ARGV[17])
 redis.call('ZADD', P .. ':account:' .. account .. ':jobs', 0, id)
-add_waiting(queue, account, 1)
+redis.call('HSET', q(queue, 'waiting'), '*', int(all + 1), account, int(own + 1))
 local due = math.min(start_by or math.huge, deadline or math.huge)
 if due < math.huge then redis.call('ZADD', q(queue, 'deadlines'), int(due), id) end
 if ARGV[8] ~= '' then redis.call('SET', idempotency, ARGV[9] .. ' ' .. id, 'PX', ARGV[10]) end
