@@ -25,6 +25,7 @@ from jobs.errors import StoreUnavailable
 from jobs.outbox import Entry, Outbox, UnreadableEntry, UsageEntry
 from jobs.settings import BillingSettings
 from jobs.store import JobStore
+from jobs.webhook_tickets import DeliveryTicket, push_tickets
 
 log = structlog.get_logger()
 
@@ -113,7 +114,15 @@ class Consumer:
             wrong = await self._record(usage[:half], archived)
             return wrong + await self._record(usage[half:], archived)
         _count(recorded)
+        await self._announce(recorded.tickets)
         return []
+
+    async def _announce(self, tickets: Sequence[DeliveryTicket]) -> None:
+        """Have webhooks delivered at once; those without a ticket are found a second later."""
+        try:
+            await push_tickets(self._store.redis, self._store.keys, tickets)
+        except StoreUnavailable:
+            log.warning("webhooks_not_announced", deliveries=len(tickets))
 
     async def _record_alone(
         self, entry: UsageEntry, error: Exception, *, archived: bool

@@ -1,7 +1,8 @@
 """The ledger in SQL: usage is recorded once, with the job's archive, in one transaction.
 
 Invariant: one usage event per job, whoever records it and how often; what is recorded is never
-changed, but an unpriced event may be given its price as long as its month is open.
+changed, but an unpriced event may be given its price as long as its month is open. Who hears of
+the job by webhook is noted with it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.bulk import insert_missing
 from billing.database import Database
+from billing.job_events import job_events
 from billing.locks import share_ledger
 from billing.prices import load_prices
 from billing.rating import Tokens
@@ -23,9 +25,11 @@ from billing.recording import PRICED, priced, usage_row
 from billing.tables.base import table_of
 from billing.tables.invoices import ClosedMonth
 from billing.tables.usage import ArchivedJob, SetAsideEntry, UsageEvent
+from billing.webhook_events import add_events, listeners
 from jobs.archive import Archived
 from jobs.fairness import ServiceTier
 from jobs.outbox import UnreadableEntry, UsageEntry
+from jobs.webhook_tickets import DeliveryTicket
 
 #: What the data is to blame for, whatever the database says about it.
 DATA_ERRORS = (
@@ -41,11 +45,12 @@ ARCHIVE_CHARACTERS = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What one batch added: new events, and the models of those that had no price."""
+    """What one batch added: new events, the models of those that had no price, what to tell."""
 
     events: int
     duplicates: int
     unpriced: Sequence[str]
+    tickets: Sequence[DeliveryTicket]
 
 
 class Ledger:
@@ -69,8 +74,9 @@ class Ledger:
             added = await insert_missing(connection, table_of(UsageEvent), rows)
             for part in _parts(_archive_rows(rows, archived)):
                 await insert_missing(connection, table_of(ArchivedJob), part)
+            tickets = await _tell(connection, rows, archived)
         unpriced = [row["model"] for row in rows if row["price_version_id"] is None]
-        return Recorded(added, len(rows) - added, unpriced)
+        return Recorded(added, len(rows) - added, unpriced, tickets)
 
     async def set_aside(self, entries: Sequence[UnreadableEntry]) -> None:
         """Keep entries that cannot be recorded, for a person to look at."""
@@ -101,6 +107,15 @@ class Ledger:
             if len(rows) < RERATE_AT_ONCE:
                 return done, left
             after = rows[-1].job_id
+
+
+async def _tell(
+    connection: AsyncConnection, rows: Sequence[dict[str, Any]], archived: Sequence[Archived]
+) -> Sequence[DeliveryTicket]:
+    """Add the events of jobs that somebody hears of."""
+    known = await listeners(connection, {row["account_id"] for row in rows})
+    events = job_events(rows, {job.job_id: job for job in archived}, known)
+    return await add_events(connection, events, known)
 
 
 def _archive_rows(rows: Sequence[dict[str, Any]], archived: Sequence[Archived]) -> list[Any]:

@@ -13,7 +13,7 @@ import structlog
 
 from jobs.connection import guarded
 from jobs.events import Event
-from jobs.model import LISTED_FIELDS, Job
+from jobs.model import LISTED_FIELDS, Job, JobWebhook
 from jobs.outbox import UsageEntry
 from jobs.result import Result, fold
 from jobs.store import JobStore, was_erased
@@ -29,11 +29,15 @@ UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticErro
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """One finished job in the form it is stored in, both JSON."""
+    """One finished job in the form it is stored in, both JSON.
+
+    `webhook` hears of its end; it is known when the job is archived, and not read back.
+    """
 
     job_id: str
     record: bytes
     result: bytes
+    webhook: JobWebhook | None = None
 
     def job(self) -> Job:
         """Return the job's record; its body is empty."""
@@ -109,12 +113,19 @@ async def _read(store: JobStore, entries: Sequence[UsageEntry]) -> list[Archived
             record = _record(values)
             if "status" in record:
                 result = _fold(events) if events else await _fold_pages(store, entry.job_id)
-                found.append(Archived(entry.job_id, orjson.dumps(record), result.encode()))
+                found.append(_archived(entry.job_id, record, result))
         except UNREADABLE as error:
             # What it says may quote what the client wrote, and a traceback says it.
             kind = type(error).__name__
             log.error("job_not_archived", job_id=entry.job_id, error=kind)  # noqa: TRY400
     return found
+
+
+def _archived(job_id: str, record: dict[str, str], result: Result) -> Archived:
+    spec = orjson.loads(record["spec"])
+    url = spec.get("webhook")
+    webhook = None if url is None else JobWebhook(url, tuple(spec.get("webhook_events", ())))
+    return Archived(job_id, orjson.dumps(record), result.encode(), webhook)
 
 
 def _record(values: Sequence[bytes | None]) -> dict[str, str]:

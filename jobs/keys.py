@@ -62,6 +62,11 @@ class Keys:
         return f"{self.prefix}:outbox"
 
     @property
+    def webhooks(self) -> str:
+        """List: the Celery queue of webhook deliveries that are due."""
+        return f"{self.prefix}:webhooks"
+
+    @property
     def dead(self) -> str:
         """Sorted set: dead-letter jobs by time of failure."""
         return f"{self.prefix}:dead"

@@ -15,6 +15,17 @@ from jobs.state import Status
 OnDisconnect = Literal["continue", "cancel"]
 
 
+class JobWebhook(NamedTuple):
+    """A URL that hears of a job's end; no `events` means of any end."""
+
+    url: str
+    events: tuple[str, ...] = ()
+
+    def wants(self, event: str) -> bool:
+        """Return whether it is told of this."""
+        return not self.events or event in self.events
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """What the client asked for. Times are Unix milliseconds."""
@@ -24,6 +35,7 @@ class JobSpec:
     service_tier: ServiceTier = ServiceTier.DEFAULT
     metadata: dict[str, str] = field(default_factory=dict)
     webhook: str | None = None
+    webhook_events: tuple[str, ...] = ()
     on_disconnect: OnDisconnect = "continue"
     retry_of: str | None = None
     request_id: str | None = None
@@ -36,6 +48,7 @@ class JobSpec:
                 "service_tier": self.service_tier,
                 "metadata": self.metadata,
                 "webhook": self.webhook,
+                "webhook_events": self.webhook_events,
                 "on_disconnect": self.on_disconnect,
                 "retry_of": self.retry_of,
                 "request_id": self.request_id,
@@ -47,7 +60,8 @@ class JobSpec:
         """Read the JSON kept in the record."""
         fields = orjson.loads(raw)
         tier = ServiceTier(fields.pop("service_tier"))
-        return cls(**fields, service_tier=tier, body=orjson.loads(body))
+        events = tuple(fields.pop("webhook_events", ()))
+        return cls(**fields, service_tier=tier, webhook_events=events, body=orjson.loads(body))
 
 
 #: What a list shows of each job: all but the body.

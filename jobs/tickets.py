@@ -5,6 +5,7 @@ job: a surplus ticket finds nothing, and the sweeper adds missing ones.
 """
 
 import json
+from typing import Any
 
 from celery import Celery
 from kombu import Connection, Queue
@@ -57,16 +58,27 @@ def celery_queue(keys: Keys, queue: str) -> Queue:
 
 
 def ticket_template(app: Celery) -> str:
-    """Return the wire form of a ticket with `@QUEUE@` and `@TAG@` where the scripts fill in.
+    """Return the wire form of a ticket with `@QUEUE@` and `@TAG@` where the scripts fill in."""
+    payload, _ = envelope(app, TASK_NAME, (VERSION,))
+    payload["properties"].update(
+        delivery_info={"exchange": "", "routing_key": "@QUEUE@"}, delivery_tag="@TAG@"
+    )
+    return json.dumps(payload)
+
+
+def envelope(
+    app: Celery, task: str, args: tuple[object, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a message for a task, and what its body says besides the arguments.
 
     Built by Celery (message protocol 2) and kombu's virtual transport, so it is by
     construction what `apply_async` would have sent.
     """
-    message = app.amqp.as_task_v2("@TAG@", TASK_NAME, args=(VERSION,), origin="penstock")
+    message = app.amqp.as_task_v2("@TAG@", task, args=args, origin="penstock")
     content_type, content_encoding, body = dumps(message.body, serializer="json")
     with Connection("memory://") as connection:
         channel = connection.channel()
-        payload = channel.prepare_message(
+        payload: dict[str, Any] = channel.prepare_message(
             body,
             content_type=content_type,
             content_encoding=content_encoding,
@@ -74,9 +86,5 @@ def ticket_template(app: Celery) -> str:
             properties={**message.properties, "delivery_mode": 2},
         )
         payload["body"], body_encoding = channel.encode_body(body, "base64")
-    payload["properties"].update(
-        body_encoding=body_encoding,
-        delivery_info={"exchange": "", "routing_key": "@QUEUE@"},
-        delivery_tag="@TAG@",
-    )
-    return json.dumps(payload)
+    payload["properties"].update(body_encoding=body_encoding)
+    return payload, message.body[2]

@@ -1,0 +1,91 @@
+"""A finished job as a webhook tells it: what became of it and what it cost, never what it said."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from billing.bulk import Row
+from billing.money import plain, total
+from billing.webhook_events import Listener, NewEvent, Receiver
+from jobs.archive import Archived
+
+AMOUNTS = ("input_amount", "cached_amount", "output_amount")
+
+
+def job_events(
+    rows: Sequence[Row], archived: Mapping[str, Archived], known: Sequence[Listener]
+) -> list[NewEvent]:
+    """Return the events of jobs that somebody hears of. Pure; an event's id follows its job's."""
+    listening = {one.account for one in known}
+    found = []
+    for row in rows:
+        kept = archived.get(row["job_id"])
+        own = None if kept is None else _own(kept, row["status"])
+        if own is not None or row["account_id"] in listening:
+            found.append(_event(row, kept, own))
+    return found
+
+
+def _own(kept: Archived, status: str) -> Receiver | None:
+    if kept.webhook is None or not kept.webhook.wants(f"job.{status}"):
+        return None
+    return Receiver("", kept.webhook.url)
+
+
+def _event(row: Row, kept: Archived | None, own: Receiver | None) -> NewEvent:
+    job_id = row["job_id"]
+    return NewEvent(
+        account=row["account_id"],
+        type=f"job.{row['status']}",
+        data=_data(row) | _record(kept),
+        id=f"evt_{job_id.removeprefix('job_')}",
+        at=row["finished_at"],
+        own=own,
+    )
+
+
+def _data(row: Row) -> dict[str, Any]:
+    started = row["started_at"]
+    path = f"/v1/jobs/{row['job_id']}"
+    return {
+        "id": row["job_id"],
+        "object": "job",
+        "status": row["status"],
+        "model": row["model"],
+        "service_tier": row["service_tier"],
+        "created_at": row["created_at"].timestamp(),
+        "started_at": started and started.timestamp(),
+        "completed_at": row["finished_at"].timestamp(),
+        "attempt": row["attempt"],
+        "usage": {
+            "input_tokens": row["input_tokens"],
+            "cached_input_tokens": row["cached_tokens"],
+            "output_tokens": row["output_tokens"],
+        },
+        "cost": _cost(row),
+        "error": None,
+        "metadata": {},
+        "urls": {"self": path, "result": f"{path}/result"},
+    }
+
+
+def _cost(row: Row) -> dict[str, str] | None:
+    if row["price_version_id"] is None:
+        return None
+    return {"total": plain(total(*(row[name] for name in AMOUNTS))), "currency": row["currency"]}
+
+
+def _record(kept: Archived | None) -> dict[str, Any]:
+    """Return what only the job's record knows; nothing, where it could not be kept."""
+    if kept is None:
+        return {}
+    record = orjson.loads(kept.record)
+    spec = orjson.loads(record["spec"])
+    error = orjson.loads(record["error"]) if record.get("error") else None
+    return {
+        "url": spec.get("url"),
+        "metadata": spec.get("metadata", {}),
+        "retry_of": spec.get("retry_of"),
+        "error": error and {name: error.get(name) for name in ("code", "message")},
+    }

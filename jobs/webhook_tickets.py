@@ -1,0 +1,77 @@
+"""Tickets of webhooks: real Celery messages that name one delivery which is due.
+
+Invariant: what is due stands in SQL. A ticket only makes somebody look at once: one that is lost
+is made anew by who polls, one that is doubled finds the delivery taken.
+"""
+
+import base64
+import json
+import uuid
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from celery import Celery
+from redis.asyncio import Redis
+
+from jobs.connection import guarded
+from jobs.keys import Keys
+from jobs.tickets import envelope
+
+TASK_NAME = "penstock.deliver_webhook"
+
+#: More tickets than this help nobody: what is due is found without them.
+MOST_TICKETS = 5_000
+
+
+class DeliveryTicket(NamedTuple):
+    """One delivery; `account` and `host` say whom it may have to wait for."""
+
+    id: str
+    account: str
+    host: str
+
+
+@lru_cache(maxsize=1)
+def _envelope() -> tuple[dict[str, Any], dict[str, Any]]:
+    app = Celery("penstock", set_as_current=False)
+    return envelope(app, TASK_NAME, ())
+
+
+def message(ticket: DeliveryTicket, queue: str) -> str:
+    """Return the wire form, as `apply_async` would have sent it."""
+    payload, embedded = _envelope()
+    tag = str(uuid.uuid4())
+    body = json.dumps([[*ticket], {}, embedded]).encode()
+    headers = {**payload["headers"], "id": tag, "root_id": tag, "argsrepr": repr(tuple(ticket))}
+    properties = {
+        **payload["properties"],
+        "correlation_id": tag,
+        "delivery_tag": tag,
+        "delivery_info": {"exchange": "", "routing_key": queue},
+    }
+    return json.dumps(
+        {
+            **payload,
+            "body": base64.b64encode(body).decode(),
+            "headers": headers,
+            "properties": properties,
+        }
+    )
+
+
+async def push_tickets(redis: Redis, keys: Keys, tickets: Sequence[DeliveryTicket]) -> int:
+    """Put tickets on the queue, as far as it has room; returns how many.
+
+    Raises:
+        StoreUnavailable: none, or not all, were put there.
+    """
+    client: Any = redis
+    if not tickets:
+        return 0
+    async with guarded():
+        room = max(0, MOST_TICKETS - int(await client.llen(keys.webhooks)))
+        messages = [message(ticket, keys.webhooks) for ticket in tickets[:room]]
+        if messages:
+            await client.lpush(keys.webhooks, *messages)
+    return len(messages)

@@ -1,0 +1,5 @@
+"""A job store beside the databases."""
+
+from tests.integration.billing.conftest import settings, store
+
+__all__ = ["settings", "store"]
