@@ -148,7 +148,7 @@ async def test_tickets_are_celery_messages_and_the_queue_is_bounded(
     redis: Any = store.redis
     raw = await redis.rpop(store.keys.webhooks)
     with Connection("memory://") as connection:
-        read = Message(orjson.loads(raw), channel=connection.channel(), accept=["json"])
+        read = Message(orjson.loads(raw), channel=connection.channel(), accept={"application/json"})
         args, kwargs, _ = read.payload
     assert read.headers["task"] == TASK_NAME
     assert (DeliveryTicket(*args), kwargs) == (ticket, {})
