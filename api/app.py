@@ -1,6 +1,5 @@
 """Puts the application together; nothing is opened before its lifespan starts."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,19 +10,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import problems
-from api.budgets import Budgets
-from api.costs import Costs
 from api.documents import describe
 from api.middleware import Door
-from api.routes import billing, dead_letter, generate, job_stream, jobs, models, openai, ops, usage
-from api.services import Models, Services
-from billing.database import Database
-from jobs.accounts import KeyFile
+from api.opening import open_services
+from api.routes import (
+    billing,
+    dead_letter,
+    files,
+    generate,
+    job_stream,
+    jobs,
+    models,
+    openai,
+    ops,
+    usage,
+)
 from jobs.errors import PipelineError
-from jobs.hub import EventHub
-from jobs.models import ModelRegistry
-from jobs.open import open_store
 from jobs.settings import Settings
+
+#: What a form holds besides its file.
+FORM_BYTES = 65_536
 
 #: The busiest first: routes are tried in order.
 ROUTERS = (
@@ -36,6 +42,7 @@ ROUTERS = (
     models.router,
     usage.router,
     billing.router,
+    files.router,
     ops.router,
 )
 
@@ -45,34 +52,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        store = open_store(settings)
-        database = Database(settings.database, "api")
-        costs = Costs(database)
-        budgets = Budgets(database, store, costs, settings.billing)
-        hub = EventHub(store, settings.stream)
-        app.state.services = Services(
-            settings=settings,
-            store=store,
-            hub=hub,
-            models=Models(ModelRegistry(store.redis, store.keys)),
-            keys=KeyFile(settings.api.keys_file),
-            database=database,
-            costs=costs,
-            budgets=budgets,
-        )
-        await hub.start()
-        refreshing = [
-            asyncio.create_task(known.keep_fresh(), name="refresh") for known in (costs, budgets)
-        ]
-        try:
+        async with open_services(settings, "api") as services:
+            app.state.services = services
+            await services.hub.start()
             yield
-        finally:
-            for task in refreshing:
-                task.cancel()
-            await asyncio.gather(*refreshing, return_exceptions=True)
-            await hub.close()
-            await database.close()
-            await store.close()
 
     app = FastAPI(
         title="Penstock",
@@ -86,7 +69,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(PipelineError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
-    app.add_middleware(Door, body_bytes=settings.limits.body_bytes)
+    app.add_middleware(
+        Door,
+        body_bytes=settings.limits.body_bytes,
+        uploads={"/v1/files": settings.files.max_bytes + FORM_BYTES},
+    )
     describe(app)
     return app
 

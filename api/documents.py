@@ -49,6 +49,13 @@ def body_of(schema: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": ref}}}}
 
 
+def multipart_of(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    """Describe a route's form."""
+    schema = {"type": "object", "properties": properties, "required": required}
+    content = {"multipart/form-data": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def refusals(*statuses: int) -> Responses:
     """Describe the errors a route may answer with."""
     ref = {"$ref": REF.format(model="Problem")}

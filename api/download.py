@@ -7,6 +7,7 @@ file that broke off is cut, never ended as if it were whole.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
+from urllib.parse import quote
 
 import anyio
 from starlette.responses import StreamingResponse
@@ -18,10 +19,11 @@ RETRY_AFTER_SECONDS = 10.0
 
 
 class Slots:
-    """How many may be under way at once in this process."""
+    """How many of something may be under way at once in this process."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, what: str) -> None:
         self._free = count
+        self._what = what
 
     @contextmanager
     def take(self) -> Iterator[None]:
@@ -32,7 +34,7 @@ class Slots:
         """
         if not self._free:
             raise Overloaded(
-                "too many exports at once; come back when one is done",
+                f"too many {self._what} at once; come back when one is done",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
         self._free -= 1
@@ -46,19 +48,32 @@ class Download(StreamingResponse):
     """Answers with the pieces of a generator; `begin` makes the first, which may refuse."""
 
     def __init__(
-        self, first: bytes, pieces: AsyncGenerator[bytes, None], name: str, seconds: float
+        self,
+        first: bytes,
+        pieces: AsyncGenerator[bytes, None],
+        name: str,
+        seconds: float,
+        media_type: str,
+        size: int | None,
     ) -> None:
         self._pieces = pieces
         self._seconds = seconds
-        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        super().__init__(_chained(first, pieces), 200, headers, "application/zip")
+        headers = {"Content-Disposition": _attached(name)}
+        if size is not None:
+            headers["Content-Length"] = str(size)
+        super().__init__(_chained(first, pieces), 200, headers, media_type)
 
     @classmethod
     async def begin(
-        cls, pieces: AsyncGenerator[bytes, None], name: str, seconds: float
+        cls,
+        pieces: AsyncGenerator[bytes, None],
+        name: str,
+        seconds: float,
+        media_type: str = "application/zip",
+        size: int | None = None,
     ) -> "Download":
         """Wait for the first piece: until then an error still has an answer of its own."""
-        return cls(await anext(pieces), pieces, name, seconds)
+        return cls(await anext(pieces), pieces, name, seconds, media_type, size)
 
     async def stream_response(self, send: Send) -> None:
         """Send every piece in time; let go of what makes them, however it ends."""
@@ -72,6 +87,16 @@ class Download(StreamingResponse):
         finally:
             with anyio.CancelScope(shield=True):
                 await self._pieces.aclose()
+
+
+def _attached(name: str) -> str:
+    """Return the header that names a file, as RFC 6266 says where it is not plain ASCII."""
+    encoded = quote(name, safe="")
+    return (
+        f"attachment; filename*=utf-8''{encoded}"
+        if encoded != name
+        else (f'attachment; filename="{name}"')
+    )
 
 
 async def _chained(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

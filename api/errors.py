@@ -8,6 +8,7 @@ from jobs.errors import (
     InvalidJob,
     JobConflict,
     Overloaded,
+    PipelineError,
 )
 
 
@@ -75,6 +76,54 @@ class JobCancelled(JobConflict):
     """The job was cancelled while this request waited for it."""
 
     code = "job-cancelled"
+
+
+class FileMissing(ClientError):
+    """Unknown file, another account's, deleted or expired: all look alike."""
+
+    code = "file-not-found"
+
+
+class BatchMissing(ClientError):
+    """Unknown batch, or another account's: the two look alike."""
+
+    code = "batch-not-found"
+
+
+class BatchConflict(ClientError):
+    """The batch's status does not allow this."""
+
+    code = "batch-conflict"
+
+
+class TooManyBatches(Overloaded):
+    """The account has as many open batches as it may have."""
+
+    code = "too-many-batches"
+
+
+class QuotaReached(ClientError):
+    """The account keeps as many bytes of files as it may keep."""
+
+    code = "file-quota-reached"
+
+
+class StorageFull(Overloaded):
+    """The file store has no room."""
+
+    code = "storage-full"
+
+
+class FilesUnavailable(Overloaded):
+    """The file store does not answer."""
+
+    code = "files-unavailable"
+
+
+class ObjectMissing(PipelineError):
+    """A file whose content is not in the file store, though it should be."""
+
+    code = "content-missing"
 
 
 class ShuttingDown(Overloaded):

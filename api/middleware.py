@@ -7,6 +7,7 @@ its length was announced or not; no exception leaves without an answer in our sh
 import itertools
 import re
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -25,18 +26,20 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 class Door:
-    """Wraps the application."""
+    """Wraps the application; `uploads` are the paths that take larger bodies."""
 
-    def __init__(self, app: ASGIApp, body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, body_bytes: int, uploads: Mapping[str, int]) -> None:
         self._app = app
         self._body_bytes = body_bytes
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visit = _Visit(scope, receive, send, self._body_bytes)
+        limit = self._uploads.get(scope["path"], self._body_bytes)
+        visit = _Visit(scope, receive, send, limit)
         structlog.contextvars.bind_contextvars(request_id=visit.request_id)
         try:
             visit.check_length()

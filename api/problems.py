@@ -87,6 +87,14 @@ TABLE: dict[type[errors.PipelineError], Kind] = {
     door.ResultNotReady: Kind(409, "No result"),
     door.ProofNotReady: Kind(409, "No proof yet"),
     door.JobCancelled: Kind(409, "Job cancelled"),
+    door.FileMissing: Kind(404, "File not found"),
+    door.BatchMissing: Kind(404, "Batch not found"),
+    door.BatchConflict: Kind(409, "Conflict with the batch's status"),
+    door.TooManyBatches: Kind(429, "Too many batches"),
+    door.QuotaReached: Kind(413, "File quota reached"),
+    door.StorageFull: Kind(507, "Storage full"),
+    door.FilesUnavailable: Kind(503, "File store unavailable"),
+    door.ObjectMissing: Kind(500, "Content missing"),
     door.ShuttingDown: Kind(503, "Shutting down"),
     door.WaitTimeout: Kind(504, "Wait timeout"),
     door.Restarted: Kind(500, "Restarted"),
@@ -177,7 +185,7 @@ def from_error(
     """Describe an error raised on purpose."""
     kind = kind_of(type(error))
     retry_after = None
-    if kind.status in (429, 503):
+    if kind.status in (429, 503, 507):
         seconds = getattr(error, "retry_after_seconds", RETRY_AFTER_SECONDS)
         retry_after = max(1, math.ceil(seconds))
     return Problem(

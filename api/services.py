@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from api.budgets import Budgets
 from api.costs import Costs
 from api.download import Slots
+from api.files.objects import Objects
 from api.presence import Closing, Watchers
 from billing.database import Database
 from jobs.accounts import KeyFile
@@ -90,6 +91,8 @@ class Services:
     database: Database
     costs: Costs
     budgets: Budgets
+    objects: Objects
+    uploads: Slots
     closing: Closing = field(default_factory=Closing)
     watchers: Watchers = field(default_factory=Watchers)
-    exports: Slots = field(default_factory=lambda: Slots(EXPORTS))
+    exports: Slots = field(default_factory=lambda: Slots(EXPORTS, "exports"))

@@ -5,6 +5,7 @@ grace period shorter than the drain) do not start. Only entry points call `get_s
 everything else takes its group as an argument.
 """
 
+from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -169,6 +170,42 @@ class ApiSettings(Group):
     keys_file: Path = Path(".penstock/keys.json")
 
 
+class FileSettings(Group):
+    """Where files are kept: a folder (`file:///...`) or a bucket of any S3-compatible store."""
+
+    url: SecretStr = SecretStr("file:.penstock/files")
+    max_bytes: int = Field(default=200_000_000, ge=1_000)
+    account_bytes: int = Field(default=10_000_000_000, ge=1_000)
+    uploads: int = Field(default=8, ge=1, description="under way at once in one API process")
+    expire_days: int = Field(default=30, ge=1)
+    sweep_seconds: float = Field(default=60.0, gt=0)
+    orphan_seconds: float = Field(default=3_600.0, gt=0)
+
+    @property
+    def kept(self) -> timedelta:
+        """How long a file is kept that does not say so itself."""
+        return timedelta(days=self.expire_days)
+
+
+class BatchSettings(Group):
+    """Bounds of a batch, and how its lines are fed to the queue.
+
+    `window` lines of a batch are in the queue at once: as much as one batch makes workers scale up.
+    """
+
+    max_lines: int = Field(default=50_000, ge=1, le=1_000_000)
+    max_errors: int = Field(default=1_000, ge=1, le=10_000)
+    max_open_per_account: int = Field(default=100, ge=1)
+    window: int = Field(default=1_000, ge=1, le=50_000)
+    at_once: int = Field(default=16, ge=1, description="batches one process feeds at once")
+    look_seconds: float = Field(default=0.5, gt=0)
+    flush_seconds: float = Field(default=2.0, gt=0)
+    lease_seconds: float = Field(default=6.0, ge=1)
+    cancel_seconds: float = Field(default=600.0, gt=0)
+    health_host: str = "127.0.0.1"
+    health_port: int = Field(default=8084, ge=0, le=65535)
+
+
 class DatabaseSettings(Group):
     """Where accounts, prices, the ledger and finished jobs are kept for good."""
 
@@ -231,6 +268,8 @@ class Settings(BaseSettings):
     breaker: BreakerSettings = BreakerSettings()
     worker: WorkerSettings = WorkerSettings()
     api: ApiSettings = ApiSettings()
+    files: FileSettings = FileSettings()
+    batches: BatchSettings = BatchSettings()
     database: DatabaseSettings = DatabaseSettings()
     billing: BillingSettings = BillingSettings()
     seller: SellerSettings = SellerSettings()

@@ -170,6 +170,7 @@ def settings(
     values = {
         "api": {"port": 0, "keys_file": tmp_path / "keys.json"},
         "database": {"url": f"sqlite+aiosqlite:///{file}"},
+        "files": {"url": f"file://{tmp_path}/files"},
         **groups,
     }
     return settings_for(redis_server, **values)

@@ -1,0 +1,1 @@
+"""Files: what clients upload for batches, and what batches give back."""

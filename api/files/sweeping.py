@@ -1,0 +1,71 @@
+"""Deletes the bytes of files nobody sees any more, and what a killed process left in the store.
+
+Invariant: bytes go before their row, so that none are forgotten; what has no row is deleted only
+once it is so old that nobody can be about to add one.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+import structlog
+
+from api.errors import FilesUnavailable, StorageFull
+from api.files import rows
+from api.files.objects import Listed, Objects
+from billing.database import Database
+from billing.errors import DatabaseUnavailable
+from billing.tables.base import now
+from jobs.settings import FileSettings
+
+log = structlog.get_logger()
+
+AT_ONCE = 500
+#: Orphans are rare, and looking for them lists the whole store.
+ORPHANS_EVERY = 30
+
+
+async def keep_swept(database: Database, objects: Objects, settings: FileSettings) -> None:
+    """Sweep until cancelled."""
+    turn = 0
+    while True:
+        try:
+            while found := await rows.unneeded(database, AT_ONCE):
+                await drop(database, objects, found)
+            if turn % ORPHANS_EVERY == 0:
+                await sweep_orphans(database, objects, settings.orphan_seconds)
+        except (DatabaseUnavailable, FilesUnavailable, StorageFull) as error:
+            log.warning("files_not_swept", missing=error.code)
+        turn += 1
+        await asyncio.sleep(settings.sweep_seconds)
+
+
+async def drop(database: Database, objects: Objects, file_ids: Sequence[str]) -> None:
+    """Delete files for good."""
+    if file_ids:
+        await objects.delete([rows.object_name(file_id) for file_id in file_ids])
+        await rows.forget(database, file_ids)
+        log.info("files_deleted", files=len(file_ids))
+
+
+async def sweep_orphans(database: Database, objects: Objects, seconds: float) -> int:
+    """Delete what lies in the store and belongs to nothing; returns how many objects."""
+    before = now() - timedelta(seconds=seconds)
+    deleted = 0
+    async for listed in objects.listed("files"):
+        old = [one for one in listed if one.modified < before]
+        deleted += await _delete_unknown(database, objects, old)
+    await objects.forget_unfinished(seconds)
+    return deleted
+
+
+async def _delete_unknown(database: Database, objects: Objects, old: Sequence[Listed]) -> int:
+    if not old:
+        return 0
+    ids = {one.name.rpartition("/")[2]: one.name for one in old}
+    kept = await rows.known(database, list(ids))
+    orphans = [name for file_id, name in ids.items() if file_id not in kept]
+    await objects.delete(orphans)
+    if orphans:
+        log.warning("orphans_deleted", objects=len(orphans))
+    return len(orphans)

@@ -1,0 +1,53 @@
+"""Opens what admits and shows jobs: for the API, and for the process that feeds batches."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from api.budgets import Budgets
+from api.costs import Costs
+from api.download import Slots
+from api.files.objects import Objects
+from api.services import Models, Services
+from billing.database import Database
+from jobs.accounts import KeyFile
+from jobs.hub import EventHub
+from jobs.models import ModelRegistry
+from jobs.open import open_store
+from jobs.settings import Settings
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, process: str) -> AsyncIterator[Services]:
+    """Open everything, keep fresh what is remembered, and close it all at the end.
+
+    The hub is there, but does not listen before it is started.
+    """
+    store = open_store(settings)
+    database = Database(settings.database, process)
+    costs = Costs(database)
+    budgets = Budgets(database, store, costs, settings.billing)
+    services = Services(
+        settings=settings,
+        store=store,
+        hub=EventHub(store, settings.stream),
+        models=Models(ModelRegistry(store.redis, store.keys)),
+        keys=KeyFile(settings.api.keys_file),
+        database=database,
+        costs=costs,
+        budgets=budgets,
+        objects=Objects(settings.files),
+        uploads=Slots(settings.files.uploads, "uploads"),
+    )
+    refreshing = [
+        asyncio.create_task(known.keep_fresh(), name="refresh") for known in (costs, budgets)
+    ]
+    try:
+        yield services
+    finally:
+        for task in refreshing:
+            task.cancel()
+        await asyncio.gather(*refreshing, return_exceptions=True)
+        await services.hub.close()
+        await database.close()
+        await store.close()

@@ -1,0 +1,106 @@
+"""Files: upload, list, look, read, delete."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.cursor import check_list_cursor
+from api.deps import Api, Caller
+from api.documents import multipart_of, refusals
+from api.download import Download
+from api.files import rows
+from api.files.sweeping import drop
+from api.files.upload import Upload
+from api.responses import json_response
+from api.views.files import file_object, page
+from billing.tables.base import now
+from jobs.ids import new_id
+
+router = APIRouter(prefix="/v1/files", tags=["files"])
+
+#: How much of a file is read from the store at once.
+PIECE_BYTES = 256 * 1024
+PURPOSE = r"^[a-z_-]{1,16}$"
+FIELDS = {
+    "file": {"type": "string", "format": "binary"},
+    "purpose": {"type": "string", "enum": ["batch"]},
+    "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+    "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2592000},
+}
+
+
+@router.post(
+    "",
+    openapi_extra=multipart_of(FIELDS, required=["file", "purpose"]),
+    responses=refusals(400, 401, 403, 408, 413, 503, 507),
+)
+async def upload_file(request: Request, key: Caller, api: Api) -> Response:
+    """Store a file; it is there once this answers, whole and checked, or not at all."""
+    limits = api.settings.files
+    await rows.check_quota(api.database, key.account, limits.account_bytes)
+    upload = Upload(request, limits.max_bytes)
+    file_id = new_id("file")
+    with api.uploads.take():
+        await api.objects.put(rows.object_name(file_id), upload.pieces())
+    created = now()
+    row = rows.new_row(
+        file_id,
+        key.account,
+        upload.purpose,
+        upload.filename,
+        upload.bytes,
+        upload.sha256,
+        created,
+        created + (upload.expires_after or limits.kept),
+    )
+    async with api.database.write() as connection:
+        await rows.add_files(connection, [row])
+    return json_response(file_object(await rows.find_file(api.database, file_id, key.account)))
+
+
+@router.get("", responses=refusals(400, 401, 403, 503))
+async def list_files(
+    key: Caller,
+    api: Api,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+    order: Literal["asc", "desc"] = "desc",
+    purpose: Annotated[str | None, Query(pattern=PURPOSE)] = None,
+) -> Response:
+    """List this account's files."""
+    found = await rows.list_files(
+        api.database,
+        key.account,
+        limit=limit + 1,
+        after=None if after is None else check_list_cursor(after, "file"),
+        order=order,
+        purpose=purpose,
+    )
+    return json_response(page([file_object(row) for row in found[:limit]], more=len(found) > limit))
+
+
+@router.get("/{file_id}", responses=refusals(401, 403, 404, 503))
+async def read_file(file_id: str, key: Caller, api: Api) -> Response:
+    """Return what is known of a file."""
+    return json_response(file_object(await rows.find_file(api.database, file_id, key.account)))
+
+
+@router.get("/{file_id}/content", responses=refusals(401, 403, 404, 503))
+async def read_content(file_id: str, key: Caller, api: Api) -> Response:
+    """Return a file's bytes."""
+    row = await rows.find_file(api.database, file_id, key.account)
+    pieces = api.objects.pieces(rows.object_name(row.id), row.bytes, PIECE_BYTES)
+    seconds = api.settings.stream.send_timeout_seconds
+    return await Download.begin(
+        pieces, row.filename, seconds, "application/octet-stream", size=row.bytes
+    )
+
+
+@router.delete("/{file_id}", responses=refusals(401, 403, 404, 503))
+async def delete_file(file_id: str, key: Caller, api: Api) -> Response:
+    """Delete a file; a batch that reads it goes on to its end."""
+    await rows.hide_file(api.database, file_id, key.account)
+    await drop(api.database, api.objects, await rows.unneeded(api.database, 1, file_id))
+    return json_response({"id": file_id, "object": "file", "deleted": True})
