@@ -1,4 +1,4 @@
-"""The outermost layer, plain ASGI: request ids, the body's limit, and the last resort.
+"""The outermost layer, plain ASGI: request ids, the body's limit, the last resort, measuring.
 
 Invariant: every response carries X-Request-ID; a body is never held beyond its limit, whether
 its length was announced or not; no exception leaves without an answer in our shape.
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.errors import BodyTooLarge
+from api.measure import Measured
 
 log = structlog.get_logger()
 
@@ -51,18 +52,24 @@ class Door:
         except Exception:
             log.exception("request_failed", method=scope["method"], path=scope["path"])
             await visit.answer(problems.internal())
+        finally:
+            visit.measured.close(scope)
 
 
 class _Visit:
     """One request's way through."""
 
-    __slots__ = ("_header", "_left", "_limit", "_receive", "_scope", "_send", "request_id")
+    __slots__ = (
+        *("_header", "_left", "_limit", "_receive", "_scope", "_send"),
+        *("measured", "request_id"),
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
         self._limit = self._left = limit
+        self.measured = Measured()
         given = _header(scope, b"x-request-id")
         if given is None or not REQUEST_ID.fullmatch(given):
             given = b"req_%b%x" % (PROCESS, next(_numbers))
@@ -96,6 +103,7 @@ class _Visit:
         """Pass the response on, with the request id."""
         if message["type"] == "http.response.start":
             self._scope["state"]["answered"] = True
+            self.measured.answered(message["status"])
             message["headers"] = [*message.get("headers", ()), self._header]
         await self._send(message)
 

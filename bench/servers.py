@@ -146,7 +146,7 @@ async def pipeline(*, worker: bool = True, **groups: Any) -> AsyncIterator[Serve
 
 def _start_all(servers: Servers, worker: bool) -> None:
     settings = servers.settings
-    servers.start("control", "workers.control")
+    servers.start("control", "workers.control", PENSTOCK_CONTROL__HEALTH_PORT="0")
     if worker:
         port = settings.worker.health_port
         servers.start("worker", "workers", f"http://127.0.0.1:{port}/ready")

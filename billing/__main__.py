@@ -7,52 +7,30 @@ import asyncio
 import os
 import signal
 import socket
-import time
 from collections.abc import Coroutine, Iterable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
 
 from billing.archive import purge_archive
-from billing.consumer import GROUP, Consumer
+from billing.consumer import Consumer
 from billing.database import Database
 from billing.errors import DatabaseUnavailable
+from billing.gauges import MoneyCollector
 from billing.warnings import deliver_warnings
 from jobs import metrics
-from jobs.errors import StoreUnavailable
+from jobs.exposition import Exposition
 from jobs.health import HealthServer
 from jobs.ids import new_id
 from jobs.logs import configure_logs
 from jobs.open import open_store
-from jobs.outbox import Outbox
 from jobs.settings import Settings, get_settings
-from jobs.store import JobStore
 
 log = structlog.get_logger()
 
 CONSUMERS = 2
-GAUGE_SECONDS = 2.0
 PURGE_SECONDS = 600.0
-
-
-async def watch_backlog(store: JobStore) -> None:
-    """Keep the gauges of the outbox; they are absent while it cannot be read."""
-    outbox = Outbox(store.redis, store.keys, GROUP, "")
-    gauges = (metrics.outbox_entries, metrics.outbox_age)
-    while True:
-        try:
-            waiting, oldest = await outbox.backlog(), await outbox.oldest()
-        except StoreUnavailable:
-            for gauge in gauges:
-                with suppress(KeyError):
-                    gauge.remove(GROUP)
-        else:
-            age = 0.0 if oldest is None else max(0.0, time.time() - oldest / 1000)
-            metrics.outbox_entries.labels(GROUP).set(waiting)
-            metrics.outbox_age.labels(GROUP).set(age)
-        await asyncio.sleep(GAUGE_SECONDS)
 
 
 async def keep_archive_short(database: Database, days: int) -> None:
@@ -78,12 +56,15 @@ async def run_ledger(settings: Settings) -> None:
     ]
     work = (
         *(consumer.run() for consumer in consumers),
-        watch_backlog(store),
         deliver_warnings(database),
         keep_archive_short(database, settings.billing.archive_days),
     )
-    running = asyncio.create_task(_all(work))
     loop = asyncio.get_running_loop()
+    host, port = settings.billing.health_host, settings.billing.health_port
+    exposition = Exposition("ledger", metrics.LEDGER, MoneyCollector(database, loop))
+    health = HealthServer(host, port, _fine, _fine, exposition)
+    health.start()
+    running = asyncio.create_task(_all(work))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)
     log.info("ledger_started")
@@ -92,6 +73,7 @@ async def run_ledger(settings: Settings) -> None:
     except asyncio.CancelledError:
         log.info("ledger_stopped")
     finally:
+        health.close()
         await database.close()
         await store.close()
 
@@ -110,9 +92,6 @@ def main() -> None:
     """Entry point."""
     settings = get_settings()
     configure_logs(settings.log, "ledger")
-    billing = settings.billing
-    health = HealthServer(billing.health_host, billing.health_port, _fine, _fine)
-    health.start()
     asyncio.run(run_ledger(settings))
 
 

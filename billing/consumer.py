@@ -87,6 +87,7 @@ class Consumer:
             return
         usage = [entry for entry in entries if isinstance(entry, UsageEntry)]
         unreadable = [entry for entry in entries if isinstance(entry, UnreadableEntry)]
+        began = time.monotonic()
         archived = await read_finished(self._store, usage)
         unreadable += await self._record(usage, {job.job_id: job for job in archived})
         if unreadable:
@@ -97,6 +98,8 @@ class Consumer:
         await settle(self._store, self._database, [*recorded, *unreadable])
         await self._store.archive(GROUP, [entry.entry_id for entry in entries])
         self._pause = 0.0
+        metrics.ledger_batch_seconds.observe(time.monotonic() - began)
+        _time(recorded)
 
     async def _record(
         self, usage: Sequence[UsageEntry], archived: dict[str, Archived]
@@ -180,9 +183,17 @@ def _kind(error: Exception) -> str:
     return type(_cause(error)).__name__
 
 
+def _time(recorded: Sequence[UsageEntry]) -> None:
+    now = time.time()
+    for entry in recorded:
+        metrics.ledger_lag.observe(max(0.0, now - entry.finished / 1000))
+
+
 def _count(recorded: Recorded) -> None:
     metrics.ledger_events.labels("recorded").inc(recorded.events)
     metrics.ledger_events.labels("duplicate").inc(recorded.duplicates)
+    for (model, currency), amount in recorded.charged.items():
+        metrics.charged.labels(model, currency).inc(float(amount))
     for model in set(recorded.unpriced):
         count = recorded.unpriced.count(model)
         metrics.ledger_unpriced.labels(model).inc(count)

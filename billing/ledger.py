@@ -5,9 +5,10 @@ changed, but an unpriced event may be given its price as long as its month is op
 the job by webhook is noted with it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -15,10 +16,11 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.bulk import insert_missing
+from billing.bulk import Row, insert_missing
 from billing.database import Database
 from billing.job_events import job_events
 from billing.locks import share_ledger
+from billing.money import ZERO, total
 from billing.prices import load_prices
 from billing.rating import Tokens
 from billing.recording import PRICED, priced, usage_row
@@ -45,12 +47,16 @@ ARCHIVE_CHARACTERS = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What one batch added: new events, the models of those that had no price, what to tell."""
+    """What one batch added: new events, the models of those that had no price, what to tell.
+
+    `charged` is empty where some were duplicates, since it is not known which.
+    """
 
     events: int
     duplicates: int
     unpriced: Sequence[str]
     tickets: Sequence[DeliveryTicket]
+    charged: Mapping[tuple[str, str], Decimal]
 
 
 class Ledger:
@@ -76,7 +82,8 @@ class Ledger:
                 await insert_missing(connection, table_of(ArchivedJob), part)
             tickets = await _tell(connection, rows, archived)
         unpriced = [row["model"] for row in rows if row["price_version_id"] is None]
-        return Recorded(added, len(rows) - added, unpriced, tickets)
+        charged = _charged(rows) if added == len(rows) else {}
+        return Recorded(added, len(rows) - added, unpriced, tickets, charged)
 
     async def set_aside(self, entries: Sequence[UnreadableEntry]) -> None:
         """Keep entries that cannot be recorded, for a person to look at."""
@@ -116,6 +123,17 @@ async def _tell(
     known = await listeners(connection, {row["account_id"] for row in rows})
     events = job_events(rows, {job.job_id: job for job in archived}, known)
     return await add_events(connection, events, known)
+
+
+def _charged(rows: Sequence[Row]) -> dict[tuple[str, str], Decimal]:
+    """Add up what priced rows were charged, by model and currency."""
+    sums: dict[tuple[str, str], Decimal] = {}
+    for row in rows:
+        if row["currency"] is not None:
+            key = (row["model"], row["currency"])
+            amounts = (row["input_amount"], row["cached_amount"], row["output_amount"])
+            sums[key] = total(sums.get(key, ZERO), *amounts)
+    return sums
 
 
 def _archive_rows(rows: Sequence[dict[str, Any]], archived: Sequence[Archived]) -> list[Any]:

@@ -93,7 +93,9 @@ def process_specs(plan: Plan, home: Home, settings: Settings) -> dict[str, Child
         common["PENSTOCK_LOG__FORMAT"] = "console"  # these logs are for people
     if "start" not in settings.retention.model_fields_set:
         common["PENSTOCK_RETENTION__START"] = "archive"  # a ledger process runs beside them
-    ledger = {}
+    control, ledger = {}, {}
+    if "health_port" not in settings.control.model_fields_set:
+        control["PENSTOCK_CONTROL__HEALTH_PORT"] = "0"
     if "health_port" not in settings.billing.model_fields_set:
         ledger["PENSTOCK_BILLING__HEALTH_PORT"] = "0"
     worker = {"TOKENIZERS_PARALLELISM": "false"}
@@ -105,7 +107,7 @@ def process_specs(plan: Plan, home: Home, settings: Settings) -> dict[str, Child
 
     return {
         "control": ChildSpec(
-            "control", python("workers.control"), home.log_file("control"), common
+            "control", python("workers.control"), home.log_file("control"), common | control
         ),
         "ledger": ChildSpec(
             "ledger",

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from jobs.exposition import Exposition
 
 #: Returns None when all is well, else what is wrong.
 Check = Callable[[], str | None]
@@ -19,9 +20,12 @@ Check = Callable[[], str | None]
 class HealthServer:
     """Serves the probes from a thread."""
 
-    def __init__(self, host: str, port: int, live: Check, ready: Check) -> None:
+    def __init__(
+        self, host: str, port: int, live: Check, ready: Check, exposition: Exposition
+    ) -> None:
         """Bind the port. Raises OSError when it is taken."""
-        handler = type("Handler", (_Handler,), {"checks": {"/health": live, "/ready": ready}})
+        checks = {"/health": live, "/ready": ready}
+        handler = type("Handler", (_Handler,), {"checks": checks, "exposition": exposition})
         self._server = ThreadingHTTPServer((host, port), handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(
@@ -39,13 +43,15 @@ class HealthServer:
 
 class _Handler(BaseHTTPRequestHandler):
     checks: dict[str, Check]
+    exposition: Exposition
     timeout = 5
 
     def do_GET(self) -> None:
-        if self.path == "/metrics":
-            self._answer(200, generate_latest(), CONTENT_TYPE_LATEST)
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            self._answer(200, *self.exposition.render(self.headers.get("Accept", "")))
             return
-        check = self.checks.get(self.path)
+        check = self.checks.get(path)
         problem = check() if check else "no such path"
         status = 404 if check is None else 503 if problem else 200
         body = {"status": "ok" if status == 200 else "unavailable", "detail": problem}

@@ -162,6 +162,13 @@ class WorkerSettings(Group):
         return self
 
 
+class ControlSettings(Group):
+    """The control process: the sweeper, and what Redis shows for metrics."""
+
+    health_host: str = "127.0.0.1"
+    health_port: int = Field(default=8083, ge=0, le=65535)
+
+
 class ApiSettings(Group):
     """The HTTP front."""
 
@@ -267,6 +274,7 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     breaker: BreakerSettings = BreakerSettings()
     worker: WorkerSettings = WorkerSettings()
+    control: ControlSettings = ControlSettings()
     api: ApiSettings = ApiSettings()
     files: FileSettings = FileSettings()
     batches: BatchSettings = BatchSettings()

@@ -32,6 +32,7 @@ from jobs.fairness import estimated_tokens
 from jobs.holds import ACCOUNT, Hold, Holds, from_nanos
 from jobs.keys import Keys
 from jobs.model import LISTED_FIELDS, Job, JobSpec
+from jobs.queue_state import LOOK_AT, QueueState
 from jobs.settings import Settings
 from jobs.state import Status
 
@@ -523,6 +524,10 @@ class JobStore:
         words = [word for job in jobs for word in job]
         answer = await self._scripts.call("finished", len(LISTED_FIELDS), *LISTED_FIELDS, *words)
         return [(values, log) for values, log in answer]
+
+    async def observe(self, queue: str) -> QueueState:
+        """Return what a queue looks like now, for metrics."""
+        return QueueState.of(await self._scripts.call("observe", queue, LOOK_AT))
 
     async def queues(self) -> list[str]:
         """Return every queue a worker has ever served."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import structlog
 
+from jobs import metrics
 from jobs.errors import StoreUnavailable
 from jobs.settings import QueueSettings
 from jobs.store import Claimed, JobStore
@@ -102,6 +103,8 @@ class Batcher:
             self._tickets.extendleft(tickets)
             await asyncio.sleep(RETRY_SECONDS)
             return
+        if claimed:
+            metrics.claim_batch.labels(self._queue).observe(len(claimed))
         for job, ticket in zip(claimed, tickets, strict=False):
             self._start(job, ticket)
         for ticket in tickets[len(claimed) :]:

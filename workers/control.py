@@ -1,19 +1,25 @@
-"""The control process: the sweeper, one at a time by lock.
+"""The control process: the sweeper, one at a time by lock, and what Redis shows, for metrics.
 
 `python -m workers.control`. Invariant: any number may run; the holder of the lock sweeps, and
-if it dies another takes over when the lock runs out.
+if it dies another takes over when the lock runs out. A sweeper that hangs is not live.
 """
 
 import asyncio
 import os
 import signal
 import socket
+import time
+from collections.abc import Iterator
 from dataclasses import asdict
 
 import structlog
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from jobs import metrics
 from jobs.errors import StoreUnavailable
+from jobs.exposition import Exposition, Lazy
+from jobs.gauges import StoreCollector
+from jobs.health import HealthServer
 from jobs.logs import configure_logs
 from jobs.open import open_store
 from jobs.settings import Settings, get_settings
@@ -23,6 +29,8 @@ log = structlog.get_logger()
 
 LOCK_SECONDS = 3
 RETRY_SECONDS = 0.5
+#: A turn that takes so long hangs, whether Redis answers or not.
+HUNG_SECONDS = 60.0
 
 
 class Sweeper:
@@ -32,17 +40,35 @@ class Sweeper:
         self._store = store
         self._settings = settings
         self._name = f"{socket.gethostname()}-{os.getpid()}"
+        self._turn_at = time.monotonic()
+        self._heard_at: float | None = None
+        self.swept_at: float | None = None
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
+            self._turn_at = time.monotonic()
             try:
                 if await self._store.lock_sweeper(self._name, LOCK_SECONDS):
-                    await self.sweep_once()
+                    with metrics.sweep_seconds.time():
+                        await self.sweep_once()
+                    self.swept_at = time.time()
+                self._heard_at = time.monotonic()
             except StoreUnavailable:
                 log.warning("sweep_failed_store_unavailable")
                 await asyncio.sleep(RETRY_SECONDS)
             await asyncio.sleep(self._settings.lease.sweep_seconds)
+
+    def liveness(self) -> str | None:
+        """Say what a restart would mend."""
+        silent = time.monotonic() - self._turn_at
+        return f"no turn for {silent:.0f} s" if silent > HUNG_SECONDS else None
+
+    def readiness(self) -> str | None:
+        """Say whether Redis answered lately."""
+        if self._heard_at is None or time.monotonic() - self._heard_at > 2 * LOCK_SECONDS:
+            return "no answer from Redis"
+        return None
 
     async def sweep_once(self) -> None:
         """Sweep every queue and forget what is past its retention."""
@@ -60,11 +86,35 @@ class Sweeper:
         await self._store.purge()
 
 
+class SweepCollector(Lazy):
+    """When this process swept last; absent where it never did."""
+
+    def __init__(self, sweeper: Sweeper) -> None:
+        self._sweeper = sweeper
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the time."""
+        name, text = "penstock_last_sweep_timestamp_seconds", "When this process swept last"
+        if self._sweeper.swept_at is not None:
+            yield GaugeMetricFamily(name, text, value=self._sweeper.swept_at)
+
+
 async def run_control(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
     store = open_store(settings)
-    sweeping = asyncio.create_task(Sweeper(store, settings).run())
+    sweeper = Sweeper(store, settings)
     loop = asyncio.get_running_loop()
+    control = settings.control
+    collectors = StoreCollector(store, loop), SweepCollector(sweeper)
+    health = HealthServer(
+        control.health_host,
+        control.health_port,
+        sweeper.liveness,
+        sweeper.readiness,
+        Exposition("control", metrics.CONTROL, *collectors),
+    )
+    health.start()
+    sweeping = asyncio.create_task(sweeper.run())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sweeping.cancel)
     log.info("control_started")
@@ -73,6 +123,7 @@ async def run_control(settings: Settings) -> None:
     except asyncio.CancelledError:
         log.info("control_stopped")
     finally:
+        health.close()
         await store.close()
 
 

@@ -94,6 +94,11 @@ class Run:
         return self.claimed.id
 
     @property
+    def exemplar(self) -> dict[str, str] | None:
+        """What ties a measurement of this run to its trace."""
+        return None
+
+    @property
     def begun(self) -> bool:
         """Whether this attempt has written anything."""
         return self.written > self.claimed.seq

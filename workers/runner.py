@@ -13,7 +13,6 @@ from typing import Any
 
 import structlog
 
-from jobs import metrics
 from jobs.errors import (
     DeadlineExceeded,
     EngineDead,
@@ -32,6 +31,7 @@ from workers.breaker import Breaker
 from workers.engines.base import Engine, Generation, Output, Resume
 from workers.run import Run
 from workers.steps import StepWriter
+from workers.telemetry import Telemetry
 
 log = structlog.get_logger()
 
@@ -61,6 +61,7 @@ class Runner:
         self._room_changed = room_changed
         self._fatal = fatal
         self._random = Random()
+        self._telemetry = Telemetry(self._queue)
         self._by_generation: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -92,10 +93,7 @@ class Runner:
         self.runs[run.id] = run
         self._empty.clear()
         self._by_generation[generation.id] = run
-        metrics.running.labels(self._queue).set(len(self.runs))
-        if claimed.attempt == 1 and claimed.fence == 1:
-            waited = (claimed.now - claimed.created) / 1000
-            metrics.queue_wait.labels(self._queue).observe(waited)
+        self._telemetry.started(run)
         log.info("attempt_started", job_id=run.id, attempt=claimed.attempt, fence=claimed.fence)
         loop = asyncio.get_running_loop()
         left = max(0.0, (claimed.run_deadline - claimed.now) / 1000)
@@ -118,7 +116,7 @@ class Runner:
         if run.over:
             return
         run.accept(accepted)
-        metrics.tokens.labels(self._queue, "input").inc(accepted.input_tokens)
+        self._telemetry.accepted(run)
         if run.failure is not None:
             await self._failed(run, run.failure)
         elif run.pending or run.stopping:
@@ -159,14 +157,14 @@ class Runner:
     def step(self, outputs: Sequence[Output]) -> None:
         """Take one engine step."""
         self.last_step_at = time.monotonic()
+        self._telemetry.stepped(outputs, self.last_step_at)
         for output in outputs:
             run = self._by_generation.get(output.id)
             if run is None or run.stopping:
                 continue
             if run.first_token_at is None and output.token_ids:
                 run.first_token_at = self.last_step_at
-                elapsed = run.first_token_at - run.claimed_at
-                metrics.time_to_first_token.labels(self._queue).observe(elapsed)
+                self._telemetry.first_token(run)
             run.take(output)
             if run.failure is not None:
                 self._spawn(self._failed(run, run.failure))
@@ -208,14 +206,10 @@ class Runner:
             self.cancel(run.id)
 
     def _ended(self, run: Run, status: Status) -> None:
-        metrics.jobs_ended.labels(self._queue, status).inc()
-        metrics.attempts.labels(self._queue, status).inc()
-        metrics.run_time.labels(self._queue).observe(time.monotonic() - run.claimed_at)
-        metrics.tokens.labels(self._queue, "output").inc(run.output_tokens)
         if status is Status.COMPLETED:
             self._breaker.record_success()
         log.info("job_ended", job_id=run.id, status=status, output_tokens=run.output_tokens)
-        self._release(run)
+        self._release(run, status)
 
     def cancel(self, job_id: str) -> None:
         """The client wants a job stopped: abort it and end it with what it has."""
@@ -238,11 +232,9 @@ class Runner:
         """Another attempt owns the job now: stop without writing."""
         if run.over:
             return
-        metrics.leases_lost.labels(self._queue).inc()
-        metrics.attempts.labels(self._queue, "lost").inc()
         log.warning("lease_lost", job_id=run.id, fence=run.claimed.fence)
         self._spawn(self._abort(run))
-        self._release(run)
+        self._release(run, "lost")
 
     def _out_of_time(self, run: Run) -> None:
         if run.stopping:
@@ -273,7 +265,7 @@ class Runner:
             attempt=run.claimed.attempt,
             decision=type(decision).__name__,
         )
-        metrics.attempts.labels(self._queue, "failed").inc()
+        self._telemetry.failed(error.code)
         if isinstance(decision, Retry):
             await self._give_back(run, error, delay_seconds=decision.after_seconds)
         elif decision.dead_letter:
@@ -323,9 +315,12 @@ class Runner:
                 continue
             log.info("job_given_back", job_id=run.id, outcome=outcome, counted=counted)
             if not run.over:
-                self._release(run)
+                again = "retried" if counted else "handed_over"
+                self._release(run, again if outcome == Status.QUEUED else outcome)
 
-    def _release(self, run: Run) -> None:
+    def _release(self, run: Run, outcome: str) -> None:
+        """Let go of a run; `outcome` is a terminal status, retried, handed_over or lost."""
+        self._telemetry.ended(run, outcome)
         run.over = True
         run.settled.set()
         self.writer.forget(run)
@@ -335,8 +330,8 @@ class Runner:
         if timer is not None:
             timer.cancel()
         run.ticket.done()
-        metrics.running.labels(self._queue).set(len(self.runs))
         if not self.runs:
+            self._telemetry.idle()
             self._empty.set()
         self._room_changed()
 

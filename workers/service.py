@@ -13,11 +13,13 @@ from typing import Any
 
 import orjson
 import structlog
+from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from jobs import metrics
 from jobs.connection import messages
 from jobs.errors import EngineDead, EngineError, StoreUnavailable
+from jobs.exposition import Exposition
 from jobs.health import HealthServer
 from jobs.ids import new_id
 from jobs.models import ModelRegistry, ServedModel
@@ -25,9 +27,11 @@ from jobs.open import open_store
 from jobs.settings import Settings
 from workers.batcher import Acknowledgeable, Batcher
 from workers.breaker import Breaker
-from workers.engines.base import EngineInfo
+from workers.engines.base import EngineInfo, Load
 from workers.engines.factory import create_engine
+from workers.gpu import open_gpus
 from workers.runner import Runner
+from workers.telemetry import WorkerCollector
 
 log = structlog.get_logger()
 
@@ -74,7 +78,9 @@ class WorkerService:
             start=self._runner.start,
         )
         host, port = settings.worker.health_host, settings.worker.health_port
-        self._health = HealthServer(host, port, self._liveness, self._readiness)
+        self._health = HealthServer(
+            host, port, self._liveness, self._readiness, Exposition("worker", *self._collectors())
+        )
         self._health.start()
         began = time.monotonic()
         log.info("engine_loading", kind=settings.engine.kind, model=settings.engine.model)
@@ -190,8 +196,6 @@ class WorkerService:
             self._check_hung()
             if self._breaker.begin_probe():
                 self._supervise(self._probe())
-            metrics.kv_cache_usage.labels(self._queue).set(self._engine.load().kv_usage)
-            metrics.breaker_open.labels(self._queue).set(not self._breaker.allows_claims)
             await asyncio.sleep(pause)
 
     def _check_hung(self) -> None:
@@ -261,6 +265,23 @@ class WorkerService:
         await self._store.close()
 
     # --- probes -----------------------------------------------------------------------
+
+    def _collectors(self) -> list[Collector]:
+        own = WorkerCollector(
+            self._queue,
+            ready=lambda: self._readiness() is None,
+            breaker=lambda: self._breaker.state,
+            load=self._load,
+        )
+        gpus = open_gpus()
+        shown: list[Collector] = [metrics.WORKER, own]
+        return shown if gpus is None else [*shown, gpus]
+
+    def _load(self) -> tuple[Load, int, int] | None:
+        """Return the engine's load, the jobs that run and the slots; None until it is loaded."""
+        if self._info is None:
+            return None
+        return self._engine.load(), len(self._runner.runs), self._info.slots
 
     def _liveness(self) -> str | None:
         silent = time.monotonic() - self._last_contact

@@ -1,14 +1,18 @@
 """For operators: alive, ready, metrics, breakers. None needs a key; none names an account."""
 
 from fastapi import APIRouter
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
 from starlette.responses import Response
 
 from api.deps import Api
 from api.documents import refusals
 from api.fleet import describe_workers, is_connected
 from api.responses import json_response
+from jobs import metrics as counted
 from jobs.errors import StoreUnavailable
+from jobs.exposition import Exposition
+
+EXPOSITION = Exposition("api", counted.API)
 
 router = APIRouter(tags=["operations"])
 
@@ -30,9 +34,10 @@ async def ready(api: Api) -> Response:
 
 
 @router.get("/metrics")
-async def metrics() -> Response:
-    """Return this process's metrics for Prometheus."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+def metrics(request: Request) -> Response:
+    """Return this process's metrics for Prometheus; on a thread, for there can be many."""
+    body, content_type = EXPOSITION.render(request.headers.get("accept", ""))
+    return Response(body, headers={"Content-Type": content_type})
 
 
 @router.get("/circuit-breaker/status", responses=refusals(503))

@@ -132,7 +132,9 @@ class Pipeline:
 
     def control(self) -> PipelineProcess:
         """Start a control process (the sweeper)."""
-        return self._start("control", self.settings, "workers.control")
+        return self._start(
+            "control", self._with(control={"health_port": free_port()}), "workers.control"
+        )
 
     def ledger(self) -> PipelineProcess:
         """Start a ledger process without waiting for it."""

@@ -1,0 +1,98 @@
+"""What SQL shows at the moment of a scrape: whether it answers, GPU rates, budgets.
+
+Invariant: what cannot be read is absent; an account is never named.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from billing.budgets import Budget, load_budgets
+from billing.database import Database
+from billing.errors import DatabaseUnavailable
+from billing.gpu_rates import GpuRate, load_gpu_rates
+from billing.months import month_of
+from billing.spending import Sum, spending_since
+from jobs.exposition import Lazy
+from jobs.holds import Bucket
+
+READ_SECONDS = 5.0
+NEAR_PERCENT = 80
+STATES = ("fine", "near", "used_up")
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyState:
+    """Rates in force now, and how many budgets are in which state."""
+
+    rates: Sequence[GpuRate]
+    budgets: dict[str, int]
+
+
+async def read_money(database: Database) -> MoneyState:
+    """Look at everything. Raises DatabaseUnavailable."""
+    instant = datetime.now(UTC)
+    month = month_of(instant)
+    async with database.read() as connection:
+        rates = await load_gpu_rates(connection)
+        budgets = await load_budgets(connection)
+        accounts = {budget.account for budget in budgets}
+        sums = await spending_since(connection, accounts, month) if budgets else []
+    in_force = {rate.model: rate for rate in rates if rate.valid_from <= instant}
+    return MoneyState(list(in_force.values()), _states(budgets, sums, month))
+
+
+def _states(budgets: Sequence[Budget], sums: Sequence[Sum], month: str) -> dict[str, int]:
+    spent = {(one.bucket, one.scope): one.amount for one in sums}
+    found = Counter(dict.fromkeys(STATES, 0))
+    for budget in budgets:
+        bucket = Bucket(budget.account, month, budget.currency)
+        amount = spent.get((bucket, budget.scope), 0)
+        near = amount * 100 >= budget.amount * NEAR_PERCENT
+        found["used_up" if amount >= budget.amount else "near" if near else "fine"] += 1
+    return dict(found)
+
+
+class MoneyCollector(Lazy):
+    """Reads SQL over a database that lives on another thread's loop."""
+
+    def __init__(self, database: Database, loop: asyncio.AbstractEventLoop) -> None:
+        self._database = database
+        self._loop = loop
+
+    def collect(self) -> Iterator[Metric]:
+        """Return what SQL shows; only `penstock_database_up` when it is away."""
+        state = self._read()
+        up = float(state is not None)
+        yield GaugeMetricFamily("penstock_database_up", "1 when SQL answered this scrape", value=up)
+        if state is None:
+            return
+        rates = GaugeMetricFamily(
+            "penstock_worker_hour_cost",
+            "What one worker of a model costs per hour, in units of the currency",
+            labels=["model", "currency"],
+        )
+        for rate in state.rates:
+            rates.add_metric([rate.model, rate.currency], float(rate.per_hour))
+        yield rates
+        budgets = GaugeMetricFamily(
+            "penstock_budgets",
+            "Budgets of this month by state: fine, near, used_up",
+            labels=["state"],
+        )
+        for name, count in state.budgets.items():
+            budgets.add_metric([name], count)
+        yield budgets
+
+    def _read(self) -> MoneyState | None:
+        reading = asyncio.run_coroutine_threadsafe(read_money(self._database), self._loop)
+        try:
+            return reading.result(READ_SECONDS)
+        except (DatabaseUnavailable, FutureTimeoutError):
+            reading.cancel()
+            return None

@@ -1,0 +1,88 @@
+"""A process's metrics in the form its scraper asks for: Prometheus text or OpenMetrics.
+
+One process is one target. Several API processes behind one port share `PROMETHEUS_MULTIPROC_DIR`, a
+directory that is empty when the first of them starts; then each answers for all. Invariant: gauges
+of a process that is gone do not count.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+from prometheus_client import REGISTRY, CollectorRegistry, disable_created_metrics
+from prometheus_client.core import InfoMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class Lazy(Collector):
+    """A collector that is asked only when somebody scrapes."""
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing, so that registering it does not read anything."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Return what can be read now."""
+        raise NotImplementedError
+
+
+class BuildInfo(Lazy):
+    """Which version runs as which process."""
+
+    def __init__(self, process: str) -> None:
+        self._labels = {"version": version("penstock"), "process": process}
+
+    def collect(self) -> Iterator[Metric]:
+        """Return `penstock_build_info`."""
+        yield InfoMetricFamily("penstock_build", "What runs here", value=self._labels)
+
+
+class Exposition:
+    """What one process shows: what all do, registries of `jobs.metrics`, collectors of its own."""
+
+    def __init__(self, process: str, *collectors: Collector) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._own = [one for one in collectors if isinstance(one, CollectorRegistry)]
+        self._lazy = [one for one in collectors if not isinstance(one, CollectorRegistry)]
+        self._lazy.append(BuildInfo(process))
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """Return the metrics and their content type, as an `Accept` header asks for them."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry()), content_type
+
+    def _registry(self) -> CollectorRegistry:
+        registry = CollectorRegistry(auto_describe=False)
+        directory = os.environ.get(DIRECTORY)
+        if directory:
+            forget_dead_processes(Path(directory))
+            MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
+        shown = [] if directory else [REGISTRY, *self._own]
+        for collector in (*shown, *self._lazy):
+            registry.register(collector)
+        return registry
+
+
+def forget_dead_processes(directory: Path) -> None:
+    """Drop the gauges of processes that are gone; what they counted stays."""
+    pids = {path.stem.rpartition("_")[2] for path in directory.glob("gauge_live*_*.db")}
+    for pid in pids:
+        if pid.isdigit() and not _lives(int(pid)):
+            with suppress(FileNotFoundError):  # another process was faster
+                mark_process_dead(int(pid), str(directory))  # type: ignore[no-untyped-call]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

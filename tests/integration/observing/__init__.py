@@ -1,0 +1,1 @@
+"""Metrics, alerts, traces and logs of real processes."""

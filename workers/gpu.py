@@ -1,0 +1,100 @@
+"""The GPUs this process may use, read from NVML at each scrape.
+
+Invariant: without NVIDIA's driver or its library there are no such metrics, rather than zeros; a
+single reading that a GPU does not give (a slice of one, a virtual one) is left out.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from jobs.exposition import Lazy
+
+log = structlog.get_logger()
+
+LABELS = ("gpu", "name")
+
+#: Metric, what it says, and how it is read from a device.
+READINGS: tuple[tuple[str, str, Callable[[Any, Any], float]], ...] = (
+    (
+        "penstock_gpu_utilisation_ratio",
+        "Share of the last moments in which a kernel ran, 0 to 1",
+        lambda nvml, gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100,
+    ),
+    (
+        "penstock_gpu_memory_used_bytes",
+        "Memory of the GPU in use",
+        lambda nvml, gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used,
+    ),
+    (
+        "penstock_gpu_memory_total_bytes",
+        "Memory of the GPU",
+        lambda nvml, gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).total,
+    ),
+    (
+        "penstock_gpu_power_watts",
+        "Power the GPU draws",
+        lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1000,
+    ),
+    (
+        "penstock_gpu_temperature_celsius",
+        "Temperature of the GPU",
+        lambda nvml, gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU),
+    ),
+)
+
+
+def open_gpus() -> "GpuCollector | None":
+    """Return a collector for the GPUs there are; None without any."""
+    try:
+        import pynvml  # noqa: PLC0415 - only GPU workers have it
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        devices = visible(pynvml, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    except pynvml.NVMLError as error:
+        log.info("gpus_not_measured", reason=str(error))
+        return None
+    return GpuCollector(pynvml, devices) if devices else None
+
+
+def visible(nvml: Any, wanted: str | None) -> list[Any]:
+    """Return the devices that `CUDA_VISIBLE_DEVICES` leaves: indices or UUIDs, as CUDA reads it."""
+    if wanted is None:
+        return [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+    found = []
+    for word in filter(None, (word.strip() for word in wanted.split(","))):
+        if word == "-1":
+            break  # CUDA ignores what follows an invalid one
+        if word.isdigit():
+            found.append(nvml.nvmlDeviceGetHandleByIndex(int(word)))
+        else:
+            found.append(nvml.nvmlDeviceGetHandleByUUID(word))
+    return found
+
+
+class GpuCollector(Lazy):
+    """Reads each device at the scrape."""
+
+    def __init__(self, nvml: Any, devices: list[Any]) -> None:
+        self._nvml = nvml
+        self._devices = devices
+
+    def collect(self) -> Iterator[Metric]:
+        """Return what the devices say."""
+        for metric, text, read in READINGS:
+            family = GaugeMetricFamily(metric, text, labels=LABELS)
+            for device in self._devices:
+                with suppress(self._nvml.NVMLError):
+                    family.add_metric(self._labels(device), float(read(self._nvml, device)))
+            if family.samples:
+                yield family
+
+    def _labels(self, device: Any) -> list[str]:
+        index = self._nvml.nvmlDeviceGetIndex(device)
+        return [str(index), str(self._nvml.nvmlDeviceGetName(device))]
