@@ -2,11 +2,13 @@
 
 import os
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import make_url
 
 from billing.database import Database
 from billing.schema import upgrade
@@ -91,16 +93,37 @@ def postgres_url() -> Iterator[str]:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with all tables, to be copied."""
     path = tmp_path_factory.mktemp("template") / "penstock.db"
-    upgrade(DatabaseSettings(url=SecretStr(f"sqlite+aiosqlite:///{path}")))
+    upgrade(on_sqlite(path))
     return path
 
 
+@pytest.fixture(scope="session")
+def postgres_template(postgres_url: str) -> Iterator[str]:
+    """The name of a PostgreSQL database with all tables, to be copied."""
+    url = create_database(postgres_url)
+    upgrade(DatabaseSettings(url=SecretStr(url)))
+    yield str(make_url(url).database)
+    drop_database(url)
+
+
+def on_sqlite(path: Path) -> DatabaseSettings:
+    """Return the settings of a SQLite file."""
+    return DatabaseSettings(url=SecretStr(f"sqlite+aiosqlite:///{path}"))
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DatabaseSettings]:
-    """An empty database of the test's own; each test runs on both kinds."""
-    if request.param == "sqlite":
-        url = f"sqlite+aiosqlite:///{tmp_path}/penstock.db"
-        yield DatabaseSettings(url=SecretStr(url))
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Each test with a database runs on both kinds."""
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_database(
+    database_kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[DatabaseSettings]:
+    """An empty database of the test's own."""
+    if database_kind == "sqlite":
+        yield on_sqlite(tmp_path / "penstock.db")
         return
     url = create_database(request.getfixturevalue("postgres_url"))
     yield DatabaseSettings(url=SecretStr(url))
@@ -108,10 +131,19 @@ def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[D
 
 
 @pytest.fixture
-def database_settings(empty_database: DatabaseSettings) -> DatabaseSettings:
-    """A database of the test's own with all tables."""
-    upgrade(empty_database)
-    return empty_database
+def database_settings(
+    database_kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[DatabaseSettings]:
+    """A database of the test's own with all tables: a copy, as migrating takes far longer."""
+    if database_kind == "sqlite":
+        file = tmp_path / "penstock.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), file)
+        yield on_sqlite(file)
+        return
+    template = request.getfixturevalue("postgres_template")
+    url = create_database(request.getfixturevalue("postgres_url"), template)
+    yield DatabaseSettings(url=SecretStr(url))
+    drop_database(url)
 
 
 @pytest.fixture

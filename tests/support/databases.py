@@ -138,7 +138,7 @@ def connect(url: str) -> psycopg.Connection[tuple[object, ...]]:
 def create_database(server_url: str, template: str | None = None) -> str:
     """Create a database with a new name; returns its URL."""
     name = f"test_{secrets.token_hex(5)}"
-    like = f' TEMPLATE "{template}"' if template else ""
+    like = f' TEMPLATE "{template}" STRATEGY file_copy' if template else ""
     with connect(server_url) as connection:
         connection.execute(f'CREATE DATABASE "{name}"{like}'.encode())
     return make_url(server_url).set(database=name).render_as_string(hide_password=False)

@@ -115,7 +115,7 @@ async def _fast(database: Database) -> bool:
 
 
 # On SQLite a writing transaction has the whole file: nothing can come.
-@pytest.mark.parametrize("empty_database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database_kind", ["postgresql"])
 async def test_usage_that_comes_while_a_month_closes_waits_and_is_late(
     database: Database, database_settings: DatabaseSettings
 ) -> None:
