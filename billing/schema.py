@@ -62,3 +62,15 @@ def revisions(settings: DatabaseSettings) -> tuple[str | None, str | None]:
         engine.dispose()
     head = ScriptDirectory.from_config(alembic_config(settings)).get_current_head()
     return current, head
+
+
+def is_behind(settings: DatabaseSettings) -> bool:
+    """Whether tables that this program needs are missing; a newer program's are not its concern.
+
+    Migrations only add, so a program runs on the tables of the next one: that allows a rollback.
+    """
+    current, head = revisions(settings)
+    if current is None or current == head:
+        return current is None
+    directory = ScriptDirectory.from_config(alembic_config(settings))
+    return current in {script.revision for script in directory.walk_revisions()}

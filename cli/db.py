@@ -1,11 +1,16 @@
 """`penstock db`: the tables of the billing database."""
 
+import time
+from typing import Annotated
+
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from billing.schema import revisions, upgrade
+from billing.schema import is_behind, revisions, upgrade
 from cli.failures import Failure, Unreachable
 from cli.settings import load_settings
+
+POLL_SECONDS = 0.5
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,6 +43,25 @@ def status() -> None:
             f"the tables are at {current or 'nothing'}, not {head}", "penstock db upgrade"
         )
     typer.echo(f"at {head}")
+
+
+@app.command()
+def wait(
+    seconds: Annotated[float, typer.Option(min=0, help="Give up after so long.")] = 300.0,
+) -> None:
+    """Wait until the tables are there, for a container that needs them; newer ones will do, too."""
+    settings = load_settings().database
+    give_up = time.monotonic() + seconds
+    while True:
+        failure: Failure = Failure("the tables are not at this version yet", "penstock db upgrade")
+        try:
+            if not is_behind(settings):
+                return
+        except SQLAlchemyError as error:
+            failure = _failed(error)
+        if time.monotonic() >= give_up:
+            raise failure
+        time.sleep(POLL_SECONDS)
 
 
 def _failed(error: SQLAlchemyError) -> Unreachable:

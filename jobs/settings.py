@@ -9,10 +9,15 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 TINY_MODEL = Path(__file__).resolve().parent.parent / "models" / "tiny"
 
@@ -253,6 +258,18 @@ class LogSettings(Group):
     format: Literal["json", "console"] = "json"
 
 
+class _OwnLines(DotEnvSettingsSource):
+    """The lines of `.env` that are ours: Docker Compose keeps its passwords in the same file."""
+
+    def _read_env_files(self) -> Any:
+        own = self.env_prefix.lower()
+        return {
+            name: value
+            for name, value in super()._read_env_files().items()
+            if name.lower().startswith(own)
+        }
+
+
 class Settings(BaseSettings):
     """Everything that can be set, in groups."""
 
@@ -282,6 +299,20 @@ class Settings(BaseSettings):
     billing: BillingSettings = BillingSettings()
     seller: SellerSettings = SellerSettings()
     log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read `.env` by its own lines alone; the rest is as it was."""
+        if isinstance(dotenv_settings, DotEnvSettingsSource):
+            dotenv_settings = _OwnLines(settings_cls, env_file=dotenv_settings.env_file)
+        return init_settings, env_settings, dotenv_settings, file_secret_settings
 
     @model_validator(mode="after")
     def _lease_over_timeout(self) -> Self:

@@ -5,10 +5,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
 
+from billing.database import WRITES
+from billing.schema import alembic_config, migration_engine
 from jobs.settings import DatabaseSettings
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
@@ -33,6 +38,35 @@ def penstock(empty_database: DatabaseSettings, tmp_path: Path) -> Run:
         )
 
     return run
+
+
+def test_a_container_waits_for_the_tables_it_needs_and_accepts_newer_ones(
+    penstock: Run, empty_database: DatabaseSettings
+) -> None:
+    early = penstock("db", "wait", "--seconds", "0")
+    assert early.returncode == 1
+    assert "penstock db upgrade" in early.stderr
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(penstock, "db", "wait", "--seconds", "60")
+        assert penstock("db", "upgrade").returncode == 0
+        assert waiting.result().returncode == 0
+
+    _, previous, *_ = ScriptDirectory.from_config(alembic_config(empty_database)).walk_revisions()
+    stamp(empty_database, previous.revision)
+    assert penstock("db", "wait", "--seconds", "0").returncode == 1, "older ones will not do"
+    stamp(empty_database, "of_a_later_program")
+    assert penstock("db", "wait", "--seconds", "0").returncode == 0
+
+
+def stamp(settings: DatabaseSettings, revision: str) -> None:
+    engine = migration_engine(settings)
+    with engine.connect() as connection:
+        connection.execution_options(**{WRITES: True})
+        connection.execute(
+            text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision}
+        )
+        connection.commit()
+    engine.dispose()
 
 
 def test_from_an_empty_database_to_a_listed_price(penstock: Run) -> None:

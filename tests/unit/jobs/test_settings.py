@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -33,6 +35,20 @@ def test_a_misspelt_field_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_LEASE__SECOND", "9")
     with pytest.raises(ValidationError, match="second"):
         Settings(_env_file=None)  # type: ignore[call-arg]
+
+
+def test_a_dotenv_file_is_shared_with_others_but_our_misspelt_lines_are_errors(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text("REDIS_PASSWORD=theirs\nPENSTOCK_LEASE__SECONDS=9\n")
+    assert Settings(_env_file=file).lease.seconds == 9  # type: ignore[call-arg]
+    file.write_text("PENSTOCK_LEASE__SECOND=9\n")
+    with pytest.raises(ValidationError, match="second"):
+        Settings(_env_file=file)  # type: ignore[call-arg]
+    file.write_text("PENSTOCK_LEASES__SECONDS=9\n")
+    with pytest.raises(ValidationError, match="leases"):
+        Settings(_env_file=file)  # type: ignore[call-arg]
 
 
 def test_the_simulated_engine_is_never_the_default() -> None:

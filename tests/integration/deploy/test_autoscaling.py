@@ -1,0 +1,141 @@
+"""What KEDA would read and decide, asked of a real queue while a real worker empties it.
+
+KEDA's Redis scaler asks for the type of the key and counts it with the command of that type.
+"""
+
+import ast
+import asyncio
+import math
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from jobs.settings import Settings
+from jobs.state import Status
+from tests.conftest import settings_for
+from tests.support.following import run_jobs
+from tests.support.manifests import Manifests
+from tests.support.processes import pipeline
+from tests.support.redis_server import RedisServer
+from tests.support.simulated import client, generation, simulated_settings
+from tests.support.waiting import eventually
+
+SLOTS = 8
+JOBS = 20
+#: One step, as the scaler does it: between two the key could come to be.
+COUNT = """
+local counts = {zset = 'ZCARD', set = 'SCARD', list = 'LLEN', hash = 'HLEN', none = 'LLEN'}
+return redis.call(counts[redis.call('TYPE', KEYS[1]).ok], KEYS[1])
+"""
+MODEL = "penstock-tiny"
+
+
+class Keda:
+    """Reads a ScaledObject's triggers and joins them by its formula, as KEDA does."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        (scaled,) = Manifests("dev").of("ScaledObject").values()
+        self._redis = redis
+        modifiers = scaled["spec"]["advanced"]["scalingModifiers"]
+        self._formula = ast.parse(modifiers["formula"], mode="eval").body
+        self._threshold = float(modifiers["activationTarget"])
+        default = Settings(_env_file=None).redis.prefix  # type: ignore[call-arg]
+        self._lists = {
+            trigger["name"]: trigger["metadata"]["listName"].replace(
+                f"{default}:", f"{settings.redis.prefix}:", 1
+            )
+            for trigger in scaled["spec"]["triggers"]
+        }
+
+    async def read(self) -> dict[str, int]:
+        """Return each trigger's metric."""
+        return {name: await self._count(key) for name, key in self._lists.items()}
+
+    async def _count(self, key: str) -> int:
+        return int(await self._redis.eval(COUNT, 1, key))
+
+    def value(self, metrics: dict[str, int]) -> int:
+        """Return the formula's value: sums of triggers are all that ours may hold."""
+
+        def of(node: ast.expr) -> int:
+            if isinstance(node, ast.Name):
+                return metrics[node.id]
+            assert isinstance(node, ast.BinOp), ast.dump(node)
+            assert isinstance(node.op, ast.Add), ast.dump(node)
+            return of(node.left) + of(node.right)
+
+        return of(self._formula)
+
+    def replicas(self, value: int, slots: int) -> int:
+        """Return what the autoscaler asks for: none only while the trigger is not active."""
+        return math.ceil(value / slots) if value > self._threshold else 0
+
+
+async def test_the_autoscaler_sees_every_job_from_submit_to_end(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    engine = {
+        "kind": "simulated",
+        "served_name": MODEL,
+        "slots": SLOTS,
+        "simulated": {"step_base_seconds": 0.02},
+    }
+    settings = settings_for(redis_server, engine=engine)
+    async with client(settings) as (store, hub):
+        keda = Keda(store.redis, settings)
+        assert keda.replicas(keda.value(await keda.read()), SLOTS) == 0, "nothing is asked for"
+
+        first = generation("the first", tokens=8)._replace(queue=MODEL)
+        await store.submit(first)
+        assert await keda.read() == {"queued": 1, "running": 0}
+        assert keda.replicas(1, SLOTS) == 1, "one job starts a worker"
+
+        jobs = [generation(f"job {i}", tokens=60)._replace(queue=MODEL) for i in range(JOBS)]
+        with pipeline(settings, tmp_path) as running:
+            running.control()
+            following = asyncio.create_task(run_jobs(store, hub, jobs, timeout=60))
+
+            async def waiting() -> bool:
+                return (await keda.read())["queued"] == JOBS + 1
+
+            await eventually(waiting)
+            assert keda.replicas(JOBS + 1, SLOTS) == 3
+
+            running.worker()
+
+            async def full() -> dict[str, Any] | None:
+                metrics = await keda.read()
+                return metrics if metrics["running"] == SLOTS and metrics["queued"] else None
+
+            metrics = await eventually(full, timeout=30)
+            assert keda.value(metrics) <= JOBS + 1
+
+            seen = []
+            while not following.done():
+                seen.append(await keda.read())
+                await asyncio.sleep(0.01)
+            results = await following
+            assert {result.status for result in results} == {Status.COMPLETED}
+            emptied = [metrics for metrics in seen if not metrics["queued"] and metrics["running"]]
+            assert emptied, "the queue is empty while jobs still run"
+            assert all(keda.replicas(keda.value(m), SLOTS) >= 1 for m in emptied)
+
+            async def idle() -> bool:
+                return keda.value(await keda.read()) == 0
+
+            await eventually(idle)
+            assert keda.replicas(0, SLOTS) == 0
+
+
+async def test_jobs_that_no_worker_may_take_ask_for_no_worker(redis_server: RedisServer) -> None:
+    """An account at its cap has its further jobs parked: more workers would not run them sooner."""
+    settings = simulated_settings(redis_server)
+    async with client(settings) as (store, _):
+        keda = Keda(store.redis, settings)
+        for i in range(5):
+            job = generation(f"job {i}")._replace(queue=MODEL, max_running=2)
+            await store.submit(job)
+        claimed = await store.claim(MODEL, "w1", 5)
+        assert len(claimed) == 2
+        assert await keda.read() == {"queued": 0, "running": 2}

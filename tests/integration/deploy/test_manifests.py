@@ -1,0 +1,174 @@
+"""Every object is valid to the letter, and every pod is as locked up as it can be."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.support.manifests import ROOT, Manifests, matches
+
+SCHEMAS = ROOT / "tests" / "schemas"
+KUBERNETES = "1.34"
+RESTRICTED = "pod-security.kubernetes.io/enforce"
+
+
+def strict(schema: Any) -> Any:
+    """Forbid what a schema does not name, wherever it names anything."""
+    if isinstance(schema, list):
+        return [strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: strict(part) for name, part in schema.items()}
+    if "properties" in schema and schema.get("type") == "object":
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+@cache
+def keda_schema(kind: str) -> dict[str, Any]:
+    file = SCHEMAS / f"keda.sh_{kind.lower()}s.yaml"
+    versions = yaml.safe_load(file.read_text())["spec"]["versions"]
+    schema: dict[str, Any] = strict(versions[0]["schema"]["openAPIV3Schema"])
+    schema["properties"]["metadata"] = {"type": "object"}
+    return schema
+
+
+@cache
+def monitoring_schema(kind: str) -> dict[str, Any]:
+    schema = json.loads((SCHEMAS / "monitoring.coreos.com.json").read_text())
+    return {"$ref": f"#/definitions/I{kind}", "definitions": schema["definitions"]}
+
+
+def validate(one: dict[str, Any]) -> None:
+    group = one["apiVersion"].partition("/")[0]
+    if group == "keda.sh":
+        jsonschema.Draft202012Validator(keda_schema(one["kind"])).validate(one)
+    elif group == "monitoring.coreos.com":
+        jsonschema.Draft7Validator(monitoring_schema(one["kind"])).validate(one)
+    else:
+        kubernetes_validate.validate(one, KUBERNETES, strict=True)
+
+
+def test_every_object_is_valid_to_the_letter(manifests: Manifests) -> None:
+    for one in manifests.all:
+        validate(one)
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "ScaledObject", "PodMonitor"])
+def test_a_misspelt_field_would_be_found(kind: str) -> None:
+    one = next(iter(Manifests("prod").of(kind).values()))
+    validate(one)
+    spoilt = {**one, "spec": {**one["spec"], "misspelt": 1}}
+    with pytest.raises((jsonschema.ValidationError, kubernetes_validate.ValidationError)):
+        validate(spoilt)
+
+
+def test_one_object_stands_in_each_file_which_is_named_after_its_kind() -> None:
+    for file in (ROOT / "k8s").rglob("*.yaml"):
+        objects = list(yaml.safe_load_all(file.read_text()))
+        if file.name in {"kustomization.yaml", "scaledobject-names.yaml"}:
+            continue
+        assert len(objects) == 1, file
+        kind = file.stem.removesuffix("-patch").rpartition("-")[2]
+        if isinstance(objects[0], dict):
+            assert objects[0]["kind"].lower() == kind, file
+
+
+def test_every_pod_meets_the_restricted_standard(manifests: Manifests) -> None:
+    for container in manifests.containers():
+        pod, own = container.pod["securityContext"], container.spec["securityContext"]
+        assert pod["runAsNonRoot"] is True, container.owner
+        assert pod["runAsUser"] > 0, container.owner
+        assert pod["seccompProfile"] == {"type": "RuntimeDefault"}, container.owner
+        assert own["allowPrivilegeEscalation"] is False, container.owner
+        assert own["readOnlyRootFilesystem"] is True, container.owner
+        assert own["capabilities"] == {"drop": ["ALL"]}, container.owner
+        assert container.pod["automountServiceAccountToken"] is False, container.owner
+        for closed in ("hostNetwork", "hostPID", "hostIPC"):
+            assert not container.pod.get(closed), container.owner
+        for volume in container.pod.get("volumes", []):
+            assert "hostPath" not in volume, container.owner
+
+
+def test_every_container_says_what_it_needs_and_what_it_may_have(manifests: Manifests) -> None:
+    for container in manifests.containers():
+        resources = container.spec["resources"]
+        assert {"cpu", "memory"} <= set(resources["requests"]), container.owner
+        assert "memory" in resources["limits"], container.owner
+        gpus = resources["limits"].get("nvidia.com/gpu")
+        assert gpus == resources["requests"].get("nvidia.com/gpu"), container.owner
+
+
+def test_no_secret_is_written_down(manifests: Manifests) -> None:
+    assert not manifests.of("Secret")
+    for container in manifests.containers():
+        for name, value in container.variables.items():
+            if any(word in name for word in ("PASSWORD", "TOKEN", "AUTH", "__URL", "SECRET")):
+                assert value.startswith("secret:"), (container.owner, name)
+
+
+def test_the_namespace_enforces_the_same(manifests: Manifests) -> None:
+    (namespace,) = manifests.of("Namespace").values()
+    assert namespace["metadata"]["labels"][RESTRICTED] == "restricted"
+    homes = {one["metadata"].get("namespace") for one in manifests.all if one is not namespace}
+    assert homes == {namespace["metadata"]["name"]}
+
+
+def test_every_reference_to_another_object_is_true(manifests: Manifests) -> None:
+    workloads = [f"{c.owner}" for c in manifests.containers()]
+    for kind in ("ScaledObject", "HorizontalPodAutoscaler"):
+        for one in manifests.of(kind).values():
+            assert f"Deployment/{one['spec']['scaleTargetRef']['name']}" in workloads
+    for scaled in manifests.of("ScaledObject").values():
+        for trigger in scaled["spec"]["triggers"]:
+            reference = trigger["authenticationRef"]["name"]
+            assert reference in manifests.of("TriggerAuthentication")
+    for ingress in manifests.of("Ingress").values():
+        for path in ingress["spec"]["rules"][0]["http"]["paths"]:
+            backend = path["backend"]["service"]
+            ports = manifests.of("Service")[backend["name"]]["spec"]["ports"]
+            assert backend["port"]["name"] in {port["name"] for port in ports}
+    for service in manifests.of("Service").values():
+        chosen = [
+            container
+            for container in manifests.containers(init=False)
+            if matches({"matchLabels": service["spec"]["selector"]}, container.labels)
+        ]
+        assert len(chosen) == 1, service["metadata"]["name"]
+        for port in service["spec"]["ports"]:
+            assert chosen[0].port(port["targetPort"])
+
+
+def test_each_deployment_has_a_disruption_budget_of_its_own(manifests: Manifests) -> None:
+    budgets = manifests.of("PodDisruptionBudget").values()
+    for name, deployment in manifests.of("Deployment").items():
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        covering = [one for one in budgets if matches(one["spec"]["selector"], labels)]
+        assert len(covering) == 1, name
+
+
+def test_selectors_choose_one_workload_only(manifests: Manifests) -> None:
+    pods = {(c.owner, tuple(sorted(c.labels.items()))) for c in manifests.containers()}
+    for name, deployment in manifests.of("Deployment").items():
+        selector = deployment["spec"]["selector"]
+        chosen = {owner for owner, labels in pods if matches(selector, dict(labels))}
+        assert chosen == {f"Deployment/{name}"}
+
+
+def test_images_have_a_version(manifests: Manifests) -> None:
+    for container in manifests.containers():
+        _, _, tag = container.spec["image"].partition(":")
+        assert tag, container.spec["image"]
+        assert tag != "latest", container.spec["image"]
+
+
+def test_the_schemas_say_where_they_come_from() -> None:
+    text = (SCHEMAS / "README.md").read_text()
+    for file in Path(SCHEMAS).iterdir():
+        if file.suffix in {".yaml", ".json"}:
+            assert file.name.partition("_")[0].removesuffix(".json") in text

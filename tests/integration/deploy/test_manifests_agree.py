@@ -1,0 +1,288 @@
+"""The manifests and the code say the same: settings, ports, timeouts, keys, routes, arrows."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.app import create_app
+from api.presence import GRACE_SECONDS
+from cli.main import NOUNS
+from jobs.keys import Keys
+from jobs.settings import Settings
+from tests.support.manifests import ROOT, Container, Manifests, matches
+
+SECRETS = {
+    "penstock-redis/url": "redis://:password@redis:6379/0",
+    "penstock-database/url": "postgresql+psycopg://penstock:password@postgres/penstock",
+}
+STORES = ("redis", "postgres")
+#: Variables of the libraries below.
+OTHERS = ("HF_TOKEN", "HF_HUB_OFFLINE", "OMP_NUM_THREADS")
+
+
+def settings_of(container: Container, directory: Path) -> Settings:
+    """Read a container's variables as its process does, each misspelt one being an error."""
+    file = directory / "container.env"
+    lines = []
+    for name, value in container.variables.items():
+        if name.startswith("PENSTOCK_"):
+            lines.append(f"{name}={SECRETS.get(value.removeprefix('secret:'), value)}\n")
+    file.write_text("".join(lines))
+    return Settings(_env_file=file)  # type: ignore[call-arg]
+
+
+def ours(manifests: Manifests) -> list[Container]:
+    return [one for one in manifests.containers() if one.component not in STORES]
+
+
+def one(manifests: Manifests, component: str) -> Container:
+    containers = [c for c in manifests.containers(init=False) if c.component == component]
+    assert len(containers) == 1
+    return containers[0]
+
+
+def test_every_variable_is_a_setting(manifests: Manifests, tmp_path: Path) -> None:
+    for container in ours(manifests):
+        settings_of(container, tmp_path)
+        for name in container.variables:
+            assert name.startswith("PENSTOCK_") or name in OTHERS, (container.owner, name)
+
+
+def test_every_container_runs_a_command_that_there_is(manifests: Manifests) -> None:
+    for container in ours(manifests):
+        assert "command" not in container.spec, "the image's entry point is `penstock`"
+        assert container.spec["args"][0] in NOUNS, container.owner
+
+
+@pytest.mark.parametrize(
+    ("component", "group", "host", "port"),
+    [
+        ("api", "api", "host", "port"),
+        ("worker", "worker", "health_host", "health_port"),
+        ("ledger", "billing", "health_host", "health_port"),
+    ],
+)
+def test_probes_and_metrics_find_each_process(
+    manifests: Manifests, tmp_path: Path, component: str, group: str, host: str, port: str
+) -> None:
+    container = one(manifests, component)
+    settings = getattr(settings_of(container, tmp_path), group)
+    assert getattr(settings, host) == "0.0.0.0"
+    assert getattr(settings, port) == container.port("http")
+    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+        probe = container.spec.get(name)
+        assert probe or name == "readinessProbe", (component, name)
+        if probe:
+            assert probe["httpGet"]["port"] == "http"
+            assert probe["httpGet"]["path"] in {"/health", "/ready"}
+    assert container.spec["livenessProbe"]["httpGet"]["path"] == "/health"
+
+
+def test_nothing_is_killed_before_it_has_drained(manifests: Manifests, tmp_path: Path) -> None:
+    worker = one(manifests, "worker")
+    settings = settings_of(worker, tmp_path).worker
+    grace = worker.pod["terminationGracePeriodSeconds"]
+    assert grace > settings.grace_seconds + 5 > settings.drain_seconds + 5
+
+    api = one(manifests, "api")
+    pause = api.spec["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert api.pod["terminationGracePeriodSeconds"] >= pause + GRACE_SECONDS + 5 + 5
+
+
+def test_a_worker_that_cannot_hear_redis_is_restarted_before_its_pod_is_given_up(
+    manifests: Manifests, tmp_path: Path
+) -> None:
+    worker = one(manifests, "worker")
+    startup = worker.spec["startupProbe"]
+    assert startup["httpGet"]["path"] == "/ready", "a model that hangs while it loads is noticed"
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 1800
+    (deployment,) = (
+        d for name, d in manifests.of("Deployment").items() if name.startswith("penstock-worker")
+    )
+    seconds = startup["periodSeconds"] * startup["failureThreshold"]
+    assert deployment["spec"]["progressDeadlineSeconds"] > seconds
+
+
+# --- scaling ------------------------------------------------------------------------------
+
+
+def models(manifests: Manifests, tmp_path: Path) -> list[tuple[dict[str, Any], Settings]]:
+    """Return each ScaledObject with the settings of the workers it scales."""
+    found = []
+    for scaled in manifests.of("ScaledObject").values():
+        owner = f"Deployment/{scaled['spec']['scaleTargetRef']['name']}"
+        (worker,) = [c for c in manifests.containers(init=False) if c.owner == owner]
+        found.append((scaled["spec"], settings_of(worker, tmp_path)))
+    assert found
+    return found
+
+
+def test_the_triggers_read_the_keys_that_the_code_writes(
+    manifests: Manifests, tmp_path: Path
+) -> None:
+    for spec, settings in models(manifests, tmp_path):
+        keys, queue = Keys(settings.redis.prefix), settings.engine.served_name
+        lists = {trigger["name"]: trigger["metadata"]["listName"] for trigger in spec["triggers"]}
+        assert lists == {"queued": keys.queued(queue), "running": keys.running(queue)}
+        for trigger in spec["triggers"]:
+            url = settings.redis.url.get_secret_value()
+            assert trigger["metadata"]["databaseIndex"] == url.rpartition("/")[2]
+
+
+def test_a_replica_is_asked_for_per_engine_that_the_work_fills(
+    manifests: Manifests, tmp_path: Path
+) -> None:
+    for spec, settings in models(manifests, tmp_path):
+        modifiers = spec["advanced"]["scalingModifiers"]
+        assert modifiers["formula"] == "queued + running"
+        assert modifiers["metricType"] == "AverageValue"
+        assert int(modifiers["target"]) == settings.engine.slots
+        assert modifiers["activationTarget"] == "0", "one job is enough to start a worker"
+
+
+def test_scaling_has_the_promised_speed(manifests: Manifests, tmp_path: Path) -> None:
+    for spec, _ in models(manifests, tmp_path):
+        behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+        up, down = behavior["scaleUp"], behavior["scaleDown"]
+        assert up["selectPolicy"] == "Max"
+        assert up["stabilizationWindowSeconds"] == 0
+        assert {"type": "Percent", "value": 100, "periodSeconds": 30} in up["policies"]
+        assert {"type": "Pods", "value": 2, "periodSeconds": 30} in up["policies"]
+        assert down["policies"] == [{"type": "Percent", "value": 50, "periodSeconds": 60}]
+        assert down["stabilizationWindowSeconds"] == 300
+        assert spec["fallback"]["replicas"] >= 1, "an unreadable queue is not an empty one"
+        assert spec["minReplicaCount"] <= spec["fallback"]["replicas"] <= spec["maxReplicaCount"]
+
+
+def test_models_scale_to_zero_where_nobody_waits_for_them() -> None:
+    least = {
+        overlay: {
+            spec["spec"]["minReplicaCount"]
+            for spec in Manifests(overlay).of("ScaledObject").values()
+        }
+        for overlay in ("dev", "prod", "region-b")
+    }
+    assert least == {"dev": {0}, "prod": {1}, "region-b": {0}}
+
+
+def test_no_replica_count_fights_an_autoscaler(manifests: Manifests) -> None:
+    scaled = [
+        one["spec"]["scaleTargetRef"]["name"]
+        for kind in ("ScaledObject", "HorizontalPodAutoscaler")
+        for one in manifests.of(kind).values()
+    ]
+    for name, deployment in manifests.of("Deployment").items():
+        assert ("replicas" in deployment["spec"]) == (name not in scaled), name
+
+
+# --- clients ------------------------------------------------------------------------------
+
+
+def test_the_ingress_carries_streams(manifests: Manifests, tmp_path: Path) -> None:
+    settings = settings_of(one(manifests, "api"), tmp_path)
+    (ingress,) = manifests.of("Ingress").values()
+    notes = {
+        name.rpartition("/")[2]: value for name, value in ingress["metadata"]["annotations"].items()
+    }
+    assert notes["proxy-buffering"] == "off"
+    assert float(notes["proxy-read-timeout"]) > settings.limits.sync_seconds
+    assert float(notes["proxy-read-timeout"]) > 3 * settings.stream.ping_seconds
+    assert int(notes["proxy-body-size"].removesuffix("m")) * 1_000_000 >= settings.limits.body_bytes
+
+
+def test_the_ingress_shows_the_clients_routes_and_no_other(manifests: Manifests) -> None:
+    (ingress,) = manifests.of("Ingress").values()
+    paths = ingress["spec"]["rules"][0]["http"]["paths"]
+
+    def shown(route: str) -> bool:
+        exact = any(p["path"] == route for p in paths if p["pathType"] == "Exact")
+        prefixes = [p["path"] for p in paths if p["pathType"] == "Prefix"]
+        return exact or any(route == p or route.startswith(f"{p}/") for p in prefixes)
+
+    app = create_app(Settings(_env_file=None))  # type: ignore[call-arg]
+    routes = {str(getattr(route, "path", "")) for route in app.routes}
+    assert "/v1/jobs" in routes
+    for route in routes:
+        assert shown(route) == (route.startswith("/v1/") or route == "/health"), route
+
+
+# --- who may talk to whom -----------------------------------------------------------------
+
+
+def arrows(manifests: Manifests) -> set[tuple[str, str]]:
+    """Return (from, to) of every connection that the policies let out."""
+    found = set()
+    for policy in manifests.of("NetworkPolicy").values():
+        spec = policy["spec"]
+        for rule in spec.get("egress", []):
+            ports = {str(port["port"]) for port in rule["ports"]}
+            for container in manifests.containers():
+                if matches(spec["podSelector"], container.labels):
+                    found |= {(container.component, port) for port in ports}
+    return found
+
+
+def test_only_the_arrows_of_the_design_are_open(manifests: Manifests) -> None:
+    wanted = {(c.component, "53") for c in manifests.containers()}
+    for container in ours(manifests):
+        if "PENSTOCK_REDIS__URL" in container.variables:
+            wanted.add((container.component, "6379"))
+        if "PENSTOCK_DATABASE__URL" in container.variables:
+            wanted.add((container.component, "5432"))
+    wanted.add(("worker", "443"))  # weights
+    assert arrows(manifests) == wanted
+    assert ("worker", "5432") not in wanted, "workers know nothing of money"
+
+
+def test_whoever_may_talk_to_a_store_is_also_let_in(manifests: Manifests) -> None:
+    for store, port in (("redis", "6379"), ("postgres", "5432")):
+        policy = manifests.of("NetworkPolicy").get(store)
+        if policy is None:
+            assert manifests.overlay != "dev"
+            continue
+        (rule,) = policy["spec"]["ingress"]
+        selectors = [peer["podSelector"] for peer in rule["from"] if "podSelector" in peer]
+        inside = {
+            c.component
+            for c in manifests.containers()
+            if any(matches(selector, c.labels) for selector in selectors)
+        }
+        assert inside == {who for who, to in arrows(manifests) if to == port}
+
+
+def test_everything_else_is_refused(manifests: Manifests) -> None:
+    deny = manifests.of("NetworkPolicy")["penstock-default-deny"]["spec"]
+    assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    assert manifests.of("NetworkPolicy")["penstock-api"]["spec"]["policyTypes"] == ["Ingress"]
+
+
+def test_every_secret_is_described(manifests: Manifests) -> None:
+    guide = (ROOT / "docs" / "deployment.md").read_text()
+    for container in manifests.containers():
+        for value in container.variables.values():
+            if value.startswith("secret:"):
+                name, _, key = value.removeprefix("secret:").partition("/")
+                assert name in guide, name
+                assert f"--from-literal={key}=" in guide, (name, key)
+
+
+def test_a_warm_region_changes_no_tables() -> None:
+    assert "penstock-migrate" in Manifests("prod").of("Job")
+    assert not Manifests("region-b").of("Job")
+
+
+def test_all_pods_together_ask_postgresql_for_a_bounded_number_of_connections(
+    manifests: Manifests, tmp_path: Path
+) -> None:
+    connections = 0
+    for container in manifests.containers(init=False):
+        if "PENSTOCK_DATABASE__URL" not in container.variables:
+            continue
+        settings = settings_of(container, tmp_path)
+        name = container.owner.partition("/")[2]
+        scaler = manifests.of("HorizontalPodAutoscaler").get(name)
+        deployment = manifests.of("Deployment").get(name, {"spec": {"replicas": 1}})
+        pods = scaler["spec"]["maxReplicas"] if scaler else deployment["spec"]["replicas"]
+        connections += pods * settings.database.connections
+    assert connections <= 150, "docs/deployment.md says max_connections=200"
