@@ -61,6 +61,7 @@ def test_every_container_runs_a_command_that_there_is(manifests: Manifests) -> N
         ("api", "api", "host", "port"),
         ("worker", "worker", "health_host", "health_port"),
         ("ledger", "billing", "health_host", "health_port"),
+        ("control", "control", "health_host", "health_port"),
     ],
 )
 def test_probes_and_metrics_find_each_process(
