@@ -27,6 +27,7 @@ from jobs.errors import (
 from jobs.fairness import ServiceTier
 from jobs.ids import new_id
 from jobs.model import Job, JobSpec, OnDisconnect
+from jobs.rates import UNLIMITED, quota_of
 from jobs.state import Status
 from jobs.store import Accepted, Submission
 
@@ -72,12 +73,14 @@ async def admit(api: Services, key: ApiKey, wish: Wish) -> Admitted:
     Raises:
         InvalidJob, ModelNotFound, IdempotencyMismatch: the request must change.
         BudgetExceeded: it may cost more than is left.
-        QueueFull, SpendingUnknown, StoreUnavailable: come back later.
+        LimitTooSmall: it may take more tokens than its key may in a minute.
+        RateLimited, QueueFull, WaitTooLong, QueueDraining: come back later.
+        SpendingUnknown, StoreUnavailable: the same.
     """
     try:
         try:
             submission = await prepare(api, key, wish)
-            return await submit(api, submission)
+            return await _submit_within_budget(api, submission)
         except orjson.JSONEncodeError:
             text = "body: it is nested too deeply to be stored"
             raise InvalidJob(text, param="body") from None
@@ -89,16 +92,35 @@ async def admit(api: Services, key: ApiKey, wish: Wish) -> Admitted:
 async def submit(api: Services, submission: Submission) -> Admitted:
     """Hand a submission to the store, once more if the answer was lost or spending unknown."""
     try:
-        accepted = await api.store.submit(submission)
-    except StoreUnavailable:
-        # Safe: the store knows the id if the first call got through.
-        await asyncio.sleep(RETRY_SECONDS)
-        accepted = await _submit_knowing(api, submission)
+        accepted = await _submit_once_more(api, submission)
     except SpendingUnknown:
         accepted = await _submit_knowing(api, submission)
     if not accepted.replayed:
         _accepted(submission.queue, submission.spec.service_tier).inc()
     return Admitted(submission, accepted)
+
+
+async def _submit_within_budget(api: Services, submission: Submission) -> Admitted:
+    """Submit with what the budgets hold back; a repeat of what was accepted needs no budget."""
+    model = await api.models.get(submission.queue)
+    spec, key_id = submission.spec, submission.key_id
+    try:
+        hold = api.budgets.hold(submission.account, key_id, model, spec.service_tier, spec.body)
+    except SpendingUnknown:
+        repeated = await api.store.repeated(submission)
+        if repeated is None:
+            raise
+        return Admitted(submission, repeated)
+    return await submit(api, submission if hold is None else submission._replace(hold=hold))
+
+
+async def _submit_once_more(api: Services, submission: Submission) -> Accepted:
+    """Submit, and again if the answer was lost: the store knows the id if it got through."""
+    try:
+        return await api.store.submit(submission)
+    except StoreUnavailable:
+        await asyncio.sleep(RETRY_SECONDS)
+        return await api.store.submit(submission)
 
 
 async def _submit_knowing(api: Services, submission: Submission) -> Accepted:
@@ -119,7 +141,7 @@ def _accepted(queue: str, tier: ServiceTier) -> Counter:
 
 
 async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
-    """Check what the schema cannot: the model, its context, times and sizes.
+    """Check what the schema cannot: the model, its context, times and sizes; no budget yet.
 
     Raises:
         InvalidJob, ModelNotFound, ContextLengthExceeded: the request must change.
@@ -150,7 +172,7 @@ async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
         deadline=wish.deadline,
         idempotency_key=wish.preferences.idempotency_key,
         watcher=api.hub.id if wish.watched else "",
-        hold=api.budgets.hold(key.account, key.id, model, tier, body),
+        quota=quota_of(key.account, key.id, key.limits, key.account_limits),
     )
 
 
@@ -212,9 +234,7 @@ async def repeat(api: Services, key: ApiKey, job: Job, request_id: str) -> Admit
     # A limit in time was meant for the first run; another account's key says nothing about it.
     own = key.account == job.account
     key_id = key.id if own else ""
-    model = await api.models.get(job.queue)
-    tier, body = job.spec.service_tier, job.spec.body
-    return await submit(
+    return await _submit_within_budget(
         api,
         Submission(
             id=new_id("job"),
@@ -225,6 +245,8 @@ async def repeat(api: Services, key: ApiKey, job: Job, request_id: str) -> Admit
             weight=key.weight if own else 1.0,
             max_running=key.max_running if own else 0,
             idempotency_key=f"retry:{job.id}",
-            hold=api.budgets.hold(job.account, key_id, model, tier, body),
+            quota=quota_of(key.account, key.id, key.limits, key.account_limits)
+            if own
+            else UNLIMITED,
         ),
     )

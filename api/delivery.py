@@ -46,7 +46,7 @@ async def deliver(
     job = admitted.job
     if admitted.replayed:
         job = await api.store.get(job.id, job.account)
-    headers = job_headers(job.id, preferences, replayed=admitted.replayed)
+    headers = job_headers(admitted.accepted, preferences)
     if preferences.respond_async and preferences.wait_seconds is None:
         return accepted(job, headers)
     watched = Watched(job.id, job.account, job.spec.on_disconnect)

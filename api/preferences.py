@@ -40,6 +40,12 @@ class Preferences(NamedTuple):
         return {"Preference-Applied": ", ".join(words)} if words else {}
 
 
+#: Of a request that may have none.
+NO_PREFERENCES = Preferences(
+    respond_async=False, wait_seconds=None, idempotency_key="", on_disconnect=None
+)
+
+
 def read_preferences(request: Request, longest_wait: float) -> Preferences:
     """Read the headers.
 

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from api import errors as door
+from api.limits import rate_headers
 from api.schemas.reading import field_errors
 from billing import errors as billing
 from jobs import errors
@@ -48,6 +49,7 @@ TABLE: dict[type[errors.PipelineError], Kind] = {
     errors.ModelNotFound: Kind(404, "Model not found"),
     errors.Unauthenticated: Kind(401, "Unauthenticated", openai_code="invalid_api_key"),
     errors.Forbidden: Kind(403, "Forbidden", openai_code="insufficient_permissions"),
+    errors.LimitTooSmall: Kind(422, "Limit too small", openai_status=400),
     errors.BudgetExceeded: Kind(402, "Budget exceeded", openai_code="insufficient_quota"),
     errors.JobNotFound: Kind(404, "Job not found"),
     errors.JobGone: Kind(410, "Job gone"),
@@ -55,6 +57,9 @@ TABLE: dict[type[errors.PipelineError], Kind] = {
     errors.IdempotencyMismatch: Kind(422, "Idempotency key reused"),
     errors.Overloaded: Kind(503, "Overloaded"),
     errors.QueueFull: Kind(429, "Queue full"),
+    errors.WaitTooLong: Kind(429, "Wait too long"),
+    errors.QueueDraining: Kind(503, "Queue draining"),
+    errors.RateLimited: Kind(429, "Rate limited", openai_code="rate_limit_exceeded"),
     errors.SpendingUnknown: Kind(503, "Spending unknown"),
     errors.StoreUnavailable: Kind(503, "Job store unavailable"),
     errors.AttemptError: Kind(500, "The job failed"),
@@ -197,6 +202,7 @@ def from_error(
         request_id,
         retry_after,
         getattr(error, "fields", ()),
+        headers=rate_headers(getattr(error, "standings", ())),
         budget=getattr(error, "budget", None),
     )
 

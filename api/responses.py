@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from api.admission import Admitted, fresh_job
 from api.costs import OPEN
+from api.limits import rate_headers
 from api.preferences import Preferences
 from api.views.job import NOWHERE, job_object
 from jobs.fairness import ServiceTier
@@ -28,11 +29,13 @@ def json_response(
     return Response(orjson.dumps(content), status, headers, "application/json")
 
 
-def job_headers(job_id: str, preferences: Preferences, *, replayed: bool) -> dict[str, str]:
-    """Return what every answer to a submission says about its job."""
-    headers = {"X-Penstock-Job": job_id, **preferences.applied}
-    if replayed:
+def job_headers(accepted: Accepted, preferences: Preferences) -> dict[str, str]:
+    """Return what every answer to a submission says about its job, and about the limits."""
+    headers = {"X-Penstock-Job": accepted.id, **preferences.applied}
+    if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
+    if accepted.standings:
+        headers |= rate_headers(accepted.standings)
     return headers
 
 
@@ -48,7 +51,7 @@ def just_accepted(admitted: Admitted, headers: Mapping[str, str]) -> Response:
     Most jobs differ in nothing but id and time, which are filled into what was rendered before:
     to render each anew is a tenth of a submission.
     """
-    (job_id, _, created), submission = admitted.accepted, admitted.submission
+    (job_id, _, created, _), submission = admitted.accepted, admitted.submission
     spec = submission.spec
     if spec.metadata or spec.webhook or spec.retry_of or submission.start_by or submission.deadline:
         return accepted(admitted.job, headers)

@@ -5,13 +5,16 @@ and says whether another attempt could help (`retryable`).
 
     PipelineError
       ClientError:   InvalidJob, JobNotFound, JobGone, JobConflict, IdempotencyMismatch,
-                     ModelNotFound, Unauthenticated, Forbidden, BudgetExceeded
-      Overloaded:    QueueFull, StoreUnavailable, SpendingUnknown
+                     ModelNotFound, Unauthenticated, Forbidden, BudgetExceeded,
+                     LimitTooSmall
+      Overloaded:    QueueFull, WaitTooLong, QueueDraining, RateLimited, StoreUnavailable,
+                     SpendingUnknown
                                                           (carry retry_after_seconds)
       AttemptError:  EngineError, EngineDead, LeaseLost, DeadlineExceeded, RunTimeout,
                      TooManyAttempts
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -101,6 +104,12 @@ class BudgetExceeded(ClientError):
         self.budget = budget
 
 
+class LimitTooSmall(ClientError):
+    """The job alone may take more tokens than the key may in a minute: it never fits."""
+
+    code = "limit-too-small"
+
+
 class Overloaded(PipelineError):
     """Refused for now; `retry_after_seconds` says when to come back."""
 
@@ -113,9 +122,33 @@ class Overloaded(PipelineError):
 
 
 class QueueFull(Overloaded):
-    """The queue, or the account's share of it, is at its bound."""
+    """The queue, or a tier's, an account's or a key's share of it, is at its bound."""
 
     code = "queue-full"
+
+
+class WaitTooLong(Overloaded):
+    """The job would wait longer than the operator lets jobs wait."""
+
+    code = "wait-too-long"
+
+
+class QueueDraining(Overloaded):
+    """An operator drains the queue: it takes no new jobs."""
+
+    code = "queue-draining"
+
+
+class RateLimited(Overloaded):
+    """A rate has no room; `standings` are all rates of the key as they are now."""
+
+    code = "rate-limited"
+
+    def __init__(
+        self, message: str, *, retry_after_seconds: float, standings: Sequence[Any] = ()
+    ) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        self.standings = standings
 
 
 class SpendingUnknown(Overloaded):

@@ -40,6 +40,14 @@ class Keys:
         """Return another of a queue's keys (delayed, deadlines, fair, service, ...)."""
         return f"{self.prefix}:q:{queue}:{part}"
 
+    def idempotency(self, account: str, key: str) -> str:
+        """String with a TTL: fingerprint and job of an idempotency key."""
+        return f"{self.prefix}:idempotency:{account}:{key}"
+
+    def rate(self, account: str, scope: str, kind: str) -> str:
+        """Hash with a TTL: a bucket; `scope` is a key's id, or `*` for the whole account."""
+        return f"{self.prefix}:rate:{account}:{scope}:{kind}"
+
     def account_jobs(self, account: str) -> str:
         """Sorted set: an account's jobs by id, which sorts by time of creation."""
         return f"{self.prefix}:account:{account}:jobs"

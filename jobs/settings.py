@@ -60,6 +60,15 @@ class QueueSettings(Group):
     ageing_every: int = Field(default=8, ge=2)
     max_batch: int = Field(default=64, ge=1, le=256)
     max_wait_seconds: float = Field(default=0.002, ge=0, le=1)
+    shed_flex_at: float = Field(default=0.8, gt=0, le=1, description="share of max_queued")
+    shed_default_at: float = Field(default=0.95, gt=0, le=1, description="share of max_queued")
+    shed_wait_seconds: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _flex_is_shed_first(self) -> Self:
+        if self.shed_flex_at > self.shed_default_at:
+            raise ValueError("queue.shed_flex_at must not exceed queue.shed_default_at")
+        return self
 
 
 class RetrySettings(Group):

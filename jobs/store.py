@@ -22,22 +22,32 @@ from jobs.errors import (
     JobConflict,
     JobGone,
     JobNotFound,
+    LimitTooSmall,
     PipelineError,
+    QueueDraining,
     QueueFull,
+    RateLimited,
     SpendingUnknown,
+    WaitTooLong,
 )
-from jobs.eta import Eta, ServiceTimes, estimate, estimate_running
+from jobs.eta import Eta, estimate, estimate_running
 from jobs.events import Event, from_stream
 from jobs.fairness import estimated_tokens
 from jobs.holds import ACCOUNT, Hold, Holds, from_nanos
 from jobs.keys import Keys
 from jobs.model import LISTED_FIELDS, Job, JobSpec
+from jobs.queue_control import QueueControl
 from jobs.queue_state import LOOK_AT, QueueState
+from jobs.rates import UNLIMITED, Quota, Standing, standings
 from jobs.settings import Settings
+from jobs.shedding import Shedding
 from jobs.state import Status
 
 #: How many unreadable messages are kept.
 DEAD_TICKETS_KEPT = 1_000
+
+#: When a client comes back to a queue that an operator drains.
+DRAINING_SECONDS = 30.0
 
 #: How many jobs one page of a list looks at.
 LIST_SCAN = 2_000
@@ -60,6 +70,7 @@ class Submission(NamedTuple):
     idempotency_key: str = ""
     watcher: str = ""
     hold: Hold | None = None
+    quota: Quota = UNLIMITED
 
 
 class Accepted(NamedTuple):
@@ -71,6 +82,7 @@ class Accepted(NamedTuple):
     id: str
     replayed: bool
     created: int = 0
+    standings: Sequence[Standing] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +161,7 @@ class JobStore:
         self._settings = settings
         self._scripts = Scripts(redis, settings.redis.prefix, ticket)
         self.holds = Holds(self._scripts)
+        self.shedding = Shedding(self._scripts, settings.queue)
         retention = settings.retention
         self._keep = (
             retention.seconds * 1000,
@@ -156,6 +169,7 @@ class JobStore:
             retention.dead_seconds * 1000,
             "1" if retention.start == "archive" else "0",
         )
+        self.control = QueueControl(self._scripts, self._keep)
 
     @property
     def keeps_until_archived(self) -> bool:
@@ -177,13 +191,16 @@ class JobStore:
             InvalidJob: a limit in time has passed already, by Redis's clock.
             BudgetExceeded: the hold does not fit what is left.
             SpendingUnknown: nobody has said yet what was spent in the hold's bucket.
-            QueueFull: the queue or the account's share of it is at its bound.
+            RateLimited, LimitTooSmall: the key or its account has no room in a minute's worth.
+            QueueFull, WaitTooLong: the queue, or a share of it, is at its bound.
+            QueueDraining: it takes no jobs at the moment.
             StoreUnavailable: Redis is away; the job may or may not have been accepted.
         """
-        queue = self._settings.queue
+        settings, quota = self._settings.queue, job.quota
         spec, body = job.spec.encode(), orjson.dumps(job.spec.body)
         cost = estimated_tokens(job.spec.body, len(body))
         digest = _fingerprint(job, body) if job.idempotency_key else ""
+        bounds = await self.shedding.bounds(job.queue, job.spec.service_tier)
         answer = await self._scripts.call(
             "submit",
             job.id,
@@ -196,26 +213,27 @@ class JobStore:
             job.idempotency_key,
             digest,
             self._settings.retention.idempotency_seconds * 1000,
-            queue.max_queued,
-            queue.max_queued_per_account,
+            bounds.queued,
+            _least(settings.max_queued_per_account, quota.account_queued),
             job.start_by or "",
             job.deadline or "",
-            job.max_running,
+            _least(job.max_running, quota.account_running),
             job.watcher,
             job.key_id,
             body,
+            quota.words,
+            bounds.ahead,
             *(job.hold.arguments() if job.hold else ()),
         )
         match answer[0]:
             case b"accepted":
-                return Accepted(job.id, replayed=False, created=int(answer[2]))
+                left = standings(quota.rates, answer[3:]) if quota.rates else ()
+                return Accepted(job.id, False, int(answer[2]), left)
             case b"replayed":
-                return Accepted(answer[1].decode(), replayed=True)
+                left = standings(quota.rates, answer[3:]) if quota.rates else ()
+                return Accepted(answer[1].decode(), True, 0, left)
             case b"mismatch":
-                raise IdempotencyMismatch(
-                    "this Idempotency-Key was used before with another request",
-                    param="Idempotency-Key",
-                )
+                raise _mismatch()
             case b"past":
                 name = answer[1].decode()
                 raise InvalidJob(f"{name}: a time in the future is expected", param=name)
@@ -227,17 +245,47 @@ class JobStore:
                     "what this account has spent this month is not known at the moment",
                     retry_after_seconds=1,
                 )
-        whose = "the queue" if answer[0] == b"queue-full" else "this account's share of the queue"
-        raise QueueFull(
-            f"{whose} is full", retry_after_seconds=await self.seconds_until_room(job.queue)
-        )
+            case b"rate-limited":
+                raise _rate_limited(quota, cost, answer)
+            case b"draining":
+                raise QueueDraining(
+                    f"the queue of {job.queue} takes no new jobs at the moment",
+                    retry_after_seconds=DRAINING_SECONDS,
+                )
+        raise await self._no_room(job, answer[0], int(answer[1]))
 
-    async def seconds_until_room(self, queue: str) -> float:
-        """Estimate when one more job fits: the time until the next running one ends."""
-        _, times = await self._service_times(queue, "")
-        if not times.slots or not times.finished:
-            return 30.0
-        return min(60.0, max(1.0, times.mean / 1000 / times.slots))
+    async def repeated(self, job: Submission) -> Accepted | None:
+        """Return the job that this submission repeats by its idempotency key, if there is one.
+
+        Raises:
+            IdempotencyMismatch: the key was used with another body.
+        """
+        if not job.idempotency_key:
+            return None
+        async with guarded():
+            seen = await self._read.get(self.keys.idempotency(job.account, job.idempotency_key))
+        if seen is None:
+            return None
+        digest, first = seen.decode().split()
+        if digest != _fingerprint(job, orjson.dumps(job.spec.body)):
+            raise _mismatch()
+        return Accepted(first, replayed=True)
+
+    async def _no_room(self, job: Submission, refusal: bytes, over: int) -> QueueFull | WaitTooLong:
+        seconds = await self.shedding.seconds_until(job.queue, over)
+        tier = job.spec.service_tier
+        if refusal == b"long-wait":
+            longest = self._settings.queue.shed_wait_seconds
+            return WaitTooLong(
+                f"a job in tier {tier} would wait longer than {longest:g} s",
+                retry_after_seconds=seconds,
+            )
+        whose = {
+            b"queue-full": f"the queue is full for tier {tier}",
+            b"account-full": "this account's share of the queue is full",
+            b"key-full": "this key's share of the queue is full",
+        }[refusal]
+        return QueueFull(whose, retry_after_seconds=seconds)
 
     # --- reading ----------------------------------------------------------------------
 
@@ -262,18 +310,11 @@ class JobStore:
         """Return a waiting job's position and estimated time of completion."""
         if job.status.is_terminal:
             return Place(None, None)
-        rank, times = await self._service_times(job.queue, job.id)
+        rank, times = await self.shedding.place(job.queue, job.id)
         if job.status is Status.IN_PROGRESS:
             run_ms = max(0, times.now - job.claimed)
             return Place(None, estimate_running(run_ms / 1000, times), run_ms)
         return Place(None, None) if rank < 0 else Place(rank + 1, estimate(rank, times))
-
-    async def _service_times(self, queue: str, job_id: str) -> tuple[int, ServiceTimes]:
-        answer = await self._scripts.call("position", queue, job_id)
-        rank, running, slots, n, mean, square, now = answer
-        return int(rank), ServiceTimes(
-            int(running), int(slots), int(n), float(mean), float(square), int(now)
-        )
 
     async def list_jobs(
         self, account: str, *, limit: int, before: str | None, status: Status | None
@@ -543,6 +584,32 @@ def owner_of(tombstone: bytes) -> str:
 def was_erased(tombstone: bytes) -> bool:
     """Return whether its client erased the job, rather than retention."""
     return tombstone.endswith(b" erased")
+
+
+def _mismatch() -> IdempotencyMismatch:
+    text = "this Idempotency-Key was used before with another request"
+    return IdempotencyMismatch(text, param="Idempotency-Key")
+
+
+def _least(first: int, second: int) -> int:
+    """Return the smaller of two limits, of which 0 is none."""
+    return min(first, second) if first and second else first or second
+
+
+def _rate_limited(quota: Quota, cost: int, answer: Sequence[bytes]) -> RateLimited | LimitTooSmall:
+    rate, wait_ms = quota.rates[int(answer[1]) - 1], int(answer[2])
+    limit = f"{rate.limit} {rate.kind} a minute of this {rate.whose}"
+    if wait_ms < 0:
+        return LimitTooSmall(
+            f"this request may take {cost} tokens, more than the {limit}: shorten the prompt or"
+            " lower max_tokens",
+            param="max_tokens",
+        )
+    return RateLimited(
+        f"the limit of {limit} is reached",
+        retry_after_seconds=wait_ms / 1000,
+        standings=standings(quota.rates, answer[3:]),
+    )
 
 
 def _over_budget(hold: Hold, scope: str, left: int) -> BudgetExceeded:

@@ -24,6 +24,7 @@ from jobs.health import HealthServer
 from jobs.ids import new_id
 from jobs.models import ModelRegistry, ServedModel
 from jobs.open import open_store
+from jobs.queue_control import Mode
 from jobs.settings import Settings
 from workers.batcher import Acknowledgeable, Batcher
 from workers.breaker import Breaker
@@ -50,6 +51,7 @@ class WorkerService:
         self._state = "loading"
         self._info: EngineInfo | None = None
         self._last_contact = time.monotonic()
+        self._mode = Mode.OPEN
         self._tasks: set[asyncio.Task[None]] = set()
         self._claiming: asyncio.Task[None] | None = None
 
@@ -144,8 +146,13 @@ class WorkerService:
             ticket.done()
 
     def _room(self) -> int:
-        """How many more jobs fit: free slots, none while admitted ones still wait for memory."""
+        """How many more jobs fit: free slots, none while admitted ones still wait for memory.
+
+        While the queue is paused there is none either, so that tickets are kept, not used up.
+        """
         if self._state != "ready" or not self._breaker.allows_claims or self._info is None:
+            return 0
+        if self._mode is Mode.PAUSED:
             return 0
         if self._engine.load().waiting:
             return 0
@@ -182,12 +189,16 @@ class WorkerService:
             slots = self._info.slots if self._info and self._state == "ready" else 0
             pause = self._settings.lease.heartbeat_seconds
             try:
-                lost = await self._store.renew(self._queue, self.id, slots, self.describe(), held)
+                lost, note = await asyncio.gather(
+                    self._store.renew(self._queue, self.id, slots, self.describe(), held),
+                    self._store.control.mode(self._queue),
+                )
             except StoreUnavailable:
                 log.warning("heartbeat_failed_store_unavailable", jobs=len(held))
                 pause = min(pause, HEARTBEAT_RETRY_SECONDS)
             else:
                 self._last_contact = time.monotonic()
+                self._set_mode(note.mode)
                 fences = dict(held)
                 for job_id in lost:
                     run = self._runner.runs.get(job_id)
@@ -220,11 +231,20 @@ class WorkerService:
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     def _obey(self, note: str) -> None:
-        verb, _, job_id = note.partition(" ")
+        verb, _, about = note.partition(" ")
         if verb == "cancel":
-            self._runner.cancel(job_id)
+            self._runner.cancel(about)
         elif verb == "watch":
-            self._runner.watched(job_id)
+            self._runner.watched(about)
+        elif verb == "mode":
+            self._set_mode(Mode(about))
+
+    def _set_mode(self, mode: Mode) -> None:
+        """Stop or go on claiming; a note says so at once, the heartbeat if the note was lost."""
+        if mode is not self._mode:
+            log.info("queue_mode_changed", queue=self._queue, mode=mode)
+            self._mode = mode
+            self._room_changed()
 
     async def _probe(self) -> None:
         """Find out whether a broken engine has mended."""

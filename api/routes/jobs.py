@@ -16,7 +16,7 @@ from api.direct import DirectRoute
 from api.documents import body_of, job_answer, listed, refusals
 from api.errors import ResultNotReady
 from api.finding import Found, erase_job, find_job
-from api.preferences import read_preferences
+from api.preferences import NO_PREFERENCES, read_preferences
 from api.responses import accepted, job_headers, json_response, just_accepted
 from api.schemas.jobs import BODIES, JobRequest
 from api.schemas.reading import check, read_object
@@ -66,7 +66,7 @@ async def submit_job(request: Request, key: Caller, api: Api) -> Response:
             watched=bool(preferences.wait_seconds),
         ),
     )
-    headers = job_headers(admitted.accepted.id, preferences, replayed=admitted.replayed)
+    headers = job_headers(admitted.accepted, preferences)
     if not (preferences.wait_seconds or admitted.replayed):
         return just_accepted(admitted, headers)
     job = await _current(api, admitted)
@@ -168,10 +168,7 @@ async def run_again(request: Request, api: Services, key: ApiKey, job: Job) -> R
     admitted = await repeat(api, key, job, request.state.request_id)
     await api.store.undead(job.id)
     again = await _current(api, admitted)
-    headers = {"X-Penstock-Job": again.id}
-    if admitted.replayed:
-        headers["Idempotency-Replayed"] = "true"
-    return accepted(again, headers)
+    return accepted(again, job_headers(admitted.accepted, NO_PREFERENCES))
 
 
 async def _current(api: Services, admitted: Admitted) -> Job:

@@ -1,11 +1,12 @@
 -- Give up to n jobs to a worker: the next in order, skipping expired and parking capped ones.
 -- ARGV: queue, worker, n, lease ms, run ms, ageing ms, ageing every, keep[4]
--- Returns one flat list per job: id, fence, attempt, spec, seq, output, input, watched, run deadline, now, account, created, body
+-- Returns nothing while the queue is paused, else one flat list per job: id, fence, attempt, spec, seq, output, input, watched, run deadline, now, account, created, body
 local queue, worker, n = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local lease_ms, run_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
 local ageing_ms, ageing_every = tonumber(ARGV[6]), tonumber(ARGV[7])
 local keep = keep_from(8)
 local ready, fair, running = q(queue, 'ready'), q(queue, 'fair'), q(queue, 'running')
+if redis.call('HGET', q(queue, 'mode'), 'mode') == 'paused' then return {} end
 local now = now_ms()
 local since_aged = tonumber(redis.call('HGET', fair, 'since_aged')) or 0
 
@@ -35,14 +36,15 @@ end
 
 local function start(id)
   local job = redis.call('HMGET', job_key(id), 'account', 'tier', 'virtual_start', 'fence', 'failures', 'spec', 'seq',
-    'output', 'input', 'watch', 'deadline', 'started', 'created', 'body')
-  local account, tier = job[1], job[2]
+    'output', 'input', 'watch', 'deadline', 'started', 'created', 'body', 'group')
+  local account, tier, group = job[1], job[2], job[15] or ''
   local fence, attempt = tonumber(job[4]) + 1, tonumber(job[5]) + 1
   local v = 'v:' .. tier
   local clock = math.max(tonumber(redis.call('HGET', fair, v)) or 0, tonumber(job[3]))
   redis.call('HSET', fair, v, exact(clock))
-  add_waiting(queue, account, -1)
+  add_waiting(queue, account, group, -1)
   redis.call('HINCRBY', q(queue, 'running_by'), account, 1)
+  if group ~= '' then redis.call('HINCRBY', q(queue, 'running_by'), group, 1) end
   redis.call('ZADD', running, int(now + lease_ms), id)
   local due = math.min(now + run_ms, tonumber(job[11]) or math.huge)
   redis.call('ZADD', q(queue, 'deadlines'), int(due), id)
@@ -55,6 +57,11 @@ local function start(id)
     int(due), int(now), account, job[13], job[14] }
 end
 
+local function park(who, score, id)
+  redis.call('ZADD', q(queue, 'parked:' .. who), score, id)
+  redis.call('SADD', q(queue, 'parked_accounts'), who)
+end
+
 local claimed = {}
 for _ = 1, n * 4 + 64 do
   if #claimed >= n then break end
@@ -62,18 +69,21 @@ for _ = 1, n * 4 + 64 do
   if not id then break end
   local score = redis.call('ZSCORE', ready, id)
   redis.call('ZREM', ready, id)
-  local job = redis.call('HMGET', job_key(id), 'status', 'account', 'cap', 'start_by', 'deadline', 'started')
+  local job = redis.call('HMGET', job_key(id), 'status', 'account', 'cap', 'start_by', 'deadline', 'started', 'group', 'group_cap')
   local due = tonumber(job[5]) or math.huge
   if (job[6] or '') == '' then due = math.min(due, tonumber(job[4]) or math.huge) end
-  local cap = tonumber(job[3]) or 0
+  local account, group = job[2], job[7] or ''
   if job[1] ~= 'queued' then
     -- A record lost with the tail of the AOF: nothing to run.
     redis.call('HINCRBY', P .. ':totals', 'orphaned', 1)
   elseif due <= now then
     finish(id, record(id), 'expired', '{"code":"deadline-exceeded","message":"the job did not start in time","param":null}', now, keep, false)
-  elseif cap > 0 and (tonumber(redis.call('HGET', q(queue, 'running_by'), job[2])) or 0) >= cap then
-    redis.call('ZADD', q(queue, 'parked:' .. job[2]), score, id)
-    redis.call('SADD', q(queue, 'parked_accounts'), job[2])
+  elseif is_full(queue, account, tonumber(job[3]) or 0) then
+    park(account, score, id)
+  elseif group ~= '' and is_full(queue, group, tonumber(job[8]) or 0) then
+    park(group, score, id)
+    -- The account has room: a job of another of its keys may take it.
+    unpark(queue, account)
   else
     claimed[#claimed + 1] = start(id)
   end

@@ -33,11 +33,17 @@ local function make_ready(queue, id, score)
   push_ticket(queue)
 end
 
-local function add_waiting(queue, account, by)
-  redis.call('HINCRBY', q(queue, 'waiting'), '*', by)
-  if redis.call('HINCRBY', q(queue, 'waiting'), account, by) <= 0 then
-    redis.call('HDEL', q(queue, 'waiting'), account)
-  end
+local function count(name, field, by)
+  if redis.call('HINCRBY', name, field, by) <= 0 then redis.call('HDEL', name, field) end
+end
+
+-- A job counts for its account and, where its key has limits of its own, for its group:
+-- "<account>/<key id>".
+local function add_waiting(queue, account, group, by)
+  local waiting = q(queue, 'waiting')
+  redis.call('HINCRBY', waiting, '*', by)
+  count(waiting, account, by)
+  if group ~= '' then count(waiting, group, by) end
 end
 
 local function watchers(watch)
@@ -99,35 +105,87 @@ local function release_hold(id)
   redis.call('HDEL', P .. ':holds:missed', id)
 end
 
--- Let one parked job of this account compete again.
-local function unpark(queue, account)
-  local parked = q(queue, 'parked:' .. account)
-  local head = redis.call('ZPOPMIN', parked)
-  if head[1] then make_ready(queue, head[1], tonumber(head[2])) end
-  if redis.call('EXISTS', parked) == 0 then
-    redis.call('SREM', q(queue, 'parked_accounts'), account)
+-- Whether so many jobs of an account or a group run that no other may start; 0 is no cap.
+local function is_full(queue, who, cap)
+  return cap > 0 and (tonumber(redis.call('HGET', q(queue, 'running_by'), who)) or 0) >= cap
+end
+
+local function forget_parked(queue, who)
+  if redis.call('EXISTS', q(queue, 'parked:' .. who)) == 0 then
+    redis.call('SREM', q(queue, 'parked_accounts'), who)
   end
 end
 
-local function leave_running(queue, account, id)
+-- Let one parked job of this account or group compete again.
+local function unpark(queue, who)
+  local head = redis.call('ZPOPMIN', q(queue, 'parked:' .. who))
+  if head[1] then make_ready(queue, head[1], tonumber(head[2])) end
+  forget_parked(queue, who)
+end
+
+local function leave_running(queue, account, group, id)
   if redis.call('ZREM', q(queue, 'running'), id) == 1 then
-    if redis.call('HINCRBY', q(queue, 'running_by'), account, -1) <= 0 then
-      redis.call('HDEL', q(queue, 'running_by'), account)
+    count(q(queue, 'running_by'), account, -1)
+    if group ~= '' then
+      count(q(queue, 'running_by'), group, -1)
+      unpark(queue, group)
     end
     unpark(queue, account)
   end
 end
 
-local function leave_waiting(queue, account, id)
+local function leave_waiting(queue, account, group, id)
   local gone = redis.call('ZREM', q(queue, 'ready'), id)
     + redis.call('ZREM', q(queue, 'delayed'), id)
   if gone == 0 then
     redis.call('ZREM', q(queue, 'parked:' .. account), id)
-    if redis.call('EXISTS', q(queue, 'parked:' .. account)) == 0 then
-      redis.call('SREM', q(queue, 'parked_accounts'), account)
+    forget_parked(queue, account)
+    if group ~= '' then
+      redis.call('ZREM', q(queue, 'parked:' .. group), id)
+      forget_parked(queue, group)
     end
   end
-  add_waiting(queue, account, -1)
+  add_waiting(queue, account, group, -1)
+end
+
+-- Rates: the generic cell rate algorithm (ITU-T I.371; ATM Forum TM 4.0, 4.4.2) in its form of a
+-- continuous-state leaky bucket. A bucket takes a minute's worth at once and drains evenly. What
+-- is in it is counted in 1/60000 of a request or token: a limit of n a minute drains n of these
+-- each millisecond, so that every number is whole and none is rounded. An account is no part of a
+-- key's id, so `scope` is a key's id or '*' for the whole account.
+local MINUTE = 60000
+local function rate_key(account, scope, kind) return P .. ':rate:' .. account .. ':' .. scope .. ':' .. kind end
+
+local function level(bucket, limit, now)
+  local kept = redis.call('HMGET', bucket, 'level', 'at')
+  if not kept[1] then return 0 end
+  local at = tonumber(kept[2])
+  if at > now then
+    -- The clock was set back: nothing would drain until it has caught up.
+    redis.call('HSET', bucket, 'at', int(now))
+    at = now
+  end
+  return math.max(0, tonumber(kept[1]) - (now - at) * limit)
+end
+
+local function fill(bucket, to, limit, now)
+  if to <= 0 then
+    redis.call('DEL', bucket)
+  else
+    redis.call('HSET', bucket, 'level', int(to), 'at', int(now))
+    redis.call('PEXPIRE', bucket, int(math.ceil(to / limit) + MINUTE))
+  end
+end
+
+-- A job has ended: what it was estimated to take of each bucket of tokens becomes what it took.
+-- `rated` is "<estimate> <limit> <scope> <limit> <scope> ...".
+local function settle_rates(account, rated, took, now)
+  local estimate, rest = string.match(rated, '^(%d+)(.*)$')
+  for limit, scope in string.gmatch(rest, '(%d+) (%S+)') do
+    local bucket, per_ms = rate_key(account, scope, 'tokens'), tonumber(limit)
+    local more = (took - tonumber(estimate)) * MINUTE
+    fill(bucket, level(bucket, per_ms, now) + more, per_ms, now)
+  end
 end
 
 -- Exponentially weighted mean and square of service times (RFC 6298 uses the same shape).
@@ -151,7 +209,7 @@ end
 
 local FINISH_FIELDS = {
   'status', 'account', 'queue', 'seq', 'watch', 'input', 'cached', 'output', 'claimed', 'created',
-  'started', 'attempt', 'tier', 'worker', 'run_ms', 'key_id', 'failures',
+  'started', 'attempt', 'tier', 'worker', 'run_ms', 'key_id', 'failures', 'group', 'rated',
 }
 
 local function record(id)
@@ -167,12 +225,12 @@ local function finish(id, job, status, error_json, now, keep, dead)
   local queue, account = job.queue, job.account
   local run_ms = tonumber(job.run_ms) or 0
   if job.status == 'in_progress' then
-    leave_running(queue, account, id)
+    leave_running(queue, account, job.group, id)
     local attempt_ms = now - tonumber(job.claimed)
     run_ms = run_ms + attempt_ms
     if status == 'completed' then learn_service(queue, attempt_ms) end
   else
-    leave_waiting(queue, account, id)
+    leave_waiting(queue, account, job.group, id)
   end
   redis.call('ZREM', q(queue, 'deadlines'), id)
   local input, cached, output = tonumber(job.input) or 0, tonumber(job.cached) or 0, tonumber(job.output) or 0
@@ -188,6 +246,7 @@ local function finish(id, job, status, error_json, now, keep, dead)
     'output', int(output), 'created', job.created, 'started', job.started, 'finished', int(now),
     'run_ms', int(run_ms), 'attempt', job.attempt, 'seq', int(last))
   redis.call('HINCRBY', P .. ':totals', status, 1)
+  if job.rated ~= '' then settle_rates(account, job.rated, input + output, now) end
   local ttl = keep.ttl_ms
   if dead then
     redis.call('ZADD', P .. ':dead', int(now), id)
@@ -218,8 +277,8 @@ local function requeue(id, job, error_json, delay_ms, counted, max_attempts, now
     finish(id, job, 'failed', error_json, now, keep, true)
     return 'failed'
   end
-  leave_running(job.queue, job.account, id)
-  add_waiting(job.queue, job.account, 1)
+  leave_running(job.queue, job.account, job.group, id)
+  add_waiting(job.queue, job.account, job.group, 1)
   local run_ms = (tonumber(job.run_ms) or 0) + now - tonumber(job.claimed)
   redis.call('HSET', job_key(id), 'status', 'queued', 'worker', '', 'failures', int(failures),
     'queued', int(now), 'run_ms', int(run_ms))

@@ -51,11 +51,11 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'deadlines'), '-inf', i
   end
 end
 
-for _, account in ipairs(redis.call('SRANDMEMBER', q(queue, 'parked_accounts'), limit)) do
-  local head = redis.call('ZRANGE', q(queue, 'parked:' .. account), 0, 0)
-  local cap = head[1] and tonumber(redis.call('HGET', job_key(head[1]), 'cap')) or 0
-  if cap == 0 or (tonumber(redis.call('HGET', q(queue, 'running_by'), account)) or 0) < cap then
-    unpark(queue, account)
+for _, who in ipairs(redis.call('SRANDMEMBER', q(queue, 'parked_accounts'), limit)) do
+  local head = redis.call('ZRANGE', q(queue, 'parked:' .. who), 0, 0)[1]
+  local job = head and redis.call('HMGET', job_key(head), 'cap', 'group', 'group_cap') or {}
+  if not is_full(queue, who, tonumber(job[job[2] == who and 3 or 1]) or 0) then
+    unpark(queue, who)
     unparked = unparked + 1
   end
 end

@@ -5,6 +5,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,10 +13,12 @@ from jobs.fairness import ServiceTier
 from jobs.hub import EventHub
 from jobs.models import ModelRegistry
 from jobs.open import open_celery
+from jobs.queue_control import Mode
 from jobs.settings import Settings
 from jobs.state import Status
+from jobs.store import JobStore
 from jobs.tickets import TASK_NAME
-from tests.support.following import follow, run_jobs
+from tests.support.following import follow, follow_all, run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.processes import Pipeline, PipelineProcess, pipeline
 from tests.support.redis_server import RedisServer
@@ -299,3 +302,41 @@ async def test_prompts_and_outputs_never_reach_the_log(
         assert secret not in worker.log()
         words = "".join(results[0].choices[0].text)[:40]
         assert words not in worker.log()
+
+
+async def test_a_paused_queue_is_left_alone_within_a_second_and_no_ticket_is_lost(
+    settings: Settings,
+) -> None:
+    async with client(settings) as (store, hub):
+        before = await run_jobs(store, hub, [generation("before", tokens=5)])
+        assert before[0].status == "completed"
+        await store.control.set_mode(MODEL, Mode.PAUSED, "test")
+        jobs = [generation(f"paused {i}", tokens=5) for i in range(40)]
+        for job in jobs:
+            await store.submit(job)
+        counted = await commands(store)
+        await asyncio.sleep(1.5)  # long enough for a claim, a heartbeat and a sweep
+        state = await store.observe(MODEL)
+        assert (sum(state.ready.values()), state.running) == (40, 0)
+        # Tickets are neither taken and dropped nor made anew all the time.
+        assert await commands(store) - counted < 100
+        await store.control.set_mode(MODEL, Mode.OPEN, "test")
+        check_text(jobs, await follow_all(hub, jobs, 20))
+        await check_jobs(store, [job.id for job in jobs])
+
+
+async def test_a_worker_that_missed_the_note_pauses_by_its_heartbeat(settings: Settings) -> None:
+    async with client(settings) as (store, hub):
+        await store.redis.hset(store.keys.part(MODEL, "mode"), "mode", "paused")
+        job = generation("later", tokens=5)
+        await store.submit(job)
+        await asyncio.sleep(1.5)
+        assert (await store.get(job.id, "acme")).status is Status.QUEUED
+        await store.redis.hset(store.keys.part(MODEL, "mode"), "mode", "open")
+        check_text([job], await follow_all(hub, [job], 20))
+
+
+async def commands(store: JobStore) -> int:
+    """Return how many tickets were ever taken from lists."""
+    stats: Any = await store.redis.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("rpop", "lpush"))

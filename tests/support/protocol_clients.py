@@ -12,10 +12,13 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from jobs.accounts import Limits as KeyLimits
 from jobs.connection import connect
-from jobs.errors import IdempotencyMismatch, InvalidJob, JobConflict, QueueFull
+from jobs.errors import IdempotencyMismatch, InvalidJob, JobConflict, QueueDraining, QueueFull
 from jobs.fairness import ServiceTier
 from jobs.open import open_celery
+from jobs.queue_control import Mode
+from jobs.rates import quota_of
 from jobs.store import Claimed, JobStore, Submission
 from jobs.tickets import ticket_template
 from tests.conftest import settings_for
@@ -25,15 +28,18 @@ from tests.support.redis_server import RedisServer
 
 T = TypeVar("T")
 
-LIMITS = Limits(max_queued=10, max_per_account=6, max_attempts=4)
+LIMITS = Limits(max_queued=(10, 10, 8), max_per_account=6, max_attempts=4)
 ACCOUNTS = ("a", "b", "c")
-CAPS = {"a": 0, "b": 1, "c": 1}
+CAPS = {"a": 0, "b": 1, "c": 2}
+#: What keys may have running and waiting; an empty name is a key without limits of its own.
+KEYS = {"": (0, 0), "one": (1, 3), "two": (2, 0), "few": (0, 2)}
 WEIGHTS = {"a": 1.0, "b": 2.0, "c": 0.5}
 #: A client's limit in time: none mostly, or one that passes later, or one that has passed.
 LIMIT = st.sampled_from([*[None] * 6, False, False, True])
 LATER = 4_000_000_000_000  # a time that does not come
 PICK = st.integers(0, 999)
 _tickets: list[str] = []
+_WHOSE = {"queue": "queue", "account's": "account", "key's": "key"}
 
 
 @dataclass
@@ -52,7 +58,9 @@ class Clients(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         queue = {
-            "max_queued": LIMITS.max_queued,
+            "max_queued": LIMITS.max_queued[0],
+            "shed_default_at": 1.0,
+            "shed_flex_at": 0.8,
             "max_queued_per_account": LIMITS.max_per_account,
             "ageing_seconds": 3600,
         }
@@ -85,13 +93,15 @@ class Clients(RuleBasedStateMachine):
     @initialize(accounts=st.lists(st.sampled_from(ACCOUNTS), min_size=4, max_size=8))
     def begin(self, accounts: list[str]) -> None:
         """Start with a backlog, so that short histories are about more than an empty queue."""
+        self.do(self.redis.sadd(self.keys.queues, QUEUE))
         for account in accounts:
-            self.submit_one(account, ServiceTier.DEFAULT, 1, "", None, None, False, 0)
+            self.submit_one(account, "", ServiceTier.DEFAULT, 1, "", None, None, False, 0)
 
     # --- clients ----------------------------------------------------------------------
 
     @rule(
         account=st.sampled_from(ACCOUNTS),
+        through=st.sampled_from(list(KEYS)),
         tier=st.sampled_from(list(ServiceTier)),
         tokens=st.integers(1, 3),
         key=st.sampled_from(["", "", "k1", "k2"]),
@@ -106,6 +116,7 @@ class Clients(RuleBasedStateMachine):
     def submit_one(
         self,
         account: str,
+        through: str,
         tier: ServiceTier,
         tokens: int,
         key: str,
@@ -115,6 +126,8 @@ class Clients(RuleBasedStateMachine):
         stamp: int,
     ) -> None:
         times = {None: None, False: LATER, True: 1}
+        running, queued = KEYS[through]
+        own = KeyLimits(max_running=running, max_queued=queued)
         new = submission(
             account,
             tier=tier,
@@ -125,13 +138,16 @@ class Clients(RuleBasedStateMachine):
             start_by=times[start_by],
             deadline=times[deadline],
             watcher="api" if watched else "",
+            quota=quota_of(account, through, own, KeyLimits()),
         )
         self.made += 1
         job = new._replace(id=f"job_{stamp}{self.made:031x}")
         record = ModelJob(
             job.id, account, tier.rank, CAPS[account], 0, 0, 0, start_by, deadline, watched
         )
-        expected = self.model.admit(record, key, (tier, tokens))
+        if through:
+            record.group, record.group_cap = f"{account}/{through}", running
+        expected = self.model.admit(record, key, (tier, tokens), queued)
         try:
             accepted = self.do(self.store.submit(job))
         except IdempotencyMismatch:
@@ -139,8 +155,9 @@ class Clients(RuleBasedStateMachine):
         except InvalidJob:
             assert expected == "past"
         except QueueFull as full:
-            what = "queue-full" if str(full).startswith("the queue") else "account-full"
-            assert expected == what
+            self.check_full(full, expected)
+        except QueueDraining:
+            assert expected == "draining"
         else:
             assert expected == ("replayed" if accepted.replayed else "accepted")
             if accepted.replayed:
@@ -149,6 +166,10 @@ class Clients(RuleBasedStateMachine):
                 score = self.do(self.redis.hget(self.keys.job(job.id), "score"))
                 self.model.accept(record, key, (tier, tokens), float(score))
                 self.submitted.append(job)
+
+    def check_full(self, full: QueueFull, expected: str) -> None:
+        assert f"{_WHOSE[str(full).split()[1]]}-full" == expected
+        assert full.retry_after_seconds > 0
 
     @precondition(lambda self: self.submitted)
     @rule(number=PICK)
@@ -162,6 +183,17 @@ class Clients(RuleBasedStateMachine):
     def cancel(self, number: int) -> None:
         job = self.pick(number)
         assert self.do(self.store.cancel(job.id, job.account)) == self.model.cancel(job)
+
+    @rule(mode=st.sampled_from([Mode.OPEN, *Mode]))
+    def an_operator_changes_what_the_queue_does(self, mode: Mode) -> None:
+        before = self.do(self.store.control.set_mode(QUEUE, mode, "test"))
+        assert before == self.model.mode
+        self.model.mode = mode
+
+    @rule(sure=st.integers(0, 3).map(lambda n: n == 0))
+    def an_operator_purges_the_queue(self, sure: bool) -> None:
+        if sure:
+            assert self.do(self.store.control.purge(QUEUE)) == self.model.purge()
 
     @precondition(lambda self: self.model.jobs)
     @rule(number=PICK)

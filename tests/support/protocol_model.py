@@ -5,6 +5,7 @@ test moves Redis and the model together from one to the other.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 TIER_SPAN = 10**13
@@ -25,8 +26,11 @@ class ModelJob:
     start_by: bool | None  # None: no limit; else whether it has passed
     deadline: bool | None
     watched: bool
+    group: str = ""  # of a key with limits of its own
+    group_cap: int = 0
     status: str = "queued"
     place: str | None = "ready"
+    parked_by: str = ""
     fence: int = 0
     failures: int = 0
     seq: int = 0
@@ -47,7 +51,7 @@ class ModelJob:
 class Limits:
     """The settings that the model knows."""
 
-    max_queued: int
+    max_queued: tuple[int, int, int]  # by tier
     max_per_account: int
     max_attempts: int
 
@@ -63,6 +67,7 @@ class Model:
         self.virtual: dict[int, float] = {}
         self.finish_tag: dict[tuple[int, str], float] = {}
         self.tickets = 0
+        self.mode = "open"
 
     # --- views ------------------------------------------------------------------------
 
@@ -75,26 +80,39 @@ class Model:
         """Return all jobs in the order in which equal scores come."""
         return sorted(self.jobs.values(), key=lambda job: job.id)
 
+    def parked(self, who: str) -> list[ModelJob]:
+        """Return the jobs that wait for another of this account or group to end."""
+        return [job for job in self.at("parked") if job.parked_by == who]
+
     def waiting(self) -> Counter[str]:
-        return Counter(job.account for job in self.jobs.values() if job.status == "queued")
+        """Count by account, by group, and all of them as '*'."""
+        queued = [job for job in self.jobs.values() if job.status == "queued"]
+        return _by_whom(queued) + Counter({"*": len(queued)})
 
     def running_by(self) -> Counter[str]:
-        return Counter(job.account for job in self.jobs.values() if job.place == "running")
+        return _by_whom(self.at("running"))
 
     # --- scripts ----------------------------------------------------------------------
 
-    def admit(self, job: ModelJob, key: str, body: object) -> str:
+    def admit(self, job: ModelJob, key: str, body: object, most_of_key: int) -> str:
         known = self.keys.get((job.account, key)) if key else None
         if known is not None:
             return "replayed" if known[0] == body else "mismatch"
         if job.start_by or job.deadline:
             return "past"
+        if self.mode == "draining":
+            return "draining"
+        return self._full(job, most_of_key) or "accepted"
+
+    def _full(self, job: ModelJob, most_of_key: int) -> str:
         waiting = self.waiting()
-        if waiting.total() >= self.limits.max_queued:
+        if waiting["*"] >= self.limits.max_queued[job.tier]:
             return "queue-full"
         if waiting[job.account] >= self.limits.max_per_account:
             return "account-full"
-        return "accepted"
+        if most_of_key and waiting[job.group] >= most_of_key:
+            return "key-full"
+        return ""
 
     def accept(self, job: ModelJob, key: str, body: object, score: float) -> None:
         """Take an admitted job; what it costs only its score says."""
@@ -111,12 +129,17 @@ class Model:
 
     def claim(self, n: int) -> list[ModelJob]:
         claimed: list[ModelJob] = []
+        if self.mode == "paused":
+            return claimed
         while len(claimed) < n and (ready := self.at("ready")):
             job = ready[0]
             if job.deadline or (job.start_by and not job.started):
                 self.end(job, "expired")
             elif job.cap and self.running_by()[job.account] >= job.cap:
-                job.place = "parked"
+                job.place, job.parked_by = "parked", job.account
+            elif job.group_cap and self.running_by()[job.group] >= job.group_cap:
+                job.place, job.parked_by = "parked", job.group
+                self._unpark(job.account)
             else:
                 claimed.append(self._start(job))
         return claimed
@@ -179,6 +202,7 @@ class Model:
             self.end(job, "failed")
             return "failed"
         job.status, job.place = "queued", None
+        self._unpark(job.group)
         self._unpark(job.account)
         score = job.base if counted else job.tier * TIER_SPAN
         if delayed:
@@ -191,8 +215,8 @@ class Model:
         job.place, job.score = "ready", score
         self.tickets += 1
 
-    def _unpark(self, account: str) -> None:
-        parked = [job for job in self.at("parked") if job.account == account]
+    def _unpark(self, who: str) -> None:
+        parked = self.parked(who) if who else []
         if parked:
             self._ready(parked[0], parked[0].score)
 
@@ -201,6 +225,7 @@ class Model:
         job.status, job.place = status, None
         self._event(job)
         if ran:
+            self._unpark(job.group)
             self._unpark(job.account)
 
     def cancel(self, job: ModelJob) -> str:
@@ -211,6 +236,12 @@ class Model:
             job.cancel = True
             return "cancelling"
         return job.status
+
+    def purge(self) -> int:
+        waiting = [job for job in self.jobs.values() if job.status == "queued"]
+        for job in waiting:
+            self.end(job, "cancelled")
+        return len(waiting)
 
     def renew(self, held: list[tuple[ModelJob, int]]) -> list[str]:
         lost = []
@@ -233,10 +264,10 @@ class Model:
                 job.fence += 1
                 job.dead = not job.deadline
                 self.end(job, "expired" if job.deadline else "failed")
-        for account in {job.account for job in self.at("parked")}:
-            head = next(job for job in self.at("parked") if job.account == account)
-            if self.running_by()[account] < head.cap:
-                self._unpark(account)
+        for who in {job.parked_by for job in self.at("parked")}:
+            head = self.parked(who)[0]
+            if self.running_by()[who] < (head.group_cap if who == head.group else head.cap):
+                self._unpark(who)
         self.tickets = max(self.tickets, len(self.at("ready")))
 
     def delete(self, job: ModelJob) -> bool:
@@ -245,3 +276,7 @@ class Model:
         del self.jobs[job.id]
         self.forgotten[job.id] += 1
         return True
+
+
+def _by_whom(jobs: Iterable[ModelJob]) -> Counter[str]:
+    return Counter(who for job in jobs for who in (job.account, job.group) if who)

@@ -1,0 +1,84 @@
+"""An operator's hand on a queue: pausing, draining, opening and purging it.
+
+Paused: nothing is claimed, jobs are still accepted. Draining: no job is accepted, what is there
+goes on. Invariant: a purge never keeps Redis for longer than a slice takes, ends each job like any
+cancelled one, and leaves alone what is submitted after it began.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from jobs.connection import Scripts
+from jobs.errors import ModelNotFound
+
+#: Jobs cancelled by one script call: a few milliseconds.
+SLICE = 200
+
+
+class Mode(StrEnum):
+    """What a queue does."""
+
+    OPEN = "open"
+    PAUSED = "paused"
+    DRAINING = "draining"
+
+
+class ModeNote(NamedTuple):
+    """What a queue does, and who had it do so; `since` in Unix ms, 0 if it was never changed."""
+
+    mode: Mode
+    by: str
+    since: int
+
+
+class QueueControl:
+    """The scripts around whole queues."""
+
+    def __init__(self, scripts: Scripts, keep: tuple[int | str, ...]) -> None:
+        self._scripts = scripts
+        self._keep = keep
+
+    async def mode(self, queue: str) -> ModeNote:
+        """Return what a queue does."""
+        return (await self._look(queue))[0]
+
+    async def _look(self, queue: str) -> tuple[ModeNote, list[str]]:
+        mode, by, since, parked = await self._scripts.call("mode", queue)
+        note = ModeNote(Mode(mode.decode()), by.decode(), int(since))
+        return note, sorted(who.decode() for who in parked)
+
+    async def set_mode(self, queue: str, mode: Mode, by: str) -> Mode:
+        """Change what a queue does and tell its workers; returns what it did before.
+
+        Raises:
+            ModelNotFound: no such queue was ever served.
+        """
+        before = await self._scripts.call("set_mode", queue, mode, by)
+        if before is None:
+            raise ModelNotFound(f"no queue {queue!r} here", param="model")
+        return Mode(before.decode())
+
+    async def purge(self, queue: str) -> int:
+        """Cancel every job that waits now; returns how many. May be repeated."""
+        cancelled, began = 0, ""
+        while True:
+            _, parked = await self._look(queue)
+            found = 0
+            for place in ("ready", "delayed", *(f"parked:{who}" for who in parked)):
+                count, began = await self._purge_place(queue, place, began)
+                found += count
+            cancelled += found
+            # Jobs move from one place to another meanwhile.
+            if not found:
+                return cancelled
+
+    async def _purge_place(self, queue: str, place: str, began: str) -> tuple[int, str]:
+        first, cancelled = 0, 0
+        while True:
+            looked, left, ended, now = await self._scripts.call(
+                "cancel_waiting", queue, place, first, SLICE, began, *self._keep
+            )
+            began = began or now.decode()
+            first, cancelled = first + left, cancelled + ended
+            if looked < SLICE:
+                return cancelled, began
