@@ -260,6 +260,15 @@ class SellerSettings(Group):
     due_days: int = Field(default=30, ge=0)
 
 
+class PlanningSettings(Group):
+    """What `penstock simulate` holds a plan to, and what it takes a GPU to cost."""
+
+    slo_seconds: float = Field(default=2.0, gt=0)
+    slo_share: float = Field(default=0.95, gt=0, le=1)
+    slo_on: Literal["first_token", "claim"] = "first_token"
+    gpu_hour_cost: Decimal = Field(default=Decimal("2.50"), ge=0)
+
+
 class LogSettings(Group):
     """Logs: JSON for machines, console for people."""
 
@@ -307,6 +316,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     billing: BillingSettings = BillingSettings()
     seller: SellerSettings = SellerSettings()
+    planning: PlanningSettings = PlanningSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -1,0 +1,1 @@
+"""Capacity planning: replays a workload against a model of queue, fleet and autoscaler."""

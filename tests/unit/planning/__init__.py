@@ -1,0 +1,1 @@
+"""Planning: the model of queue, fleet and autoscaler."""
