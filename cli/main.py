@@ -26,6 +26,7 @@ NOUNS = {
     "gpu-rates": ("Run it", "cli.gpu_rates"),
     "budgets": ("Run it", "cli.budgets"),
     "bills": ("Run it", "cli.bills"),
+    "simulate": ("Plan it", "cli.simulate"),
     "db": ("Run it", "cli.db"),
     "redis": ("Single processes, for containers", "cli.processes"),
     "control": ("Single processes, for containers", "cli.processes"),

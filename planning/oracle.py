@@ -65,7 +65,7 @@ class Planner:
         return high
 
     def oracle(self, fleet: int) -> list[int]:
-        """Return sizes per interval that meet the objective, `fleet` being a fixed one that does."""
+        """Return sizes per interval that meet the objective, as a fixed fleet of `fleet` does."""
         runs = max(LEAST_RUNS, min(MOST_RUNS, BUDGET_REQUESTS // len(self.trace)))
         sizes = [min(fleet, size) for size in self._demand()]
         for _ in range(runs // 2):

@@ -59,8 +59,8 @@ class Spread:
         if not values:
             return cls(0.0, 0.0, 0.0, 0.0, 0.0)
         ordered = sorted(values)
-        ranks = [ordered[quantile_index(share, len(ordered))] for share in QUANTILES]
-        return cls(sum(ordered) / len(ordered), *ranks, ordered[-1])
+        p50, p95, p99 = (ordered[quantile_index(share, len(ordered))] for share in QUANTILES)
+        return cls(sum(ordered) / len(ordered), p50, p95, p99, ordered[-1])
 
     def as_dict(self) -> dict[str, float]:
         """Return what `--json` prints."""

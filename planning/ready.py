@@ -18,7 +18,7 @@ class ReadySet:
     """Waiting jobs of one model."""
 
     def __init__(self, settings: QueueSettings) -> None:
-        self._ageing_seconds = settings.ageing_seconds
+        self.ageing_seconds = settings.ageing_seconds
         self._ageing_every = settings.ageing_every
         self._tiers: list[list[tuple[float, int, float, float]]] = [[] for _ in range(TIERS)]
         self._virtual = [0.0] * TIERS
@@ -68,6 +68,6 @@ class ReadySet:
         waiting = [
             (jobs[0][3], tier)
             for tier, jobs in enumerate(self._tiers)
-            if tier > head and jobs and now - jobs[0][3] >= self._ageing_seconds
+            if tier > head and jobs and now - jobs[0][3] >= self.ageing_seconds
         ]
         return min(waiting)[1] if waiting else None

@@ -15,7 +15,7 @@ from typing import Any
 
 from jobs.settings import QueueSettings
 from planning.controllers import Controller
-from planning.engine import Worker, Work
+from planning.engine import Work, Worker
 from planning.errors import TraceInvalid
 from planning.fleet import Fleet
 from planning.outcome import Moment, Outcome, Sample
