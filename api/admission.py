@@ -1,7 +1,7 @@
 """From a validated request to an accepted job: model, tier, limits, then one call to the store.
 
 Invariant: the account and its limits come from the key alone, and the stored body is the
-client's own, less the fields that speak to the API.
+client's own, less nulls and the fields that speak to the API.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import orjson
 from prometheus_client import Counter
 
 from api.preferences import Preferences
-from api.schemas.sampling import TRANSPORT, Sampling
+from api.schemas.sampling import TRANSPORT, Asking
 from api.services import Services
 from jobs import metrics
 from jobs.accounts import ApiKey
@@ -35,11 +35,11 @@ RETRY_SECONDS = 0.1
 
 
 class Wish(NamedTuple):
-    """One request for a job. Times are Unix milliseconds."""
+    """One request for a job. Times are Unix milliseconds; `response` as in `JobSpec`."""
 
     url: str
     body: dict[str, Any]
-    checked: Sampling
+    checked: Asking
     request_id: str
     preferences: Preferences
     on_disconnect: OnDisconnect
@@ -48,6 +48,7 @@ class Wish(NamedTuple):
     deadline: int | None = None
     start_by: int | None = None
     watched: bool = False
+    response: dict[str, Any] | None = None
 
 
 class Admitted(NamedTuple):
@@ -152,7 +153,12 @@ async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
     metadata = wish.metadata if wish.metadata is not None else wish.checked.metadata
     _check_metadata(metadata, api.settings.limits.metadata_bytes)
     tier = _tier(wish.service_tier or wish.checked.service_tier)
-    body = {name: value for name, value in wish.body.items() if name not in TRANSPORT}
+    # Null means the default to OpenAI, and is wrong to vLLM.
+    body = {
+        name: value
+        for name, value in wish.body.items()
+        if value is not None and name not in TRANSPORT
+    }
     return Submission(
         id=new_id("job"),
         account=key.account,
@@ -164,6 +170,7 @@ async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
             metadata=metadata or {},
             on_disconnect=wish.on_disconnect,
             request_id=wish.request_id,
+            response=wish.response,
         ),
         key_id=key.id,
         weight=key.weight,
@@ -180,7 +187,7 @@ def _tier(name: str | None) -> ServiceTier:
     return ServiceTier.DEFAULT if name in (None, "auto") else ServiceTier(name)
 
 
-def _check_length(checked: Sampling, longest: int) -> None:
+def _check_length(checked: Asking, longest: int) -> None:
     wanted = checked.wanted_tokens
     if wanted is not None and wanted[1] >= longest:
         raise ContextLengthExceeded(

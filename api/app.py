@@ -23,6 +23,7 @@ from api.routes import (
     models,
     openai,
     ops,
+    responses,
     usage,
 )
 from jobs.errors import PipelineError
@@ -35,6 +36,8 @@ FORM_BYTES = 65_536
 ROUTERS = (
     jobs.submissions,
     openai.router,
+    responses.creation,
+    responses.router,
     jobs.router,
     job_stream.router,
     dead_letter.router,

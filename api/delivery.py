@@ -1,7 +1,7 @@
 """From an accepted job to an answer: at once, after a wait, or as a stream."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -23,10 +23,14 @@ from jobs.state import Status
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How one route shows its job: whole, or as a stream where the client asked for one."""
+    """How one route shows its job: whole, or as a stream where the client asked for one.
+
+    `fields` are those that the client knows by another name than the engine.
+    """
 
     whole: Callable[[Job, Result, Cost | None], dict[str, Any]]
     stream: Callable[[Job], View] | None
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 def policy(preferences: Preferences) -> OnDisconnect:
@@ -65,6 +69,8 @@ async def deliver(
     status = Status(result.status or Status.FAILED)
     if status is not Status.COMPLETED:
         ending = problems.from_ending(status, result.error, job.id)
+        if ending.param is not None:
+            ending = replace(ending, param=form.fields.get(ending.param, ending.param))
         return _refuse(ending, job, request)
     bill = api.costs.of_result(job, result)
     shown = form.whole(job, result, bill.cost)

@@ -12,9 +12,16 @@ from api.schemas.chat import ChatRequest
 from api.schemas.completions import CompletionRequest
 from api.schemas.generate import GenerateRequest
 from api.schemas.jobs import JobRequest
+from api.schemas.responses import ResponseRequest
 
 REF = "#/components/schemas/{model}"
-BODIES: tuple[type[BaseModel], ...] = (ChatRequest, CompletionRequest, GenerateRequest, JobRequest)
+BODIES: tuple[type[BaseModel], ...] = (
+    ChatRequest,
+    CompletionRequest,
+    ResponseRequest,
+    GenerateRequest,
+    JobRequest,
+)
 
 Responses = dict[int | str, dict[str, Any]]
 

@@ -48,6 +48,12 @@ class InvalidBody(InvalidJob):
         self.fields = fields
 
 
+class UnsupportedParameter(InvalidBody):
+    """OpenAI knows this field, or this value of it; no engine here can do it."""
+
+    code = "unsupported-parameter"
+
+
 class InvalidHeader(InvalidJob):
     """A request header has a value that cannot be used; `param` names it."""
 

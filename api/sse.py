@@ -47,8 +47,12 @@ def frame(data: bytes, *, event: str = "", seq: int | None = None) -> bytes:
 
 
 class View(Protocol):
-    """One of the ways to show a job's log. `ended` is set once nothing more may be shown."""
+    """One of the ways to show a job's log. `ended` is set once nothing more may be shown.
 
+    `opening` is sent at once, before anything has happened.
+    """
+
+    opening: bytes
     ping: bytes
     patient: bool
     ended: bool
@@ -81,7 +85,6 @@ class EventStream(Response):
         watched: Watched,
         view: View,
         *,
-        opening: bytes = b"",
         headers: Mapping[str, str] | None = None,
     ) -> None:
         own = {**HEADERS, "X-Penstock-Job": watched.job_id}
@@ -90,7 +93,6 @@ class EventStream(Response):
         self._api = api
         self._watched = watched
         self._view = view
-        self._opening = opening
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
@@ -117,7 +119,7 @@ class EventStream(Response):
     async def _follow(self, pipe: "_Pipe") -> None:
         view, watched = self._view, self._watched
         try:
-            await pipe.write(self._opening)
+            await pipe.write(view.opening)
             await self._show(pipe)
         except PipelineError as error:
             await pipe.write(view.fail(problems.from_error(error, job_id=watched.job_id)))

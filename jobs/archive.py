@@ -1,4 +1,6 @@
-"""What is kept of a finished job when Redis lets it go: its record without the prompt, its result.
+"""What is kept of a finished job when Redis lets it go: its record and its result.
+
+The prompt is kept only where the client asked for it: a response that others may go on from.
 
 Invariant: a job read back from the archive looks to clients as it did while Redis had it. However
 long logs are, Redis is never asked for more than READ_EVENTS at once.
@@ -23,6 +25,9 @@ log = structlog.get_logger()
 #: Redis does nothing else while it reads logs, and a whole batch of them would fill our memory.
 READ_EVENTS = 2_000
 
+#: Where a record's values have the spec, and what every spec of a response has.
+SPEC, RESPONSE = LISTED_FIELDS.index("spec"), b'"response":{'
+
 #: What a record or log raises that is not as the scripts and workers write it.
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
@@ -40,7 +45,7 @@ class Archived:
     webhook: JobWebhook | None = None
 
     def job(self) -> Job:
-        """Return the job's record; its body is empty."""
+        """Return the job's record; its body is empty unless the client had it kept."""
         fields = orjson.loads(self.record)
         raw = {name.encode(): value.encode() for name, value in fields.items()}
         return Job.from_hash(self.job_id, raw)
@@ -108,10 +113,12 @@ def _at_once(entry: UsageEntry) -> int:
 async def _read(store: JobStore, entries: Sequence[UsageEntry]) -> list[Archived]:
     found = []
     answers = await store.finished((entry.job_id, _at_once(entry)) for entry in entries)
+    bodies = await _bodies(store, entries, answers)
     for entry, (values, events) in zip(entries, answers, strict=True):
         try:
             record = _record(values)
             if "status" in record:
+                record |= bodies.get(entry.job_id, {})
                 result = _fold(events) if events else await _fold_pages(store, entry.job_id)
                 found.append(_archived(entry.job_id, record, result))
         except UNREADABLE as error:
@@ -126,6 +133,23 @@ def _archived(job_id: str, record: dict[str, str], result: Result) -> Archived:
     url = spec.get("webhook")
     webhook = None if url is None else JobWebhook(url, tuple(spec.get("webhook_events", ())))
     return Archived(job_id, orjson.dumps(record), result.encode(), webhook)
+
+
+async def _bodies(
+    store: JobStore, entries: Sequence[UsageEntry], answers: Sequence[tuple[Sequence[Any], Any]]
+) -> dict[str, dict[str, str]]:
+    """Return the bodies that are kept, by job."""
+    wanted = [
+        entry.job_id
+        for entry, (values, _) in zip(entries, answers, strict=True)
+        if values[SPEC] is not None and RESPONSE in values[SPEC]
+    ]
+    kept = await store.kept_bodies(wanted) if wanted else []
+    return {
+        job_id: {"body": body.decode()}
+        for job_id, body in zip(wanted, kept, strict=True)
+        if body is not None
+    }
 
 
 def _record(values: Sequence[bytes | None]) -> dict[str, str]:

@@ -28,7 +28,10 @@ class JobWebhook(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What the client asked for. Times are Unix milliseconds."""
+    """What the client asked for. Times are Unix milliseconds.
+
+    `response` is there for jobs of the Responses API alone: what its object says beyond the body.
+    """
 
     url: str
     body: dict[str, Any]
@@ -39,21 +42,28 @@ class JobSpec:
     on_disconnect: OnDisconnect = "continue"
     retry_of: str | None = None
     request_id: str | None = None
+    response: dict[str, Any] | None = None
 
     def encode(self) -> bytes:
         """Return the JSON kept in the record; the body, which can be large, is kept apart."""
-        return orjson.dumps(
-            {
-                "url": self.url,
-                "service_tier": self.service_tier,
-                "metadata": self.metadata,
-                "webhook": self.webhook,
-                "webhook_events": self.webhook_events,
-                "on_disconnect": self.on_disconnect,
-                "retry_of": self.retry_of,
-                "request_id": self.request_id,
-            }
-        )
+        fields = {
+            "url": self.url,
+            "service_tier": self.service_tier,
+            "metadata": self.metadata,
+            "webhook": self.webhook,
+            "webhook_events": self.webhook_events,
+            "on_disconnect": self.on_disconnect,
+            "retry_of": self.retry_of,
+            "request_id": self.request_id,
+        }
+        if self.response is not None:
+            fields["response"] = self.response
+        return orjson.dumps(fields)
+
+    @property
+    def keeps_body(self) -> bool:
+        """Whether the client asked for the conversation to be kept as long as the answer."""
+        return self.response is not None and bool(self.response["store"])
 
     @classmethod
     def decode(cls, raw: bytes, body: bytes) -> "JobSpec":

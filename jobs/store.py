@@ -570,6 +570,18 @@ class JobStore:
         """Return what a queue looks like now, for metrics."""
         return QueueState.of(await self._scripts.call("observe", queue, LOOK_AT))
 
+    async def kept_bodies(self, job_ids: Sequence[str]) -> list[bytes | None]:
+        """Return the bodies of jobs whose clients asked for them to be kept; None for others."""
+        pipe = self.redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.hmget(self.keys.job(job_id), "spec", "body")
+        async with guarded():
+            answers = await pipe.execute()
+        return [
+            body if spec and JobSpec.decode(spec, b"{}").keeps_body else None
+            for spec, body in answers
+        ]
+
     async def queues(self) -> list[str]:
         """Return every queue a worker has ever served."""
         async with guarded():

@@ -17,6 +17,7 @@ from jobs.errors import (
     DeadlineExceeded,
     EngineDead,
     EngineError,
+    InvalidJob,
     PipelineError,
     RunTimeout,
     StoreUnavailable,
@@ -28,7 +29,7 @@ from jobs.state import Status
 from jobs.store import Appended, Claimed, JobStore
 from workers.batcher import Acknowledgeable
 from workers.breaker import Breaker
-from workers.engines.base import Engine, Generation, Output, Resume
+from workers.engines.base import ENDPOINTS, Engine, Generation, Output, Resume
 from workers.run import Run
 from workers.steps import StepWriter
 from workers.telemetry import Telemetry
@@ -78,7 +79,7 @@ class Runner:
         """Run a claimed job."""
         generation = Generation(
             id=f"{claimed.id}.{claimed.fence}",
-            endpoint=claimed.spec.url,  # type: ignore[arg-type]  # checked at submit
+            endpoint=ENDPOINTS.get(claimed.spec.url, "/v1/chat/completions"),
             body=claimed.spec.body,
         )
         run = Run(
@@ -102,6 +103,9 @@ class Runner:
 
     async def _add(self, run: Run) -> None:
         try:
+            if run.claimed.spec.url not in ENDPOINTS:
+                text = f"this worker does not know {run.claimed.spec.url}"
+                raise InvalidJob(text, param="url")
             if run.claimed.output_tokens:
                 await self._resume(run)
             accepted = await self._engine.add(run.generation)

@@ -51,12 +51,12 @@ async def stream_job(
     first = await _first_seq(api, job, after)
     if first is None or first == after + 1:
         watched = Watched(job.id, job.account, job.spec.on_disconnect, after)
-        return EventStream(api, watched, _view(api, job), opening=retry)
+        return EventStream(api, watched, _view(api, job, retry))
     return _truncated(api, job, after, first, retry)
 
 
-def _view(api: Services, job: Job) -> JobEvents:
-    return JobEvents(job.id, partial(api.costs.at_end, job))
+def _view(api: Services, job: Job, opening: bytes) -> JobEvents:
+    return JobEvents(job.id, partial(api.costs.at_end, job), opening)
 
 
 def _cursor(job: Job, places: dict[str, str | None]) -> int:
@@ -97,10 +97,4 @@ def _truncated(api: Services, job: Job, after: int, first: int, retry: bytes) ->
     if job.status.is_terminal and first > job.seq:
         return Response(opening + done(job.id, job.status), 200, HEADERS | headers)
     watched = Watched(job.id, job.account, job.spec.on_disconnect, first - 1)
-    return EventStream(
-        api,
-        watched,
-        _view(api, job),
-        opening=opening,
-        headers=headers,
-    )
+    return EventStream(api, watched, _view(api, job, opening), headers=headers)

@@ -17,9 +17,11 @@ from api.documents import body_of, job_answer, listed, refusals
 from api.errors import ResultNotReady
 from api.finding import Found, erase_job, find_job
 from api.preferences import NO_PREFERENCES, read_preferences
+from api.responding import as_chat
 from api.responses import accepted, job_headers, json_response, just_accepted
 from api.schemas.jobs import BODIES, JobRequest
 from api.schemas.reading import check, read_object
+from api.schemas.responses import ResponseRequest
 from api.services import Services
 from api.views.job import NOWHERE, job_object, result_object
 from api.waiting import wait_end
@@ -49,12 +51,15 @@ async def submit_job(request: Request, key: Caller, api: Api) -> Response:
     body = await read_object(request)
     asked = check(JobRequest, body)
     checked = check(BODIES[asked.url], asked.body, "body")
+    content, kept = asked.body, None
+    if isinstance(checked, ResponseRequest):
+        content, kept = await as_chat(api, key.account, checked)
     admitted = await admit(
         api,
         key,
         Wish(
             url=asked.url,
-            body=asked.body,
+            body=content,
             checked=checked,
             request_id=request.state.request_id,
             preferences=preferences,
@@ -64,6 +69,7 @@ async def submit_job(request: Request, key: Caller, api: Api) -> Response:
             deadline=asked.deadline,
             start_by=asked.start_by,
             watched=bool(preferences.wait_seconds),
+            response=kept,
         ),
     )
     headers = job_headers(admitted.accepted, preferences)

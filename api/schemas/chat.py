@@ -1,10 +1,11 @@
 """The body of a chat completion."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from api.schemas.sampling import Body, Count, Sampling, misfit
+from api.schemas.sampling import Body, Count, Sampling, misfit, only_functions
 
 
 class TextPart(Body):
@@ -88,6 +89,8 @@ Content = Annotated[
     Discriminator(_content_kind),
 ]
 Name = Annotated[str, Field(max_length=256)]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+Verbosity = Literal["low", "medium", "high"]
 
 
 class CalledFunction(Body):
@@ -189,21 +192,30 @@ class NamedTool(Body):
 class ChatRequest(Sampling):
     """`POST /v1/chat/completions`."""
 
+    refused: ClassVar[Mapping[str, str]] = {
+        "audio": "answers are text",
+        "function_call": "it is deprecated; send tool_choice",
+        "functions": "it is deprecated; send tools",
+        "moderation": "nothing here moderates",
+        "prediction": "outputs cannot be predicted",
+        "prompt_cache_options": "the cache of prompts is the engine's own",
+        "prompt_cache_retention": "the cache of prompts is the engine's own",
+        "web_search_options": "nothing here searches the web",
+    }
+
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    tools: list[Tool] | None = None
+    tools: list[Annotated[Tool, BeforeValidator(only_functions)]] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
-        None
-    )
+    reasoning_effort: Effort | None = None
     modalities: list[Literal["text"]] | None = None
     store: bool | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
-    verbosity: Literal["low", "medium", "high"] | None = None
+    verbosity: Verbosity | None = None
 
     include_reasoning: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None

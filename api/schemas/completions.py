@@ -1,11 +1,11 @@
 """The body of a text completion."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.schemas.sampling import Sampling
+from api.schemas.sampling import Sampling, unsupported
 
 
 def _one_prompt(value: Any) -> Any:
@@ -47,6 +47,16 @@ class CompletionRequest(Sampling):
 
     prompt: Prompt
     best_of: int | None = Field(default=None, ge=1, le=128)
-    echo: Literal[False] | None = None
-    suffix: Literal[""] | None = None
+    echo: bool | None = None
+    suffix: str | None = None
     logprobs: int | None = Field(default=None, ge=0, le=20)
+
+    @model_validator(mode="after")
+    def _here(self) -> Self:
+        if self.echo:
+            raise unsupported("echo", "the prompt is not repeated")
+        if self.suffix:
+            raise unsupported("suffix", "text is only continued")
+        if self.best_of not in (None, self.n or 1):
+            raise unsupported("best_of", "all choices are returned; ask for n")
+        return self

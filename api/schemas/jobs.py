@@ -10,7 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from api.schemas.chat import ChatRequest
 from api.schemas.completions import CompletionRequest
-from api.schemas.sampling import Body, Metadata, Sampling, Tier
+from api.schemas.responses import ResponseRequest
+from api.schemas.sampling import Asking, Body, Metadata, Tier
 
 YEAR_9999 = 253_402_300_799
 INSTANT = "an RFC 3339 time with a zone, or Unix seconds, is expected"
@@ -58,10 +59,11 @@ Instant = Annotated[
     ),
 ]
 
-Url = Literal["/v1/chat/completions", "/v1/completions"]
-BODIES: dict[str, type[Sampling]] = {
+Url = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses"]
+BODIES: dict[str, type[Asking]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/completions": CompletionRequest,
+    "/v1/responses": ResponseRequest,
 }
 
 

@@ -12,11 +12,14 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from api.errors import BodyTimeout, FieldError, InvalidBody, MalformedBody
+from api.errors import BodyTimeout, FieldError, InvalidBody, MalformedBody, UnsupportedParameter
 
 READ_SECONDS = 60.0
 
 Schema = TypeVar("Schema", bound=BaseModel)
+
+#: The type of an error that is about what OpenAI has and no engine here can do.
+UNSUPPORTED = "unsupported"
 
 PLAIN = {
     "missing": "this field is required",
@@ -79,13 +82,15 @@ def check(schema: type[Schema], value: Any, *root: str) -> Schema:
     """Validate a value; `root` is where it stands in the body.
 
     Raises:
-        InvalidBody: naming every wrong field.
+        InvalidBody: naming every wrong field; UnsupportedParameter where no engine can do it.
     """
     try:
         return schema.model_validate(value)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        raise InvalidBody(field_errors(found, value, root)) from None
+        unsupported = any(one["type"] == UNSUPPORTED for one in found)
+        kind = UnsupportedParameter if unsupported else InvalidBody
+        raise kind(field_errors(found, value, root)) from None
 
 
 def field_errors(

@@ -4,10 +4,13 @@ Invariant: strict types, since workers see the client's own JSON, and unknown fi
 Fields are checked here so that a mistake costs no place in the queue.
 """
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from api.schemas.reading import UNSUPPORTED
 
 #: Fields that speak to the API, not to the model; they are not part of the stored body.
 TRANSPORT = ("stream", "stream_options", "service_tier", "metadata")
@@ -20,6 +23,7 @@ Tier = Literal["auto", "priority", "default", "flex"]
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 Count = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 TokenId = Annotated[int, Field(ge=0, le=INT64)]
+TokenText = Annotated[str, Field(pattern=r"^[0-9]{1,18}$")]
 Stop = Annotated[str, Field(min_length=1, max_length=1024)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Metadata = dict[str, str]
@@ -29,6 +33,38 @@ class Body(BaseModel):
     """Base of all bodies."""
 
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+
+class OpenAiBody(Body):
+    """A body of one of OpenAI's routes; `refused` says of its own fields why they are not here."""
+
+    refused: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _possible(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name, why in cls.refused.items():
+                if value.get(name) is not None:
+                    raise unsupported(name, why)
+        return value
+
+
+class Asking(OpenAiBody):
+    """What every request for text has."""
+
+    model: ModelName
+    stream: bool | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    user: str | None = Field(default=None, max_length=1024)
+    service_tier: Tier | None = None
+    metadata: Metadata | None = None
+
+    @property
+    def wanted_tokens(self) -> tuple[str, int] | None:
+        """The output limit the client set: field and number."""
+        raise NotImplementedError
 
 
 class StreamOptions(Body):
@@ -96,24 +132,17 @@ ResponseFormat = Annotated[
 ]
 
 
-class Sampling(Body):
-    """Parameters of both OpenAI routes."""
+class Sampling(Asking):
+    """Parameters of chat and text completions."""
 
-    model: ModelName
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
-    logit_bias: dict[str, Bias] | None = None
+    logit_bias: dict[TokenText, Bias] | None = None
     max_tokens: Count | None = None
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     seed: int | None = Field(default=None, ge=-INT64 - 1, le=INT64)
     stop: Stop | list[Stop] | None = None
-    stream: bool | None = None
     stream_options: StreamOptions | None = None
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    user: str | None = Field(default=None, max_length=1024)
-    service_tier: Tier | None = None
-    metadata: Metadata | None = None
 
     top_k: int | None = Field(default=None, ge=-1, le=INT64)
     min_p: float | None = Field(default=None, ge=0, le=1)
@@ -147,6 +176,19 @@ class Sampling(Body):
 def misfit(field: str, text: str) -> PydanticCustomError:
     """Return an error of a whole body that is about one of its fields."""
     return PydanticCustomError("misfit", "{text}", {"field": field, "text": text})
+
+
+def unsupported(field: str, why: str) -> PydanticCustomError:
+    """Return an error about a field, or a value of it, that OpenAI has and no engine here does."""
+    text = f"this is not supported: {why}"
+    return PydanticCustomError(UNSUPPORTED, "{text}", {"field": field, "text": text})
+
+
+def only_functions(tool: Any) -> Any:
+    """Refuse the tools that OpenAI runs itself."""
+    if isinstance(tool, dict) and isinstance(tool.get("type"), str) and tool["type"] != "function":
+        raise unsupported("type", "only functions can be called")
+    return tool
 
 
 def _check_pairs(value: dict[str, Any]) -> None:

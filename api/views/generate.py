@@ -39,6 +39,7 @@ class GenerateEvents:
     """Text as it comes, then one `done` with the totals."""
 
     ping = b": ping\n\n"
+    opening = b""
     patient = True
 
     def __init__(self, job_id: str, started: float) -> None:

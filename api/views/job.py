@@ -12,6 +12,7 @@ from api.views.chat import chat_completion
 from api.views.completion import completion
 from api.views.cost import Billing, cost_object, unbilled
 from api.views.openai import Head
+from api.views.response import whole_response
 from billing.rating import Cost
 from jobs.eta import Eta
 from jobs.events import Event, EventType
@@ -25,6 +26,8 @@ NOWHERE = Place(None, None)
 
 def result_object(job: Job, result: Result, cost: Cost | None = None) -> dict[str, Any]:
     """Return the OpenAI object a completed job produced."""
+    if job.spec.response is not None:
+        return whole_response(job, result, cost)
     chat = job.spec.url == "/v1/chat/completions"
     return (chat_completion if chat else completion)(Head.of(job), result, cost)
 
@@ -103,8 +106,9 @@ class JobEvents:
     ping = b": ping\n\n"
     patient = False
 
-    def __init__(self, job_id: str, bill: Billing = unbilled) -> None:
+    def __init__(self, job_id: str, bill: Billing = unbilled, opening: bytes = b"") -> None:
         self.ended = False
+        self.opening = opening
         self._job_id = job_id
         self._bill = bill
 

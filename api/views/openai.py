@@ -71,6 +71,7 @@ class Chunks(ABC):
     prefix: ClassVar[str]
     kind: ClassVar[str]
     ping = PING
+    opening = b""
     patient = True
 
     def __init__(self, head: Head, *, include_usage: bool, bill: Billing = unbilled) -> None:

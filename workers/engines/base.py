@@ -13,6 +13,13 @@ from jobs.errors import AttemptError
 
 Endpoint = Literal["/v1/chat/completions", "/v1/completions"]
 
+#: What a job's URL means to an engine; a response is stored as the chat it comes down to.
+ENDPOINTS: dict[str, Endpoint] = {
+    "/v1/chat/completions": "/v1/chat/completions",
+    "/v1/completions": "/v1/completions",
+    "/v1/responses": "/v1/chat/completions",
+}
+
 REFUSED_FIELDS = (  # no engine does these; `best_of` other than `n` is refused as well
     "echo",
     "suffix",

@@ -150,13 +150,13 @@ async def test_a_chunked_body_is_counted(client: httpx2.AsyncClient, path: str) 
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"logit_bias": {"5": 101}}, "logit_bias.5"),
+        ({"logit_bias": {"river": 1}}, "logit_bias.river"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         ({"structured_outputs": {}}, "structured_outputs"),
         ({"structured_outputs": {"regex": "a", "grammar": "b"}}, "structured_outputs"),
         ({"tool_choice": "auto"}, "tool_choice"),
-        ({"tools": [{"type": "code"}]}, "tools[0].type"),
-        ({"functions": []}, "functions"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
         ({"service_tier": "gold"}, "service_tier"),
         ({"unknown": 1}, "unknown"),
     ],
@@ -186,8 +186,6 @@ async def test_a_wrong_chat_field_is_named(
         ({"prompt": [-1]}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"prompt": {"a": 1}}, "prompt"),
-        ({"prompt": "x", "echo": True}, "echo"),
-        ({"prompt": "x", "suffix": "y"}, "suffix"),
         ({"prompt": "x", "logprobs": True}, "logprobs"),
         ({"prompt": "x", "messages": []}, "messages"),
     ],
@@ -199,6 +197,36 @@ async def test_a_wrong_completion_field_is_named(
     response = await client.post("/v1/completions", json={"model": MODEL, **fields})
     check_shape(response, 400, "invalid-job")
     assert response.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        (CHAT, {"audio": {"voice": "x", "format": "mp3"}}, "audio"),
+        (CHAT, {"functions": []}, "functions"),
+        (CHAT, {"function_call": "auto"}, "function_call"),
+        (CHAT, {"moderation": {"model": "x"}}, "moderation"),
+        (CHAT, {"prediction": {"type": "content", "content": "x"}}, "prediction"),
+        (CHAT, {"prompt_cache_options": {}}, "prompt_cache_options"),
+        (CHAT, {"prompt_cache_retention": "24h"}, "prompt_cache_retention"),
+        (CHAT, {"web_search_options": {}}, "web_search_options"),
+        (CHAT, {"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
+        ("/v1/completions", {"echo": True}, "echo"),
+        ("/v1/completions", {"suffix": "y"}, "suffix"),
+        ("/v1/completions", {"best_of": 3}, "best_of"),
+        ("/v1/completions", {"n": 2, "best_of": 1}, "best_of"),
+    ],
+)
+async def test_what_openai_has_and_engines_here_have_not_is_refused_by_name(
+    client: httpx2.AsyncClient, path: str, fields: dict[str, Any], param: str
+) -> None:
+    body = {"model": MODEL, "prompt": "x", **fields} if path != CHAT else chat_body(**fields)
+    response = await client.post(path, json=body)
+    check_shape(response, 400, "unsupported-parameter")
+    assert response.json()["error"]["param"] == param
+    job = await client.post("/v1/jobs", json={"url": path, "body": body})
+    check_shape(job, 422, "unsupported-parameter")
+    assert job.json()["param"] == f"body.{param}"
 
 
 @pytest.mark.parametrize(

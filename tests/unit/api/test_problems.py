@@ -26,8 +26,8 @@ def make(error: type[errors.PipelineError]) -> errors.PipelineError:
         return error("busy", retry_after_seconds=1.2)
     if error is errors.BudgetExceeded:
         return error("too dear", budget={"left": "0.10"})
-    if error is door.InvalidBody:
-        return door.InvalidBody([door.FieldError("/a/0", "a[0]", "no")])
+    if issubclass(error, door.InvalidBody):
+        return error([door.FieldError("/a/0", "a[0]", "no")])
     return error("detail", param="field")
 
 

@@ -1,0 +1,188 @@
+"""OpenAI's Responses API: the same jobs in the same queue, seen as responses."""
+
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.admission import Wish, admit
+from api.conversation import to_items
+from api.delivery import Form, deliver, policy
+from api.deps import Api, Caller
+from api.direct import DirectRoute
+from api.documents import body_of, event_stream, refusals
+from api.errors import InvalidCursor
+from api.finding import Found, erase_job
+from api.preferences import Preferences, read_preferences
+from api.responding import FIELDS, as_chat, find_response
+from api.responses import job_headers, json_response
+from api.schemas.reading import check, read_object
+from api.schemas.responses import ResponseRequest
+from api.services import Services
+from api.sse import EventStream, Watched
+from api.views.response import response_id, whole_response
+from api.views.response_events import ResponseEvents
+from api.waiting import wait_end
+from jobs.accounts import ApiKey
+from jobs.errors import JobGone
+from jobs.model import Job, OnDisconnect
+from jobs.result import Result
+
+creation = APIRouter(prefix="/v1/responses", tags=["openai"], route_class=DirectRoute)
+router = APIRouter(prefix="/v1/responses", tags=["openai"])
+
+URL = "/v1/responses"
+#: An engine lets go of a job within a step; a client that cancels sees the end.
+CANCEL_SECONDS = 5.0
+
+ANSWERS = {**event_stream(), **refusals(400, 401, 402, 403, 404, 409, 413, 422, 429, 500, 503, 504)}
+
+After = Annotated[int | None, Query(ge=0, description="go on after this `sequence_number`")]
+Include = Annotated[list[str] | None, Query(description="has no effect: nothing is left out")]
+
+
+@creation.post("", openapi_extra=body_of(ResponseRequest), responses=ANSWERS)
+async def create_response(request: Request, key: Caller, api: Api) -> Response:
+    """Answer a conversation: whole, streamed, in the background, or as a job (`Prefer`)."""
+    preferences = read_preferences(request, api.settings.limits.wait_seconds)
+    asked = check(ResponseRequest, await read_object(request))
+    admitted = await admit(api, key, await response_wish(api, key, request, asked, preferences))
+    if asked.background and not asked.stream and not preferences.hands_over:
+        job = admitted.job
+        headers = job_headers(admitted.accepted, preferences)
+        if admitted.replayed:
+            found = await find_response(api, response_id(job.id), key.account)
+            return await _answer(api, found, headers)
+        return json_response(whole_response(job, Result()), headers=headers)
+    form = Form(whole_response, partial(_events, api) if asked.stream else None, FIELDS)
+    return await deliver(api, request, admitted, preferences, form)
+
+
+async def response_wish(
+    api: Services,
+    key: ApiKey,
+    request: Request,
+    asked: ResponseRequest,
+    preferences: Preferences,
+) -> Wish:
+    """Return what to submit for a response."""
+    body, kept = await as_chat(api, key.account, asked)
+    leaving: OnDisconnect = policy(preferences)
+    if asked.background and preferences.on_disconnect is None:
+        leaving = "continue"
+    return Wish(
+        url=URL,
+        body=body,
+        checked=asked,
+        request_id=request.state.request_id,
+        preferences=preferences,
+        on_disconnect=leaving,
+        watched=bool(asked.stream) or not (asked.background or preferences.respond_async),
+        response=kept,
+    )
+
+
+@router.get("/{response_id}", responses={**event_stream(), **refusals(400, 401, 403, 404, 503)})
+async def read_response(
+    response_id: str,
+    key: Caller,
+    api: Api,
+    stream: bool = False,
+    starting_after: After = None,
+    include: Include = None,
+    include_obfuscation: bool | None = None,
+) -> Response:
+    """Return a response, or its events from the first or after a number."""
+    del include, include_obfuscation
+    found = await find_response(api, response_id, key.account)
+    if not stream:
+        return await _answer(api, found, {})
+    job = found.job
+    if not await _has_whole_log(api, found):
+        raise JobGone(f"the events of {response_id} are kept no longer; read it without stream")
+    watched = Watched(job.id, job.account, job.spec.on_disconnect)
+    after = -1 if starting_after is None else starting_after
+    return EventStream(api, watched, _events(api, job, after))
+
+
+@router.post("/{response_id}/cancel", responses=refusals(401, 403, 404, 503))
+async def cancel_response(request: Request, response_id: str, key: Caller, api: Api) -> Response:
+    """Stop a response; repeating it, or stopping one that has ended, changes nothing."""
+    found = await find_response(api, response_id, key.account)
+    if found.archived is None:
+        await api.store.cancel(found.job.id, key.account)
+        job = await api.store.get(found.job.id, key.account)
+        if not job.status.is_terminal:
+            job = await wait_end(api, request, job, CANCEL_SECONDS)
+        found = Found(job)
+    return await _answer(api, found, {})
+
+
+@router.delete("/{response_id}", responses=refusals(401, 403, 404, 409, 503))
+async def delete_response(response_id: str, key: Caller, api: Api) -> Response:
+    """Erase a response that has ended; what it used stays billed."""
+    found = await find_response(api, response_id, key.account)
+    await erase_job(api, found.job.id, key.account)
+    return json_response({"id": response_id, "object": "response", "deleted": True})
+
+
+@router.get("/{response_id}/input_items", responses=refusals(400, 401, 403, 404, 503))
+async def list_input_items(
+    response_id: str,
+    key: Caller,
+    api: Api,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+    include: Include = None,
+) -> Response:
+    """List what a response answered: the whole conversation before it, without instructions."""
+    del include
+    job = (await find_response(api, response_id, key.account)).job
+    first = int((job.spec.response or {})["instructed"])
+    items = to_items(job.spec.body["messages"][first:], job.id.removeprefix("job_"))
+    if order == "desc":
+        items.reverse()
+    page = _after(items, after)
+    return json_response(
+        {
+            "object": "list",
+            "data": page[:limit],
+            "first_id": page[0]["id"] if page else None,
+            "last_id": page[:limit][-1]["id"] if page else None,
+            "has_more": len(page) > limit,
+        }
+    )
+
+
+def _after(items: list[dict[str, Any]], after: str | None) -> list[dict[str, Any]]:
+    if after is None:
+        return items
+    for index, item in enumerate(items):
+        if item["id"] == after:
+            return items[index + 1 :]
+    raise InvalidCursor("after: the id of one of this response's items is expected", param="after")
+
+
+def _events(api: Services, job: Job, after: int = -1) -> ResponseEvents:
+    return ResponseEvents(job, partial(api.costs.at_end, job), after)
+
+
+async def _answer(api: Services, found: Found, headers: dict[str, str]) -> Response:
+    job = found.job
+    bill = api.costs.of(job)
+    result = await found.result(api) if job.status.is_terminal else Result()
+    shown = whole_response(job, result, bill.cost)
+    return json_response(shown, headers={**headers, **bill.headers, "X-Penstock-Job": job.id})
+
+
+async def _has_whole_log(api: Services, found: Found) -> bool:
+    """Return whether a stream can begin at the beginning, which numbering needs."""
+    if found.archived is not None:
+        return False
+    if not found.job.seq:
+        return True
+    events = await api.store.read_log(found.job.id, 0, 1)
+    return bool(events) and events[0].seq == 1
