@@ -163,7 +163,9 @@ AnyItem = Annotated[
 
 
 def _input_kind(value: Any) -> str:
-    return {str: "input:text", list: "input:items"}.get(type(value), "input:other")
+    if isinstance(value, list):
+        return "input:items"
+    return "input:text" if isinstance(value, str) else "input:other"
 
 
 ResponseInput = Annotated[
