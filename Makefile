@@ -22,8 +22,8 @@ help: ## Show this list
 run: install ## Start the whole pipeline, with a first job streamed (ARGS=--exit: stop after it)
 	@$(BIN)/penstock up --demo $(ARGS)
 
-test: install ## Run all tests (ARGS=-x and the like go to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+test: install ## Run all tests in two processes (ARGS=-x and the like go to pytest)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 install: ## Install everything into .venv; nothing to do the second time
 	@command -v $(PYTHON) >/dev/null || { echo "Penstock needs Python 3.11 to 3.14; there is no $(PYTHON)."; exit 2; }

@@ -19,6 +19,18 @@ from tests.support.databases import PostgresServer, create_database, drop_databa
 from tests.support.redis_server import RedisServer
 
 
+#: Tests that kill processes, count seconds or load a real model: never two of them at once.
+ONE_AT_A_TIME = ("tests/contract/", "tests/e2e/", "tests/faults/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares fixtures, or must not meet, in one of pytest-xdist's processes."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        group = "one at a time" if file.startswith(ONE_AT_A_TIME) else file
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """Debian's Redis 7.0, without persistence."""
