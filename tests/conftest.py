@@ -18,7 +18,6 @@ from jobs.store import JobStore
 from tests.support.databases import PostgresServer, create_database, drop_database
 from tests.support.redis_server import RedisServer
 
-
 #: Tests that kill processes, count seconds or load a real model: never two of them at once.
 ONE_AT_A_TIME = ("tests/contract/", "tests/e2e/", "tests/faults/")
 
