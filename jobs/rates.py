@@ -75,7 +75,7 @@ def quota_of(account: str, key_id: str, key: Limits, whole: Limits) -> Quota:
                 "group": f"{account}/{key_id}" if own else "",
                 "running": key.max_running,
                 "queued": key.max_queued,
-                "rates": rates,
+                "rates": [list(rate) for rate in rates],  # orjson takes no named tuples
             }
         )
     return Quota(rates, whole.max_running, whole.max_queued, words)

@@ -1,0 +1,1 @@
+"""OpenAI's official clients against a whole running pipeline."""
