@@ -18,7 +18,6 @@ from billing.consumer import Consumer
 from billing.database import Database
 from billing.errors import DatabaseUnavailable
 from billing.gauges import MoneyCollector
-from billing.warnings import deliver_warnings
 from jobs import metrics
 from jobs.exposition import Exposition
 from jobs.health import HealthServer
@@ -56,7 +55,6 @@ async def run_ledger(settings: Settings) -> None:
     ]
     work = (
         *(consumer.run() for consumer in consumers),
-        deliver_warnings(database),
         keep_archive_short(database, settings.billing.archive_days),
     )
     loop = asyncio.get_running_loop()

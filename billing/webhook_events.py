@@ -132,6 +132,7 @@ def _delivery(event: NewEvent, receiver: Receiver) -> Row:
         "state": "pending",
         "attempts": 0,
         "due_at": instant,
+        "ticket_until": None,
         "taken_until": None,
         "failure": "",
         "created_at": instant,

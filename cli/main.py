@@ -31,6 +31,7 @@ NOUNS = {
     "redis": ("Single processes, for containers", "cli.processes"),
     "control": ("Single processes, for containers", "cli.processes"),
     "ledger": ("Single processes, for containers", "cli.processes"),
+    "deliverer": ("Single processes, for containers", "cli.processes"),
     "api": ("Single processes, for containers", "cli.processes"),
     "worker": ("Single processes, for containers", "cli.processes"),
 }

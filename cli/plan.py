@@ -11,7 +11,7 @@ from cli.home import Home
 from cli.supervisor import ChildSpec
 from jobs.settings import TINY_MODEL, Settings
 
-STOP_ORDER = ("api", "worker", "control", "ledger", "redis")
+STOP_ORDER = ("api", "worker", "control", "ledger", "deliverer", "redis")
 LOOPBACK = "127.0.0.1"
 #: Past its own grace period a worker is killed; its leases hand the jobs on at the next start.
 STOP_MARGIN_SECONDS = 2.0
@@ -93,11 +93,6 @@ def process_specs(plan: Plan, home: Home, settings: Settings) -> dict[str, Child
         common["PENSTOCK_LOG__FORMAT"] = "console"  # these logs are for people
     if "start" not in settings.retention.model_fields_set:
         common["PENSTOCK_RETENTION__START"] = "archive"  # a ledger process runs beside them
-    control, ledger = {}, {}
-    if "health_port" not in settings.control.model_fields_set:
-        control["PENSTOCK_CONTROL__HEALTH_PORT"] = "0"
-    if "health_port" not in settings.billing.model_fields_set:
-        ledger["PENSTOCK_BILLING__HEALTH_PORT"] = "0"
     worker = {"TOKENIZERS_PARALLELISM": "false"}
     if settings.engine.model == str(TINY_MODEL):
         worker |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # it is slower with more
@@ -107,13 +102,24 @@ def process_specs(plan: Plan, home: Home, settings: Settings) -> dict[str, Child
 
     return {
         "control": ChildSpec(
-            "control", python("workers.control"), home.log_file("control"), common | control
+            "control",
+            python("workers.control"),
+            home.log_file("control"),
+            common | _any_port(settings, "control"),
         ),
         "ledger": ChildSpec(
             "ledger",
             python("billing"),
             home.log_file("ledger"),
-            common | ledger,
+            common | _any_port(settings, "billing"),
+            restarts=True,
+        ),
+        "deliverer": ChildSpec(
+            "deliverer",
+            python("webhooks"),
+            home.log_file("deliverer"),
+            common | _any_port(settings, "webhooks"),
+            stop_seconds=settings.webhooks.total_seconds + STOP_MARGIN_SECONDS,
             restarts=True,
         ),
         "api": ChildSpec("api", python("api"), home.log_file("api"), common),
@@ -127,3 +133,10 @@ def process_specs(plan: Plan, home: Home, settings: Settings) -> dict[str, Child
             death_signal=signal.SIGTERM,  # it may have an engine process of its own to stop
         ),
     }
+
+
+def _any_port(settings: Settings, group: str) -> dict[str, str]:
+    """Let a process show its probes at any free port, unless it was told which."""
+    if "health_port" in getattr(settings, group).model_fields_set:
+        return {}
+    return {f"PENSTOCK_{group.upper()}__HEALTH_PORT": "0"}

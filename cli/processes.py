@@ -1,4 +1,4 @@
-"""`penstock redis|api|worker|control|ledger`: one process in the foreground, for containers.
+"""One process in the foreground, for containers: `penstock redis|api|worker|control|ledger|...`.
 
 Each becomes the process it starts, so signals reach it directly.
 """
@@ -41,6 +41,12 @@ def control() -> None:
 def ledger() -> None:
     """Run one ledger process: it writes what finished jobs used into the billing database."""
     _become("billing")
+
+
+@app.command()
+def deliverer() -> None:
+    """Run one deliverer: it tells accounts by webhook what happened."""
+    _become("webhooks")
 
 
 @app.command()

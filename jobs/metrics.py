@@ -11,6 +11,7 @@ API = CollectorRegistry()
 WORKER = CollectorRegistry()
 CONTROL = CollectorRegistry()
 LEDGER = CollectorRegistry()
+WEBHOOKS = CollectorRegistry()
 
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
 STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 5)
@@ -186,6 +187,26 @@ charged = Counter(
 )
 budget_warnings = Counter(
     "penstock_budget_warnings_total", "Percentages that budgets reached", registry=LEDGER
+)
+
+# --- webhooks -------------------------------------------------------------------------
+
+webhook_attempts = Counter(
+    "penstock_webhook_attempts_total",
+    "Attempts to deliver a webhook by how they ended: delivered, retry, failed",
+    ["outcome"],
+    registry=WEBHOOKS,
+)
+webhook_seconds = Histogram(
+    "penstock_webhook_attempt_seconds",
+    "One attempt to deliver a webhook",
+    buckets=LATENCY_BUCKETS,
+    registry=WEBHOOKS,
+)
+webhooks_disabled = Counter(
+    "penstock_webhook_endpoints_disabled_total",
+    "Endpoints that were disabled because of what they answered, or did not",
+    registry=WEBHOOKS,
 )
 
 # --- telemetry itself -----------------------------------------------------------------

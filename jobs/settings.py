@@ -8,6 +8,7 @@ everything else takes its group as an argument.
 from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,6 +19,8 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+Network = IPv4Network | IPv6Network
 
 TINY_MODEL = Path(__file__).resolve().parent.parent / "models" / "tiny"
 
@@ -249,6 +252,54 @@ class BillingSettings(Group):
     health_port: int = Field(default=8082, ge=0, le=65535)
 
 
+class WebhookSettings(Group):
+    """How accounts are told of what happened, and whereto nothing is ever sent."""
+
+    require_https: bool = True
+    ports: str = Field(default="80,443,8080,8443", pattern=r"^(\d{1,5}(,\d{1,5})*)?$")
+    allow_networks: str = Field(default="", description="private networks that may be reached")
+    ca_file: Path | None = None
+    connect_seconds: float = Field(default=5.0, gt=0)
+    total_seconds: float = Field(default=15.0, gt=0, le=60)
+    retry_seconds: str = Field(
+        default="5,300,1800,7200,18000,36000,50400,72000,86400", pattern=r"^\d+(,\d+)*$"
+    )
+    disable_after_days: float = Field(default=3.0, gt=0)
+    rotation_hours: float = Field(default=24.0, ge=0)
+    retention_days: int = Field(default=30, ge=1)
+    endpoints_per_account: int = Field(default=16, ge=1, le=1_000)
+    at_once: int = Field(default=64, ge=1, le=1_000)
+    at_once_per_account: int = Field(default=32, ge=1)
+    at_once_per_host: int = Field(default=16, ge=1)
+    health_host: str = "127.0.0.1"
+    health_port: int = Field(default=8083, ge=0, le=65535)
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        try:
+            _ = self.networks
+        except ValueError as error:
+            raise ValueError(f"webhooks.allow_networks: {error}") from None
+        if self.connect_seconds > self.total_seconds:
+            raise ValueError("webhooks.connect_seconds must not exceed webhooks.total_seconds")
+        return self
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The private networks that may be reached."""
+        return tuple(ip_network(text.strip()) for text in self.allow_networks.split(",") if text)
+
+    @property
+    def open_ports(self) -> frozenset[int]:
+        """The ports that may be reached; none means any."""
+        return frozenset(int(text) for text in self.ports.split(",") if text)
+
+    @property
+    def pauses(self) -> tuple[int, ...]:
+        """Seconds from each failed attempt to the next."""
+        return tuple(int(text) for text in self.retry_seconds.split(","))
+
+
 class SellerSettings(Group):
     """Who issues the invoices, as it stands on them; `|` begins a new line."""
 
@@ -315,6 +366,7 @@ class Settings(BaseSettings):
     batches: BatchSettings = BatchSettings()
     database: DatabaseSettings = DatabaseSettings()
     billing: BillingSettings = BillingSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     seller: SellerSettings = SellerSettings()
     planning: PlanningSettings = PlanningSettings()
     log: LogSettings = LogSettings()

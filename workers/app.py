@@ -23,7 +23,7 @@ def create_worker_app(settings: Settings) -> Celery:
     keys = Keys(settings.redis.prefix)
     queue = celery_queue(keys, settings.engine.served_name)
     app.conf.update(
-        broker_transport="workers.transport:Transport",
+        broker_transport="jobs.transport:Transport",
         task_queues=(queue,),
         task_default_queue=queue.name,
         worker_concurrency=settings.engine.slots,

@@ -7,10 +7,10 @@ billionths, changed by the very statement that adds usage.
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.tables.base import Base, Currency, Id, Month, Name, Serial, SpentAmount, Word, now
+from billing.tables.base import Base, Currency, Id, Month, Serial, SpentAmount, Word, now
 
 
 class Budget(Base):
@@ -57,13 +57,10 @@ class Spending(Base):
 
 
 class BudgetWarning(Base):
-    """A budget reached a percentage in a month; said once, delivered until it is taken."""
+    """A budget reached a percentage in a month; said once."""
 
     __tablename__ = "budget_warnings"
-    __table_args__ = (
-        UniqueConstraint("budget_id", "month", "percent"),
-        Index(None, "due_at"),
-    )
+    __table_args__ = (UniqueConstraint("budget_id", "month", "percent"),)
 
     id: Mapped[Serial]
     budget_id: Mapped[Id]
@@ -71,7 +68,3 @@ class BudgetWarning(Base):
     percent: Mapped[int]
     spent: Mapped[SpentAmount]
     at: Mapped[datetime] = mapped_column(default=now)
-    attempts: Mapped[int] = mapped_column(default=0)
-    due_at: Mapped[datetime | None]
-    delivered_at: Mapped[datetime | None]
-    failure: Mapped[Name] = mapped_column(default="")

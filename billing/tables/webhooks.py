@@ -70,7 +70,8 @@ class WebhookDelivery(Base):
     """One event on its way to one receiver.
 
     `target` is an endpoint, a budget, or '' for the job's own `url`. `due_at` is when it is tried
-    next, null once it is delivered or given up; `taken_until` keeps others off meanwhile.
+    next, null once it is delivered or given up. Until `ticket_until` it needs no other ticket,
+    until `taken_until` somebody is trying it.
     """
 
     __tablename__ = "webhook_deliveries"
@@ -79,6 +80,7 @@ class WebhookDelivery(Base):
         CheckConstraint("state IN ('pending', 'delivered', 'failed')", "state"),
         CheckConstraint("(state = 'pending') = (due_at IS NOT NULL)", "due"),
         Index(None, "account_id", "id"),
+        Index(None, "target", "id"),
         Index(
             "ix_webhook_deliveries_due",
             "due_at",
@@ -97,6 +99,7 @@ class WebhookDelivery(Base):
     state: Mapped[Word] = mapped_column(default="pending")
     attempts: Mapped[int] = mapped_column(default=0)
     due_at: Mapped[datetime | None]
+    ticket_until: Mapped[datetime | None]
     taken_until: Mapped[datetime | None]
     failure: Mapped[Name] = mapped_column(default="")
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -23,6 +23,8 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 
+PROCESSES = ("redis", "control", "ledger", "deliverer", "api", "worker")
+
 
 @pytest.fixture
 async def up(tmp_path: Path) -> AsyncIterator[Up]:
@@ -89,7 +91,7 @@ async def test_commands_work_against_it_and_sigterm_ends_everything(up: Up) -> N
     assert "closed" in penstock(directory, "workers").stdout
     assert "No dead-letter jobs" in penstock(directory, "dead", "list").stderr
 
-    children = [up.child(name) for name in ("redis", "control", "ledger", "api", "worker")]
+    children = [up.child(name) for name in PROCESSES]
     assert up.stop(signal.SIGTERM) == 0
     assert gone(*children)
     assert processes_in(directory) == []
@@ -123,7 +125,7 @@ async def test_dead_redis_ends_everything_and_shows_its_log(up: Up) -> None:
 
 @pytest.mark.slow
 async def test_no_process_outlives_a_killed_up(up: Up) -> None:
-    children = [up.child(name) for name in ("redis", "control", "ledger", "api", "worker")]
+    children = [up.child(name) for name in PROCESSES]
 
     up.process.kill()
 

@@ -142,6 +142,19 @@ class Pipeline:
         billing["health_port"] = free_port()
         return self._start("ledger", self._with(billing=billing), "billing")
 
+    def begin_webhooks(self) -> PipelineProcess:
+        """Start a process that delivers webhooks without waiting for it."""
+        own = self.settings.webhooks.model_dump(exclude_unset=True)
+        own["health_port"] = free_port()
+        return self._start("webhooks", self._with(webhooks=own), "webhooks")
+
+    def webhooks(self) -> PipelineProcess:
+        """Start a process that delivers webhooks and wait until it is ready."""
+        process = self.begin_webhooks()
+        port = process.settings.webhooks.health_port
+        process.wait_until_ok(f"http://127.0.0.1:{port}/ready")
+        return process
+
     def begin_api(self, port: int) -> PipelineProcess:
         """Start an API process without waiting for it."""
         api = {**self.settings.api.model_dump(exclude_unset=True), "port": port}

@@ -20,6 +20,7 @@ def metrics_port(process: PipelineProcess) -> int:
         "worker": settings.worker.health_port,
         "control": settings.control.health_port,
         "ledger": settings.billing.health_port,
+        "webhooks": settings.webhooks.health_port,
     }[process.name]
 
 

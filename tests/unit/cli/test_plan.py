@@ -85,7 +85,9 @@ def test_children_are_told_the_ports_that_were_chosen(tmp_path: Path) -> None:
         assert spec.environment["PENSTOCK_WORKER__HEALTH_PORT"] == "8081"
         assert spec.environment["PENSTOCK_LOG__FORMAT"] == "console"
         assert spec.environment["PENSTOCK_RETENTION__START"] == "archive"
-    assert [name for name, spec in specs.items() if spec.restarts] == ["ledger", "worker"]
+    assert [name for name, spec in specs.items() if spec.restarts] == [
+        *("ledger", "deliverer", "worker"),
+    ]
 
 
 def test_worker_gets_its_grace_period_and_is_asked_to_end_when_up_is_killed(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""Short ways to listen, to tell, and to look at how telling went."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import insert, select, update
+
+from billing.database import Database
+from billing.tables.base import now, table_of
+from billing.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from billing.webhook_events import add_event
+from jobs.webhook_tickets import DeliveryTicket
+from tests.support.receiver import Receiver
+from webhooks.signing import new_secret
+
+#: For settings: receivers of tests live on the loopback.
+REACHABLE = {"allow_networks": "127.0.0.0/8", "require_https": False, "ports": ""}
+
+
+async def listen(database: Database, receiver: Receiver, name: str = "whe_1", **fields: Any) -> str:
+    """Add an endpoint; returns its secret."""
+    row = {
+        "id": name,
+        "account_id": "acme",
+        "url": receiver.url,
+        "secret": new_secret(),
+        **fields,
+    }
+    async with database.write() as connection:
+        await connection.execute(insert(WebhookEndpoint), [row])
+    return str(row["secret"])
+
+
+async def tell(database: Database, count: int = 1, account: str = "acme") -> list[DeliveryTicket]:
+    """Add events that every endpoint of the account hears of; nobody gets their tickets."""
+    found: list[DeliveryTicket] = []
+    async with database.write() as connection:
+        for number in range(count):
+            data = {"id": f"batch_{number}"}
+            found += await add_event(connection, account, "batch.completed", data)
+    return found
+
+
+async def rows(database: Database, table: Any) -> Sequence[Any]:
+    """Return every row of a table, in the order of their ids."""
+    found = table_of(table)
+    async with database.read() as connection:
+        return (await connection.execute(select(found).order_by(found.c.id))).all()
+
+
+async def deliveries(database: Database) -> Sequence[Any]:
+    return await rows(database, WebhookDelivery)
+
+
+async def attempts(database: Database) -> Sequence[Any]:
+    return await rows(database, WebhookAttempt)
+
+
+async def endpoint(database: Database) -> Any:
+    (row,) = await rows(database, WebhookEndpoint)
+    return row
+
+
+async def states(database: Database) -> list[str]:
+    return [row.state for row in await deliveries(database)]
+
+
+async def pass_time(database: Database, seconds: float) -> None:
+    """Let everything that waits have waited so much longer."""
+    earlier = timedelta(seconds=seconds)
+    async with database.write() as connection:
+        for table, names in (
+            (WebhookDelivery, ("due_at", "ticket_until", "taken_until")),
+            (WebhookEndpoint, ("failing_since",)),
+        ):
+            found = table_of(table)
+            for row in (await connection.execute(select(found))).all():
+                changed = {
+                    name: getattr(row, name) - earlier for name in names if getattr(row, name)
+                }
+                if changed:
+                    await connection.execute(
+                        update(found).where(found.c.id == row.id).values(changed)
+                    )
+
+
+def soon() -> Any:
+    """Return an instant that is about to be."""
+    return now() + timedelta(seconds=1)

@@ -1,0 +1,1 @@
+"""Tells accounts what happened: endpoints, signatures, deliveries tried until they are taken."""

@@ -1,0 +1,8 @@
+"""`python -m webhooks`: one process that delivers webhooks."""
+
+import sys
+
+from webhooks.app import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""Boots one process that delivers webhooks: a Celery worker whose tasks are tickets.
+
+Celery fetches tickets and gives each to a thread, which waits for the loop to have delivered it;
+then it is acknowledged. Invariant: a signal ends the process in about the time of one attempt, and
+whatever it leaves undone is due in SQL.
+"""
+
+import asyncio
+import logging
+import socket
+import threading
+from concurrent.futures import CancelledError
+from typing import Any
+
+import structlog
+from celery import Celery, signals
+from kombu import Queue
+
+from jobs import metrics
+from jobs.exposition import Exposition
+from jobs.health import HealthServer
+from jobs.keys import Keys
+from jobs.logs import configure_logs
+from jobs.open import open_celery
+from jobs.settings import Settings, get_settings
+from jobs.webhook_tickets import TASK_NAME, DeliveryTicket
+from webhooks.gauges import DueCollector
+from webhooks.service import Deliverer
+
+log = structlog.get_logger()
+
+CLOSE_SECONDS = 10.0
+
+
+class Loop:
+    """An asyncio loop in a thread, and the deliverer that lives on it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="asyncio", daemon=True)
+        self._deliverer: Deliverer | None = None
+
+    def start(self) -> None:
+        """Begin to look for what is due."""
+        self._thread.start()
+        self._run(self._open()).result()
+
+    async def _open(self) -> None:
+        self._deliverer = Deliverer(self._settings)
+        self._deliverer.start()
+
+    def serve(self, ticket: DeliveryTicket) -> None:
+        """Wait until a ticket is done with."""
+        assert self._deliverer is not None
+        try:
+            self._run(self._deliverer.serve(ticket)).result()
+        except CancelledError:
+            log.warning("webhook_abandoned", id=ticket.id)  # it is due again when it is free
+
+    def begin_close(self) -> None:
+        """Take up nothing more."""
+        assert self._deliverer is not None
+        self._loop.call_soon_threadsafe(self._deliverer.begin_close)
+
+    def close(self) -> None:
+        """Close connections and stop."""
+        assert self._deliverer is not None
+        self._run(self._deliverer.close()).result(CLOSE_SECONDS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(CLOSE_SECONDS)
+
+    def exposition(self) -> Exposition:
+        """Return what this process shows to who scrapes it."""
+        assert self._deliverer is not None
+        due = DueCollector(self._deliverer, self._loop)
+        return Exposition("webhooks", metrics.WEBHOOKS, due)
+
+    def _run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    @property
+    def problem(self) -> str | None:
+        """Say why a restart is needed, if one is."""
+        return None if self._thread.is_alive() else "the loop has ended"
+
+
+def create_app(settings: Settings, loop: Loop) -> Celery:
+    """Return the Celery app of a process that delivers webhooks."""
+    app = open_celery(settings)
+    keys = Keys(settings.redis.prefix)
+    app.conf.update(
+        broker_transport="jobs.transport:Transport",
+        task_queues=(Queue(keys.webhooks, routing_key=keys.webhooks),),
+        task_default_queue=keys.webhooks,
+        worker_concurrency=settings.webhooks.at_once,
+    )
+    app.conf.broker_transport_options["dead_tickets_key"] = keys.dead_tickets
+
+    @app.task(name=TASK_NAME, acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
+    def deliver(name: str, account: str, host: str) -> None:
+        """Deliver what is due."""
+        loop.serve(DeliveryTicket(name, account, host))
+
+    return app
+
+
+def run(settings: Settings) -> int:
+    """Run until a signal; returns the exit code."""
+    signals.setup_logging.connect(lambda **_: None, weak=False)
+    loop = Loop(settings)
+    loop.start()
+    signals.worker_shutting_down.connect(lambda **_: loop.begin_close(), weak=False)
+    own = settings.webhooks
+    health = HealthServer(
+        own.health_host, own.health_port, lambda: loop.problem, lambda: None, loop.exposition()
+    )
+    health.start()
+    worker = create_app(settings, loop).Worker(
+        pool="threads",
+        hostname=f"penstock-webhooks@{socket.gethostname()}",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel="WARNING",
+        quiet=True,
+    )
+    log.info("webhooks_started")
+    worker.start()
+    loop.close()
+    log.info("webhooks_stopped")
+    return int(worker.exitcode or 0)
+
+
+def main() -> int:
+    """Entry point of `python -m webhooks`."""
+    settings = get_settings()
+    configure_logs(settings.log, "webhooks")
+    try:
+        return run(settings)
+    finally:
+        logging.shutdown()

@@ -1,0 +1,52 @@
+"""Gathers calls while an earlier lot of them is under way, so that many share one transaction.
+
+Invariant: a caller gets its own answer, or the error of the lot it was in; nothing waits for more
+company than comes by itself.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Gathered(Generic[Item, Answer]):
+    """Calls `work` with all items that came meanwhile; it returns an answer to each, in order."""
+
+    def __init__(
+        self, work: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], most: int
+    ) -> None:
+        self._work = work
+        self._most = most
+        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._working: asyncio.Task[None] | None = None
+
+    async def __call__(self, item: Item) -> Answer:
+        """Return the answer to one item."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, answer))
+        if self._working is None:
+            self._working = asyncio.create_task(self._work_off())
+        return await answer
+
+    async def _work_off(self) -> None:
+        try:
+            while self._waiting:
+                lot, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+                await self._answer(lot)
+        finally:
+            self._working = None
+
+    async def _answer(self, lot: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._work([item for item, _ in lot])
+        except Exception as error:  # noqa: BLE001 - it is each caller's
+            for _, future in lot:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), answer in zip(lot, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)

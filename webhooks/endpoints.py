@@ -1,0 +1,215 @@
+"""The endpoints of an account: made, changed, rotated, enabled, removed.
+
+Invariant: every change is one transaction with its entry in the audit log, and an account reaches
+its own endpoints only. A secret is shown when it is made, and never again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from billing.audit import audit
+from billing.database import Database
+from billing.tables.base import now, table_of
+from billing.tables.webhooks import WebhookEndpoint
+from billing.webhook_events import NewEvent, Receiver, add_events
+from jobs.ids import new_id
+from jobs.webhook_tickets import DeliveryTicket
+from webhooks.book import redirect, stop
+from webhooks.errors import EndpointNotFound, TooManyEndpoints
+from webhooks.signing import new_secret
+
+TABLE = table_of(WebhookEndpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One endpoint as its account sees it; `secret` is there when it was just made."""
+
+    id: str
+    url: str
+    events: Sequence[str]
+    description: str
+    created_at: datetime
+    failing_since: datetime | None = None
+    disabled_at: datetime | None = None
+    disabled_why: str = ""
+    previous_until: datetime | None = None
+    secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf, and by which key."""
+
+    account: str
+    actor: str
+
+
+def _endpoint(row: Any, secret: str | None = None) -> Endpoint:
+    until = row.previous_until
+    return Endpoint(
+        id=row.id,
+        url=row.url,
+        events=tuple(row.events),
+        description=row.description,
+        created_at=row.created_at,
+        failing_since=row.failing_since,
+        disabled_at=row.disabled_at,
+        disabled_why=row.disabled_why,
+        previous_until=until if until and until > now() else None,
+        secret=secret,
+    )
+
+
+async def create_endpoint(
+    database: Database,
+    caller: Caller,
+    *,
+    url: str,
+    events: Sequence[str],
+    description: str,
+    most: int,
+) -> Endpoint:
+    """Add an endpoint; returns it with its secret.
+
+    Raises:
+        TooManyEndpoints: the account has `most` already.
+    """
+    name, secret = new_id("whe"), new_secret()
+    row = {
+        "id": name,
+        "account_id": caller.account,
+        "url": url,
+        "events": sorted(set(events)),
+        "description": description,
+        "secret": secret,
+        "created_at": now(),
+        "disabled_why": "",
+    }
+    own = TABLE.c.account_id == caller.account
+    async with database.write() as connection:
+        there = await connection.scalar(select(func.count()).select_from(TABLE).where(own))
+        if (there or 0) >= most:
+            raise TooManyEndpoints(f"an account may have {most} webhook endpoints: remove one")
+        await connection.execute(insert(WebhookEndpoint), [row])
+        await audit(connection, caller.actor, "webhook_created", name, account=caller.account)
+        return _endpoint(await _find(connection, caller.account, name), secret)
+
+
+async def list_endpoints(database: Database, account: str) -> Sequence[Endpoint]:
+    """Return an account's endpoints, the newest first; they are few."""
+    query = select(TABLE).where(TABLE.c.account_id == account).order_by(TABLE.c.id.desc())
+    async with database.read() as connection:
+        return [_endpoint(row) for row in await connection.execute(query)]
+
+
+async def read_endpoint(database: Database, account: str, name: str) -> Endpoint:
+    """Return one endpoint.
+
+    Raises:
+        EndpointNotFound: there is none of this account.
+    """
+    async with database.read() as connection:
+        return _endpoint(await _find(connection, account, name))
+
+
+async def change_endpoint(
+    database: Database, caller: Caller, name: str, changes: dict[str, Any]
+) -> Endpoint:
+    """Change URL, events or description; what is on its way goes to the new URL.
+
+    Raises:
+        EndpointNotFound: there is none of this account.
+    """
+    async with database.write() as connection:
+        await _find(connection, caller.account, name)
+        if changes:
+            await connection.execute(update(TABLE).where(TABLE.c.id == name).values(changes))
+            if "url" in changes:
+                await redirect(connection, name, changes["url"])
+            await audit(connection, caller.actor, "webhook_changed", name, fields=sorted(changes))
+        return _endpoint(await _find(connection, caller.account, name))
+
+
+async def remove_endpoint(database: Database, caller: Caller, name: str) -> None:
+    """Remove an endpoint; what was on its way there is given up, its log stays.
+
+    Raises:
+        EndpointNotFound: there is none of this account.
+    """
+    async with database.write() as connection:
+        await _find(connection, caller.account, name)
+        await connection.execute(delete(TABLE).where(TABLE.c.id == name))
+        await stop(connection, name, "the endpoint was removed")
+        await audit(connection, caller.actor, "webhook_removed", name, account=caller.account)
+
+
+async def rotate_endpoint(
+    database: Database, caller: Caller, name: str, overlap: timedelta
+) -> Endpoint:
+    """Give an endpoint a new secret; deliveries carry both signatures for a while.
+
+    Raises:
+        EndpointNotFound: there is none of this account.
+    """
+    secret = new_secret()
+    async with database.write() as connection:
+        await _find(connection, caller.account, name)
+        await connection.execute(
+            update(TABLE)
+            .where(TABLE.c.id == name)
+            .values(previous_secret=TABLE.c.secret, previous_until=now() + overlap, secret=secret)
+        )
+        await audit(connection, caller.actor, "webhook_secret_rotated", name)
+        return _endpoint(await _find(connection, caller.account, name), secret)
+
+
+async def enable_endpoint(database: Database, caller: Caller, name: str) -> Endpoint:
+    """Let an endpoint hear of events again; of those it missed only what is redelivered.
+
+    Raises:
+        EndpointNotFound: there is none of this account.
+    """
+    async with database.write() as connection:
+        await _find(connection, caller.account, name)
+        await connection.execute(
+            update(TABLE)
+            .where(TABLE.c.id == name)
+            .values(disabled_at=None, disabled_why="", failing_since=None)
+        )
+        await audit(connection, caller.actor, "webhook_enabled", name)
+        return _endpoint(await _find(connection, caller.account, name))
+
+
+async def tell_test(database: Database, account: str, name: str) -> DeliveryTicket:
+    """Add an event that only this endpoint hears of, whatever it asks for.
+
+    Raises:
+        EndpointNotFound: there is none of this account.
+    """
+    async with database.write() as connection:
+        row = await _find(connection, account, name)
+        event = NewEvent(
+            account=account,
+            type="webhook.test",
+            data={"id": name, "object": "webhook", "text": "this is a test"},
+            id=new_id("evt"),
+            at=now(),
+            own=Receiver(name, row.url),
+            exclusive=True,
+        )
+        (ticket,) = await add_events(connection, [event], [])
+    return ticket
+
+
+async def _find(connection: AsyncConnection, account: str, name: str) -> Any:
+    query = select(TABLE).where(TABLE.c.id == name, TABLE.c.account_id == account)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise EndpointNotFound(f"no webhook endpoint {name}")
+    return row

@@ -1,0 +1,34 @@
+"""What can go wrong with webhooks, apart from bugs.
+
+ClientError: InvalidWebhook, EndpointNotFound, DeliveryNotFound, TooManyEndpoints
+"""
+
+from jobs.errors import ClientError
+
+
+class InvalidWebhook(ClientError):
+    """A URL that nothing is ever sent to; the text says why."""
+
+    code = "invalid-webhook"
+
+
+class EndpointNotFound(ClientError):
+    """Unknown endpoint, or another account's: the two look alike."""
+
+    code = "webhook-not-found"
+
+
+class DeliveryNotFound(ClientError):
+    """Unknown delivery, another account's, or one that is no longer kept."""
+
+    code = "delivery-not-found"
+
+
+class TooManyEndpoints(ClientError):
+    """The account has as many endpoints as it may have."""
+
+    code = "too-many-webhooks"
+
+
+class Undeliverable(Exception):
+    """An attempt that did not reach the receiver; `str(error)` is shown in the delivery's log."""

@@ -1,0 +1,72 @@
+"""Who may be sent to now: bounded per account and host, so that a slow receiver delays itself only.
+
+Pure but for the one loop it lives on. Invariant: no more of one account to one host are under way
+than `per_host`, of one account than `per_account`; what waits is bounded, and what is turned away
+is found again in SQL.
+"""
+
+from collections import Counter, defaultdict, deque
+
+from jobs.webhook_tickets import DeliveryTicket
+
+#: Tickets that wait for one receiver; more of them are found when these are gone.
+MOST_WAITING = 200
+
+
+class Lanes:
+    """The deliveries of this process, one lane for each account and host."""
+
+    def __init__(self, per_host: int, per_account: int) -> None:
+        self._per_host = per_host
+        self._per_account = per_account
+        self._running: Counter[tuple[str, str]] = Counter()
+        self._accounts: Counter[str] = Counter()
+        self._waiting: defaultdict[tuple[str, str], deque[DeliveryTicket]] = defaultdict(deque)
+        self._known: set[str] = set()
+
+    @property
+    def running(self) -> int:
+        """How many are under way."""
+        return self._accounts.total()
+
+    def enter(self, ticket: DeliveryTicket) -> bool:
+        """Return whether it may go now; else it waits for its lane, or is forgotten."""
+        lane = (ticket.account, ticket.host)
+        if ticket.id in self._known:
+            return False
+        if self._running[lane] >= self._per_host:
+            if len(self._waiting[lane]) < MOST_WAITING:
+                self._known.add(ticket.id)
+                self._waiting[lane].append(ticket)
+            return False
+        if self._accounts[ticket.account] >= self._per_account:
+            return False
+        self._known.add(ticket.id)
+        self._running[lane] += 1
+        self._accounts[ticket.account] += 1
+        return True
+
+    def next(self, done: DeliveryTicket) -> DeliveryTicket | None:
+        """Return what goes in the place of one that is done; None leaves the place."""
+        lane = (done.account, done.host)
+        self._known.discard(done.id)
+        waiting = self._waiting[lane]
+        if waiting:
+            return waiting.popleft()
+        self._leave(lane)
+        return None
+
+    def close(self, done: DeliveryTicket) -> None:
+        """Leave a place without taking up what waits for it."""
+        self._known.discard(done.id)
+        self._leave((done.account, done.host))
+
+    def _leave(self, lane: tuple[str, str]) -> None:
+        account = lane[0]
+        self._running[lane] -= 1
+        self._accounts[account] -= 1
+        if not self._running[lane]:
+            del self._running[lane]
+            self._known -= {ticket.id for ticket in self._waiting.pop(lane, ())}
+        if not self._accounts[account]:
+            del self._accounts[account]

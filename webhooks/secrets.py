@@ -1,0 +1,80 @@
+"""What an account's deliveries to URLs of its jobs are signed with; made when it is first needed.
+
+Invariant: once it was used or shown it changes only by a rotation.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from billing.bulk import insert_missing
+from billing.database import Database
+from billing.tables.base import now, table_of
+from billing.tables.webhooks import WebhookSecret
+from webhooks.signing import new_secret, valid_keys
+
+SECRETS = table_of(WebhookSecret)
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """An account's secret; the one before counts, too, until `previous_until`."""
+
+    secret: str
+    created_at: datetime
+    previous_until: datetime | None
+
+
+async def account_keys(
+    connection: AsyncConnection, accounts: Collection[str], instant: datetime
+) -> dict[str, Sequence[str]]:
+    """Return what the deliveries of accounts are signed with; makes what is missing."""
+    if not accounts:
+        return {}
+    query = select(SECRETS).where(SECRETS.c.account_id.in_(accounts))
+    rows = (await connection.execute(query)).all()
+    if missing := set(accounts) - {row.account_id for row in rows}:
+        new = [
+            {"account_id": one, "secret": new_secret(), "created_at": instant}
+            for one in sorted(missing)
+        ]
+        await insert_missing(connection, SECRETS, new)
+        rows = (await connection.execute(query)).all()
+    return {
+        row.account_id: valid_keys(row.secret, row.previous_secret, row.previous_until, instant)
+        for row in rows
+    }
+
+
+async def read_secret(database: Database, account: str) -> Secret:
+    """Return an account's secret."""
+    async with database.write() as connection:
+        await account_keys(connection, {account}, now())
+        return await _read(connection, account)
+
+
+async def rotate_secret(database: Database, account: str, overlap: timedelta) -> Secret:
+    """Replace an account's secret; deliveries carry both signatures for a while."""
+    instant = now()
+    async with database.write() as connection:
+        await account_keys(connection, {account}, instant)
+        await connection.execute(
+            update(SECRETS)
+            .where(SECRETS.c.account_id == account)
+            .values(
+                previous_secret=SECRETS.c.secret,
+                previous_until=instant + overlap,
+                secret=new_secret(),
+                created_at=instant,
+            )
+        )
+        return await _read(connection, account)
+
+
+async def _read(connection: AsyncConnection, account: str) -> Secret:
+    row = (await connection.execute(select(SECRETS).where(SECRETS.c.account_id == account))).one()
+    until = row.previous_until if row.previous_until and row.previous_until > now() else None
+    return Secret(row.secret, row.created_at, until)
