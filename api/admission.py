@@ -49,6 +49,8 @@ class Wish(NamedTuple):
     start_by: int | None = None
     watched: bool = False
     response: dict[str, Any] | None = None
+    #: The job's id, where who asks must be able to ask again; else a new one.
+    id: str = ""
 
 
 class Admitted(NamedTuple):
@@ -148,7 +150,7 @@ async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
         InvalidJob, ModelNotFound, ContextLengthExceeded: the request must change.
     """
     model = await api.models.get(wish.checked.model)
-    _check_length(wish.checked, model.max_model_len)
+    check_length(wish.checked, model.max_model_len)
     _check_times(wish)
     metadata = wish.metadata if wish.metadata is not None else wish.checked.metadata
     _check_metadata(metadata, api.settings.limits.metadata_bytes)
@@ -160,7 +162,7 @@ async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
         if value is not None and name not in TRANSPORT
     }
     return Submission(
-        id=new_id("job"),
+        id=wish.id or new_id("job"),
         account=key.account,
         queue=model.name,
         spec=JobSpec(
@@ -187,7 +189,12 @@ def _tier(name: str | None) -> ServiceTier:
     return ServiceTier.DEFAULT if name in (None, "auto") else ServiceTier(name)
 
 
-def _check_length(checked: Asking, longest: int) -> None:
+def check_length(checked: Asking, longest: int) -> None:
+    """Refuse what cannot fit the model's context.
+
+    Raises:
+        ContextLengthExceeded: naming the field.
+    """
     wanted = checked.wanted_tokens
     if wanted is not None and wanted[1] >= longest:
         raise ContextLengthExceeded(

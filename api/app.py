@@ -14,6 +14,7 @@ from api.documents import describe
 from api.middleware import Door
 from api.opening import open_services
 from api.routes import (
+    batches,
     billing,
     dead_letter,
     files,
@@ -46,6 +47,7 @@ ROUTERS = (
     usage.router,
     billing.router,
     files.router,
+    batches.router,
     ops.router,
 )
 

@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from api.schemas.batches import BatchRequest
 from api.schemas.chat import ChatRequest
 from api.schemas.completions import CompletionRequest
 from api.schemas.generate import GenerateRequest
@@ -16,6 +17,7 @@ from api.schemas.responses import ResponseRequest
 
 REF = "#/components/schemas/{model}"
 BODIES: tuple[type[BaseModel], ...] = (
+    BatchRequest,
     ChatRequest,
     CompletionRequest,
     ResponseRequest,

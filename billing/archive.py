@@ -26,6 +26,20 @@ async def archived_job(database: Database, job_id: str, account: str | None) -> 
     return None if row is None else Archived(job_id, row.record.encode(), row.result.encode())
 
 
+async def archived_jobs(
+    database: Database, job_ids: Sequence[str], account: str
+) -> dict[str, Archived]:
+    """Return those of an account's jobs that are in the archive."""
+    query = select(JOBS.c.job_id, JOBS.c.record, JOBS.c.result).where(
+        JOBS.c.job_id.in_(job_ids), JOBS.c.account_id == account
+    )
+    async with database.read() as connection:
+        rows = (await connection.execute(query)).all()
+    return {
+        row.job_id: Archived(row.job_id, row.record.encode(), row.result.encode()) for row in rows
+    }
+
+
 async def erase_archived(
     database: Database, job_ids: Sequence[str], account: str | None = None
 ) -> int:

@@ -32,6 +32,7 @@ NOUNS = {
     "control": ("Single processes, for containers", "cli.processes"),
     "ledger": ("Single processes, for containers", "cli.processes"),
     "deliverer": ("Single processes, for containers", "cli.processes"),
+    "feeder": ("Single processes, for containers", "cli.processes"),
     "api": ("Single processes, for containers", "cli.processes"),
     "worker": ("Single processes, for containers", "cli.processes"),
 }

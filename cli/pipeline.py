@@ -99,10 +99,12 @@ class Pipeline:
         swept = log_says(self._home.log_file("control"), "control_started")
         booked = log_says(self._home.log_file("ledger"), "ledger_started")
         telling = log_says(self._home.log_file("deliverer"), "webhooks_started")
+        fed = log_says(self._home.log_file("feeder"), "feeder_started")
         await asyncio.gather(
             self._start("control", swept, PROCESS_SECONDS, "picks up what a killed worker had"),
             self._start("ledger", booked, PROCESS_SECONDS, "writes down what jobs used and cost"),
             self._start("deliverer", telling, PROCESS_SECONDS, "tells accounts what happened"),
+            self._start("feeder", fed, PROCESS_SECONDS, "feeds batches to the queue"),
             self._start("api", http_ok(f"{plan.url}/ready"), PROCESS_SECONDS, plan.url),
             self._start(
                 "worker",

@@ -11,7 +11,7 @@ from cli.home import Home
 from cli.supervisor import ChildSpec
 from jobs.settings import TINY_MODEL, Settings
 
-STOP_ORDER = ("api", "worker", "control", "ledger", "deliverer", "redis")
+STOP_ORDER = ("api", "worker", "feeder", "control", "ledger", "deliverer", "redis")
 LOOPBACK = "127.0.0.1"
 #: Past its own grace period a worker is killed; its leases hand the jobs on at the next start.
 STOP_MARGIN_SECONDS = 2.0
@@ -120,6 +120,13 @@ def process_specs(plan: Plan, home: Home, settings: Settings) -> dict[str, Child
             home.log_file("deliverer"),
             common | _any_port(settings, "webhooks"),
             stop_seconds=settings.webhooks.total_seconds + STOP_MARGIN_SECONDS,
+            restarts=True,
+        ),
+        "feeder": ChildSpec(
+            "feeder",
+            python("api.batches"),
+            home.log_file("feeder"),
+            common | _any_port(settings, "batches"),
             restarts=True,
         ),
         "api": ChildSpec("api", python("api"), home.log_file("api"), common),

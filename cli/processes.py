@@ -50,6 +50,12 @@ def deliverer() -> None:
 
 
 @app.command()
+def feeder() -> None:
+    """Run one batch process: it feeds the lines of batches to the queue, and sweeps files."""
+    _become("api.batches")
+
+
+@app.command()
 def redis(
     port: Annotated[int, typer.Option(help="Listens on 127.0.0.1 only.")] = 6399,
 ) -> None:

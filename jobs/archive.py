@@ -8,7 +8,7 @@ long logs are, Redis is never asked for more than READ_EVENTS at once.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import structlog
@@ -16,7 +16,6 @@ import structlog
 from jobs.connection import guarded
 from jobs.events import Event
 from jobs.model import LISTED_FIELDS, Job, JobWebhook
-from jobs.outbox import UsageEntry
 from jobs.result import Result, fold
 from jobs.store import JobStore, was_erased
 
@@ -30,6 +29,18 @@ SPEC, RESPONSE = LISTED_FIELDS.index("spec"), b'"response":{'
 
 #: What a record or log raises that is not as the scripts and workers write it.
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+
+
+class Finished(Protocol):
+    """A job that has ended, and how many events its log has."""
+
+    @property
+    def job_id(self) -> str:
+        """Its id."""
+
+    @property
+    def last_seq(self) -> int:
+        """The number of its last event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +66,8 @@ class Archived:
         return Result.decode(self.result)
 
 
-async def read_finished(store: JobStore, entries: Sequence[UsageEntry]) -> list[Archived]:
-    """Read what is to be archived of these entries' jobs.
+async def read_finished(store: JobStore, entries: Sequence[Finished]) -> list[Archived]:
+    """Read what is to be kept of these jobs.
 
     Those that Redis no longer has are left out, and so is, said in the log, what cannot be read.
 
@@ -92,8 +103,8 @@ async def erased(store: JobStore, job_ids: Sequence[str]) -> list[str]:
     ]
 
 
-def _chunks(entries: Sequence[UsageEntry]) -> Iterator[list[UsageEntry]]:
-    chunk: list[UsageEntry] = []
+def _chunks(entries: Sequence[Finished]) -> Iterator[list[Finished]]:
+    chunk: list[Finished] = []
     events = 0
     for entry in entries:
         if chunk and events + _at_once(entry) > READ_EVENTS:
@@ -105,12 +116,12 @@ def _chunks(entries: Sequence[UsageEntry]) -> Iterator[list[UsageEntry]]:
         yield chunk
 
 
-def _at_once(entry: UsageEntry) -> int:
+def _at_once(entry: Finished) -> int:
     """Return how many of a job's events are read with its record; none of a long log."""
     return entry.last_seq if 0 < entry.last_seq <= READ_EVENTS else 0
 
 
-async def _read(store: JobStore, entries: Sequence[UsageEntry]) -> list[Archived]:
+async def _read(store: JobStore, entries: Sequence[Finished]) -> list[Archived]:
     found = []
     answers = await store.finished((entry.job_id, _at_once(entry)) for entry in entries)
     bodies = await _bodies(store, entries, answers)
@@ -136,7 +147,7 @@ def _archived(job_id: str, record: dict[str, str], result: Result) -> Archived:
 
 
 async def _bodies(
-    store: JobStore, entries: Sequence[UsageEntry], answers: Sequence[tuple[Sequence[Any], Any]]
+    store: JobStore, entries: Sequence[Finished], answers: Sequence[tuple[Sequence[Any], Any]]
 ) -> dict[str, dict[str, str]]:
     """Return the bodies that are kept, by job."""
     wanted = [

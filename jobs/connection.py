@@ -54,7 +54,9 @@ ONCE = frozenset({"claim", "delete"})
 ALLOW_OOM = "#!lua flags=allow-oom\n"
 #: These go on with a full disk and on a replica, too.
 ONLY_READ = "#!lua flags=no-writes,allow-oom\n"
-FLAGS = {"submit": ""} | dict.fromkeys(("finished", "observe", "position", "mode"), ONLY_READ)
+FLAGS = {"submit": ""} | dict.fromkeys(
+    ("finished", "ended", "observe", "position", "mode"), ONLY_READ
+)
 
 #: How long a subscription may be silent before it is asked for a sign.
 SILENCE_SECONDS = 3.0

@@ -12,6 +12,7 @@ WORKER = CollectorRegistry()
 CONTROL = CollectorRegistry()
 LEDGER = CollectorRegistry()
 WEBHOOKS = CollectorRegistry()
+BATCHES = CollectorRegistry()
 
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
 STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 5)
@@ -213,4 +214,11 @@ webhooks_disabled = Counter(
 
 spans_exported = Counter(
     "penstock_spans_total", "Spans by what became of them: exported, failed, dropped", ["outcome"]
+)
+
+# --- the batch process ----------------------------------------------------------------
+
+batches_held = Gauge("penstock_batches_held", "Batches this process works on", registry=BATCHES)
+batch_errors = Counter(
+    "penstock_batch_errors_total", "Times work on a batch ended unexpectedly", registry=BATCHES
 )

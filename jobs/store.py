@@ -49,6 +49,9 @@ DEAD_TICKETS_KEPT = 1_000
 #: When a client comes back to a queue that an operator drains.
 DRAINING_SECONDS = 30.0
 
+#: How many jobs one look at ends asks for; nothing else runs meanwhile.
+ENDED_AT_ONCE = 500
+
 #: How many jobs one page of a list looks at.
 LIST_SCAN = 2_000
 
@@ -132,6 +135,14 @@ class Place:
     position: int | None
     eta: Eta | None
     run_ms: int = 0
+
+
+class Ended(NamedTuple):
+    """A job that is not open any more; `status` is empty where it has no record."""
+
+    job_id: str
+    status: str
+    last_seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -557,6 +568,25 @@ class JobStore:
     async def forget_consumers(self, group: str, idle_ms: int) -> int:
         """Take names out of an outbox group that have done nothing for so long and hold nothing."""
         return int(await self._scripts.call("forget_consumers", group, idle_ms))
+
+    async def ended(self, job_ids: Sequence[str]) -> list[Ended]:
+        """Return which of these jobs have ended, or have no record; the others are open."""
+        found: list[Ended] = []
+        for start in range(0, len(job_ids), ENDED_AT_ONCE):
+            answer = await self._scripts.call("ended", *job_ids[start : start + ENDED_AT_ONCE])
+            found += [Ended(row[0].decode(), row[1].decode(), int(row[2])) for row in answer]
+        return found
+
+    async def gone(self, job_ids: Sequence[str]) -> dict[str, bytes]:
+        """Return the tombstones of those jobs that have one."""
+        async with guarded():
+            stones = await self._read.mget([self.keys.gone(job_id) for job_id in job_ids])
+        pairs = zip(job_ids, stones, strict=True)
+        return {job_id: stone for job_id, stone in pairs if stone is not None}
+
+    async def lock(self, what: str, name: str, seconds: float) -> bool:
+        """Take or keep a lock; False when another name has it. No time lets it go."""
+        return bool(await self._scripts.call("lock", what, name, int(seconds * 1000)))
 
     async def finished(
         self, jobs: Iterable[tuple[str, int]]

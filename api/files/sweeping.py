@@ -1,15 +1,16 @@
 """Deletes the bytes of files nobody sees any more, and what a killed process left in the store.
 
-Invariant: bytes go before their row, so that none are forgotten; what has no row is deleted only
-once it is so old that nobody can be about to add one.
+Invariant: bytes go before their row, so that none are forgotten; what belongs to nothing is
+deleted only once it is so old that nobody can be about to say that it does.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import structlog
 
+from api.batches.rows import still_open
 from api.errors import FilesUnavailable, StorageFull
 from api.files import rows
 from api.files.objects import Listed, Objects
@@ -23,6 +24,11 @@ log = structlog.get_logger()
 AT_ONCE = 500
 #: Orphans are rare, and looking for them lists the whole store.
 ORPHANS_EVERY = 30
+
+Needed = Callable[[Database, Sequence[str]], Awaitable[set[str]]]
+
+#: Folder -> which of its second names are needed: files with a row, parts of open batches.
+FOLDERS: dict[str, Needed] = {"files": rows.known, "batches": still_open}
 
 
 async def keep_swept(database: Database, objects: Objects, settings: FileSettings) -> None:
@@ -52,19 +58,22 @@ async def sweep_orphans(database: Database, objects: Objects, seconds: float) ->
     """Delete what lies in the store and belongs to nothing; returns how many objects."""
     before = now() - timedelta(seconds=seconds)
     deleted = 0
-    async for listed in objects.listed("files"):
-        old = [one for one in listed if one.modified < before]
-        deleted += await _delete_unknown(database, objects, old)
+    for folder, needed in FOLDERS.items():
+        async for listed in objects.listed(folder):
+            old = [one for one in listed if one.modified < before]
+            deleted += await _delete_unneeded(database, objects, old, needed)
     await objects.forget_unfinished(seconds)
     return deleted
 
 
-async def _delete_unknown(database: Database, objects: Objects, old: Sequence[Listed]) -> int:
+async def _delete_unneeded(
+    database: Database, objects: Objects, old: Sequence[Listed], needed: Needed
+) -> int:
     if not old:
         return 0
-    ids = {one.name.rpartition("/")[2]: one.name for one in old}
-    kept = await rows.known(database, list(ids))
-    orphans = [name for file_id, name in ids.items() if file_id not in kept]
+    owners = {one.name: one.name.split("/")[1] for one in old}
+    kept = await needed(database, sorted(set(owners.values())))
+    orphans = [name for name, owner in owners.items() if owner not in kept]
     await objects.delete(orphans)
     if orphans:
         log.warning("orphans_deleted", objects=len(orphans))

@@ -45,7 +45,8 @@ class StoredFile(Base):
 class Batch(Base):
     """One batch. `fence` rises with every process that takes it; only the newest may write.
 
-    `caller` is who made it; `reached` is how far into its requests jobs may have been submitted.
+    `caller` is who made it; `outcome` is the status it is to end with; jobs may exist of the
+    requests before `reached`.
     """
 
     __tablename__ = "batches"
@@ -68,6 +69,7 @@ class Batch(Base):
     metadata_json: Mapped[JsonText | None] = mapped_column("metadata")
     output_seconds: Mapped[int | None]
     status: Mapped[Word]
+    outcome: Mapped[Word | None]
     model: Mapped[Name | None]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]

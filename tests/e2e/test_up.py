@@ -23,7 +23,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 
-PROCESSES = ("redis", "control", "ledger", "deliverer", "api", "worker")
+PROCESSES = ("redis", "control", "ledger", "deliverer", "feeder", "api", "worker")
 
 
 @pytest.fixture

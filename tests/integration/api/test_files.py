@@ -202,28 +202,28 @@ async def test_another_accounts_file_looks_unknown(
     assert (await client.get(f"/v1/files/{made['id']}")).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("given", "kept"),
-    [
-        ("../../etc/passwd.jsonl", "passwd.jsonl"),
-        ("..\\..\\boot.jsonl", "boot.jsonl"),
-        ("/abs/olute.jsonl", "olute.jsonl"),
-        ("nul\0l.jsonl", "null.jsonl"),
-        ("gpj.\u202elnosj.jsonl", "gpj.lnosj.jsonl"),
-        ("a" * 400 + ".jsonl", "a" * 249 + ".jsonl"),
-        ("naïve 日本.jsonl", "naïve 日本.jsonl"),
-    ],
+NAMES = (
+    ("../../etc/passwd.jsonl", "passwd.jsonl"),
+    ("..\\..\\boot.jsonl", "boot.jsonl"),
+    ("/abs/olute.jsonl", "olute.jsonl"),
+    ("nul\0l.jsonl", "null.jsonl"),
+    ("gpj.\u202elnosj.jsonl", "gpj.lnosj.jsonl"),
+    ("a" * 400 + ".jsonl", "a" * 249 + ".jsonl"),
+    ("naïve 日本.jsonl", "naïve 日本.jsonl"),
 )
-async def test_names_are_made_harmless(
-    client: httpx2.AsyncClient, settings: Settings, given: str, kept: str
-) -> None:
-    made = await send_form(client, [("purpose", None, b"batch"), ("file", given, LINE)])
-    assert made.status_code == 200, made.text
-    assert made.json()["filename"] == kept
-    assert stored(settings) == [object_name(made.json()["id"])], "paths are ids alone"
-    content = await client.get(f"/v1/files/{made.json()['id']}/content")
-    assert content.content == LINE
-    assert "\n" not in content.headers["content-disposition"]
+
+
+async def test_names_are_made_harmless(client: httpx2.AsyncClient, settings: Settings) -> None:
+    for given, kept in NAMES:
+        made = await send_form(client, [("purpose", None, b"batch"), ("file", given, LINE)])
+        assert made.status_code == 200, made.text
+        assert made.json()["filename"] == kept
+        assert stored(settings) == [object_name(made.json()["id"])], "paths are ids alone"
+        content = await client.get(f"/v1/files/{made.json()['id']}/content")
+        assert content.content == LINE
+        assert "\n" not in content.headers["content-disposition"]
+        await client.delete(f"/v1/files/{made.json()['id']}")
+        assert stored(settings) == []
 
 
 async def send_form(
@@ -239,51 +239,46 @@ async def send_form(
     return await client.post("/v1/files", content=body + b"--cut" + end + b"\r\n", headers=headers)
 
 
-@pytest.mark.parametrize(
-    ("parts", "status", "param"),
-    [
-        ([("purpose", None, b"fine-tune"), ("file", "a", LINE)], 400, "purpose"),
-        ([("file", "a", LINE), ("purpose", None, b"assistants")], 400, "purpose"),
-        ([("file", "a", LINE)], 400, "purpose"),
-        ([("purpose", None, b"batch")], 400, "file"),
-        ([("purpose", None, b"batch"), ("file", None, b"text")], 400, "file"),
-        ([("purpose", None, b"batch"), ("file", "..", LINE)], 400, "file"),
-        ([("purpose", None, b"batch"), ("file", "a", b"")], 400, "file"),
-        ([("purpose", None, b"batch"), ("purpose", None, b"batch")], 400, "purpose"),
-        ([("purpose", None, b"batch"), ("file", "a", LINE), ("file", "b", LINE)], 400, "file"),
-        ([("purpose", None, b"x" * 5_000)], 400, "purpose"),
-        ([("colour", None, b"red")], 400, "colour"),
-        (
-            [
-                ("purpose", None, b"batch"),
-                ("file", "a", LINE),
-                ("expires_after[seconds]", None, b"9"),
-            ],
-            400,
-            "expires_after.anchor",
-        ),
-        (
-            [
-                *(("purpose", None, b"batch"), ("file", "a", LINE)),
-                *(("expires_after[anchor]", None, b"created_at"),),
-                *(("expires_after[seconds]", None, b"9"),),
-            ],
-            400,
-            "expires_after.seconds",
-        ),
-    ],
+Parts = list[tuple[str, str | None, bytes]]
+WRONG_FORMS: tuple[tuple[Parts, str], ...] = (
+    ([("purpose", None, b"fine-tune"), ("file", "a", LINE)], "purpose"),
+    ([("file", "a", LINE), ("purpose", None, b"assistants")], "purpose"),
+    ([("file", "a", LINE)], "purpose"),
+    ([("purpose", None, b"batch")], "file"),
+    ([("purpose", None, b"batch"), ("file", None, b"text")], "file"),
+    ([("purpose", None, b"batch"), ("file", "..", LINE)], "file"),
+    ([("purpose", None, b"batch"), ("file", "a", b"")], "file"),
+    ([("purpose", None, b"batch"), ("purpose", None, b"batch")], "purpose"),
+    ([("purpose", None, b"batch"), ("file", "a", LINE), ("file", "b", LINE)], "file"),
+    ([("purpose", None, b"x" * 5_000)], "purpose"),
+    ([("colour", None, b"red")], "colour"),
+    (
+        [
+            ("purpose", None, b"batch"),
+            ("file", "a", LINE),
+            ("expires_after[seconds]", None, b"9"),
+        ],
+        "expires_after.anchor",
+    ),
+    (
+        [
+            *(("purpose", None, b"batch"), ("file", "a", LINE)),
+            *(("expires_after[anchor]", None, b"created_at"),),
+            *(("expires_after[seconds]", None, b"9"),),
+        ],
+        "expires_after.seconds",
+    ),
 )
+
+
 async def test_a_wrong_form_is_named_and_stores_nothing(
-    client: httpx2.AsyncClient,
-    settings: Settings,
-    parts: list[tuple[str, str | None, bytes]],
-    status: int,
-    param: str,
+    client: httpx2.AsyncClient, settings: Settings
 ) -> None:
-    answer = await send_form(client, parts)
-    assert answer.status_code == status, answer.text
-    assert answer.json()["error"]["param"] == param
-    assert stored(settings) == []
+    for parts, param in WRONG_FORMS:
+        answer = await send_form(client, parts)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"]["param"] == param, parts
+        assert stored(settings) == []
 
 
 async def test_a_body_that_is_no_form_is_refused(

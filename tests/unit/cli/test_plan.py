@@ -86,7 +86,7 @@ def test_children_are_told_the_ports_that_were_chosen(tmp_path: Path) -> None:
         assert spec.environment["PENSTOCK_LOG__FORMAT"] == "console"
         assert spec.environment["PENSTOCK_RETENTION__START"] == "archive"
     assert [name for name, spec in specs.items() if spec.restarts] == [
-        *("ledger", "deliverer", "worker"),
+        *("ledger", "deliverer", "feeder", "worker"),
     ]
 
 

@@ -1,0 +1,67 @@
+"""Finds out what became of jobs: from Redis, else from the archive, else from their tombstones.
+
+Invariant: a job counts as never submitted only where nothing at all remembers it; a batch whose
+process was away for days still finds what its jobs produced.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from api.batches.results import EXPIRED, Outcome, Place
+from api.services import Services
+from billing.archive import archived_jobs
+from jobs.archive import Archived, read_finished
+from jobs.state import Status
+
+
+class Pending(NamedTuple):
+    """A request whose job is open, as far as is known; `raw` is its line."""
+
+    place: Place
+    job_id: str
+    raw: bytes
+
+
+class Found(NamedTuple):
+    """What became of some jobs; nothing remembers the `unknown`."""
+
+    outcomes: list[Outcome]
+    unknown: list[Pending]
+
+
+async def collect(
+    api: Services, account: str, window: Mapping[str, Pending], why: tuple[str, str] | None
+) -> Found:
+    """Look at every open job; `why` is set once the batch itself is being stopped.
+
+    Raises:
+        StoreUnavailable, DatabaseUnavailable: come back later.
+    """
+    ended = await api.store.ended(list(window))
+    finished = [one for one in ended if one.status]
+    archived = {job.job_id: job for job in await read_finished(api.store, finished)}
+    missing = [one.job_id for one in ended if one.job_id not in archived]
+    lost: set[str] = set()
+    if missing:
+        archived |= await archived_jobs(api.database, missing, account)
+        missing = [job_id for job_id in missing if job_id not in archived]
+    if missing:
+        stones = await api.store.gone(missing)
+        # A record that is there and cannot be read will not be readable later.
+        lost = set(stones) | {one.job_id for one in finished if one.job_id in missing}
+    outcomes = [_outcome(api, window[job_id].place, job, why) for job_id, job in archived.items()]
+    outcomes += [window[job_id].place.lost() for job_id in lost]
+    return Found(outcomes, [window[job_id] for job_id in missing if job_id not in lost])
+
+
+def _outcome(
+    api: Services, place: Place, archived: Archived, why: tuple[str, str] | None
+) -> Outcome:
+    job = archived.job()
+    if job.status is Status.COMPLETED:
+        return place.answered(archived, api.costs.of(job).cost)
+    if job.status is Status.EXPIRED:
+        return place.undone(EXPIRED)  # its deadline is the batch's
+    if job.status is Status.CANCELLED and why is not None:
+        return place.undone(why)
+    return place.ended(archived)

@@ -1,0 +1,81 @@
+"""Batches: create, list, look, cancel."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.batches import rows
+from api.cursor import check_list_cursor
+from api.deps import Api, Caller
+from api.documents import body_of, refusals
+from api.files.rows import find_file
+from api.responses import json_response
+from api.schemas.batches import BatchRequest, window_length
+from api.schemas.reading import check, read_object
+from api.views.batches import batch_object
+from api.views.files import page
+from billing.tables.base import now
+from jobs.errors import InvalidJob
+from jobs.ids import new_id
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+
+
+@router.post(
+    "",
+    openapi_extra=body_of(BatchRequest),
+    responses=refusals(400, 401, 403, 404, 413, 429, 503),
+)
+async def create_batch(request: Request, key: Caller, api: Api) -> Response:
+    """Accept a batch; its file is validated next, line by line, and then run."""
+    asked = check(BatchRequest, await read_object(request))
+    file = await find_file(api.database, asked.input_file_id, key.account)
+    if file.purpose != "batch":
+        text = f"input_file_id: a file with purpose batch is expected, not {file.purpose}"
+        raise InvalidJob(text, param="input_file_id")
+    batch_id, created = new_id("batch"), now()
+    ends = created + window_length(asked.completion_window)
+    own = asked.output_expires_after
+    values = rows.new_batch(
+        batch_id,
+        key.account,
+        key.model_copy(update={"sha256": ""}).model_dump_json(),
+        asked.endpoint,
+        file.id,
+        (asked.completion_window, ends),
+        asked.metadata,
+        None if own is None else own.seconds,
+        created,
+    )
+    await rows.add_batch(api.database, values, api.settings.batches.max_open_per_account)
+    return json_response(batch_object(await rows.find_batch(api.database, batch_id, key.account)))
+
+
+@router.get("", responses=refusals(400, 401, 403, 503))
+async def list_batches(
+    key: Caller,
+    api: Api,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+) -> Response:
+    """List this account's batches, newest first."""
+    before = None if after is None else check_list_cursor(after, "batch")
+    found = await rows.list_batches(api.database, key.account, limit=limit + 1, after=before)
+    data = [batch_object(row) for row in found[:limit]]
+    return json_response(page(data, more=len(found) > limit))
+
+
+@router.get("/{batch_id}", responses=refusals(401, 403, 404, 503))
+async def read_batch(batch_id: str, key: Caller, api: Api) -> Response:
+    """Return a batch with its progress."""
+    return json_response(batch_object(await rows.find_batch(api.database, batch_id, key.account)))
+
+
+@router.post("/{batch_id}/cancel", responses=refusals(401, 403, 404, 409, 503))
+async def cancel_batch(batch_id: str, key: Caller, api: Api) -> Response:
+    """Stop a batch; what is done by then is in its output file. Repeating it changes nothing."""
+    return json_response(
+        batch_object(await rows.ask_to_cancel(api.database, batch_id, key.account))
+    )

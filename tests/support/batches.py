@@ -1,0 +1,155 @@
+"""Batches for tests: files of requests, a worker that answers at once, and what must hold after."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import orjson
+
+from api.batches.feeder import Feeder
+from api.opening import open_services
+from jobs.errors import EngineError
+from jobs.settings import Settings
+from jobs.state import Status
+from jobs.store import Append, Claimed, Ending, JobStore
+from tests.support.waiting import eventually
+
+ENDED = ("completed", "failed", "expired", "cancelled")
+COMPLETIONS = "/v1/completions"
+
+
+def line(custom_id: str, model: str, url: str = COMPLETIONS, **body: Any) -> bytes:
+    """Return one request."""
+    asked = {"model": model, "prompt": f"say {custom_id}", "max_tokens": 3, **body}
+    request = {"custom_id": custom_id, "method": "POST", "url": url, "body": asked}
+    return orjson.dumps(request) + b"\n"
+
+
+def lines(count: int, model: str, **body: Any) -> bytes:
+    """Return a file of requests named `r0`, `r1`, ..."""
+    return b"".join(line(f"r{number}", model, **body) for number in range(count))
+
+
+async def upload(client: httpx2.AsyncClient, content: bytes) -> str:
+    """Upload a file and return its id."""
+    answer = await client.post(
+        "/v1/files", files={"file": ("in.jsonl", content)}, data={"purpose": "batch"}
+    )
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["id"])
+
+
+async def create(client: httpx2.AsyncClient, content: bytes, **fields: Any) -> dict[str, Any]:
+    """Upload a file and make a batch of it."""
+    asked = {
+        "input_file_id": await upload(client, content),
+        "endpoint": COMPLETIONS,
+        "completion_window": "24h",
+        **fields,
+    }
+    answer = await client.post("/v1/batches", json=asked)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def read(client: httpx2.AsyncClient, batch_id: str) -> dict[str, Any]:
+    """Return a batch."""
+    return dict((await client.get(f"/v1/batches/{batch_id}")).json())
+
+
+async def until(
+    client: httpx2.AsyncClient,
+    batch_id: str,
+    *statuses: str,
+    timeout: float = 30.0,  # noqa: ASYNC109
+) -> dict[str, Any]:
+    """Wait for one of these statuses, any end by default; return the batch."""
+    found: dict[str, Any] = {}
+
+    async def reached() -> bool:
+        found.update(await read(client, batch_id))
+        return found["status"] in (statuses or ENDED)
+
+    await eventually(reached, timeout=timeout)
+    return found
+
+
+async def results(client: httpx2.AsyncClient, file_id: str | None) -> list[dict[str, Any]]:
+    """Return the lines of a batch's file."""
+    if file_id is None:
+        return []
+    content = (await client.get(f"/v1/files/{file_id}/content")).content
+    return [orjson.loads(raw) for raw in content.splitlines()]
+
+
+async def check_whole(client: httpx2.AsyncClient, batch: dict[str, Any], count: int) -> None:
+    """Each request is once in one of the two files, and the counts say so."""
+    answers = await results(client, batch["output_file_id"])
+    errors = await results(client, batch["error_file_id"])
+    seen = Counter(one["custom_id"] for one in [*answers, *errors])
+    assert set(seen) == {f"r{number}" for number in range(count)}
+    assert set(seen.values()) == {1}, seen.most_common(3)
+    counts = batch["request_counts"]
+    assert counts == {"total": count, "completed": len(answers), "failed": len(errors)}
+    assert len({one["id"] for one in [*answers, *errors]}) == count
+    for one in answers:
+        assert one["error"] is None
+        assert one["response"]["status_code"] == 200
+        assert one["response"]["body"]["object"]
+
+
+@asynccontextmanager
+async def feeding(settings: Settings, name: str = "test") -> AsyncIterator[Feeder]:
+    """Feed batches in this process for the length of a block."""
+    async with open_services(settings, "feeder") as api:
+        await api.costs.refresh()
+        feeder = Feeder(api, name)
+        task = asyncio.create_task(feeder.run())
+        try:
+            yield feeder
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def answering_all(store: JobStore, queue: str) -> AsyncIterator[list[str]]:
+    """Answer every job of a queue with its prompt, but fail those that ask for it."""
+    taken: list[str] = []
+
+    async def work() -> None:
+        while True:
+            jobs = await store.claim(queue, "all", 64)
+            taken.extend(job.id for job in jobs)
+            if jobs:
+                await store.append("all", [_answer(job) for job in jobs])
+            else:
+                await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(work())
+    try:
+        yield taken
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _answer(job: Claimed) -> Append:
+    prompt = job.spec.body["prompt"]
+    delta = {"index": 0, "token_ids": [7], "text": f"echo {prompt}", "finish_reason": "stop"}
+    ending = Ending(Status.COMPLETED)
+    if "please fail" in prompt:
+        ending = Ending(Status.FAILED, EngineError("it did as it was told"))
+    return Append(
+        id=job.id,
+        fence=job.fence,
+        after=job.seq,
+        events=[("delta", orjson.dumps(delta))],
+        input_tokens=5,
+        cached_tokens=2,
+        output_tokens=1,
+        ending=ending,
+    )
