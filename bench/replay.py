@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jobs.fairness import ServiceTier
 from jobs.ids import new_id
-from jobs.model import JobSpec
+from jobs.model import Job, JobSpec
 from jobs.settings import Settings
 from jobs.store import JobStore, Submission
 from planning.trace import Request, Trace, as_trace
@@ -47,8 +47,7 @@ async def replay(
 async def _observe(store: JobStore, trace: Trace, ids: list[str]) -> Observed:
     jobs = []
     for job_id in ids:
-        while not (job := await store.get(job_id, None)).status.is_terminal:
-            await asyncio.sleep(POLL_SECONDS)
+        job = await _ended(store, job_id)
         if job.status != "completed":
             raise RuntimeError(f"{job_id} is {job.status}: {job.error}")
         jobs.append(job)
@@ -63,6 +62,14 @@ async def _observe(store: JobStore, trace: Trace, ids: list[str]) -> Observed:
         [(job.started - job.created) / 1000 for job in jobs],
         [(job.finished - job.created) / 1000 for job in jobs],
     )
+
+
+async def _ended(store: JobStore, job_id: str) -> Job:
+    while True:
+        job = await store.get(job_id, None)
+        if job.status.is_terminal:
+            return job
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _submission(model: str, trace: Trace, index: int) -> Submission:

@@ -27,6 +27,7 @@ NOUNS = {
     "budgets": ("Run it", "cli.budgets"),
     "bills": ("Run it", "cli.bills"),
     "simulate": ("Plan it", "cli.simulate"),
+    "calibrate": ("Plan it", "cli.calibrate"),
     "db": ("Run it", "cli.db"),
     "redis": ("Single processes, for containers", "cli.processes"),
     "control": ("Single processes, for containers", "cli.processes"),

@@ -53,7 +53,7 @@ class Worker:
         self.scheduled = inf  # the event that the simulation has set for it
         self.draining = False
         self.listed = False  # it stands in the line of those that have room
-        self.blocked = False  # a claimed job waits for memory: nothing more is claimed
+        self.blocked = False  # a claimed job waits for memory
         self.busy_seconds = 0.0
         self._profile = profile
         self._kv_free = profile.kv_tokens or inf
@@ -70,6 +70,16 @@ class Worker:
     def load(self) -> int:
         """Jobs claimed and not ended."""
         return self._profile.slots - self.room
+
+    def takes(self, at: float, together: float) -> bool:
+        """Say whether it would claim at `at`.
+
+        While a job that was handed over waits for the next step, or for memory, nothing more is
+        claimed, except `together` with it: the batcher looks at the engine's load.
+        """
+        if self.room <= 0 or self.draining:
+            return False
+        return not self._pending or at <= self._pending[0][0] + together
 
     def claim(self, work: Work, at: float) -> None:
         """Take a job that is handed to the engine at `at`, which must not go backwards."""

@@ -88,12 +88,12 @@ class Fleet:
             worker.listed = True
             self._open.append(worker)
 
-    def take(self) -> Worker | None:
+    def take(self, at: float, together: float) -> Worker | None:
         """Return the worker that waits longest, which goes to the end of the line."""
         waiting = self._open
         while waiting:
             worker = waiting[0]
-            if worker.room > 0 and not worker.blocked and not worker.draining:
+            if worker.takes(at, together):
                 waiting.rotate(-1)
                 return worker
             worker.listed = False

@@ -65,7 +65,9 @@ class Simulation:
         self._controller = controller
         self._bounds = bounds or Bounds()
         self._on_claim = self._bounds.on == "claim"
-        self._ready = ReadySet(queue or QueueSettings())
+        queue = queue or QueueSettings()
+        self._ready = ReadySet(queue)
+        self._together = queue.max_wait_seconds
         self._fleet = Fleet(profile)
         count = len(trace)
         blank = array("d", [NEVER]) * count
@@ -146,14 +148,14 @@ class Simulation:
 
     def _dispatch(self, now: float) -> None:
         """Have workers with room claim what is ready."""
-        ready, fleet = self._ready, self._fleet
+        ready, fleet, together = self._ready, self._fleet, self._together
+        at = now + self._profile.claim_seconds
         while ready:
-            worker = fleet.take()
+            worker = fleet.take(at, together)
             if worker is None:
                 return
             job, start = ready.claim(now)
             self._running += 1
-            at = now + self._profile.claim_seconds
             record = self._record
             if record.starts[job] == NEVER:
                 record.starts[job] = at
@@ -175,12 +177,8 @@ class Simulation:
         """Pass a boundary between two steps of a worker."""
         if now != worker.due:
             return  # another boundary took this one's place
-        ended = worker.advance(now)
-        if ended:
-            for job in ended:
-                self._end(job, now)
-            self._fleet.offer(worker)
-            self._dispatch(now)
+        for job in worker.advance(now):
+            self._end(job, now)
         joined, first = worker.join(now)
         firsts = self._record.firsts
         for job in joined:
@@ -188,11 +186,14 @@ class Simulation:
                 firsts[job] = first
                 if not self._on_claim:
                     self._misses += first - self._trace.arrivals[job] > self._bounds.seconds
-        if worker.blocked is False:
-            self._fleet.offer(worker)
         self._schedule(worker)
-        if worker.draining and not worker.load:
-            self._fleet.leave(worker, now)
+        if worker.draining:
+            if not worker.load:
+                self._fleet.leave(worker, now)
+        elif worker.room:
+            self._fleet.offer(worker)
+            if self._ready:
+                self._dispatch(now)
 
     def _end(self, job: int, now: float) -> None:
         self._record.ends[job] = now

@@ -22,7 +22,7 @@ ENGINE = {
     "served_name": "sim",
     "slots": 4,
     "simulated": {
-        "step_base_seconds": 0.03,
+        "step_base_seconds": 0.06,
         "step_per_sequence_seconds": 0.002,
         "prefill_tokens_per_second": 20_000,
     },
@@ -33,10 +33,10 @@ ENGINE = {
 async def test_waiting_times_are_within_15_percent_of_the_real_ones(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    """A wave over what the workers can do, two accounts and a tier, then a calm."""
+    """A wave of thrice what the workers can do, two accounts and a tier, then a calm."""
     settings = settings_for(redis_server, engine=ENGINE)
-    wave = poisson(9.0, 8, 1, output=25, account="acme") + poisson(4.0, 8, 2, output=25)
-    urgent = in_tier(poisson(1.5, 12, 3, output=25, account="birch"), 0)
+    wave = poisson(14.0, 2.0, 1, output=20) + poisson(14.0, 2.0, 2, output=20, account="birch")
+    urgent = in_tier(poisson(1.0, 10, 3, output=20, account="birch"), 0)
     trace = merged(wave, urgent)
     with pipeline(settings, tmp_path) as running:
         running.control()
@@ -57,4 +57,3 @@ async def test_waiting_times_are_within_15_percent_of_the_real_ones(
     lasted, expected = Spread.of(observed.latencies), Spread.of(outcome.latencies())
     assert expected.mean == pytest.approx(lasted.mean, rel=0.15)
     assert expected.p95 == pytest.approx(lasted.p95, rel=0.15)
-    print(real, planned, lasted, expected, sep="\n")
