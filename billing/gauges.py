@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
+from sqlalchemy import Select, func, select
 
 from billing.budgets import Budget, load_budgets
 from billing.database import Database
@@ -18,6 +20,8 @@ from billing.errors import DatabaseUnavailable
 from billing.gpu_rates import GpuRate, load_gpu_rates
 from billing.months import month_of
 from billing.spending import Sum, spending_since
+from billing.tables.base import table_of
+from billing.tables.webhooks import WebhookDelivery
 from jobs.exposition import Lazy
 from jobs.holds import Bucket
 
@@ -28,10 +32,12 @@ STATES = ("fine", "near", "used_up")
 
 @dataclass(frozen=True, slots=True)
 class MoneyState:
-    """Rates in force now, and how many budgets are in which state."""
+    """Rates in force now, budgets by state, and deliveries that should have been tried by now."""
 
     rates: Sequence[GpuRate]
     budgets: dict[str, int]
+    overdue: int
+    overdue_seconds: float
 
 
 async def read_money(database: Database) -> MoneyState:
@@ -43,8 +49,15 @@ async def read_money(database: Database) -> MoneyState:
         budgets = await load_budgets(connection)
         accounts = {budget.account for budget in budgets}
         sums = await spending_since(connection, accounts, month) if budgets else []
+        overdue, first = (await connection.execute(_overdue(instant))).one()
+    waited = (instant - first).total_seconds() if overdue else 0.0
     in_force = {rate.model: rate for rate in rates if rate.valid_from <= instant}
-    return MoneyState(list(in_force.values()), _states(budgets, sums, month))
+    return MoneyState(list(in_force.values()), _states(budgets, sums, month), overdue, waited)
+
+
+def _overdue(instant: datetime) -> Select[Any]:
+    due = table_of(WebhookDelivery).c.due_at
+    return select(func.count(), func.min(due)).where(due <= instant)
 
 
 def _states(budgets: Sequence[Budget], sums: Sequence[Sum], month: str) -> dict[str, int]:
@@ -88,6 +101,12 @@ class MoneyCollector(Lazy):
         for name, count in state.budgets.items():
             budgets.add_metric([name], count)
         yield budgets
+        text = "Webhook deliveries that should have been tried by now"
+        yield GaugeMetricFamily("penstock_webhooks_overdue", text, value=state.overdue)
+        text = "For how long the first of them should have been"
+        yield GaugeMetricFamily(
+            "penstock_webhook_overdue_seconds", text, value=state.overdue_seconds
+        )
 
     def _read(self) -> MoneyState | None:
         reading = asyncio.run_coroutine_threadsafe(read_money(self._database), self._loop)

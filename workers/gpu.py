@@ -16,7 +16,7 @@ from jobs.exposition import Lazy
 
 log = structlog.get_logger()
 
-LABELS = ("gpu", "name")
+LABELS = ("model", "gpu", "name")
 
 #: Metric, what it says, and how it is read from a device.
 READINGS: tuple[tuple[str, str, Callable[[Any, Any], float]], ...] = (
@@ -48,8 +48,8 @@ READINGS: tuple[tuple[str, str, Callable[[Any, Any], float]], ...] = (
 )
 
 
-def open_gpus() -> "GpuCollector | None":
-    """Return a collector for the GPUs there are; None without any."""
+def open_gpus(model: str) -> "GpuCollector | None":
+    """Return a collector for the GPUs that a model runs on; None without any."""
     try:
         import pynvml  # noqa: PLC0415 - only GPU workers have it
     except ImportError:
@@ -60,7 +60,7 @@ def open_gpus() -> "GpuCollector | None":
     except pynvml.NVMLError as error:
         log.info("gpus_not_measured", reason=str(error))
         return None
-    return GpuCollector(pynvml, devices) if devices else None
+    return GpuCollector(pynvml, devices, model) if devices else None
 
 
 def visible(nvml: Any, wanted: str | None) -> list[Any]:
@@ -81,8 +81,9 @@ def visible(nvml: Any, wanted: str | None) -> list[Any]:
 class GpuCollector(Lazy):
     """Reads each device at the scrape."""
 
-    def __init__(self, nvml: Any, devices: list[Any]) -> None:
+    def __init__(self, nvml: Any, devices: list[Any], model: str) -> None:
         self._nvml = nvml
+        self._model = model
         self._devices = devices
 
     def collect(self) -> Iterator[Metric]:
@@ -97,4 +98,4 @@ class GpuCollector(Lazy):
 
     def _labels(self, device: Any) -> list[str]:
         index = self._nvml.nvmlDeviceGetIndex(device)
-        return [str(index), str(self._nvml.nvmlDeviceGetName(device))]
+        return [self._model, str(index), str(self._nvml.nvmlDeviceGetName(device))]

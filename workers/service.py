@@ -293,7 +293,7 @@ class WorkerService:
             breaker=lambda: self._breaker.state,
             load=self._load,
         )
-        gpus = open_gpus()
+        gpus = open_gpus(self._queue)
         shown: list[Collector] = [metrics.WORKER, own]
         return shown if gpus is None else [*shown, gpus]
 
