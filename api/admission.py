@@ -15,7 +15,7 @@ from prometheus_client import Counter
 from api.preferences import Preferences
 from api.schemas.sampling import TRANSPORT, Asking
 from api.services import Services
-from jobs import metrics
+from jobs import metrics, tracing
 from jobs.accounts import ApiKey
 from jobs.errors import (
     ContextLengthExceeded,
@@ -93,7 +93,42 @@ async def admit(api: Services, key: ApiKey, wish: Wish) -> Admitted:
 
 
 async def submit(api: Services, submission: Submission) -> Admitted:
-    """Hand a submission to the store, once more if the answer was lost or spending unknown."""
+    """Hand a submission to the store; its trace, where there is one, begins here."""
+    span = tracing.begin_here()
+    if span is None:
+        return await _submit(api, submission)
+    spec = replace(submission.spec, traceparent=span.context.traceparent)
+    submission = submission._replace(spec=spec)
+    error = "cancelled"
+    accepted: Accepted | None = None
+    try:
+        admitted = await _submit(api, submission)
+    except PipelineError as refused:
+        error = refused.code
+        raise
+    else:
+        accepted, error = admitted.accepted, ""
+        return admitted
+    finally:
+        span.end("submit", _described(submission, accepted), kind="producer", error=error)
+
+
+def _described(submission: Submission, accepted: Accepted | None) -> tracing.Attributes:
+    described: dict[str, str | bool] = {
+        "gen_ai.request.model": submission.queue,
+        "penstock.job.id": submission.id if accepted is None else accepted.id,
+        "penstock.account": submission.account,
+        "penstock.service_tier": submission.spec.service_tier,
+    }
+    if accepted is not None and accepted.replayed:
+        described["penstock.replayed"] = True
+    if submission.spec.retry_of:
+        described["penstock.retry_of"] = submission.spec.retry_of
+    return described
+
+
+async def _submit(api: Services, submission: Submission) -> Admitted:
+    """Submit, once more if the answer was lost or spending unknown."""
     try:
         accepted = await _submit_once_more(api, submission)
     except SpendingUnknown:
@@ -254,7 +289,7 @@ async def repeat(api: Services, key: ApiKey, job: Job, request_id: str) -> Admit
             id=new_id("job"),
             account=job.account,
             queue=job.queue,
-            spec=replace(job.spec, retry_of=job.id, request_id=request_id),
+            spec=replace(job.spec, retry_of=job.id, request_id=request_id, traceparent=None),
             key_id=key_id,
             weight=key.weight if own else 1.0,
             max_running=key.max_running if own else 0,

@@ -53,7 +53,7 @@ async def deliver(
     headers = job_headers(admitted.accepted, preferences)
     if preferences.respond_async and preferences.wait_seconds is None:
         return accepted(job, headers)
-    watched = Watched(job.id, job.account, job.spec.on_disconnect)
+    watched = Watched.of(job)
     if form.stream is not None and not preferences.respond_async:
         return EventStream(api, watched, form.stream(job), headers=headers)
     limit = api.settings.limits.sync_seconds

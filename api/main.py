@@ -16,6 +16,7 @@ from api.app import create_app
 from api.presence import GRACE_SECONDS
 from jobs.logs import configure_logs
 from jobs.settings import Settings
+from jobs.tracing import close_tracing, configure_tracing
 
 
 class Server(uvicorn.Server):
@@ -83,4 +84,6 @@ def create_server(settings: Settings) -> Server:
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     configure_logs(settings.log, "api")
+    configure_tracing(settings.trace, "api")
     create_server(settings).run()
+    close_tracing()

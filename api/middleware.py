@@ -16,7 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.errors import BodyTooLarge
-from api.measure import Measured
+from api.measure import Measured, method_of, route_of
+from jobs import tracing
 
 log = structlog.get_logger()
 
@@ -42,6 +43,7 @@ class Door:
         limit = self._uploads.get(scope["path"], self._body_bytes)
         visit = _Visit(scope, receive, send, limit)
         structlog.contextvars.bind_contextvars(request_id=visit.request_id)
+        visit.trace()
         try:
             visit.check_length()
             await self._app(scope, visit.receive, visit.send)
@@ -53,7 +55,7 @@ class Door:
             log.exception("request_failed", method=scope["method"], path=scope["path"])
             await visit.answer(problems.internal())
         finally:
-            visit.measured.close(scope)
+            visit.close()
 
 
 class _Visit:
@@ -61,7 +63,7 @@ class _Visit:
 
     __slots__ = (
         *("_header", "_left", "_limit", "_receive", "_scope", "_send"),
-        *("measured", "request_id"),
+        *("_measured", "_traced", "request_id"),
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
@@ -69,7 +71,8 @@ class _Visit:
         self._receive = receive
         self._send = send
         self._limit = self._left = limit
-        self.measured = Measured()
+        self._measured = Measured()
+        self._traced: tracing.Request | None = None
         given = _header(scope, b"x-request-id")
         if given is None or not REQUEST_ID.fullmatch(given):
             given = b"req_%b%x" % (PROCESS, next(_numbers))
@@ -80,6 +83,30 @@ class _Visit:
         # uvicorn offers no way to drop a client that stopped reading; closing would wait for it.
         transport = getattr(getattr(send, "__self__", None), "transport", None)
         state["abort"] = getattr(transport, "abort", None)
+
+    def trace(self) -> None:
+        """Join the client's trace, or be ready to begin one, where tracing is on."""
+        tracer = tracing.active()
+        if tracer is not None:
+            given = _header(self._scope, b"traceparent")
+            self._traced = tracing.Request(tracer, given.decode("latin-1") if given else None)
+            tracing.request.set(self._traced)
+
+    def close(self) -> None:
+        """Count the request, and end its span if it has one."""
+        span = self._traced.span if self._traced is not None else None
+        self._measured.close(self._scope, span.context.trace if span else "")
+        if span is not None:
+            status, route = self._measured.status, route_of(self._scope)
+            method = method_of(self._scope)
+            attributes: tracing.Attributes = {
+                "http.request.method": method,
+                "http.route": route,
+                "http.response.status_code": status,
+                "penstock.request.id": self.request_id,
+            }
+            error = str(status) if status >= 500 else ""
+            span.end(f"{method} {route}", attributes, kind="server", error=error)
 
     def check_length(self) -> None:
         """Refuse a body that announces itself as too large."""
@@ -103,7 +130,7 @@ class _Visit:
         """Pass the response on, with the request id."""
         if message["type"] == "http.response.start":
             self._scope["state"]["answered"] = True
-            self.measured.answered(message["status"])
+            self._measured.answered(message["status"])
             message["headers"] = [*message.get("headers", ()), self._header]
         await self._send(message)
 

@@ -17,13 +17,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api import problems
+from api.delivery_trace import delivering
 from api.errors import ShuttingDown, WaitTimeout
 from api.presence import Ended, Presence
 from api.services import Services
 from jobs import metrics
 from jobs.errors import PipelineError
 from jobs.events import Event
-from jobs.model import OnDisconnect
+from jobs.model import Job, OnDisconnect
 from jobs.state import Status
 
 log = structlog.get_logger()
@@ -74,6 +75,13 @@ class Watched:
     account: str
     on_disconnect: OnDisconnect
     after: int = 0
+    traceparent: str | None = None
+
+    @classmethod
+    def of(cls, job: Job, after: int = 0) -> "Watched":
+        """Follow a job after a cursor."""
+        spec = job.spec
+        return cls(job.id, job.account, spec.on_disconnect, after, spec.traceparent)
 
 
 class EventStream(Response):
@@ -98,7 +106,11 @@ class EventStream(Response):
         """Send the stream."""
         watched, view = self._watched, self._view
         pipe = _Pipe(send, self._api.settings.stream.send_timeout_seconds)
-        with metrics.streams.track_inprogress(), self._api.watchers.watching(watched.job_id):
+        with (
+            metrics.streams.track_inprogress(),
+            self._api.watchers.watching(watched.job_id),
+            delivering(watched.job_id, watched.traceparent, "stream"),
+        ):
             presence = Presence(receive, self._api.closing, patient=view.patient)
             async with presence:
                 await send(

@@ -4,6 +4,7 @@ from contextlib import aclosing
 
 from starlette.requests import Request
 
+from api.delivery_trace import delivering
 from api.errors import ShuttingDown, WaitTimeout
 from api.presence import Ended, Presence
 from api.services import Services
@@ -23,7 +24,10 @@ async def wait_result(
     When the client leaves, the job's policy decides what becomes of it.
     """
     result = Result()
-    with api.watchers.watching(watched.job_id):
+    with (
+        api.watchers.watching(watched.job_id),
+        delivering(watched.job_id, watched.traceparent, "whole"),
+    ):
         presence = Presence(request.receive, api.closing, seconds, patient=True)
         async with presence:
             following = api.hub.follow(watched.job_id, watched.account, watched.after)
@@ -42,8 +46,8 @@ async def wait_end(
     api: Services, request: Request, job: Job, seconds: float, *, leaving_counts: bool = False
 ) -> Job:
     """Wait until a job has ended or the wait has; returns its record as it is then."""
-    watched = Watched(job.id, job.account, job.spec.on_disconnect, job.seq)
-    with api.watchers.watching(job.id):
+    watched = Watched.of(job, job.seq)
+    with api.watchers.watching(job.id), delivering(job.id, watched.traceparent, "wait"):
         presence = Presence(request.receive, api.closing, seconds)
         async with presence:
             following = api.hub.follow(watched.job_id, watched.account, watched.after)

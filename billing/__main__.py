@@ -25,6 +25,7 @@ from jobs.ids import new_id
 from jobs.logs import configure_logs
 from jobs.open import open_store
 from jobs.settings import Settings, get_settings
+from jobs.tracing import close_tracing, configure_tracing
 
 log = structlog.get_logger()
 
@@ -90,7 +91,9 @@ def main() -> None:
     """Entry point."""
     settings = get_settings()
     configure_logs(settings.log, "ledger")
+    configure_tracing(settings.trace, "ledger")
     asyncio.run(run_ledger(settings))
+    close_tracing()
 
 
 def _fine() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from billing.archive import erase_archived
+from billing.billing_trace import write_bills
 from billing.database import Database
 from billing.errors import DatabaseUnavailable
 from billing.ledger import DATA_ERRORS, Ledger, Recorded
@@ -87,9 +88,9 @@ class Consumer:
             return
         usage = [entry for entry in entries if isinstance(entry, UsageEntry)]
         unreadable = [entry for entry in entries if isinstance(entry, UnreadableEntry)]
-        began = time.monotonic()
-        archived = await read_finished(self._store, usage)
-        unreadable += await self._record(usage, {job.job_id: job for job in archived})
+        began = time.time_ns()
+        archived = {job.job_id: job for job in await read_finished(self._store, usage)}
+        unreadable += await self._record(usage, archived)
         if unreadable:
             await self._set_aside(unreadable)
         await self._forget_erased(usage)
@@ -98,8 +99,10 @@ class Consumer:
         await settle(self._store, self._database, [*recorded, *unreadable])
         await self._store.archive(GROUP, [entry.entry_id for entry in entries])
         self._pause = 0.0
-        metrics.ledger_batch_seconds.observe(time.monotonic() - began)
+        ended = time.time_ns()
+        metrics.ledger_batch_seconds.observe((ended - began) / 1e9)
         _time(recorded)
+        write_bills(recorded, archived, (began, ended))
 
     async def _record(
         self, usage: Sequence[UsageEntry], archived: dict[str, Archived]

@@ -55,7 +55,7 @@ async def read_money(database: Database) -> MoneyState:
     return MoneyState(list(in_force.values()), _states(budgets, sums, month), overdue, waited)
 
 
-def _overdue(instant: datetime) -> Select[Any]:
+def _overdue(instant: datetime) -> Select[int, Any]:
     due = table_of(WebhookDelivery).c.due_at
     return select(func.count(), func.min(due)).where(due <= instant)
 

@@ -61,6 +61,13 @@ class Archived:
         raw = {name.encode(): value.encode() for name, value in fields.items()}
         return Job.from_hash(self.job_id, raw)
 
+    @property
+    def traceparent(self) -> str | None:
+        """The trace it was submitted in."""
+        fields = orjson.loads(self.record)
+        found: str | None = orjson.loads(fields["spec"]).get("traceparent")
+        return found
+
     def outcome(self) -> Result:
         """Return what it produced."""
         return Result.decode(self.result)

@@ -1,27 +1,44 @@
 """One log shape for our own and foreign loggers.
 
 Invariant: the event is a constant snake_case phrase, ids are fields, and prompts and outputs
-are never logged (sizes are).
+are never logged (sizes are). `log.level` is for our own loggers: at DEBUG, those of drivers and
+servers quote what passes through them, so they never say less than INFO asks for, nor more.
 """
 
 import logging
 import sys
+import threading
+from types import TracebackType
+from typing import Any
 
 import structlog
 
+from jobs import tracing
 from jobs.settings import LogSettings
+
+#: Our own packages; a module run by `python -m` is `__main__`.
+OURS = (
+    *("jobs", "billing", "migrations", "api", "workers", "webhooks", "planning", "cli"),
+    *("accounts", "bench", "__main__"),
+)
+#: What these say at INFO is either said by us or nobody's business: each request, each statement.
+QUIET = (
+    *("celery", "kombu", "uvicorn.access", "sqlalchemy", "aiosqlite", "httpx2", "httpcore2"),
+    *("opentelemetry", "urllib3", "asyncio"),
+)
 
 
 def configure_logs(settings: LogSettings, process: str) -> None:
-    """Set up structlog and the standard library's root logger for one process."""
+    """Set up structlog, the standard library's loggers and uncaught errors for one process."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     # Tracebacks without local variables: those can hold prompts.
     renderers: list[structlog.typing.Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=repr)]
         if settings.format == "json"
         else [
             structlog.dev.ConsoleRenderer(
@@ -30,7 +47,11 @@ def configure_logs(settings: LogSettings, process: str) -> None:
         ]
     )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -39,12 +60,46 @@ def configure_logs(settings: LogSettings, process: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(["name"])],
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
         )
     )
+    _set_levels(settings.level)
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(settings.level)
-    for noisy in ("celery", "kombu", "uvicorn.access"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _report
+    threading.excepthook = _report_thread
     structlog.contextvars.bind_contextvars(process=process)
+
+
+def _set_levels(level: str) -> None:
+    ours = logging.getLevelNamesMapping()[level]
+    logging.getLogger().setLevel(max(ours, logging.INFO))
+    for name in OURS:
+        logging.getLogger(name).setLevel(ours)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(ours, logging.WARNING))
+
+
+def _add_trace(
+    _logger: Any, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Name the trace of the request that is being answered."""
+    here = tracing.request.get()
+    if here is not None and here.span is not None:
+        event.setdefault("trace_id", here.span.context.trace)
+    return event
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log what ends the process, in the shape of everything else."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    structlog.get_logger("jobs.logs").critical("process_failed", exc_info=(kind, error, trace))
+
+
+def _report_thread(args: threading.ExceptHookArgs) -> None:
+    name = args.thread.name if args.thread is not None else ""
+    error = args.exc_value
+    structlog.get_logger("jobs.logs").critical("thread_failed", thread=name, exc_info=error)

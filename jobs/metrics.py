@@ -212,7 +212,7 @@ webhooks_disabled = Counter(
 
 # --- telemetry itself -----------------------------------------------------------------
 
-spans_exported = Counter(
+spans = Counter(
     "penstock_spans_total", "Spans by what became of them: exported, failed, dropped", ["outcome"]
 )
 

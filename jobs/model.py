@@ -43,6 +43,7 @@ class JobSpec:
     retry_of: str | None = None
     request_id: str | None = None
     response: dict[str, Any] | None = None
+    traceparent: str | None = None
 
     def encode(self) -> bytes:
         """Return the JSON kept in the record; the body, which can be large, is kept apart."""
@@ -58,6 +59,8 @@ class JobSpec:
         }
         if self.response is not None:
             fields["response"] = self.response
+        if self.traceparent is not None:
+            fields["traceparent"] = self.traceparent
         return orjson.dumps(fields)
 
     @property

@@ -339,6 +339,16 @@ class _OwnLines(DotEnvSettingsSource):
         }
 
 
+class TraceSettings(Group):
+    """Traces by OTLP over HTTP; off without an endpoint."""
+
+    endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    ratio: float = Field(default=1.0, ge=0, le=1)
+    export_seconds: float = Field(default=1.0, gt=0)
+    timeout_seconds: float = Field(default=5.0, gt=0)
+    queue_spans: int = Field(default=8_192, ge=64)
+
+
 class Settings(BaseSettings):
     """Everything that can be set, in groups."""
 
@@ -370,6 +380,7 @@ class Settings(BaseSettings):
     seller: SellerSettings = SellerSettings()
     planning: PlanningSettings = PlanningSettings()
     log: LogSettings = LogSettings()
+    trace: TraceSettings = TraceSettings()
 
     @classmethod
     def settings_customise_sources(

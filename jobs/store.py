@@ -8,7 +8,7 @@ caller must handle, never an exception to ignore.
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -104,6 +104,7 @@ class Claimed:
     now: int
     account: str
     created: int
+    queued: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,27 @@ class Ended(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class Abandoned:
+    """An attempt that ended without its worker's word; times are Redis milliseconds."""
+
+    id: str
+    account: str
+    spec: JobSpec
+    fence: int
+    attempt: int
+    worker: str
+    claimed: int
+    now: int
+
+    @classmethod
+    def of(cls, row: Sequence[bytes]) -> "Abandoned":
+        """Read the script's answer; the spec has no body."""
+        job_id, account, spec, fence, attempt, worker, claimed, now = row
+        numbers = (int(fence), int(attempt), worker.decode(), int(claimed), int(now))
+        return cls(job_id.decode(), account.decode(), JobSpec.decode(spec, b"{}"), *numbers)
+
+
+class Swept(NamedTuple):
     """What one sweep of one queue repaired."""
 
     stalled: int
@@ -155,6 +176,14 @@ class Swept:
     expired: int
     tickets: int
     unparked: int
+    abandoned: Sequence[Abandoned] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How much of each kind was repaired."""
+        found = self._asdict()
+        del found["abandoned"]
+        return found
 
 
 def _error_json(error: PipelineError | None) -> bytes:
@@ -456,6 +485,7 @@ class JobStore:
                 now=int(row[9]),
                 account=row[10].decode(),
                 created=int(row[11]),
+                queued=int(row[13]),
             )
             for row in answer
         ]
@@ -540,18 +570,17 @@ class JobStore:
     async def sweep(self, queue: str, limit: int = 500) -> Swept:
         """Repair one queue once."""
         retry = self._settings.retry
-        return Swept(
-            *await self._scripts.call(
-                "sweep",
-                queue,
-                limit,
-                retry.max_attempts,
-                int(retry.base_seconds * 1000),
-                int(retry.cap_seconds * 1000),
-                int(self._settings.lease.seconds * 1000),
-                *self._keep,
-            )
+        answer = await self._scripts.call(
+            "sweep",
+            queue,
+            limit,
+            retry.max_attempts,
+            int(retry.base_seconds * 1000),
+            int(retry.cap_seconds * 1000),
+            int(self._settings.lease.seconds * 1000),
+            *self._keep,
         )
+        return Swept(*answer[:6])._replace(abandoned=[Abandoned.of(row) for row in answer[6:]])
 
     async def lock_sweeper(self, name: str, seconds: int) -> bool:
         """Take or keep the sweeper's lock; False when another control process has it."""
@@ -671,8 +700,8 @@ def _over_budget(hold: Hold, scope: str, left: int) -> BudgetExceeded:
 
 
 def _fingerprint(job: Submission, body: bytes) -> str:
-    """Hash what an idempotency key stands for; the request id differs between repeats."""
-    fields = orjson.loads(job.spec.encode())
+    """Hash what an idempotency key stands for; request id and trace differ between repeats."""
+    fields = orjson.loads(replace(job.spec, traceparent=None).encode())
     fields.pop("request_id")
     # Limits in time are left out: a repeat may state them anew from its own clock.
     asked = [job.queue, fields, orjson.loads(body)]

@@ -13,6 +13,7 @@ from jobs.logs import configure_logs
 from jobs.open import open_celery
 from jobs.settings import Settings, get_settings
 from jobs.tickets import TASK_NAME, celery_queue
+from jobs.tracing import close_tracing, configure_tracing
 
 log = structlog.get_logger()
 
@@ -61,7 +62,9 @@ def main() -> None:
     """Entry point of `python -m workers`."""
     settings = get_settings()
     configure_logs(settings.log, "worker")
+    configure_tracing(settings.trace, "worker")
     code = run_worker(settings)
+    close_tracing()
     # Dismantling torch and vLLM takes the interpreter seconds, and nothing is left to save.
     logging.shutdown()
     sys.stdout.flush()

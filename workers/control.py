@@ -10,7 +10,6 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 
 import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -23,7 +22,8 @@ from jobs.health import HealthServer
 from jobs.logs import configure_logs
 from jobs.open import open_store
 from jobs.settings import Settings, get_settings
-from jobs.store import JobStore
+from jobs.store import Abandoned, JobStore
+from jobs.tracing import Attributes, active, close_tracing, configure_tracing, joined
 
 log = structlog.get_logger()
 
@@ -73,17 +73,42 @@ class Sweeper:
     async def sweep_once(self) -> None:
         """Sweep every queue and forget what is past its retention."""
         for queue in await self._store.queues():
-            swept = asdict(await self._store.sweep(queue))
+            found = await self._store.sweep(queue)
+            swept = found.counts
             for kind, count in swept.items():
                 if count:
                     metrics.swept.labels(queue, kind).inc(count)
             if any(swept.values()):
                 log.info("queue_swept", queue=queue, **swept)
+            for one in found.abandoned:
+                _tell(queue, one)
         released = await self._store.holds.sweep()
         if released:
             metrics.holds_swept.inc(released)
             log.warning("holds_swept", count=released)
         await self._store.purge()
+
+
+def _tell(queue: str, one: Abandoned) -> None:
+    """Say whose attempt ended without a word, and end its span in its worker's place."""
+    ids = {"job_id": one.id, "account_id": one.account, "request_id": one.spec.request_id}
+    context = joined(one.spec.traceparent)
+    if context is not None:
+        ids["trace_id"] = context.trace
+    log.warning("attempt_abandoned", **ids, attempt=one.attempt, worker=one.worker)
+    tracer = active()
+    if context is None or tracer is None:
+        return
+    attributes: Attributes = {
+        "gen_ai.request.model": queue,
+        "penstock.job.id": one.id,
+        "penstock.attempt": one.attempt,
+        "penstock.worker": one.worker,
+        "penstock.outcome": "lost",
+    }
+    times = (one.claimed * 1_000_000, one.now * 1_000_000)
+    own = context.attempt(one.id, one.fence)
+    tracer.writer.write("attempt", own, context, times, attributes, "consumer", error="lease-lost")
 
 
 class SweepCollector(Lazy):
@@ -131,7 +156,9 @@ def main() -> None:
     """Entry point of `python -m workers.control`."""
     settings = get_settings()
     configure_logs(settings.log, "control")
+    configure_tracing(settings.trace, "control")
     asyncio.run(run_control(settings))
+    close_tracing()
 
 
 if __name__ == "__main__":

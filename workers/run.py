@@ -15,6 +15,7 @@ from jobs.errors import AttemptError, PipelineError
 from jobs.events import EventType
 from jobs.state import Status
 from jobs.store import Append, Claimed, Ending
+from jobs.tracing import Context
 from workers.batcher import Acknowledgeable
 from workers.engines.base import Accepted, Generation, Output
 
@@ -84,7 +85,11 @@ class Run:
     failure: AttemptError | None = None
     handing_over: bool = False
     failing: bool = False
+    accepted_at: float | None = None
     first_token_at: float | None = None
+    trace: Context | None = None
+    log: Any = None
+    error: str = ""
     over: bool = False
     settled: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -94,9 +99,18 @@ class Run:
         return self.claimed.id
 
     @property
+    def ids(self) -> dict[str, str]:
+        """What each line of the log about it carries."""
+        spec = self.claimed.spec
+        found = {"job_id": self.id, "account_id": self.claimed.account}
+        if spec.request_id:
+            found["request_id"] = spec.request_id
+        return found if self.trace is None else {**found, "trace_id": self.trace.trace}
+
+    @property
     def exemplar(self) -> dict[str, str] | None:
         """What ties a measurement of this run to its trace."""
-        return None
+        return None if self.trace is None else {"trace_id": self.trace.trace}
 
     @property
     def begun(self) -> bool:
@@ -149,6 +163,7 @@ class Run:
         """Decide how the job ends; what is pending is still written."""
         if self.ending is None:
             self.ending = Ending(status, error)
+            self.error = self.error or (error.code if error else "")
 
     def next_append(self) -> Append:
         """Return what to write now; repeats itself until `wrote` is called."""

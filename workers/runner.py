@@ -27,6 +27,8 @@ from jobs.retry import Retry, decide
 from jobs.settings import Settings
 from jobs.state import Status
 from jobs.store import Appended, Claimed, JobStore
+from jobs.tracing import joined
+from workers.attempt_trace import write_attempt, write_wait
 from workers.batcher import Acknowledgeable
 from workers.breaker import Breaker
 from workers.engines.base import ENDPOINTS, Engine, Generation, Output, Resume
@@ -59,6 +61,7 @@ class Runner:
         self._breaker = breaker
         self._settings = settings
         self._queue = settings.engine.served_name
+        self._worker = worker
         self._room_changed = room_changed
         self._fatal = fatal
         self._random = Random()
@@ -90,12 +93,15 @@ class Runner:
             written=claimed.seq,
             output_tokens=claimed.output_tokens,
             watched=claimed.watched,
+            trace=joined(claimed.spec.traceparent),
         )
+        run.log = log.bind(**run.ids)
         self.runs[run.id] = run
         self._empty.clear()
         self._by_generation[generation.id] = run
         self._telemetry.started(run)
-        log.info("attempt_started", job_id=run.id, attempt=claimed.attempt, fence=claimed.fence)
+        write_wait(run)
+        run.log.info("attempt_started", attempt=claimed.attempt, fence=claimed.fence)
         loop = asyncio.get_running_loop()
         left = max(0.0, (claimed.run_deadline - claimed.now) / 1000)
         self._timers[run.id] = loop.call_later(left, self._out_of_time, run)
@@ -119,6 +125,7 @@ class Runner:
             await self._abort(run)
         if run.over:
             return
+        run.accepted_at = time.monotonic()
         run.accept(accepted)
         self._telemetry.accepted(run)
         if run.failure is not None:
@@ -145,7 +152,7 @@ class Runner:
             finished=frozenset(run.finished_choices),
         )
         run.generation = generation
-        log.info("attempt_continues", job_id=run.id, tokens=run.claimed.output_tokens)
+        run.log.info("attempt_continues", tokens=run.claimed.output_tokens)
 
     async def _read_log(self, run: Run) -> list[Any]:
         while True:
@@ -212,7 +219,7 @@ class Runner:
     def _ended(self, run: Run, status: Status) -> None:
         if status is Status.COMPLETED:
             self._breaker.record_success()
-        log.info("job_ended", job_id=run.id, status=status, output_tokens=run.output_tokens)
+        run.log.info("job_ended", status=status, output_tokens=run.output_tokens)
         self._release(run, status)
 
     def cancel(self, job_id: str) -> None:
@@ -236,7 +243,7 @@ class Runner:
         """Another attempt owns the job now: stop without writing."""
         if run.over:
             return
-        log.warning("lease_lost", job_id=run.id, fence=run.claimed.fence)
+        run.log.warning("lease_lost", fence=run.claimed.fence)
         self._spawn(self._abort(run))
         self._release(run, "lost")
 
@@ -256,15 +263,15 @@ class Runner:
         if run.over or run.failing or run.ending is not None:
             return
         run.failing = True
+        run.error = error.code
         if isinstance(error, EngineError):
             self._breaker.record_failure()
             await self._abort(run)
         left = (run.claimed.run_deadline - run.claimed.now) / 1000
         left -= time.monotonic() - run.claimed_at
         decision = decide(error, run.claimed.attempt, self._settings.retry, left, self._random)
-        log.warning(
+        run.log.warning(
             "attempt_failed",
-            job_id=run.id,
             code=error.code,
             attempt=run.claimed.attempt,
             decision=type(decision).__name__,
@@ -284,7 +291,7 @@ class Runner:
             async with asyncio.timeout(ABORT_SECONDS):
                 await self._engine.abort(run.generation.id)
         except TimeoutError:
-            log.warning("abort_timed_out", job_id=run.id)
+            run.log.warning("abort_timed_out")
 
     # --- giving back ------------------------------------------------------------------
 
@@ -317,7 +324,7 @@ class Runner:
             except StoreUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            log.info("job_given_back", job_id=run.id, outcome=outcome, counted=counted)
+            run.log.info("job_given_back", outcome=outcome, counted=counted)
             if not run.over:
                 again = "retried" if counted else "handed_over"
                 self._release(run, again if outcome == Status.QUEUED else outcome)
@@ -325,6 +332,8 @@ class Runner:
     def _release(self, run: Run, outcome: str) -> None:
         """Let go of a run; `outcome` is a terminal status, retried, handed_over or lost."""
         self._telemetry.ended(run, outcome)
+        error = run.error if outcome != Status.COMPLETED else ""
+        write_attempt(run, self._queue, self._worker, outcome, error)
         run.over = True
         run.settled.set()
         self.writer.forget(run)

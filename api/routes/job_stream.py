@@ -50,7 +50,7 @@ async def stream_job(
     retry = b"retry: %d\n\n" % api.settings.stream.retry_milliseconds
     first = await _first_seq(api, job, after)
     if first is None or first == after + 1:
-        watched = Watched(job.id, job.account, job.spec.on_disconnect, after)
+        watched = Watched.of(job, after)
         return EventStream(api, watched, _view(api, job, retry))
     return _truncated(api, job, after, first, retry)
 
@@ -96,5 +96,5 @@ def _truncated(api: Services, job: Job, after: int, first: int, retry: bytes) ->
     opening = retry + frame(orjson.dumps(hole), event="replay_truncated", seq=first - 1)
     if job.status.is_terminal and first > job.seq:
         return Response(opening + done(job.id, job.status), 200, HEADERS | headers)
-    watched = Watched(job.id, job.account, job.spec.on_disconnect, first - 1)
+    watched = Watched.of(job, first - 1)
     return EventStream(api, watched, _view(api, job, opening), headers=headers)

@@ -1,6 +1,6 @@
 -- Give up to n jobs to a worker: the next in order, skipping expired and parking capped ones.
 -- ARGV: queue, worker, n, lease ms, run ms, ageing ms, ageing every, keep[4]
--- Returns nothing while the queue is paused, else one flat list per job: id, fence, attempt, spec, seq, output, input, watched, run deadline, now, account, created, body
+-- Returns nothing while the queue is paused, else one flat list per job: id, fence, attempt, spec, seq, output, input, watched, run deadline, now, account, created, body, queued
 local queue, worker, n = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local lease_ms, run_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
 local ageing_ms, ageing_every = tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -36,7 +36,7 @@ end
 
 local function start(id)
   local job = redis.call('HMGET', job_key(id), 'account', 'tier', 'virtual_start', 'fence', 'failures', 'spec', 'seq',
-    'output', 'input', 'watch', 'deadline', 'started', 'created', 'body', 'group')
+    'output', 'input', 'watch', 'deadline', 'started', 'created', 'body', 'group', 'queued')
   local account, tier, group = job[1], job[2], job[15] or ''
   local fence, attempt = tonumber(job[4]) + 1, tonumber(job[5]) + 1
   local v = 'v:' .. tier
@@ -54,7 +54,7 @@ local function start(id)
     'worker', worker, 'claimed', int(now), 'started', started)
   local seq = emit(id, tonumber(job[7]), job[10], 'started', '{"attempt":' .. int(attempt) .. '}')
   return { id, int(fence), int(attempt), job[6], int(seq), job[8] or '0', job[9] or '', job[10] == '' and '0' or '1',
-    int(due), int(now), account, job[13], job[14] }
+    int(due), int(now), account, job[13], job[14], job[16] }
 end
 
 local function park(who, score, id)

@@ -1,11 +1,18 @@
 -- Repair one queue: stalled leases, due retries, passed deadlines, missing tickets, gone workers.
 -- ARGV: queue, limit, max attempts, base ms, cap ms, overdue grace ms, keep[4]
--- Returns {stalled, dead, released, expired, tickets, unparked}
+-- Returns {stalled, dead, released, expired, tickets, unparked}, then per attempt that ended without
+-- its worker's word: {id, account, spec, fence, attempt, worker, claimed ms, now ms}
 local queue, limit, max_attempts = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local base_ms, cap_ms, grace_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local keep = keep_from(7)
 local now = now_ms()
 local stalled, dead, released, expired, tickets, unparked = 0, 0, 0, 0, 0, 0
+local abandoned = {}
+
+local function abandon(id, job)
+  local more = redis.call('HMGET', job_key(id), 'spec', 'fence')
+  abandoned[#abandoned + 1] = { id, job.account, more[1], more[2], job.attempt, job.worker, job.claimed, int(now) }
+end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'running'), '-inf', int(now), 'LIMIT', 0, limit)) do
   local job = record(id)
@@ -14,6 +21,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'running'), '-inf', int
   else
     -- The first stall goes back at once; a job that keeps killing its worker waits longer each time.
     local failures = tonumber(job.failures) or 0
+    abandon(id, job)
     local delay = failures > 0 and math.min(cap_ms, base_ms * 2 ^ (failures - 1)) or 0
     local outcome = requeue(id, job, '{"code":"too-many-attempts","message":"the job lost its worker too often","param":null}',
       delay, true, max_attempts, now, keep)
@@ -37,6 +45,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'deadlines'), '-inf', i
     -- Its worker enforces the limit to the step; this is the net for one that hangs.
     local due = tonumber(redis.call('ZSCORE', q(queue, 'deadlines'), id))
     if due + grace_ms <= now then
+      abandon(id, job)
       redis.call('HINCRBY', job_key(id), 'fence', 1)
       local deadline = tonumber(redis.call('HGET', job_key(id), 'deadline')) or math.huge
       if deadline <= now then
@@ -70,4 +79,4 @@ for _, worker in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'workers'), '-inf',
   redis.call('ZREM', q(queue, 'workers'), worker)
   redis.call('HDEL', q(queue, 'slots'), worker)
 end
-return { stalled, dead, released, expired, tickets, unparked }
+return { stalled, dead, released, expired, tickets, unparked, unpack(abandoned) }

@@ -42,6 +42,7 @@ def running(job_id: str, *, watched: bool = True) -> Run:
         now=0,
         account="a",
         created=0,
+        queued=0,
     )
     generation = Generation(job_id, "/v1/completions", {})
     run = Run(claimed, None, generation, 0.0, 1, 0, watched)  # type: ignore[arg-type]

@@ -1,0 +1,193 @@
+"""One trace per job, whole from the client's own span to the bill, whoever dies on the way."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from jobs.accounts import KeyFile
+from jobs.settings import Settings
+from tests.support.otlp import OtlpReceiver, Received, otlp_receiver
+from tests.support.processes import Pipeline, PipelineProcess, pipeline
+from tests.support.redis_server import RedisServer
+from tests.support.simulated import MODEL, simulated_settings
+from tests.support.waiting import eventually
+
+CLIENT_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+CLIENT_SPAN = "00f067aa0ba902b7"
+MARKER = "xyzzy-marker"
+PARTS = ("queue", "attempt", "claim", "prefill", "decode", "deliver", "bill")
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[OtlpReceiver]:
+    with otlp_receiver() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def running(
+    redis_server: RedisServer,
+    receiver: OtlpReceiver,
+    sqlite_template: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Pipeline]:
+    directory = tmp_path_factory.mktemp("traces")
+    file = directory / "penstock.db"
+    file.write_bytes(sqlite_template.read_bytes())
+    settings = simulated_settings(
+        redis_server,
+        step_seconds=0.01,
+        api={"keys_file": directory / "keys.json"},
+        database={"url": f"sqlite+aiosqlite:///{file}"},
+        retention={"start": "archive"},
+        lease={"seconds": 1.8, "heartbeat_seconds": 0.3, "sweep_seconds": 0.2},
+        redis={"url": redis_server.url, "prefix": "traced", "timeout_seconds": 1.0},
+        trace={"endpoint": receiver.endpoint, "export_seconds": 0.1},
+    )
+    with pipeline(settings, directory) as started:
+        started.control()
+        started.ledger()
+        started.worker()
+        started.api()
+        yield started
+
+
+@pytest.fixture
+def api(running: Pipeline) -> PipelineProcess:
+    return next(process for process in running.processes if process.name == "api")
+
+
+def connect(settings: Settings) -> httpx2.AsyncClient:
+    key, _ = KeyFile(settings.api.keys_file).create("acme")
+    return httpx2.AsyncClient(
+        base_url=f"http://127.0.0.1:{settings.api.port}",
+        headers={"Authorization": f"Bearer {key}"},
+        timeout=30,
+    )
+
+
+def body(tokens: int = 20, prompt: str = MARKER) -> dict[str, Any]:
+    return {"model": MODEL, "prompt": prompt, "max_tokens": tokens, "ignore_eos": True}
+
+
+def traceparent(flags: str = "01", trace_id: str = CLIENT_TRACE) -> dict[str, str]:
+    return {"traceparent": f"00-{trace_id}-{CLIENT_SPAN}-{flags}"}
+
+
+async def whole(receiver: OtlpReceiver, trace_id: str, *names: str) -> dict[str, list[Received]]:
+    """Wait until a trace has spans of all these names; return all its spans by name."""
+
+    async def there() -> bool:
+        return all(receiver.named(name, trace_id) for name in names)
+
+    await eventually(there, 20)
+    found = {span.name for span in receiver.spans if span.trace_id == trace_id}
+    return {name: receiver.named(name, trace_id) for name in found}
+
+
+async def test_one_trace_from_the_clients_span_to_the_bill(
+    api: PipelineProcess, receiver: OtlpReceiver
+) -> None:
+    async with connect(api.settings) as client:
+        answer = await client.post(
+            "/v1/completions", json={**body(), "stream": True}, headers=traceparent()
+        )
+        job_id = answer.headers["x-penstock-job"]
+
+    spans = await whole(receiver, CLIENT_TRACE, "POST /v1/completions", "submit", *PARTS)
+
+    assert all(len(found) == 1 for found in spans.values()), spans
+    one = {name: found[0] for name, found in spans.items()}
+    server, submit, attempt = one["POST /v1/completions"], one["submit"], one["attempt"]
+    assert server.parent_id == CLIENT_SPAN
+    assert submit.parent_id == server.span_id
+    for name in ("queue", "attempt", "deliver", "bill"):
+        assert one[name].parent_id == submit.span_id, name
+    for name in ("claim", "prefill", "decode"):
+        assert one[name].parent_id == attempt.span_id, name
+    assert one["claim"].ended <= one["prefill"].began <= one["prefill"].ended <= one["decode"].began
+    assert one["queue"].ended == attempt.began <= one["decode"].ended == attempt.ended
+    assert {span.service for span in one.values()} == {
+        "penstock-api", "penstock-worker", "penstock-ledger",
+    }  # fmt: skip
+    assert server.attributes["http.response.status_code"] == 200
+    assert attempt.attributes["penstock.job.id"] == job_id
+    assert attempt.attributes["gen_ai.request.model"] == MODEL
+    assert attempt.attributes["gen_ai.usage.output_tokens"] == 20
+    assert not any(span.error for span in one.values())
+    assert MARKER.encode() not in receiver.raw
+
+
+async def test_a_killed_workers_attempt_is_ended_for_it_and_linked_from_the_next(
+    running: Pipeline, api: PipelineProcess, receiver: OtlpReceiver
+) -> None:
+    trace_id = "a" * 32
+    async with connect(api.settings) as client:
+        job = {"url": "/v1/completions", "body": body(tokens=200)}
+        headers = traceparent(trace_id=trace_id)
+        job_id = (await client.post("/v1/jobs", json=job, headers=headers)).json()["id"]
+
+        async def begun() -> bool:
+            shown = (await client.get(f"/v1/jobs/{job_id}")).json()
+            written = receiver.named("queue", trace_id)
+            return bool(shown["status"] == "in_progress" and written)
+
+        await eventually(begun)
+        worker = next(p for p in running.processes if p.name == "worker")
+        worker.signal(signal.SIGKILL)
+        worker.wait()
+        running.processes.remove(worker)
+        running.worker()
+        done = await client.get(f"/v1/jobs/{job_id}", params={"wait": 30})
+        assert (done.json()["status"], done.json()["attempt"]) == ("completed", 2)
+
+    spans = await whole(receiver, trace_id, "bill", "decode")
+
+    first, second = spans["attempt"]
+    assert first.attributes["penstock.attempt"] == 1
+    assert (first.error, first.service) == ("lease-lost", "penstock-control")
+    assert first.attributes["penstock.worker"] != second.attributes["penstock.worker"]
+    assert second.attributes["penstock.attempt"] == 2
+    assert (second.error, second.links) == ("", (first.span_id,))
+    assert first.ended <= second.began
+    assert [span.attributes["penstock.attempt"] for span in spans["queue"]] == [1, 2]
+    assert len(spans["bill"]) == 1
+
+
+async def test_a_trace_that_the_client_did_not_sample_is_not_recorded(
+    api: PipelineProcess, receiver: OtlpReceiver
+) -> None:
+    trace_id = "b" * 32
+    async with connect(api.settings) as client:
+        unsampled = traceparent("00", trace_id)
+        answer = await client.post("/v1/completions", json=body(), headers=unsampled)
+        assert answer.status_code == 200
+        own = await client.post("/v1/completions", json=body())
+        job_id = own.headers["x-penstock-job"]
+
+    async def other_is_there() -> bool:
+        return any(span.attributes.get("penstock.job.id") == job_id for span in
+                   receiver.named("bill"))  # fmt: skip
+
+    await eventually(other_is_there, 20)
+    assert not [span for span in receiver.spans if span.trace_id == trace_id]
+
+
+async def test_a_repeat_in_another_trace_is_still_the_same_request(
+    api: PipelineProcess, receiver: OtlpReceiver
+) -> None:
+    job = {"url": "/v1/completions", "body": body()}
+    async with connect(api.settings) as client:
+        key = {"Idempotency-Key": "again"}
+        first = await client.post("/v1/jobs", json=job, headers={**key, **traceparent()})
+        second = await client.post(
+            "/v1/jobs", json=job, headers={**key, **traceparent(trace_id="c" * 32)}
+        )
+    assert second.status_code == 202, second.text
+    assert second.json()["id"] == first.json()["id"]
+    spans = await whole(receiver, "c" * 32, "submit")
+    assert spans["submit"][0].attributes["penstock.replayed"] is True
