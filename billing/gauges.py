@@ -101,11 +101,11 @@ class MoneyCollector(Lazy):
         for name, count in state.budgets.items():
             budgets.add_metric([name], count)
         yield budgets
-        text = "Webhook deliveries that should have been tried by now"
-        yield GaugeMetricFamily("penstock_webhooks_overdue", text, value=state.overdue)
-        text = "For how long the first of them should have been"
+        text = "Deliveries that are due"
+        yield GaugeMetricFamily("penstock_webhooks_due", text, value=state.overdue)
+        text = "How long the oldest of them has been due"
         yield GaugeMetricFamily(
-            "penstock_webhook_overdue_seconds", text, value=state.overdue_seconds
+            "penstock_webhooks_due_age_seconds", text, value=state.overdue_seconds
         )
 
     def _read(self) -> MoneyState | None:

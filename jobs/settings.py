@@ -272,7 +272,7 @@ class WebhookSettings(Group):
     at_once_per_account: int = Field(default=32, ge=1)
     at_once_per_host: int = Field(default=16, ge=1)
     health_host: str = "127.0.0.1"
-    health_port: int = Field(default=8083, ge=0, le=65535)
+    health_port: int = Field(default=8085, ge=0, le=65535)
 
     @model_validator(mode="after")
     def _readable(self) -> Self:

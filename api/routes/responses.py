@@ -102,7 +102,7 @@ async def read_response(
     job = found.job
     if not await _has_whole_log(api, found):
         raise JobGone(f"the events of {response_id} are kept no longer; read it without stream")
-    watched = Watched(job.id, job.account, job.spec.on_disconnect)
+    watched = Watched.of(job)
     after = -1 if starting_after is None else starting_after
     return EventStream(api, watched, _events(api, job, after))
 
