@@ -2,13 +2,19 @@
 
 import asyncio
 import json
+import os
+import re
+import shutil
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Literal
 
 import httpx2
 import openai
 import pytest
+from pydantic import BaseModel
 
 from jobs.accounts import KeyFile
 from tests.conftest import settings_for
@@ -33,11 +39,13 @@ class Service:
 
 @pytest.fixture(scope="module")
 def service(
-    valkey_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+    valkey_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path
 ) -> Iterator[Service]:
     directory: Path = tmp_path_factory.mktemp("openai")
     keys = directory / "keys.json"
-    settings = settings_for(valkey_server, api={"keys_file": str(keys)})
+    file = shutil.copy(sqlite_template, directory / "penstock.db")
+    database = {"url": f"sqlite+aiosqlite:///{file}"}
+    settings = settings_for(valkey_server, api={"keys_file": str(keys)}, database=database)
     key, _ = KeyFile(keys).create("acme")
     with pipeline(settings, directory) as running:
         running.control()
@@ -139,6 +147,124 @@ async def test_structured_output_is_valid_json_of_the_schema(ai: openai.AsyncOpe
         },
     )
     assert json.loads(answer.choices[0].message.content or "") in schema["enum"]
+
+
+class Water(BaseModel):
+    """What the model is made to answer with."""
+
+    kind: Literal["a deep river", "a calm lake"]
+
+
+async def test_answers_are_parsed_into_the_clients_own_types(ai: openai.AsyncOpenAI) -> None:
+    chat = await ai.chat.completions.parse(
+        model=MODEL, messages=QUESTION, response_format=Water, max_tokens=300, temperature=0
+    )
+    assert isinstance(chat.choices[0].message.parsed, Water)
+    response = await ai.responses.parse(
+        model=MODEL,
+        input="Tell me about the river.",
+        text_format=Water,
+        max_output_tokens=300,
+        temperature=0,
+    )
+    assert isinstance(response.output_parsed, Water)
+
+
+async def test_a_response_says_what_the_chat_says_whole_and_streamed(
+    ai: openai.AsyncOpenAI,
+) -> None:
+    chat = await ai.chat.completions.create(
+        model=MODEL, messages=QUESTION, temperature=0, max_tokens=20, logprobs=True, top_logprobs=2
+    )
+    asked = {
+        "model": MODEL,
+        "input": QUESTION[0]["content"],
+        "temperature": 0,
+        "max_output_tokens": 20,
+        "top_logprobs": 2,
+    }
+    whole = await ai.responses.create(**asked)
+    assert whole.output_text == chat.choices[0].message.content
+    assert whole.usage is not None
+    assert chat.usage is not None
+    assert whole.usage.total_tokens == chat.usage.total_tokens
+    part = whole.output[0].content[0]
+    probabilities = [(one.token, one.logprob) for one in part.logprobs]
+    assert chat.choices[0].logprobs is not None
+    kept = chat.choices[0].logprobs.content or []
+    assert probabilities == [(one.token, one.logprob) for one in kept]
+    stream = await ai.responses.create(**asked, stream=True, background=True)
+    events = [event async for event in stream]
+    assert events[-1].response.output == (await ai.responses.retrieve(events[0].response.id)).output
+    rest = await ai.responses.retrieve(
+        events[0].response.id, stream=True, starting_after=events[4].sequence_number
+    )
+    assert [event async for event in rest] == events[5:]
+
+
+async def test_a_response_goes_on_from_an_earlier_one(ai: openai.AsyncOpenAI) -> None:
+    first = await ai.responses.create(model=MODEL, input="What is a mill?", temperature=0)
+    second = await ai.responses.create(
+        model=MODEL,
+        input="Tell me about the river.",
+        previous_response_id=first.id,
+        temperature=0,
+        max_output_tokens=20,
+    )
+    chat = await ai.chat.completions.create(
+        model=MODEL,
+        messages=[
+            {"role": "user", "content": "What is a mill?"},
+            {"role": "assistant", "content": first.output_text},
+            *QUESTION,
+        ],
+        temperature=0,
+        max_tokens=20,
+    )
+    assert second.output_text == chat.choices[0].message.content
+    assert second.usage is not None
+    assert chat.usage is not None
+    assert second.usage.input_tokens == chat.usage.prompt_tokens
+
+
+async def test_seeds_choices_and_biases_reach_the_engine(ai: openai.AsyncOpenAI) -> None:
+    asked = {"model": MODEL, "messages": QUESTION, "max_tokens": 12, "n": 3, "seed": 7}
+    one, again = [await ai.chat.completions.create(**asked) for _ in range(2)]
+    texts = [choice.message.content for choice in one.choices]
+    assert texts == [choice.message.content for choice in again.choices]
+    assert len(texts) == 3
+    greedy = {"model": MODEL, "prompt": "The mill", "max_tokens": 1, "temperature": 0}
+    plain = await ai.completions.create(**greedy, logprobs=1)
+    job = plain.id.replace("cmpl-", "job_")
+    raw = await ai.get(f"/jobs/{job}/stream?starting_after=0", cast_to=httpx2.Response)
+    token = re.findall(r'"token_ids":\[(\d+)', raw.text)[0]
+    biased = await ai.completions.create(**greedy, logit_bias={token: -100})
+    assert biased.choices[0].text != plain.choices[0].text
+
+
+def test_the_commands_of_the_documentation_run(service: Service) -> None:
+    """Every command of the flows that docs/api.md shows from here; one that fails stops it."""
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    sections = re.split(r"^## ", page, flags=re.MULTILINE)
+    own = ("#", "Jobs\n", "OpenAI routes\n", "Responses\n", "Errors\n")
+    text = "".join(section for section in sections if section.startswith(own))
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 7
+    url = {"URL": service.url, "KEY": service.key}
+    done = subprocess.run(
+        ["bash", "-c", "set -euo pipefail\n" + "\n".join(blocks)],
+        env={**os.environ, **url},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout
+    refusals = re.findall(r'"code":"([a-z_-]+)"', done.stdout)
+    assert refusals == ["invalid_job", "job-not-found"], done.stdout
+    assert '"deleted":true' in done.stdout
+    assert "event: response.completed" in done.stdout
 
 
 async def test_a_prompt_that_is_too_long_is_refused_by_name(ai: openai.AsyncOpenAI) -> None:
