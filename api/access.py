@@ -107,6 +107,20 @@ TABLE: dict[str, Access] = {
     "GET /v1/billing/invoices/{invoice}": payers("billing"),
     "GET /v1/billing/invoices/{invoice}/pdf": payers("billing"),
     "GET /v1/billing/exports": payers("billing"),
+    "POST /v1/webhooks": submitters("webhooks"),
+    "GET /v1/webhooks": readers("webhooks"),
+    "GET /v1/webhooks/secret": submitters("webhooks"),
+    "POST /v1/webhooks/secret/rotate": submitters("webhooks"),
+    "GET /v1/webhooks/deliveries": readers("webhooks"),
+    "GET /v1/webhooks/deliveries/{delivery}": readers("webhooks"),
+    "POST /v1/webhooks/deliveries/{delivery}/redeliver": submitters("webhooks"),
+    "GET /v1/webhooks/{webhook}": readers("webhooks"),
+    "PATCH /v1/webhooks/{webhook}": submitters("webhooks"),
+    "DELETE /v1/webhooks/{webhook}": submitters("webhooks"),
+    "POST /v1/webhooks/{webhook}/rotate": submitters("webhooks"),
+    "POST /v1/webhooks/{webhook}/enable": submitters("webhooks"),
+    "POST /v1/webhooks/{webhook}/test": submitters("webhooks"),
+    "GET /v1/webhooks/{webhook}/deliveries": readers("webhooks"),
 }
 
 #: What the scopes of a key may name.

@@ -26,10 +26,11 @@ from jobs.errors import (
 )
 from jobs.fairness import ServiceTier
 from jobs.ids import new_id
-from jobs.model import Job, JobSpec, OnDisconnect
+from jobs.model import Job, JobSpec, JobWebhook, OnDisconnect
 from jobs.rates import UNLIMITED, quota_of
 from jobs.state import Status
 from jobs.store import Accepted, Submission
+from webhooks.urls import check_url
 
 RETRY_SECONDS = 0.1
 
@@ -51,6 +52,7 @@ class Wish(NamedTuple):
     response: dict[str, Any] | None = None
     #: The job's id, where who asks must be able to ask again; else a new one.
     id: str = ""
+    webhook: JobWebhook | None = None
 
 
 class Admitted(NamedTuple):
@@ -182,11 +184,13 @@ async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
     """Check what the schema cannot: the model, its context, times and sizes; no budget yet.
 
     Raises:
-        InvalidJob, ModelNotFound, ContextLengthExceeded: the request must change.
+        InvalidJob, InvalidWebhook, ModelNotFound, ContextLengthExceeded: the request must change.
     """
     model = await api.models.get(wish.checked.model)
     check_length(wish.checked, model.max_model_len)
     _check_times(wish)
+    if wish.webhook is not None:
+        check_url(wish.webhook.url, api.settings.webhooks, "webhook")
     metadata = wish.metadata if wish.metadata is not None else wish.checked.metadata
     _check_metadata(metadata, api.settings.limits.metadata_bytes)
     tier = _tier(wish.service_tier or wish.checked.service_tier)
@@ -208,6 +212,8 @@ async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
             on_disconnect=wish.on_disconnect,
             request_id=wish.request_id,
             response=wish.response,
+            webhook=wish.webhook and wish.webhook.url,
+            webhook_events=wish.webhook.events if wish.webhook else (),
         ),
         key_id=key.id,
         weight=key.weight,

@@ -26,6 +26,7 @@ from api.routes import (
     ops,
     responses,
     usage,
+    webhooks,
 )
 from jobs.errors import PipelineError
 from jobs.settings import Settings
@@ -46,6 +47,7 @@ ROUTERS = (
     models.router,
     usage.router,
     billing.router,
+    webhooks.router,
     files.router,
     batches.router,
     ops.router,

@@ -14,6 +14,7 @@ from api.schemas.completions import CompletionRequest
 from api.schemas.generate import GenerateRequest
 from api.schemas.jobs import JobRequest
 from api.schemas.responses import ResponseRequest
+from api.schemas.webhooks import WebhookChange, WebhookRequest
 
 REF = "#/components/schemas/{model}"
 BODIES: tuple[type[BaseModel], ...] = (
@@ -23,6 +24,8 @@ BODIES: tuple[type[BaseModel], ...] = (
     ResponseRequest,
     GenerateRequest,
     JobRequest,
+    WebhookRequest,
+    WebhookChange,
 )
 
 Responses = dict[int | str, dict[str, Any]]

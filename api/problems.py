@@ -24,11 +24,19 @@ from api.schemas.reading import field_errors
 from billing import errors as billing
 from jobs import errors
 from jobs.state import Status
+from webhooks import errors as webhooks
 
 RETRY_AFTER_SECONDS = 2.0
 #: The pipeline has retried already; OpenAI's clients would repeat the job, and pay, on their own.
 NO_RETRY = {"X-Should-Retry": "false"}
-OWN_SHAPE = ("/v1/jobs", "/v1/generate", "/v1/dead-letter", "/v1/billing", "/v1/usage")
+OWN_SHAPE = (
+    "/v1/jobs",
+    "/v1/generate",
+    "/v1/dead-letter",
+    "/v1/billing",
+    "/v1/usage",
+    "/v1/webhooks",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,11 @@ TABLE: dict[type[errors.PipelineError], Kind] = {
     billing.MonthClosed: Kind(409, "Month closed"),
     billing.MonthNotClosed: Kind(409, "Month not closed"),
     billing.UnpricedUsage: Kind(409, "Usage without a price"),
+    webhooks.InvalidWebhook: Kind(422, "Invalid webhook"),
+    webhooks.EndpointNotFound: Kind(404, "Webhook not found"),
+    webhooks.DeliveryNotFound: Kind(404, "Delivery not found"),
+    webhooks.TooManyEndpoints: Kind(409, "Too many webhooks"),
+    webhooks.EndpointDisabled: Kind(409, "Webhook disabled"),
     door.MalformedBody: Kind(400, "Malformed body"),
     door.BodyTooLarge: Kind(413, "Body too large"),
     door.BodyTimeout: Kind(408, "Body timeout"),

@@ -20,7 +20,7 @@ from billing.webhook_events import NewEvent, Receiver, add_events
 from jobs.ids import new_id
 from jobs.webhook_tickets import DeliveryTicket
 from webhooks.book import redirect, stop
-from webhooks.errors import EndpointNotFound, TooManyEndpoints
+from webhooks.errors import EndpointDisabled, EndpointNotFound, TooManyEndpoints
 from webhooks.signing import new_secret
 
 TABLE = table_of(WebhookEndpoint)
@@ -191,9 +191,12 @@ async def tell_test(database: Database, account: str, name: str) -> DeliveryTick
 
     Raises:
         EndpointNotFound: there is none of this account.
+        EndpointDisabled: it hears of nothing.
     """
     async with database.write() as connection:
         row = await _find(connection, account, name)
+        if row.disabled_at is not None:
+            raise EndpointDisabled(f"webhook endpoint {name} is disabled: enable it first")
         event = NewEvent(
             account=account,
             type="webhook.test",

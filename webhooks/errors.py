@@ -1,6 +1,6 @@
 """What can go wrong with webhooks, apart from bugs.
 
-ClientError: InvalidWebhook, EndpointNotFound, DeliveryNotFound, TooManyEndpoints
+ClientError: InvalidWebhook, EndpointNotFound, DeliveryNotFound, TooManyEndpoints, EndpointDisabled
 """
 
 from jobs.errors import ClientError
@@ -28,6 +28,12 @@ class TooManyEndpoints(ClientError):
     """The account has as many endpoints as it may have."""
 
     code = "too-many-webhooks"
+
+
+class EndpointDisabled(ClientError):
+    """Nothing is sent to a disabled endpoint: enable it first."""
+
+    code = "webhook-disabled"
 
 
 class Undeliverable(Exception):

@@ -68,6 +68,7 @@ async def submit_job(request: Request, key: Caller, api: Api) -> Response:
             metadata=asked.metadata,
             deadline=asked.deadline,
             start_by=asked.start_by,
+            webhook=None if asked.webhook is None else asked.webhook.as_spec(),
             watched=bool(preferences.wait_seconds),
             response=kept,
         ),

@@ -3,7 +3,6 @@
 import math
 from datetime import datetime
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -12,6 +11,7 @@ from api.schemas.chat import ChatRequest
 from api.schemas.completions import CompletionRequest
 from api.schemas.responses import ResponseRequest
 from api.schemas.sampling import Asking, Body, Metadata, Tier
+from api.schemas.webhooks import JobWebhookRequest
 
 YEAR_9999 = 253_402_300_799
 INSTANT = "an RFC 3339 time with a zone, or Unix seconds, is expected"
@@ -37,17 +37,8 @@ def _instant(value: Any) -> Any:
 
 
 def _webhook(value: Any) -> Any:
-    if value is None:
-        return None
-    try:
-        parts = urlsplit(value) if isinstance(value, str) else None
-    except ValueError:
-        parts = None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise PydanticCustomError("webhook", "an http or https URL is expected")
-    raise PydanticCustomError(
-        "webhook", "webhooks are not available yet: poll the job or stream it"
-    )
+    """Read a plain URL as an object that says nothing else."""
+    return {"url": value} if isinstance(value, str) else value
 
 
 #: Unix milliseconds once validated.
@@ -57,6 +48,12 @@ Instant = Annotated[
     WithJsonSchema(
         {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}, {"type": "null"}]}
     ),
+]
+
+AsUrl = Annotated[str, Field(max_length=2048)]
+JobWebhook = Annotated[
+    JobWebhookRequest | None,
+    BeforeValidator(_webhook, json_schema_input_type=AsUrl | JobWebhookRequest | None),
 ]
 
 Url = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses"]
@@ -75,6 +72,6 @@ class JobRequest(Body):
     service_tier: Tier | None = None
     deadline: Instant = Field(default=None, description="must be done by then")
     start_by: Instant = Field(default=None, description="must have started by then, else expired")
-    webhook: Annotated[str | None, BeforeValidator(_webhook)] = None
+    webhook: JobWebhook = Field(default=None, description="hears of the job's end")
     metadata: Metadata | None = None
     on_disconnect: Literal["continue", "cancel"] = "continue"

@@ -16,7 +16,7 @@ from api.views.response import whole_response
 from billing.rating import Cost
 from jobs.eta import Eta
 from jobs.events import Event, EventType
-from jobs.model import Job
+from jobs.model import Job, JobSpec
 from jobs.result import Result
 from jobs.state import Status
 from jobs.store import Place
@@ -63,6 +63,7 @@ def job_object(
         "cancel_requested_at": _seconds(job.cancel_requested),
         "metadata": spec.metadata,
         "retry_of": spec.retry_of,
+        "webhook": _webhook(spec),
         "on_disconnect": spec.on_disconnect,
         "deadline": _seconds(job.deadline),
         "start_by": _seconds(job.start_by),
@@ -86,6 +87,12 @@ def urls(job_id: str) -> dict[str, str]:
 
 def _seconds(milliseconds: int) -> float | None:
     return milliseconds / 1000 if milliseconds else None
+
+
+def _webhook(spec: JobSpec) -> dict[str, Any] | None:
+    if spec.webhook is None:
+        return None
+    return {"url": spec.webhook, "events": list(spec.webhook_events)}
 
 
 def _eta(eta: Eta | None) -> dict[str, float] | None:

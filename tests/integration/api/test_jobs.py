@@ -22,8 +22,8 @@ from tests.support.waiting import eventually
 FIELDS = {
     "id", "object", "status", "url", "model", "service_tier", "created_at", "started_at",
     "completed_at", "queue_position", "eta", "attempt", "queue_seconds", "run_seconds", "usage",
-    "cost", "cost_note", "error", "cancel_requested_at", "metadata", "retry_of", "on_disconnect",
-    "deadline", "start_by", "urls",
+    "cost", "cost_note", "error", "cancel_requested_at", "metadata", "retry_of", "webhook",
+    "on_disconnect", "deadline", "start_by", "urls",
 }  # fmt: skip
 
 
@@ -242,9 +242,15 @@ async def test_an_unusable_key_is_refused_by_name(client: httpx2.AsyncClient, ke
         ({"deadline": "tomorrow"}, "deadline"),
         ({"deadline": True}, "deadline"),
         ({"deadline": 1e300}, "deadline"),
-        ({"webhook": "https://example.com/hook"}, "webhook"),
+        ({"webhook": "http://example.com/hook"}, "webhook"),
         ({"webhook": "ftp://example.com"}, "webhook"),
         ({"webhook": "http://["}, "webhook"),
+        ({"webhook": "https://127.0.0.1/"}, "webhook"),
+        ({"webhook": "https://" + "a" * 3000}, "webhook"),
+        ({"webhook": 7}, "webhook"),
+        ({"webhook": {"events": []}}, "webhook.url"),
+        ({"webhook": {"url": "https://example.com", "secret": "x"}}, "webhook.secret"),
+        ({"webhook": {"url": "https://example.com", "events": ["job.began"]}}, "webhook.events[0]"),
         ({"metadata": {"a": "x" * 20_000}}, "metadata"),
         ({"metadata": {"a": 1}}, "metadata.a"),
         ({"service_tier": "gold"}, "service_tier"),

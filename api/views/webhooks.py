@@ -1,0 +1,73 @@
+"""Endpoints, deliveries and secrets as clients see them; times are Unix seconds."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from webhooks.endpoints import Endpoint
+from webhooks.history import Attempt, Delivery
+from webhooks.secrets import Secret
+
+ENDPOINT = "whe_"
+
+
+def endpoint_object(endpoint: Endpoint) -> dict[str, Any]:
+    """Return an endpoint, with its secret if it was just made."""
+    fields = {
+        "id": endpoint.id,
+        "object": "webhook",
+        "url": endpoint.url,
+        "events": list(endpoint.events),
+        "description": endpoint.description,
+        "created_at": endpoint.created_at.timestamp(),
+        "failing_since": _seconds(endpoint.failing_since),
+        "disabled_at": _seconds(endpoint.disabled_at),
+        "disabled_why": endpoint.disabled_why or None,
+        "previous_secret_until": _seconds(endpoint.previous_until),
+    }
+    return fields if endpoint.secret is None else {**fields, "secret": endpoint.secret}
+
+
+def secret_object(secret: Secret) -> dict[str, Any]:
+    """Return an account's secret."""
+    return {
+        "object": "webhook.secret",
+        "secret": secret.secret,
+        "created_at": secret.created_at.timestamp(),
+        "previous_secret_until": _seconds(secret.previous_until),
+    }
+
+
+def delivery_object(delivery: Delivery, *, log: bool = False) -> dict[str, Any]:
+    """Return a delivery, with its attempts if they are asked for."""
+    fields = {
+        "id": delivery.id,
+        "object": "webhook.delivery",
+        "event": delivery.event_id,
+        "type": delivery.event_type,
+        "webhook": delivery.target if delivery.target.startswith(ENDPOINT) else None,
+        "url": delivery.url,
+        "state": delivery.state,
+        "attempts": delivery.attempts,
+        "created_at": delivery.created_at.timestamp(),
+        "next_attempt_at": _seconds(delivery.due_at),
+        "completed_at": _seconds(delivery.done_at),
+        "failure": delivery.failure or None,
+    }
+    return {**fields, "log": _log(delivery.log)} if log else fields
+
+
+def _log(log: Sequence[Attempt]) -> list[dict[str, Any]]:
+    return [
+        {
+            "at": one.at.timestamp(),
+            "status": one.status,
+            "seconds": one.milliseconds / 1000,
+            "failure": one.failure or None,
+        }
+        for one in log
+    ]
+
+
+def _seconds(instant: datetime | None) -> float | None:
+    return None if instant is None else instant.timestamp()
