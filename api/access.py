@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from starlette.types import Scope
 
 from jobs.accounts import ApiKey, Role
-from jobs.errors import Forbidden
+from jobs.errors import Forbidden, ModelForbidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +121,36 @@ TABLE: dict[str, Access] = {
     "POST /v1/webhooks/{webhook}/enable": submitters("webhooks"),
     "POST /v1/webhooks/{webhook}/test": submitters("webhooks"),
     "GET /v1/webhooks/{webhook}/deliveries": readers("webhooks"),
+    "POST /v1/auth/login": PUBLIC,
+    "POST /v1/auth/refresh": PUBLIC,
+    "POST /v1/auth/logout": PUBLIC,
+    "GET /v1/me": anyone("me"),
+    "POST /v1/me/password": anyone("me"),
+    "GET /v1/keys": submitters("keys"),
+    "POST /v1/keys": submitters("keys"),
+    "GET /v1/keys/{key_id}": submitters("keys"),
+    "PATCH /v1/keys/{key_id}": submitters("keys"),
+    "POST /v1/keys/{key_id}/rotate": submitters("keys"),
+    "DELETE /v1/keys/{key_id}": submitters("keys"),
+    "GET /v1/users": admins("users"),
+    "POST /v1/users": admins("users"),
+    "GET /v1/users/{user_id}": admins("users"),
+    "PATCH /v1/users/{user_id}": admins("users"),
+    "POST /v1/users/{user_id}/password": admins("users"),
+    "GET /v1/account": anyone("account"),
+    "PATCH /v1/account": admins("account"),
+    "GET /v1/accounts": operators("accounts"),
+    "POST /v1/accounts": operators("accounts"),
+    "GET /v1/accounts/{account}": operators("accounts"),
+    "PATCH /v1/accounts/{account}": operators("accounts"),
+    "GET /v1/audit": admins("audit"),
 }
 
 #: What the scopes of a key may name.
 GROUPS = frozenset(access.group for access in TABLE.values()) - {""}
+
+#: Where a caller could give itself more than its own scopes allow.
+MANAGING = frozenset({"me", "keys", "users", "account", "accounts"})
 
 _BY_ROUTE: dict[tuple[str, ...], Access] = {}
 
@@ -139,10 +165,10 @@ for _route, _access in TABLE.items():
 
 
 def check_access(scope: Scope, key: ApiKey) -> None:
-    """Refuse a caller whose role does not reach to this route.
+    """Refuse a caller whose role, or whose key's scopes, do not reach to this route.
 
     Raises:
-        Forbidden: naming the role.
+        Forbidden: naming the role or the scope.
         LookupError: nobody said who may call this route.
     """
     route = scope["method"], scope["route"].path
@@ -152,3 +178,22 @@ def check_access(scope: Scope, key: ApiKey) -> None:
     if key.role not in access.roles and not key.admin:
         needed = ", ".join(sorted(access.roles)) or "the operator"
         raise Forbidden(f"the role {key.role} may not do this; it takes: {needed}")
+    if key.scoped:
+        _check_scopes(route[0], access, key)
+
+
+def _check_scopes(method: str, access: Access, key: ApiKey) -> None:
+    if key.routes is not None and access.group not in key.routes:
+        raise Forbidden(f"this key may not use the routes {access.group!r}")
+    if access.group in MANAGING and method != "GET":
+        raise Forbidden("a key with scopes may not change keys, users or accounts")
+
+
+def check_model(key: ApiKey, name: str) -> None:
+    """Refuse a model that a key's scopes leave out.
+
+    Raises:
+        ModelForbidden: naming the model.
+    """
+    if key.models is not None and name not in key.models:
+        raise ModelForbidden(f"this key may not use the model {name!r}", param="model")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 from prometheus_client import Counter
 
+from api.access import check_model
 from api.preferences import Preferences
 from api.schemas.sampling import TRANSPORT, Asking
 from api.services import Services
@@ -185,7 +186,9 @@ async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
 
     Raises:
         InvalidJob, InvalidWebhook, ModelNotFound, ContextLengthExceeded: the request must change.
+        ModelForbidden: the caller's scopes leave the model out.
     """
+    check_model(key, wish.checked.model)
     model = await api.models.get(wish.checked.model)
     check_length(wish.checked, model.max_model_len)
     _check_times(wish)
@@ -217,7 +220,6 @@ async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
         ),
         key_id=key.id,
         weight=key.weight,
-        max_running=key.max_running,
         start_by=wish.start_by,
         deadline=wish.deadline,
         idempotency_key=wish.preferences.idempotency_key,
@@ -289,6 +291,7 @@ async def repeat(api: Services, key: ApiKey, job: Job, request_id: str) -> Admit
     # A limit in time was meant for the first run; another account's key says nothing about it.
     own = key.account == job.account
     key_id = key.id if own else ""
+    check_model(key, job.queue)
     return await _submit_within_budget(
         api,
         Submission(
@@ -298,7 +301,6 @@ async def repeat(api: Services, key: ApiKey, job: Job, request_id: str) -> Admit
             spec=replace(job.spec, retry_of=job.id, request_id=request_id, traceparent=None),
             key_id=key_id,
             weight=key.weight if own else 1.0,
-            max_running=key.max_running if own else 0,
             idempotency_key=f"retry:{job.id}",
             quota=quota_of(key.account, key.id, key.limits, key.account_limits)
             if own

@@ -9,11 +9,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from accounts.open import open_signing_in
 from api import problems
 from api.documents import describe
 from api.middleware import Door
 from api.opening import open_services
 from api.routes import (
+    accounts,
     batches,
     billing,
     dead_letter,
@@ -21,11 +23,14 @@ from api.routes import (
     generate,
     job_stream,
     jobs,
+    keys,
     models,
     openai,
     ops,
     responses,
+    sessions,
     usage,
+    users,
     webhooks,
 )
 from jobs.errors import PipelineError
@@ -50,6 +55,10 @@ ROUTERS = (
     webhooks.router,
     files.router,
     batches.router,
+    sessions.router,
+    keys.router,
+    users.router,
+    accounts.router,
     ops.router,
 )
 
@@ -61,6 +70,9 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services(settings, "api") as services:
             app.state.services = services
+            app.state.signing_in = open_signing_in(
+                services.database, services.store, services.directory, settings.auth
+            )
             await services.hub.start()
             yield
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
+from accounts.open import SigningIn
 from api.auth import authenticate
 from api.services import Services
 from jobs.accounts import ApiKey
@@ -16,5 +17,12 @@ async def services(request: Request) -> Services:
     return found
 
 
+async def signing_in(request: Request) -> SigningIn:
+    """Return what signs people in."""
+    found: SigningIn = request.app.state.signing_in
+    return found
+
+
 Api = Annotated[Services, Depends(services)]
+Signing = Annotated[SigningIn, Depends(signing_in)]
 Caller = Annotated[ApiKey, Depends(authenticate)]

@@ -8,25 +8,11 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.schemas.batches import BatchRequest
-from api.schemas.chat import ChatRequest
-from api.schemas.completions import CompletionRequest
-from api.schemas.generate import GenerateRequest
-from api.schemas.jobs import JobRequest
-from api.schemas.responses import ResponseRequest
-from api.schemas.webhooks import WebhookChange, WebhookRequest
+from api.access import TABLE
 
 REF = "#/components/schemas/{model}"
-BODIES: tuple[type[BaseModel], ...] = (
-    BatchRequest,
-    ChatRequest,
-    CompletionRequest,
-    ResponseRequest,
-    GenerateRequest,
-    JobRequest,
-    WebhookRequest,
-    WebhookChange,
-)
+#: Filled by `body_of`.
+BODIES: dict[str, type[BaseModel]] = {}
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -47,7 +33,11 @@ PROBLEM = {
         "errors": {"type": "array", "items": {"type": "object"}},
     },
 }
-KEY = {"type": "http", "scheme": "bearer", "description": "an API key, `pk_...`"}
+KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "an API key, `pk_...`, or the access token of a person who signed in",
+}
 JOB = {
     "type": "object",
     "required": ["id", "object", "status", "url", "model", "created_at", "urls"],
@@ -57,6 +47,7 @@ JOB = {
 
 def body_of(schema: type[BaseModel]) -> dict[str, Any]:
     """Describe a route's body."""
+    BODIES[schema.__name__] = schema
     ref = {"$ref": REF.format(model=schema.__name__)}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": ref}}}}
 
@@ -102,11 +93,14 @@ def event_stream() -> Responses:
     return {200: {"description": "the answer, whole or streamed", "content": content}}
 
 
-def _complete(path: str, operation: dict[str, Any]) -> None:
+def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
     """Say that a key is needed, and that wrong parameters are problems like all others."""
+    access = TABLE.get(f"{method.upper()} {path}")
     if path.startswith("/v1/"):
-        operation["security"] = [{"key": []}]
         operation["responses"].update({"422": refusals(422)[422]})
+        if access is None or not access.public:
+            operation["security"] = [{"key": []}]
+            operation["responses"].update({"403": refusals(403)[403]})
 
 
 def describe(app: FastAPI) -> None:
@@ -118,14 +112,14 @@ def describe(app: FastAPI) -> None:
                 title=app.title, version=app.version, description=app.description, routes=app.routes
             )
             _, bodies = models_json_schema(
-                [(model, "validation") for model in BODIES], ref_template=REF
+                [(model, "validation") for model in BODIES.values()], ref_template=REF
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas.update(bodies["$defs"], Problem=PROBLEM, Job=JOB)
             document["components"]["securitySchemes"] = {"key": KEY}
             for path, operations in document["paths"].items():
-                for operation in operations.values():
-                    _complete(path, operation)
+                for method, operation in operations.items():
+                    _complete(method, path, operation)
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -8,10 +8,12 @@ import asyncio
 import gc
 import signal
 import socket
+import sys
 from types import FrameType
 
 import uvicorn
 
+from accounts.tokens import MissingSecretError
 from api.app import create_app
 from api.presence import GRACE_SECONDS
 from jobs.logs import configure_logs
@@ -84,6 +86,9 @@ def create_server(settings: Settings) -> Server:
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     configure_logs(settings.log, "api")
+    if settings.auth.jwt_secret is None:
+        sys.stderr.write(f"{MissingSecretError()}\n")
+        raise SystemExit(2)
     configure_tracing(settings.trace, "api")
     create_server(settings).run()
     close_tracing()

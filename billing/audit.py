@@ -9,8 +9,20 @@ from billing.tables.audit import AuditEntry
 
 
 async def audit(
-    connection: AsyncConnection, actor: str, action: str, target: str, **details: Any
+    connection: AsyncConnection,
+    actor: str,
+    action: str,
+    target: str,
+    *,
+    account: str | None = None,
+    **details: Any,
 ) -> None:
-    """Add one entry; `details` hold no secrets and no prompts."""
-    entry = {"actor": actor, "action": action, "target": target, "details": details}
+    """Add one entry, of an account where it concerns one; `details` hold no secrets, no prompts."""
+    entry = {
+        "actor": actor,
+        "action": action,
+        "target": target,
+        "account_id": account,
+        "details": details,
+    }
     await connection.execute(insert(AuditEntry), [entry])

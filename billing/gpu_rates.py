@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
@@ -63,7 +64,12 @@ async def set_gpu_rate(database: Database, rate: GpuRate, actor: str = "") -> No
         except IntegrityError:
             raise InvalidPrice(f"{rate.model} has a rate from that instant already") from None
         since, amount = rate.valid_from.isoformat(), plain(rate.per_hour)
-        details = {"gpu": rate.gpu, "per_hour": amount, "slots": rate.slots, "valid_from": since}
+        details: dict[str, Any] = {
+            "gpu": rate.gpu,
+            "per_hour": amount,
+            "slots": rate.slots,
+            "valid_from": since,
+        }
         await audit(connection, actor, "gpu_rate_set", rate.model, **details)
 
 

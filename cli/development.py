@@ -9,6 +9,8 @@ from decimal import Decimal
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from accounts.keys import NewKey
+from accounts.open import directory_of
 from billing.accounts import ensure_account
 from billing.database import Database
 from billing.money import plain
@@ -16,6 +18,8 @@ from billing.prices import NewPrice, load_prices, set_price
 from billing.rating import Price
 from billing.schema import upgrade
 from cli.failures import Unreachable
+from cli.home import Home, write_aside
+from jobs.accounts import Role, digest_of
 from jobs.settings import TINY_MODEL, Settings
 
 DEV_ACCOUNT = "dev"
@@ -44,6 +48,18 @@ async def prepare_database(settings: Settings) -> str:
     finally:
         await database.close()
     return _words(price, settings.engine.served_name, made=made)
+
+
+async def ensure_dev_key(home: Home, settings: Settings) -> str | None:
+    """Make a development key unless there is a valid one; return it only if it is new."""
+    key = home.read_key()
+    async with directory_of(settings, "up") as directory:
+        if key is not None and await directory.copying.truth([digest_of(key)]):
+            return None
+        new = NewKey(DEV_ACCOUNT, "development only", role=Role.ADMIN, operator=True)
+        made = await directory.keys.create("penstock up", new)
+    write_aside(home.key_file, made.secret + "\n")
+    return made.secret
 
 
 async def _price(database: Database, settings: Settings) -> tuple[Price | None, bool]:

@@ -1,4 +1,4 @@
-"""`.penstock`: the folder of one pipeline, with its lock, state, development key, logs and data.
+"""`.penstock`: the folder of one pipeline, with its lock, state, secrets, logs and data.
 
 Invariant: the lock is inherited by every process of the pipeline, so it is free only when the
 last one of them is gone; no two Redis servers can ever write the same data.
@@ -7,6 +7,7 @@ last one of them is gone; no two Redis servers can ever write the same data.
 import fcntl
 import json
 import os
+import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -93,6 +94,18 @@ class Home:
             return self.key_file.read_text().strip() or None
         except OSError:
             return None
+
+    def jwt_secret(self) -> str:
+        """Return what this pipeline signs tokens with; made once."""
+        path = self.path / "jwt-secret"
+        try:
+            found = path.read_text().strip()
+        except OSError:
+            found = ""
+        if not found:
+            found = secrets.token_hex(32)
+            write_aside(path, found + "\n")
+        return found
 
     def log_file(self, name: str) -> Path:
         """Return where a process writes its log."""

@@ -10,31 +10,13 @@ import time
 from cli.client import Client
 from cli.demo import print_next, run_demo
 from cli.demo_bill import bill_demo
-from cli.development import DEV_ACCOUNT
 from cli.failures import Failure
-from cli.home import Home, write_aside
+from cli.home import Home
 from cli.output import out, print_failure
 from cli.pipeline import Pipeline
 from cli.plan import Plan, make_plan
 from cli.steps import Steps
-from jobs.accounts import KeyFile
-from jobs.errors import Unauthenticated
 from jobs.settings import Settings
-
-
-def ensure_dev_key(home: Home, keys: KeyFile) -> str | None:
-    """Make a development key unless there is a valid one; return it only if it is new."""
-    key = home.read_key()
-    if key is not None:
-        try:
-            keys.find(key)
-        except Unauthenticated:
-            pass  # the keys file was replaced
-        else:
-            return None
-    key, _ = keys.create(DEV_ACCOUNT, "development only", admin=True)
-    write_aside(home.key_file, key + "\n")
-    return key
 
 
 class LocalRun:
@@ -47,7 +29,7 @@ class LocalRun:
         self._leave = leave
         self._began = time.monotonic()
         self._plan: Plan
-        self._new_key: str | None = None
+        self._pipeline: Pipeline
 
     async def run(self) -> int:
         """Run until the demo is over or somebody asks for the end; returns the exit code.
@@ -58,16 +40,16 @@ class LocalRun:
         lock = self._home.lock()
         self._home.clear_state()
         self._plan = make_plan(self._settings)
-        self._new_key = ensure_dev_key(self._home, KeyFile(self._settings.api.keys_file))
-        pipeline = Pipeline(self._home, self._settings, self._plan, Steps(out), lock)
-        return await pipeline.run(self._when_ready)
+        self._pipeline = Pipeline(self._home, self._settings, self._plan, Steps(out), lock)
+        return await self._pipeline.run(self._when_ready)
 
     async def _when_ready(self) -> int | None:
         model = self._settings.engine.served_name
         seconds = time.monotonic() - self._began
         out.print(f"\n[bold green]Ready[/] after {seconds:.0f} s: [bold]{self._plan.url}[/]")
-        if self._new_key:
-            out.print(f"Development key, shown this once: {self._new_key}", soft_wrap=True)
+        if self._pipeline.new_key:
+            text = f"Development key, shown this once: {self._pipeline.new_key}"
+            out.print(text, soft_wrap=True)
         out.print(f"[dim]The key is in {self._home.key_file}, logs are in {self._home.logs}.[/]\n")
         client = Client(self._plan.url, self._home.read_key() or "")
         if self._demo:

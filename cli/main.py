@@ -20,6 +20,8 @@ NOUNS = {
     "jobs": ("Use it", "cli.jobs"),
     "models": ("Use it", "cli.models"),
     "keys": ("Run it", "cli.keys"),
+    "users": ("Run it", "cli.users"),
+    "accounts": ("Run it", "cli.accounts"),
     "workers": ("Run it", "cli.workers"),
     "dead": ("Run it", "cli.dead"),
     "prices": ("Run it", "cli.prices"),

@@ -11,7 +11,9 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cli.development import prepare_database
+from pydantic import SecretStr
+
+from cli.development import ensure_dev_key, prepare_database
 from cli.failures import Failure, Unreachable
 from cli.home import Home, State
 from cli.plan import STOP_ORDER, Plan, process_specs, redis_spec
@@ -42,6 +44,8 @@ class Pipeline:
         self._steps = steps
         self._say = steps.console.print
         self._stop = asyncio.Event()
+        #: The development key, if it was made in this run.
+        self.new_key: str | None = None
         self._supervisor = Supervisor(
             lock, say=lambda text: self._say(f"[yellow]{text}"), restarted=self._write_state
         )
@@ -134,7 +138,10 @@ class Pipeline:
 
     async def _prepare_database(self) -> None:
         self._steps.begin("database", "making the tables")
-        self._steps.end("database", await prepare_database(self._settings))
+        redis = self._settings.redis.model_copy(update={"url": SecretStr(self._plan.redis_url)})
+        settings = self._settings.model_copy(update={"redis": redis})
+        self._steps.end("database", await prepare_database(settings))
+        self.new_key = await ensure_dev_key(self._home, settings)
 
     async def _find_redis(self, answers: Question) -> None:
         try:

@@ -97,6 +97,10 @@ def process_specs(plan: Plan, home: Home, settings: Settings) -> dict[str, Child
     if settings.engine.model == str(TINY_MODEL):
         worker |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # it is slower with more
 
+    api = {}
+    if settings.auth.jwt_secret is None:
+        api["PENSTOCK_AUTH__JWT_SECRET"] = home.jwt_secret()
+
     def python(module: str) -> list[str]:
         return [sys.executable, "-P", "-m", module]  # -P: not from the current directory
 
@@ -129,7 +133,7 @@ def process_specs(plan: Plan, home: Home, settings: Settings) -> dict[str, Child
             common | _any_port(settings, "batches"),
             restarts=True,
         ),
-        "api": ChildSpec("api", python("api"), home.log_file("api"), common),
+        "api": ChildSpec("api", python("api"), home.log_file("api"), common | api),
         "worker": ChildSpec(
             "worker",
             python("workers"),

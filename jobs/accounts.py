@@ -1,24 +1,19 @@
-"""API keys and the accounts they belong to, from a file of hashes.
+"""Who calls: the record of a key, or of a person who signed in.
 
-Invariant: a key is shown once, when it is made; only its SHA-256 is stored (keys are 256 random
-bits, so a slow hash would add nothing). The account and its limits come from the key alone.
+Invariant: no secret is kept, only its SHA-256 (keys are 256 random bits, so a slow hash would add
+nothing). The account and its limits come from the record alone.
 """
 
 import hashlib
-import os
-import secrets
 import time
 from enum import StrEnum
-from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.errors import Unauthenticated
+from jobs.errors import AccountSuspended, Unauthenticated
 
+#: What every key begins with.
 PREFIX = "pk_"
-
-#: A revoked key is refused after at most this long.
-LOOK_SECONDS = 0.5
 
 
 class Role(StrEnum):
@@ -45,108 +40,50 @@ NO_LIMITS = Limits()
 
 
 class ApiKey(BaseModel):
-    """One key's record; `admin` is the operator of the installation, above all roles.
+    """What a caller may do: a key's record, or that of a person who signed in (`user` = `id`).
 
-    `weight` is the fair share, `max_running` 0 means no cap, `models` None means every model.
+    `admin` is the operator of the installation, above all roles. `weight` is the fair share; of
+    `models`, `routes` and `networks` None means all. `expires` is in Unix seconds, 0 never.
+    `session` and `ended` tell which sign-ins of a person still count.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     id: str
-    sha256: str
-    account: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    account: str
+    user: str = ""
     name: str = ""
-    weight: float = Field(default=1.0, gt=0, le=1000)
-    max_running: int = Field(default=0, ge=0)
-    admin: bool = False
-    created: int = 0
     role: Role = Role.MEMBER
+    admin: bool = False
+    weight: float = 1.0
     models: frozenset[str] | None = None
+    routes: frozenset[str] | None = None
+    networks: tuple[str, ...] | None = None
     limits: Limits = NO_LIMITS
     account_limits: Limits = NO_LIMITS
+    expires: float = 0.0
+    suspended: bool = False
+    session: int = 0
+    ended: tuple[str, ...] = ()
 
+    @property
+    def scoped(self) -> bool:
+        """Whether it may do less than its role."""
+        return not (self.models is None and self.routes is None and self.networks is None)
 
-_records = TypeAdapter(list[ApiKey])
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
-class KeyFile:
-    """The keys in one JSON file; a change is seen within LOOK_SECONDS, a new key at once."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stamp: tuple[int, int] | None = None
-        self._by_digest: dict[str, ApiKey] = {}
-        self._looked_at = 0.0
-
-    def find(self, key: str) -> ApiKey:
-        """Return the record of a key.
+    def check(self) -> None:
+        """Refuse a record that is no longer good.
 
         Raises:
-            Unauthenticated: unknown key.
+            Unauthenticated: it has expired.
+            AccountSuspended: its account may do nothing.
         """
-        digest = _digest(key)
-        if time.monotonic() - self._looked_at > LOOK_SECONDS or digest not in self._by_digest:
-            self._refresh()
-        record = self._by_digest.get(digest)
-        if record is None:
-            raise Unauthenticated("this API key is not known")
-        return record
+        if self.expires and time.time() >= self.expires:
+            raise Unauthenticated("this API key has expired")
+        if self.suspended:
+            raise AccountSuspended(f"the account {self.account} is suspended")
 
-    def create(
-        self,
-        account: str,
-        name: str = "",
-        *,
-        weight: float = 1.0,
-        max_running: int = 0,
-        admin: bool = False,
-        role: Role = Role.MEMBER,
-        models: frozenset[str] | None = None,
-        limits: Limits = NO_LIMITS,
-        account_limits: Limits = NO_LIMITS,
-    ) -> tuple[str, ApiKey]:
-        """Make a key; returns the secret, which is not kept, and its record."""
-        key = PREFIX + secrets.token_urlsafe(32)
-        record = ApiKey(
-            id="key_" + secrets.token_hex(6),
-            sha256=_digest(key),
-            account=account,
-            name=name,
-            weight=weight,
-            max_running=max_running,
-            admin=admin,
-            created=int(time.time()),
-            role=role,
-            models=models,
-            limits=limits,
-            account_limits=account_limits,
-        )
-        self._refresh()
-        self._write([*self._by_digest.values(), record])
-        return key, record
 
-    def _refresh(self) -> None:
-        self._looked_at = time.monotonic()
-        try:
-            stat = self._path.stat()
-        except FileNotFoundError:
-            self._by_digest, self._stamp = {}, None
-            return
-        stamp = (stat.st_mtime_ns, stat.st_size)
-        if stamp != self._stamp:
-            records = _records.validate_json(self._path.read_bytes())
-            self._by_digest = {record.sha256: record for record in records}
-            self._stamp = stamp
-
-    def _write(self, records: list[ApiKey]) -> None:
-        """Write aside, then rename, so that a reader never sees half a file."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self._path.with_suffix(".tmp")
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(_records.dump_json(records, indent=2))
-        aside.replace(self._path)
+def digest_of(secret: str) -> str:
+    """Return what is kept of a secret."""
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -5,8 +5,8 @@ and says whether another attempt could help (`retryable`).
 
     PipelineError
       ClientError:   InvalidJob, JobNotFound, JobGone, JobConflict, IdempotencyMismatch,
-                     ModelNotFound, Unauthenticated, Forbidden, BudgetExceeded,
-                     LimitTooSmall
+                     ModelNotFound, Unauthenticated, Forbidden, AccountSuspended,
+                     ModelForbidden, AddressForbidden, BudgetExceeded, LimitTooSmall
       Overloaded:    QueueFull, WaitTooLong, QueueDraining, RateLimited, StoreUnavailable,
                      SpendingUnknown
                                                           (carry retry_after_seconds)
@@ -68,6 +68,24 @@ class Forbidden(ClientError):
     """The key is known, and may not do this."""
 
     code = "forbidden"
+
+
+class AccountSuspended(Forbidden):
+    """The account may do nothing until the operator lets it."""
+
+    code = "account-suspended"
+
+
+class ModelForbidden(Forbidden):
+    """The key's scopes leave this model out."""
+
+    code = "model-forbidden"
+
+
+class AddressForbidden(Forbidden):
+    """The key is good, but not from this address."""
+
+    code = "address-forbidden"
 
 
 class JobNotFound(ClientError):

@@ -85,6 +85,15 @@ class Keys:
         return f"{self.prefix}:dead:tickets"
 
     @property
+    def callers(self) -> str:
+        """Hash: digest of a key, or id or email of a user -> what the caller may do."""
+        return f"{self.prefix}:callers"
+
+    def sign_in(self, name: str) -> str:
+        """String with a TTL: when the next attempt to sign in is due."""
+        return f"{self.prefix}:signin:{name}"
+
+    @property
     def models(self) -> str:
         """Hash: served model name -> description; stays when its workers are scaled to zero."""
         return f"{self.prefix}:models"

@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -191,7 +191,42 @@ class ApiSettings(Group):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
-    keys_file: Path = Path(".penstock/keys.json")
+    trusted_proxies: list[IPvAnyNetwork] = Field(default_factory=list)
+
+
+class OidcSettings(Group):
+    """An identity provider whose tokens are taken in place of a password; off without an issuer."""
+
+    issuer: str = ""
+    audience: str = ""
+    jwks_url: str = ""
+    email_claim: str = "email"
+    algorithms: list[Literal["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]] = (
+        Field(default=["RS256", "ES256"], min_length=1)
+    )
+    timeout_seconds: float = Field(default=5.0, gt=0)
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> Self:
+        if self.issuer and not (self.audience and self.jwks_url):
+            raise ValueError("auth.oidc.issuer needs auth.oidc.audience and auth.oidc.jwks_url")
+        return self
+
+
+class AuthSettings(Group):
+    """How people sign in, and how keys get from SQL to Redis.
+
+    `jwt_secret` signs the tokens of the API; it must be set, `penstock up` makes one of its own.
+    """
+
+    jwt_secret: SecretStr | None = Field(default=None, min_length=32)
+    access_seconds: int = Field(default=900, ge=10, le=86_400)
+    refresh_seconds: int = Field(default=2_592_000, ge=60)
+    attempts: int = Field(default=10, ge=1)
+    attempts_per_address: int = Field(default=100, ge=1)
+    attempts_seconds: float = Field(default=300.0, gt=0)
+    sync_seconds: float = Field(default=2.0, gt=0)
+    oidc: OidcSettings = OidcSettings()
 
 
 class FileSettings(Group):
@@ -372,6 +407,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     control: ControlSettings = ControlSettings()
     api: ApiSettings = ApiSettings()
+    auth: AuthSettings = AuthSettings()
     files: FileSettings = FileSettings()
     batches: BatchSettings = BatchSettings()
     database: DatabaseSettings = DatabaseSettings()

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 from redis.asyncio import Redis
 
+from jobs.callers import CallerCopy, SignIns
 from jobs.connection import Scripts, guarded
 from jobs.errors import (
     BudgetExceeded,
@@ -202,6 +203,8 @@ class JobStore:
         self._scripts = Scripts(redis, settings.redis.prefix, ticket)
         self.holds = Holds(self._scripts)
         self.shedding = Shedding(self._scripts, settings.queue)
+        self.callers = CallerCopy(redis, self.keys, self._scripts)
+        self.sign_ins = SignIns(redis, self.keys, self._scripts)
         retention = settings.retention
         self._keep = (
             retention.seconds * 1000,

@@ -18,6 +18,9 @@ from jobs.store import JobStore
 from tests.support.databases import PostgresServer, create_database, drop_database
 from tests.support.redis_server import RedisServer
 
+#: What the API processes of tests sign tokens with.
+JWT_SECRET = "only for tests, and long enough for them"
+
 #: Tests that kill processes, count seconds or load a real model: never two of them at once.
 ONE_AT_A_TIME = ("tests/contract/", "tests/e2e/", "tests/faults/")
 
@@ -61,6 +64,7 @@ def settings_for(server: RedisServer, **groups: object) -> Settings:
     """Return settings for a server, with a fresh prefix; groups override."""
     values: dict[str, object] = {
         "redis": {"url": server.url, "prefix": f"t{secrets.token_hex(4)}"},
+        "auth": {"jwt_secret": JWT_SECRET},
         **groups,
     }
     return Settings(_env_file=None, **values)  # type: ignore[call-arg, arg-type]

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from api.access import check_model
 from api.deps import Api, Caller
 from api.documents import refusals
 from api.responses import json_response
@@ -13,18 +14,18 @@ from jobs.models import ServedModel
 router = APIRouter(prefix="/v1/models", tags=["openai"])
 
 
-@router.get("", responses=refusals(401, 503))
+@router.get("", responses=refusals(401, 403, 503))
 async def list_models(key: Caller, api: Api) -> Response:
-    """List the models, also those whose workers are scaled to zero."""
-    del key
+    """List the models the caller may use, also those whose workers are scaled to zero."""
     models = await api.models.all()
-    return json_response({"object": "list", "data": [_model_object(model) for model in models]})
+    allowed = [model for model in models if key.models is None or model.name in key.models]
+    return json_response({"object": "list", "data": [_model_object(model) for model in allowed]})
 
 
-@router.get("/{name:path}", responses=refusals(401, 404, 503))
+@router.get("/{name:path}", responses=refusals(401, 403, 404, 503))
 async def read_model(name: str, key: Caller, api: Api) -> Response:
     """Return one model."""
-    del key
+    check_model(key, name)
     return json_response(_model_object(await api.models.get(name)))
 
 

@@ -1,11 +1,16 @@
-"""Accounts, who acts for them, and their keys. Only hashes of secrets are stored."""
+"""Accounts, who acts for them, their keys and sessions. Only hashes of secrets are stored.
+
+`changed_at` tells which rows may have to be copied to Redis again.
+"""
 
 from datetime import datetime
 
-from sqlalchemy import JSON, ForeignKey, String, Text
+from sqlalchemy import JSON, ForeignKey, Index, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.tables.base import Base, Currency, Id, Name, Word, now
+from billing.tables.base import Base, Currency, Id, Name, Serial, Word, now
+
+ZERO = text("0")
 
 
 class Account(Base):
@@ -23,10 +28,15 @@ class Account(Base):
     tax_note: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
     suspended_at: Mapped[datetime | None]
+    requests_per_minute: Mapped[int] = mapped_column(default=0, server_default=ZERO)
+    tokens_per_minute: Mapped[int] = mapped_column(default=0, server_default=ZERO)
+    max_running: Mapped[int] = mapped_column(default=0, server_default=ZERO)
+    max_queued: Mapped[int] = mapped_column(default=0, server_default=ZERO)
+    changed_at: Mapped[datetime | None] = mapped_column(default=now, onupdate=now, index=True)
 
 
 class User(Base):
-    """A person; `role` is admin, member, billing or viewer."""
+    """A person; `operator` stands above the roles. A new `session` ends every one before."""
 
     __tablename__ = "users"
 
@@ -37,12 +47,19 @@ class User(Base):
     password_hash: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=now)
     disabled_at: Mapped[datetime | None]
+    operator: Mapped[bool] = mapped_column(default=False, server_default=false())
+    session: Mapped[int] = mapped_column(default=0, server_default=ZERO)
+    changed_at: Mapped[datetime | None] = mapped_column(default=now, onupdate=now, index=True)
 
 
 class ApiKey(Base):
-    """A key; null scopes mean everything."""
+    """A key; null scopes mean everything. `admin` is the operator of the installation.
+
+    `prefix` is how the key begins, which is shown and can be searched for.
+    """
 
     __tablename__ = "api_keys"
+    __table_args__ = (Index(None, "account_id", "prefix"),)
 
     id: Mapped[Id] = mapped_column(primary_key=True)
     account_id: Mapped[Id] = mapped_column(ForeignKey("accounts.id"), index=True)
@@ -56,4 +73,28 @@ class ApiKey(Base):
     admin: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    prefix: Mapped[str | None] = mapped_column(String(16))
+    role: Mapped[Word] = mapped_column(default="member", server_default="member")
+    networks: Mapped[list[str] | None] = mapped_column(JSON)
+    requests_per_minute: Mapped[int] = mapped_column(default=0, server_default=ZERO)
+    tokens_per_minute: Mapped[int] = mapped_column(default=0, server_default=ZERO)
+    max_queued: Mapped[int] = mapped_column(default=0, server_default=ZERO)
+    rotated_from: Mapped[Id | None]
+    changed_at: Mapped[datetime | None] = mapped_column(default=now, onupdate=now, index=True)
+
+
+class RefreshToken(Base):
+    """One refresh token; each is used once, and the tokens of one sign-in are one `family`."""
+
+    __tablename__ = "refresh_tokens"
+
+    id: Mapped[Serial]
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    family: Mapped[Id] = mapped_column(index=True)
+    user_id: Mapped[Id] = mapped_column(ForeignKey("users.id"), index=True)
+    session: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]

@@ -6,18 +6,19 @@ from typing import Any
 from sqlalchemy import JSON, Index, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.tables.base import Base, Name, Serial, now
+from billing.tables.base import Base, Id, Name, Serial, now
 
 
 class AuditEntry(Base):
     """One action of a person or a command; `details` hold no secrets and no prompts."""
 
     __tablename__ = "audit_log"
-    __table_args__ = (Index(None, "at"),)
+    __table_args__ = (Index(None, "at"), Index(None, "account_id", "id"))
 
     id: Mapped[Serial]
     at: Mapped[datetime] = mapped_column(default=now)
     actor: Mapped[Name]
     action: Mapped[Name]
     target: Mapped[str] = mapped_column(Text)
+    account_id: Mapped[Id | None]
     details: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)

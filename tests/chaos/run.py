@@ -16,8 +16,8 @@ from tests.chaos.load import Load
 from tests.chaos.plan import plan
 from tests.chaos.stage import Stage
 from tests.chaos.verdict import Verdict, judge
-from tests.support.api_fleet import make_key
 from tests.support.invariants import check_nothing_left, check_only_known_keys
+from tests.support.keys import make_key, sqlite_in
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer
 from tests.support.simulated import MODEL, simulated_settings
@@ -46,7 +46,7 @@ async def run_chaos(seed: int, seconds: float, *, clients: int = 120) -> dict[st
             server.stop()
 
 
-def _settings(server: RedisServer, proxy: Proxy, keys_file: Path) -> Settings:
+def _settings(server: RedisServer, proxy: Proxy, directory: Path) -> Settings:
     """Return default settings but for: jobs killed more often than in life, and quick retries."""
     settings = simulated_settings(
         server,
@@ -54,7 +54,7 @@ def _settings(server: RedisServer, proxy: Proxy, keys_file: Path) -> Settings:
         step_seconds=0.004,
         retry={"max_attempts": 200, "base_seconds": 0.1, "cap_seconds": 1.0},
         stream={"ping_seconds": 5.0},
-        api={"keys_file": keys_file},
+        database=sqlite_in(directory),
         log={"level": "WARNING"},
     )
     values = settings.model_dump(exclude_unset=True)
@@ -65,8 +65,8 @@ def _settings(server: RedisServer, proxy: Proxy, keys_file: Path) -> Settings:
 async def _run(
     seed: int, seconds: float, clients: int, server: RedisServer, proxy: Proxy, directory: Path
 ) -> dict[str, Any]:
-    keys_file, key = make_key(directory)
-    settings = _settings(server, proxy, keys_file)
+    settings = _settings(server, proxy, directory)
+    key = make_key(settings)
     stage = Stage(settings, server, proxy, directory, SIZES)
     store = open_store(settings)
     hub = EventHub(store, settings.stream)

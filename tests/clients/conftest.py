@@ -42,7 +42,6 @@ def service(
     file = shutil.copy(sqlite_template, directory / "penstock.db")
     settings = simulated_settings(
         redis_server,
-        api={"keys_file": directory / "keys.json"},
         database={"url": f"sqlite+aiosqlite:///{file}"},
         retry={"max_attempts": 1},
         limits={"body_bytes": 100_000},

@@ -16,8 +16,8 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from jobs.accounts import KeyFile
 from tests.conftest import settings_for
+from tests.support.keys import make_key, sqlite_in
 from tests.support.processes import Pipeline, pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
@@ -42,11 +42,8 @@ def service(
     valkey_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path
 ) -> Iterator[Service]:
     directory: Path = tmp_path_factory.mktemp("openai")
-    keys = directory / "keys.json"
-    file = shutil.copy(sqlite_template, directory / "penstock.db")
-    database = {"url": f"sqlite+aiosqlite:///{file}"}
-    settings = settings_for(valkey_server, api={"keys_file": str(keys)}, database=database)
-    key, _ = KeyFile(keys).create("acme")
+    settings = settings_for(valkey_server, database=sqlite_in(directory))
+    key = make_key(settings)
     with pipeline(settings, directory) as running:
         running.control()
         running.worker()

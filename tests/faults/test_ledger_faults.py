@@ -23,7 +23,6 @@ from billing.reconcile.findings import Findings
 from billing.reconcile.run import reconcile
 from billing.schema import upgrade
 from billing.spending import spending_in
-from jobs.accounts import KeyFile
 from jobs.archive import read_finished
 from jobs.errors import StoreUnavailable
 from jobs.holds import ACCOUNT, Bucket, Hold, Limit, Spent
@@ -33,6 +32,7 @@ from jobs.settings import DatabaseSettings, Settings
 from jobs.store import JobStore
 from tests.conftest import settings_for
 from tests.support.databases import PostgresServer
+from tests.support.keys import make_key
 from tests.support.ledger import a_price, archived, consuming, end_jobs, until_consumed, usage_of
 from tests.support.processes import PipelineProcess, pipeline
 from tests.support.redis_server import RedisServer
@@ -229,9 +229,8 @@ async def test_while_postgres_is_frozen_the_ledger_says_so_and_the_api_answers(
         url=SecretStr(own_postgres.url()), timeout_seconds=1, statement_seconds=1
     )
     upgrade(given)
-    key = KeyFile(tmp_path / "keys.json").create("acme", "test")[0]
-    api_settings = {"keys_file": str(tmp_path / "keys.json")}
-    settings = ledger_settings(redis_server, given, api=api_settings)
+    settings = ledger_settings(redis_server, given)
+    key = make_key(settings)
     store, database = open_store(settings), Database(given, "test")
     await a_price(database)
     with pipeline(settings, tmp_path) as running:

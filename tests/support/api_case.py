@@ -10,8 +10,9 @@ from typing import Any
 from jobs.hub import EventHub
 from jobs.settings import Settings
 from jobs.store import JobStore
-from tests.support.api_fleet import ApiFleet, make_key
+from tests.support.api_fleet import ApiFleet
 from tests.support.http_client import Seen, numbers, submit
+from tests.support.keys import make_key, sqlite_in
 from tests.support.processes import Pipeline, pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.simulated import MODEL, client, simulated_settings
@@ -43,8 +44,7 @@ class Case:
 async def case(settings: Settings, directory: Path, apis: int) -> AsyncIterator[Case]:
     """Run a pipeline with one worker and some API processes."""
     with pipeline(settings, directory) as running:
-        keys_file = Path(settings.api.keys_file)
-        _, key = make_key(keys_file.parent)
+        key = make_key(settings)
         running.control()
         await asyncio.to_thread(running.worker)
         for _ in range(apis):
@@ -54,9 +54,8 @@ async def case(settings: Settings, directory: Path, apis: int) -> AsyncIterator[
 
 
 def settings_of(server: RedisServer, directory: Path, **groups: Any) -> Settings:
-    """Return settings with a key file in the test's own directory."""
-    api = {"keys_file": directory / "keys.json"}
-    return simulated_settings(server, api=api, **groups)
+    """Return settings with a database in the test's own directory."""
+    return simulated_settings(server, database=sqlite_in(directory), **groups)
 
 
 def check_stream(seen: Seen, body: dict[str, Any]) -> None:

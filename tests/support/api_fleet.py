@@ -1,19 +1,8 @@
-"""API processes that come and go, with one key for their clients."""
+"""API processes that come and go."""
 
 import itertools
-from pathlib import Path
 
-from jobs.accounts import KeyFile
 from tests.support.processes import Pipeline, PipelineProcess
-
-ACCOUNT = "acme"
-
-
-def make_key(directory: Path) -> tuple[Path, str]:
-    """Create a key file; returns it and the one key in it."""
-    path = directory / "keys.json"
-    key, _ = KeyFile(path).create(ACCOUNT, "test")
-    return path, key
 
 
 class ApiFleet:

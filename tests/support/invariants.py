@@ -51,7 +51,7 @@ async def check_nothing_left(store: JobStore, queue: str) -> None:
 PERMANENT = (
     "q:{q}:fair", "q:{q}:waiting", "q:{q}:service", "q:{q}:workers", "q:{q}:slots", "queues",
     "models", "totals", "outbox", "purge", "dead", "dead:tickets", "ticket:seq",
-    "unacked", "unacked_index", "sweeper",
+    "unacked", "unacked_index", "sweeper", "callers",
 )  # fmt: skip
 
 

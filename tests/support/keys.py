@@ -1,11 +1,84 @@
-"""API keys for tests, whatever way keys are kept."""
+"""API keys for tests, made as people make them: in SQL, with a copy in Redis."""
 
-from typing import Any
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
 
-from jobs.accounts import KeyFile
-from jobs.settings import Settings
+from pydantic import SecretStr
+from sqlalchemy import make_url
+
+from accounts.keys import NewKey
+from accounts.open import directory_of
+from billing.accounts import ensure_account
+from billing.database import Database, is_sqlite
+from billing.schema import upgrade
+from jobs.accounts import NO_LIMITS, Limits
+from jobs.settings import DatabaseSettings, Settings
+
+T = TypeVar("T")
+
+
+def sqlite_in(directory: Path) -> dict[str, Any]:
+    """Return the settings of a SQLite database in a test's own directory."""
+    return {"url": f"sqlite+aiosqlite:///{directory}/penstock.db"}
+
+
+@lru_cache
+def _template() -> Path:
+    path = Path(tempfile.mkdtemp(prefix="penstock-template-")) / "penstock.db"
+    upgrade(DatabaseSettings(url=SecretStr(f"sqlite+aiosqlite:///{path}")))
+    return path
+
+
+def prepare_database(settings: Settings) -> None:
+    """Make the tables of a SQLite database that is not there yet."""
+    assert "url" in settings.database.model_fields_set, "the test must say which database"
+    url = make_url(settings.database.url.get_secret_value())
+    if is_sqlite(url) and url.database and not Path(url.database).exists():
+        shutil.copy(_template(), url.database)
+
+
+def while_sql_was_there(settings: Settings, directory: Path) -> Settings:
+    """Return the same settings with a database that answers: to make keys before SQL is away."""
+    values = {**settings.model_dump(exclude_unset=True), "database": sqlite_in(directory)}
+    return Settings(_env_file=None, **values)  # type: ignore[call-arg]
+
+
+def wait_for(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, whether a loop runs here or not."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def make_key(settings: Settings, account: str = "acme", **fields: Any) -> str:
-    """Make a key; `fields` are those of its record: role, models, limits, account_limits, ..."""
-    return KeyFile(settings.api.keys_file).create(account, **fields)[0]
+    """Make a key, and tables and account where there are none.
+
+    `fields` are those of `NewKey`, and `admin` for the operator, `account_limits` for the account.
+    """
+    return make_several(settings, (account, fields))[0]
+
+
+def make_several(settings: Settings, *wanted: tuple[str, dict[str, Any]]) -> list[str]:
+    """Make keys, each of an account and with fields."""
+    prepare_database(settings)
+    return wait_for(_make(settings, wanted))
+
+
+async def _make(settings: Settings, wanted: Iterable[tuple[str, dict[str, Any]]]) -> list[str]:
+    database = Database(settings.database, "test")
+    async with directory_of(settings, "test") as directory:
+        made = []
+        for account, fields in wanted:
+            await ensure_account(database, account)
+            limits: Limits = fields.pop("account_limits", NO_LIMITS)
+            if limits != NO_LIMITS:
+                await directory.owners.change("test", account, limits.model_dump())
+            new = NewKey(account, operator=fields.pop("admin", False), **fields)
+            made.append((await directory.keys.create("test", new)).secret)
+    await database.close()
+    return made

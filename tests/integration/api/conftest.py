@@ -25,7 +25,7 @@ from jobs.state import Status
 from jobs.store import Append, Appended, Claimed, Ending, JobStore
 from tests.conftest import settings_for
 from tests.integration.api.parsing import SseEvent, parse_sse
-from tests.support.keys import make_key
+from tests.support.keys import make_several
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
@@ -168,7 +168,7 @@ def settings(
 ) -> Settings:
     file = shutil.copy(sqlite_template, tmp_path / "penstock.db")
     values = {
-        "api": {"port": 0, "keys_file": tmp_path / "keys.json"},
+        "api": {"port": 0},
         "database": {"url": f"sqlite+aiosqlite:///{file}"},
         "files": {"url": f"file://{tmp_path}/files"},
         **groups,
@@ -178,10 +178,9 @@ def settings(
 
 def make_keys(settings: Settings) -> Keys:
     """Make one key per account."""
+    admin = {"role": Role.ADMIN}
     return Keys(
-        make_key(settings, role=Role.ADMIN),
-        make_key(settings, "other", role=Role.ADMIN),
-        make_key(settings, "root", admin=True),
+        *make_several(settings, ("acme", admin), ("other", admin), ("root", {"admin": True}))
     )
 
 

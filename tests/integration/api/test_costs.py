@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,12 +17,15 @@ from jobs.store import JobStore
 from tests.integration.api.conftest import (
     MODEL,
     Hand,
+    Keys,
     RunningApi,
     answering,
     chat_body,
+    make_keys,
     read_stream,
     submit,
 )
+from tests.support.keys import while_sql_was_there
 from tests.support.ledger import a_price, consuming, until_consumed, usage_of
 from tests.support.waiting import eventually
 
@@ -131,6 +135,10 @@ class TestWithoutDatabase:
     def groups(self) -> dict[str, Any]:
         url = "postgresql+psycopg://nobody@/none?host=/nonexistent"
         return {"database": {"url": url, "timeout_seconds": 1}}
+
+    @pytest.fixture
+    def keys(self, settings: Settings, tmp_path: Path) -> Keys:
+        return make_keys(while_sql_was_there(settings, tmp_path))
 
     async def test_jobs_run_and_the_cost_is_said_to_be_unknown(
         self, client: httpx2.AsyncClient, hand: Hand

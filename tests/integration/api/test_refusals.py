@@ -21,7 +21,7 @@ from tests.integration.api.conftest import (
     make_keys,
     submit,
 )
-from tests.support.keys import make_key
+from tests.support.keys import make_key, sqlite_in
 from tests.support.redis_server import RedisServer
 
 CHAT = "/v1/chat/completions"
@@ -31,10 +31,10 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture(scope="module")
 def settings(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    keys_file = tmp_path_factory.mktemp("refusals") / "keys.json"
     return settings_for(
         redis_server,
-        api={"port": 0, "keys_file": keys_file},
+        api={"port": 0},
+        database=sqlite_in(tmp_path_factory.mktemp("refusals")),
         limits={"body_bytes": 100_000},
     )
 

@@ -5,6 +5,7 @@ import io
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,7 +14,8 @@ import pytest
 from api.schemas.usage import UsagePage
 from billing.database import Database
 from jobs.settings import DatabaseSettings, Settings
-from tests.integration.api.conftest import Keys, RunningApi, connect
+from tests.integration.api.conftest import Keys, RunningApi, connect, make_keys
+from tests.support.keys import while_sql_was_there
 from tests.support.months import a_past_price, usage_entry, used
 
 FIRST = datetime(2026, 10, 1, tzinfo=UTC)
@@ -223,6 +225,10 @@ class TestWithoutDatabase:
     def groups(self) -> dict[str, Any]:
         url = "postgresql+psycopg://nobody@/none?host=/nonexistent"
         return {"database": {"url": url, "timeout_seconds": 1}}
+
+    @pytest.fixture
+    def keys(self, settings: Settings, tmp_path: Path) -> Keys:
+        return make_keys(while_sql_was_there(settings, tmp_path))
 
     async def test_it_says_when_to_come_back(self, client: httpx2.AsyncClient) -> None:
         for path in ("/v1/usage", f"/v1/usage/job_{'0' * 32}/proof"):

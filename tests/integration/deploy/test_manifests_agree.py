@@ -15,6 +15,7 @@ from tests.support.manifests import ROOT, Container, Manifests, matches
 SECRETS = {
     "penstock-redis/url": "redis://:password@redis:6379/0",
     "penstock-database/url": "postgresql+psycopg://penstock:password@postgres/penstock",
+    "penstock-auth/jwt-secret": "0123456789abcdef0123456789abcdef",
 }
 STORES = ("redis", "postgres")
 #: Variables of the libraries below.

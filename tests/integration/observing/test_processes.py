@@ -7,11 +7,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from jobs.accounts import KeyFile
 from jobs.models import ModelRegistry, ServedModel
 from jobs.open import open_store
 from jobs.settings import Settings
 from tests.conftest import settings_for
+from tests.support.keys import make_key, sqlite_in
 from tests.support.processes import PipelineProcess, pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.scraping import scrape, value
@@ -25,11 +25,11 @@ JOB = {
 
 @pytest.fixture
 def settings(redis_server: RedisServer, tmp_path: Path) -> Settings:
-    return simulated_settings(redis_server, api={"keys_file": tmp_path / "keys.json"})
+    return simulated_settings(redis_server, database=sqlite_in(tmp_path))
 
 
 def connect(api: PipelineProcess) -> httpx2.AsyncClient:
-    key, _ = KeyFile(api.settings.api.keys_file).create("acme")
+    key = make_key(api.settings)
     return httpx2.AsyncClient(
         base_url=f"http://127.0.0.1:{api.settings.api.port}",
         headers={"Authorization": f"Bearer {key}"},
@@ -102,7 +102,7 @@ async def test_an_attempt_that_fails_is_counted_by_what_became_of_it(
 async def test_api_processes_that_share_a_directory_answer_for_each_other(
     redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = settings_for(redis_server, api={"keys_file": tmp_path / "keys.json"})
+    settings = settings_for(redis_server, database=sqlite_in(tmp_path))
     store = open_store(settings)
     await ModelRegistry(store.redis, store.keys).register(ServedModel(MODEL, 4096, "none", 1))
     await store.close()

@@ -30,7 +30,7 @@ def written(value: Any) -> str:
         return value.get_secret_value()
     if value == str(TINY_MODEL):
         return str(TINY_MODEL.relative_to(ROOT))
-    if isinstance(value, bool | dict):
+    if isinstance(value, bool | dict | list):
         return json.dumps(value)
     return "" if value is None else str(value)
 

@@ -1,15 +1,12 @@
 """The `.penstock` folder: one pipeline at a time, no half-written state, a private key."""
 
 import os
-import stat
 from pathlib import Path
 
 import pytest
 
 from cli.failures import Failure
 from cli.home import Home, State
-from cli.local import ensure_dev_key
-from jobs.accounts import KeyFile
 
 STATE = State(
     pid=7,
@@ -66,27 +63,3 @@ def test_lock_lives_as_long_as_any_inheritor(tmp_path: Path) -> None:
 
     os.close(inherited)
     os.close(home.lock())
-
-
-def test_development_key_is_made_once_and_is_private(tmp_path: Path) -> None:
-    home, keys = Home(tmp_path), KeyFile(tmp_path / "keys.json")
-
-    made = ensure_dev_key(home, keys)
-
-    assert made is not None
-    assert home.read_key() == made
-    assert stat.S_IMODE(home.key_file.stat().st_mode) == 0o600
-    assert keys.find(made).account == "dev"
-    assert made not in (tmp_path / "keys.json").read_text()
-    assert ensure_dev_key(home, keys) is None
-    assert home.read_key() == made
-
-
-def test_development_key_is_made_anew_when_the_keys_file_was_replaced(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    first = ensure_dev_key(home, KeyFile(tmp_path / "keys.json"))
-
-    second = ensure_dev_key(home, KeyFile(tmp_path / "other.json"))
-
-    assert second not in (None, first)
-    assert home.read_key() == second

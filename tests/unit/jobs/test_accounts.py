@@ -1,31 +1,37 @@
-from pathlib import Path
+"""What a caller's record says by itself."""
+
+import time
 
 import pytest
 
-from jobs.accounts import KeyFile
-from jobs.errors import Unauthenticated
+from jobs.accounts import ApiKey, Limits, digest_of
+from jobs.errors import AccountSuspended, Unauthenticated
 
 
-def test_a_key_is_found_and_never_stored(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "keys.json"
-    key, record = KeyFile(path).create("acme", "ci", weight=2.0)
-    assert key not in path.read_text()
-    assert path.stat().st_mode & 0o077 == 0
-    found = KeyFile(path).find(key)
-    assert found == record
-    assert (found.account, found.weight) == ("acme", 2.0)
+def test_a_record_is_read_back_as_it_was_written_and_newer_fields_are_no_error() -> None:
+    record = ApiKey(
+        id="key_1", account="acme", models=frozenset({"a", "b"}), limits=Limits(max_queued=3)
+    )
+    text = record.model_dump_json()
+    assert ApiKey.model_validate_json(text) == record
+    assert ApiKey.model_validate_json(text[:-1] + ',"later":1}') == record
 
 
-def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
-    keys = KeyFile(tmp_path / "keys.json")
-    with pytest.raises(Unauthenticated):
-        keys.find("pk_nope")
+def test_an_expired_key_and_a_suspended_account_are_refused() -> None:
+    instant = time.time()
+    ApiKey(id="k", account="acme", expires=instant + 60).check()
+    with pytest.raises(Unauthenticated, match="expired"):
+        ApiKey(id="k", account="acme", expires=instant - 1).check()
+    with pytest.raises(AccountSuspended, match="acme"):
+        ApiKey(id="k", account="acme", suspended=True).check()
 
 
-def test_a_key_made_by_another_process_is_seen_at_once(tmp_path: Path) -> None:
-    reader, writer = KeyFile(tmp_path / "k.json"), KeyFile(tmp_path / "k.json")
-    first, _ = writer.create("a")
-    assert reader.find(first).account == "a"
-    second, _ = writer.create("b")
-    assert reader.find(second).account == "b"
-    assert reader.find(first).account == "a"
+def test_every_kind_of_scope_makes_a_record_scoped() -> None:
+    assert not ApiKey(id="k", account="acme").scoped
+    assert ApiKey(id="k", account="acme", models=frozenset()).scoped
+    assert ApiKey(id="k", account="acme", routes=frozenset({"jobs"})).scoped
+    assert ApiKey(id="k", account="acme", networks=()).scoped
+
+
+def test_a_digest_is_the_sha256_of_the_secret() -> None:
+    assert digest_of("pk_") == "6ee30b208f92fe1c0e6678942defd30df54dbfad53f57590e0a03c01447fa7b8"

@@ -1,0 +1,235 @@
+"""API keys in SQL: made, listed, changed, rotated, revoked.
+
+Invariants: the secret is returned once, when it is made, and only its hash is kept; a rotated key
+goes on beside its successor only as long as was asked for; a revoked one never comes back.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from accounts.copying import Copying
+from accounts.errors import KeyNotFound
+from accounts.records import KEYS
+from billing.audit import audit
+from billing.database import Database
+from billing.errors import AccountNotFound
+from billing.tables.accounts import Account, ApiKey
+from billing.tables.base import now, table_of
+from jobs.accounts import NO_LIMITS, PREFIX, Limits, Role, digest_of
+from jobs.ids import new_id
+
+SECRET_BYTES = 32
+#: So much of a key is shown and can be searched for: `pk_` and eight characters.
+SHOWN = 11
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """What a key is to be; of `models`, `routes` and `networks` None means all."""
+
+    account: str
+    name: str = ""
+    role: Role = Role.MEMBER
+    user: str | None = None
+    models: Sequence[str] | None = None
+    routes: Sequence[str] | None = None
+    networks: Sequence[str] | None = None
+    weight: float = 1.0
+    limits: Limits = NO_LIMITS
+    expires_at: datetime | None = None
+    operator: bool = False
+
+
+class Made(NamedTuple):
+    """A new key: the secret, which is not kept, and its row."""
+
+    secret: str
+    row: Row[Any]
+
+
+class Filter(NamedTuple):
+    """Which keys are meant; None means all."""
+
+    account: str | None
+    user: str | None = None
+
+
+class Keys:
+    """The keys in SQL."""
+
+    def __init__(self, database: Database, copying: Copying) -> None:
+        self._database = database
+        self._copying = copying
+
+    async def create(self, actor: str, new: NewKey) -> Made:
+        """Make a key; it works at once, or within seconds when Redis is away.
+
+        Raises:
+            AccountNotFound: nobody would pay.
+            DatabaseUnavailable: come back later.
+        """
+        async with self._database.write() as connection:
+            accounts = table_of(Account)
+            known = select(accounts.c.id).where(accounts.c.id == new.account)
+            if await connection.scalar(known) is None:
+                raise AccountNotFound(f"no account {new.account!r}", param="account")
+            made = await _insert(connection, _columns(new))
+            await audit(
+                connection,
+                *(actor, "key_created", made.row.id),
+                account=new.account,
+                prefix=made.row.prefix,
+                role=new.role.value,
+                operator=new.operator,
+            )
+        await self._copying.try_copy([made.row.sha256])
+        return made
+
+    async def list(
+        self, whose: Filter, *, prefix: str = "", before: str | None = None, limit: int = 100
+    ) -> Sequence[Row[Any]]:
+        """Return keys, newest first, revoked ones too."""
+        query = _of(whose).order_by(KEYS.c.id.desc()).limit(limit)
+        if prefix:
+            query = query.where(KEYS.c.prefix.startswith(prefix, autoescape=True))
+        if before is not None:
+            query = query.where(KEYS.c.id < before)
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).all()
+
+    async def get(self, key_id: str, whose: Filter) -> Row[Any]:
+        """Return a key.
+
+        Raises:
+            KeyNotFound: unknown, or somebody else's.
+        """
+        async with self._database.read() as connection:
+            return await _find(connection, key_id, whose)
+
+    async def change(
+        self, actor: str, key_id: str, whose: Filter, values: dict[str, Any]
+    ) -> Row[Any]:
+        """Change columns of a key that is not revoked.
+
+        Raises:
+            KeyNotFound: unknown, somebody else's, or revoked.
+            StoreUnavailable: it is changed, and in force within seconds.
+        """
+        async with self._database.write() as connection:
+            await _find(connection, key_id, whose, revoked=False)
+            if values:
+                query = update(KEYS).where(KEYS.c.id == key_id)
+                await connection.execute(query.values(**values, changed_at=now()))
+            row = await _find(connection, key_id, whose)
+            fields = sorted(values)
+            await audit(
+                connection, actor, "key_changed", key_id, account=row.account_id, fields=fields
+            )
+        await self._copying.copy([row.sha256])
+        return row
+
+    async def rotate(self, actor: str, key_id: str, whose: Filter, overlap: timedelta) -> Made:
+        """Make a key like this one, which ends after `overlap`.
+
+        Raises:
+            KeyNotFound: unknown, somebody else's, revoked or expired.
+            DatabaseUnavailable: come back later.
+        """
+        instant = now()
+        end = instant + overlap
+        async with self._database.write() as connection:
+            old = await _find(connection, key_id, whose, revoked=False)
+            if old.expires_at is not None and old.expires_at <= instant:
+                raise KeyNotFound(f"the key {key_id} has expired")
+            made = await _insert(connection, _successor(old))
+            until = end if old.expires_at is None else min(end, old.expires_at)
+            query = update(KEYS).where(KEYS.c.id == key_id)
+            await connection.execute(query.values(expires_at=until, changed_at=instant))
+            await audit(
+                connection,
+                *(actor, "key_rotated", key_id),
+                account=old.account_id,
+                successor=made.row.id,
+                overlap_seconds=overlap.total_seconds(),
+            )
+        await self._copying.try_copy([made.row.sha256, old.sha256])
+        return made
+
+    async def revoke(self, actor: str, key_id: str, whose: Filter) -> None:
+        """End a key for good; repeating it changes nothing.
+
+        Raises:
+            KeyNotFound: unknown, or somebody else's.
+            StoreUnavailable: it is revoked, and refused within seconds; repeat it to be sure.
+        """
+        async with self._database.write() as connection:
+            row = await _find(connection, key_id, whose)
+            if row.revoked_at is None:
+                instant = now()
+                query = update(KEYS).where(KEYS.c.id == key_id)
+                await connection.execute(query.values(revoked_at=instant, changed_at=instant))
+                await audit(connection, actor, "key_revoked", key_id, account=row.account_id)
+        await self._copying.copy([row.sha256])
+
+
+def _columns(new: NewKey) -> dict[str, Any]:
+    return {
+        "account_id": new.account,
+        "user_id": new.user,
+        "name": new.name,
+        "role": new.role.value,
+        "models": _names(new.models),
+        "routes": _names(new.routes),
+        "networks": _names(new.networks),
+        "weight": new.weight,
+        "admin": new.operator,
+        "expires_at": new.expires_at,
+        **new.limits.model_dump(),
+    }
+
+
+def _names(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else sorted(set(names))
+
+
+def _successor(old: Row[Any]) -> dict[str, Any]:
+    kept = (
+        *("account_id", "user_id", "name", "role", "models", "routes", "networks", "weight"),
+        *("admin", "expires_at", *Limits.model_fields),
+    )
+    return {**{name: getattr(old, name) for name in kept}, "rotated_from": old.id}
+
+
+async def _insert(connection: AsyncConnection, columns: dict[str, Any]) -> Made:
+    secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    key_id = new_id("key")
+    row = {**columns, "id": key_id, "sha256": digest_of(secret), "prefix": secret[:SHOWN]}
+    await connection.execute(insert(ApiKey), [row])
+    return Made(secret, await _find(connection, key_id, Filter(None)))
+
+
+def _of(whose: Filter) -> Any:
+    query = select(KEYS)
+    if whose.account is not None:
+        query = query.where(KEYS.c.account_id == whose.account)
+    if whose.user is not None:
+        query = query.where(KEYS.c.user_id == whose.user)
+    return query
+
+
+async def _find(
+    connection: AsyncConnection, key_id: str, whose: Filter, *, revoked: bool = True
+) -> Row[Any]:
+    query = _of(whose).where(KEYS.c.id == key_id)
+    if not revoked:
+        query = query.where(KEYS.c.revoked_at.is_(None))
+    found: Row[Any] | None = (await connection.execute(query)).one_or_none()
+    if found is None:
+        raise KeyNotFound(f"no key {key_id}")
+    return found

@@ -1,0 +1,77 @@
+"""Opens everything about accounts that a process needs."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from accounts.copying import Copying
+from accounts.keys import Keys
+from accounts.oidc import Issuer
+from accounts.owners import Owners
+from accounts.passwords import Passwords
+from accounts.sessions import Sessions
+from accounts.throttle import Throttle
+from accounts.users import Users
+from billing.database import Database
+from jobs.open import open_store
+from jobs.settings import AuthSettings, Settings
+from jobs.store import JobStore
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Accounts, users and keys, and the copy of them in Redis."""
+
+    copying: Copying
+    keys: Keys
+    users: Users
+    owners: Owners
+    passwords: Passwords
+
+
+@dataclass(frozen=True, slots=True)
+class SigningIn:
+    """How people sign in."""
+
+    sessions: Sessions
+    throttle: Throttle
+    issuer: Issuer
+
+
+def open_directory(database: Database, store: JobStore, settings: AuthSettings) -> Directory:
+    """Return the directory; nothing is opened before its first use."""
+    copying = Copying(database, store.callers, settings)
+    passwords = Passwords()
+    return Directory(
+        copying=copying,
+        keys=Keys(database, copying),
+        users=Users(database, copying, passwords),
+        owners=Owners(database, copying),
+        passwords=passwords,
+    )
+
+
+@asynccontextmanager
+async def directory_of(settings: Settings, process: str) -> AsyncGenerator[Directory, None]:
+    """Open the directory for a command, and close it at the end."""
+    database, store = Database(settings.database, process), open_store(settings)
+    directory = open_directory(database, store, settings.auth)
+    try:
+        yield directory
+    finally:
+        directory.passwords.close()
+        await database.close()
+        await store.close()
+
+
+def open_signing_in(
+    database: Database, store: JobStore, directory: Directory, settings: AuthSettings
+) -> SigningIn:
+    """Return what signs people in.
+
+    Raises:
+        MissingSecretError: there is nothing to sign tokens with.
+    """
+    throttle = Throttle(store.sign_ins, settings)
+    sessions = Sessions(database, directory.copying, throttle, directory.passwords, settings)
+    return SigningIn(sessions, throttle, Issuer(settings.oidc))

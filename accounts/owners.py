@@ -1,0 +1,94 @@
+"""Accounts: who pays, with limits for everything they do; the operator can suspend them.
+
+Invariant: a suspended account is refused everywhere within a second, and loses nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from accounts.copying import Copying
+from accounts.errors import AccountExists
+from accounts.records import ACCOUNTS
+from billing.audit import audit
+from billing.database import Database
+from billing.errors import AccountNotFound
+from billing.tables.accounts import Account
+from billing.tables.base import now
+
+
+class Owners:
+    """The accounts in SQL."""
+
+    def __init__(self, database: Database, copying: Copying) -> None:
+        self._database = database
+        self._copying = copying
+
+    async def create(self, actor: str, account: str, values: dict[str, Any]) -> Row[Any]:
+        """Add an account.
+
+        Raises:
+            AccountExists: the id is taken.
+        """
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(insert(Account), [{"id": account, **values}])
+                await audit(connection, actor, "account_created", account, account=account)
+                return await _find(connection, account)
+        except IntegrityError:
+            raise AccountExists(f"there is an account {account!r}", param="id") from None
+
+    async def list(self, *, after: str = "", limit: int = 100) -> Sequence[Row[Any]]:
+        """Return accounts by id."""
+        query = select(ACCOUNTS).where(ACCOUNTS.c.id > after).order_by(ACCOUNTS.c.id).limit(limit)
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).all()
+
+    async def get(self, account: str) -> Row[Any]:
+        """Return an account.
+
+        Raises:
+            AccountNotFound: there is none.
+        """
+        async with self._database.read() as connection:
+            return await _find(connection, account)
+
+    async def change(self, actor: str, account: str, values: dict[str, Any]) -> Row[Any]:
+        """Change columns of an account; `suspended` is when, or None.
+
+        Raises:
+            AccountNotFound: there is none.
+            StoreUnavailable: it is changed, and in force within seconds.
+        """
+        async with self._database.write() as connection:
+            query = update(ACCOUNTS).where(ACCOUNTS.c.id == account)
+            changed = await connection.execute(query.values(**values, changed_at=now()))
+            if not changed.rowcount:
+                raise AccountNotFound(f"no account {account!r}", param="account")
+            fields = sorted(values)
+            await audit(
+                connection, actor, "account_changed", account, account=account, fields=fields
+            )
+            row = await _find(connection, account)
+        await self._copying.copy_account(account)
+        return row
+
+    async def suspend(self, actor: str, account: str, *, suspended: bool) -> Row[Any]:
+        """Suspend an account, or let it act again; its jobs that run go on.
+
+        Raises:
+            AccountNotFound: there is none.
+            StoreUnavailable: it is done, and in force within seconds.
+        """
+        return await self.change(actor, account, {"suspended_at": now() if suspended else None})
+
+
+async def _find(connection: AsyncConnection, account: str) -> Row[Any]:
+    query = select(ACCOUNTS).where(ACCOUNTS.c.id == account)
+    found: Row[Any] | None = (await connection.execute(query)).one_or_none()
+    if found is None:
+        raise AccountNotFound(f"no account {account!r}", param="account")
+    return found

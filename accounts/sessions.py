@@ -1,0 +1,166 @@
+"""Signing in: a password for a session, and a refresh token for the next access token.
+
+Invariants: of a refresh token only the hash is kept; it works once; if it comes a second time,
+somebody else has it, so its whole session ends. An ended session is refused everywhere within a
+second.
+"""
+
+import secrets
+from datetime import timedelta
+from typing import NamedTuple
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from accounts.copying import Copying
+from accounts.errors import SessionOver, WrongPassword
+from accounts.passwords import Passwords
+from accounts.records import TOKENS, USERS
+from accounts.throttle import Throttle
+from accounts.tokens import Claims, Tokens
+from accounts.users import clean_email
+from billing.audit import audit
+from billing.database import Database
+from billing.tables.accounts import RefreshToken
+from billing.tables.base import now
+from jobs.accounts import digest_of
+from jobs.ids import new_id
+from jobs.settings import AuthSettings
+
+PREFIX = "rt_"
+WRONG = "the email or the password is wrong"
+OVER = "this session is over: sign in again"
+
+
+class Session(NamedTuple):
+    """What a person gets who signs in."""
+
+    access_token: str
+    refresh_token: str
+    seconds: int
+    refresh_seconds: int
+
+
+class Sessions:
+    """Begins, continues and ends sessions."""
+
+    def __init__(
+        self,
+        database: Database,
+        copying: Copying,
+        throttle: Throttle,
+        passwords: Passwords,
+        settings: AuthSettings,
+    ) -> None:
+        self._database = database
+        self._copying = copying
+        self._throttle = throttle
+        self._passwords = passwords
+        self.tokens = Tokens(settings)
+        self._seconds = settings.refresh_seconds
+
+    async def sign_in(self, email: str, password: str, address: str) -> Session:
+        """Begin a session.
+
+        Raises:
+            WrongPassword: no such user, another password, no password, or disabled.
+            TooManySignIns, Busy, StoreUnavailable, DatabaseUnavailable: come back later.
+        """
+        email = clean_email(email)
+        await self._throttle.attempt(email, address)
+        query = select(USERS).where(USERS.c.email == email)
+        async with self._database.read() as connection:
+            user = (await connection.execute(query)).one_or_none()
+        right = await self._passwords.verify(user.password_hash if user else None, password)
+        if user is None or user.disabled_at is not None or not right:
+            raise WrongPassword(WRONG)
+        claims = Claims(user.id, new_id("session"), user.session)
+        async with self._database.write() as connection:
+            session = await self._next(connection, claims)
+            await audit(
+                connection, user.id, "signed_in", user.id, account=user.account_id, address=address
+            )
+        await self._throttle.forgive(email)
+        return session
+
+    async def refresh(self, refresh_token: str) -> Session:
+        """Continue a session with new tokens; the old refresh token is used up.
+
+        Raises:
+            SessionOver: it is unknown, used, expired or taken back.
+            StoreUnavailable, DatabaseUnavailable: come back later.
+        """
+        digest, instant = digest_of(refresh_token), now()
+        unused = (
+            TOKENS.c.sha256 == digest,
+            TOKENS.c.used_at.is_(None),
+            TOKENS.c.revoked_at.is_(None),
+            TOKENS.c.expires_at > instant,
+        )
+        async with self._database.write() as connection:
+            # One of two that come at once uses it; the other finds it used.
+            taken = await connection.execute(update(TOKENS).where(*unused).values(used_at=instant))
+            claims = await self._claims(connection, digest)
+            if taken.rowcount and claims is not None:
+                return await self._next(connection, claims)
+        await self._end(digest, "refresh_token_reused")
+        raise SessionOver(OVER)
+
+    async def sign_out(self, refresh_token: str) -> None:
+        """End a session; nothing happens if there is none.
+
+        Raises:
+            StoreUnavailable, DatabaseUnavailable: it may go on for a moment; repeat it.
+        """
+        await self._end(digest_of(refresh_token), "signed_out")
+
+    async def _claims(self, connection: AsyncConnection, digest: str) -> Claims | None:
+        """Return whose token it is, None if the user may not sign in or has a newer session."""
+        query = (
+            select(TOKENS.c.user_id, TOKENS.c.family, TOKENS.c.session)
+            .join(USERS, USERS.c.id == TOKENS.c.user_id)
+            .where(
+                TOKENS.c.sha256 == digest,
+                USERS.c.disabled_at.is_(None),
+                USERS.c.session == TOKENS.c.session,
+            )
+        )
+        row = (await connection.execute(query)).one_or_none()
+        return None if row is None else Claims(row.user_id, row.family, row.session)
+
+    async def _next(self, connection: AsyncConnection, claims: Claims) -> Session:
+        secret = PREFIX + secrets.token_urlsafe(32)
+        row = {
+            "sha256": digest_of(secret),
+            "family": claims.family,
+            "user_id": claims.user,
+            "session": claims.session,
+            "expires_at": now() + timedelta(seconds=self._seconds),
+        }
+        await connection.execute(insert(RefreshToken), [row])
+        token = self.tokens.issue(claims)
+        return Session(token, secret, self.tokens.seconds, self._seconds)
+
+    async def _end(self, digest: str, why: str) -> None:
+        """End the session that a token belongs to, if it belongs to any."""
+        async with self._database.write() as connection:
+            query = (
+                select(TOKENS.c.family, TOKENS.c.user_id, USERS.c.account_id)
+                .join(USERS, USERS.c.id == TOKENS.c.user_id)
+                .where(TOKENS.c.sha256 == digest)
+            )
+            row = (await connection.execute(query)).one_or_none()
+            if row is None:
+                return
+            ended = await connection.execute(
+                update(TOKENS)
+                .where(TOKENS.c.family == row.family, TOKENS.c.revoked_at.is_(None))
+                .values(revoked_at=now())
+            )
+            if ended.rowcount:
+                # So that a copy that does not come about now is made later.
+                await connection.execute(
+                    update(USERS).where(USERS.c.id == row.user_id).values(changed_at=now())
+                )
+                await audit(connection, row.user_id, why, row.family, account=row.account_id)
+        await self._copying.copy([row.user_id])

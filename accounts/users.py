@@ -1,0 +1,239 @@
+"""Users: the people of an account, with a role and perhaps a password.
+
+Invariant: an account that has an admin keeps one; disabling a user, or a new password, ends every
+session of that user at once.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from accounts.copying import Copying
+from accounts.errors import EmailTaken, InvalidAccount, LastAdmin, UserNotFound
+from accounts.passwords import Passwords, check_password
+from accounts.records import USERS
+from billing.audit import audit
+from billing.database import Database
+from billing.errors import AccountNotFound
+from billing.tables.accounts import Account, User
+from billing.tables.base import now, table_of
+from jobs.accounts import Role
+from jobs.ids import new_id
+
+EMAIL = re.compile(r"[^\s@<>,;:\"\\()\[\]\x00-\x1f]{1,64}@[^\s@<>,;\"\\()\[\]\x00-\x1f]{1,250}")
+
+FIRST_SESSION = 1
+
+
+def clean_email(text: str) -> str:
+    """Return an email as it is stored and compared."""
+    return unicodedata.normalize("NFKC", text).strip().casefold()
+
+
+def checked_email(text: str) -> str:
+    """Return an email as it is stored.
+
+    Raises:
+        InvalidAccount: it cannot be one.
+    """
+    email = clean_email(text)
+    if len(email) > 254 or EMAIL.fullmatch(email) is None:
+        raise InvalidAccount("email: an address such as ann@example.com is expected", param="email")
+    return email
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to change of a user; None leaves it as it is."""
+
+    role: Role | None = None
+    disabled: bool | None = None
+
+
+class Users:
+    """The users in SQL."""
+
+    def __init__(self, database: Database, copying: Copying, passwords: Passwords) -> None:
+        self._database = database
+        self._copying = copying
+        self._passwords = passwords
+
+    async def create(
+        self,
+        actor: str,
+        account: str,
+        email: str,
+        role: Role,
+        password: str | None = None,
+        *,
+        operator: bool = False,
+    ) -> Row[Any]:
+        """Add a user; without a password only an identity provider can vouch for it.
+
+        Raises:
+            InvalidAccount, EmailTaken, AccountNotFound: it cannot be added.
+            Busy, DatabaseUnavailable: come back later.
+        """
+        email = checked_email(email)
+        stored = None
+        if password is not None:
+            check_password(password, email)
+            stored = await self._passwords.hash(password)
+        user_id = new_id("user")
+        user = {
+            "id": user_id,
+            "account_id": account,
+            "email": email,
+            "role": role.value,
+            "password_hash": stored,
+            "operator": operator,
+            "session": FIRST_SESSION,
+        }
+        try:
+            async with self._database.write() as connection:
+                accounts = table_of(Account)
+                known = select(accounts.c.id).where(accounts.c.id == account)
+                if await connection.scalar(known) is None:
+                    raise AccountNotFound(f"no account {account!r}", param="account")
+                await connection.execute(insert(User), [user])
+                await audit(
+                    connection,
+                    *(actor, "user_created", user_id),
+                    account=account,
+                    email=email,
+                    role=role.value,
+                    operator=operator,
+                )
+                made = await _find(connection, user_id, account)
+        except IntegrityError:
+            raise EmailTaken(f"there is a user {email}", param="email") from None
+        await self._copying.try_copy([made.id, made.email])
+        return made
+
+    async def list(
+        self, account: str | None, *, before: str | None, limit: int
+    ) -> Sequence[Row[Any]]:
+        """Return users, newest first; of every account when None."""
+        query = select(USERS).order_by(USERS.c.id.desc()).limit(limit)
+        if account is not None:
+            query = query.where(USERS.c.account_id == account)
+        if before is not None:
+            query = query.where(USERS.c.id < before)
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).all()
+
+    async def get(self, user_id: str, account: str | None) -> Row[Any]:
+        """Return a user.
+
+        Raises:
+            UserNotFound: unknown, or another account's.
+        """
+        async with self._database.read() as connection:
+            return await _find(connection, user_id, account)
+
+    async def id_of(self, email: str) -> str:
+        """Return a user's id.
+
+        Raises:
+            UserNotFound: there is none.
+        """
+        query = select(USERS.c.id).where(USERS.c.email == clean_email(email))
+        async with self._database.read() as connection:
+            found: str | None = await connection.scalar(query)
+        if found is None:
+            raise UserNotFound(f"no user {email}")
+        return found
+
+    async def change(
+        self, actor: str, user_id: str, account: str | None, change: Change
+    ) -> Row[Any]:
+        """Change a user's role, or disable or enable one.
+
+        Raises:
+            UserNotFound, LastAdmin: it cannot be done.
+            StoreUnavailable: it is done, and in force within seconds.
+        """
+        values: dict[str, Any] = {}
+        async with self._database.write() as connection:
+            user = await _find(connection, user_id, account)
+            if change.role is not None:
+                values["role"] = change.role.value
+            if change.disabled is not None and change.disabled != (user.disabled_at is not None):
+                values["disabled_at"] = now() if change.disabled else None
+                values["session"] = user.session + 1
+            if change.disabled or change.role not in (None, Role.ADMIN):
+                await _keep_an_admin(connection, user)
+            if values:
+                query = update(USERS).where(USERS.c.id == user_id)
+                await connection.execute(query.values(**values, changed_at=now()))
+                said = {name: getattr(change, name) for name in ("role", "disabled")}
+                await audit(
+                    connection,
+                    *(actor, "user_changed", user_id),
+                    account=user.account_id,
+                    **{name: value for name, value in said.items() if value is not None},
+                )
+            changed = await _find(connection, user_id, account)
+        await self._copying.copy_user(user_id)
+        return changed
+
+    async def set_password(
+        self, actor: str, user_id: str, account: str | None, password: str
+    ) -> None:
+        """Give a user a password; every session of the user ends.
+
+        Raises:
+            UserNotFound, InvalidAccount: it cannot be done.
+            StoreUnavailable: it is done, and in force within seconds.
+        """
+        user = await self.get(user_id, account)
+        check_password(password, user.email)
+        values = {
+            "password_hash": await self._passwords.hash(password),
+            "session": USERS.c.session + 1,
+            "changed_at": now(),
+        }
+        async with self._database.write() as connection:
+            await connection.execute(update(USERS).where(USERS.c.id == user_id).values(values))
+            await audit(connection, actor, "password_set", user_id, account=user.account_id)
+        await self._copying.copy_user(user_id)
+
+    async def check(self, user_id: str, password: str) -> bool:
+        """Say whether a password is the user's."""
+        user = await self.get(user_id, None)
+        return await self._passwords.verify(user.password_hash, password)
+
+
+async def _find(connection: AsyncConnection, user_id: str, account: str | None) -> Row[Any]:
+    query = select(USERS).where(USERS.c.id == user_id)
+    if account is not None:
+        query = query.where(USERS.c.account_id == account)
+    found = (await connection.execute(query)).one_or_none()
+    if found is None:
+        raise UserNotFound(f"no user {user_id}")
+    return found
+
+
+async def _keep_an_admin(connection: AsyncConnection, user: Row[Any]) -> None:
+    """Refuse what would leave an account without an admin."""
+    if user.role != Role.ADMIN or user.disabled_at is not None:
+        return
+    # Two admins who demote each other at once: on PostgreSQL the second waits for the first.
+    accounts = table_of(Account)
+    await connection.execute(
+        select(accounts.c.id).where(accounts.c.id == user.account_id).with_for_update()
+    )
+    others = select(func.count()).where(
+        USERS.c.account_id == user.account_id,
+        USERS.c.role == Role.ADMIN.value,
+        USERS.c.disabled_at.is_(None),
+        USERS.c.id != user.id,
+    )
+    if not await connection.scalar(others):
+        raise LastAdmin(f"{user.email} is the last admin of {user.account_id}")

@@ -1,0 +1,130 @@
+"""Accounts: one's own for who belongs to it, all of them for the operator; and what was done."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from accounts.log import read_log
+from api.deps import Api, Caller
+from api.documents import Responses, body_of, refusals
+from api.errors import InvalidCursor
+from api.responses import json_response
+from api.routes.jobs import Limit
+from api.schemas.accounts import (
+    AccountAnswer,
+    AccountChange,
+    AccountFields,
+    NewAccount,
+)
+from api.schemas.reading import check, read_object
+from api.views.accounts import account_view, audit_view, page
+from billing.errors import AccountNotFound
+from billing.tables.base import now
+
+router = APIRouter(prefix="/v1", tags=["accounts"])
+
+ACCOUNT: Responses = {200: {"model": AccountAnswer}}
+PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
+
+
+@router.get("/account", responses={**ACCOUNT, **refusals(401, 404, 503)})
+async def read_own(key: Caller, api: Api) -> Response:
+    """Return the caller's account."""
+    return json_response(account_view(await api.directory.owners.get(key.account)))
+
+
+@router.patch(
+    "/account",
+    openapi_extra=body_of(AccountFields),
+    responses={**ACCOUNT, **refusals(400, 401, 404, 408, 413, 422, 503)},
+)
+async def change_own(request: Request, key: Caller, api: Api) -> Response:
+    """Change the account's name and what stands on its invoices."""
+    asked = check(AccountFields, await read_object(request))
+    row = await api.directory.owners.change(key.id, key.account, _given(asked))
+    return json_response(account_view(row))
+
+
+@router.get("/accounts", responses=refusals(400, 401, 422, 503))
+async def list_accounts(
+    key: Caller,
+    api: Api,
+    limit: Limit = 20,
+    after: Annotated[str, Query(pattern=PATTERN, description="`last_id` of a page")] | None = None,
+) -> Response:
+    """List every account by id, for the operator."""
+    del key
+    found = await api.directory.owners.list(after=after or "", limit=limit + 1)
+    return json_response(page(found, limit, account_view))
+
+
+@router.post(
+    "/accounts",
+    status_code=201,
+    openapi_extra=body_of(NewAccount),
+    responses={201: {"model": AccountAnswer}, **refusals(400, 401, 408, 409, 413, 422, 503)},
+)
+async def create_account(request: Request, key: Caller, api: Api) -> Response:
+    """Add an account, for the operator."""
+    asked = check(NewAccount, await read_object(request))
+    values = asked.model_dump(exclude={"id", "limits"})
+    limits = asked.limits.model_dump(exclude_none=True)
+    row = await api.directory.owners.create(key.id, asked.id, values | limits)
+    return json_response(account_view(row), 201)
+
+
+@router.get("/accounts/{account}", responses={**ACCOUNT, **refusals(401, 404, 503)})
+async def read_account(account: str, key: Caller, api: Api) -> Response:
+    """Return any account, for the operator."""
+    del key
+    return json_response(account_view(await api.directory.owners.get(account)))
+
+
+@router.patch(
+    "/accounts/{account}",
+    openapi_extra=body_of(AccountChange),
+    responses={**ACCOUNT, **refusals(400, 401, 404, 408, 413, 422, 503)},
+)
+async def change_account(request: Request, account: str, key: Caller, api: Api) -> Response:
+    """Change an account, its limits, or suspend it at once, for the operator."""
+    asked = check(AccountChange, await read_object(request))
+    values = _given(asked) | asked.limits.model_dump(exclude_none=True)
+    if "suspended" in asked.model_fields_set:
+        values["suspended_at"] = now() if asked.suspended else None
+    row = await api.directory.owners.change(key.id, account, values)
+    return json_response(account_view(row))
+
+
+@router.get("/audit", responses=refusals(400, 401, 404, 422, 503))
+async def read_audit(
+    key: Caller,
+    api: Api,
+    limit: Limit = 20,
+    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+    account: Annotated[str, Query(pattern=PATTERN, description="for the operator")] | None = None,
+) -> Response:
+    """List what was done to this account, newest first; the operator sees everything."""
+    if account not in (None, key.account) and not key.admin:
+        raise AccountNotFound(f"no account {account!r}", param="account")
+    whose = account if key.admin else key.account
+    found = await read_log(api.database, whose, before=_serial(after), limit=limit + 1)
+    return json_response(page(found, limit, audit_view))
+
+
+def _given(asked: AccountFields) -> dict[str, Any]:
+    """Return the columns that a body names."""
+    return {
+        name: getattr(asked, name)
+        for name in AccountFields.model_fields
+        if name in asked.model_fields_set
+    }
+
+
+def _serial(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
+        raise InvalidCursor("after: the `last_id` of an earlier page is expected", param="after")
+    return int(cursor)

@@ -1,0 +1,162 @@
+"""API keys: an admin has all of the account's, a member who signed in their own."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from accounts.keys import Filter, Made, NewKey
+from accounts.records import LENDS
+from api.cursor import check_list_cursor
+from api.deps import Api, Caller
+from api.documents import Responses, body_of, refusals
+from api.responses import json_response
+from api.routes.jobs import Limit
+from api.schemas.accounts import KeyAnswer, KeyFields, NewKeyRequest, Rotation
+from api.schemas.reading import check, read_object
+from api.views.accounts import key_view, page
+from jobs.accounts import ApiKey, Limits, Role
+from jobs.errors import Forbidden
+
+router = APIRouter(prefix="/v1/keys", tags=["keys"])
+
+KEY: Responses = {200: {"model": KeyAnswer}}
+MADE: Responses = {201: {"model": KeyAnswer, "description": "with `key`, shown only now"}}
+#: The key is nobody else's to keep.
+PRIVATE = {"Cache-Control": "no-store"}
+
+Prefix = Annotated[str, Query(pattern=r"^pk_[A-Za-z0-9_-]{0,8}$", description="how it begins")]
+
+
+@router.get("", responses=refusals(400, 401, 422, 503))
+async def list_keys(
+    key: Caller,
+    api: Api,
+    limit: Limit = 20,
+    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+    prefix: Prefix | None = None,
+) -> Response:
+    """List keys, newest first, revoked ones too, none with its secret."""
+    before = None if after is None else check_list_cursor(after, "key")
+    found = await api.directory.keys.list(
+        _whose(key), prefix=prefix or "", before=before, limit=limit + 1
+    )
+    return json_response(page(found, limit, key_view))
+
+
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=body_of(NewKeyRequest),
+    responses={**MADE, **refusals(400, 401, 404, 408, 413, 422, 503)},
+)
+async def create_key(request: Request, key: Caller, api: Api) -> Response:
+    """Make a key; it is shown this once, and works at once."""
+    asked = check(NewKeyRequest, await read_object(request))
+    whose = _whose(key)
+    _check_rights(key, asked)
+    if asked.account not in (None, key.account) and not key.admin:
+        raise Forbidden("keys of other accounts are the operator's to make", param="account")
+    account = asked.account or key.account
+    new = NewKey(
+        account=account,
+        name=asked.name,
+        role=asked.role,
+        user=whose.user or (key.user if key.user and account == key.account else None),
+        models=asked.models,
+        routes=asked.routes,
+        networks=asked.networks,
+        weight=asked.weight,
+        limits=Limits(**asked.limits.model_dump(exclude_none=True)),
+        expires_at=_moment(asked.expires_at),
+    )
+    return _made(await api.directory.keys.create(key.id, new))
+
+
+@router.get("/{key_id}", responses={**KEY, **refusals(401, 404, 503)})
+async def read_key(key_id: str, key: Caller, api: Api) -> Response:
+    """Return a key, without its secret."""
+    return json_response(key_view(await api.directory.keys.get(key_id, _whose(key))))
+
+
+@router.patch(
+    "/{key_id}",
+    openapi_extra=body_of(KeyFields),
+    responses={**KEY, **refusals(400, 401, 404, 408, 413, 422, 503)},
+)
+async def change_key(request: Request, key_id: str, key: Caller, api: Api) -> Response:
+    """Change what is given; in force everywhere within a second."""
+    asked = check(KeyFields, await read_object(request))
+    whose = _whose(key)
+    _check_rights(key, asked)
+    row = await api.directory.keys.change(key.id, key_id, whose, _changes(asked))
+    return json_response(key_view(row))
+
+
+@router.post(
+    "/{key_id}/rotate",
+    status_code=201,
+    openapi_extra=body_of(Rotation),
+    responses={**MADE, **refusals(400, 401, 404, 408, 413, 422, 503)},
+)
+async def rotate_key(request: Request, key_id: str, key: Caller, api: Api) -> Response:
+    """Make a key like this one; the old one ends after `overlap_seconds`."""
+    asked = check(Rotation, await read_object(request))
+    overlap = timedelta(seconds=asked.overlap_seconds)
+    return _made(await api.directory.keys.rotate(key.id, key_id, _whose(key), overlap))
+
+
+@router.delete("/{key_id}", status_code=204, responses=refusals(401, 404, 503))
+async def revoke_key(key_id: str, key: Caller, api: Api) -> Response:
+    """Revoke a key: refused everywhere within a second; repeating it changes nothing."""
+    await api.directory.keys.revoke(key.id, key_id, _whose(key))
+    return Response(status_code=204)
+
+
+def _whose(key: ApiKey) -> Filter:
+    """Return whose keys a caller may handle.
+
+    Raises:
+        Forbidden: a member's key handles none, or who stole it could go on with another.
+    """
+    if key.admin:
+        return Filter(None)
+    if key.role is Role.ADMIN:
+        return Filter(key.account)
+    if key.id != key.user:
+        raise Forbidden("keys are handled by an admin, or by who has signed in")
+    return Filter(key.account, key.user)
+
+
+def _check_rights(key: ApiKey, asked: KeyFields) -> None:
+    """Refuse to give what the caller does not have."""
+    given = asked.model_fields_set
+    if key.admin:
+        return
+    if "weight" in given:
+        raise Forbidden("the weight of a key is set by the operator", param="weight")
+    if asked.role not in LENDS[key.role]:
+        raise Forbidden(f"the role {key.role} cannot give the role {asked.role}", param="role")
+    if "limits" in given and key.role is not Role.ADMIN:
+        raise Forbidden("limits are set by an admin", param="limits")
+
+
+def _changes(asked: KeyFields) -> dict[str, Any]:
+    """Return the columns that a body names."""
+    names = asked.model_fields_set & {"name", "models", "routes", "networks", "weight"}
+    values = {name: getattr(asked, name) for name in names}
+    if "role" in asked.model_fields_set:
+        values["role"] = asked.role.value
+    if "expires_at" in asked.model_fields_set:
+        values["expires_at"] = _moment(asked.expires_at)
+    return values | asked.limits.model_dump(exclude_none=True)
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _made(made: Made) -> Response:
+    return json_response({**key_view(made.row), "key": made.secret}, 201, PRIVATE)

@@ -1,0 +1,96 @@
+"""Signing in with a password, staying signed in, and who is calling."""
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from accounts.errors import WrongPassword
+from accounts.sessions import Session
+from api.address import client_address
+from api.deps import Api, Caller, Signing
+from api.documents import Responses, body_of, refusals
+from api.responses import json_response
+from api.schemas.accounts import Me, OwnPassword, Refresh, SessionAnswer, SignIn
+from api.schemas.reading import check, read_object
+from api.views.accounts import caller_view
+from jobs.errors import Forbidden
+
+router = APIRouter(prefix="/v1", tags=["sessions"])
+
+SESSION: Responses = {200: {"model": SessionAnswer}}
+#: Tokens are nobody else's to keep.
+PRIVATE = {"Cache-Control": "no-store"}
+
+
+@router.post(
+    "/auth/login",
+    openapi_extra=body_of(SignIn),
+    responses={**SESSION, **refusals(400, 401, 408, 413, 422, 429, 503)},
+)
+async def sign_in(request: Request, api: Api, signing_in: Signing) -> Response:
+    """Sign in: a short-lived access token, and a refresh token for the next one."""
+    asked = check(SignIn, await read_object(request))
+    address = client_address(request, api.settings.api.trusted_proxies)
+    return _session(await signing_in.sessions.sign_in(asked.email, asked.password, address))
+
+
+@router.post(
+    "/auth/refresh",
+    openapi_extra=body_of(Refresh),
+    responses={**SESSION, **refusals(400, 401, 408, 413, 422, 503)},
+)
+async def refresh(request: Request, signing_in: Signing) -> Response:
+    """Get new tokens for a refresh token, which works once; used again, it ends the session."""
+    asked = check(Refresh, await read_object(request))
+    return _session(await signing_in.sessions.refresh(asked.refresh_token))
+
+
+@router.post(
+    "/auth/logout",
+    status_code=204,
+    openapi_extra=body_of(Refresh),
+    responses=refusals(400, 408, 413, 422, 503),
+)
+async def sign_out(request: Request, signing_in: Signing) -> Response:
+    """End the session of a refresh token, with its access tokens; repeating it changes nothing."""
+    asked = check(Refresh, await read_object(request))
+    await signing_in.sessions.sign_out(asked.refresh_token)
+    return Response(status_code=204)
+
+
+@router.get("/me", responses={200: {"model": Me}, **refusals(401, 503)})
+async def read_caller(key: Caller) -> Response:
+    """Say who is calling, and what that allows."""
+    return json_response(caller_view(key))
+
+
+@router.post(
+    "/me/password",
+    status_code=204,
+    openapi_extra=body_of(OwnPassword),
+    responses=refusals(400, 401, 403, 408, 413, 422, 429, 503),
+)
+async def change_password(request: Request, key: Caller, api: Api, signing_in: Signing) -> Response:
+    """Change one's own password; every session ends, this one too."""
+    if key.id != key.user:
+        raise Forbidden("a key has no password: sign in")
+    asked = check(OwnPassword, await read_object(request))
+    users, throttle = api.directory.users, signing_in.throttle
+    address = client_address(request, api.settings.api.trusted_proxies)
+    await throttle.attempt(key.name, address)
+    if not await users.check(key.user, asked.current):
+        raise WrongPassword("current: the password that is good now is expected", param="current")
+    await throttle.forgive(key.name)
+    await users.set_password(key.id, key.user, key.account, asked.password)
+    return Response(status_code=204)
+
+
+def _session(session: Session) -> Response:
+    content = {
+        "access_token": session.access_token,
+        "token_type": "Bearer",
+        "expires_in": session.seconds,
+        "refresh_token": session.refresh_token,
+        "refresh_expires_in": session.refresh_seconds,
+    }
+    return json_response(content, headers=PRIVATE)

@@ -1,0 +1,93 @@
+"""The people of an account, for its admins."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from accounts.users import Change
+from api.cursor import check_list_cursor
+from api.deps import Api, Caller
+from api.documents import Responses, body_of, refusals
+from api.responses import json_response
+from api.routes.jobs import Limit
+from api.schemas.accounts import NewPassword, NewUser, UserAnswer, UserChange
+from api.schemas.reading import check, read_object
+from api.views.accounts import page, user_view
+from jobs.accounts import ApiKey
+from jobs.errors import Forbidden
+
+router = APIRouter(prefix="/v1/users", tags=["users"])
+
+USER: Responses = {200: {"model": UserAnswer}}
+
+
+@router.get("", responses=refusals(400, 401, 422, 503))
+async def list_users(
+    key: Caller,
+    api: Api,
+    limit: Limit = 20,
+    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+) -> Response:
+    """List the users of this account, newest first; the operator sees everybody's."""
+    before = None if after is None else check_list_cursor(after, "user")
+    found = await api.directory.users.list(_account(key), before=before, limit=limit + 1)
+    return json_response(page(found, limit, user_view))
+
+
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=body_of(NewUser),
+    responses={201: {"model": UserAnswer}, **refusals(400, 401, 404, 408, 409, 413, 422, 503)},
+)
+async def create_user(request: Request, key: Caller, api: Api) -> Response:
+    """Add a user, with a password or for the identity provider to vouch for."""
+    asked = check(NewUser, await read_object(request))
+    if asked.account not in (None, key.account) and not key.admin:
+        raise Forbidden("users of other accounts are the operator's to add", param="account")
+    made = await api.directory.users.create(
+        key.id, asked.account or key.account, asked.email, asked.role, asked.password
+    )
+    return json_response(user_view(made), 201)
+
+
+@router.get("/{user_id}", responses={**USER, **refusals(401, 404, 503)})
+async def read_user(user_id: str, key: Caller, api: Api) -> Response:
+    """Return a user."""
+    return json_response(user_view(await api.directory.users.get(user_id, _account(key))))
+
+
+@router.patch(
+    "/{user_id}",
+    openapi_extra=body_of(UserChange),
+    responses={**USER, **refusals(400, 401, 404, 408, 409, 413, 422, 503)},
+)
+async def change_user(request: Request, user_id: str, key: Caller, api: Api) -> Response:
+    """Change a user's role, or disable a user with their keys and sessions, at once."""
+    asked = check(UserChange, await read_object(request))
+    change = Change(asked.role, asked.disabled)
+    row = await api.directory.users.change(key.id, user_id, _account(key), change)
+    return json_response(user_view(row))
+
+
+@router.post(
+    "/{user_id}/password",
+    status_code=204,
+    openapi_extra=body_of(NewPassword),
+    responses=refusals(400, 401, 404, 408, 413, 422, 503),
+)
+async def set_password(request: Request, user_id: str, key: Caller, api: Api) -> Response:
+    """Give a user a password; every session of the user ends."""
+    asked = check(NewPassword, await read_object(request))
+    users = api.directory.users
+    user = await users.get(user_id, _account(key))
+    if user.operator and not key.admin:
+        raise Forbidden("the operator's password is the operator's to set")
+    await users.set_password(key.id, user_id, _account(key), asked.password)
+    return Response(status_code=204)
+
+
+def _account(key: ApiKey) -> str | None:
+    return None if key.admin else key.account

@@ -1,0 +1,105 @@
+"""`penstock accounts`: who pays, and what they may use."""
+
+import getpass
+from typing import Annotated, Any
+
+import typer
+
+from accounts.open import Directory
+from api.views.accounts import account_view
+from billing.database import Database
+from cli.directory import with_directory
+from cli.failures import Usage
+from cli.options import Json
+from cli.output import ago, err, print_json, print_table
+from jobs.accounts import Limits
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Who pays, and what they may use."
+)
+
+MOST = 10_000
+Account = Annotated[str, typer.Argument(help="The account.")]
+Number = Annotated[int | None, typer.Option(min=0, help="0: no limit.")]
+
+
+@app.command()
+def create(
+    account: Annotated[str, typer.Argument(help="Letters, digits, _ . -")],
+    name: Annotated[str, typer.Option(help="Whose it is.")] = "",
+    currency: Annotated[str, typer.Option(help="ISO 4217.")] = "USD",
+) -> None:
+    """Add an account."""
+    if not account.replace("_", "").replace(".", "").replace("-", "").isalnum():
+        raise Usage("ACCOUNT: letters, digits, _ . - are expected")
+    values = {"name": name, "currency": currency}
+    with_directory(lambda directory, _: directory.owners.create(getpass.getuser(), account, values))
+    typer.echo(account)
+
+
+@app.command("list")
+def list_accounts(as_json: Json = False) -> None:
+    """List all accounts."""
+    rows = with_directory(lambda directory, _: directory.owners.list(limit=MOST))
+    if as_json:
+        print_json([account_view(row) for row in rows])
+        return
+    print_table(
+        ("account", "name", "requests/min", "tokens/min", "running", "queued", "made", ""),
+        (
+            (
+                *(row.id, row.name),
+                *(str(getattr(row, name) or "-") for name in Limits.model_fields),
+                f"{ago(row.created_at.timestamp())} ago",
+                "suspended" if row.suspended_at else "",
+            )
+            for row in rows
+        ),
+        nothing="No accounts yet: penstock accounts create ACCOUNT",
+    )
+
+
+@app.command()
+def limits(
+    account: Account,
+    requests_per_minute: Number = None,
+    tokens_per_minute: Number = None,
+    max_running: Number = None,
+    max_queued: Number = None,
+) -> None:
+    """Set limits of a whole account; those not named stay."""
+    given = {
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "max_running": max_running,
+        "max_queued": max_queued,
+    }
+    values = {name: value for name, value in given.items() if value is not None}
+    if not values:
+        raise Usage("name a limit: --requests-per-minute, --tokens-per-minute, ...")
+    _change(account, values)
+
+
+@app.command()
+def suspend(account: Account) -> None:
+    """Refuse everything an account asks for, at once; its jobs that run go on."""
+    _suspend(account, suspended=True)
+
+
+@app.command()
+def resume(account: Account) -> None:
+    """Serve a suspended account again."""
+    _suspend(account, suspended=False)
+
+
+def _change(account: str, values: dict[str, Any]) -> None:
+    with_directory(lambda directory, _: directory.owners.change(getpass.getuser(), account, values))
+    err.print(f"{account} is changed.", soft_wrap=True)
+
+
+def _suspend(account: str, *, suspended: bool) -> None:
+    async def work(directory: Directory, _: Database) -> None:
+        await directory.owners.suspend(getpass.getuser(), account, suspended=suspended)
+
+    with_directory(work)
+    err.print(f"{account} is {'suspended' if suspended else 'served again'}.", soft_wrap=True)

@@ -1,0 +1,46 @@
+"""Opens accounts, users and keys for a command."""
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from accounts.open import Directory, open_directory
+from billing.database import Database
+from cli.database import with_database
+from cli.failures import Unreachable
+from cli.settings import load_local_settings
+from jobs.errors import StoreUnavailable
+from jobs.open import open_store
+
+T = TypeVar("T")
+
+
+def with_directory(work: Callable[[Directory, Database], Awaitable[T]]) -> T:
+    """Run `work` on the accounts of the settings, and tell the API processes by way of Redis.
+
+    Raises:
+        Usage: what was asked for cannot be.
+        Unreachable: the database does not answer; or it has it, but Redis does not answer.
+    """
+    # Standard output is for results.
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+    async def run(database: Database) -> T:
+        settings = load_local_settings()
+        store = open_store(settings)
+        directory = open_directory(database, store, settings.auth)
+        try:
+            return await work(directory, database)
+        except StoreUnavailable as error:
+            raise Unreachable(
+                "it is written down, but Redis does not answer",
+                f"{error.message}; the API learns of it within seconds of being reachable again",
+                "PENSTOCK_REDIS__URL names it",
+            ) from None
+        finally:
+            directory.passwords.close()
+            await store.close()
+
+    return with_database(run)

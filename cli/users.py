@@ -1,0 +1,136 @@
+"""`penstock users`: the people who may sign in.
+
+Invariant: a password is asked for or read from standard input, never an argument that other
+processes can see.
+"""
+
+import getpass
+import sys
+from typing import Annotated
+
+import typer
+
+from accounts.open import Directory
+from accounts.users import Change
+from api.views.accounts import user_view
+from billing.accounts import ensure_account
+from billing.database import Database
+from cli.directory import with_directory
+from cli.failures import Usage
+from cli.options import Json
+from cli.output import ago, err, print_json, print_table
+from jobs.accounts import Role
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The people who may sign in.")
+
+MOST = 10_000
+Email = Annotated[str, typer.Argument(help="The person's email.")]
+Account = Annotated[str, typer.Option(help="The account they belong to.")]
+
+
+def _password() -> str:
+    """Ask twice for a password, or read it from standard input."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    first = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != first:
+        raise Usage("the two passwords are not the same")
+    return first
+
+
+def _create(email: str, account: str, role: Role, password: str | None, *, operator: bool) -> None:
+    async def make(directory: Directory, database: Database) -> str:
+        await ensure_account(database, account)
+        actor = getpass.getuser()
+        user = await directory.users.create(
+            actor, account, email, role, password, operator=operator
+        )
+        return str(user.id)
+
+    typer.echo(with_directory(make))
+
+
+@app.command("create-admin")
+def create_admin(email: Email, account: Account = "operator") -> None:
+    """Add the operator of this installation; the password is asked for, or read from stdin."""
+    _create(email, account, Role.ADMIN, _password(), operator=True)
+
+
+@app.command()
+def create(
+    email: Email,
+    account: Annotated[str, typer.Argument(help="The account they belong to.")],
+    role: Annotated[Role, typer.Option(help="What they may do.")] = Role.MEMBER,
+    no_password: Annotated[
+        bool, typer.Option("--no-password", help="Only the identity provider vouches for them.")
+    ] = False,
+) -> None:
+    """Add a user of an account; the password is asked for, or read from stdin."""
+    _create(email, account, role, None if no_password else _password(), operator=False)
+
+
+@app.command("list")
+def list_users(
+    account: Annotated[str | None, typer.Option(help="Only this account's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the users there are, newest first."""
+    rows = with_directory(
+        lambda directory, _: directory.users.list(account, before=None, limit=MOST)
+    )
+    if as_json:
+        print_json([user_view(row) for row in rows])
+        return
+    print_table(
+        ("id", "email", "account", "role", "made", ""),
+        (
+            (
+                *(row.id, row.email, row.account_id),
+                "operator" if row.operator else row.role,
+                f"{ago(row.created_at.timestamp())} ago",
+                "disabled" if row.disabled_at else "",
+            )
+            for row in rows
+        ),
+        nothing="No users yet: penstock users create-admin EMAIL",
+    )
+
+
+def _change(email: str, change: Change) -> None:
+    async def work(directory: Directory, _: Database) -> None:
+        user = await directory.users.id_of(email)
+        await directory.users.change(getpass.getuser(), user, None, change)
+
+    with_directory(work)
+    err.print(f"{email} is changed.", soft_wrap=True)
+
+
+@app.command()
+def disable(email: Email) -> None:
+    """End a user's sessions and keys at once, until enabled again."""
+    _change(email, Change(disabled=True))
+
+
+@app.command()
+def enable(email: Email) -> None:
+    """Let a user who was disabled sign in again."""
+    _change(email, Change(disabled=False))
+
+
+@app.command("set-role")
+def set_role(email: Email, role: Annotated[Role, typer.Argument(help="What they may do.")]) -> None:
+    """Change what a user may do."""
+    _change(email, Change(role=role))
+
+
+@app.command("set-password")
+def set_password(email: Email) -> None:
+    """Give a user a password, asked for or read from stdin; every session ends."""
+    password = _password()
+
+    async def work(directory: Directory, _: Database) -> None:
+        user = await directory.users.id_of(email)
+        await directory.users.set_password(getpass.getuser(), user, None, password)
+
+    with_directory(work)
+    err.print(f"{email} has a new password.", soft_wrap=True)
