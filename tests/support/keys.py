@@ -2,9 +2,11 @@
 
 import asyncio
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,11 +38,16 @@ def _template() -> Path:
 
 
 def prepare_database(settings: Settings) -> None:
-    """Make the tables of a SQLite database that is not there yet."""
+    """Make the tables of a SQLite database that has none; a process may have made its file."""
     assert "url" in settings.database.model_fields_set, "the test must say which database"
     url = make_url(settings.database.url.get_secret_value())
-    if is_sqlite(url) and url.database and not Path(url.database).exists():
-        shutil.copy(_template(), url.database)
+    if is_sqlite(url) and url.database:
+        if not Path(url.database).exists():
+            shutil.copy(_template(), url.database)
+        with closing(sqlite3.connect(url.database)) as connection:
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if not tables:
+            upgrade(settings.database)
 
 
 def while_sql_was_there(settings: Settings, directory: Path) -> Settings:
