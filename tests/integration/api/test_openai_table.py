@@ -23,6 +23,7 @@ from tests.integration.api.conftest import (
     connect,
     make_keys,
 )
+from tests.support.keys import sqlite_in
 from tests.support.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[3]
@@ -144,7 +145,7 @@ def sample(url: str, name: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def settings(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     directory = tmp_path_factory.mktemp("table")
-    return settings_for(redis_server, api={"port": 0, "keys_file": directory / "keys.json"})
+    return settings_for(redis_server, api={"port": 0}, database=sqlite_in(directory))
 
 
 @pytest.fixture(scope="module")

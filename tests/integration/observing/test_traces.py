@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from jobs.accounts import KeyFile
 from jobs.settings import Settings
+from tests.support.keys import make_key
 from tests.support.otlp import OtlpReceiver, Received, otlp_receiver
 from tests.support.processes import Pipeline, PipelineProcess, pipeline
 from tests.support.redis_server import RedisServer
@@ -41,7 +41,6 @@ def running(
     settings = simulated_settings(
         redis_server,
         step_seconds=0.01,
-        api={"keys_file": directory / "keys.json"},
         database={"url": f"sqlite+aiosqlite:///{file}"},
         retention={"start": "archive"},
         lease={"seconds": 1.8, "heartbeat_seconds": 0.3, "sweep_seconds": 0.2},
@@ -62,7 +61,7 @@ def api(running: Pipeline) -> PipelineProcess:
 
 
 def connect(settings: Settings) -> httpx2.AsyncClient:
-    key, _ = KeyFile(settings.api.keys_file).create("acme")
+    key = make_key(settings)
     return httpx2.AsyncClient(
         base_url=f"http://127.0.0.1:{settings.api.port}",
         headers={"Authorization": f"Bearer {key}"},

@@ -15,9 +15,8 @@ ALL = sorted(
     {
         error
         for error in problems.subclasses(errors.PipelineError)
-        if error.__module__ in (
-            *("jobs.errors", "api.errors", "billing.errors", "webhooks.errors", "accounts.errors"),
-        )
+        if error.__module__
+        in (*("jobs.errors", "api.errors", "billing.errors", "webhooks.errors", "accounts.errors"),)
     },
     key=lambda error: error.__name__,
 )
