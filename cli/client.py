@@ -79,6 +79,10 @@ class Client:
         """POST an object and return the answer."""
         return self._call("POST", path, json=body, headers=headers)
 
+    def delete(self, path: str) -> None:
+        """DELETE something."""
+        self._call("DELETE", path)
+
     def _call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
         with self._reaching():
             response = self._http.request(method, path, **more)

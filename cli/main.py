@@ -19,6 +19,7 @@ NOUNS = {
     "up": ("Start here", "cli.up"),
     "jobs": ("Use it", "cli.jobs"),
     "models": ("Use it", "cli.models"),
+    "webhooks": ("Use it", "cli.webhooks"),
     "keys": ("Run it", "cli.keys"),
     "users": ("Run it", "cli.users"),
     "accounts": ("Run it", "cli.accounts"),
