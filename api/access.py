@@ -144,6 +144,11 @@ TABLE: dict[str, Access] = {
     "GET /v1/accounts/{account}": operators("accounts"),
     "PATCH /v1/accounts/{account}": operators("accounts"),
     "GET /v1/audit": admins("audit"),
+    "GET /v1/admin/queues": operators("queues"),
+    "POST /v1/admin/queues/{model:path}/pause": operators("queues"),
+    "POST /v1/admin/queues/{model:path}/drain": operators("queues"),
+    "POST /v1/admin/queues/{model:path}/resume": operators("queues"),
+    "POST /v1/admin/queues/{model:path}/purge": operators("queues"),
 }
 
 #: What the scopes of a key may name.

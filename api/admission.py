@@ -14,6 +14,7 @@ from prometheus_client import Counter
 
 from api.access import check_model
 from api.preferences import Preferences
+from api.prompts import check_prompt
 from api.schemas.sampling import TRANSPORT, Asking
 from api.services import Services
 from jobs import metrics, tracing
@@ -194,6 +195,7 @@ async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
     _check_times(wish)
     if wish.webhook is not None:
         check_url(wish.webhook.url, api.settings.webhooks, "webhook")
+    check_prompt(wish.body, api.settings.limits)
     metadata = wish.metadata if wish.metadata is not None else wish.checked.metadata
     _check_metadata(metadata, api.settings.limits.metadata_bytes)
     tier = _tier(wish.service_tier or wish.checked.service_tier)

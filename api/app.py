@@ -1,11 +1,13 @@
 """Puts the application together; nothing is opened before its lifespan starts."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,6 +29,7 @@ from api.routes import (
     models,
     openai,
     ops,
+    queues,
     responses,
     sessions,
     usage,
@@ -38,6 +41,21 @@ from jobs.settings import Settings
 
 #: What a form holds besides its file.
 FORM_BYTES = 65_536
+
+#: What pages of other origins may send, and what they may read.
+CORS_REQUEST_HEADERS = (
+    *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer"),
+    *("X-On-Disconnect", "X-Request-ID"),
+)
+CORS_ANSWER_HEADERS = (
+    *("Idempotency-Replayed", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy"),
+    *("Retry-After", "X-Penstock-Job", "X-Penstock-Price-Version", "X-Request-ID"),
+    *(
+        f"x-ratelimit-{what}-{kind}"
+        for what in ("limit", "remaining", "reset")
+        for kind in ("requests", "tokens")
+    ),
+)
 
 #: The busiest first: routes are tried in order.
 ROUTERS = (
@@ -59,6 +77,7 @@ ROUTERS = (
     keys.router,
     users.router,
     accounts.router,
+    queues.router,
     ops.router,
 )
 
@@ -88,13 +107,29 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(PipelineError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
+    if settings.api.cors_origins:
+        app.add_middleware(CORSMiddleware, **_cors(settings.api.cors_origins))
     app.add_middleware(
         Door,
-        body_bytes=settings.limits.body_bytes,
+        limits=settings.limits,
         uploads={"/v1/files": settings.files.max_bytes + FORM_BYTES},
     )
     describe(app)
     return app
+
+
+def _cors(origins: Sequence[str]) -> dict[str, Any]:
+    """Let pages of these origins call with a key and read what answers say in headers.
+
+    Credentials a browser adds on its own are none: keys are sent by the page itself.
+    """
+    return {
+        "allow_origins": origins,
+        "allow_methods": ["GET", "POST", "PATCH", "PUT", "DELETE"],
+        "allow_headers": CORS_REQUEST_HEADERS,
+        "expose_headers": CORS_ANSWER_HEADERS,
+        "max_age": 600,
+    }
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

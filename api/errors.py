@@ -33,6 +33,24 @@ class BodyTooLarge(ClientError):
     code = "body-too-large"
 
 
+class HeadersTooLarge(ClientError):
+    """The request's line and headers are beyond `limits.header_bytes` or `limits.header_count`."""
+
+    code = "headers-too-large"
+
+
+class HeadersTimeout(ClientError):
+    """The headers did not arrive in time."""
+
+    code = "headers-timeout"
+
+
+class MalformedRequest(ClientError):
+    """What came is not HTTP."""
+
+    code = "malformed-request"
+
+
 class BodyTimeout(ClientError):
     """The body did not arrive in time."""
 

@@ -9,6 +9,7 @@ import gc
 import signal
 import socket
 import sys
+import time
 from types import FrameType
 
 import uvicorn
@@ -16,9 +17,13 @@ import uvicorn
 from accounts.tokens import MissingSecretError
 from api.app import create_app
 from api.presence import GRACE_SECONDS
+from api.wire import Wire, wire
 from jobs.logs import configure_logs
 from jobs.settings import Settings
 from jobs.tracing import close_tracing, configure_tracing
+
+#: How often uvicorn looks after itself.
+TICKS_PER_SECOND = 10
 
 
 class Server(uvicorn.Server):
@@ -31,6 +36,15 @@ class Server(uvicorn.Server):
         gc.freeze()
         # A request makes hundreds of objects and no cycles: by default every other one is searched.
         gc.set_threshold(20_000, 20, 20)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Once a second, cut clients that owe the rest of a request for too long."""
+        if counter % TICKS_PER_SECOND == 0:
+            now = time.monotonic()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Wire):
+                    connection.cut_if_overdue(now)
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
         """Obey a signal; a second interrupt waits for nobody.
@@ -71,7 +85,7 @@ def create_server(settings: Settings) -> Server:
             host=settings.api.host,
             port=settings.api.port,
             loop="uvloop",
-            http="httptools",
+            http=wire(settings.limits),
             ws="none",
             lifespan="on",
             access_log=False,

@@ -1,13 +1,17 @@
-"""The outermost layer, plain ASGI: request ids, the body's limit, the last resort, measuring.
+"""The outermost layer, plain ASGI: request ids, the body's limits, the last resort, measuring.
 
 Invariant: every response carries X-Request-ID; a body is never held beyond its limit, whether
-its length was announced or not; no exception leaves without an answer in our shape.
+its length was announced or not, nor awaited for longer than a slow but honest client needs; no
+exception leaves without an answer in our shape.
 """
 
+import asyncio
 import itertools
 import re
 import secrets
-from collections.abc import Mapping
+import types
+from collections.abc import Generator, Mapping
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -15,9 +19,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
-from api.errors import BodyTooLarge
+from api.errors import BodyTimeout, BodyTooLarge
 from api.measure import Measured, method_of, route_of
 from jobs import tracing
+from jobs.settings import LimitSettings
 
 log = structlog.get_logger()
 
@@ -27,12 +32,17 @@ _numbers = itertools.count(1)
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
+def new_request_id() -> bytes:
+    """Return an id for a request that brought none."""
+    return b"req_%b%x" % (PROCESS, next(_numbers))
+
+
 class Door:
     """Wraps the application; `uploads` are the paths that take larger bodies."""
 
-    def __init__(self, app: ASGIApp, body_bytes: int, uploads: Mapping[str, int]) -> None:
+    def __init__(self, app: ASGIApp, limits: LimitSettings, uploads: Mapping[str, int]) -> None:
         self._app = app
-        self._body_bytes = body_bytes
+        self._limits = limits
         self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,14 +50,14 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._uploads.get(scope["path"], self._body_bytes)
-        visit = _Visit(scope, receive, send, limit)
+        most = self._uploads.get(scope["path"], self._limits.body_bytes)
+        visit = _Visit(scope, receive, send, most, self._limits)
         structlog.contextvars.bind_contextvars(request_id=visit.request_id)
         visit.trace()
         try:
             visit.check_length()
             await self._app(scope, visit.receive, visit.send)
-        except BodyTooLarge as error:
+        except (BodyTooLarge, BodyTimeout) as error:
             await visit.answer(problems.from_error(error))
         except ClientDisconnect:
             log.info("client_left", path=scope["path"])
@@ -62,20 +72,23 @@ class _Visit:
     """One request's way through."""
 
     __slots__ = (
-        *("_header", "_left", "_limit", "_receive", "_scope", "_send"),
-        *("_measured", "_traced", "request_id"),
+        *("_header", "_limits", "_most", "_received", "_receive", "_scope", "_send", "_waited"),
+        *("_measured", "_traced", "_whole", "request_id"),
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, most: int, limits: LimitSettings
+    ) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._limit = self._left = limit
+        self._most, self._limits = most, limits
+        self._received, self._waited, self._whole = 0, 0.0, False
         self._measured = Measured()
         self._traced: tracing.Request | None = None
         given = _header(scope, b"x-request-id")
         if given is None or not REQUEST_ID.fullmatch(given):
-            given = b"req_%b%x" % (PROCESS, next(_numbers))
+            given = new_request_id()
         self._header = (b"x-request-id", given)
         self.request_id = given.decode()
         state: dict[str, Any] = scope.setdefault("state", {})
@@ -111,20 +124,45 @@ class _Visit:
     def check_length(self) -> None:
         """Refuse a body that announces itself as too large."""
         length = _header(self._scope, b"content-length")
-        if length is not None and length.isdigit() and int(length) > self._limit:
+        if length is not None and length.isdigit() and int(length) > self._most:
             self._refuse()
 
     def _refuse(self) -> None:
-        raise BodyTooLarge(f"the body may have at most {self._limit} bytes")
+        raise BodyTooLarge(f"the body may have at most {self._most} bytes")
 
     async def receive(self) -> Message:
-        """Pass the body on, counting."""
-        message = await self._receive()
+        """Pass the body on, counting its bytes and the time they take."""
+        if self._whole:
+            return await self._receive()
+        # The clock is set only if nothing is there yet, which is rare.
+        receiving: Any = self._receive().__await__()
+        try:
+            waits_for = next(receiving)
+        except StopIteration as done:
+            message: Message = done.value
+        else:
+            message = await self._in_time(waits_for, receiving)
         if message["type"] == "http.request":
-            self._left -= len(message.get("body", b""))
-            if self._left < 0:
+            self._received += len(message.get("body", b""))
+            self._whole = not message.get("more_body", False)
+            if self._received > self._most:
                 self._refuse()
         return message
+
+    async def _in_time(self, waits_for: Any, receiving: Generator[Any, Any, Message]) -> Message:
+        """Wait for more; only a client's own pauses count, and a steady one is given its time."""
+        limits, began = self._limits, monotonic()
+        allowed = limits.body_seconds + self._received / limits.body_bytes_per_second
+        try:
+            async with asyncio.timeout(max(0.0, allowed - self._waited)):
+                return await _resume(waits_for, receiving)
+        except TimeoutError:
+            raise BodyTimeout(
+                f"the body did not arrive within {limits.body_seconds:g} s, nor at"
+                f" {limits.body_bytes_per_second} bytes a second"
+            ) from None
+        finally:
+            self._waited += monotonic() - began
 
     async def send(self, message: Message) -> None:
         """Pass the response on, with the request id."""
@@ -139,6 +177,15 @@ class _Visit:
         if "answered" not in self._scope["state"]:
             response = problems.response(problem, self._scope)
             await response(self._scope, self._receive, self.send)
+
+
+@types.coroutine
+def _resume(
+    waits_for: Any, receiving: Generator[Any, Any, Message]
+) -> Generator[Any, Any, Message]:
+    """Go on with a coroutine that was started by hand."""
+    yield waits_for
+    return (yield from receiving)
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

@@ -31,6 +31,7 @@ RETRY_AFTER_SECONDS = 2.0
 #: The pipeline has retried already; OpenAI's clients would repeat the job, and pay, on their own.
 NO_RETRY = {"X-Should-Retry": "false"}
 OWN_SHAPE = (
+    "/v1/admin",
     "/v1/jobs",
     "/v1/generate",
     "/v1/dead-letter",
@@ -120,6 +121,9 @@ TABLE: dict[type[errors.PipelineError], Kind] = {
     accounts.IssuerUnavailable: Kind(503, "Identity provider unavailable"),
     door.MalformedBody: Kind(400, "Malformed body"),
     door.BodyTooLarge: Kind(413, "Body too large"),
+    door.MalformedRequest: Kind(400, "Malformed request"),
+    door.HeadersTooLarge: Kind(431, "Headers too large"),
+    door.HeadersTimeout: Kind(408, "Headers timeout"),
     door.BodyTimeout: Kind(408, "Body timeout"),
     door.InvalidBody: Kind(422, "Invalid request", openai_status=400),
     door.UnsupportedParameter: Kind(422, "Parameter not supported", openai_status=400),
@@ -305,6 +309,8 @@ def response(problem: Problem, scope: Scope) -> Response:
     headers = dict(problem.headers)
     if problem.retry_after is not None:
         headers["Retry-After"] = str(problem.retry_after)
+    if problem.kind.status == 408:
+        headers["Connection"] = "close"
     if problem.kind.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="penstock"'
     if problem.job_id:

@@ -24,6 +24,7 @@ NOUNS = {
     "users": ("Run it", "cli.users"),
     "accounts": ("Run it", "cli.accounts"),
     "workers": ("Run it", "cli.workers"),
+    "queues": ("Run it", "cli.queues"),
     "dead": ("Run it", "cli.dead"),
     "prices": ("Run it", "cli.prices"),
     "gpu-rates": ("Run it", "cli.gpu_rates"),

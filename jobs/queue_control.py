@@ -6,6 +6,7 @@ cancelled one, and leaves alone what is submitted after it began.
 """
 
 from enum import StrEnum
+from time import monotonic
 from typing import NamedTuple
 
 from jobs.connection import Scripts
@@ -13,6 +14,9 @@ from jobs.errors import ModelNotFound
 
 #: Jobs cancelled by one script call: a few milliseconds.
 SLICE = 200
+
+#: Longest purge; then it is to be asked for again.
+PURGE_SECONDS = 20.0
 
 
 class Mode(StrEnum):
@@ -31,6 +35,13 @@ class ModeNote(NamedTuple):
     since: int
 
 
+class Purged(NamedTuple):
+    """How many jobs a purge cancelled; `complete` when none was left that waited as it began."""
+
+    cancelled: int
+    complete: bool
+
+
 class QueueControl:
     """The scripts around whole queues."""
 
@@ -38,14 +49,23 @@ class QueueControl:
         self._scripts = scripts
         self._keep = keep
 
+    async def check_known(self, queue: str) -> None:
+        """Refuse a queue that no worker ever served.
+
+        Raises:
+            ModelNotFound: naming it.
+        """
+        if not (await self._look(queue))[2]:
+            raise _unknown(queue)
+
     async def mode(self, queue: str) -> ModeNote:
         """Return what a queue does."""
         return (await self._look(queue))[0]
 
-    async def _look(self, queue: str) -> tuple[ModeNote, list[str]]:
-        mode, by, since, parked = await self._scripts.call("mode", queue)
+    async def _look(self, queue: str) -> tuple[ModeNote, list[str], bool]:
+        mode, by, since, parked, known = await self._scripts.call("mode", queue)
         note = ModeNote(Mode(mode.decode()), by.decode(), int(since))
-        return note, sorted(who.decode() for who in parked)
+        return note, sorted(who.decode() for who in parked), bool(known)
 
     async def set_mode(self, queue: str, mode: Mode, by: str) -> Mode:
         """Change what a queue does and tell its workers; returns what it did before.
@@ -55,30 +75,31 @@ class QueueControl:
         """
         before = await self._scripts.call("set_mode", queue, mode, by)
         if before is None:
-            raise ModelNotFound(f"no queue {queue!r} here", param="model")
+            raise _unknown(queue)
         return Mode(before.decode())
 
-    async def purge(self, queue: str) -> int:
-        """Cancel every job that waits now; returns how many. May be repeated."""
-        cancelled, began = 0, ""
+    async def purge(self, queue: str, seconds: float = PURGE_SECONDS) -> Purged:
+        """Cancel every job that waits now, for so long at most. May be repeated."""
+        give_up, began, cancelled = monotonic() + seconds, "", 0
         while True:
-            _, parked = await self._look(queue)
+            _, parked, _ = await self._look(queue)
             found = 0
             for place in ("ready", "delayed", *(f"parked:{who}" for who in parked)):
-                count, began = await self._purge_place(queue, place, began)
-                found += count
+                first = 0
+                while True:
+                    looked, left, ended, now = await self._scripts.call(
+                        "cancel_waiting", queue, place, first, SLICE, began, *self._keep
+                    )
+                    began, first, found = began or now.decode(), first + left, found + ended
+                    if looked < SLICE:
+                        break
+                    if monotonic() > give_up:
+                        return Purged(cancelled + found, complete=False)
             cancelled += found
             # Jobs move from one place to another meanwhile.
             if not found:
-                return cancelled
+                return Purged(cancelled, complete=True)
 
-    async def _purge_place(self, queue: str, place: str, began: str) -> tuple[int, str]:
-        first, cancelled = 0, 0
-        while True:
-            looked, left, ended, now = await self._scripts.call(
-                "cancel_waiting", queue, place, first, SLICE, began, *self._keep
-            )
-            began = began or now.decode()
-            first, cancelled = first + left, cancelled + ended
-            if looked < SLICE:
-                return cancelled, began
+
+def _unknown(queue: str) -> ModelNotFound:
+    return ModelNotFound(f"no queue {queue!r} here", param="model")

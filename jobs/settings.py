@@ -10,9 +10,17 @@ from decimal import Decimal
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -85,7 +93,14 @@ class RetrySettings(Group):
 class LimitSettings(Group):
     """Bounds on one request and one run."""
 
+    header_seconds: float = Field(default=10.0, gt=0)
+    header_bytes: int = Field(default=32_768, ge=1_000)
+    header_count: int = Field(default=100, ge=10)
     body_bytes: int = Field(default=2_000_000, ge=1_000)
+    body_seconds: float = Field(default=30.0, gt=0)
+    body_bytes_per_second: int = Field(default=10_000, ge=1)
+    prompt_characters: int = Field(default=1_000_000, ge=1)
+    prompt_items: int = Field(default=2_048, ge=1)
     run_seconds: float = Field(default=600.0, gt=0)
     wait_seconds: float = Field(default=60.0, gt=0)
     sync_seconds: float = Field(default=600.0, gt=0)
@@ -186,12 +201,16 @@ class ControlSettings(Group):
     health_port: int = Field(default=8083, ge=0, le=65535)
 
 
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s]+)$")]
+
+
 class ApiSettings(Group):
     """The HTTP front."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     trusted_proxies: list[IPvAnyNetwork] = Field(default_factory=list)
+    cors_origins: list[Origin] = Field(default_factory=list)
 
 
 class OidcSettings(Group):

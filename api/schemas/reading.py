@@ -3,18 +3,14 @@
 Invariant: every refusal names the field and what was expected, and never repeats the value.
 """
 
-import asyncio
-import types
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from api.errors import BodyTimeout, FieldError, InvalidBody, MalformedBody, UnsupportedParameter
-
-READ_SECONDS = 60.0
+from api.errors import FieldError, InvalidBody, MalformedBody, UnsupportedParameter
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -35,7 +31,7 @@ async def read_object(request: Request) -> dict[str, Any]:
         MalformedBody: no JSON, no UTF-8, or no object.
         BodyTooLarge, BodyTimeout: too much of it, or too slowly.
     """
-    raw = await _read(request)
+    raw = await request.body()
     if not raw:
         raise MalformedBody("the body is empty: a JSON object was expected")
     try:
@@ -45,28 +41,6 @@ async def read_object(request: Request) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedBody(f"the body is a JSON {_json_type(value)}: an object was expected")
     return value
-
-
-async def _read(request: Request) -> bytes:
-    """Return the body; the clock is set only if it is not all there, as it nearly always is."""
-    reading = request.body().__await__()
-    try:
-        waits_for = next(reading)
-    except StopIteration as done:
-        body: bytes = done.value
-        return body
-    try:
-        async with asyncio.timeout(READ_SECONDS):
-            return await _resume(waits_for, reading)
-    except TimeoutError:
-        raise BodyTimeout(f"the body did not arrive within {READ_SECONDS:.0f} s") from None
-
-
-@types.coroutine
-def _resume(waits_for: Any, reading: Generator[Any, Any, bytes]) -> Generator[Any, Any, bytes]:
-    """Go on with a coroutine that was started by hand."""
-    yield waits_for
-    return (yield from reading)
 
 
 def _where(error: orjson.JSONDecodeError) -> str:

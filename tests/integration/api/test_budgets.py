@@ -1,7 +1,7 @@
 """A request that may cost more than is left is refused with what is left; nothing else changes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -19,9 +19,11 @@ from jobs.store import JobStore
 from tests.integration.api.conftest import (
     MODEL,
     Hand,
+    Keys,
     RunningApi,
     answering,
     chat_body,
+    connect,
     submit,
 )
 from tests.support.ledger import a_price, consuming, until_consumed, usage_of
@@ -29,7 +31,7 @@ from tests.support.ledger import a_price, consuming, until_consumed, usage_of
 
 @pytest.fixture
 def groups() -> dict[str, Any]:
-    return {"retention": {"start": "archive"}}
+    return {"retention": {"start": "archive"}, "billing": {"budgets_when_unknown": "refuse"}}
 
 
 @pytest.fixture
@@ -178,3 +180,25 @@ async def test_with_sql_away_a_budget_fails_as_it_says(
     if status == 503:
         assert answer.json()["code"] == "spending-unknown"
         assert answer.headers["Retry-After"]
+
+
+async def test_a_repeat_of_what_was_accepted_needs_no_budget(
+    start_api: Callable[[], RunningApi], settings: Settings, keys: Keys, hand: Hand
+) -> None:
+    job = {"url": "/v1/completions", "body": {"model": MODEL, "prompt": "hi"}}
+    once = {"Idempotency-Key": "k"}
+    before = start_api()
+    async with connect(before, keys.acme) as client:
+        first = await client.post("/v1/jobs", json=job, headers=once)
+    take_away(settings)
+    after = start_api()  # knows no budgets, and refuses what it cannot check
+    async with connect(after, keys.acme) as client:
+        assert (await client.post("/v1/jobs", json=job)).json()["code"] == "spending-unknown"
+        again = await client.post("/v1/jobs", json=job, headers=once)
+        assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+        assert again.headers["idempotency-replayed"] == "true"
+        other = await client.post("/v1/jobs", json=job | {"metadata": {"a": "b"}}, headers=once)
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency-mismatch")
+        async with answering(hand, "a"):
+            whole = await client.post("/v1/jobs", json=job, headers=once | {"Prefer": "wait=10"})
+        assert whole.json()["status"] == "completed"

@@ -1,0 +1,103 @@
+"""`penstock queues`: how the queues stand; pausing, draining, resuming and purging one."""
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from cli.client import Client
+from cli.options import Json, Key, Url
+from cli.output import ago, print_json, print_table
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Look at the queues, and pause, drain, resume or purge one.",
+)
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="The served model's name.")]
+
+
+@app.command("list")
+def list_queues(as_json: Json = False, url: Url = None, key: Key = None) -> None:
+    """List every queue a worker has ever served."""
+    page = Client.open(url, key).get("/v1/admin/queues")
+    if as_json:
+        print_json(page)
+    else:
+        _print(page["data"])
+
+
+@app.command()
+def pause(model: Model, as_json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Start no more jobs; what runs goes on, and jobs are still accepted."""
+    _show(_act(Client.open(url, key), model, "pause"), as_json=as_json)
+
+
+@app.command()
+def drain(model: Model, as_json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Accept no more jobs; what waits and runs goes on."""
+    _show(_act(Client.open(url, key), model, "drain"), as_json=as_json)
+
+
+@app.command()
+def resume(model: Model, as_json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Go back to normal, from paused or draining."""
+    _show(_act(Client.open(url, key), model, "resume"), as_json=as_json)
+
+
+@app.command()
+def purge(
+    model: Model,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Cancel every job that waits in a queue."""
+    if not yes:
+        typer.confirm(f"Cancel every job that waits for {model}?", abort=True)
+    client = Client.open(url, key)
+    cancelled, complete = 0, False
+    while not complete:
+        queue = _act(client, model, "purge")
+        cancelled, complete = cancelled + queue["cancelled"], queue["complete"]
+    if as_json:
+        print_json(queue | {"cancelled": cancelled})
+        return
+    typer.echo(f"{cancelled} jobs cancelled")
+    _print([queue])
+
+
+def _act(client: Client, model: str, verb: str) -> dict[str, Any]:
+    return client.post(f"/v1/admin/queues/{quote(model)}/{verb}")
+
+
+def _show(queue: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(queue)
+    else:
+        _print([queue])
+
+
+def _print(queues: list[dict[str, Any]]) -> None:
+    print_table(
+        ("model", "mode", "ready", "parked", "delayed", "running", "workers", "slots", "changed"),
+        (
+            (
+                queue["model"],
+                queue["mode"],
+                *(str(queue[name]) for name in ("ready", "parked", "delayed", "running")),
+                *(str(queue[name]) for name in ("workers", "slots")),
+                _changed(queue),
+            )
+            for queue in queues
+        ),
+        nothing="No worker has ever served a queue.",
+    )
+
+
+def _changed(queue: dict[str, Any]) -> str:
+    if not queue["changed_at"]:
+        return ""
+    return f"{ago(queue['changed_at'])} ago by {queue['changed_by']}"
