@@ -65,6 +65,9 @@ lock: ## Resolve the pinned requirements anew (needs uv)
 	@$(COMPILE) requirements/torch.in --extra cpu --extra test \
 		--excludes requirements/excludes.txt -o requirements/cpu.lock
 	@$(COMPILE) --extra gpu -o requirements/gpu.lock
+	@$(COMPILE) -c requirements/cpu.lock -o requirements/core.lock
+	@$(COMPILE) requirements/torch.in --extra cpu -c requirements/cpu.lock \
+		--excludes requirements/excludes.txt -o requirements/worker-cpu.lock
 
 clean: ## Remove caches and the environment; .penstock (your data) stays
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

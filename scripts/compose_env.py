@@ -1,0 +1,46 @@
+"""`python3 scripts/compose_env.py`: put the passwords that docker-compose.yml asks for into `.env`.
+
+Needs Python alone. Invariant: what stands in the file already is kept, so that a second run can
+never lock anybody out of their data; nobody but its owner can read the file.
+"""
+
+# ruff: noqa: INP001, T201 - it talks to a person
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+NAMES = ("REDIS_PASSWORD", "POSTGRES_PASSWORD")
+
+
+def missing(text: str) -> list[str]:
+    """Return the names that have no value yet."""
+    lines = dict(line.partition("=")[::2] for line in text.splitlines())
+    return [name for name in NAMES if not lines.get(name, "").strip()]
+
+
+def main() -> int:
+    """Add what is missing."""
+    path = Path(sys.argv[1] if len(sys.argv) > 1 else ".env")
+    text = path.read_text() if path.exists() else ""
+    names = missing(text)
+    if not names:
+        print(f"{path} has all it needs already.")
+        return 0
+    if text and not text.endswith("\n"):
+        text += "\n"
+    # Letters and digits only: they stand inside URLs.
+    text += "".join(f"{name}={secrets.token_hex(24)}\n" for name in names)
+    aside = path.with_name(f"{path.name}.tmp")
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    aside.replace(path)
+    print(f"{path} now has {' and '.join(names)}. Next: docker compose up --build --wait")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

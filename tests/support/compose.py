@@ -1,0 +1,146 @@
+"""`docker-compose.yml` as Docker Compose reads it, and its commands as plain processes."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.manifests import ROOT
+from tests.support.redis_server import binary, free_port
+
+BIN = Path(sys.executable).parent
+
+
+def docker_compose(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run Docker Compose, which needs no Docker to read a file."""
+    program = shutil.which("docker-compose")
+    if program is None:
+        pytest.fail("docker-compose is not on the PATH: .ci/run installs it")
+    clean = {name: value for name, value in os.environ.items() if "PASSWORD" not in name}
+    return subprocess.run(
+        [program, "--project-directory", str(ROOT), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=clean,
+        timeout=60,
+    )
+
+
+def read(env_file: Path, *profiles: str) -> dict[str, Any]:
+    """Return the file with everything put in: variables, extensions, defaults."""
+    chosen = [word for profile in profiles for word in ("--profile", profile)]
+    done = docker_compose("--env-file", str(env_file), *chosen, "config", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, done.stderr
+    whole: dict[str, Any] = json.loads(done.stdout)
+    return whole
+
+
+def seconds(duration: str) -> int:
+    """Return a duration as Docker Compose writes it: 40s, 1m0s."""
+    found = re.fullmatch(r"(?:(\d+)m)?(\d+)s", duration)
+    assert found, duration
+    return 60 * int(found[1] or 0) + int(found[2])
+
+
+class Service:
+    """One service as a process: its command, environment and health check, on ports that are free.
+
+    What stands for another host becomes this one: `substitutions` maps texts to texts. Programs
+    of an image that are not here under that name are `shims`.
+    """
+
+    def __init__(
+        self, name: str, spec: dict[str, Any], directory: Path, substitutions: dict[str, str]
+    ) -> None:
+        self.name = name
+        self.spec = spec
+        self._directory = directory
+        self._substitutions = substitutions
+        self._log = directory / f"{name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def _here(self, text: str) -> str:
+        for there, here in self._substitutions.items():
+            text = re.sub(there, here, text)
+        return text
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the container gets, and nothing of the developer's."""
+        given = {name: self._here(value) for name, value in self.spec["environment"].items()}
+        path = os.pathsep.join([str(self._directory / "shims"), str(BIN), os.environ["PATH"]])
+        return {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(self._directory), **given}
+
+    def start(self) -> None:
+        """Start its command, as the image's entry point would."""
+        words = [self._here(word) for word in self.spec["command"]]
+        program = [binary("valkey")] if words[0] == "valkey-server" else [str(BIN / "penstock")]
+        words = words[1:] if words[0] == "valkey-server" else words
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*program, *words],
+                env=self.environment,
+                cwd=self._directory,
+                stdout=log,
+                stderr=log,
+            )
+
+    def run(self) -> int:
+        """Run it to its end."""
+        self.start()
+        assert self.process is not None
+        return self.process.wait(60)
+
+    def check(self) -> int:
+        """Run its health check once; returns the exit code."""
+        kind, *words = (self._here(word) for word in self.spec["healthcheck"]["test"])
+        done = subprocess.run(
+            words if kind == "CMD" else ["/bin/sh", "-c", *words],
+            env=self.environment,
+            cwd=self._directory,
+            capture_output=True,
+            check=False,
+            timeout=10,
+        )
+        return done.returncode
+
+    async def healthy(self) -> bool:
+        """Whether its health check passes; fails when it has ended."""
+        assert self.process is not None
+        assert self.process.poll() is None, self.log()
+        return self.check() == 0
+
+    def log(self) -> str:
+        """Return what it printed."""
+        return self._log.read_text(errors="replace")[-4000:]
+
+    def stop(self) -> int:
+        """Stop it as `docker compose stop` does; returns the exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds(self.spec.get("stop_grace_period", "10s")))
+
+
+def shim(directory: Path, name: str, command: str) -> None:
+    """Put a program under the name that a health check uses."""
+    folder = directory / "shims"
+    folder.mkdir(exist_ok=True)
+    file = folder / name
+    file.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    file.chmod(0o755)
+
+
+def ports(*names: str) -> dict[str, int]:
+    """Return free ports by name."""
+    return {name: free_port() for name in names}
