@@ -18,6 +18,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PENSTOCK_API__HOST=0.0.0.0 \
     PENSTOCK_BILLING__HEALTH_HOST=0.0.0.0 \
     PENSTOCK_CONTROL__HEALTH_HOST=0.0.0.0 \
+    PENSTOCK_WEBHOOKS__HEALTH_HOST=0.0.0.0 \
     PENSTOCK_WORKER__HEALTH_HOST=0.0.0.0
 RUN groupadd --gid 10001 penstock \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp penstock \
@@ -94,6 +95,11 @@ RUN pip install --no-deps --no-build-isolation -e . \
     && penstock --version
 
 FROM worker-base AS worker-cpu
+# vLLM's CPU kernels ask where memory lies.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libnuma1 \
+    && rm -rf /var/lib/apt/lists/*
 ENV PENSTOCK_ENGINE__MODEL=/app/models/tiny \
     HF_HUB_OFFLINE=1 \
     OMP_NUM_THREADS=1

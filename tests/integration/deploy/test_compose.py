@@ -18,7 +18,9 @@ from tests.support.databases import PostgresServer, connect, programs
 from tests.support.manifests import ROOT
 from tests.support.waiting import eventually
 
-OURS = ("migrate", "api", "control", "ledger", "worker-cpu", "worker")
+#: What runs all the time, and without a GPU.
+RUNNING = ("api", "control", "ledger", "deliverer", "worker-cpu")
+OURS = ("migrate", *RUNNING, "worker")
 STORES = ("redis", "postgres")
 PROFILES = ("gpu", "observe")
 
@@ -96,6 +98,7 @@ def test_each_health_check_asks_the_port_of_its_process(project: dict[str, Any])
         "api": f"http://127.0.0.1:{settings.api.port}/ready",
         "control": f"http://127.0.0.1:{settings.control.health_port}/health",
         "ledger": f"http://127.0.0.1:{settings.billing.health_port}/health",
+        "deliverer": f"http://127.0.0.1:{settings.webhooks.health_port}/health",
         "worker": worker,
         "worker-cpu": worker,
     }
@@ -169,7 +172,7 @@ async def test_every_command_and_health_check_runs(
     server, postgres_port = postgres
     with connect(server.url()) as connection:
         connection.execute("CREATE DATABASE penstock")
-    chosen = ports("redis", "api", "control", "ledger", "worker")
+    chosen = ports("redis", "api", "control", "ledger", "deliverer", "worker")
     substitutions = {
         r"@redis:6379": f"@127.0.0.1:{chosen['redis']}",
         r"@postgres:5432": f"@127.0.0.1:{postgres_port}",
@@ -177,6 +180,7 @@ async def test_every_command_and_health_check_runs(
         r"127\.0\.0\.1:8080": f"127.0.0.1:{chosen['api']}",
         r"127\.0\.0\.1:8083": f"127.0.0.1:{chosen['control']}",
         r"127\.0\.0\.1:8082": f"127.0.0.1:{chosen['ledger']}",
+        r"127\.0\.0\.1:8085": f"127.0.0.1:{chosen['deliverer']}",
         r"127\.0\.0\.1:8081": f"127.0.0.1:{chosen['worker']}",
         r"^0\.0\.0\.0$": "127.0.0.1",
     }
@@ -185,6 +189,7 @@ async def test_every_command_and_health_check_runs(
         "PENSTOCK_API__PORT": chosen["api"],
         "PENSTOCK_CONTROL__HEALTH_PORT": chosen["control"],
         "PENSTOCK_BILLING__HEALTH_PORT": chosen["ledger"],
+        "PENSTOCK_WEBHOOKS__HEALTH_PORT": chosen["deliverer"],
         "PENSTOCK_WORKER__HEALTH_PORT": chosen["worker"],
         "PENSTOCK_ENGINE__KIND": "simulated",
     }
@@ -206,14 +211,14 @@ async def test_every_command_and_health_check_runs(
             redis.Redis(port=chosen["redis"], protocol=2).ping()
 
         assert services["migrate"].run() == 0, services["migrate"].log()
-        for name in ("api", "control", "ledger", "worker-cpu"):
+        for name in RUNNING:
             assert services[name].check() != 0, f"{name} does not run yet"
             services[name].start()
             running.append(services[name])
-        for name in ("api", "control", "ledger", "worker-cpu"):
+        for name in RUNNING:
             await eventually(services[name].healthy, timeout=60)
     finally:
         codes = {service.name: service.stop() for service in reversed(running)}
     assert codes == dict.fromkeys(codes, 0)
-    assert len(codes) == 5
+    assert set(codes) == {"redis", *RUNNING}
     assert not any(name.startswith("PENSTOCK_") for name in os.environ)

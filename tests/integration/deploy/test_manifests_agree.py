@@ -11,6 +11,7 @@ from cli.main import NOUNS
 from jobs.keys import Keys
 from jobs.settings import Settings
 from tests.support.manifests import ROOT, Container, Manifests, matches
+from webhooks.app import CLOSE_SECONDS
 
 SECRETS = {
     "penstock-redis/url": "redis://:password@redis:6379/0",
@@ -63,6 +64,7 @@ def test_every_container_runs_a_command_that_there_is(manifests: Manifests) -> N
         ("worker", "worker", "health_host", "health_port"),
         ("ledger", "billing", "health_host", "health_port"),
         ("control", "control", "health_host", "health_port"),
+        ("deliverer", "webhooks", "health_host", "health_port"),
     ],
 )
 def test_probes_and_metrics_find_each_process(
@@ -86,6 +88,10 @@ def test_nothing_is_killed_before_it_has_drained(manifests: Manifests, tmp_path:
     settings = settings_of(worker, tmp_path).worker
     grace = worker.pod["terminationGracePeriodSeconds"]
     assert grace > settings.grace_seconds + 5 > settings.drain_seconds + 5
+
+    deliverer = one(manifests, "deliverer")
+    seconds = settings_of(deliverer, tmp_path).webhooks.total_seconds
+    assert deliverer.pod["terminationGracePeriodSeconds"] > seconds + CLOSE_SECONDS + 5
 
     api = one(manifests, "api")
     pause = api.spec["lifecycle"]["preStop"]["sleep"]["seconds"]
@@ -225,7 +231,7 @@ def arrows(manifests: Manifests) -> set[tuple[str, str]]:
     return found
 
 
-def test_only_the_arrows_of_the_design_are_open(manifests: Manifests) -> None:
+def test_only_the_arrows_of_the_design_are_open(manifests: Manifests, tmp_path: Path) -> None:
     wanted = {(c.component, "53") for c in manifests.containers()}
     for container in ours(manifests):
         if "PENSTOCK_REDIS__URL" in container.variables:
@@ -233,6 +239,8 @@ def test_only_the_arrows_of_the_design_are_open(manifests: Manifests) -> None:
         if "PENSTOCK_DATABASE__URL" in container.variables:
             wanted.add((container.component, "5432"))
     wanted.add(("worker", "443"))  # weights
+    ports = settings_of(one(manifests, "deliverer"), tmp_path).webhooks.ports.split(",")
+    wanted |= {("deliverer", port) for port in ports}
     assert arrows(manifests) == wanted
     assert ("worker", "5432") not in wanted, "workers know nothing of money"
 
