@@ -1,4 +1,4 @@
-"""`python3 scripts/compose_env.py`: put the passwords that docker-compose.yml asks for into `.env`.
+"""`python3 scripts/compose_env.py`: put the secrets that docker-compose.yml asks for into `.env`.
 
 Needs Python alone. Invariant: what stands in the file already is kept, so that a second run can
 never lock anybody out of their data; nobody but its owner can read the file.
@@ -13,7 +13,7 @@ import secrets
 import sys
 from pathlib import Path
 
-NAMES = ("REDIS_PASSWORD", "POSTGRES_PASSWORD")
+NAMES = ("REDIS_PASSWORD", "POSTGRES_PASSWORD", "JWT_SECRET")
 
 
 def missing(text: str) -> list[str]:
@@ -38,7 +38,7 @@ def main() -> int:
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
     aside.replace(path)
-    print(f"{path} now has {' and '.join(names)}. Next: docker compose up --build --wait")
+    print(f"{path} now has {', '.join(names)}. Next: docker compose up --build --wait")
     return 0
 
 

@@ -101,6 +101,20 @@ class Service:
         assert self.process is not None
         return self.process.wait(60)
 
+    def exec(self, *words: str) -> str:
+        """Run one more command in it; returns what it printed."""
+        done = subprocess.run(
+            [str(BIN / words[0]), *words[1:]],
+            env=self.environment,
+            cwd=self._directory,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def check(self) -> int:
         """Run its health check once; returns the exit code."""
         kind, *words = (self._here(word) for word in self.spec["healthcheck"]["test"])

@@ -7,9 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 import redis
+import yaml
 
 from cli.main import NOUNS
 from jobs.settings import Settings
@@ -20,6 +23,7 @@ from tests.support.waiting import eventually
 
 #: What runs all the time, and without a GPU.
 RUNNING = ("api", "control", "ledger", "deliverer", "worker-cpu")
+MODEL = "penstock-tiny"
 OURS = ("migrate", *RUNNING, "worker")
 STORES = ("redis", "postgres")
 PROFILES = ("gpu", "observe")
@@ -145,12 +149,46 @@ def test_everything_is_locked_up_and_published_to_this_machine_alone(
             assert port["host_ip"] == "127.0.0.1", name
 
 
+def test_prometheus_scrapes_every_process_at_its_port(project: dict[str, Any]) -> None:
+    scrapes = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    found = set()
+    for job in scrapes["scrape_configs"]:
+        for target in job.get("static_configs", []):
+            found |= {tuple(one.split(":")) for one in target["targets"]}
+        for target in job.get("dns_sd_configs", []):
+            found |= {(name, str(target["port"])) for name in target["names"]}
+    for name in OURS:
+        if name != "migrate":
+            url = urlsplit(project["services"][name]["healthcheck"]["test"][-1])
+            assert (name, str(url.port)) in found, name
+    reached = project["services"]["prometheus"]["networks"]
+    assert all(
+        set(project["services"][n]["networks"]) & set(reached) for n in OURS if n != "migrate"
+    )
+    assert {name for name, _ in found} <= set(project["services"])
+
+
 def test_every_folder_it_mounts_is_there(project: dict[str, Any]) -> None:
     for name, service in project["services"].items():
         for volume in service.get("volumes", []):
             if volume["type"] == "bind":
                 assert Path(volume["source"]).exists(), (name, volume["source"])
                 assert volume["read_only"] is True
+
+
+def first_job(api: Service, port: int) -> dict[str, Any]:
+    """Make a key as `docker compose exec api` does, and wait for a job with it."""
+    key = api.exec("penstock", "keys", "create", "acme").strip()
+    body = {"url": "/v1/completions", "body": {"model": MODEL, "prompt": "hello", "max_tokens": 8}}
+    answer = httpx2.post(
+        f"http://127.0.0.1:{port}/v1/jobs",
+        json=body,
+        headers={"Authorization": f"Bearer {key}", "Prefer": "wait=20"},
+        timeout=30,
+    )
+    assert answer.status_code == 200, answer.text
+    job: dict[str, Any] = answer.json()
+    return job
 
 
 # --- every command, as a plain process ----------------------------------------------------
@@ -217,6 +255,7 @@ async def test_every_command_and_health_check_runs(
             running.append(services[name])
         for name in RUNNING:
             await eventually(services[name].healthy, timeout=60)
+        assert first_job(services["api"], chosen["api"])["status"] == "completed"
     finally:
         codes = {service.name: service.stop() for service in reversed(running)}
     assert codes == dict.fromkeys(codes, 0)

@@ -59,7 +59,7 @@ def test_every_object_is_valid_to_the_letter(manifests: Manifests) -> None:
         validate(one)
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "ScaledObject", "PodMonitor"])
+@pytest.mark.parametrize("kind", ["Deployment", "ScaledObject", "PodMonitor", "PrometheusRule"])
 def test_a_misspelt_field_would_be_found(kind: str) -> None:
     one = next(iter(Manifests("prod").of(kind).values()))
     validate(one)
@@ -108,7 +108,7 @@ def test_no_secret_is_written_down(manifests: Manifests) -> None:
     assert not manifests.of("Secret")
     for container in manifests.containers():
         for name, value in container.variables.items():
-            if any(word in name for word in ("PASSWORD", "TOKEN", "AUTH", "__URL", "SECRET")):
+            if any(word in name for word in ("PASSWORD", "TOKEN", "_AUTH", "__URL", "SECRET")):
                 assert value.startswith("secret:"), (container.owner, name)
 
 
@@ -165,6 +165,13 @@ def test_images_have_a_version(manifests: Manifests) -> None:
         _, _, tag = container.spec["image"].partition(":")
         assert tag, container.spec["image"]
         assert tag != "latest", container.spec["image"]
+
+
+def test_the_cluster_has_the_rules_that_are_tested_with_promtool() -> None:
+    (rule,) = Manifests("prod").of("PrometheusRule").values()
+    files = sorted((ROOT / "deploy/prometheus/rules").glob("*.yml"))
+    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+    assert rule["spec"]["groups"] == groups, "make rules"
 
 
 def test_the_schemas_say_where_they_come_from() -> None:

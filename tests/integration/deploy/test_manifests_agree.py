@@ -47,6 +47,8 @@ def one(manifests: Manifests, component: str) -> Container:
 def test_every_variable_is_a_setting(manifests: Manifests, tmp_path: Path) -> None:
     for container in ours(manifests):
         settings_of(container, tmp_path)
+        given = [variable["name"] for variable in container.spec.get("env", [])]
+        assert len(set(given)) == len(given), container.owner
         for name in container.variables:
             assert name.startswith("PENSTOCK_") or name in OTHERS, (container.owner, name)
 

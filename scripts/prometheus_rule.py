@@ -1,0 +1,44 @@
+"""`make rules`: write the PrometheusRule of k8s from `deploy/prometheus/rules`.
+
+A test fails while the two differ. Needs PyYAML.
+"""
+
+# ruff: noqa: INP001, T201 - it talks to a person
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+RULES = ROOT / "deploy" / "prometheus" / "rules"
+OBJECT = ROOT / "k8s" / "components" / "monitoring" / "penstock-prometheusrule.yaml"
+HEAD = "# Made from deploy/prometheus/rules by scripts/prometheus_rule.py; change it there.\n"
+
+
+def prometheus_rule() -> dict[str, Any]:
+    """Return the object: every group of every file, in the order of the files' names."""
+    groups = []
+    for file in sorted(RULES.glob("*.yml")):
+        groups += yaml.safe_load(file.read_text())["groups"]
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "penstock", "labels": {"app.kubernetes.io/name": "penstock"}},
+        "spec": {"groups": groups},
+    }
+
+
+def main() -> int:
+    """Write it."""
+    text = yaml.safe_dump(prometheus_rule(), sort_keys=False, width=100, allow_unicode=True)
+    OBJECT.write_text(HEAD + text)
+    print(f"{OBJECT.relative_to(ROOT)} is up to date")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
