@@ -30,7 +30,16 @@ QUIET = (
 
 def configure_logs(settings: LogSettings, process: str) -> None:
     """Set up structlog, the standard library's loggers and uncaught errors for one process."""
+
+    def add_process(
+        _logger: Any, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        """Not a context variable: other libraries' threads have none of ours."""
+        event["process"] = process
+        return event
+
     shared: list[structlog.typing.Processor] = [
+        add_process,
         structlog.contextvars.merge_contextvars,
         _add_trace,
         structlog.stdlib.add_log_level,
@@ -69,7 +78,6 @@ def configure_logs(settings: LogSettings, process: str) -> None:
     logging.captureWarnings(capture=True)
     sys.excepthook = _report
     threading.excepthook = _report_thread
-    structlog.contextvars.bind_contextvars(process=process)
 
 
 def _set_levels(level: str) -> None:

@@ -115,9 +115,10 @@ class Pipeline:
         self.processes.append(process)
         return process
 
-    def begin_worker(self) -> PipelineProcess:
+    def begin_worker(self, health_port: int | None = None) -> PipelineProcess:
         """Start a worker without waiting for its model."""
-        worker = {**self.settings.worker.model_dump(exclude_unset=True), "health_port": free_port()}
+        port = health_port or free_port()
+        worker = {**self.settings.worker.model_dump(exclude_unset=True), "health_port": port}
         return self._start("worker", self._with(worker=worker), "workers")
 
     def worker(self) -> PipelineProcess:

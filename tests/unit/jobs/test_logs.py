@@ -1,11 +1,13 @@
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
-from jobs.logs import configure_logs
+from jobs.logs import OURS, QUIET, configure_logs
 from jobs.settings import LogSettings
 
 
@@ -13,7 +15,13 @@ from jobs.settings import LogSettings
 def _restore() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    hooks = sys.excepthook, threading.excepthook
+    levels = {name: logging.getLogger(name).level for name in (*OURS, *QUIET)}
     yield
+    sys.excepthook, threading.excepthook = hooks
+    logging.captureWarnings(capture=False)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
@@ -42,6 +50,35 @@ def test_a_traceback_shows_no_local_variables(
 
 def test_foreign_loggers_have_the_same_shape(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs(LogSettings(), "test")
-    logging.getLogger("somebody.else").warning("hello %s", "there")
+    thread = threading.Thread(
+        target=logging.getLogger("somebody.else").warning, args=("hello %s", "there")
+    )
+    thread.start()
+    thread.join()
     line = json.loads(capsys.readouterr().err)
     assert (line["event"], line["level"], line["process"]) == ("hello there", "warning", "test")
+
+
+def test_debug_is_for_our_own_loggers_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(LogSettings(level="DEBUG"), "test")
+    logging.getLogger("jobs.store").debug("ours")
+    for name in ("sqlalchemy.engine.Engine", "aiosqlite", "somebody.else", "kombu.connection"):
+        logging.getLogger(name).debug("theirs, with a prompt in it")
+    logging.getLogger("sqlalchemy.engine.Engine").info("INSERT, with a prompt in it")
+    shown = capsys.readouterr().err
+    assert "ours" in shown
+    assert "prompt" not in shown
+
+
+def test_warnings_and_uncaught_errors_have_the_same_shape(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logs(LogSettings(), "test")
+    warnings = logging.getLogger("py.warnings")
+    warnings.warning("careful")
+    error = ValueError("broken")
+    sys.excepthook(ValueError, error, None)
+    first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (first["event"], first["logger"]) == ("careful", "py.warnings")
+    assert (second["event"], second["level"]) == ("process_failed", "critical")
+    assert "ValueError: broken" in second["exception"]

@@ -1,5 +1,6 @@
-"""One trace per job, whole from the client's own span to the bill, whoever dies on the way."""
+"""One job in traces and logs: whole from the client's own span to the bill, and no word of it."""
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from jobs.open import open_store
 from jobs.settings import Settings
 from tests.support.keys import make_key
 from tests.support.otlp import OtlpReceiver, Received, otlp_receiver
@@ -46,6 +48,7 @@ def running(
         lease={"seconds": 1.8, "heartbeat_seconds": 0.3, "sweep_seconds": 0.2},
         redis={"url": redis_server.url, "prefix": "traced", "timeout_seconds": 1.0},
         trace={"endpoint": receiver.endpoint, "export_seconds": 0.1},
+        log={"level": "DEBUG"},
     )
     with pipeline(settings, directory) as started:
         started.control()
@@ -190,3 +193,85 @@ async def test_a_repeat_in_another_trace_is_still_the_same_request(
     assert second.json()["id"] == first.json()["id"]
     spans = await whole(receiver, "c" * 32, "submit")
     assert spans["submit"][0].attributes["penstock.replayed"] is True
+
+
+# --- logs -----------------------------------------------------------------------------
+
+
+def lines(running: Pipeline) -> dict[str, list[dict[str, Any]]]:
+    """Return every line of every process, which must all be JSON objects of one shape."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for process in running.processes:
+        for line in process.log().splitlines():
+            record = json.loads(line)
+            assert {"event", "level", "timestamp", "process"} <= set(record), line
+            found.setdefault(process.name, []).append(record)
+    return found
+
+
+async def test_a_jobs_lines_carry_its_request_its_account_and_its_trace(
+    running: Pipeline, api: PipelineProcess, receiver: OtlpReceiver
+) -> None:
+    trace_id = "d" * 32
+    headers = {"X-Request-ID": "my-own-id", **traceparent(trace_id=trace_id)}
+    async with connect(api.settings) as client:
+        answer = await client.post("/v1/completions", json=body(), headers=headers)
+    assert answer.headers["x-request-id"] == "my-own-id"
+    job_id = answer.headers["x-penstock-job"]
+
+    async def ended() -> bool:
+        return bool(of_job("job_ended"))
+
+    def of_job(event: str) -> list[dict[str, Any]]:
+        found = lines(running)["worker"]
+        return [line for line in found if line["event"] == event and line["job_id"] == job_id]
+
+    await eventually(ended)
+    for event in ("attempt_started", "job_ended"):
+        (line,) = of_job(event)
+        ids = (line["request_id"], line["account_id"], line["trace_id"])
+        assert ids == ("my-own-id", "acme", trace_id), event
+
+
+async def test_no_line_of_any_process_has_a_word_of_prompt_or_output(
+    running: Pipeline, api: PipelineProcess
+) -> None:
+    outputs = []
+    async with connect(api.settings) as client:
+        chat = {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": MARKER}],
+            "max_tokens": 40,
+            "ignore_eos": True,
+        }
+        answer = await client.post("/v1/chat/completions", json=chat)
+        outputs.append(answer.json()["choices"][0]["message"]["content"])
+        failing = body(prompt=f"[[fault:error-once=3]] {MARKER}")
+        answer = await client.post("/v1/completions", json=failing)
+        outputs.append(answer.json()["choices"][0]["text"])
+        wrong = {**body(), "temperature": MARKER}
+        assert (await client.post("/v1/completions", json=wrong)).status_code == 400
+        job = {"url": "/v1/completions", "body": body()}
+        job_id = (await client.post("/v1/jobs", json=job)).json()["id"]
+        done = await client.get(f"/v1/jobs/{job_id}", params={"wait": 20})
+        outputs.append(done.json()["result"]["choices"][0]["text"])
+        key = client.headers["authorization"].split()[1]
+
+    async def billed() -> bool:
+        settings = running.settings
+        store = open_store(settings)
+        try:
+            return not await store.redis.xlen(store.keys.outbox)
+        finally:
+            await store.close()
+
+    await eventually(billed)
+    assert {"api", "worker", "control", "ledger"} <= set(lines(running))
+    for process in running.processes:
+        log = process.log()
+        assert MARKER not in log, process.name
+        assert key not in log, process.name
+        for output in outputs:
+            assert len(output) > 20
+            assert output[:20] not in log, process.name
+            assert json.dumps(output)[1:21] not in log, process.name
