@@ -143,6 +143,12 @@ class Pipeline:
         billing["health_port"] = free_port()
         return self._start("ledger", self._with(billing=billing), "billing")
 
+    def feeder(self) -> PipelineProcess:
+        """Start a process that feeds batches without waiting for it."""
+        own = self.settings.batches.model_dump(exclude_unset=True)
+        own["health_port"] = free_port()
+        return self._start("feeder", self._with(batches=own), "api.batches")
+
     def begin_webhooks(self) -> PipelineProcess:
         """Start a process that delivers webhooks without waiting for it."""
         own = self.settings.webhooks.model_dump(exclude_unset=True)
