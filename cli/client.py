@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
 import httpx2
@@ -19,6 +19,7 @@ from cli.home import Home
 
 TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
 STREAM_TIMEOUT = httpx2.Timeout(60.0, connect=5.0)  # pings come every 15 s
+UPLOAD_TIMEOUT = httpx2.Timeout(300.0, connect=5.0)
 RECONNECTS = 5
 UNAVAILABLE = 503
 RECONNECT_SECONDS = 1.0
@@ -82,6 +83,23 @@ class Client:
     def delete(self, path: str) -> None:
         """DELETE something."""
         self._call("DELETE", path)
+
+    def upload(self, name: str, file: BinaryIO) -> dict[str, Any]:
+        """Upload a file of requests; it is read while it is sent."""
+        given = {"file": (name, file, "application/jsonl")}
+        return self._call(
+            "POST", "/v1/files", files=given, data={"purpose": "batch"}, timeout=UPLOAD_TIMEOUT
+        )
+
+    def download(self, path: str) -> Iterator[tuple[bytes, int]]:
+        """Yield a file in pieces, each with how many bytes there are in all."""
+        with self._reaching(), self._http.stream("GET", path, timeout=STREAM_TIMEOUT) as response:
+            if response.is_error:
+                response.read()
+                raise Refused(response.status_code, _body(response))
+            total = int(response.headers.get("content-length", 0))
+            for piece in response.iter_bytes():
+                yield piece, total
 
     def _call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
         with self._reaching():

@@ -18,6 +18,7 @@ from cli.output import print_failure
 NOUNS = {
     "up": ("Start here", "cli.up"),
     "jobs": ("Use it", "cli.jobs"),
+    "batches": ("Use it", "cli.batches"),
     "models": ("Use it", "cli.models"),
     "webhooks": ("Use it", "cli.webhooks"),
     "keys": ("Run it", "cli.keys"),

@@ -1,0 +1,81 @@
+"""`penstock batches` against a real API: create, watch, list, fetch, and refusals in words."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from jobs.settings import Settings
+from jobs.store import JobStore
+from tests.integration.api.conftest import MODEL, Keys, RunningApi
+from tests.support.batches import answering_all, feeding, line, lines
+
+
+@pytest.fixture
+def groups() -> dict[str, Any]:
+    return {"batches": {"look_seconds": 0.05, "flush_seconds": 0.1}}
+
+
+async def penstock(api: RunningApi, keys: Keys, *words: str) -> Result:
+    env = {"PENSTOCK_URL": api.url, "PENSTOCK_KEY": keys.acme}
+    runner = CliRunner(env=env)
+    arguments = ["batches", *words]
+    return await asyncio.to_thread(runner.invoke, app, arguments, prog_name="penstock")
+
+
+async def test_a_batch_is_created_watched_and_fetched(
+    api: RunningApi, keys: Keys, settings: Settings, store: JobStore, tmp_path: Path
+) -> None:
+    file, fetched = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    file.write_bytes(lines(5, MODEL) + line("bad", MODEL, prompt="please fail"))
+    endpoint = ("--endpoint", "/v1/completions")
+    async with feeding(settings), answering_all(store, MODEL):
+        made = await penstock(api, keys, "create", str(file), *endpoint, "--wait", "--json")
+    assert made.exit_code == 0, made.output
+    batch = json.loads(made.stdout.splitlines()[-1])
+    assert batch["status"] == "completed"
+    shown = await penstock(api, keys, "show", batch["id"])
+    assert "completed, 5 of 6 done, 1 failed" in shown.output
+    listed = await penstock(api, keys, "list")
+    assert batch["id"] in listed.output
+    printed = await penstock(api, keys, "results", batch["id"])
+    ids = {json.loads(raw)["custom_id"] for raw in printed.stdout.splitlines()}
+    assert ids == {f"r{number}" for number in range(5)}
+    errors = await penstock(api, keys, "results", batch["id"], "--errors")
+    assert json.loads(errors.stdout)["custom_id"] == "bad"
+    to_file = await penstock(api, keys, "results", batch["id"], "--output", str(fetched))
+    assert to_file.exit_code == 0, to_file.output
+    assert fetched.read_text() == printed.stdout
+    assert not fetched.with_name("out.jsonl.part").exists()
+
+
+async def test_what_is_wrong_with_a_file_is_said_line_by_line(
+    api: RunningApi, keys: Keys, settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_bytes(lines(2, MODEL) + b"{broken\n")
+    async with feeding(settings):
+        made = await penstock(
+            api, keys, "create", str(file), "--endpoint", "/v1/completions", "--wait"
+        )
+    assert made.exit_code == 1
+    assert "line 3: this line is not JSON" in made.output
+    batch_id = json.loads((await penstock(api, keys, "list", "--json")).stdout)["data"][0]["id"]
+    cancelled = await penstock(api, keys, "cancel", batch_id)
+    assert cancelled.exit_code == 1
+    assert "cannot be cancelled" in cancelled.output
+    nothing = await penstock(api, keys, "results", batch_id)
+    assert nothing.exit_code == 1
+    assert "no results" in nothing.output
+
+
+async def test_a_file_that_is_not_there_is_wrong_usage(
+    api: RunningApi, keys: Keys, tmp_path: Path
+) -> None:
+    missing = await penstock(api, keys, "create", str(tmp_path / "none.jsonl"))
+    assert missing.exit_code == 2
+    assert "cannot be read" in missing.output
