@@ -42,6 +42,13 @@ async def authenticate(request: Request) -> ApiKey:
     return found
 
 
+def caller_field(request: Request, caller: ApiKey) -> str:
+    """Return where this caller's record is found again, without any credential."""
+    if caller.user == caller.id:
+        return caller.id
+    return digest_of(request.headers["authorization"].partition(" ")[2].strip())
+
+
 async def _person(request: Request, services: Services, token: str) -> ApiKey:
     """Return who signed in, with a password here or with the identity provider."""
     if token.count(".") != 2:

@@ -16,6 +16,7 @@ import structlog
 
 from api.admission import Admitted, Wish, admit
 from api.batches import names, rows
+from api.batches.caller import find_caller
 from api.batches.checking import BadLine, Request, read_request
 from api.batches.collecting import Pending, collect
 from api.batches.lines import Line, LineReader
@@ -28,7 +29,7 @@ from api.responding import as_chat
 from api.schemas.responses import ResponseRequest
 from api.services import Services
 from jobs.accounts import ApiKey
-from jobs.errors import InvalidJob, JobGone, JobNotFound, PipelineError, QueueFull
+from jobs.errors import ClientError, InvalidJob, JobGone, JobNotFound, PipelineError, QueueFull
 
 log = structlog.get_logger()
 
@@ -48,7 +49,6 @@ class Feed:
     def __init__(self, api: Services, row: Any, size: int, parts: Parts) -> None:
         self._api = api
         self._row = row
-        self._key = ApiKey.model_validate_json(row.caller)
         self._expires: float = row.expires_at.timestamp()
         self._longest = api.settings.limits.body_bytes
         name = object_name(row.input_file_id)
@@ -186,8 +186,7 @@ class Feed:
 
     async def _submit(self, requests: Sequence[tuple[Pending, Request]]) -> list[bool]:
         """Submit requests together; returns which of them need not be submitted again."""
-        asked = [self._ask(*one) for one in requests]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
+        answers = await self._ask_all(requests)
         settled = []
         for (pending, _), answer in zip(requests, answers, strict=True):
             if isinstance(answer, Admitted):
@@ -201,10 +200,23 @@ class Feed:
             settled.append(isinstance(answer, Admitted) or is_final(answer))
         return settled
 
-    async def _ask(self, pending: Pending, request: Request) -> Admitted:
+    async def _ask_all(
+        self, requests: Sequence[tuple[Pending, Request]]
+    ) -> Sequence[Admitted | BaseException]:
+        """Ask for jobs as who made the batch, for as long as it may: limits may have changed."""
+        if not requests:
+            return []
+        try:
+            key = await find_caller(self._api, self._row.caller)
+        except ClientError as error:
+            return [error] * len(requests)
+        asked = [self._ask(key, *one) for one in requests]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    async def _ask(self, key: ApiKey, pending: Pending, request: Request) -> Admitted:
         body, kept = request.body, None
         if isinstance(request.checked, ResponseRequest):
-            body, kept = await as_chat(self._api, self._key.account, request.checked)
+            body, kept = await as_chat(self._api, key.account, request.checked)
         wish = Wish(
             url=self._row.endpoint,
             body=body,
@@ -217,7 +229,7 @@ class Feed:
             response=kept,
             id=pending.job_id,
         )
-        return await admit(self._api, self._key, wish)
+        return await admit(self._api, key, wish)
 
     def _wait_for(self, pending: Pending) -> None:
         if pending.job_id not in self._window:

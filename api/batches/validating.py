@@ -10,6 +10,7 @@ from api.batches.checking import BadLine, Complaint, Request, check_context, rea
 from api.batches.lines import Line, LineReader
 from api.files.rows import object_name
 from api.services import Services
+from jobs.accounts import ApiKey
 from jobs.errors import ModelNotFound
 from jobs.models import ServedModel
 
@@ -25,8 +26,9 @@ class Verdict(NamedTuple):
 class Validation:
     """One pass over one file."""
 
-    def __init__(self, api: Services, endpoint: str) -> None:
+    def __init__(self, api: Services, endpoint: str, caller: ApiKey) -> None:
         self._api = api
+        self._caller = caller
         self._endpoint = endpoint
         self._longest = api.settings.limits.body_bytes
         self._limits = api.settings.batches
@@ -75,6 +77,8 @@ class Validation:
         if name not in self._models:
             self._models[name] = await self._find(name)
         model = self._models[name]
+        if self._caller.models is not None and name not in self._caller.models:
+            raise BadLine("model_forbidden", "body.model: this key may not use it", "body.model")
         if model is None:
             raise BadLine("model_not_found", "body.model: no such model here", "body.model")
         check_context(request, model.max_model_len)

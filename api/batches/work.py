@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from api.batches import rows
+from api.batches.caller import find_caller
 from api.batches.checking import Complaint
 from api.batches.feeding import Feed
 from api.batches.finishing import end
@@ -22,7 +23,7 @@ from api.errors import FilesUnavailable, ObjectMissing, StorageFull
 from api.services import Services
 from billing.errors import DatabaseUnavailable
 from billing.tables.base import now
-from jobs.errors import StoreUnavailable
+from jobs.errors import ClientError, StoreUnavailable
 
 log = structlog.get_logger()
 
@@ -91,7 +92,12 @@ class Work:
                 await self._finish(self._state.outcome)
 
     async def _validate(self) -> None:
-        validation = Validation(self._api, self._row.endpoint)
+        try:
+            caller = await find_caller(self._api, self._row.caller)
+        except ClientError as error:
+            await self._end(rows.FAILED, [Complaint(error.code.replace("-", "_"), error.message)])
+            return
+        validation = Validation(self._api, self._row.endpoint, caller)
         try:
             size = await rows.input_bytes(self._api.database, self._row.id)
             verdict = await validation.run(self._row.input_file_id, size)

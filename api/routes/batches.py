@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.auth import caller_field
 from api.batches import rows
 from api.cursor import check_list_cursor
 from api.deps import Api, Caller
@@ -41,7 +42,7 @@ async def create_batch(request: Request, key: Caller, api: Api) -> Response:
     values = rows.new_batch(
         batch_id,
         key.account,
-        key.model_copy(update={"sha256": ""}).model_dump_json(),
+        caller_field(request, key),
         asked.endpoint,
         file.id,
         (asked.completion_window, ends),

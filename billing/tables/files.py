@@ -45,8 +45,8 @@ class StoredFile(Base):
 class Batch(Base):
     """One batch. `fence` rises with every process that takes it; only the newest may write.
 
-    `caller` is who made it; `outcome` is the status it is to end with; jobs may exist of the
-    requests before `reached`.
+    `caller` is where the record of who made it is found; `outcome` is the status it is to end with;
+    jobs may exist of the requests before `reached`.
     """
 
     __tablename__ = "batches"
@@ -62,7 +62,7 @@ class Batch(Base):
 
     id: Mapped[Id] = mapped_column(primary_key=True)
     account_id: Mapped[Id]
-    caller: Mapped[JsonText]
+    caller: Mapped[str] = mapped_column(String(320))
     endpoint: Mapped[Name]
     input_file_id: Mapped[Id]
     completion_window: Mapped[Word]

@@ -36,7 +36,7 @@ def upgrade() -> None:
         "batches",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("account_id", sa.String(length=64), nullable=False),
-        sa.Column("caller", sa.Text(), nullable=False),
+        sa.Column("caller", sa.String(length=320), nullable=False),
         sa.Column("endpoint", sa.String(length=128), nullable=False),
         sa.Column("input_file_id", sa.String(length=64), nullable=False),
         sa.Column("completion_window", sa.String(length=16), nullable=False),

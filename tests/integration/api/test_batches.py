@@ -8,12 +8,24 @@ import httpx2
 import openai
 import orjson
 import pytest
+from sqlalchemy import insert, select
 
+from accounts.keys import Filter, NewKey
+from accounts.open import directory_of
 from api.batches import names
+from billing.database import Database
+from billing.tables.webhooks import WebhookEndpoint, WebhookEvent
 from jobs.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
-from tests.integration.api.conftest import CONTEXT, MODEL, Hand, answering
+from tests.integration.api.conftest import (
+    CONTEXT,
+    MODEL,
+    Hand,
+    RunningApi,
+    answering,
+    connect,
+)
 from tests.support.batches import (
     answering_all,
     check_whole,
@@ -26,6 +38,7 @@ from tests.support.batches import (
     until,
     upload,
 )
+from tests.support.keys import make_key
 from tests.support.waiting import eventually
 
 
@@ -33,7 +46,7 @@ from tests.support.waiting import eventually
 def groups(request: pytest.FixtureRequest) -> dict[str, Any]:
     batches: dict[str, Any] = {"look_seconds": 0.05, "flush_seconds": 0.1, "max_lines": 300}
     more: dict[str, Any] = {}
-    if "window" in request.node.name:
+    if "window" in request.node.name or "no_more_than_its_key" in request.node.name:
         batches["window"] = 8
     if "queue_that_is_full" in request.node.name:
         more["queue"] = {"max_queued": 5}
@@ -463,3 +476,81 @@ async def test_a_job_its_client_cancels_or_erases_is_said_to_be(
     assert codes == {"r0": "job_cancelled", "r1": "job_gone"}
     assert await store.redis.zcard(store.keys.queued(MODEL)) == 0, "it did not run again"
     assert (await store.get(jobs[0], "acme")).status is Status.CANCELLED
+
+
+# --- who made it, and who listens -------------------------------------------------------------
+
+
+async def test_a_batch_does_no_more_than_its_key_may_at_the_moment(
+    client: httpx2.AsyncClient, api: RunningApi, settings: Settings, store: JobStore
+) -> None:
+    async with directory_of(settings, "test") as directory:
+        made = await directory.keys.create("test", NewKey("acme"))
+        async with connect(api, made.secret) as own:
+            batch = await create(own, lines(30, MODEL), metadata={"window": "8"})
+        async with feeding(settings):
+
+            async def full() -> bool:
+                return await store.redis.zcard(store.keys.queued(MODEL)) == 8
+
+            await eventually(full)
+            await directory.keys.revoke("test", made.row.id, Filter(None))
+            # A key is remembered for less than a second.
+            await asyncio.sleep(1.0)
+            async with answering_all(store, MODEL):
+                ended = await until(client, batch["id"])
+    assert ended["status"] == "completed"
+    assert ended["request_counts"] == {"total": 30, "completed": 8, "failed": 22}
+    await check_whole(client, ended, 30)
+    errors = await results(client, ended["error_file_id"])
+    assert {one["response"]["status_code"] for one in errors} == {401}
+
+
+async def test_a_model_the_key_may_not_use_is_named_before_anything_runs(
+    client: httpx2.AsyncClient, api: RunningApi, settings: Settings
+) -> None:
+    key = make_key(settings, "acme", models=["another"])
+    async with connect(api, key) as own:
+        batch = await create(own, lines(1, MODEL))
+    async with feeding(settings):
+        ended = await until(client, batch["id"])
+    (complaint,) = ended["errors"]["data"]
+    assert (complaint["line"], complaint["code"]) == (1, "model_forbidden")
+
+
+async def test_each_end_of_a_batch_is_told_to_who_listens_once(
+    client: httpx2.AsyncClient, settings: Settings, store: JobStore
+) -> None:
+    database = Database(settings.database, "test")
+    endpoint = {
+        "id": "whe_1",
+        "account_id": "acme",
+        "url": "https://hooks.example.com/in",
+        "secret": "whsec_c2VjcmV0",
+        "events": ["batch.completed", "batch.failed", "batch.cancelled", "batch.expired"],
+    }
+    async with database.write() as connection:
+        await connection.execute(insert(WebhookEndpoint), [endpoint])
+    ends = {
+        "completed": await create(client, lines(1, MODEL)),
+        "failed": await create(client, b"{broken"),
+        "cancelled": await create(client, lines(1, MODEL)),
+    }
+    await client.post(f"/v1/batches/{ends['cancelled']['id']}/cancel")
+    async with feeding(settings), answering_all(store, MODEL):
+        for status, batch in ends.items():
+            assert (await until(client, batch["id"]))["status"] == status
+    ends["expired"] = await create(client, lines(1, MODEL), completion_window="1s")
+    async with feeding(settings):
+        assert (await until(client, ends["expired"]["id"]))["status"] == "expired"
+    async with database.read() as connection:
+        rows = (await connection.execute(select(WebhookEvent.payload))).scalars().all()
+    await database.close()
+    told = [orjson.loads(row) for row in rows]
+    assert {one["type"]: one["data"]["id"] for one in told} == {
+        f"batch.{status}": batch["id"] for status, batch in ends.items()
+    }
+    assert len(told) == 4
+    for one in told:
+        shown = await read(client, one["data"]["id"])
+        assert one["data"] == shown, "what listens is told what a client sees"

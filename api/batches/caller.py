@@ -1,0 +1,19 @@
+"""Who made a batch, as it stands now: a batch can do no more than its maker may at the moment."""
+
+from api.services import Services
+from jobs.accounts import ApiKey
+from jobs.errors import Unauthenticated
+
+
+async def find_caller(api: Services, field: str) -> ApiKey:
+    """Return the record of who made a batch.
+
+    Raises:
+        Unauthenticated: the key was revoked or has expired, or the person may not call any more.
+        AccountSuspended: the account may do nothing.
+        StoreUnavailable, DatabaseUnavailable: come back later.
+    """
+    record = await api.callers.find(field)
+    if record is None:
+        raise Unauthenticated("the key that made this batch is no longer good")
+    return record
