@@ -138,7 +138,8 @@ async def answering_all(store: JobStore, queue: str) -> AsyncIterator[list[str]]
 
 
 def _answer(job: Claimed) -> Append:
-    prompt = job.spec.body["prompt"]
+    body = job.spec.body
+    prompt = body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
     delta = {"index": 0, "token_ids": [7], "text": f"echo {prompt}", "finish_reason": "stop"}
     ending = Ending(Status.COMPLETED)
     if "please fail" in prompt:
