@@ -1,6 +1,7 @@
 """The real processes that a measurement drives: Redis, control, worker, API, in one directory."""
 
 import asyncio
+import json
 import os
 import secrets
 import shutil
@@ -114,10 +115,14 @@ def environment(settings: Settings) -> dict[str, str]:
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     for group, values in settings.model_dump(exclude_unset=True).items():
         for name, value in values.items():
-            secret = isinstance(value, SecretStr)
-            text = value.get_secret_value() if secret else str(value)
-            env[f"PENSTOCK_{group}__{name}".upper()] = text
+            env[f"PENSTOCK_{group}__{name}".upper()] = _written(value)
     return env
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def bench_settings(url: str, directory: Path, **groups: Any) -> Settings:

@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from cli.failures import Failure, Usage
 from cli.models import first_model
 from cli.options import Json, Key, Url
 from cli.output import err, print_json, print_table
-from planning.calibration import Fit, Point, Ran, design, fit
+from planning.calibration import OUTPUT, Fit, Point, Ran, design, fit
 from planning.errors import CannotFit
 from planning.profile import EngineProfile
 
@@ -33,6 +34,7 @@ def calibrate(
     out: Annotated[Path, typer.Option(help="Where the latency model goes.")] = Path("engine.json"),
     model: Annotated[str | None, typer.Option(help="Served name; else the first one.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each point is measured.")] = 2,
+    tokens: Annotated[int, typer.Option(min=6, help="Tokens that most jobs make.")] = OUTPUT,
     start_seconds: Annotated[
         float, typer.Option(min=0, help="From a pod's creation to ready; it cannot be seen here.")
     ] = 60.0,
@@ -43,29 +45,32 @@ def calibrate(
     key: Key = None,
 ) -> None:
     """Run jobs of several sizes and concurrencies on one idle worker and fit its latency model."""
-    client = Client.open(url, key)
-    name = model or first_model(client)
-    slots = _slots(client, name)
-    profile = EngineProfile(
-        name=name,
-        prefill_tokens_per_second=1,
-        step_base_seconds=1,
-        slots=slots,
-        start_seconds=start_seconds,
-        kv_tokens=kv_tokens,
-        gpus=gpus,
-    )
-    points = design(slots, _context(client, name)) * rounds
-    _measure(client, name, Point(1, 8, 8))  # what is done once only is done now
-    with Progress(console=err, transient=True) as bar:
-        tracked = bar.track(points, description=f"measuring {name}")
-        measured = [_measure(client, name, point) for point in tracked]
+    with closing(Client.open(url, key)) as client:
+        name = model or first_model(client)
+        profile = EngineProfile(
+            name=name,
+            prefill_tokens_per_second=1,
+            step_base_seconds=1,
+            slots=_slots(client, name),
+            start_seconds=start_seconds,
+            kv_tokens=kv_tokens,
+            gpus=gpus,
+        )
+        points = _design(profile.slots, _context(client, name), tokens) * rounds
+        measured = _run(client, name, points)
     try:
         found = fit(measured, profile)
     except CannotFit as error:
         raise Failure(str(error), "pip install 'penstock[plan]' brings what a fit needs") from error
     out.write_text(found.profile.model_dump_json(indent=2) + "\n")
     _show(found, out, as_json)
+
+
+def _design(slots: int, context: int, tokens: int) -> list[Point]:
+    try:
+        return design(slots, context, tokens)
+    except CannotFit as error:
+        raise Usage(str(error), "choose fewer: --tokens") from error
 
 
 def _slots(client: Client, model: str) -> int:
@@ -91,6 +96,13 @@ def _context(client: Client, model: str) -> int:
     if found is None:
         raise Usage(f"no model {model} is served")
     return int(found["max_model_len"])
+
+
+def _run(client: Client, model: str, points: Sequence[Point]) -> list[list[Ran]]:
+    _measure(client, model, Point(1, LEAST_TOKEN, 8))  # what is done once only is done now
+    with Progress(console=err, transient=True) as bar:
+        tracked = bar.track(points, description=f"measuring {model}")
+        return [_measure(client, model, point) for point in tracked]
 
 
 def _measure(client: Client, model: str, point: Point) -> list[Ran]:

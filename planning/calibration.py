@@ -18,7 +18,7 @@ from planning.errors import CannotFit
 from planning.profile import EngineProfile
 
 SHORT_PROMPT = 16
-SHORT_OUTPUT, LONG_OUTPUT = 16, 96
+OUTPUT = 96
 MOST_PROMPT = 8_192
 #: A batch of long prompts, so that what context costs a step can be told from the rest.
 CROWD = 8
@@ -27,6 +27,10 @@ ROUNDS = 30
 #: A parameter is moved by this share of its scale to see what it does.
 NUDGE = 1e-4
 DONE = 1e-6
+LEAST_SHARE = 1e-3
+#: Errors beyond this many times the usual one count less; smaller ones than LEAST_ERROR do not.
+HUBER = 1.5
+LEAST_ERROR = 1e-4
 PARAMETERS = ("prefill", "base", "per_sequence", "per_context", "overhead")
 
 
@@ -60,15 +64,20 @@ class Fit:
     jobs: int
 
 
-def design(slots: int, context: int) -> list[Point]:
-    """Return what to run on an engine with so many slots and so long a context."""
-    longest = min(MOST_PROMPT, max(SHORT_PROMPT * 2, context - LONG_OUTPUT - SHORT_PROMPT))
+def design(slots: int, context: int, output: int = OUTPUT) -> list[Point]:
+    """Return what to run on an engine with so many slots and so long a context.
+
+    Raises:
+        CannotFit: the context does not hold `output` tokens and a prompt of some length.
+    """
+    longest = min(MOST_PROMPT, context - output - SHORT_PROMPT)
+    if longest < SHORT_PROMPT * 4:
+        raise CannotFit(f"a context of {context} tokens is too short to make {output} of them")
     lengths = [SHORT_PROMPT, longest // 4, longest // 2, longest]
-    points = [Point(1, prompt, output) for prompt in lengths
-              for output in (SHORT_OUTPUT, LONG_OUTPUT)]  # fmt: skip
-    crowds = list(_doubling(slots))
-    points += [Point(jobs, SHORT_PROMPT, LONG_OUTPUT) for jobs in crowds]
-    points += [Point(min(CROWD, slots), length, LONG_OUTPUT) for length in lengths[1:3]]
+    outputs = (max(1, output // 6), output)
+    points = [Point(1, length, tokens) for length in lengths for tokens in outputs]
+    points += [Point(jobs, SHORT_PROMPT, output) for jobs in _doubling(slots)]
+    points += [Point(min(CROWD, slots), length, output) for length in lengths[1:3]]
     return points
 
 
@@ -78,27 +87,14 @@ def fit(points: Sequence[Sequence[Ran]], profile: EngineProfile) -> Fit:
     Raises:
         CannotFit: too few measurements, or all alike.
     """
-    np = _numpy()
     jobs = [job for point in points for job in point]
     if len(jobs) <= len(PARAMETERS):
         raise CannotFit(f"{len(jobs)} measured jobs cannot fix {len(PARAMETERS)} parameters")
     if len({job.prompt for job in jobs}) < 2 or len({len(point) for point in points}) < 2:
         raise CannotFit("several prompt lengths and several concurrencies are needed")
-    measured = np.array([job.seconds for job in jobs])
-    scales = _first_guess(jobs)
-    values = np.array(scales)
-    predicted = _predict(points, values, profile)
-    error = _relative(predicted, measured)
-    for _ in range(ROUNDS):
-        step = _newton(np, points, profile, values, scales, predicted, measured)
-        better = _improve(np, points, profile, values, step, measured, error)
-        if better is None:
-            break
-        gained = (error @ error) - (better[2] @ better[2])
-        values, predicted, error = better
-        if gained <= DONE * (error @ error):
-            break
-    return _result(values, np.abs(error), profile, len(jobs))
+    fitting = _Fitting(_numpy(), points, profile)
+    values = fitting.run(_first_guess(jobs))
+    return _result(values, abs(fitting.errors(values)), profile, len(jobs))
 
 
 def _doubling(slots: int) -> Iterator[int]:
@@ -116,24 +112,6 @@ def _first_guess(jobs: Sequence[Ran]) -> list[float]:
     longest = max(jobs, key=lambda job: job.prompt)
     prefill = max(step / 100, longest.seconds - step * longest.output) / longest.prompt
     return [prefill, step, step / 50, step / 1e5, step / 5]
-
-
-def _predict(points: Sequence[Sequence[Ran]], values: Any, profile: EngineProfile) -> Any:
-    """Return the run time of every job under these parameters."""
-    np = _numpy()
-    prefill, base, per_sequence, per_context, overhead = (max(0.0, float(v)) for v in values)
-    candidate = profile.model_copy(
-        update={
-            "prefill_tokens_per_second": 1 / max(prefill, 1e-12),
-            "step_base_seconds": max(base, 1e-9),
-            "step_per_sequence_seconds": per_sequence,
-            "step_per_context_token_seconds": per_context,
-            "slots": max(len(point) for point in points),
-            "kv_tokens": 0,
-        }
-    )
-    seconds = [run for point in points for run in _play(point, candidate)]
-    return np.array(seconds) + overhead
 
 
 def _play(point: Sequence[Ran], profile: EngineProfile) -> list[float]:
@@ -155,65 +133,6 @@ def _play(point: Sequence[Ran], profile: EngineProfile) -> list[float]:
     return [end - (job.started - first) for end, job in zip(ends, point, strict=True)]
 
 
-def _relative(predicted: Any, measured: Any) -> Any:
-    return (measured - predicted) / measured
-
-
-def _newton(
-    np: Any,
-    points: Sequence[Sequence[Ran]],
-    profile: EngineProfile,
-    values: Any,
-    scales: Sequence[float],
-    predicted: Any,
-    measured: Any,
-) -> Any:
-    """Return the step that would end at the least squares if the model were linear.
-
-    A parameter that would go below zero is held there and the rest is solved again.
-    """
-    columns = []
-    for index, scale in enumerate(scales):
-        moved = values.copy()
-        moved[index] += NUDGE * scale
-        columns.append((_predict(points, moved, profile) - predicted) / (NUDGE * measured))
-    slopes = np.stack(columns, axis=1)
-    target = (measured - predicted) / measured
-    scale = np.array(scales)
-    free = list(range(len(scales)))
-    step = np.zeros(len(scales))
-    while free:
-        solved = np.linalg.lstsq(slopes[:, free], target, rcond=1e-10)[0]
-        below = [i for i, move in zip(free, solved, strict=True)
-                 if values[i] + move * scale[i] < 0 and values[i] <= 0]  # fmt: skip
-        if not below:
-            step[free] = solved
-            break
-        free = [index for index in free if index not in below]
-    return step * scale
-
-
-def _improve(
-    np: Any,
-    points: Sequence[Sequence[Ran]],
-    profile: EngineProfile,
-    values: Any,
-    step: Any,
-    measured: Any,
-    error: Any,
-) -> tuple[Any, Any, Any] | None:
-    """Go along the step as far as it helps; None where it does not."""
-    share = 1.0
-    while share > 1e-3:
-        moved = np.maximum(0.0, values + share * step)
-        predicted = _predict(points, moved, profile)
-        found = _relative(predicted, measured)
-        if found @ found < error @ error:
-            return moved, predicted, found
-        share /= 2
-    return None
-
-
 def _result(values: Any, errors: Any, profile: EngineProfile, jobs: int) -> Fit:
     prefill, base, per_sequence, per_context, overhead = (float(value) for value in values)
     if prefill <= 0 or base + per_sequence <= 0:
@@ -229,6 +148,90 @@ def _result(values: Any, errors: Any, profile: EngineProfile, jobs: int) -> Fit:
         }
     )
     return Fit(fitted, middle, float(errors.max()), overhead, jobs)
+
+
+class _Fitting:
+    """Gauss-Newton on the jobs' relative errors.
+
+    A point counts once, however many jobs it has, and one that is far off counts less (Huber):
+    a machine that was busy with something else for a moment must not bend the model.
+    """
+
+    def __init__(self, np: Any, points: Sequence[Sequence[Ran]], profile: EngineProfile) -> None:
+        self._np = np
+        self._points = points
+        self._profile = profile.model_copy(
+            update={"slots": max(len(point) for point in points), "kv_tokens": 0}
+        )
+        self._measured = np.array([job.seconds for point in points for job in point])
+        self._shares = np.array([1 / len(point) for point in points for _ in point])
+
+    def run(self, scales: Sequence[float]) -> Any:
+        """Return the parameters at which nothing gets better any more."""
+        values = self._np.array(scales)
+        for _ in range(ROUNDS):
+            errors = self.errors(values)
+            weights = self._weights(errors)
+            step = self._step(values, scales, errors, weights)
+            better = self._along(values, step, errors, weights)
+            if better is None:
+                break
+            values = better
+        return values
+
+    def errors(self, values: Any) -> Any:
+        """Return by how much of its run time each job ran longer than predicted."""
+        prefill, base, per_sequence, per_context, overhead = (max(0.0, float(v)) for v in values)
+        candidate = self._profile.model_copy(
+            update={
+                "prefill_tokens_per_second": 1 / max(prefill, 1e-12),
+                "step_base_seconds": max(base, 1e-9),
+                "step_per_sequence_seconds": per_sequence,
+                "step_per_context_token_seconds": per_context,
+            }
+        )
+        seconds = [run for point in self._points for run in _play(point, candidate)]
+        return (self._measured - self._np.array(seconds) - overhead) / self._measured
+
+    def _weights(self, errors: Any) -> Any:
+        size = abs(errors)
+        usual = max(LEAST_ERROR, HUBER * float(median(size.tolist())))
+        return self._shares * self._np.minimum(1.0, usual / self._np.maximum(size, LEAST_ERROR))
+
+    def _step(self, values: Any, scales: Sequence[float], errors: Any, weights: Any) -> Any:
+        """Return the step that would end at the least squares if the model were linear.
+
+        A parameter that would go below zero is held there and the rest is solved again.
+        """
+        np, scale, roots = self._np, self._np.array(scales), self._np.sqrt(weights)
+        columns = []
+        for index in range(len(scales)):
+            moved = values.copy()
+            moved[index] += NUDGE * scale[index]
+            columns.append(roots * (errors - self.errors(moved)) / NUDGE)
+        slopes = np.stack(columns, axis=1)
+        free, step = list(range(len(scales))), np.zeros(len(scales))
+        while free:
+            solved = np.linalg.lstsq(slopes[:, free], roots * errors, rcond=1e-10)[0]
+            moves = zip(free, solved, strict=True)
+            held = [i for i, move in moves if values[i] <= 0 and move < 0]
+            if not held:
+                step[free] = solved
+                break
+            free = [index for index in free if index not in held]
+        return step * scale
+
+    def _along(self, values: Any, step: Any, errors: Any, weights: Any) -> Any | None:
+        """Go along the step as far as it helps; None where it helps too little."""
+        before = float(weights @ errors**2)
+        share = 1.0
+        while share > LEAST_SHARE:
+            moved = self._np.maximum(0.0, values + share * step)
+            after = float(weights @ self.errors(moved) ** 2)
+            if after < before * (1 - DONE):
+                return moved
+            share /= 2
+        return None
 
 
 def _numpy() -> Any:

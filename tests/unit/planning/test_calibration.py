@@ -93,11 +93,16 @@ def test_measurements_that_fix_nothing_are_refused(points: list[list[Ran]], mess
         fit(points, START)
 
 
-@pytest.mark.parametrize(("slots", "context"), [(1, 64), (5, 2_048), (64, 131_072)])
+@pytest.mark.parametrize(("slots", "context"), [(1, 180), (5, 2_048), (64, 131_072)])
 def test_design_fits_the_engine(slots: int, context: int) -> None:
     points = design(slots, context)
 
     assert all(1 <= point.jobs <= slots for point in points)
-    assert all(point.prompt + point.output <= max(context, 128) for point in points)
+    assert all(point.prompt + point.output <= context for point in points)
     assert max(point.jobs for point in points) == slots
     assert len({point.prompt for point in points}) >= 2
+
+
+def test_context_too_short_for_the_design_is_refused() -> None:
+    with pytest.raises(CannotFit, match="context of 64 tokens is too short to make 96"):
+        design(4, 64)
