@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobs.fairness import ServiceTier
 from jobs.ids import new_id
 from jobs.model import Job, JobSpec
 from jobs.settings import Settings
 from jobs.store import JobStore, Submission
-from planning.trace import Request, Trace, as_trace
+from planning.trace import Trace, as_trace
 
 POLL_SECONDS = 0.1
 TIERS = list(ServiceTier)
@@ -52,10 +52,8 @@ async def _observe(store: JobStore, trace: Trace, ids: list[str]) -> Observed:
             raise RuntimeError(f"{job_id} is {job.status}: {job.error}")
         jobs.append(job)
     requests = [
-        Request(job.created / 1000, *rest)
-        for job, *rest in zip(
-            jobs, trace.inputs, trace.outputs, trace.accounts, trace.tiers, strict=True
-        )
+        replace(request, at=job.created / 1000)
+        for request, job in zip(trace.requests(), jobs, strict=True)
     ]
     return Observed(
         as_trace(requests),

@@ -16,7 +16,7 @@ from cli.failures import Failure, Usage
 from cli.models import first_model
 from cli.options import Json, Key, Url
 from cli.output import err, print_json, print_table
-from planning.calibration import OUTPUT, Fit, Point, Ran, design, fit
+from planning.calibration import OUTPUT, Fit, Point, Ran, design, fit, quietest
 from planning.errors import CannotFit
 from planning.profile import EngineProfile
 
@@ -33,7 +33,9 @@ GIVE_UP_SECONDS = 600.0
 def calibrate(
     out: Annotated[Path, typer.Option(help="Where the latency model goes.")] = Path("engine.json"),
     model: Annotated[str | None, typer.Option(help="Served name; else the first one.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each point is measured.")] = 2,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Measure so often; the quietest round of each point counts.")
+    ] = 3,
     tokens: Annotated[int, typer.Option(min=6, help="Tokens that most jobs make.")] = OUTPUT,
     start_seconds: Annotated[
         float, typer.Option(min=0, help="From a pod's creation to ready; it cannot be seen here.")
@@ -56,8 +58,8 @@ def calibrate(
             kv_tokens=kv_tokens,
             gpus=gpus,
         )
-        points = _design(profile.slots, _context(client, name), tokens) * rounds
-        measured = _run(client, name, points)
+        points = _design(profile.slots, _context(client, name), tokens)
+        measured = _run(client, name, points, rounds)
     try:
         found = fit(measured, profile)
     except CannotFit as error:
@@ -98,11 +100,13 @@ def _context(client: Client, model: str) -> int:
     return int(found["max_model_len"])
 
 
-def _run(client: Client, model: str, points: Sequence[Point]) -> list[list[Ran]]:
+def _run(client: Client, model: str, points: Sequence[Point], rounds: int) -> list[Sequence[Ran]]:
     _measure(client, model, Point(1, LEAST_TOKEN, 8))  # what is done once only is done now
+    found: dict[Point, list[list[Ran]]] = {}
     with Progress(console=err, transient=True) as bar:
-        tracked = bar.track(points, description=f"measuring {model}")
-        return [_measure(client, model, point) for point in tracked]
+        for point in bar.track([*points] * rounds, description=f"measuring {model}"):
+            found.setdefault(point, []).append(_measure(client, model, point))
+    return [quietest(found[point]) for point in points]
 
 
 def _measure(client: Client, model: str, point: Point) -> list[Ran]:

@@ -81,6 +81,11 @@ def design(slots: int, context: int, output: int = OUTPUT) -> list[Point]:
     return points
 
 
+def quietest(rounds: Sequence[Sequence[Ran]]) -> Sequence[Ran]:
+    """Return the round in which a point's jobs ran shortest: what else runs only ever slows."""
+    return min(rounds, key=lambda jobs: sum(job.seconds for job in jobs))
+
+
 def fit(points: Sequence[Sequence[Ran]], profile: EngineProfile) -> Fit:
     """Fit the latencies of `profile` to measured points; its other fields are kept.
 

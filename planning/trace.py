@@ -9,7 +9,7 @@ import csv
 import random
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,17 @@ ACCOUNT = "trace"
 MAX_TOKENS = 10_000_000
 #: How far a repeated request is moved at most, so that copies do not come as one burst.
 SPREAD_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One line of a file."""
+
+    at: float
+    input: int
+    output: int
+    account: str = ACCOUNT
+    tier: int = ServiceTier.DEFAULT.rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +61,10 @@ class Trace:
         """Input and output tokens of all requests."""
         return sum(self.inputs) + sum(self.outputs)
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One line of a file."""
-
-    at: float
-    input: int
-    output: int
-    account: str = ACCOUNT
-    tier: int = ServiceTier.DEFAULT.rank
+    def requests(self) -> Iterator[Request]:
+        """Yield the requests one by one."""
+        columns = (self.arrivals, self.inputs, self.outputs, self.accounts, self.tiers)
+        return map(Request, *columns)
 
 
 def as_trace(requests: Sequence[Request]) -> Trace:
@@ -105,13 +110,10 @@ def scaled(trace: Trace, factor: float, seed: int) -> Trace:
     chance = random.Random(seed)
     whole, part = divmod(factor, 1)
     requests = []
-    for at, *rest in zip(
-        trace.arrivals, trace.inputs, trace.outputs, trace.accounts, trace.tiers, strict=True
-    ):
-        copies = int(whole) + (chance.random() < part)
-        for copy in range(copies):
+    for request in trace.requests():
+        for copy in range(int(whole) + (chance.random() < part)):
             later = chance.uniform(0, SPREAD_SECONDS) if copy else 0.0
-            requests.append(Request(at + later, *rest))  # type: ignore[arg-type]
+            requests.append(replace(request, at=request.at + later))
     if not requests:
         raise TraceInvalid(f"scale: {factor} leaves none of {len(trace)} requests")
     return as_trace(sorted(requests, key=lambda request: request.at))

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from planning.calibration import Point, Ran, design, fit
+from planning.calibration import Point, Ran, design, fit, quietest
 from planning.errors import CannotFit
 from planning.profile import EngineProfile
 from tests.support.stepping import Job, step_through
@@ -106,3 +106,9 @@ def test_design_fits_the_engine(slots: int, context: int) -> None:
 def test_context_too_short_for_the_design_is_refused() -> None:
     with pytest.raises(CannotFit, match="context of 64 tokens is too short to make 96"):
         design(4, 64)
+
+
+def test_quietest_round_counts() -> None:
+    slow, quick = ([Ran(0.0, seconds, 16, 96)] * 2 for seconds in (1.4, 1.1))
+
+    assert quietest([slow, quick, slow]) == quick

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.settings import EngineSettings, SimulatedSettings
+from jobs.settings import EngineSettings, SimulatedSettings, WorkerSettings
 from planning.errors import PolicyInvalid, ProfileInvalid
 from planning.policy import NAMED, SHIPPED, find_policy
 from planning.profile import read_profile, simulated_profile
@@ -109,3 +109,4 @@ def test_simulated_engine_has_the_model_of_its_settings() -> None:
 
     assert (profile.slots, profile.start_seconds, profile.step_base_seconds) == (5, 7, 0.02)
     assert profile.kv_tokens == 0
+    assert profile.drain_seconds == WorkerSettings().drain_seconds
