@@ -21,6 +21,7 @@ from jobs.health import HealthServer
 from jobs.ids import new_id
 from jobs.logs import configure_logs
 from jobs.settings import Settings, get_settings
+from jobs.tracing import close_tracing, configure_tracing
 
 log = structlog.get_logger()
 
@@ -61,7 +62,9 @@ def main() -> None:
     """Entry point."""
     settings = get_settings()
     configure_logs(settings.log, "feeder")
+    configure_tracing(settings.trace, "feeder")
     asyncio.run(run_batches(settings))
+    close_tracing()
 
 
 def _fine() -> None:
