@@ -10,7 +10,7 @@ export VENV
 COMPILE = uv pip compile pyproject.toml --universal --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test install lint rules format typecheck test-fast test-faults chaos bench check lock clean
+.PHONY: help run test install lint rules format typecheck test-fast test-faults chaos bench check openapi lock clean
 
 help: ## Show this list
 	@echo "Penstock. Start with: make run"
@@ -63,6 +63,9 @@ bench: install ## Measure throughput and latency
 
 check: ## Do exactly what CI does
 	@bash .ci/run
+
+openapi: install ## Write tests/contract/openapi.json anew, for review
+	@$(BIN)/python -m tests.support.openapi
 
 lock: ## Resolve the pinned requirements anew (needs uv)
 	@$(COMPILE) requirements/torch.in --extra cpu --extra test \

@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.access import TABLE
+from api.openapi import complete
 
 REF = "#/components/schemas/{model}"
 #: Filled by `body_of`.
@@ -37,11 +37,6 @@ KEY = {
     "type": "http",
     "scheme": "bearer",
     "description": "an API key, `pk_...`, or the access token of a person who signed in",
-}
-JOB = {
-    "type": "object",
-    "required": ["id", "object", "status", "url", "model", "created_at", "urls"],
-    "description": "the job object of docs/wire-format.md",
 }
 
 
@@ -89,18 +84,8 @@ def listed() -> Responses:
 
 def event_stream() -> Responses:
     """Describe an answer that is a stream of events."""
-    content = {"text/event-stream": {"schema": {"type": "string"}}, "application/json": {}}
+    content: dict[str, Any] = {"text/event-stream": {}, "application/json": {}}
     return {200: {"description": "the answer, whole or streamed", "content": content}}
-
-
-def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
-    """Say that a key is needed, and that wrong parameters are problems like all others."""
-    access = TABLE.get(f"{method.upper()} {path}")
-    if path.startswith("/v1/"):
-        operation["responses"].update({"422": refusals(422)[422]})
-        if access is None or not access.public:
-            operation["security"] = [{"key": []}]
-            operation["responses"].update({"403": refusals(403)[403]})
 
 
 def describe(app: FastAPI) -> None:
@@ -115,11 +100,9 @@ def describe(app: FastAPI) -> None:
                 [(model, "validation") for model in BODIES.values()], ref_template=REF
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas.update(bodies["$defs"], Problem=PROBLEM, Job=JOB)
+            schemas.update(bodies["$defs"], Problem=PROBLEM)
             document["components"]["securitySchemes"] = {"key": KEY}
-            for path, operations in document["paths"].items():
-                for method, operation in operations.items():
-                    _complete(method, path, operation)
+            complete(document)
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -10,7 +10,7 @@ from api.admission import Wish, admit
 from api.delivery import Form, deliver, policy
 from api.deps import Api, Caller
 from api.direct import DirectRoute
-from api.documents import body_of, event_stream, refusals
+from api.documents import body_of, event_stream, job_answer, refusals
 from api.preferences import read_preferences
 from api.schemas.completions import CompletionRequest
 from api.schemas.generate import GenerateRequest
@@ -22,7 +22,10 @@ from jobs.errors import ModelNotFound
 
 router = APIRouter(prefix="/v1/generate", tags=["generate"], route_class=DirectRoute)
 
-REFUSALS = refusals(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504)
+REFUSALS = {
+    **job_answer(202),
+    **refusals(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504),
+}
 
 
 @router.post("", openapi_extra=body_of(GenerateRequest), responses=REFUSALS)

@@ -43,7 +43,7 @@ Limit = Annotated[int, Query(ge=1, le=100)]
     "",
     status_code=202,
     openapi_extra=body_of(JobRequest),
-    responses={**job_answer(202), **refusals(400, 401, 402, 404, 413, 422, 429, 503)},
+    responses={**job_answer(200, 202), **refusals(400, 401, 402, 404, 413, 422, 429, 503)},
 )
 async def submit_job(request: Request, key: Caller, api: Api) -> Response:
     """Accept a job; 200 when it was done within `Prefer: wait`."""

@@ -13,7 +13,7 @@ from api.admission import Wish, admit
 from api.delivery import Form, deliver, policy
 from api.deps import Api, Caller
 from api.direct import DirectRoute
-from api.documents import body_of, event_stream, refusals
+from api.documents import body_of, event_stream, job_answer, refusals
 from api.preferences import read_preferences
 from api.schemas.chat import ChatRequest
 from api.schemas.completions import CompletionRequest
@@ -29,7 +29,11 @@ from jobs.result import Result
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=DirectRoute)
 
-ANSWERS = {**event_stream(), **refusals(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504)}
+ANSWERS = {
+    **event_stream(),
+    **job_answer(202),
+    **refusals(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from api.conversation import to_items
 from api.delivery import Form, deliver, policy
 from api.deps import Api, Caller
 from api.direct import DirectRoute
-from api.documents import body_of, event_stream, refusals
+from api.documents import body_of, event_stream, job_answer, refusals
 from api.errors import InvalidCursor
 from api.finding import Found, erase_job
 from api.preferences import Preferences, read_preferences
@@ -37,7 +37,11 @@ URL = "/v1/responses"
 #: An engine lets go of a job within a step; a client that cancels sees the end.
 CANCEL_SECONDS = 5.0
 
-ANSWERS = {**event_stream(), **refusals(400, 401, 402, 403, 404, 409, 413, 422, 429, 500, 503, 504)}
+ANSWERS = {
+    **event_stream(),
+    **job_answer(202),
+    **refusals(400, 401, 402, 403, 404, 409, 413, 422, 429, 500, 503, 504),
+}
 
 After = Annotated[int | None, Query(ge=0, description="go on after this `sequence_number`")]
 Include = Annotated[list[str] | None, Query(description="has no effect: nothing is left out")]

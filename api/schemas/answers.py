@@ -1,0 +1,182 @@
+"""JSON schemas of answers that are put together by hand, for the OpenAPI document.
+
+Tests hold real answers to them.
+"""
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "number"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+FLAG: Schema = {"type": "boolean"}
+ANY: Schema = {}
+
+
+def ref(name: str) -> Schema:
+    """Return a reference to one of these schemas."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def maybe(schema: Schema) -> Schema:
+    """Return a schema that also takes null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def many(schema: Schema) -> Schema:
+    """Return the schema of a list."""
+    return {"type": "array", "items": schema}
+
+
+def one_of(*values: str) -> Schema:
+    """Return the schema of a word out of some."""
+    return {"type": "string", "enum": list(values)}
+
+
+def record(description: str, **fields: Schema) -> Schema:
+    """Return the schema of an object that has all of these fields, and maybe more."""
+    return {
+        "type": "object",
+        "description": description,
+        "required": list(fields),
+        "properties": fields,
+    }
+
+
+STATUS = one_of("queued", "in_progress", "completed", "failed", "cancelled", "expired")
+TIER = one_of("priority", "default", "flex")
+FINISH = maybe(one_of("stop", "length", "tool_calls", "content_filter"))
+
+HEAD = {"id": TEXT, "created": COUNT, "model": TEXT, "service_tier": TIER}
+
+
+def _page(item: Schema) -> Schema:
+    return record(
+        "a page; `after` takes `last_id`",
+        object=one_of("list"),
+        data=many(item),
+        first_id=maybe(TEXT),
+        last_id=maybe(TEXT),
+        has_more=FLAG,
+    )
+
+
+SCHEMAS: dict[str, Schema] = {
+    "OpenAiError": record(
+        "an error as OpenAI's clients read it",
+        error=record(
+            "what is wrong",
+            message=TEXT,
+            type=TEXT,
+            param=maybe(TEXT),
+            code=maybe(TEXT),
+            request_id=TEXT,
+        ),
+    ),
+    "JobTokens": record(
+        "tokens, counted at the engine",
+        input_tokens=COUNT,
+        cached_input_tokens=COUNT,
+        output_tokens=COUNT,
+    ),
+    "Job": record(
+        "a job; times are Unix seconds",
+        id=TEXT,
+        object=one_of("job"),
+        status=STATUS,
+        url=TEXT,
+        model=TEXT,
+        service_tier=TIER,
+        created_at=NUMBER,
+        started_at=maybe(NUMBER),
+        completed_at=maybe(NUMBER),
+        queue_position=maybe(COUNT),
+        eta=maybe(record("seconds to the end", seconds=NUMBER, low=NUMBER, high=NUMBER)),
+        attempt=COUNT,
+        queue_seconds=maybe(NUMBER),
+        run_seconds=maybe(NUMBER),
+        usage=ref("JobTokens"),
+        cost=maybe({"type": "object"}),
+        cost_note=maybe(TEXT),
+        error=maybe(ref("Problem")),
+        cancel_requested_at=maybe(NUMBER),
+        metadata={"type": "object", "additionalProperties": TEXT},
+        retry_of=maybe(TEXT),
+        on_disconnect=one_of("continue", "cancel"),
+        deadline=maybe(NUMBER),
+        start_by=maybe(NUMBER),
+        urls={"type": "object", "additionalProperties": TEXT},
+    ),
+    "JobPage": _page(ref("Job")),
+    "CompletionUsage": record(
+        "tokens as OpenAI counts them; `cost` where it is known",
+        prompt_tokens=COUNT,
+        completion_tokens=COUNT,
+        total_tokens=COUNT,
+        prompt_tokens_details=record("parts of it", cached_tokens=COUNT),
+    ),
+    "ChatCompletion": record(
+        "a whole chat completion",
+        object=one_of("chat.completion"),
+        choices=many(
+            record(
+                "one answer",
+                index=COUNT,
+                message=record(
+                    "what the model said", role=one_of("assistant"), content=maybe(TEXT)
+                ),
+                finish_reason=FINISH,
+            )
+        ),
+        usage=ref("CompletionUsage"),
+        **HEAD,
+    ),
+    "TextCompletion": record(
+        "a whole text completion",
+        object=one_of("text_completion"),
+        choices=many(record("one text", index=COUNT, text=TEXT, finish_reason=FINISH)),
+        usage=ref("CompletionUsage"),
+        **HEAD,
+    ),
+    "Generated": record(
+        "generated text",
+        generated_text=TEXT,
+        prompt=TEXT,
+        finish_reason=FINISH,
+        tokens_generated=COUNT,
+        latency_ms=NUMBER,
+    ),
+    "Model": record(
+        "a served model", id=TEXT, object=one_of("model"), created=COUNT, owned_by=TEXT
+    ),
+    "ModelList": record("all models", object=one_of("list"), data=many(ref("Model"))),
+    "Item": record("an item of a conversation", id=TEXT, type=TEXT),
+    "ItemPage": _page(ref("Item")),
+    "DeletedResponse": record("what was deleted", id=TEXT, object=one_of("response"), deleted=FLAG),
+    "Response": record(
+        "a response",
+        id=TEXT,
+        object=one_of("response"),
+        created_at=NUMBER,
+        completed_at=maybe(NUMBER),
+        status=one_of("queued", "in_progress", "completed", "incomplete", "failed", "cancelled"),
+        background=FLAG,
+        error=maybe(record("why there is no answer", code=TEXT, message=TEXT)),
+        incomplete_details=maybe(record("why it is not whole", reason=TEXT)),
+        instructions=maybe(TEXT),
+        metadata={"type": "object", "additionalProperties": TEXT},
+        model=TEXT,
+        output=many(ref("Item")),
+        parallel_tool_calls=FLAG,
+        previous_response_id=maybe(TEXT),
+        reasoning={"type": "object"},
+        service_tier=TIER,
+        store=FLAG,
+        text={"type": "object"},
+        tool_choice=ANY,
+        tools=many({"type": "object"}),
+        truncation=one_of("disabled"),
+        usage=maybe(record("tokens", input_tokens=COUNT, output_tokens=COUNT, total_tokens=COUNT)),
+    ),
+}

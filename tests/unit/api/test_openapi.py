@@ -1,0 +1,94 @@
+"""The OpenAPI document: what clients are promised, held to the code and shown in review."""
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from api.documents import BODIES
+from api.examples import ANSWERS, OPENAI_ERROR, PROBLEM_EXAMPLE, REQUESTS
+from api.problems import is_openai_path
+from tests.support.openapi import SNAPSHOT, document
+
+DOCUMENT = document()
+METHODS = {"get", "post", "put", "patch", "delete"}
+OPERATIONS = [
+    (method, path, operation)
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+]
+IDS = [f"{method} {path}" for method, path, _ in OPERATIONS]
+
+
+def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema that can be used by itself."""
+    return {**schema, "components": DOCUMENT["components"]}
+
+
+def test_changes_of_the_contract_are_seen_in_review() -> None:
+    kept = json.loads(SNAPSHOT.read_text())
+    assert kept == DOCUMENT, "run `make openapi` and look at what changed"
+
+
+def test_every_reference_leads_somewhere() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    text = json.dumps(DOCUMENT)
+    for part in text.split('"$ref": "')[1:]:
+        reference = part.partition('"')[0]
+        assert reference.removeprefix("#/components/schemas/") in schemas, reference
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=IDS)
+def test_every_error_is_declared_in_the_shape_of_its_route(
+    method: str, path: str, operation: dict[str, Any]
+) -> None:
+    assert method in METHODS
+    responses = operation["responses"]
+    for status, response in responses.items():
+        if int(status) < 400:
+            continue
+        media = "application/json" if is_openai_path(path) else "application/problem+json"
+        assert list(response["content"]) == [media], (status, response)
+        if status in ("429", "503"):
+            assert "Retry-After" in response["headers"]
+    if path.startswith("/v1/") and operation.get("security"):
+        assert {"401", "403", "500", "503"} <= set(responses)
+    if "requestBody" in operation:
+        assert {"400", "408", "413"} <= set(responses)
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=IDS)
+def test_every_route_says_what_it_does(method: str, path: str, operation: dict[str, Any]) -> None:
+    del method, path
+    assert operation["description"].strip()
+    assert [status for status in operation["responses"] if status < "300"]
+
+
+@pytest.mark.parametrize(
+    ("name", "example"),
+    [(name, one) for name, examples in REQUESTS.items() for one in examples.values()],
+)
+def test_examples_of_bodies_are_accepted(name: str, example: dict[str, Any]) -> None:
+    BODIES[name].model_validate(example)
+    schema = {"$ref": f"#/components/schemas/{name}"}
+    jsonschema.Draft202012Validator(resolved(schema)).validate(example)
+
+
+@pytest.mark.parametrize(("route", "answer"), ANSWERS.items())
+def test_examples_of_answers_fit_their_schemas(
+    route: str, answer: tuple[str, dict[str, Any]]
+) -> None:
+    method, path = route.split()
+    name, example = answer
+    assert DOCUMENT["paths"][path][method.lower()]
+    schema = {"$ref": f"#/components/schemas/{name}"}
+    jsonschema.Draft202012Validator(resolved(schema)).validate(example)
+
+
+@pytest.mark.parametrize(
+    ("name", "example"), [("Problem", PROBLEM_EXAMPLE), ("OpenAiError", OPENAI_ERROR)]
+)
+def test_examples_of_errors_fit_their_schemas(name: str, example: dict[str, Any]) -> None:
+    schema = {"$ref": f"#/components/schemas/{name}"}
+    jsonschema.Draft202012Validator(resolved(schema)).validate(example)
