@@ -4,6 +4,7 @@ Invariant: every error that a route can answer with is declared in the shape it 
 (`application/problem+json`, or OpenAI's on OpenAI's routes), also for routes that are added later.
 """
 
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -13,13 +14,12 @@ from api.problems import is_openai_path
 from api.schemas.answers import SCHEMAS
 
 REF = "#/components/schemas/{model}"
+RESPONSE = "#/components/responses/"
 
 #: What any route that needs a key may answer, and what any that reads a body may besides.
 EVERYWHERE = (401, 403, 500, 503)
 WITH_BODY = (400, 408, 413)
 
-OPENAI_ONLY_422 = "the Idempotency-Key was used before with another body"
-PROBLEM_MEDIA = "application/problem+json"
 HEADERS = {
     401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
     429: {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}},
@@ -39,6 +39,8 @@ def complete(document: dict[str, Any]) -> None:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             _complete(method.upper(), path, operation)
+            for name, status in _referred(operation["responses"]):
+                document["components"].setdefault("responses", {})[name] = _error(name, status)
     for name in FASTAPIS:
         schemas.pop(name, None)
 
@@ -51,9 +53,10 @@ def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
         if not public:
             operation["security"] = [{"key": []}]
         for status in _errors(path, operation, public=public):
-            responses[str(status)] = _error(path, status)
+            responses[str(status)] = {}
+    model = "OpenAiError" if is_openai_path(path) else "Problem"
     for status in [status for status in responses if int(status) >= 400]:
-        responses[status] = _error(path, int(status))
+        responses[status] = {"$ref": f"{RESPONSE}{model}{status}"}
     _show(operation, method, path)
     operation["responses"] = dict(sorted(responses.items()))
 
@@ -83,15 +86,20 @@ def _is_fastapis(response: dict[str, Any]) -> bool:
     return str(schema.get("$ref", "")).endswith(FASTAPIS[0])
 
 
-def _error(path: str, status: int) -> dict[str, Any]:
-    openai = is_openai_path(path)
-    model, media = ("OpenAiError", "application/json") if openai else ("Problem", PROBLEM_MEDIA)
+def _referred(responses: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield the names and statuses of the errors that responses refer to."""
+    for status, described in responses.items():
+        if "$ref" in described:
+            yield described["$ref"].removeprefix(RESPONSE), int(status)
+
+
+def _error(name: str, status: int) -> dict[str, Any]:
+    model = name.removesuffix(str(status))
+    media = "application/json" if model == "OpenAiError" else "application/problem+json"
     described: dict[str, Any] = {
         "description": HTTPStatus(status).phrase,
         "content": {media: {"schema": {"$ref": REF.format(model=model)}}},
     }
-    if openai and status == 422:
-        described["description"] = OPENAI_ONLY_422
     if status in HEADERS:
         described["headers"] = HEADERS[status]
     return described

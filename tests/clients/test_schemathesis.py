@@ -17,7 +17,7 @@ from tests.support.simulated import MODEL
 
 #: Streams that last, and what has side effects on the test's own server.
 LEFT_OUT = r"^/(metrics|docs|redoc)"
-EXAMPLES = 5
+EXAMPLES = 4
 
 schema = schemathesis.openapi.from_dict(create_app(Settings(_env_file=None)).openapi())  # type: ignore[call-arg]
 
