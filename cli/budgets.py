@@ -1,8 +1,6 @@
 """`penstock budgets`: what an account or one of its keys may spend in a UTC month."""
 
-import base64
 import getpass
-import secrets
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -18,7 +16,11 @@ from cli.database import with_database
 from cli.failures import Usage
 from cli.options import Json, number
 from cli.output import err, print_json, print_table
+from cli.settings import load_settings
 from jobs.holds import Bucket
+from webhooks.errors import InvalidWebhook
+from webhooks.signing import new_secret
+from webhooks.urls import check_url
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Limit what accounts spend.")
 
@@ -51,7 +53,8 @@ def set_account_budget(
     """Set a monthly budget; it replaces the one before and is in force within seconds."""
     secret = None
     if webhook is not None:
-        secret = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
+        _check_webhook(webhook)
+        secret = new_secret()
     budget = Budget(
         account=account,
         amount=number("AMOUNT", amount),
@@ -67,6 +70,14 @@ def set_account_budget(
     typer.echo(made.id)
     if secret is not None:
         err.print(f"Warnings are signed with {secret}; it is shown only now.")
+
+
+def _check_webhook(webhook: str) -> None:
+    """Refuse a URL that no warning would ever be sent to."""
+    try:
+        check_url(webhook, load_settings().webhooks, "--webhook")
+    except InvalidWebhook as error:
+        raise Usage(error.message) from None
 
 
 @app.command("list")

@@ -338,6 +338,22 @@ class WebhookSettings(Group):
             raise ValueError("webhooks.connect_seconds must not exceed webhooks.total_seconds")
         return self
 
+    @model_validator(mode="after")
+    def _places(self) -> Self:
+        # Else one host would take all the places of its account, or one account all there are.
+        if not self.at_once_per_host <= self.at_once_per_account <= self.at_once:
+            raise ValueError(
+                "webhooks.at_once must be at least webhooks.at_once_per_account, and that"
+                " at least webhooks.at_once_per_host"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _kept_while_tried(self) -> Self:
+        if 1.2 * sum(self.pauses) > self.retention_days * 86_400:
+            raise ValueError("webhooks.retention_days must be longer than webhooks.retry_seconds")
+        return self
+
     @property
     def networks(self) -> tuple[Network, ...]:
         """The private networks that may be reached."""

@@ -4,6 +4,7 @@ Invariant: a delivery that is due is taken by one process at a time, and again b
 `taken_until` has passed; a result is written together with its line of the log.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,6 +33,9 @@ EVENTS = table_of(WebhookEvent)
 ENDPOINTS = table_of(WebhookEndpoint)
 ATTEMPTS = table_of(WebhookAttempt)
 BUDGETS = table_of(Budget)
+
+#: Anything else was never an id of ours, and SQL need not be asked.
+ID = re.compile(r"[a-z]+_[0-9a-z]{1,48}")
 
 #: What a receiver answers that wants to hear nothing more.
 GONE = 410

@@ -19,7 +19,7 @@ from billing.tables.webhooks import WebhookEndpoint
 from billing.webhook_events import NewEvent, Receiver, add_events
 from jobs.ids import new_id
 from jobs.webhook_tickets import DeliveryTicket
-from webhooks.book import redirect, stop
+from webhooks.book import ID, redirect, stop
 from webhooks.errors import EndpointDisabled, EndpointNotFound, TooManyEndpoints
 from webhooks.signing import new_secret
 
@@ -211,6 +211,8 @@ async def tell_test(database: Database, account: str, name: str) -> DeliveryTick
 
 
 async def _find(connection: AsyncConnection, account: str, name: str) -> Any:
+    if ID.fullmatch(name) is None:
+        raise EndpointNotFound("no such webhook endpoint")
     query = select(TABLE).where(TABLE.c.id == name, TABLE.c.account_id == account)
     row = (await connection.execute(query)).one_or_none()
     if row is None:

@@ -13,8 +13,8 @@ from sqlalchemy import select, update
 from billing.database import Database
 from billing.tables.base import now
 from jobs.webhook_tickets import DeliveryTicket
-from webhooks.book import ATTEMPTS, DELIVERIES, EVENTS
-from webhooks.errors import DeliveryNotFound
+from webhooks.book import ATTEMPTS, DELIVERIES, ENDPOINTS, EVENTS, ID
+from webhooks.errors import DeliveryNotFound, EndpointDisabled
 
 State = Literal["pending", "delivered", "failed"]
 
@@ -101,6 +101,7 @@ async def read_delivery(database: Database, account: str, name: str) -> Delivery
     Raises:
         DeliveryNotFound: there is none of this account.
     """
+    _check_id(name)
     query = _deliveries().where(DELIVERIES.c.id == name, DELIVERIES.c.account_id == account)
     tries = select(ATTEMPTS).where(ATTEMPTS.c.delivery_id == name).order_by(ATTEMPTS.c.id.desc())
     async with database.read() as connection:
@@ -119,7 +120,9 @@ async def redeliver(database: Database, account: str, name: str) -> DeliveryTick
 
     Raises:
         DeliveryNotFound: there is none of this account.
+        EndpointDisabled: nothing is sent there; enable it first.
     """
+    _check_id(name)
     change = (
         update(DELIVERIES)
         .where(DELIVERIES.c.id == name, DELIVERIES.c.account_id == account)
@@ -131,10 +134,18 @@ async def redeliver(database: Database, account: str, name: str) -> DeliveryTick
             ticket_until=None,
             taken_until=None,
         )
-        .returning(DELIVERIES.c.id, DELIVERIES.c.account_id, DELIVERIES.c.host)
+        .returning(*(DELIVERIES.c[one] for one in ("id", "account_id", "host", "target")))
     )
     async with database.write() as connection:
         row = (await connection.execute(change)).one_or_none()
         if row is None:
             raise DeliveryNotFound(f"no delivery {name}")
-        return DeliveryTicket(*row)
+        disabled = select(ENDPOINTS.c.disabled_at).where(ENDPOINTS.c.id == row.target)
+        if await connection.scalar(disabled) is not None:
+            raise EndpointDisabled(f"webhook endpoint {row.target} is disabled: enable it first")
+        return DeliveryTicket(row.id, row.account_id, row.host)
+
+
+def _check_id(name: str) -> None:
+    if ID.fullmatch(name) is None:
+        raise DeliveryNotFound("no such delivery")

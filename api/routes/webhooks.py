@@ -108,7 +108,7 @@ async def read_delivery(delivery: str, key: Caller, api: Api) -> Response:
 @router.post(
     "/deliveries/{delivery}/redeliver",
     status_code=202,
-    responses={**ACCEPTED, **refusals(401, 403, 404, 422, 503)},
+    responses={**ACCEPTED, **refusals(401, 403, 404, 409, 422, 503)},
 )
 async def redeliver(delivery: str, key: Caller, api: Api) -> Response:
     """Send a delivery again, under the same `webhook-id`, whatever became of it."""

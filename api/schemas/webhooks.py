@@ -22,7 +22,8 @@ EventType = Literal[
 JobEventType = Literal["job.completed", "job.failed", "job.cancelled", "job.expired"]
 
 Url = Annotated[str, Field(min_length=1, max_length=2048)]
-Description = Annotated[str, Field(max_length=256)]
+#: PostgreSQL keeps no NUL, and nobody needs the other control characters.
+Description = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Events = Annotated[list[EventType], Field(max_length=16, description="empty: all of them")]
 
 

@@ -240,6 +240,19 @@ async def test_tickets_lost_with_redis_are_made_again(
         server.stop()
 
 
+@pytest.mark.parametrize("own", [{"retry_seconds": "1,1,1,1,1,1"}])
+async def test_a_receiver_that_comes_back_gets_what_it_missed(
+    running: Pipeline, database: Database
+) -> None:
+    async with receiving(503, 503, 200) as receiver:
+        await listen(database, receiver)
+        await start(running)
+        await tell(database)
+        await all_delivered(database)
+    assert len(receiver.got) == 3
+    assert len(set(receiver.ids)) == 1
+
+
 async def test_messages_that_are_no_tickets_hold_up_nothing(
     running: Pipeline, store: JobStore, database: Database
 ) -> None:

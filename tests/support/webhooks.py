@@ -9,7 +9,8 @@ from sqlalchemy import insert, select, update
 from billing.database import Database
 from billing.tables.base import now, table_of
 from billing.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
-from billing.webhook_events import add_event
+from billing.webhook_events import NewEvent, add_events, listeners
+from jobs.ids import new_id
 from jobs.webhook_tickets import DeliveryTicket
 from tests.support.receiver import Receiver
 from webhooks.signing import new_secret
@@ -34,12 +35,12 @@ async def listen(database: Database, receiver: Receiver, name: str = "whe_1", **
 
 async def tell(database: Database, count: int = 1, account: str = "acme") -> list[DeliveryTicket]:
     """Add events that every endpoint of the account hears of; nobody gets their tickets."""
-    found: list[DeliveryTicket] = []
+    events = [
+        NewEvent(account, "batch.completed", {"id": f"batch_{number}"}, new_id("evt"), now())
+        for number in range(count)
+    ]
     async with database.write() as connection:
-        for number in range(count):
-            data = {"id": f"batch_{number}"}
-            found += await add_event(connection, account, "batch.completed", data)
-    return found
+        return list(await add_events(connection, events, await listeners(connection, {account})))
 
 
 async def rows(database: Database, table: Any) -> Sequence[Any]:
@@ -83,8 +84,3 @@ async def pass_time(database: Database, seconds: float) -> None:
                     await connection.execute(
                         update(found).where(found.c.id == row.id).values(changed)
                     )
-
-
-def soon() -> Any:
-    """Return an instant that is about to be."""
-    return now() + timedelta(seconds=1)

@@ -1,12 +1,7 @@
 """`/v1/webhooks`: an account makes, changes and watches its own endpoints, and nobody else's."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -22,11 +17,10 @@ from api.schemas.webhooks import (
 )
 from billing.database import Database
 from billing.tables.base import now
-from jobs.settings import Settings
+from jobs.settings import DatabaseSettings, Settings
 from jobs.store import JobStore
-from tests.integration.api.conftest import Hand, Keys, RunningApi, submit
+from tests.integration.api.conftest import Hand, submit
 from tests.support.ledger import consuming, until_consumed
-from tests.support.processes import ROOT
 from tests.support.receiver import receiving
 from tests.support.webhooks import REACHABLE, tell
 from webhooks.book import disable, find_due
@@ -36,8 +30,12 @@ URL = "https://hooks.example.com/in"
 
 
 @pytest.fixture
-def groups() -> dict[str, Any]:
-    return {"webhooks": {**REACHABLE, "endpoints_per_account": 3}}
+def groups(database_settings: DatabaseSettings) -> dict[str, Any]:
+    """Both databases."""
+    return {
+        "database": {"url": database_settings.url},
+        "webhooks": {**REACHABLE, "endpoints_per_account": 3},
+    }
 
 
 @pytest.fixture
@@ -208,14 +206,20 @@ async def test_a_disabled_endpoint_says_why_and_can_be_enabled(
     client: httpx2.AsyncClient, database: Database
 ) -> None:
     made = await make(client)
+    await tell(database)
     async with database.write() as connection:
         await disable(connection, made["id"], "it answered 410: gone")
     read = (await client.get(f"/v1/webhooks/{made['id']}")).json()
     assert read["disabled_why"] == "it answered 410: gone"
     refused = await client.post(f"/v1/webhooks/{made['id']}/test")
     assert (refused.status_code, refused.json()["code"]) == (409, "webhook-disabled")
+    (given_up,) = (await client.get("/v1/webhooks/deliveries")).json()["data"]
+    path = f"/v1/webhooks/deliveries/{given_up['id']}/redeliver"
+    refused = await client.post(path)
+    assert (refused.status_code, refused.json()["code"]) == (409, "webhook-disabled")
     enabled = (await client.post(f"/v1/webhooks/{made['id']}/enable")).json()
     assert (enabled["disabled_at"], enabled["disabled_why"]) == (None, None)
+    assert (await client.post(path)).status_code == 202
 
 
 async def test_a_changed_url_is_where_even_what_was_on_its_way_goes(
@@ -283,6 +287,20 @@ async def test_another_accounts_endpoints_and_deliveries_look_unknown(
     assert (await client.get(one)).json()["description"] == ""
 
 
+@pytest.mark.parametrize("name", ["%00", "whe_%00", "whe_0'--", "%F0%9F%92%A5", "a" * 300, "..%2f"])
+async def test_an_id_that_was_never_given_out_is_unknown(
+    client: httpx2.AsyncClient, name: str
+) -> None:
+    for method, path in (
+        ("GET", f"/v1/webhooks/{name}"),
+        ("DELETE", f"/v1/webhooks/{name}"),
+        ("GET", f"/v1/webhooks/{name}/deliveries"),
+        ("GET", f"/v1/webhooks/deliveries/{name}"),
+        ("POST", f"/v1/webhooks/deliveries/{name}/redeliver"),
+    ):
+        assert (await client.request(method, path)).status_code == 404, (method, path)
+
+
 @pytest.mark.parametrize(
     ("body", "name"),
     [
@@ -300,6 +318,8 @@ async def test_another_accounts_endpoints_and_deliveries_look_unknown(
         ({"url": URL, "events": ["job.began"]}, "events[0]"),
         ({"url": URL, "events": "job.failed"}, "events"),
         ({"url": URL, "description": "x" * 300}, "description"),
+        ({"url": URL, "description": "a\0b"}, "description"),
+        ({"url": "https://example.com/\0"}, "url"),
         ({"url": URL, "secret": "whsec_mine"}, "secret"),
     ],
 )
@@ -319,42 +339,3 @@ async def test_what_is_asked_for_by_hand_is_sent_at_once(
     made = await make(client)
     await client.post(f"/v1/webhooks/{made['id']}/test")
     assert await store.redis.llen(store.keys.webhooks) == 1  # type: ignore[misc]
-
-
-def penstock(api: RunningApi, key: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as a user does."""
-    program = Path(sys.executable).with_name("penstock")
-    where = {"PENSTOCK_URL": api.url, "PENSTOCK_KEY": key, "PYTHONPATH": str(ROOT)}
-    command = [str(program), "webhooks", *words]
-    return subprocess.run(
-        command, env=os.environ | where, capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-async def test_the_commands_make_list_test_and_repeat(
-    api: RunningApi, keys: Keys, database: Database, deliverer: Deliverer
-) -> None:
-    def run(*words: str) -> str:
-        result = penstock(api, keys.acme, *words)
-        assert result.returncode == 0, result.stderr
-        return result.stdout
-
-    async with receiving(500, 200) as receiver:
-        made = json.loads(run("create", receiver.url, "--event", "job.failed", "--json"))
-        delivery = run("test", made["id"]).strip()
-        await deliver(deliverer, database)
-        assert "failing for" in run("list")
-        assert "answered 500" in run("deliveries", made["id"], "--state", "pending")
-        run("redeliver", delivery)
-        await deliver(deliverer, database)
-        assert receiver.got[1].verify(made["secret"])["type"] == "webhook.test"
-        listed = json.loads(run("deliveries", "--json"))
-        assert [one["state"] for one in listed["data"]] == ["delivered"]
-        run("remove", made["id"])
-    assert not json.loads(run("list", "--json"))["data"]
-
-
-async def test_a_command_says_what_was_refused(api: RunningApi, keys: Keys) -> None:
-    refused = penstock(api, keys.acme, "create", "https://10.0.0.1/")
-    assert refused.returncode == 1
-    assert "an address on the public internet is expected" in refused.stderr

@@ -50,3 +50,10 @@ def test_an_amount_that_is_none_is_a_usage_error(amount: str) -> None:
     refused = budgets("set", "acme", amount)
     assert refused.exit_code == 2
     assert "amount" in refused.stderr.lower()
+
+
+def test_a_webhook_that_nothing_would_be_sent_to_is_refused() -> None:
+    refused = budgets("set", "acme", "25", "--webhook", "https://10.0.0.1/hook")
+
+    assert refused.exit_code == 2
+    assert "--webhook: an address on the public internet is expected" in refused.stderr

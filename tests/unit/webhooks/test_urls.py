@@ -103,6 +103,9 @@ def test_a_network_that_is_allowed_is_reached_by_its_plain_address() -> None:
         {"retry_seconds": ""},
         {"connect_seconds": 20.0},
         {"total_seconds": 0},
+        {"at_once": 8},
+        {"at_once_per_host": 33},
+        {"retention_days": 3},
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:

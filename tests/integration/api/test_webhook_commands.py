@@ -1,0 +1,78 @@
+"""`penstock webhooks`: the same flows as over HTTP, by the commands a person types."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from billing.database import Database
+from jobs.settings import Settings
+from tests.integration.api.conftest import Keys, RunningApi
+from tests.integration.api.test_webhooks import deliver
+from tests.support.processes import ROOT
+from tests.support.receiver import receiving
+from tests.support.webhooks import REACHABLE
+from webhooks.service import Deliverer
+
+
+@pytest.fixture
+def groups() -> dict[str, Any]:
+    return {"webhooks": REACHABLE}
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    opened = Database(settings.database, "test")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def deliverer(settings: Settings) -> AsyncIterator[Deliverer]:
+    opened = Deliverer(settings)
+    yield opened
+    await opened.close()
+
+
+def penstock(api: RunningApi, key: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user does."""
+    program = Path(sys.executable).with_name("penstock")
+    where = {"PENSTOCK_URL": api.url, "PENSTOCK_KEY": key, "PYTHONPATH": str(ROOT)}
+    command = [str(program), "webhooks", *words]
+    return subprocess.run(
+        command, env=os.environ | where, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+async def test_the_commands_make_list_test_and_repeat(
+    api: RunningApi, keys: Keys, database: Database, deliverer: Deliverer
+) -> None:
+    def run(*words: str) -> str:
+        result = penstock(api, keys.acme, *words)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    async with receiving(500, 200) as receiver:
+        made = json.loads(run("create", receiver.url, "--event", "job.failed", "--json"))
+        delivery = run("test", made["id"]).strip()
+        await deliver(deliverer, database)
+        assert "failing for" in run("list")
+        assert "answered 500" in run("deliveries", made["id"], "--state", "pending")
+        run("redeliver", delivery)
+        await deliver(deliverer, database)
+        assert receiver.got[1].verify(made["secret"])["type"] == "webhook.test"
+        listed = json.loads(run("deliveries", "--json"))
+        assert [one["state"] for one in listed["data"]] == ["delivered"]
+        run("remove", made["id"])
+    assert not json.loads(run("list", "--json"))["data"]
+
+
+async def test_a_command_says_what_was_refused(api: RunningApi, keys: Keys) -> None:
+    refused = penstock(api, keys.acme, "create", "https://10.0.0.1/")
+    assert refused.returncode == 1
+    assert "an address on the public internet is expected" in refused.stderr
