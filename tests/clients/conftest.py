@@ -48,6 +48,7 @@ def service(
     )
     with pipeline(settings, directory) as running:
         running.control()
+        running.feeder()
         running.worker()
         api = running.api()
         yield Service(settings, f"http://127.0.0.1:{api.settings.api.port}")

@@ -1,5 +1,6 @@
 """OpenAI's Python client: every call of the resources that are served, both of its flavours."""
 
+import json
 import uuid
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from jobs.accounts import Limits, Role
 from tests.clients.conftest import MESSAGES, MODEL, Caller, Service, done, listed
+from tests.support.waiting import eventually
 from workers.engines.simulated_text import expected
 
 ASKED: dict[str, Any] = {"model": MODEL, "messages": MESSAGES, "max_tokens": 12}
@@ -106,6 +108,72 @@ async def test_a_background_response_is_polled_cancelled_and_deleted(call: Calle
     assert await call("responses.delete", response_id=started.id) is None
     with pytest.raises(openai.NotFoundError):
         await call("responses.retrieve", response_id=started.id)
+
+
+# --- files and batches ----------------------------------------------------------------
+
+
+def lines(*prompts: str) -> bytes:
+    """Return a file of requests."""
+    asked = [
+        {
+            "custom_id": f"line {number}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {**ASKED, "messages": [{"role": "user", "content": prompt}]},
+        }
+        for number, prompt in enumerate(prompts)
+    ]
+    return b"\n".join(json.dumps(one).encode() for one in asked)
+
+
+async def test_a_batch_is_uploaded_run_and_its_results_fetched(call: Caller) -> None:
+    content = lines("one", "two", "three")
+    file = await call("files.create", file=("in.jsonl", content), purpose="batch")
+    assert (file.filename, file.bytes) == ("in.jsonl", len(content))
+    assert await call("files.retrieve", file_id=file.id) == file
+    assert file.id in [one.id for one in await call.pages("files.list", purpose="batch")]
+    asked = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    batch = await call("batches.create", input_file_id=file.id, **asked)
+
+    async def ended() -> Any:
+        found = await call("batches.retrieve", batch_id=batch.id)
+        return found if found.status == "completed" else None
+
+    done_batch = await eventually(ended, 30)
+    assert done_batch.request_counts.completed == 3
+    output = await call("files.content", file_id=done_batch.output_file_id)
+    results = [json.loads(line) for line in output.text.splitlines()]
+    assert sorted(one["custom_id"] for one in results) == ["line 0", "line 1", "line 2"]
+    for one in results:
+        prompt = ("one", "two", "three")[int(one["custom_id"][-1])]
+        body = {**ASKED, "messages": [{"role": "user", "content": prompt}]}
+        said = one["response"]["body"]["choices"][0]["message"]["content"]
+        assert said == expected(body).text
+    assert batch.id in [one.id for one in await call.pages("batches.list")]
+    assert (await call("files.delete", file_id=file.id)).deleted
+    with pytest.raises(openai.NotFoundError):
+        await call("files.retrieve", file_id=file.id)
+
+
+async def test_a_batch_is_cancelled_and_a_broken_file_is_said_to_be(call: Caller) -> None:
+    file = await call(
+        "files.create", file=("in.jsonl", lines(HANGS[0]["content"])), purpose="batch"
+    )
+    asked = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    batch = await call("batches.create", input_file_id=file.id, **asked)
+    assert (await call("batches.cancel", batch_id=batch.id)).status in ("cancelling", "cancelled")
+    broken = await call("files.create", file=("in.jsonl", b'{"custom_id": 5}'), purpose="batch")
+    failed = await call("batches.create", input_file_id=broken.id, **asked)
+
+    async def ended() -> Any:
+        found = await call("batches.retrieve", batch_id=failed.id)
+        return found if found.status == "failed" else None
+
+    found = await eventually(ended, 30)
+    assert found.errors.data[0].line == 1
+    with pytest.raises(openai.BadRequestError):
+        await call("files.create", file=("in.jsonl", b"{}"), purpose="vision")
 
 
 # --- raw and streaming responses ------------------------------------------------------

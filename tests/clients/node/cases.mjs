@@ -1,7 +1,7 @@
 // OpenAI's Node client against a running pipeline. Prints one JSON object per case; all cases run
 // in this one process, one after the other. See test_node.py, which starts it and reads them.
 import assert from "node:assert/strict";
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 
 const env = process.env;
 const model = env.PENSTOCK_MODEL;
@@ -117,6 +117,40 @@ const cases = {
     assert.equal((await client.responses.cancel(started.id)).status, "cancelled");
     await client.responses.delete(started.id);
     await refused(client.responses.retrieve(started.id), OpenAI.NotFoundError);
+  },
+
+  async "a batch is uploaded, run and its results fetched"() {
+    const lines = ["one", "two"].map((content, number) =>
+      JSON.stringify({
+        custom_id: `line ${number}`,
+        method: "POST",
+        url: "/v1/chat/completions",
+        body: { ...chat, messages: [{ role: "user", content }] },
+      }),
+    );
+    const content = await toFile(Buffer.from(lines.join("\n")), "in.jsonl");
+    const file = await client.files.create({ file: content, purpose: "batch" });
+    assert.equal((await client.files.retrieve(file.id)).id, file.id);
+    const files = await listed(client.files.list({ purpose: "batch" }));
+    assert.ok(files.some((one) => one.id === file.id));
+    let batch = await client.batches.create({
+      input_file_id: file.id,
+      endpoint: "/v1/chat/completions",
+      completion_window: "24h",
+    });
+    for (let tries = 0; batch.status !== "completed" && tries < 300; tries++) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      batch = await client.batches.retrieve(batch.id);
+    }
+    assert.equal(batch.request_counts.completed, 2);
+    const output = await (await client.files.content(batch.output_file_id)).text();
+    const results = output.trim().split("\n").map((line) => JSON.parse(line));
+    assert.deepEqual(results.map((one) => one.custom_id).sort(), ["line 0", "line 1"]);
+    const batches = await listed(client.batches.list());
+    assert.ok(batches.some((one) => one.id === batch.id));
+    assert.equal((await client.batches.cancel(batch.id).catch((error) => error)).status, 409);
+    assert.ok((await client.files.delete(file.id)).deleted);
+    await refused(client.files.retrieve(file.id), OpenAI.NotFoundError, "file_not_found");
   },
 
   async "raw responses show headers and body"() {

@@ -186,10 +186,11 @@ def test_the_page_knows_every_resource_of_the_client() -> None:
         and type(getattr(client, name)).__module__.startswith("openai.resources")
     }
     told = {row.name.split(".")[0] for row in CALLS}
-    other = {"files", "batches", "webhooks"}  # the page tells of them in sections of their own
+    other = {"webhooks"}  # only checks what it is given
     other |= {"admin", "live", "safety", "decisions", "content_provenance_checks"}
     assert resources - other <= told
-    for resource in ("chat.completions", "completions", "responses", "models", "embeddings"):
+    served = ("chat.completions", "completions", "responses", "models", "embeddings")
+    for resource in (*served, "files", "batches"):
         methods: Any = client
         for name in resource.split("."):
             methods = getattr(methods, name)
@@ -246,6 +247,10 @@ REFUSED_CALLS: dict[str, tuple[str, str]] = {
 async def test_a_call_is_served_or_refused_as_the_page_says(
     http: httpx2.AsyncClient, name: str, status: str
 ) -> None:
+    if status.startswith("works: the client's own readers over"):
+        over = NAMES.findall(status)
+        assert all(any(row.name.endswith(one) for row in CALLS) for one in over)
+        return
     if status.startswith("works"):
         assert any(f'"{name}' in text or f".{name}(" in text for text in CLIENT_TESTS), name
         return
