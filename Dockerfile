@@ -16,13 +16,14 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PENSTOCK_API__HOST=0.0.0.0 \
+    PENSTOCK_BATCHES__HEALTH_HOST=0.0.0.0 \
     PENSTOCK_BILLING__HEALTH_HOST=0.0.0.0 \
     PENSTOCK_CONTROL__HEALTH_HOST=0.0.0.0 \
     PENSTOCK_WEBHOOKS__HEALTH_HOST=0.0.0.0 \
     PENSTOCK_WORKER__HEALTH_HOST=0.0.0.0
 RUN groupadd --gid 10001 penstock \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp penstock \
-    && install -d -o 10001 -g 10001 /cache
+    && install -d -o 10001 -g 10001 /cache /files
 WORKDIR /app
 
 # hadolint ignore=DL3006

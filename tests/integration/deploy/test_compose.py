@@ -22,7 +22,7 @@ from tests.support.manifests import ROOT
 from tests.support.waiting import eventually
 
 #: What runs all the time, and without a GPU.
-RUNNING = ("api", "control", "ledger", "deliverer", "worker-cpu")
+RUNNING = ("api", "control", "ledger", "deliverer", "feeder", "worker-cpu")
 MODEL = "penstock-tiny"
 OURS = ("migrate", *RUNNING, "worker")
 STORES = ("redis", "postgres")
@@ -102,6 +102,7 @@ def test_each_health_check_asks_the_port_of_its_process(project: dict[str, Any])
         "api": f"http://127.0.0.1:{settings.api.port}/ready",
         "control": f"http://127.0.0.1:{settings.control.health_port}/health",
         "ledger": f"http://127.0.0.1:{settings.billing.health_port}/health",
+        "feeder": f"http://127.0.0.1:{settings.batches.health_port}/health",
         "deliverer": f"http://127.0.0.1:{settings.webhooks.health_port}/health",
         "worker": worker,
         "worker-cpu": worker,
@@ -210,7 +211,7 @@ async def test_every_command_and_health_check_runs(
     server, postgres_port = postgres
     with connect(server.url()) as connection:
         connection.execute("CREATE DATABASE penstock")
-    chosen = ports("redis", "api", "control", "ledger", "deliverer", "worker")
+    chosen = ports("redis", "api", "control", "ledger", "deliverer", "feeder", "worker")
     substitutions = {
         r"@redis:6379": f"@127.0.0.1:{chosen['redis']}",
         r"@postgres:5432": f"@127.0.0.1:{postgres_port}",
@@ -219,6 +220,8 @@ async def test_every_command_and_health_check_runs(
         r"127\.0\.0\.1:8083": f"127.0.0.1:{chosen['control']}",
         r"127\.0\.0\.1:8082": f"127.0.0.1:{chosen['ledger']}",
         r"127\.0\.0\.1:8085": f"127.0.0.1:{chosen['deliverer']}",
+        r"127\.0\.0\.1:8084": f"127.0.0.1:{chosen['feeder']}",
+        r"^file:///files$": f"file://{tmp_path}/files",
         r"127\.0\.0\.1:8081": f"127.0.0.1:{chosen['worker']}",
         r"^0\.0\.0\.0$": "127.0.0.1",
     }
@@ -227,6 +230,7 @@ async def test_every_command_and_health_check_runs(
         "PENSTOCK_API__PORT": chosen["api"],
         "PENSTOCK_CONTROL__HEALTH_PORT": chosen["control"],
         "PENSTOCK_BILLING__HEALTH_PORT": chosen["ledger"],
+        "PENSTOCK_BATCHES__HEALTH_PORT": chosen["feeder"],
         "PENSTOCK_WEBHOOKS__HEALTH_PORT": chosen["deliverer"],
         "PENSTOCK_WORKER__HEALTH_PORT": chosen["worker"],
         "PENSTOCK_ENGINE__KIND": "simulated",

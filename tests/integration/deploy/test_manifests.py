@@ -109,7 +109,8 @@ def test_no_secret_is_written_down(manifests: Manifests) -> None:
     for container in manifests.containers():
         for name, value in container.variables.items():
             if any(word in name for word in ("PASSWORD", "TOKEN", "_AUTH", "__URL", "SECRET")):
-                assert value.startswith("secret:"), (container.owner, name)
+                hidden = value.startswith("secret:") or value == "file:///files"
+                assert hidden, (container.owner, name)
 
 
 def test_the_namespace_enforces_the_same(manifests: Manifests) -> None:

@@ -15,6 +15,7 @@ from webhooks.app import CLOSE_SECONDS
 
 SECRETS = {
     "penstock-redis/url": "redis://:password@redis:6379/0",
+    "penstock-files/url": "s3://bucket/penstock?region=eu-central-1",
     "penstock-database/url": "postgresql+psycopg://penstock:password@postgres/penstock",
     "penstock-auth/jwt-secret": "0123456789abcdef0123456789abcdef",
 }
@@ -67,6 +68,7 @@ def test_every_container_runs_a_command_that_there_is(manifests: Manifests) -> N
         ("ledger", "billing", "health_host", "health_port"),
         ("control", "control", "health_host", "health_port"),
         ("deliverer", "webhooks", "health_host", "health_port"),
+        ("feeder", "batches", "health_host", "health_port"),
     ],
 )
 def test_probes_and_metrics_find_each_process(
@@ -198,7 +200,10 @@ def test_the_ingress_carries_streams(manifests: Manifests, tmp_path: Path) -> No
     assert notes["proxy-buffering"] == "off"
     assert float(notes["proxy-read-timeout"]) > settings.limits.sync_seconds
     assert float(notes["proxy-read-timeout"]) > 3 * settings.stream.ping_seconds
-    assert int(notes["proxy-body-size"].removesuffix("m")) * 1_000_000 >= settings.limits.body_bytes
+    largest = int(notes["proxy-body-size"].removesuffix("m")) * 1_000_000
+    assert largest >= settings.limits.body_bytes
+    assert largest >= settings.files.max_bytes + 1_000_000
+    assert notes["proxy-request-buffering"] == "off"
 
 
 def test_the_ingress_shows_the_clients_routes_and_no_other(manifests: Manifests) -> None:
@@ -241,6 +246,7 @@ def test_only_the_arrows_of_the_design_are_open(manifests: Manifests, tmp_path: 
         if "PENSTOCK_DATABASE__URL" in container.variables:
             wanted.add((container.component, "5432"))
     wanted.add(("worker", "443"))  # weights
+    wanted |= {("api", "443"), ("feeder", "443")}  # files
     ports = settings_of(one(manifests, "deliverer"), tmp_path).webhooks.ports.split(",")
     wanted |= {("deliverer", port) for port in ports}
     assert arrows(manifests) == wanted
