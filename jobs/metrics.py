@@ -42,6 +42,12 @@ jobs_submitted = Counter(
 jobs_refused = Counter(
     "penstock_jobs_refused_total", "Jobs refused at the door", ["code"], registry=API
 )
+limit_refusals = Counter(
+    "penstock_limit_refusals_total",
+    "Jobs refused by a limit, by what it limits and whose it is",
+    ["limit", "scope"],
+    registry=API,
+)
 
 # --- a job's life, as its worker sees it ----------------------------------------------
 

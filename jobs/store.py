@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 from redis.asyncio import Redis
 
+from jobs import metrics
 from jobs.callers import CallerCopy, SignIns
 from jobs.connection import Scripts, guarded
 from jobs.errors import (
@@ -52,6 +53,14 @@ DRAINING_SECONDS = 30.0
 
 #: How many jobs one look at ends asks for; nothing else runs meanwhile.
 ENDED_AT_ONCE = 500
+
+#: What is counted of a refusal for lack of room: the limit, and whose it is.
+REFUSALS = {
+    b"queue-full": ("queued", "queue"),
+    b"account-full": ("queued", "account"),
+    b"key-full": ("queued", "key"),
+    b"long-wait": ("wait", "queue"),
+}
 
 #: How many jobs one page of a list looks at.
 LIST_SCAN = 2_000
@@ -317,6 +326,7 @@ class JobStore:
     async def _no_room(self, job: Submission, refusal: bytes, over: int) -> QueueFull | WaitTooLong:
         seconds = await self.shedding.seconds_until(job.queue, over)
         tier = job.spec.service_tier
+        metrics.limit_refusals.labels(*REFUSALS[refusal]).inc()
         if refusal == b"long-wait":
             longest = self._settings.queue.shed_wait_seconds
             return WaitTooLong(
@@ -673,6 +683,7 @@ def _least(first: int, second: int) -> int:
 def _rate_limited(quota: Quota, cost: int, answer: Sequence[bytes]) -> RateLimited | LimitTooSmall:
     rate, wait_ms = quota.rates[int(answer[1]) - 1], int(answer[2])
     limit = f"{rate.limit} {rate.kind} a minute of this {rate.whose}"
+    metrics.limit_refusals.labels(rate.kind, rate.whose).inc()
     if wait_ms < 0:
         return LimitTooSmall(
             f"this request may take {cost} tokens, more than the {limit}: shorten the prompt or"

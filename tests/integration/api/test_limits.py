@@ -77,6 +77,28 @@ async def test_every_answer_to_a_submission_says_what_is_left(
         assert '"key-requests";r=1;' in refused.headers["ratelimit"], "the refusal cost nothing"
 
 
+async def test_refusals_are_counted_by_what_is_limited_and_whose_it_is(
+    api: RunningApi, store: JobStore
+) -> None:
+    async def counted(client: httpx2.AsyncClient, limit: str, scope: str) -> float:
+        line = f'penstock_limit_refusals_total{{limit="{limit}",scope="{scope}"}} '
+        text = (await client.get("/metrics")).text
+        return sum(float(row.split()[-1]) for row in text.splitlines() if row.startswith(line))
+
+    cases = [
+        ({"limits": Limits(requests_per_minute=1)}, "requests", "key"),
+        ({"account_limits": Limits(requests_per_minute=1)}, "requests", "account"),
+        ({"limits": Limits(tokens_per_minute=300)}, "tokens", "key"),
+        ({"limits": Limits(max_queued=1)}, "queued", "key"),
+    ]
+    for number, (fields, limit, scope) in enumerate(cases):
+        async with limited(api, f"account{number}", **fields) as client:
+            before = await counted(client, limit, scope)
+            await submit(client)
+            assert (await client.post("/v1/jobs", json=chat_job())).status_code == 429
+            assert await counted(client, limit, scope) == before + 1
+
+
 async def test_a_key_without_limits_is_told_nothing_of_them(client: httpx2.AsyncClient) -> None:
     headers = (await client.post("/v1/jobs", json=chat_job())).headers
     assert not [name for name in headers if "ratelimit" in name]
