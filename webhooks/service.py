@@ -139,7 +139,9 @@ class Deliverer:
                 return await self._settle(result)
             except DatabaseUnavailable:
                 log.warning("webhook_result_waits", id=result.taken.id)
-                await asyncio.sleep(2.0**tried)
+            if self._closing.is_set():
+                break  # who stops waits for nobody
+            await asyncio.sleep(2.0**tried)
         log.error("webhook_result_lost", id=result.taken.id)
         return ""
 
