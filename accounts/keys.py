@@ -4,6 +4,7 @@ Invariants: the secret is returned once, when it is made, and only its hash is k
 goes on beside its successor only as long as was asked for; a revoked one never comes back.
 """
 
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from billing.tables.base import now, table_of
 from jobs.accounts import NO_LIMITS, PREFIX, Limits, Role, digest_of
 from jobs.ids import new_id
 
+ID = re.compile(r"key_[0-9a-f]{32}")
 SECRET_BYTES = 32
 #: So much of a key is shown and can be searched for: `pk_` and eight characters.
 SHOWN = 11
@@ -54,10 +56,14 @@ class Made(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """Which keys are meant; None means all."""
+    """Which keys are meant; None means all, but the operator's own unless asked for."""
 
     account: str | None
     user: str | None = None
+    operators: bool = False
+
+
+EVERYBODY = Filter(None, operators=True)
 
 
 class Keys:
@@ -211,7 +217,7 @@ async def _insert(connection: AsyncConnection, columns: dict[str, Any]) -> Made:
     key_id = new_id("key")
     row = {**columns, "id": key_id, "sha256": digest_of(secret), "prefix": secret[:SHOWN]}
     await connection.execute(insert(ApiKey), [row])
-    return Made(secret, await _find(connection, key_id, Filter(None)))
+    return Made(secret, await _find(connection, key_id, EVERYBODY))
 
 
 def _of(whose: Filter) -> Any:
@@ -220,6 +226,9 @@ def _of(whose: Filter) -> Any:
         query = query.where(KEYS.c.account_id == whose.account)
     if whose.user is not None:
         query = query.where(KEYS.c.user_id == whose.user)
+    if not whose.operators:
+        # Or an admin of the operator's account could rotate its way to the top.
+        query = query.where(KEYS.c.admin.is_(False))
     return query
 
 
@@ -227,6 +236,8 @@ async def _find(
     connection: AsyncConnection, key_id: str, whose: Filter, *, revoked: bool = True
 ) -> Row[Any]:
     query = _of(whose).where(KEYS.c.id == key_id)
+    if ID.fullmatch(key_id) is None:
+        raise KeyNotFound(f"no key {key_id!r}")
     if not revoked:
         query = query.where(KEYS.c.revoked_at.is_(None))
     found: Row[Any] | None = (await connection.execute(query)).one_or_none()

@@ -3,6 +3,7 @@
 Invariant: a suspended account is refused everywhere within a second, and loses nothing.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from billing.database import Database
 from billing.errors import AccountNotFound
 from billing.tables.accounts import Account
 from billing.tables.base import now
+
+ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class Owners:
@@ -64,10 +67,9 @@ class Owners:
             StoreUnavailable: it is changed, and in force within seconds.
         """
         async with self._database.write() as connection:
+            await _find(connection, account)
             query = update(ACCOUNTS).where(ACCOUNTS.c.id == account)
-            changed = await connection.execute(query.values(**values, changed_at=now()))
-            if not changed.rowcount:
-                raise AccountNotFound(f"no account {account!r}", param="account")
+            await connection.execute(query.values(**values, changed_at=now()))
             fields = sorted(values)
             await audit(
                 connection, actor, "account_changed", account, account=account, fields=fields
@@ -87,6 +89,8 @@ class Owners:
 
 
 async def _find(connection: AsyncConnection, account: str) -> Row[Any]:
+    if ID.fullmatch(account) is None:
+        raise AccountNotFound(f"no account {account!r}", param="account")
     query = select(ACCOUNTS).where(ACCOUNTS.c.id == account)
     found: Row[Any] | None = (await connection.execute(query)).one_or_none()
     if found is None:

@@ -37,6 +37,10 @@ def check_password(password: str, email: str) -> None:
         raise InvalidAccount(
             f"password: {SHORTEST} to {LONGEST} characters are expected", param="password"
         )
+    try:
+        password.encode()
+    except UnicodeEncodeError:
+        raise InvalidAccount("password: text in Unicode is expected", param="password") from None
     if password.casefold() in (email.casefold(), email.partition("@")[0].casefold()):
         raise InvalidAccount(
             "password: something else than the email is expected", param="password"

@@ -28,6 +28,7 @@ from jobs.ids import new_id
 
 EMAIL = re.compile(r"[^\s@<>,;:\"\\()\[\]\x00-\x1f]{1,64}@[^\s@<>,;\"\\()\[\]\x00-\x1f]{1,250}")
 
+ID = re.compile(r"user_[0-9a-f]{32}")
 FIRST_SESSION = 1
 
 
@@ -57,7 +58,7 @@ class Change:
 
 
 class Users:
-    """The users in SQL."""
+    """The users in SQL; with `account` None the operator asks, for whom they are all there."""
 
     def __init__(self, database: Database, copying: Copying, passwords: Passwords) -> None:
         self._database = database
@@ -110,7 +111,7 @@ class Users:
                     role=role.value,
                     operator=operator,
                 )
-                made = await _find(connection, user_id, account)
+                made = await _find(connection, user_id, None)
         except IntegrityError:
             raise EmailTaken(f"there is a user {email}", param="email") from None
         await self._copying.try_copy([made.id, made.email])
@@ -122,7 +123,7 @@ class Users:
         """Return users, newest first; of every account when None."""
         query = select(USERS).order_by(USERS.c.id.desc()).limit(limit)
         if account is not None:
-            query = query.where(USERS.c.account_id == account)
+            query = query.where(USERS.c.account_id == account, USERS.c.operator.is_(False))
         if before is not None:
             query = query.where(USERS.c.id < before)
         async with self._database.read() as connection:
@@ -212,8 +213,11 @@ class Users:
 
 async def _find(connection: AsyncConnection, user_id: str, account: str | None) -> Row[Any]:
     query = select(USERS).where(USERS.c.id == user_id)
+    if ID.fullmatch(user_id) is None:
+        raise UserNotFound(f"no user {user_id!r}")
     if account is not None:
-        query = query.where(USERS.c.account_id == account)
+        # The operator is nobody's to change but the operator's.
+        query = query.where(USERS.c.account_id == account, USERS.c.operator.is_(False))
     found = (await connection.execute(query)).one_or_none()
     if found is None:
         raise UserNotFound(f"no user {user_id}")

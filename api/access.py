@@ -183,7 +183,7 @@ def check_access(scope: Scope, key: ApiKey) -> None:
     if key.role not in access.roles and not key.admin:
         needed = ", ".join(sorted(access.roles)) or "the operator"
         raise Forbidden(f"the role {key.role} may not do this; it takes: {needed}")
-    if key.scoped:
+    if key.limited:
         _check_scopes(route[0], access, key)
 
 
@@ -191,7 +191,7 @@ def _check_scopes(method: str, access: Access, key: ApiKey) -> None:
     if key.routes is not None and access.group not in key.routes:
         raise Forbidden(f"this key may not use the routes {access.group!r}")
     if access.group in MANAGING and method != "GET":
-        raise Forbidden("a key with scopes may not change keys, users or accounts")
+        raise Forbidden("a key with scopes or an end may not change keys, users or accounts")
 
 
 def check_model(key: ApiKey, name: str) -> None:

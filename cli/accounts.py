@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from accounts.open import Directory
+from accounts.owners import ID
 from api.views.accounts import account_view
 from billing.database import Database
 from cli.directory import with_directory
@@ -30,7 +31,7 @@ def create(
     currency: Annotated[str, typer.Option(help="ISO 4217.")] = "USD",
 ) -> None:
     """Add an account."""
-    if not account.replace("_", "").replace(".", "").replace("-", "").isalnum():
+    if ID.fullmatch(account) is None:
         raise Usage("ACCOUNT: letters, digits, _ . - are expected")
     values = {"name": name, "currency": currency}
     with_directory(lambda directory, _: directory.owners.create(getpass.getuser(), account, values))

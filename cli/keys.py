@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 from sqlalchemy import Row
 
-from accounts.keys import Filter, Made, NewKey
+from accounts.keys import EVERYBODY, Filter, Made, NewKey
 from accounts.open import Directory
 from api.schemas.accounts import NewKeyRequest
 from api.views.accounts import key_view
@@ -28,7 +28,6 @@ app = typer.Typer(
 )
 
 KeyId = Annotated[str, typer.Argument(help="The key's id, key_...")]
-EVERYBODY = Filter(None)
 MOST = 10_000
 
 
@@ -100,7 +99,9 @@ def list_keys(
 ) -> None:
     """List the keys there are, without the keys themselves, newest first."""
     rows = with_directory(
-        lambda directory, _: directory.keys.list(Filter(account), prefix=prefix, limit=MOST)
+        lambda directory, _: directory.keys.list(
+            Filter(account, operators=True), prefix=prefix, limit=MOST
+        )
     )
     if as_json:
         print_json([key_view(row) for row in rows])

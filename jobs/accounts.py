@@ -67,9 +67,10 @@ class ApiKey(BaseModel):
     ended: tuple[str, ...] = ()
 
     @property
-    def scoped(self) -> bool:
-        """Whether it may do less than its role."""
-        return not (self.models is None and self.routes is None and self.networks is None)
+    def limited(self) -> bool:
+        """Whether it may do less than its role, or not for ever."""
+        scopes = self.models, self.routes, self.networks
+        return bool(self.expires) or scopes != (None, None, None)
 
     def check(self) -> None:
         """Refuse a record that is no longer good.

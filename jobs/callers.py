@@ -79,6 +79,15 @@ class Callers:
             record.check()
         return record
 
+    async def find_anew(self, field: str) -> ApiKey | None:
+        """Return a record as it is now: somebody knows that it has changed.
+
+        Raises:
+            StoreUnavailable, DatabaseUnavailable, AccountSuspended: as `find`.
+        """
+        self._known.pop(field, None)
+        return await self.find(field)
+
     async def _ask(self, field: str) -> ApiKey | None:
         return await asyncio.shield(self._begin(field))
 

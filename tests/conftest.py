@@ -19,7 +19,7 @@ from tests.support.databases import PostgresServer, create_database, drop_databa
 from tests.support.redis_server import RedisServer
 
 #: What the API processes of tests sign tokens with.
-JWT_SECRET = "only for tests, and long enough for them"
+JWT_SECRET = "only for tests, and long enough for every algorithm that one of them tries"
 
 #: Tests that kill processes, count seconds or load a real model: never two of them at once.
 ONE_AT_A_TIME = ("tests/contract/", "tests/e2e/", "tests/faults/")

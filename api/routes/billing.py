@@ -17,6 +17,7 @@ from api.routes.jobs import Limit
 from api.schemas.billing import Invoice, InvoicePage
 from api.services import Services
 from api.views.billing import invoice_view
+from billing.audit import audit
 from billing.errors import AccountNotFound
 from billing.exports.content import Wanted, open_content
 from billing.exports.formats import Format, export_name, print_pdf, writer_of
@@ -99,14 +100,19 @@ async def export_month(
     wanted = Wanted(month, _account(key, account), preliminary)
     name = f"{export_name(wanted, as_format, preliminary=preliminary)}.zip"
     seconds = api.settings.stream.send_timeout_seconds
-    return await Download.begin(_export(api, wanted, as_format), name, seconds)
+    return await Download.begin(_export(api, key.id, wanted, as_format), name, seconds)
 
 
-async def _export(api: Services, wanted: Wanted, as_format: Format) -> AsyncGenerator[bytes, None]:
+async def _export(
+    api: Services, actor: str, wanted: Wanted, as_format: Format
+) -> AsyncGenerator[bytes, None]:
     with api.exports.take():
         write = await asyncio.to_thread(writer_of, as_format)
         async with api.database.read(long=True) as connection:
             content = await open_content(connection, wanted, api.settings.seller)
+            async with api.database.write() as log:
+                details = {"account": wanted.account, "format": as_format.value}
+                await audit(log, actor, "bills_exported", wanted.month, **details)
             async with aclosing(zip_export(content, write)) as pieces:
                 async for piece in pieces:
                     yield piece

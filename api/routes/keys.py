@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.keys import Filter, Made, NewKey
+from accounts.keys import EVERYBODY, Filter, Made, NewKey
 from accounts.records import LENDS
 from api.cursor import check_list_cursor
 from api.deps import Api, Caller
@@ -122,7 +122,7 @@ def _whose(key: ApiKey) -> Filter:
         Forbidden: a member's key handles none, or who stole it could go on with another.
     """
     if key.admin:
-        return Filter(None)
+        return EVERYBODY
     if key.role is Role.ADMIN:
         return Filter(key.account)
     if key.id != key.user:

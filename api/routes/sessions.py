@@ -81,7 +81,7 @@ async def change_password(request: Request, key: Caller, api: Api, signing_in: S
     if not await users.check(key.user, asked.current):
         raise WrongPassword("current: the password that is good now is expected", param="current")
     await throttle.forgive(key.name)
-    await users.set_password(key.id, key.user, key.account, asked.password)
+    await users.set_password(key.id, key.user, None, asked.password)
     return Response(status_code=204)
 
 

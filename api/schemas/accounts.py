@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from accounts.errors import InvalidAccount
+from accounts.users import checked_email
 from api.schemas.jobs import Instant
 from api.schemas.sampling import Body
 from api.schemas.usage import Answer
@@ -23,6 +25,21 @@ def _clean(value: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise PydanticCustomError("text", "text in Unicode is expected") from None
+    return value
+
+
+def _email(value: str) -> str:
+    try:
+        return checked_email(value)
+    except InvalidAccount:
+        raise PydanticCustomError(
+            "email", "an address such as ann@example.com is expected"
+        ) from None
+
+
+def _lines(value: str) -> str:
+    for line in value.splitlines():
+        _clean(line)
     return value
 
 
@@ -45,7 +62,7 @@ def _group(value: str) -> str:
 
 
 Text = Annotated[str, Field(max_length=128), AfterValidator(_clean)]
-Email = Annotated[str, Field(min_length=3, max_length=254)]
+Email = Annotated[str, Field(min_length=3, max_length=254), AfterValidator(_email)]
 Password = Annotated[str, Field(min_length=1, max_length=256)]
 AccountId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Amount = Annotated[int, Field(ge=0, le=LARGEST, strict=True)]
@@ -141,7 +158,7 @@ class AccountFields(Body):
 
     name: Text = ""
     billing_name: Text = ""
-    billing_address: Annotated[str, Field(max_length=1000)] = ""
+    billing_address: Annotated[str, Field(max_length=1000), AfterValidator(_lines)] = ""
     billing_email: Text = ""
     tax_id: Text = ""
 

@@ -26,11 +26,12 @@ def test_an_expired_key_and_a_suspended_account_are_refused() -> None:
         ApiKey(id="k", account="acme", suspended=True).check()
 
 
-def test_every_kind_of_scope_makes_a_record_scoped() -> None:
-    assert not ApiKey(id="k", account="acme").scoped
-    assert ApiKey(id="k", account="acme", models=frozenset()).scoped
-    assert ApiKey(id="k", account="acme", routes=frozenset({"jobs"})).scoped
-    assert ApiKey(id="k", account="acme", networks=()).scoped
+def test_every_kind_of_scope_and_an_end_limit_a_record() -> None:
+    assert not ApiKey(id="k", account="acme").limited
+    assert ApiKey(id="k", account="acme", models=frozenset()).limited
+    assert ApiKey(id="k", account="acme", routes=frozenset({"jobs"})).limited
+    assert ApiKey(id="k", account="acme", networks=()).limited
+    assert ApiKey(id="k", account="acme", expires=1.0).limited
 
 
 def test_a_digest_is_the_sha256_of_the_secret() -> None:

@@ -1,0 +1,331 @@
+"""Signing in: what a password brings, how it goes on, and how it ends at once."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import jwt
+import pytest
+
+from accounts.passwords import Passwords
+from accounts.tokens import ALGORITHM, AUDIENCE, ISSUER
+from jobs.settings import DatabaseSettings
+from tests.conftest import JWT_SECRET
+from tests.integration.api.conftest import Keys, RunningApi, connect
+from tests.support.waiting import eventually
+
+EMAIL, PASSWORD = "ann@example.com", "correct horse battery"
+LOGIN, REFRESH, LOGOUT = (f"/v1/auth/{name}" for name in ("login", "refresh", "logout"))
+ATTEMPTS, PER_ADDRESS = 5, 12
+
+
+@pytest.fixture
+def groups(database_settings: DatabaseSettings) -> dict[str, Any]:
+    """Both databases, and few attempts."""
+    return {
+        "database": {"url": database_settings.url},
+        "auth": {
+            "jwt_secret": JWT_SECRET,
+            "attempts": ATTEMPTS,
+            "attempts_per_address": PER_ADDRESS,
+            "attempts_seconds": 3600,
+        },
+    }
+
+
+@pytest.fixture
+async def admin(api: RunningApi, keys: Keys) -> AsyncIterator[httpx2.AsyncClient]:
+    async with connect(api, keys.acme) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def ann(admin: httpx2.AsyncClient) -> dict[str, Any]:
+    """A member of acme with a password."""
+    body = {"email": EMAIL, "role": "member", "password": PASSWORD}
+    made = await admin.post("/v1/users", json=body)
+    assert made.status_code == 201, made.text
+    found: dict[str, Any] = made.json()
+    return found
+
+
+@pytest.fixture
+async def door(api: RunningApi) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client without a key."""
+    async with httpx2.AsyncClient(base_url=api.url, timeout=20) as opened:
+        yield opened
+
+
+async def sign_in(
+    door: httpx2.AsyncClient, email: str = EMAIL, password: str = PASSWORD
+) -> httpx2.Response:
+    return await door.post(LOGIN, json={"email": email, "password": password})
+
+
+async def session(door: httpx2.AsyncClient) -> dict[str, Any]:
+    answer = await sign_in(door)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def me(door: httpx2.AsyncClient, token: str) -> httpx2.Response:
+    return await door.get("/v1/me", headers={"Authorization": f"Bearer {token}"})
+
+
+async def over(door: httpx2.AsyncClient, token: str) -> None:
+    """The token is refused within a second."""
+
+    async def refused() -> bool:
+        answer = await me(door, token)
+        return answer.status_code == 401 and answer.json()["code"] in (
+            *("session-over", "unauthenticated"),
+        )
+
+    began = time.monotonic()
+    await eventually(refused)
+    assert time.monotonic() - began < 1.5
+
+
+async def test_a_password_brings_a_token_that_acts_for_the_person(
+    door: httpx2.AsyncClient, ann: dict[str, Any]
+) -> None:
+    answer = await sign_in(door, "  Ann@Example.COM ")
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    found = (await me(door, answer.json()["access_token"])).json()
+    assert (found["id"], found["account"], found["role"]) == (ann["id"], "acme", "member")
+    headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    assert (await door.get("/v1/jobs", headers=headers)).status_code == 200
+    assert (await door.get("/v1/users", headers=headers)).status_code == 403
+    key = await door.post("/v1/keys", headers=headers, json={"name": "mine"})
+    assert key.status_code == 201
+    assert key.json()["user"] == ann["id"]
+    mine = (await door.get("/v1/keys", headers=headers)).json()["data"]
+    assert [one["id"] for one in mine] == [key.json()["id"]], "a member sees only their own"
+    more = await door.post("/v1/keys", headers=headers, json={"role": "admin"})
+    assert (more.status_code, more.json()["param"]) == (403, "role")
+
+
+async def test_wrong_email_and_wrong_password_look_alike_and_take_the_same_way(
+    door: httpx2.AsyncClient, ann: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del ann
+    compared: list[bool] = []
+    whole = Passwords._verify
+
+    def counted(self: Passwords, stored: str | None, password: str) -> bool:
+        compared.append(stored is not None)
+        return whole(self, stored, password)
+
+    monkeypatch.setattr(Passwords, "_verify", counted)
+    answers = [await sign_in(door, password="wrong"), await sign_in(door, "bob@example.com")]
+    assert compared == [True, False], "a hash is computed for both"
+    for answer in answers:
+        assert answer.status_code == 401
+    bodies = [{**answer.json(), "request_id": ""} for answer in answers]
+    assert bodies[0] == bodies[1]
+    assert bodies[0]["code"] == "wrong-password"
+
+
+async def test_attempts_are_counted_exactly_whatever_comes_at_once(
+    start_api: Any, ann: dict[str, Any], api: RunningApi
+) -> None:
+    del ann
+    second = start_api()
+    clients = [httpx2.AsyncClient(base_url=one.url, timeout=30) for one in (api, second)]
+    answers = await asyncio.gather(
+        *(sign_in(clients[number % 2], password="wrong") for number in range(24))
+    )
+    codes = [answer.status_code for answer in answers]
+    assert (codes.count(401), codes.count(429)) == (ATTEMPTS, 24 - ATTEMPTS)
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.json()["code"] == "too-many-sign-ins"
+    assert 1 <= int(refused.headers["retry-after"]) <= 3600 / ATTEMPTS + 1
+    # Also with the right one: a guess is not told from it.
+    assert (await sign_in(clients[0])).status_code == 429
+    assert (await sign_in(clients[1], "bob@example.com")).status_code == 401, "others may"
+    for client in clients:
+        await client.aclose()
+
+
+async def test_one_address_cannot_try_one_password_on_everybody(door: httpx2.AsyncClient) -> None:
+    answers = [
+        await door.post(LOGIN, json={"email": f"u{number}@example.com", "password": ""})
+        for number in range(3)
+    ]
+    assert {one.status_code for one in answers} == {422}, "what is no attempt is not counted"
+    answers = await asyncio.gather(
+        *(sign_in(door, f"u{number}@example.com") for number in range(PER_ADDRESS + 4))
+    )
+    codes = [one.status_code for one in answers]
+    assert (codes.count(401), codes.count(429)) == (PER_ADDRESS, 4)
+
+
+async def test_a_right_password_forgives_the_attempts_before(
+    door: httpx2.AsyncClient, ann: dict[str, Any]
+) -> None:
+    del ann
+    for _ in range(2):
+        for _ in range(ATTEMPTS - 1):
+            assert (await sign_in(door, password="wrong")).status_code == 401
+        assert (await sign_in(door)).status_code == 200
+
+
+async def test_a_refresh_token_works_once_and_its_reuse_ends_the_session(
+    door: httpx2.AsyncClient, ann: dict[str, Any]
+) -> None:
+    del ann
+    other = await session(door)
+    first = await session(door)
+    second = (await door.post(REFRESH, json={"refresh_token": first["refresh_token"]})).json()
+    assert (await me(door, second["access_token"])).status_code == 200
+
+    again = await door.post(REFRESH, json={"refresh_token": first["refresh_token"]})
+    assert (again.status_code, again.json()["code"]) == (401, "session-over")
+    stolen = await door.post(REFRESH, json={"refresh_token": second["refresh_token"]})
+    assert stolen.status_code == 401, "whoever has the newer one is signed out, too"
+    await over(door, second["access_token"])
+    assert (await me(door, other["access_token"])).status_code == 200, "other sessions go on"
+
+
+async def test_of_two_refreshes_at_once_one_wins(
+    door: httpx2.AsyncClient, ann: dict[str, Any]
+) -> None:
+    del ann
+    token = (await session(door))["refresh_token"]
+    answers = await asyncio.gather(
+        *(door.post(REFRESH, json={"refresh_token": token}) for _ in range(6))
+    )
+    assert sorted(one.status_code for one in answers) == [200, *[401] * 5]
+
+
+async def test_signing_out_ends_this_session_at_once_and_no_other(
+    door: httpx2.AsyncClient, ann: dict[str, Any]
+) -> None:
+    del ann
+    one, two = await session(door), await session(door)
+    for _ in range(2):
+        answer = await door.post(LOGOUT, json={"refresh_token": one["refresh_token"]})
+        assert answer.status_code == 204
+    await over(door, one["access_token"])
+    refused = await door.post(REFRESH, json={"refresh_token": one["refresh_token"]})
+    assert refused.status_code == 401
+    assert (await me(door, two["access_token"])).status_code == 200
+    unknown = await door.post(LOGOUT, json={"refresh_token": "rt_unknown"})
+    assert unknown.status_code == 204
+
+
+async def test_a_new_password_ends_every_session_and_works_at_once(
+    door: httpx2.AsyncClient, ann: dict[str, Any]
+) -> None:
+    del ann
+    old = await session(door)
+    headers = {"Authorization": f"Bearer {old['access_token']}"}
+    wrong = {"current": "wrong", "password": "another good one"}
+    assert (await door.post("/v1/me/password", headers=headers, json=wrong)).status_code == 401
+    weak = {"current": PASSWORD, "password": "short"}
+    answer = await door.post("/v1/me/password", headers=headers, json=weak)
+    assert (answer.status_code, answer.json()["param"]) == (422, "password")
+    right = {"current": PASSWORD, "password": "another good one"}
+    assert (await door.post("/v1/me/password", headers=headers, json=right)).status_code == 204
+    new = await sign_in(door, password="another good one")
+    assert (await me(door, new.json()["access_token"])).status_code == 200, "at once"
+    await over(door, old["access_token"])
+    refused = await door.post(REFRESH, json={"refresh_token": old["refresh_token"]})
+    assert refused.status_code == 401
+    assert (await sign_in(door)).status_code == 401
+
+
+async def test_a_key_has_no_password(admin: httpx2.AsyncClient) -> None:
+    body = {"current": PASSWORD, "password": "another good one"}
+    assert (await admin.post("/v1/me/password", json=body)).status_code == 403
+
+
+def forged(**changes: Any) -> dict[str, Any]:
+    instant = int(time.time())
+    content = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "iat": instant,
+        "exp": instant + 600,
+        "sub": "",
+        "sid": "session_1",
+        "ver": 1,
+    }
+    return {**content, **changes}
+
+
+async def test_only_a_token_that_was_given_out_here_is_good(
+    door: httpx2.AsyncClient, ann: dict[str, Any]
+) -> None:
+    good = (await session(door))["access_token"]
+    content = jwt.decode(good, options={"verify_signature": False})
+    head, body, signature = good.split(".")
+    flipped = signature[:-2] + ("AA" if signature[-2:] != "AA" else "BB")
+    expired = {**content, "exp": int(time.time()) - 1}
+    bad = {
+        "another signature": f"{head}.{body}.{flipped}",
+        "no signature": f"{head}.{body}.",
+        "another body": f"{head}.{body[:-2]}AA.{signature}",
+        "alg none": jwt.encode(content, None, algorithm="none"),
+        "another secret": jwt.encode(content, "another secret of enough characters", ALGORITHM),
+        "another algorithm": jwt.encode(content, JWT_SECRET, "HS512"),
+        "expired": jwt.encode(expired, JWT_SECRET, ALGORITHM),
+        "another audience": jwt.encode({**content, "aud": "else"}, JWT_SECRET, ALGORITHM),
+        "another issuer": jwt.encode({**content, "iss": "else"}, JWT_SECRET, ALGORITHM),
+        "an unknown user": jwt.encode(
+            {**content, "sub": f"user_{'0' * 32}"}, JWT_SECRET, ALGORITHM
+        ),
+        "an older session": jwt.encode({**content, "ver": 0}, JWT_SECRET, ALGORITHM),
+        "a later session": jwt.encode({**content, "ver": 2}, JWT_SECRET, ALGORITHM),
+        "no end": jwt.encode(
+            {name: value for name, value in content.items() if name != "exp"},
+            JWT_SECRET,
+            ALGORITHM,
+        ),
+        "nothing": "..",
+        "a key's digest": "0" * 64,
+    }
+    assert jwt.encode(forged(sub=ann["id"]), JWT_SECRET, ALGORITHM) != good
+    for why, token in bad.items():
+        answer = await me(door, token)
+        assert answer.status_code == 401, why
+        assert answer.headers["www-authenticate"] == 'Bearer realm="penstock"'
+    assert (await me(door, good)).status_code == 200
+
+
+async def test_no_password_and_no_token_is_logged(
+    door: httpx2.AsyncClient, ann: dict[str, Any], caplog: pytest.LogCaptureFixture, capsys: Any
+) -> None:
+    del ann
+    found = await session(door)
+    await sign_in(door, password="secret guess of mine")
+    await door.post(LOGIN, json={"email": 7, "password": "secret guess of mine"})
+    said = caplog.text + "".join(capsys.readouterr())
+    for secret in (PASSWORD, "secret guess", found["refresh_token"], found["access_token"]):
+        assert secret not in said
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (LOGIN, {}),
+        (LOGIN, {"email": "x", "password": "y"}),
+        (LOGIN, {"email": "a\x00@b.c", "password": "y"}),
+        (LOGIN, {"email": EMAIL, "password": "x" * 257}),
+        (LOGIN, {"email": EMAIL, "password": PASSWORD, "more": 1}),
+        (REFRESH, {"refresh_token": 7}),
+        (REFRESH, {}),
+        (LOGOUT, {"token": "x"}),
+    ],
+)
+async def test_bad_bodies_are_refused_without_an_echo(
+    door: httpx2.AsyncClient, path: str, body: dict[str, Any]
+) -> None:
+    answer = await door.post(path, json=body)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "xxxx" not in answer.text
