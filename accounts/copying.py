@@ -43,7 +43,7 @@ class Copying:
 
     def __init__(self, database: Database, copy: CallerCopy, settings: AuthSettings) -> None:
         self._database = database
-        self._copy = copy
+        self._redis = copy
         self._pause = settings.sync_seconds
         self._recent = timedelta(seconds=settings.access_seconds)
         self._server = ""
@@ -59,13 +59,16 @@ class Copying:
         return {field: record for field, record in records.items() if record is not None}
 
     async def copy(self, fields: Sequence[str]) -> None:
-        """Bring the records of some fields up to date.
+        """Bring the records of some fields up to date, after they were changed in SQL.
 
         Raises:
             StoreUnavailable, DatabaseUnavailable: it will happen later.
         """
+        await self._copy(fields, changed=True)
+
+    async def _copy(self, fields: Sequence[str], *, changed: bool) -> None:
         for start in range(0, len(fields), PAGE):
-            await self._copy_page(fields[start : start + PAGE])
+            await self._copy_page(fields[start : start + PAGE], changed=changed)
 
     async def try_copy(self, fields: Sequence[str]) -> None:
         """Copy what is new; a failure only delays it, for nobody is let in who should not be."""
@@ -74,10 +77,15 @@ class Copying:
         except (StoreUnavailable, DatabaseUnavailable) as error:
             log.warning("caller_not_copied", cause=type(error).__name__)
 
-    async def _copy_page(self, fields: Sequence[str]) -> None:
+    async def _copy_page(self, fields: Sequence[str], *, changed: bool) -> None:
+        """Compare a page, and write what differs.
+
+        After a change something is written even if nothing differs: the generation, so that who
+        read SQL before the change cannot write what they read.
+        """
         for _ in range(TRIES):
-            generation, _ = await self._copy.generation()
-            there = await self._copy.read(fields)
+            generation, _ = await self._redis.generation()
+            there = await self._redis.read(fields)
             async with self._database.read() as connection:
                 records = await read_records(connection, fields, self._recent)
             wrong = {
@@ -85,22 +93,26 @@ class Copying:
                 for field, old in zip(fields, there, strict=True)
                 if records[field] != old
             }
-            if not wrong or await self._copy.replace(generation, wrong):
+            if not (wrong or changed) or await self._redis.replace(generation, wrong):
                 return
         raise StoreUnavailable("too many keys change at once", retry_after_seconds=1)
 
     async def copy_account(self, account: str) -> None:
         """Bring everybody of an account up to date."""
-        await self._copy_where(KEYS.c.account_id == account, USERS.c.account_id == account)
+        keys, users = KEYS.c.account_id == account, USERS.c.account_id == account
+        await self._copy_where(keys, users, changed=True)
 
     async def copy_user(self, user_id: str) -> None:
         """Bring a user and the keys made by that user up to date."""
-        await self._copy_where(KEYS.c.user_id == user_id, USERS.c.id == user_id)
+        keys, users = KEYS.c.user_id == user_id, USERS.c.id == user_id
+        await self._copy_where(keys, users, changed=True)
 
-    async def _copy_where(self, keys: ColumnElement[bool], users: ColumnElement[bool]) -> None:
+    async def _copy_where(
+        self, keys: ColumnElement[bool], users: ColumnElement[bool], *, changed: bool
+    ) -> None:
         async with self._database.read() as connection:
             fields = await _fields(connection, keys, users)
-        await self.copy(fields)
+        await self._copy(fields, changed=changed)
 
     async def keep_in_step(self) -> None:
         """Repair the copy again and again until cancelled."""
@@ -117,36 +129,37 @@ class Copying:
         Raises:
             StoreUnavailable, DatabaseUnavailable: it will be done later.
         """
-        _, whole = await self._copy.generation()
-        server = await self._copy.server_id()
+        _, whole = await self._redis.generation()
+        server = await self._redis.server_id()
         restarted, self._server = self._server not in ("", server), server
         if not whole or restarted:
-            if await self._copy.only_one("filling", FILL_SECONDS):
+            if await self._redis.only_one("filling", FILL_SECONDS):
                 await self.copy_all()
-        elif await self._copy.only_one("all", ALL_SECONDS):
+        elif await self._redis.only_one("all", ALL_SECONDS):
             await self.copy_all()
             await self._forget_tokens()
-        elif await self._copy.only_one("recent", self._pause * 0.9):
+        elif await self._redis.only_one("recent", self._pause * 0.9):
             await self._copy_recent(now() - RECENT)
 
     async def copy_all(self) -> None:
         """Compare every caller in SQL, and every one in Redis."""
         token = secrets.token_hex(8)
-        await self._copy.begin(token)
+        await self._redis.begin(token)
         last = ""
         while digests := await self._digests_after(last):
-            await self.copy(digests)
+            await self._copy(digests, changed=False)
             last = digests[-1]
         last = ""
         while users := await self._users_after(last):
-            await self.copy([field for user in users for field in user_fields(*user)])
+            fields = [field for user in users for field in user_fields(*user)]
+            await self._copy(fields, changed=False)
             last = users[-1][0]
-        cursor, fields = await self._copy.scan(0, PAGE)
-        await self.copy(fields)
+        cursor, fields = await self._redis.scan(0, PAGE)
+        await self._copy(fields, changed=False)
         while cursor:
-            cursor, fields = await self._copy.scan(cursor, PAGE)
-            await self.copy(fields)
-        await self._copy.end(token)
+            cursor, fields = await self._redis.scan(cursor, PAGE)
+            await self._copy(fields, changed=False)
+        await self._redis.end(token)
 
     async def _copy_recent(self, since: datetime) -> None:
         accounts = select(ACCOUNTS.c.id).where(ACCOUNTS.c.changed_at > since)
@@ -158,6 +171,7 @@ class Copying:
                 KEYS.c.user_id.in_(people),
             ),
             or_(USERS.c.changed_at > since, USERS.c.account_id.in_(accounts)),
+            changed=False,
         )
 
     async def _digests_after(self, last: str) -> list[str]:
