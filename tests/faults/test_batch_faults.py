@@ -105,7 +105,6 @@ async def case(
     settings = simulated_settings(
         server,
         slots=16,
-        api={"keys_file": directory / "keys.json"},
         database=database.model_dump(exclude_unset=True),
         files={"url": f"file://{directory}/files"},
         batches={"lease_seconds": 1.5, "look_seconds": 0.1, "flush_seconds": 0.2, **batches},

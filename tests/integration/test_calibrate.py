@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from planning.profile import read_profile
 from tests.conftest import settings_for
-from tests.support.api_fleet import make_key
+from tests.support.keys import make_key, sqlite_in
 from tests.support.processes import Pipeline, PipelineProcess, pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
@@ -36,10 +36,9 @@ ENGINE = {
 @asynccontextmanager
 async def served(server: RedisServer, directory: Path) -> AsyncIterator[tuple[Pipeline, str, str]]:
     """Run a pipeline; yields it, its URL and a key."""
-    api = {"keys_file": directory / "keys.json"}
-    settings = settings_for(server, engine=ENGINE, api=api)
+    settings = settings_for(server, engine=ENGINE, database=sqlite_in(directory))
     with pipeline(settings, directory) as running:
-        _, key = make_key(directory)
+        key = make_key(settings)
         await asyncio.to_thread(running.worker)
         front: PipelineProcess = await asyncio.to_thread(running.api)
         yield running, f"http://127.0.0.1:{front.settings.api.port}", key
