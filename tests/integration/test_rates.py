@@ -170,7 +170,7 @@ def test_what_passes_is_what_exact_arithmetic_lets_pass(
         clock = VirtualTime(store)
 
         @hypothesis_settings(
-            max_examples=60, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=300, deadline=None, suppress_health_check=list(HealthCheck)
         )
         @given(one=LIMITS, two=LIMITS, whole=LIMITS, steps=STEPS)
         def play(one: Limits, two: Limits, whole: Limits, steps: list[Any]) -> None:

@@ -16,11 +16,9 @@ class Bucket:
     at: int = 0
 
     def look(self, now: int) -> Fraction:
-        """Let drain what drained until now; a clock that was set back takes nothing back."""
-        passed = max(0, now - self.at)
-        self.level = max(Fraction(0), self.level - Fraction(passed * self.limit, MINUTE))
-        self.at = now
-        return self.level
+        """Return what is taken now; a clock that was set back takes nothing back."""
+        self.at = min(self.at, now)
+        return max(Fraction(0), self.level - Fraction((now - self.at) * self.limit, MINUTE))
 
     def wait(self, units: int, now: int) -> int:
         """Return milliseconds until so much fits, 0 if it does."""
@@ -28,4 +26,4 @@ class Bucket:
 
     def take(self, units: int, now: int) -> None:
         """Take, or with a negative number give back."""
-        self.level = max(Fraction(0), self.look(now) + units)
+        self.level, self.at = max(Fraction(0), self.look(now) + units), now
