@@ -88,7 +88,8 @@ async def _store_against_celery(settings: Settings) -> dict[str, list[float]]:
 
 
 @asynccontextmanager
-async def _known_model(servers: Servers) -> AsyncIterator[JobStore]:
+async def known_model(servers: Servers) -> AsyncIterator[JobStore]:
+    """Make a model known that no worker serves."""
     store = open_store(servers.settings)
     redis: Redis = store.redis
     await ModelRegistry(redis, store.keys).register(
@@ -125,7 +126,7 @@ async def _route_against_nothing(servers: Servers) -> dict[str, list[float]]:
             connection.close()
         return REQUESTS / seconds
 
-    async with _known_model(servers) as store:
+    async with known_model(servers) as store:
 
         async def route() -> float:
             measured = await rate(servers.port, "/v1/jobs")

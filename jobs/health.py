@@ -5,13 +5,17 @@ ten times a second for nothing. Invariant: `/health` fails only for what a resta
 worker that is loading its model is alive and not ready.
 """
 
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import orjson
+import structlog
 
 from jobs.exposition import Exposition
+
+log = structlog.get_logger()
 
 #: Returns None when all is well, else what is wrong.
 Check = Callable[[], str | None]
@@ -26,7 +30,7 @@ class HealthServer:
         """Bind the port. Raises OSError when it is taken."""
         checks = {"/health": live, "/ready": ready}
         handler = type("Handler", (_Handler,), {"checks": checks, "exposition": exposition})
-        self._server = ThreadingHTTPServer((host, port), handler)
+        self._server = _Server((host, port), handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(1.0,), name="health", daemon=True
@@ -39,6 +43,14 @@ class HealthServer:
     def close(self) -> None:
         """Stop answering; waits for nothing."""
         self._server.socket.close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
+        """Log what went wrong in the shape of everything else; a prober that left is nothing."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError | TimeoutError):
+            log.error("probe_failed", exc_info=error)
 
 
 class _Handler(BaseHTTPRequestHandler):

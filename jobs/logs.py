@@ -24,7 +24,7 @@ OURS = (
 #: What these say at INFO is either said by us or nobody's business: each request, each statement.
 QUIET = (
     *("celery", "kombu", "uvicorn.access", "sqlalchemy", "aiosqlite", "httpx2", "httpcore2"),
-    *("opentelemetry", "urllib3", "asyncio"),
+    *("opentelemetry", "urllib3", "asyncio", "vllm"),
 )
 
 
@@ -78,6 +78,13 @@ def configure_logs(settings: LogSettings, process: str) -> None:
     logging.captureWarnings(capture=True)
     sys.excepthook = _report
     threading.excepthook = _report_thread
+
+
+def adopt_logger(name: str) -> None:
+    """Take a library's logger back that has brought its own handlers."""
+    logger = logging.getLogger(name)
+    logger.handlers = []
+    logger.propagate = True
 
 
 def _set_levels(level: str) -> None:

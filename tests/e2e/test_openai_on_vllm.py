@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import httpx2
 import openai
@@ -41,7 +41,9 @@ def service(
     valkey_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path
 ) -> Iterator[Service]:
     directory: Path = tmp_path_factory.mktemp("openai")
-    settings = settings_for(valkey_server, database=sqlite_in(directory))
+    settings = settings_for(
+        valkey_server, database=sqlite_in(directory), log={"level": "DEBUG"}
+    )
     key = make_key(settings)
     with pipeline(settings, directory) as running:
         running.control()
@@ -324,3 +326,20 @@ async def test_killing_the_worker_in_mid_stream_is_not_seen_by_the_client(
         return bool(again.choices)
 
     await eventually(ready, timeout=60)
+
+
+async def test_at_debug_no_process_logs_a_word_of_prompt_or_output(
+    service: Service, ai: openai.AsyncOpenAI
+) -> None:
+    question: list[Any] = [{"role": "user", "content": "xyzzy-marker: what is a river?"}]
+    answer = await ai.chat.completions.create(model=MODEL, messages=question, max_tokens=30)
+    text = answer.choices[0].message.content or ""
+    assert len(text) > 20
+    logs = {process.name: process.log() for process in service.running.processes}
+    assert {"api", "worker", "control"} <= set(logs)
+    for name, log in logs.items():
+        assert "xyzzy-marker" not in log, name
+        assert text[:20] not in log, name
+    # What is not Python's logging cannot be shaped: a line or two of torch's C++.
+    unshaped = [line for line in logs["worker"].splitlines() if not line.startswith("{")]
+    assert all(re.match(r"\[[WI]\d{4}", line) for line in unshaped), unshaped

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import EngineDead, EngineError
+from jobs.logs import adopt_logger
 from jobs.settings import EngineSettings
 from workers.engines.base import Accepted, EngineInfo, Generation, Load, Output, Sink
 
@@ -30,6 +31,8 @@ def prepare_environment(settings: EngineSettings) -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(settings.core == "separate"))
     defaults = {
         "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
+        # In this process its lines go where ours go; a process of its own has only vLLM's way.
+        "VLLM_CONFIGURE_LOGGING": str(int(settings.core == "separate")),
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
@@ -136,6 +139,8 @@ class VllmEngine:
     def _make_thread(self) -> "CoreThread":
         prepare_environment(self._settings)
         from workers.engines.vllm_core import CoreThread  # noqa: PLC0415
+
+        adopt_logger("torch")
 
         def post(method: str, *args: Any) -> None:
             self._loop.call_soon_threadsafe(getattr(self, f"_on_{method}"), *args)

@@ -52,6 +52,7 @@ def engine_config(settings: EngineSettings) -> VllmConfig:
         "gpu_memory_utilization": settings.gpu_memory_utilization,
         "reasoning_parser": settings.reasoning_parser or "",
         "disable_log_stats": True,
+        "use_tqdm_on_load": False,
     }
     config = EngineArgs(**(arguments | settings.extra_args)).create_engine_config()
     if not config.use_v2_model_runner and config.speculative_config is None:
