@@ -41,9 +41,7 @@ def service(
     valkey_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path
 ) -> Iterator[Service]:
     directory: Path = tmp_path_factory.mktemp("openai")
-    settings = settings_for(
-        valkey_server, database=sqlite_in(directory), log={"level": "DEBUG"}
-    )
+    settings = settings_for(valkey_server, database=sqlite_in(directory), log={"level": "DEBUG"})
     key = make_key(settings)
     with pipeline(settings, directory) as running:
         running.control()
