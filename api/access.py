@@ -83,6 +83,7 @@ TABLE: dict[str, Access] = {
     "POST /v1/dead-letter/{job_id}/requeue": submitters("jobs"),
     "POST /v1/chat/completions": submitters("chat"),
     "POST /v1/completions": submitters("completions"),
+    "POST /v1/embeddings": submitters("embeddings"),
     "POST /v1/responses": submitters("responses"),
     "GET /v1/responses/{response_id}": readers("responses"),
     "GET /v1/responses/{response_id}/input_items": readers("responses"),

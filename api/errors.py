@@ -72,6 +72,12 @@ class UnsupportedParameter(InvalidBody):
     code = "unsupported-parameter"
 
 
+class UnsupportedModel(InvalidJob):
+    """The model is served, and cannot do this."""
+
+    code = "unsupported-model"
+
+
 class InvalidHeader(InvalidJob):
     """A request header has a value that cannot be used; `param` names it."""
 

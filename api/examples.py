@@ -41,6 +41,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
             ],
         },
     },
+    "EmbeddingRequest": {"plain": {"model": "an-embedding-model", "input": ["a", "b"]}},
     "GenerateRequest": {"plain": {"prompt": "The mill", "max_tokens": 32}},
     "JobRequest": {
         "chat": {"url": "/v1/chat/completions", "body": CHAT, "metadata": {"order": "17"}},

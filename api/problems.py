@@ -126,6 +126,7 @@ TABLE: dict[type[errors.PipelineError], Kind] = {
     door.HeadersTimeout: Kind(408, "Headers timeout"),
     door.BodyTimeout: Kind(408, "Body timeout"),
     door.InvalidBody: Kind(422, "Invalid request", openai_status=400),
+    door.UnsupportedModel: Kind(422, "Model not fit for this", openai_status=400),
     door.UnsupportedParameter: Kind(422, "Parameter not supported", openai_status=400),
     door.InvalidHeader: Kind(400, "Invalid header"),
     door.InvalidCursor: Kind(400, "Invalid cursor"),

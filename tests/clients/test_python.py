@@ -200,7 +200,7 @@ async def test_preferences_turn_a_call_into_a_job(call: Caller) -> None:
 # --- errors ---------------------------------------------------------------------------
 
 
-CHAT = "chat.completions.create"
+CHAT, EMBED = "chat.completions.create", "embeddings.create"
 REFUSALS: list[tuple[str, dict[str, Any], type[openai.APIStatusError], str]] = [
     (CHAT, {**ASKED, "temperature": 9}, openai.BadRequestError, "invalid_job"),
     (CHAT, {**ASKED, "functions": []}, openai.BadRequestError, "unsupported_parameter"),
@@ -208,6 +208,9 @@ REFUSALS: list[tuple[str, dict[str, Any], type[openai.APIStatusError], str]] = [
     (CHAT, {**ASKED, "messages": FAILS}, openai.InternalServerError, "engine_error"),
     ("responses.create", {**SAID, "input": []}, openai.BadRequestError, "invalid_job"),
     ("responses.retrieve", {"response_id": "resp_x"}, openai.NotFoundError, "job_not_found"),
+    (EMBED, {"model": MODEL, "input": "x"}, openai.BadRequestError, "unsupported_model"),
+    (EMBED, {"model": MODEL, "input": [[]]}, openai.BadRequestError, "invalid_job"),
+    (EMBED, {"model": "x", "input": "x"}, openai.NotFoundError, "model_not_found"),
     ("models.retrieve", {"model": "org/x"}, openai.NotFoundError, "model_not_found"),
     ("moderations.create", {"input": "x"}, openai.NotFoundError, "not_found"),
 ]

@@ -171,6 +171,8 @@ const cases = {
     await refused(create({ model: "x" }), OpenAI.NotFoundError, "model_not_found");
     const failed = create({ messages: [{ role: "user", content: fails }] });
     await refused(failed, OpenAI.InternalServerError, "engine_error");
+    const embedding = client.embeddings.create({ model, input: "x" });
+    await refused(embedding, OpenAI.BadRequestError, "unsupported_model");
     const stranger = make({ apiKey: "pk_wrong" }).models.list();
     await refused(stranger, OpenAI.AuthenticationError, "invalid_api_key");
     const viewer = make({ apiKey: env.PENSTOCK_VIEWER }).chat.completions.create(chat);
