@@ -176,6 +176,10 @@ def _judge(status: int) -> str:
 
 def _describe(error: Exception) -> str:
     """Say what went wrong on the way, without addresses."""
+    if isinstance(error, httpcore2.ConnectTimeout):
+        return "no connection in time"
+    if isinstance(error, httpcore2.TimeoutException):
+        return "no answer in time"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -183,10 +187,5 @@ def _describe(error: Exception) -> str:
         if isinstance(cause, ssl.SSLError):
             return f"TLS: {cause.reason or 'no handshake'}"
         cause = cause.__cause__ or cause.__context__
-    if isinstance(error, httpcore2.ConnectTimeout):
-        return "no connection in time"
-    if isinstance(error, httpcore2.TimeoutException):
-        return "no answer in time"
-    if isinstance(error, httpcore2.ConnectError):
-        return "no connection"
-    return "the connection broke off"
+    refused = isinstance(error, httpcore2.ConnectError)
+    return "no connection" if refused else "the connection broke off"

@@ -1,7 +1,10 @@
 """`penstock webhooks`: the same flows as over HTTP, by the commands a person types."""
 
+import asyncio
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -12,11 +15,14 @@ import pytest
 
 from billing.database import Database
 from jobs.settings import Settings
-from tests.integration.api.conftest import Keys, RunningApi
+from jobs.store import JobStore
+from tests.integration.api.conftest import MODEL, Keys, RunningApi
 from tests.integration.api.test_webhooks import deliver
 from tests.support.processes import ROOT
 from tests.support.receiver import receiving
-from tests.support.webhooks import REACHABLE
+from tests.support.redis_server import free_port
+from tests.support.waiting import eventually
+from tests.support.webhooks import REACHABLE, deliveries
 from webhooks.service import Deliverer
 
 
@@ -76,3 +82,48 @@ async def test_a_command_says_what_was_refused(api: RunningApi, keys: Keys) -> N
     refused = penstock(api, keys.acme, "create", "https://10.0.0.1/")
     assert refused.returncode == 1
     assert "an address on the public internet is expected" in refused.stderr
+
+
+async def test_the_commands_and_the_receiver_of_the_documentation_run(
+    api: RunningApi, keys: Keys, store: JobStore, database: Database, deliverer: Deliverer
+) -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    sections = re.split(r"^## ", page, flags=re.MULTILINE)
+    own = "".join(one for one in sections if one.startswith(("#", "Webhooks\n")))
+    port = free_port()
+    own = own.replace("127.0.0.1:9000", f"127.0.0.1:{port}").replace(", 9000)", f", {port})")
+    blocks = re.findall(r"^```sh\n(.*?)^```", own, re.MULTILINE | re.DOTALL)
+    (code,) = re.findall(r"^```python\n(.*?)^```", own, re.MULTILINE | re.DOTALL)
+    given = os.environ | {"URL": api.url, "KEY": keys.acme, "MODEL": MODEL}
+    script = "set -euo pipefail\n" + "\n".join(blocks) + '\necho "SECRET=$SECRET"'
+    done = await asyncio.to_thread(
+        lambda: subprocess.run(
+            ["bash", "-c", script], env=given, capture_output=True, text=True, check=False
+        )
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"code":' not in done.stdout, done.stdout
+    (secret,) = re.findall(r"^SECRET=(whsec_.+)$", done.stdout, re.MULTILINE)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code),
+        env=given | {"SECRET": secret},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+
+        async def listens() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        await eventually(listens, 20)
+        await deliver(deliverer, database)
+        assert process.stdout is not None
+        async with asyncio.timeout(20):
+            printed = (await process.stdout.readline()).decode()
+        assert re.fullmatch(r"evt_\w+ webhook\.test whe_\w+\n", printed)
+        (row,) = await deliveries(database)
+        assert (row.state, row.attempts) == ("delivered", 1)
+    finally:
+        process.kill()
+        await process.wait()

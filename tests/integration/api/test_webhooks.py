@@ -29,9 +29,18 @@ from webhooks.service import Deliverer
 URL = "https://hooks.example.com/in"
 
 
+#: For tests of what databases could see differently.
+BOTH = pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"])
+
+
+@pytest.fixture
+def database_kind() -> str:
+    """One kind of database, where nothing else is said."""
+    return "sqlite"
+
+
 @pytest.fixture
 def groups(database_settings: DatabaseSettings) -> dict[str, Any]:
-    """Both databases."""
     return {
         "database": {"url": database_settings.url},
         "webhooks": {**REACHABLE, "endpoints_per_account": 3},
@@ -124,6 +133,7 @@ async def test_a_job_with_an_object_hears_of_the_ends_it_asks_for(
     assert (await client.get(f"/v1/jobs/{await submit(client)}")).json()["webhook"] is None
 
 
+@BOTH
 async def test_the_log_says_how_each_attempt_went_and_a_delivery_can_be_repeated(
     client: httpx2.AsyncClient, database: Database, deliverer: Deliverer
 ) -> None:
@@ -148,6 +158,7 @@ async def test_the_log_says_how_each_attempt_went_and_a_delivery_can_be_repeated
     assert not (await client.get(path, params={"state": "pending"})).json()["data"]
 
 
+@BOTH
 async def test_deliveries_come_in_pages(client: httpx2.AsyncClient, database: Database) -> None:
     made = await make(client)
     await tell(database, 5)
@@ -166,6 +177,7 @@ async def test_deliveries_come_in_pages(client: httpx2.AsyncClient, database: Da
         assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid-cursor")
 
 
+@BOTH
 async def test_a_rotated_secret_signs_beside_the_new_one(
     client: httpx2.AsyncClient, database: Database, deliverer: Deliverer
 ) -> None:
@@ -287,6 +299,7 @@ async def test_another_accounts_endpoints_and_deliveries_look_unknown(
     assert (await client.get(one)).json()["description"] == ""
 
 
+@BOTH
 @pytest.mark.parametrize("name", ["%00", "whe_%00", "whe_0'--", "%F0%9F%92%A5", "a" * 300, "..%2f"])
 async def test_an_id_that_was_never_given_out_is_unknown(
     client: httpx2.AsyncClient, name: str
