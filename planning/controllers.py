@@ -44,7 +44,7 @@ class KedaController:
             wanted = self._keda.poll(now, wanted, metric)
             self._poll_at += self._policy.polling_seconds
         if now >= self._sync_at:
-            if wanted and replicas:  # an HPA leaves a fleet of none alone
+            if wanted:  # an HPA leaves a fleet of none alone
                 wanted = self._hpa.sync(now, wanted, metric)
             self._sync_at += self._policy.sync_seconds
         self.next = min(self._poll_at, self._sync_at)

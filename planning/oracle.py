@@ -1,9 +1,9 @@
 """What the fleet would cost if the future were known, and what a fleet that never changes costs.
 
-The oracle's timetable has a size per interval. It begins with the work that arrives, adds
-workers where requests waited too long until the objective is met, then takes away what turns
-out not to be needed. It asks for each worker early enough that it is up when wanted. That is a
-local minimum within a fixed number of runs, not a proof of the least.
+The oracle's timetable has a size per interval. It follows the work that arrives, times the least
+factor with which the objective is met, less what turns out not to be needed. It asks for each
+worker early enough that it is up when wanted. That is a good timetable found within a fixed
+number of runs, not a proof of the least.
 Invariant: both fleets meet the objective, or no fleet of `most` workers does.
 """
 
@@ -18,9 +18,12 @@ from planning.simulation import Bounds, Simulation
 from planning.trace import Trace
 
 INTERVAL_SECONDS = 60.0
-#: Requests that all runs of the search together may simulate; it bounds the time it takes.
+#: Work is looked at in stretches this short: a burst within a minute has to be met, too.
+WINDOW_SECONDS = 5.0
+DOUBLINGS, HALVINGS = 4, 5
+#: Requests that all runs of the pruning together may simulate; it bounds the time it takes.
 BUDGET_REQUESTS = 250_000
-LEAST_RUNS, MOST_RUNS = 8, 60
+LEAST_RUNS, MOST_RUNS = 8, 40
 
 
 class Planner:
@@ -66,62 +69,39 @@ class Planner:
 
     def oracle(self, fleet: int) -> list[int]:
         """Return sizes per interval that meet the objective, as a fixed fleet of `fleet` does."""
-        runs = max(LEAST_RUNS, min(MOST_RUNS, BUDGET_REQUESTS // len(self.trace)))
-        sizes = [min(fleet, size) for size in self._demand()]
-        for _ in range(runs // 2):
-            outcome = self.run(self.timetable(sizes))
-            if outcome.meets(self.objective):
+        peaks = self._peaks()
+        low, high = 0.0, 1.0
+        for _ in range(DOUBLINGS):
+            if self.meets(self.timetable(_sizes(peaks, high))):
                 break
-            self._add_where_it_waited(sizes, outcome, fleet)
+            low, high = high, high * 2
         else:
-            sizes = self._between(sizes, fleet)
-        return self._prune(sizes, runs // 2)
+            return [fleet] * len(peaks)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            if self.meets(self.timetable(_sizes(peaks, middle))):
+                high = middle
+            else:
+                low = middle
+        runs = max(LEAST_RUNS, min(MOST_RUNS, BUDGET_REQUESTS // len(self.trace)))
+        return self._prune(_sizes(peaks, high), runs)
 
     def timetable(self, sizes: Sequence[int]) -> Timetable:
         """Return the controller that follows these sizes."""
         return Timetable(sizes, INTERVAL_SECONDS, self.profile.start_seconds)
 
-    def _demand(self) -> list[int]:
-        """Return how many workers the work that arrives in each interval keeps busy."""
-        profile = self.profile
-        count = int(self.trace.seconds // INTERVAL_SECONDS) + 1
-        work = [0.0] * count
+    def _peaks(self) -> list[float]:
+        """Return how many workers the most work that arrives within a window keeps busy."""
+        profile, trace = self.profile, self.trace
+        work = [0.0] * (int(trace.seconds // WINDOW_SECONDS) + 1)
         per_token = profile.step_base_seconds / profile.slots + profile.step_per_sequence_seconds
-        for at, prefill, output in zip(
-            self.trace.arrivals, self.trace.inputs, self.trace.outputs, strict=True
-        ):
+        for at, prefill, output in zip(trace.arrivals, trace.inputs, trace.outputs, strict=True):
             context = profile.step_per_context_token_seconds * (prefill + output / 2)
             seconds = prefill / profile.prefill_tokens_per_second + output * (per_token + context)
-            work[int(at // INTERVAL_SECONDS)] += seconds
-        sizes = [ceil(seconds / INTERVAL_SECONDS) for seconds in work]
-        # What began in one interval ends in the next.
-        return [max(size, min(1, before)) for before, size in zip([0, *sizes], sizes, strict=False)]
-
-    def _add_where_it_waited(self, sizes: list[int], outcome: Outcome, fleet: int) -> None:
-        """Add to the intervals that hold most of the requests that waited too long."""
-        missed = [0] * len(sizes)
-        moments = outcome.moments(self.objective.on)
-        for at, moment in zip(self.trace.arrivals, moments, strict=True):
-            missed[int(at // INTERVAL_SECONDS)] += not 0 <= moment - at <= self.objective.seconds
-        worst = sorted(range(len(sizes)), key=lambda i: -missed[i])
-        over = sum(missed) - self._allowed
-        for index in worst:
-            if over <= 0:
-                break
-            over -= missed[index]
-            step = max(1, sizes[index] // 4)
-            sizes[index] = min(fleet, sizes[index] + step)
-
-    def _between(self, sizes: Sequence[int], fleet: int) -> list[int]:
-        """Return the least blend of these sizes and the fixed fleet that meets the objective."""
-        low, high = 0.0, 1.0
-        for _ in range(5):
-            middle = (low + high) / 2
-            if self.meets(self.timetable(_blend(sizes, fleet, middle))):
-                high = middle
-            else:
-                low = middle
-        return _blend(sizes, fleet, high)
+            work[int(at // WINDOW_SECONDS)] += seconds
+        windows = int(INTERVAL_SECONDS / WINDOW_SECONDS)
+        starts = range(0, len(work), windows)
+        return [max(work[start : start + windows]) / WINDOW_SECONDS for start in starts]
 
     def _prune(self, sizes: list[int], runs: int) -> list[int]:
         """Take a worker away from runs of intervals, halving those that need theirs."""
@@ -141,5 +121,7 @@ class Planner:
         return sizes
 
 
-def _blend(sizes: Sequence[int], fleet: int, share: float) -> list[int]:
-    return [size + ceil((fleet - size) * share) for size in sizes]
+def _sizes(peaks: Sequence[float], share: float) -> list[int]:
+    """Return workers per interval; what began in one interval ends in the next."""
+    sizes = [ceil(peak * share) for peak in peaks]
+    return [max(size, min(1, before)) for before, size in zip([0, *sizes], sizes, strict=False)]

@@ -116,16 +116,19 @@ def test_light_account_does_not_wait_behind_a_heavy_one() -> None:
 
 def test_drained_worker_hands_its_jobs_over_and_nothing_is_made_twice() -> None:
     trace = as_trace([Request(0.0, 100, 400), Request(0.1, 100, 400), Request(300.0, 1, 1)])
-    profile = ENGINE.model_copy(update={"start_seconds": 0.0, "drain_seconds": 1.0, "slots": 1})
+    fields = {"start_seconds": 0.0, "drain_seconds": 1.0, "slots": 1}
+    profile = ENGINE.model_copy(update={**fields, "prefill_tokens_per_second": 100.0})
     outcome = run(trace, Timetable([2, 1, 1, 1, 1, 1], interval=4.0), profile)
 
     assert outcome.handed_over == 1
     step = profile.step_base_seconds + profile.step_per_sequence_seconds
-    one_run = 400 * step
     first, second = sorted(outcome.ends[:2])
-    assert first == pytest.approx(one_run, abs=0.2)
-    # It ran for 5 s, waited for the other one, read its prompt and its own tokens again.
-    assert first + (one_run - 5) <= second <= first + (one_run - 5) + 1
+    assert first == pytest.approx(1 + 400 * step, abs=0.2)
+    # The other one ran for 5 s, one of them for its prompt; then it waited for the first one,
+    # read its prompt and its own tokens again, and made the rest.
+    made = int((5 - 1 - 0.1) / step)
+    again = (100 + made) / 100 + (400 - made) * step
+    assert second == pytest.approx(first + again, abs=0.3)
     assert outcome.paid_seconds == pytest.approx(outcome.seconds + 5, abs=0.01)
 
 
