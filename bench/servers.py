@@ -132,6 +132,7 @@ def bench_settings(url: str, directory: Path, **groups: Any) -> Settings:
         "api": {"port": free_port()},
         "auth": {"jwt_secret": secrets.token_hex(32)},
         "database": {"url": f"sqlite+aiosqlite:///{directory}/penstock.db"},
+        "files": {"url": f"file://{directory}/files"},
         "worker": {"health_port": free_port()},
         "engine": {"slots": 128},
         **groups,

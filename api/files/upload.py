@@ -61,11 +61,12 @@ class Upload:
         """
         body = aiter(self._request.stream())
         while (received := await _next(body)) is not None:
-            for piece in self._form.feed(received):
-                self.bytes += len(piece)
-                if self.bytes > self._max_bytes:
-                    raise BodyTooLarge(f"a file may have at most {self._max_bytes} bytes")
-                self._digest.update(piece)
+            piece = self._form.feed(received)
+            self.bytes += len(piece)
+            if self.bytes > self._max_bytes:
+                raise BodyTooLarge(f"a file may have at most {self._max_bytes} bytes")
+            self._digest.update(piece)
+            if piece:
                 yield piece
             self._check_purpose()
         self._check()
@@ -118,14 +119,17 @@ class _Form:
         }
         self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
 
-    def feed(self, received: bytes) -> list[bytes]:
-        """Take what was received; returns what of it belongs to the file."""
+    def feed(self, received: bytes) -> bytes:
+        """Take what was received; returns what of it belongs to the file.
+
+        The parser gives it in many pieces where there are carriage returns.
+        """
         self._pieces = []
         try:
             self._parser.write(received)
         except FormParserError:
             raise MalformedBody("the body is not multipart/form-data") from None
-        return self._pieces
+        return b"".join(self._pieces)
 
     def _begin(self) -> None:
         self._headers, self._header, self._value = {}, (b"", b""), b""

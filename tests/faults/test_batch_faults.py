@@ -31,7 +31,7 @@ from workers.engines.simulated_text import expected
 
 pytestmark = [pytest.mark.timeout(300)]
 
-REQUESTS = 400
+REQUESTS = 2_000
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Case:
         await check_whole(self.client, batch, count)
         for one in await results(self.client, batch["output_file_id"]):
             said = one["response"]["body"]["choices"][0]["text"]
-            body = {"prompt": f"say {one['custom_id']}", "max_tokens": 20, "ignore_eos": True}
+            body = {"prompt": f"say {one['custom_id']}", "max_tokens": 8, "ignore_eos": True}
             assert said == expected(body).text
         ids = {names.job_id(batch["id"], index) for index in range(count)}
 
@@ -104,7 +104,7 @@ async def case(
 ) -> AsyncIterator[Case]:
     settings = simulated_settings(
         server,
-        slots=16,
+        slots=64,
         database=database.model_dump(exclude_unset=True),
         files={"url": f"file://{directory}/files"},
         batches={"lease_seconds": 1.5, "look_seconds": 0.1, "flush_seconds": 0.2, **batches},
@@ -135,16 +135,16 @@ async def registered(at: Case) -> PipelineProcess:
 async def test_a_batch_is_whole_whatever_is_killed_while_it_runs(
     aof_server: RedisServer, tmp_path: Path, sqlite_database: DatabaseSettings
 ) -> None:
-    async with case(aof_server, sqlite_database, tmp_path, window=100) as at:
+    async with case(aof_server, sqlite_database, tmp_path, window=300) as at:
         victim = await registered(at)
-        content = lines(REQUESTS, MODEL, max_tokens=20, ignore_eos=True)
+        content = lines(REQUESTS, MODEL, max_tokens=8, ignore_eos=True)
         made = await create(at.client, content)
         # While it validates, or has just begun.
         feeder = at.running.feeder()
         await at.taken(feeder)
         await at.kill(feeder)
         # While it submits and collects.
-        for least in (1, 100, 200):
+        for least in (1, 500, 1_000):
             feeder = at.running.feeder()
             await at.counted(made["id"], least)
             await at.kill(feeder)
@@ -164,7 +164,7 @@ async def check_archived(at: Case, ids: list[str]) -> None:
     usage = await usage_of(at.database)
     assert {usage[job_id].status for job_id in ids} == {"completed"}
     assert {usage[job_id].service_tier for job_id in ids} == {"flex"}
-    assert {usage[job_id].output_tokens for job_id in ids} == {20}
+    assert {usage[job_id].output_tokens for job_id in ids} == {8}
 
 
 async def test_a_feeder_killed_while_it_finalizes_is_followed_by_one_that_finishes(
@@ -173,7 +173,7 @@ async def test_a_feeder_killed_while_it_finalizes_is_followed_by_one_that_finish
     async with case(redis_server, database_settings, tmp_path) as at:
         worker = await registered(at)
         worker.signal(signal.SIGSTOP)
-        content = lines(40, MODEL, max_tokens=20, ignore_eos=True)
+        content = lines(40, MODEL, max_tokens=8, ignore_eos=True)
         made = await create(at.client, content)
         feeder = at.running.feeder()
 
@@ -208,7 +208,7 @@ async def test_a_feeder_that_only_slept_finds_its_batch_taken_and_writes_nothing
 ) -> None:
     async with case(redis_server, sqlite_database, tmp_path, window=50) as at:
         await registered(at)
-        content = lines(300, MODEL, max_tokens=20, ignore_eos=True)
+        content = lines(300, MODEL, max_tokens=8, ignore_eos=True)
         made = await create(at.client, content)
         sleeper = at.running.feeder()
         await at.counted(made["id"], 20)
@@ -230,7 +230,7 @@ async def test_results_wait_for_sql_and_are_written_once(
 ) -> None:
     async with case(redis_server, sqlite_database, tmp_path, window=50) as at:
         await registered(at)
-        content = lines(200, MODEL, max_tokens=20, ignore_eos=True)
+        content = lines(200, MODEL, max_tokens=8, ignore_eos=True)
         made = await create(at.client, content)
         feeder = at.running.feeder()
         await at.counted(made["id"], 20)
