@@ -51,7 +51,7 @@ def draw(study: Study, title: str, path: Path) -> None:
         axes[2].set_ylabel(f"{_named(study.planner.objective)}, s")
         axes[2].set_yscale("log")
         for axis in axes[:3]:
-            axis.set_xlim(0, study.planner.trace.seconds / 60)
+            axis.set_xlim(0, max(1.0, study.planner.trace.seconds / 60))
             axis.set_xlabel("minutes")
         _costs(axes[3], study.rows, study.planner.objective)
         metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {}

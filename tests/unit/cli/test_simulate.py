@@ -87,6 +87,16 @@ def test_pictures_are_drawn_and_are_the_same_each_time(trace: Path) -> None:
         assert one.startswith(magic)
 
 
+def test_a_single_request_can_be_planned_for(tmp_path: Path) -> None:
+    file = tmp_path / "one.csv"
+    file.write_text("\n".join(LINES[:2]) + "\n")
+
+    result = simulate("--trace", file, "--recommend", "--plot", tmp_path / "one.png")
+
+    assert result.exit_code == 0, result.output
+    assert "fixed fleet of 1" in result.stdout
+
+
 def test_missing_matplotlib_says_what_to_install(
     trace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
