@@ -2,17 +2,19 @@
 
 import asyncio
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from prometheus_client.samples import Sample
 
 from jobs.models import ModelRegistry, ServedModel
 from jobs.open import open_store
-from jobs.settings import Settings
 from tests.conftest import settings_for
 from tests.support.keys import make_key, sqlite_in
-from tests.support.processes import PipelineProcess, pipeline
+from tests.support.processes import Pipeline, PipelineProcess, pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.scraping import scrape, value
 from tests.support.simulated import MODEL, simulated_settings
@@ -23,9 +25,17 @@ JOB = {
 }
 
 
-@pytest.fixture
-def settings(redis_server: RedisServer, tmp_path: Path) -> Settings:
-    return simulated_settings(redis_server, database=sqlite_in(tmp_path))
+@pytest.fixture(scope="module")
+def running(
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pipeline]:
+    directory = tmp_path_factory.mktemp("processes")
+    settings = simulated_settings(redis_server, database=sqlite_in(directory))
+    with pipeline(settings, directory) as started:
+        started.control()
+        started.worker()
+        started.api()
+        yield started
 
 
 def connect(api: PipelineProcess) -> httpx2.AsyncClient:
@@ -37,66 +47,85 @@ def connect(api: PipelineProcess) -> httpx2.AsyncClient:
     )
 
 
-async def test_a_job_is_measured_once_on_its_way_through(
-    settings: Settings, tmp_path: Path
-) -> None:
-    with pipeline(settings, tmp_path) as running:
-        worker, api = running.worker(), running.api()
-        async with connect(api) as client:
-            for _ in range(3):
-                headers = {"Prefer": "wait=20"}
-                done = (await client.post("/v1/jobs", json=JOB, headers=headers)).json()
-                assert done["status"] == "completed"
-            assert (await client.get("/v1/jobs/job_unknown")).status_code == 404
-            assert (await client.get("/no/such/route")).status_code == 404
-        usage = done["usage"]
+class Growth:
+    """What a process's counters rose by since this was made."""
 
-        front, engine = await scrape(api), await scrape(worker)
+    def __init__(self, process: PipelineProcess, before: list[Sample]) -> None:
+        self._process = process
+        self._before = before
+        self.after = before
 
-        def http(route: str, method: str, status: str) -> float | None:
-            labels = {"route": route, "method": method, "status": status}
-            return value(front, "penstock_http_requests_total", **labels)
+    @classmethod
+    async def of(cls, running: Pipeline, name: str) -> "Growth":
+        process = next(process for process in running.processes if process.name == name)
+        return cls(process, await scrape(process))
 
-        assert http("/v1/jobs", "POST", "2xx") == 3
-        assert http("/v1/jobs/{job_id}", "GET", "4xx") == 1
-        assert http("unmatched", "GET", "4xx") == 1
-        assert value(front, "penstock_http_request_seconds_count", route="/v1/jobs") == 3
-        for name in ("queue_wait", "time_to_first_token", "job"):
-            count = value(engine, f"penstock_{name}_seconds_count", model=MODEL, tier="default")
-            assert count == 3, name
-        for kind in ("input", "output"):
-            counted = value(engine, "penstock_tokens_total", model=MODEL, kind=kind)
-            assert counted == 3 * usage[f"{kind}_tokens"], kind
-        assert value(engine, "penstock_attempts_total", outcome="completed") == 3
-        assert value(engine, "penstock_attempts_total") == 3
-        assert value(engine, "penstock_worker_ready", model=MODEL) == 1
-        assert value(engine, "penstock_breaker_state", state="closed") == 1
-        assert value(engine, "penstock_gpu_utilisation_ratio") is None
-        for samples in (front, engine):
-            assert value(samples, "penstock_build_info") == 1
-            assert value(samples, "penstock_sweep_seconds_count") is None, "not this process's"
+    async def look(self) -> None:
+        self.after = await scrape(self._process)
+
+    def __call__(self, name: str, **labels: str) -> float:
+        now, before = (value(samples, name, **labels) for samples in (self.after, self._before))
+        return (now or 0) - (before or 0)
 
 
-async def test_an_attempt_that_fails_is_counted_by_what_became_of_it(
-    settings: Settings, tmp_path: Path
-) -> None:
-    prompt = "[[fault:error-once=3]] then fine"
-    with pipeline(settings, tmp_path) as running:
-        running.control()
-        worker, api = running.worker(), running.api()
-        async with connect(api) as client:
-            body = {**JOB, "body": {**JOB["body"], "prompt": prompt}}  # type: ignore[dict-item]
-            done = await client.post("/v1/jobs", json=body, headers={"Prefer": "wait=20"})
-        assert done.json()["attempt"] == 2
-        samples = await scrape(worker)
-        outcomes = {
-            s.labels["outcome"]: s.value for s in samples if s.name == "penstock_attempts_total"
-        }
-        assert outcomes == {"retried": 1, "completed": 1}
-        failures = "penstock_attempt_failures_total"
-        assert value(samples, failures, code="engine-error") == 1
-        output = value(samples, "penstock_tokens_total", kind="output")
-        assert output == done.json()["usage"]["output_tokens"], "none is counted twice"
+async def send(running: Pipeline, count: int, prompt: str) -> dict[str, Any]:
+    """Run jobs one after the other; return the last as the client sees it."""
+    api = next(process for process in running.processes if process.name == "api")
+    body = {**JOB, "body": {**JOB["body"], "prompt": prompt}}  # type: ignore[dict-item]
+    async with connect(api) as client:
+        for _ in range(count):
+            answer = await client.post("/v1/jobs", json=body, headers={"Prefer": "wait=20"})
+            assert answer.json()["status"] == "completed"
+        assert (await client.get("/v1/jobs/job_unknown")).status_code == 404
+        assert (await client.get("/no/such/route")).status_code == 404
+    done: dict[str, Any] = answer.json()
+    return done
+
+
+async def test_a_job_is_measured_once_on_its_way_through(running: Pipeline) -> None:
+    front, engine = [await Growth.of(running, name) for name in ("api", "worker")]
+
+    usage = (await send(running, 3, "hello there"))["usage"]
+
+    await front.look()
+    await engine.look()
+
+    def http(route: str, method: str, status: str) -> float:
+        labels = {"route": route, "method": method, "status": status}
+        return front("penstock_http_requests_total", **labels)
+
+    assert http("/v1/jobs", "POST", "2xx") == 3
+    assert http("/v1/jobs/{job_id}", "GET", "4xx") == 1
+    assert http("unmatched", "GET", "4xx") == 1
+    assert front("penstock_http_request_seconds_count", route="/v1/jobs") == 3
+    for name in ("queue_wait", "time_to_first_token", "job"):
+        assert engine(f"penstock_{name}_seconds_count", model=MODEL, tier="default") == 3, name
+    for kind in ("input", "output"):
+        counted = engine("penstock_tokens_total", model=MODEL, kind=kind)
+        assert counted == 3 * usage[f"{kind}_tokens"], kind
+    assert engine("penstock_attempts_total", outcome="completed") == 3
+    assert engine("penstock_attempts_total") == 3
+    assert value(engine.after, "penstock_worker_ready", model=MODEL) == 1
+    assert value(engine.after, "penstock_breaker_state", state="closed") == 1
+    assert value(engine.after, "penstock_gpu_utilisation_ratio") is None
+    for samples in (front.after, engine.after):
+        assert value(samples, "penstock_build_info") == 1
+        assert value(samples, "penstock_sweep_seconds_count") is None, "not this process's"
+
+
+async def test_an_attempt_that_fails_is_counted_by_what_became_of_it(running: Pipeline) -> None:
+    engine = await Growth.of(running, "worker")
+
+    done = await send(running, 1, "[[fault:error-once=3]] then fine")
+
+    assert done["attempt"] == 2
+    await engine.look()
+    for outcome in ("retried", "completed"):
+        assert engine("penstock_attempts_total", outcome=outcome) == 1
+    assert engine("penstock_attempts_total") == 2
+    assert engine("penstock_attempt_failures_total", code="engine-error") == 1
+    output = engine("penstock_tokens_total", kind="output")
+    assert output == done["usage"]["output_tokens"], "none is counted twice"
 
 
 async def test_api_processes_that_share_a_directory_answer_for_each_other(
