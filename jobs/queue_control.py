@@ -13,7 +13,7 @@ from jobs.connection import Scripts
 from jobs.errors import ModelNotFound
 
 #: Jobs cancelled by one script call: a few milliseconds.
-SLICE = 200
+SLICE = 50
 
 #: Longest purge; then it is to be asked for again.
 PURGE_SECONDS = 20.0
