@@ -193,7 +193,7 @@ class Clients(RuleBasedStateMachine):
     @rule(sure=st.integers(0, 3).map(lambda n: n == 0))
     def an_operator_purges_the_queue(self, sure: bool) -> None:
         if sure:
-            assert self.do(self.store.control.purge(QUEUE)) == self.model.purge()
+            assert self.do(self.store.control.purge(QUEUE)) == (self.model.purge(), True)
 
     @precondition(lambda self: self.model.jobs)
     @rule(number=PICK)
