@@ -5,6 +5,7 @@ record and is written by the scripts only.
 """
 
 from dataclasses import dataclass, field
+from dataclasses import fields as dataclass_fields
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -70,12 +71,19 @@ class JobSpec:
 
     @classmethod
     def decode(cls, raw: bytes, body: bytes) -> "JobSpec":
-        """Read the JSON kept in the record."""
+        """Read the JSON kept in the record; what a newer API added to it is passed over.
+
+        Without that, a worker would end at the first job of an upgrade under way.
+        """
         fields = orjson.loads(raw)
+        for name in fields.keys() - KNOWN_FIELDS:
+            del fields[name]
         tier = ServiceTier(fields.pop("service_tier"))
         events = tuple(fields.pop("webhook_events", ()))
         return cls(**fields, service_tier=tier, webhook_events=events, body=orjson.loads(body))
 
+
+KNOWN_FIELDS = frozenset(one.name for one in dataclass_fields(JobSpec))
 
 #: What a list shows of each job: all but the body.
 LISTED_FIELDS = (
