@@ -55,6 +55,7 @@ class Wish(NamedTuple):
     #: The job's id, where who asks must be able to ask again; else a new one.
     id: str = ""
     webhook: JobWebhook | None = None
+    quiet: bool = False
 
 
 class Admitted(NamedTuple):
@@ -219,6 +220,7 @@ async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
             response=wish.response,
             webhook=wish.webhook and wish.webhook.url,
             webhook_events=wish.webhook.events if wish.webhook else (),
+            quiet=wish.quiet,
         ),
         key_id=key.id,
         weight=key.weight,

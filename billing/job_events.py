@@ -21,6 +21,8 @@ def job_events(
     found = []
     for row in rows:
         kept = archived.get(row["job_id"])
+        if kept is not None and kept.quiet:
+            continue
         own = None if kept is None else _own(kept, row["status"])
         if own is not None or row["account_id"] in listening:
             found.append(_event(row, kept, own))

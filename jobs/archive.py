@@ -47,13 +47,15 @@ class Finished(Protocol):
 class Archived:
     """One finished job in the form it is stored in, both JSON.
 
-    `webhook` hears of its end; it is known when the job is archived, and not read back.
+    `webhook` hears of its end, and of a `quiet` one nobody; both are known when the job is
+    archived, and not read back.
     """
 
     job_id: str
     record: bytes
     result: bytes
     webhook: JobWebhook | None = None
+    quiet: bool = False
 
     def job(self) -> Job:
         """Return the job's record; its body is empty unless the client had it kept."""
@@ -150,7 +152,8 @@ def _archived(job_id: str, record: dict[str, str], result: Result) -> Archived:
     spec = orjson.loads(record["spec"])
     url = spec.get("webhook")
     webhook = None if url is None else JobWebhook(url, tuple(spec.get("webhook_events", ())))
-    return Archived(job_id, orjson.dumps(record), result.encode(), webhook)
+    quiet = spec.get("quiet", False)
+    return Archived(job_id, orjson.dumps(record), result.encode(), webhook, quiet)
 
 
 async def _bodies(

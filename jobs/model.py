@@ -32,6 +32,7 @@ class JobSpec:
     """What the client asked for. Times are Unix milliseconds.
 
     `response` is there for jobs of the Responses API alone: what its object says beyond the body.
+    A `quiet` job is told of by no webhook: it is one of many, whose whole is told of.
     """
 
     url: str
@@ -45,10 +46,11 @@ class JobSpec:
     request_id: str | None = None
     response: dict[str, Any] | None = None
     traceparent: str | None = None
+    quiet: bool = False
 
     def encode(self) -> bytes:
         """Return the JSON kept in the record; the body, which can be large, is kept apart."""
-        fields = {
+        fields: dict[str, Any] = {
             "url": self.url,
             "service_tier": self.service_tier,
             "metadata": self.metadata,
@@ -60,6 +62,8 @@ class JobSpec:
         }
         if self.response is not None:
             fields["response"] = self.response
+        if self.quiet:
+            fields["quiet"] = True
         if self.traceparent is not None:
             fields["traceparent"] = self.traceparent
         return orjson.dumps(fields)

@@ -228,6 +228,7 @@ class Feed:
             deadline=int(self._expires * 1000),
             response=kept,
             id=pending.job_id,
+            quiet=True,  # the batch is told of, not each of its 50,000 requests
         )
         return await admit(self._api, key, wish)
 

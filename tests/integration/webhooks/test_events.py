@@ -102,6 +102,18 @@ async def test_a_job_tells_its_own_url_of_the_ends_it_asks_for(
         assert data["url"] == "/v1/completions"
 
 
+async def test_of_a_quiet_job_nobody_hears(store: JobStore, database: Database) -> None:
+    await listen(database)
+    job = submission()
+    await store.submit(job._replace(spec=replace(job.spec, quiet=True)))
+    (claimed,) = await store.claim(job.queue, "w1", 1)
+    await write(store, claimed, claimed.seq, [7], ending=Ending(Status.COMPLETED))
+    loud = await end_jobs(store, 1)
+    async with consuming(store, database):
+        await until_consumed(store)
+    assert [data["id"] for _, data in await told(database)] == loud
+
+
 async def test_usage_that_comes_twice_is_told_once(store: JobStore, database: Database) -> None:
     await listen(database)
     await end_jobs(store, 5)
