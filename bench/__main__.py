@@ -10,7 +10,7 @@ from bench.figures import Figure
 
 NAMES = (
     *("submit", "backlog", "idle", "ttft", "stream", "batching"),
-    *("outbox", "close", "export", "simulate", "batch", "redis_loss", "tracing"),
+    *("outbox", "close", "export", "simulate", "batch", "redis_loss", "tracing", "door"),
 )
 
 

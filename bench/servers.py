@@ -24,6 +24,7 @@ from accounts.errors import AccountExists
 from accounts.keys import NewKey
 from accounts.open import directory_of
 from billing.schema import upgrade
+from jobs.accounts import NO_LIMITS, Limits
 from jobs.settings import Settings
 
 ACCOUNT = "bench"
@@ -156,12 +157,13 @@ async def pipeline(*, worker: bool = True, **groups: Any) -> AsyncIterator[Serve
                 await asyncio.to_thread(servers.stop)
 
 
-async def make_key(settings: Settings, **fields: Any) -> str:
+async def make_key(settings: Settings, *, account_limits: Limits = NO_LIMITS, **fields: Any) -> str:
     """Make tables, an account and a key."""
     await asyncio.to_thread(upgrade, settings.database)
     async with directory_of(settings, "bench") as directory:
         with suppress(AccountExists):
             await directory.owners.create("bench", ACCOUNT, {})
+        await directory.owners.change("bench", ACCOUNT, account_limits.model_dump())
         return (await directory.keys.create("bench", NewKey(ACCOUNT, **fields))).secret
 
 
