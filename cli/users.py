@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from accounts.open import Directory
-from accounts.users import Change
+from accounts.passwords import check_password
+from accounts.users import Change, checked_email
 from api.views.accounts import user_view
 from billing.accounts import ensure_account
 from billing.database import Database
@@ -40,6 +41,8 @@ def _password() -> str:
 
 def _create(email: str, account: str, role: Role, password: str | None, *, operator: bool) -> None:
     async def make(directory: Directory, database: Database) -> str:
+        if password is not None:
+            check_password(password, checked_email(email))
         await ensure_account(database, account)
         actor = getpass.getuser()
         user = await directory.users.create(
