@@ -285,9 +285,28 @@ def test_every_secret_is_described(manifests: Manifests) -> None:
                 assert f"--from-literal={key}=" in guide, (name, key)
 
 
-def test_a_warm_region_changes_no_tables() -> None:
+def test_a_warm_region_writes_nothing_to_its_replica_of_the_database() -> None:
     assert "penstock-migrate" in Manifests("prod").of("Job")
-    assert not Manifests("region-b").of("Job")
+    warm = Manifests("region-b")
+    assert not warm.of("Job")
+    running = {
+        name: deployment["spec"]["replicas"]
+        for name, deployment in warm.of("Deployment").items()
+        if "replicas" in deployment["spec"]
+    }
+    assert {name for name, count in running.items() if count} == {"penstock-control"}
+
+
+def test_an_outage_of_redis_costs_no_worker_its_model_and_no_client_a_real_answer(
+    manifests: Manifests, tmp_path: Path
+) -> None:
+    def seconds(component: str, probe: str) -> int:
+        found = one(manifests, component).spec[probe]
+        return int(found["periodSeconds"]) * int(found["failureThreshold"])
+
+    deaf = settings_of(one(manifests, "worker"), tmp_path).worker.deaf_seconds
+    assert deaf + seconds("worker", "livenessProbe") >= 300
+    assert seconds("api", "readinessProbe") >= 30, "docs/operations.md measures 11 s"
 
 
 def test_all_pods_together_ask_postgresql_for_a_bounded_number_of_connections(
