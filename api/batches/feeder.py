@@ -19,8 +19,6 @@ from jobs.errors import StoreUnavailable
 
 log = structlog.get_logger()
 
-#: So many open batches are looked at, oldest first.
-LOOK_AT = 1_000
 #: A batch whose work ended with an error nobody expected is tried again after so long.
 REST_SECONDS = 15.0
 
@@ -52,7 +50,9 @@ class Feeder:
             await asyncio.gather(*held, return_exceptions=True)
 
     async def _look(self) -> None:
-        for batch_id in await rows.open_batches(self._api.database, LOOK_AT):
+        """Take what nobody has of the batches whose turn it is."""
+        most = self._settings.at_once_per_account
+        for batch_id in await rows.open_batches(self._api.database, most):
             if len(self._held) >= self._settings.at_once:
                 return
             rests = self._rest_until.get(batch_id, 0.0) > time.monotonic()

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import BatchConflict, BatchMissing, ObjectMissing, TooManyBatches
@@ -105,10 +105,16 @@ async def ask_to_cancel(database: Database, batch_id: str, account: str) -> Any:
 # --- for the processes that work on batches -------------------------------------------------
 
 
-async def open_batches(database: Database, limit: int) -> Sequence[str]:
-    """Return batches that have not ended, oldest first."""
+async def open_batches(database: Database, per_account: int) -> Sequence[str]:
+    """Return the batches whose turn it is: so many of each account, oldest first.
+
+    What is to be cancelled comes before: it frees a place.
+    """
+    waits = case((BATCHES.c.status == CANCELLING, 0), else_=1)
+    turn = func.row_number().over(partition_by=BATCHES.c.account_id, order_by=(waits, BATCHES.c.id))
+    ranked = select(BATCHES.c.id, turn.label("turn")).where(BATCHES.c.ended_at.is_(None)).subquery()
     query = (
-        select(BATCHES.c.id).where(BATCHES.c.ended_at.is_(None)).order_by(BATCHES.c.id).limit(limit)
+        select(ranked.c.id).where(ranked.c.turn <= per_account).order_by(ranked.c.turn, ranked.c.id)
     )
     async with database.read() as connection:
         return (await connection.execute(query)).scalars().all()

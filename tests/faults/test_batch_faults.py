@@ -200,7 +200,11 @@ async def test_a_feeder_killed_while_it_finalizes_is_followed_by_one_that_finish
         at.running.feeder()
         batch = await until(at.client, made["id"], timeout=60)
         await at.check(batch, 40)
-        assert not list((tmp_path / "files" / "batches").rglob("*.jsonl")), "no part is left"
+
+        async def no_part_left() -> bool:
+            return not list((tmp_path / "files" / "batches").rglob("*.jsonl"))
+
+        await eventually(no_part_left)
 
 
 async def test_a_feeder_that_only_slept_finds_its_batch_taken_and_writes_nothing(

@@ -26,6 +26,7 @@ from jobs.store import Append, Appended, Claimed, Ending, JobStore
 from tests.conftest import settings_for
 from tests.integration.api.parsing import SseEvent, parse_sse
 from tests.support.keys import make_several
+from tests.support.object_store import S3Server
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
@@ -154,6 +155,14 @@ async def answering(hand: Hand, *words: str, jobs: int = 1) -> AsyncIterator[lis
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    server = S3Server()
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

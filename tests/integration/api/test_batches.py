@@ -13,6 +13,7 @@ from sqlalchemy import insert, select
 from accounts.keys import Filter, NewKey
 from accounts.open import directory_of
 from api.batches import names
+from api.files.objects import Objects
 from billing.database import Database
 from billing.tables.webhooks import WebhookEndpoint, WebhookEvent
 from jobs.settings import Settings
@@ -54,6 +55,10 @@ def groups(request: pytest.FixtureRequest) -> dict[str, Any]:
         batches["max_open_per_account"] = 2
     if "too_long" in request.node.name:
         more["limits"] = {"body_bytes": 2_000}
+    if "one_accounts_batches" in request.node.name:
+        batches["at_once_per_account"] = 2
+    if "s3" in request.node.name:
+        more["files"] = {"url": request.getfixturevalue("s3_server").url}
     if "bound" in request.node.name:
         batches["max_errors"] = 5
     return {"batches": batches, **more}
@@ -237,6 +242,42 @@ async def test_lists_go_on_after_a_cursor(client: httpx2.AsyncClient) -> None:
     assert ([one["id"] for one in rest["data"]], rest["has_more"]) == ([ids[0]], False)
     wrong = await client.get("/v1/batches", params={"after": "file_1"})
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "after")
+
+
+async def test_one_accounts_batches_leave_room_for_anothers(
+    client: httpx2.AsyncClient, other: httpx2.AsyncClient, settings: Settings, store: JobStore
+) -> None:
+    many = [await create(client, lines(1, MODEL)) for _ in range(4)]
+    one = await create(other, lines(1, MODEL))
+    async with feeding(settings):
+        for batch in many[:2]:
+            await until(client, batch["id"], "in_progress")
+        await until(other, one["id"], "in_progress")
+        for batch in many[2:]:
+            assert (await read(client, batch["id"]))["status"] == "validating", "not its turn"
+        await client.post(f"/v1/batches/{many[3]['id']}/cancel")
+        assert (await until(client, many[3]["id"]))["status"] == "cancelled", "at once, out of turn"
+        async with answering_all(store, MODEL):
+            for batch in many[:3]:
+                assert (await until(client, batch["id"]))["status"] == "completed"
+            assert (await until(other, one["id"]))["status"] == "completed"
+
+
+async def test_a_batch_on_s3_is_as_whole_as_in_a_folder(
+    client: httpx2.AsyncClient, settings: Settings, store: JobStore
+) -> None:
+    made = await create(client, lines(30, MODEL))
+    objects = Objects(settings.files)
+
+    async def no_part_left() -> bool:
+        folder = names.parts_folder(made["id"])
+        return not [one async for page in objects.listed(folder) for one in page]
+
+    async with feeding(settings), answering_all(store, MODEL):
+        batch = await until(client, made["id"])
+        await eventually(no_part_left)
+    assert batch["status"] == "completed"
+    await check_whole(client, batch, 30)
 
 
 # --- what is wrong with files -----------------------------------------------------------------

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import resource
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +12,20 @@ import httpx2
 import openai
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import update
 
 from api.errors import FilesUnavailable, ObjectMissing, StorageFull
 from api.files.objects import Objects
 from api.files.rows import object_name
-from api.files.sweeping import sweep_orphans
+from api.files.sweeping import keep_swept, sweep_orphans
 from billing.database import Database
+from billing.tables.base import now
+from billing.tables.files import StoredFile
 from jobs.settings import FileSettings, Settings
-from tests.support.object_store import S3Server
 from tests.support.waiting import eventually
 
 LINE = b'{"custom_id":"a","method":"POST","url":"/v1/completions","body":{}}\n'
 LIMIT = 3_000_000
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
-    server = S3Server()
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -351,6 +346,28 @@ async def test_an_account_keeps_at_most_its_quota(
     assert (await upload(other, LINE)).status_code == 200
     await client.delete(f"/v1/files/{first['id']}")
     assert (await upload(client, LINE)).status_code == 200
+
+
+async def test_an_expired_file_is_not_seen_and_then_deleted(
+    client: httpx2.AsyncClient, settings: Settings
+) -> None:
+    expired, kept = [(await upload(client)).json()["id"] for _ in range(2)]
+    database = Database(settings.database, "test")
+    past = now() - timedelta(seconds=1)
+    async with database.write() as connection:
+        change = update(StoredFile).where(StoredFile.id == expired).values(expires_at=past)
+        await connection.execute(change)
+    assert (await client.get(f"/v1/files/{expired}")).status_code == 404
+    assert [one["id"] for one in (await client.get("/v1/files")).json()["data"]] == [kept]
+    sweeping = asyncio.create_task(keep_swept(database, Objects(settings.files), settings.files))
+
+    async def deleted() -> bool:
+        return stored(settings) == [object_name(kept)]
+
+    await eventually(deleted)
+    sweeping.cancel()
+    await asyncio.gather(sweeping, return_exceptions=True)
+    await database.close()
 
 
 async def test_bytes_without_a_row_are_swept_and_others_are_not(
