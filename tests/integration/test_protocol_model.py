@@ -80,6 +80,14 @@ class ProtocolMachine(Clients):
             if answer != "lost":
                 hand.written, hand.output = after + len(events), output
 
+    @precondition(lambda self: self.model.at("running"))
+    @rule(number=PICK)
+    def the_holder_of_a_lease_ends_its_job(self, number: int) -> None:
+        running = self.model.at("running")
+        job = running[number % len(running)]
+        assert self.do(self.store.finish(job.id, job.fence, Ending(Status.COMPLETED)))
+        assert self.model.finish(job, job.fence, Status.COMPLETED)
+
     @precondition(lambda self: self.hands)
     @rule(number=st.integers(0, 9), end=st.sampled_from(ENDS))
     def finish(self, number: int, end: Status) -> None:

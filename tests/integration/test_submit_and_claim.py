@@ -6,9 +6,11 @@ from collections import Counter
 
 import pytest
 
+from jobs.accounts import Limits
 from jobs.errors import IdempotencyMismatch, JobGone, JobNotFound, QueueFull
 from jobs.fairness import ServiceTier
 from jobs.open import open_store
+from jobs.rates import Quota, quota_of
 from jobs.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
@@ -223,3 +225,23 @@ async def test_position_and_eta_follow_the_queue(store: JobStore, settings: Sett
     assert [place.position for place in places] == [1, 2]
     assert all(place.eta is not None for place in places)
     assert settings.redis.prefix == store.keys.prefix
+
+
+async def test_room_of_an_account_goes_to_another_key_when_the_next_job_s_key_is_full(
+    store: JobStore,
+) -> None:
+    whole = Limits(max_running=2)
+    one = quota_of("acme", "one", Limits(max_running=1), whole)
+    free = quota_of("acme", "free", Limits(), whole)
+
+    async def add(quota: Quota) -> str:
+        return (await store.submit(submission(quota=quota))).id
+
+    first, second, third, fourth = [await add(quota) for quota in (one, free, one, free)]
+    running = {job.id: job for job in await store.claim(QUEUE, "w1", 4)}
+    assert set(running) == {first, second}
+    await complete(store, running[second])
+    # The third is next, and its key is full: the account's room must not stand empty.
+    assert [job.id for job in await store.claim(QUEUE, "w1", 4)] == [fourth]
+    await complete(store, running[first])
+    assert [job.id for job in await store.claim(QUEUE, "w1", 4)] == [third]

@@ -34,6 +34,8 @@ CAPS = {"a": 0, "b": 1, "c": 2}
 #: What keys may have running and waiting; an empty name is a key without limits of its own.
 KEYS = {"": (0, 0), "one": (1, 3), "two": (2, 0), "few": (0, 2)}
 WEIGHTS = {"a": 1.0, "b": 2.0, "c": 0.5}
+#: Whose jobs a history begins with: caps of keys and accounts soon meet.
+CALLERS = [("a", "one"), ("a", "two"), ("b", ""), ("c", ""), ("c", "one"), ("c", "one")]
 #: A client's limit in time: none mostly, or one that passes later, or one that has passed.
 LIMIT = st.sampled_from([*[None] * 6, False, False, True])
 LATER = 4_000_000_000_000  # a time that does not come
@@ -90,12 +92,12 @@ class Clients(RuleBasedStateMachine):
     def part(self, name: str) -> str:
         return self.keys.part(QUEUE, name)
 
-    @initialize(accounts=st.lists(st.sampled_from(ACCOUNTS), min_size=4, max_size=8))
-    def begin(self, accounts: list[str]) -> None:
+    @initialize(callers=st.lists(st.sampled_from(CALLERS), min_size=4, max_size=8))
+    def begin(self, callers: list[tuple[str, str]]) -> None:
         """Start with a backlog, so that short histories are about more than an empty queue."""
         self.do(self.redis.sadd(self.keys.queues, QUEUE))
-        for account in accounts:
-            self.submit_one(account, "", ServiceTier.DEFAULT, 1, "", None, None, False, 0)
+        for account, through in callers:
+            self.submit_one(account, through, ServiceTier.DEFAULT, 1, "", None, None, False, 0)
 
     # --- clients ----------------------------------------------------------------------
 
@@ -184,13 +186,13 @@ class Clients(RuleBasedStateMachine):
         job = self.pick(number)
         assert self.do(self.store.cancel(job.id, job.account)) == self.model.cancel(job)
 
-    @rule(mode=st.sampled_from([Mode.OPEN, *Mode]))
+    @rule(mode=st.sampled_from([*[Mode.OPEN] * 6, Mode.PAUSED, Mode.DRAINING]))
     def an_operator_changes_what_the_queue_does(self, mode: Mode) -> None:
         before = self.do(self.store.control.set_mode(QUEUE, mode, "test"))
         assert before == self.model.mode
         self.model.mode = mode
 
-    @rule(sure=st.integers(0, 3).map(lambda n: n == 0))
+    @rule(sure=st.integers(0, 9).map(lambda n: n == 0))
     def an_operator_purges_the_queue(self, sure: bool) -> None:
         if sure:
             assert self.do(self.store.control.purge(QUEUE)) == (self.model.purge(), True)
