@@ -62,7 +62,7 @@ async def measure() -> Figure:
         "tracing",
         round(ratio(sides["on"], sides["off"]), 3),
         "x CPU",
-        must=1.5,
+        must=2.0,
         aim=1.25,
         higher=False,
         compared_with="the same submissions without traces",

@@ -415,6 +415,7 @@ class TraceSettings(Group):
 
     endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
     ratio: float = Field(default=1.0, ge=0, le=1)
+    join_clients: bool = Field(default=True, description="a client's traceparent is joined")
     export_seconds: float = Field(default=1.0, gt=0)
     timeout_seconds: float = Field(default=5.0, gt=0)
     queue_spans: int = Field(default=8_192, ge=64)

@@ -104,8 +104,9 @@ class Span:
 class Tracer:
     """What a process with tracing on uses."""
 
-    def __init__(self, writer: "SpanWriter", ratio: float) -> None:
+    def __init__(self, writer: "SpanWriter", ratio: float, *, join_clients: bool = True) -> None:
         self.writer = writer
+        self.joins_clients = join_clients
         self._bound = int(ratio * (1 << 64))
 
     def root(self, incoming: Incoming | None) -> Span | None:
@@ -130,7 +131,7 @@ class Request:
 
     def __init__(self, tracer: Tracer, traceparent: str | None) -> None:
         self._tracer = tracer
-        self._incoming = parse(traceparent)
+        self._incoming = parse(traceparent) if tracer.joins_clients else None
         self._decided = False
         self.began = time.time_ns()
         self.span: Span | None = None
@@ -161,7 +162,8 @@ def configure_tracing(settings: TraceSettings, process: str) -> None:
     # The SDK takes a tenth of a second to import: only whoever traces pays for it.
     from jobs.spans import SpanWriter  # noqa: PLC0415
 
-    _active = Tracer(SpanWriter(settings, process), settings.ratio)
+    writer = SpanWriter(settings, process)
+    _active = Tracer(writer, settings.ratio, join_clients=settings.join_clients)
 
 
 def active() -> Tracer | None:

@@ -89,6 +89,14 @@ def test_the_client_decides_for_its_trace_and_the_ratio_for_others(writer: SpanW
     assert 800 < sampled < 1_200
 
 
+def test_strangers_decide_nothing_where_clients_are_not_joined(writer: SpanWriter) -> None:
+    deaf = Tracer(writer, 0.0, join_clients=False)
+    assert Request(deaf, GOOD).join() is None
+    asked = Request(Tracer(writer, 1.0, join_clients=False), f"00-{TRACE}-{SPAN}-00").join()
+    assert asked is not None
+    assert asked.context.trace != TRACE
+
+
 def test_an_endpoint_that_never_answers_costs_spans_and_no_time(writer: SpanWriter) -> None:
     def dropped() -> float:
         return metrics.spans.labels("dropped")._value.get()
