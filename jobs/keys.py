@@ -64,6 +64,10 @@ class Keys:
         """String with a TTL: a worker's own description."""
         return f"{self.prefix}:worker:{worker}"
 
+    def batch_key(self, account: str, idempotency_key: str) -> str:
+        """String with a TTL: what a batch's idempotency key was used for."""
+        return f"{self.prefix}:batch-key:{account}:{idempotency_key}"
+
     @property
     def outbox(self) -> str:
         """Stream: usage of finished jobs on its way to SQL."""

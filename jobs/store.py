@@ -626,6 +626,18 @@ class JobStore:
         pairs = zip(job_ids, stones, strict=True)
         return {job_id: stone for job_id, stone in pairs if stone is not None}
 
+    async def first_batch(self, account: str, key: str, batch: str) -> str:
+        """Return what an idempotency key was first used for; from now on, at the latest, this.
+
+        Raises:
+            StoreUnavailable: come back later.
+        """
+        milliseconds = self._settings.retention.idempotency_seconds * 1000
+        name = self.keys.batch_key(account, key)
+        async with guarded():
+            kept = await self._read.set(name, batch, nx=True, get=True, px=milliseconds)
+        return batch if kept is None else str(kept.decode())
+
     async def lock(self, what: str, name: str, seconds: float) -> bool:
         """Take or keep a lock; False when another name has it. No time lets it go."""
         return bool(await self._scripts.call("lock", what, name, int(seconds * 1000)))

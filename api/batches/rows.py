@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import case, delete, func, insert, select, update
+from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import BatchConflict, BatchMissing, ObjectMissing, TooManyBatches
@@ -52,7 +52,8 @@ async def add_batch(database: Database, values: dict[str, Any], most_open: int) 
                 f"at most {most_open} batches may be open at once",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
-        await connection.execute(insert(BATCHES).values(values))
+        # It is there when the same idempotency key is used twice at one moment.
+        await insert_missing(connection, BATCHES, [values])
 
 
 async def find_batch(database: Database, batch_id: str, account: str) -> Any:
@@ -67,6 +68,13 @@ async def find_batch(database: Database, batch_id: str, account: str) -> Any:
     if row is None:
         raise BatchMissing(f"no batch {batch_id!r}", param="batch_id")
     return row
+
+
+async def exists(database: Database, batch_id: str) -> bool:
+    """Return whether a batch was accepted."""
+    async with database.read() as connection:
+        found = await connection.execute(select(BATCHES.c.id).where(BATCHES.c.id == batch_id))
+        return found.one_or_none() is not None
 
 
 async def list_batches(

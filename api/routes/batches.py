@@ -1,7 +1,9 @@
 """Batches: create, list, look, cancel."""
 
+import hashlib
 from typing import Annotated
 
+import orjson
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,13 +14,16 @@ from api.cursor import check_list_cursor
 from api.deps import Api, Caller
 from api.documents import body_of, refusals
 from api.files.rows import find_file
+from api.preferences import read_preferences
 from api.responses import json_response
 from api.schemas.batches import BatchRequest, window_length
 from api.schemas.reading import check, read_object
+from api.services import Services
 from api.views.batches import batch_object
 from api.views.files import page
 from billing.tables.base import now
-from jobs.errors import InvalidJob
+from jobs.accounts import ApiKey
+from jobs.errors import IdempotencyMismatch, InvalidJob
 from jobs.ids import new_id
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
@@ -27,7 +32,7 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"])
 @router.post(
     "",
     openapi_extra=body_of(BatchRequest),
-    responses=refusals(400, 401, 403, 404, 413, 429, 503),
+    responses=refusals(400, 401, 403, 404, 413, 422, 429, 503),
 )
 async def create_batch(request: Request, key: Caller, api: Api) -> Response:
     """Accept a batch; its file is validated next, line by line, and then run."""
@@ -36,7 +41,8 @@ async def create_batch(request: Request, key: Caller, api: Api) -> Response:
     if file.purpose != "batch":
         text = f"input_file_id: a file with purpose batch is expected, not {file.purpose}"
         raise InvalidJob(text, param="input_file_id")
-    batch_id, created = new_id("batch"), now()
+    batch_id, replayed = await _first(request, key, api, asked)
+    created = now()
     ends = created + window_length(asked.completion_window)
     own = asked.output_expires_after
     values = rows.new_batch(
@@ -50,8 +56,32 @@ async def create_batch(request: Request, key: Caller, api: Api) -> Response:
         None if own is None else own.seconds,
         created,
     )
-    await rows.add_batch(api.database, values, api.settings.batches.max_open_per_account)
-    return json_response(batch_object(await rows.find_batch(api.database, batch_id, key.account)))
+    headers = {"Idempotency-Replayed": "true"} if replayed else {}
+    if not (replayed and await rows.exists(api.database, batch_id)):
+        await rows.add_batch(api.database, values, api.settings.batches.max_open_per_account)
+    row = await rows.find_batch(api.database, batch_id, key.account)
+    return json_response(batch_object(row), headers=headers)
+
+
+async def _first(
+    request: Request, key: ApiKey, api: Services, asked: BatchRequest
+) -> tuple[str, bool]:
+    """Return the id of the batch that is asked for, and whether it was asked for before.
+
+    An id that was given out before its batch was there is given out again.
+    """
+    given = read_preferences(request, 0).idempotency_key
+    batch_id = new_id("batch")
+    if not given:
+        return batch_id, False
+    body = orjson.dumps(asked.model_dump(), option=orjson.OPT_SORT_KEYS)
+    digest = hashlib.sha256(body).hexdigest()
+    kept = await api.store.first_batch(key.account, given, f"{digest} {batch_id}")
+    known, _, first = kept.partition(" ")
+    if known != digest:
+        text = "this Idempotency-Key was used before with another request"
+        raise IdempotencyMismatch(text, param="Idempotency-Key")
+    return first, first != batch_id
 
 
 @router.get("", responses=refusals(400, 401, 403, 503))

@@ -234,6 +234,30 @@ async def test_only_so_many_batches_may_be_open(client: httpx2.AsyncClient) -> N
     assert int(answer.headers["retry-after"]) > 0
 
 
+async def test_an_idempotency_key_makes_one_batch(
+    client: httpx2.AsyncClient, other: httpx2.AsyncClient
+) -> None:
+    file_id = await upload(client, lines(1, MODEL))
+    asked = {
+        "input_file_id": file_id,
+        "endpoint": "/v1/completions",
+        "completion_window": "24h",
+    }
+    headers = {"Idempotency-Key": "order-17"}
+    answers = await asyncio.gather(
+        *(client.post("/v1/batches", json=asked, headers=headers) for _ in range(8))
+    )
+    assert {one.status_code for one in answers} == {200}
+    assert len({one.json()["id"] for one in answers}) == 1
+    assert sum("idempotency-replayed" in one.headers for one in answers) == 7
+    assert len((await client.get("/v1/batches")).json()["data"]) == 1
+    changed_body = {**asked, "completion_window": "12h"}
+    wrong = await client.post("/v1/batches", json=changed_body, headers=headers)
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (422, "idempotency_mismatch")
+    foreign = {**asked, "input_file_id": await upload(other, lines(1, MODEL))}
+    assert (await other.post("/v1/batches", json=foreign, headers=headers)).status_code == 200
+
+
 async def test_lists_go_on_after_a_cursor(client: httpx2.AsyncClient) -> None:
     ids = [(await create(client, lines(1, MODEL)))["id"] for _ in range(3)]
     page = (await client.get("/v1/batches", params={"limit": 2})).json()
