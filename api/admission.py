@@ -13,9 +13,10 @@ import orjson
 from prometheus_client import Counter
 
 from api.access import check_model
+from api.errors import UnsupportedModel
 from api.preferences import Preferences
 from api.prompts import check_prompt
-from api.schemas.sampling import TRANSPORT, Asking
+from api.schemas.sampling import TRANSPORT, Addressed
 from api.services import Services
 from jobs import metrics, tracing
 from jobs.accounts import ApiKey
@@ -29,12 +30,14 @@ from jobs.errors import (
 from jobs.fairness import ServiceTier
 from jobs.ids import new_id
 from jobs.model import Job, JobSpec, JobWebhook, OnDisconnect
+from jobs.models import ServedModel
 from jobs.rates import UNLIMITED, quota_of
 from jobs.state import Status
 from jobs.store import Accepted, Submission
 from webhooks.urls import check_url
 
 RETRY_SECONDS = 0.1
+EMBEDDINGS = "/v1/embeddings"
 
 
 class Wish(NamedTuple):
@@ -42,7 +45,7 @@ class Wish(NamedTuple):
 
     url: str
     body: dict[str, Any]
-    checked: Asking
+    checked: Addressed
     request_id: str
     preferences: Preferences
     on_disconnect: OnDisconnect
@@ -192,6 +195,7 @@ async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
     """
     check_model(key, wish.checked.model)
     model = await api.models.get(wish.checked.model)
+    check_task(model, wish.url)
     check_length(wish.checked, model.max_model_len)
     _check_times(wish)
     if wish.webhook is not None:
@@ -236,7 +240,18 @@ def _tier(name: str | None) -> ServiceTier:
     return ServiceTier.DEFAULT if name in (None, "auto") else ServiceTier(name)
 
 
-def check_length(checked: Asking, longest: int) -> None:
+def check_task(model: ServedModel, url: str) -> None:
+    """Refuse a model that does not do what this URL is for.
+
+    Raises:
+        UnsupportedModel: naming it.
+    """
+    if (url == EMBEDDINGS) != (model.task == "embed"):
+        does = "embeds text, and writes none" if model.task == "embed" else "has no embeddings"
+        raise UnsupportedModel(f"model: {model.name!r} {does}", param="model")
+
+
+def check_length(checked: Addressed, longest: int) -> None:
     """Refuse what cannot fit the model's context.
 
     Raises:

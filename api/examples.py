@@ -165,6 +165,15 @@ ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
             **HEAD,
         },
     ),
+    "POST /v1/embeddings": (
+        "Embeddings",
+        {
+            "object": "list",
+            "data": [{"object": "embedding", "index": 0, "embedding": [0.12, -0.5, 0.25]}],
+            "model": "an-embedding-model",
+            "usage": {"prompt_tokens": 2, "total_tokens": 2},
+        },
+    ),
     "POST /v1/responses": ("Response", RESPONSE),
     "GET /v1/responses/{response_id}": ("Response", RESPONSE),
     "POST /v1/responses/{response_id}/cancel": ("Response", RESPONSE),

@@ -67,6 +67,8 @@ def most_tokens(body: dict[str, Any], size_bytes: int, longest: int) -> Tokens:
 
     Text has no more tokens than bytes. Pictures have, and tools, which templates write out anew.
     """
+    if "input" in body:  # embeddings: any number of texts, and no output
+        return Tokens(input=size_bytes, cached_input=0, output=0)
     asked = body.get("max_completion_tokens") or body.get("max_tokens") or longest
     choices = int(body.get("n") or 1)
     return Tokens(

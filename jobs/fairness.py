@@ -38,5 +38,7 @@ _RANKS = {tier: rank for rank, tier in enumerate(ServiceTier)}
 
 def estimated_tokens(body: dict[str, Any], size_bytes: int) -> int:
     """Estimate input + output tokens of an OpenAI body of `size_bytes` UTF-8 bytes."""
+    if "input" in body:  # embeddings have no output
+        return max(1, size_bytes // BYTES_PER_TOKEN)
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_OUTPUT_TOKENS
     return max(1, size_bytes // BYTES_PER_TOKEN) + int(limit) * int(body.get("n") or 1)

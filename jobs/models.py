@@ -15,12 +15,16 @@ from jobs.keys import Keys
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One served model as its last worker described it. `engine` is the engine's kind."""
+    """One served model as its last worker described it. `engine` is the engine's kind.
+
+    `task` is what it does: `generate` text, or `embed` it.
+    """
 
     name: str
     max_model_len: int
     engine: str
     created: int
+    task: str = "generate"
 
 
 class ModelRegistry:

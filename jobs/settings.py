@@ -152,6 +152,7 @@ class EngineSettings(Group):
     served_name: str = Field(
         default="penstock-tiny", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"
     )
+    task: Literal["generate", "embed"] = "generate"
     core: Literal["in-process", "separate"] = "in-process"
     slots: int = Field(default=32, ge=1, le=1024)
     dtype: str = "bfloat16"

@@ -98,7 +98,9 @@ class WorkerService:
         self._supervise(self._listen())
 
     async def _register(self, info: EngineInfo) -> None:
-        model = ServedModel(info.served_name, info.max_model_len, info.kind, int(time.time()))
+        model = ServedModel(
+            info.served_name, info.max_model_len, info.kind, int(time.time()), info.task
+        )
         registry = ModelRegistry(self._store.redis, self._store.keys)
         while True:
             try:

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from api.admission import check_length
+from api.admission import check_length, check_task
 from api.errors import InvalidBody
 from api.schemas.jobs import BODIES
 from api.schemas.reading import check
-from api.schemas.sampling import Asking
+from api.schemas.sampling import Addressed
 from jobs.errors import ClientError
+from jobs.models import ServedModel
 
 FIELDS = ("custom_id", "method", "url", "body")
 CUSTOM_ID_CHARACTERS = 512
@@ -24,7 +25,7 @@ class Request(NamedTuple):
 
     custom_id: str
     body: dict[str, Any]
-    checked: Asking
+    checked: Addressed
 
 
 class Complaint(NamedTuple):
@@ -98,13 +99,15 @@ def _custom_id(fields: dict[str, Any]) -> str:
     return custom_id
 
 
-def check_context(request: Request, longest: int) -> None:
-    """Refuse what cannot fit the model's context.
+def check_fit(request: Request, url: str, model: ServedModel) -> None:
+    """Refuse what the model does not do, and what cannot fit its context.
 
     Raises:
         BadLine: naming the field.
     """
     try:
-        check_length(request.checked, longest)
+        check_task(model, url)
+        check_length(request.checked, model.max_model_len)
     except ClientError as error:
-        raise BadLine("context_length_exceeded", error.message, f"body.{error.param}") from None
+        code = error.code.replace("-", "_")
+        raise BadLine(code, error.message, f"body.{error.param}") from None

@@ -6,7 +6,7 @@ whoever takes a batch over begins anew.
 
 from typing import NamedTuple
 
-from api.batches.checking import BadLine, Complaint, Request, check_context, read_request
+from api.batches.checking import BadLine, Complaint, Request, check_fit, read_request
 from api.batches.lines import Line, LineReader
 from api.files.rows import object_name
 from api.services import Services
@@ -81,7 +81,7 @@ class Validation:
             raise BadLine("model_forbidden", "body.model: this key may not use it", "body.model")
         if model is None:
             raise BadLine("model_not_found", "body.model: no such model here", "body.model")
-        check_context(request, model.max_model_len)
+        check_fit(request, self._endpoint, model)
 
     async def _find(self, name: str) -> ServedModel | None:
         try:

@@ -1,26 +1,44 @@
-"""OpenAI's embeddings: no engine here serves a model that embeds, and that is said by name."""
+"""OpenAI's embeddings: jobs like all others, for models that embed."""
+
+from functools import partial
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import check_model
+from api.admission import EMBEDDINGS, Wish, admit
+from api.delivery import Form, deliver, policy
 from api.deps import Api, Caller
 from api.direct import DirectRoute
-from api.documents import body_of, refusals
-from api.errors import UnsupportedModel
+from api.documents import body_of, job_answer, refusals
+from api.preferences import read_preferences
 from api.schemas.embeddings import EmbeddingRequest
 from api.schemas.reading import check, read_object
+from api.views.embeddings import embeddings
 
 router = APIRouter(prefix="/v1/embeddings", tags=["openai"], route_class=DirectRoute)
 
+ANSWERS = {
+    **job_answer(202),
+    **refusals(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504),
+}
 
-@router.post("", openapi_extra=body_of(EmbeddingRequest), responses=refusals(400, 401, 404, 503))
+
+@router.post("", openapi_extra=body_of(EmbeddingRequest), responses=ANSWERS)
 async def create_embedding(request: Request, key: Caller, api: Api) -> Response:
-    """Refuse, once model and body are known to be right: every model here generates text."""
-    asked = check(EmbeddingRequest, await read_object(request))
-    check_model(key, asked.model)
-    model = await api.models.get(asked.model)
-    raise UnsupportedModel(
-        f"model: {model.name!r} generates text, and has no embeddings", param="model"
+    """Return the vectors of some texts, or a job that makes them (`Prefer`)."""
+    preferences = read_preferences(request, api.settings.limits.wait_seconds)
+    body = await read_object(request)
+    asked = check(EmbeddingRequest, body)
+    wish = Wish(
+        url=EMBEDDINGS,
+        body=body,
+        checked=asked,
+        request_id=request.state.request_id,
+        preferences=preferences,
+        on_disconnect=policy(preferences),
+        watched=not preferences.respond_async,
     )
+    admitted = await admit(api, key, wish)
+    whole = partial(embeddings, as_base64=asked.encoding_format == "base64")
+    return await deliver(api, request, admitted, preferences, Form(whole, None))

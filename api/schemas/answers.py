@@ -147,6 +147,20 @@ SCHEMAS: dict[str, Schema] = {
         tokens_generated=COUNT,
         latency_ms=NUMBER,
     ),
+    "Embeddings": record(
+        "vectors in the order of the inputs",
+        object=one_of("list"),
+        data=many(
+            record(
+                "one vector; with encoding_format base64 its 32-bit floats, little-endian",
+                object=one_of("embedding"),
+                index=COUNT,
+                embedding={"anyOf": [many(NUMBER), TEXT]},
+            )
+        ),
+        model=TEXT,
+        usage=record("tokens", prompt_tokens=COUNT, total_tokens=COUNT),
+    ),
     "Model": record(
         "a served model", id=TEXT, object=one_of("model"), created=COUNT, owned_by=TEXT
     ),

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from api.schemas.sampling import Body, ModelName
+from api.schemas.sampling import Addressed
 
-MOST_INPUTS = 2048
+#: A job's log has them all.
+MOST_INPUTS = 256
 EXPECTED = "text, a list of token ids, or a list of either is expected, none of it empty"
 
 
@@ -40,11 +41,9 @@ MANY: dict[str, Any] = {
 }
 
 
-class EmbeddingRequest(Body):
+class EmbeddingRequest(Addressed):
     """`POST /v1/embeddings`."""
 
-    model: ModelName
     input: Annotated[Any, BeforeValidator(_inputs), WithJsonSchema({"anyOf": [TEXT, TOKENS, MANY]})]
     dimensions: int | None = Field(default=None, ge=1)
     encoding_format: Literal["float", "base64"] | None = None
-    user: str | None = Field(default=None, max_length=1024)

@@ -9,8 +9,9 @@ from pydantic_core import PydanticCustomError
 
 from api.schemas.chat import ChatRequest
 from api.schemas.completions import CompletionRequest
+from api.schemas.embeddings import EmbeddingRequest
 from api.schemas.responses import ResponseRequest
-from api.schemas.sampling import Asking, Body, Metadata, Tier
+from api.schemas.sampling import Addressed, Body, Metadata, Tier
 from api.schemas.webhooks import JobWebhookRequest
 
 YEAR_9999 = 253_402_300_799
@@ -56,11 +57,12 @@ JobWebhook = Annotated[
     BeforeValidator(_webhook, json_schema_input_type=AsUrl | JobWebhookRequest | None),
 ]
 
-Url = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses"]
-BODIES: dict[str, type[Asking]] = {
+Url = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"]
+BODIES: dict[str, type[Addressed]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/completions": CompletionRequest,
     "/v1/responses": ResponseRequest,
+    "/v1/embeddings": EmbeddingRequest,
 }
 
 

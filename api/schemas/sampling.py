@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from api.schemas.reading import UNSUPPORTED
 
 #: Fields that speak to the API, not to the model; they are not part of the stored body.
-TRANSPORT = ("stream", "stream_options", "service_tier", "metadata")
+TRANSPORT = ("stream", "stream_options", "service_tier", "metadata", "encoding_format")
 
 INT64 = 2**63 - 1
 MAX_TOKENS = 10_000_000
@@ -50,13 +50,10 @@ class OpenAiBody(Body):
         return value
 
 
-class Asking(OpenAiBody):
-    """What every request for text has."""
+class Addressed(OpenAiBody):
+    """What every request to a model has."""
 
     model: ModelName
-    stream: bool | None = None
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
     user: str | None = Field(default=None, max_length=1024)
     service_tier: Tier | None = None
     metadata: Metadata | None = None
@@ -64,7 +61,15 @@ class Asking(OpenAiBody):
     @property
     def wanted_tokens(self) -> tuple[str, int] | None:
         """The output limit the client set: field and number."""
-        raise NotImplementedError
+        return None
+
+
+class Asking(Addressed):
+    """What every request for text has."""
+
+    stream: bool | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
 
 
 class StreamOptions(Body):

@@ -11,6 +11,7 @@ from api.sse import frame
 from api.views.chat import chat_completion
 from api.views.completion import completion
 from api.views.cost import Billing, cost_object, unbilled
+from api.views.embeddings import embeddings
 from api.views.openai import Head
 from api.views.response import whole_response
 from billing.rating import Cost
@@ -28,6 +29,8 @@ def result_object(job: Job, result: Result, cost: Cost | None = None) -> dict[st
     """Return the OpenAI object a completed job produced."""
     if job.spec.response is not None:
         return whole_response(job, result, cost)
+    if job.spec.url == "/v1/embeddings":
+        return embeddings(job, result, cost)
     chat = job.spec.url == "/v1/chat/completions"
     return (chat_completion if chat else completion)(Head.of(job), result, cost)
 

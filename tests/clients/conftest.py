@@ -17,6 +17,7 @@ from tests.support.processes import pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.simulated import MODEL, simulated_settings
 
+EMBEDDER = "sim-embed"
 MESSAGES: Any = [{"role": "user", "content": "Tell me about the river."}]
 Client = openai.OpenAI | openai.AsyncOpenAI
 
@@ -49,7 +50,9 @@ def service(
     with pipeline(settings, directory) as running:
         running.control()
         running.feeder()
+        embedder = running.begin_worker(task="embed", served_name=EMBEDDER)
         running.worker()
+        running.ready(embedder)
         api = running.api()
         yield Service(settings, f"http://127.0.0.1:{api.settings.api.port}")
 
@@ -135,4 +138,4 @@ def call(request: pytest.FixtureRequest, service: Service) -> Caller:
     return Caller(request.param, base_url=service.url, api_key=service.key)
 
 
-__all__ = ["MESSAGES", "MODEL", "Caller", "Limits", "Role", "Service", "done", "listed"]
+__all__ = ["EMBEDDER", "MESSAGES", "MODEL", "Caller", "Limits", "Role", "Service", "done", "listed"]

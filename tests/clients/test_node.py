@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from jobs.accounts import Limits, Role
-from tests.clients.conftest import Service
+from tests.clients.conftest import EMBEDDER, Service
 from tests.support.simulated import MODEL
 
 HERE = Path(__file__).parent / "node"
@@ -47,6 +47,7 @@ def results(service: Service) -> Results:
         "cases.mjs",
         PENSTOCK_URL=service.url,
         PENSTOCK_MODEL=MODEL,
+        PENSTOCK_EMBEDDER=EMBEDDER,
         PENSTOCK_KEY=service.key,
         PENSTOCK_VIEWER=service.new_key("acme", role=Role.VIEWER),
         PENSTOCK_LIMITED=service.new_key("node-limited", limits=Limits(requests_per_minute=60)),

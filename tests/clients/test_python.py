@@ -1,21 +1,24 @@
 """OpenAI's Python client: every call of the resources that are served, both of its flavours."""
 
+import base64
 import json
 import uuid
+from array import array
 from typing import Any
 
 import openai
 import pytest
 
 from jobs.accounts import Limits, Role
-from tests.clients.conftest import MESSAGES, MODEL, Caller, Service, done, listed
+from tests.clients.conftest import EMBEDDER, MESSAGES, MODEL, Caller, Service, done, listed
 from tests.support.waiting import eventually
-from workers.engines.simulated_text import expected
+from workers.engines.simulated_text import expected, vector
 
 ASKED: dict[str, Any] = {"model": MODEL, "messages": MESSAGES, "max_tokens": 12}
 TEXT = expected(ASKED).text
 SAID: dict[str, Any] = {"model": MODEL, "input": MESSAGES[0]["content"], "max_output_tokens": 12}
 HANGS: Any = [{"role": "user", "content": "[[fault:hang=2]] Tell me about the river."}]
+FAILS_AT_ONCE = "[[fault:error=0]] The mill"
 FAILS: Any = [{"role": "user", "content": "[[fault:error=2]] Tell me about the river."}]
 
 
@@ -59,7 +62,7 @@ async def test_a_text_is_continued_whole_and_in_chunks(call: Caller) -> None:
 
 
 async def test_models_are_listed_and_read(call: Caller) -> None:
-    assert [model.id for model in await call.pages("models.list")] == [MODEL]
+    assert [model.id for model in await call.pages("models.list")] == [MODEL, EMBEDDER]
     assert (await call("models.retrieve", model=MODEL)).owned_by == "penstock"
 
 
@@ -108,6 +111,30 @@ async def test_a_background_response_is_polled_cancelled_and_deleted(call: Calle
     assert await call("responses.delete", response_id=started.id) is None
     with pytest.raises(openai.NotFoundError):
         await call("responses.retrieve", response_id=started.id)
+
+
+# --- embeddings -----------------------------------------------------------------------
+
+
+async def test_texts_and_tokens_are_embedded(call: Caller) -> None:
+    texts = ["The mill", "a river", "The mill"]
+    answer = await call("embeddings.create", model=EMBEDDER, input=texts)
+    assert [one.index for one in answer.data] == [0, 1, 2]
+    for one, text in zip(answer.data, texts, strict=True):
+        assert one.embedding == floats(vector(text))
+    assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (6, 6)
+    plain = await call(
+        "embeddings.create", model=EMBEDDER, input="The mill", encoding_format="float"
+    )
+    assert plain.data[0].embedding == answer.data[0].embedding
+    tokens = await call("embeddings.create", model=EMBEDDER, input=[1, 2, 3])
+    assert tokens.data[0].embedding == floats(vector([1, 2, 3]))
+    assert tokens.usage.prompt_tokens == 3
+
+
+def floats(encoded: str) -> list[float]:
+    """Return the numbers of a vector."""
+    return array("f", base64.b64decode(encoded)).tolist()
 
 
 # --- files and batches ----------------------------------------------------------------
@@ -210,6 +237,14 @@ REFUSALS: list[tuple[str, dict[str, Any], type[openai.APIStatusError], str]] = [
     ("responses.retrieve", {"response_id": "resp_x"}, openai.NotFoundError, "job_not_found"),
     (EMBED, {"model": MODEL, "input": "x"}, openai.BadRequestError, "unsupported_model"),
     (EMBED, {"model": MODEL, "input": [[]]}, openai.BadRequestError, "invalid_job"),
+    (
+        EMBED,
+        {"model": EMBEDDER, "input": FAILS_AT_ONCE},
+        openai.InternalServerError,
+        "engine_error",
+    ),
+    (CHAT, {**ASKED, "model": EMBEDDER}, openai.BadRequestError, "unsupported_model"),
+    ("responses.create", {**SAID, "model": EMBEDDER}, openai.BadRequestError, "unsupported_model"),
     (EMBED, {"model": "x", "input": "x"}, openai.NotFoundError, "model_not_found"),
     ("models.retrieve", {"model": "org/x"}, openai.NotFoundError, "model_not_found"),
     ("moderations.create", {"input": "x"}, openai.NotFoundError, "not_found"),

@@ -16,6 +16,10 @@ SETTINGS = {
     "simulated": EngineSettings(kind="simulated", slots=SLOTS, max_model_len=2048, simulated=FAST),
     "in-process": EngineSettings(slots=SLOTS, max_model_len=2048, tool_parser="hermes"),
     "separate": EngineSettings(slots=SLOTS, max_model_len=2048, core="separate"),
+    "embedding": EngineSettings(slots=SLOTS, max_model_len=2048, core="separate", task="embed"),
+    "simulated embedding": EngineSettings(
+        kind="simulated", slots=SLOTS, task="embed", simulated=FAST
+    ),
 }
 SEPARATE = pytest.param("separate", marks=pytest.mark.slow)
 

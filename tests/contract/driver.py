@@ -14,6 +14,7 @@ from workers.engines.base import Accepted, Engine, EngineInfo, Generation, Load,
 WAIT_SECONDS = 60.0
 CHAT = "/v1/chat/completions"
 COMPLETION = "/v1/completions"
+EMBEDDINGS = "/v1/embeddings"
 
 
 @dataclass
@@ -99,6 +100,8 @@ class Driver:
         name = f"{self.name}-{next(self._names)}"
         self.jobs[name] = Job()
         endpoint: Any = CHAT if "messages" in body else COMPLETION
+        if "input" in body:
+            endpoint = EMBEDDINGS
         generation = Generation(name, endpoint, body, resume or {}, finished)
         self.jobs[name].accepted = await self.engine.add(generation)
         return name

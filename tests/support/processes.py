@@ -115,11 +115,12 @@ class Pipeline:
         self.processes.append(process)
         return process
 
-    def begin_worker(self, health_port: int | None = None) -> PipelineProcess:
-        """Start a worker without waiting for its model."""
+    def begin_worker(self, health_port: int | None = None, **engine: Any) -> PipelineProcess:
+        """Start a worker without waiting for its model; `engine` is what differs in its engine."""
         port = health_port or free_port()
         worker = {**self.settings.worker.model_dump(exclude_unset=True), "health_port": port}
-        return self._start("worker", self._with(worker=worker), "workers")
+        own = {**self.settings.engine.model_dump(exclude_unset=True), **engine}
+        return self._start("worker", self._with(worker=worker, engine=own), "workers")
 
     def worker(self) -> PipelineProcess:
         """Start a worker and wait until its model is warm."""

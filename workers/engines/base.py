@@ -11,13 +11,16 @@ from typing import Any, Literal, Protocol
 
 from jobs.errors import AttemptError
 
-Endpoint = Literal["/v1/chat/completions", "/v1/completions"]
+Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
+
+Task = Literal["generate", "embed"]
 
 #: What a job's URL means to an engine; a response is stored as the chat it comes down to.
 ENDPOINTS: dict[str, Endpoint] = {
     "/v1/chat/completions": "/v1/chat/completions",
     "/v1/completions": "/v1/completions",
     "/v1/responses": "/v1/chat/completions",
+    "/v1/embeddings": "/v1/embeddings",
 }
 
 REFUSED_FIELDS = (  # no engine does these; `best_of` other than `n` is refused as well
@@ -85,6 +88,8 @@ class Output:
     a character is incomplete), so either of the two can be empty. `delta` is set only where an
     OpenAI chat delta differs from that text (tool calls, reasoning, markup taken out); then it
     replaces `text` for chat clients, and an empty one shows them nothing.
+    An embedding has no tokens and no text: its `delta` is `{"embedding": ...}`, the vector's 32-bit
+    floats, little-endian, as base64.
     `logprobs` is the OpenAI logprobs object for exactly these tokens.
     """
 
@@ -109,6 +114,7 @@ class EngineInfo:
     max_model_len: int
     slots: int
     device: str
+    task: Task = "generate"
 
 
 @dataclass(frozen=True, slots=True)

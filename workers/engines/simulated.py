@@ -32,11 +32,14 @@ from workers.engines.base import Accepted, EngineInfo, Generation, Load, Output,
 from workers.engines.simulated_text import (
     Expected,
     expected,
+    input_tokens,
+    inputs,
     max_tokens,
     prompt_text,
     prompt_tokens,
     stop_strings,
     validate,
+    vector,
 )
 
 MAX_MODEL_LEN = 32_768
@@ -63,6 +66,7 @@ class _Sequence:
     sent: int
     prompt_tokens: int
     faults: list[_Fault] = field(default_factory=list)
+    vector: str = ""  # of an embedding, which is one step and no text
     made: int = 0  # in this attempt
 
     def due(self, name: str) -> bool:
@@ -71,6 +75,9 @@ class _Sequence:
 
     def advance(self) -> Output:
         """Return the next token, with text as far as no stop string can begin in it."""
+        if self.vector:
+            delta = {"embedding": self.vector}
+            return Output(self.id, self.index, (), "", delta, finish_reason="stop")
         script = self.script
         token_ids = script.token_ids[self.position : self.position + 1]
         self.position += 1
@@ -112,12 +119,15 @@ class SimulatedEngine:
             max_model_len=self._max_model_len,
             slots=self._settings.slots,
             device="none",
+            task=self._settings.task,
         )
 
     async def add(self, generation: Generation) -> Accepted:
         """Script every unfinished choice and let it wait for a slot."""
         self._check_alive()
         body = generation.body
+        if generation.endpoint == "/v1/embeddings":
+            return self._add_inputs(generation)
         choices = validate(body)
         length = prompt_tokens(body)
         limit = max_tokens(body)
@@ -145,6 +155,19 @@ class SimulatedEngine:
             )
         self._work.set()
         return Accepted(length, choices, restarted)
+
+    def _add_inputs(self, generation: Generation) -> Accepted:
+        """Let every input of an embedding wait for a slot."""
+        texts = inputs(generation.body)
+        for index, text in enumerate(texts):
+            if index not in generation.finished:
+                nothing = Expected((), (), "", "stop")
+                sequence = _Sequence(generation.id, index, nothing, 0, 0, 0, input_tokens(text))
+                sequence.vector = vector(text)
+                sequence.faults = _found(str(text)) if self._model.faults else []
+                self._waiting.append(sequence)
+        self._work.set()
+        return Accepted(sum(map(input_tokens, texts)), len(texts))
 
     async def abort(self, generation_id: str) -> None:
         """Forget a generation at once."""
@@ -234,9 +257,12 @@ class SimulatedEngine:
 
 
 def _faults(body: dict[str, Any], resumed: bool) -> list[_Fault]:
-    found = FAULT.findall(prompt_text(body))
+    return _found(prompt_text(body), resumed=resumed)
+
+
+def _found(text: str, *, resumed: bool = False) -> list[_Fault]:
     return [
         _Fault(name, float(value) if value else FAULT_TOKENS)
-        for name, once, value in found
+        for name, once, value in FAULT.findall(text)
         if not (once and resumed)
     ]

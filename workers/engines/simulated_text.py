@@ -3,7 +3,9 @@
 Invariant: the same body and index always give the same ids, text and finish reason.
 """
 
+import base64
 import hashlib
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice
@@ -78,6 +80,24 @@ def prompt_tokens(body: dict[str, Any]) -> int:
     """Return how many tokens the prompt counts for: words, or the ids given."""
     prompt = body.get("prompt")
     return len(prompt) if isinstance(prompt, list) else len(prompt_text(body).split())
+
+
+def inputs(body: dict[str, Any]) -> list[Any]:
+    """Return the inputs of an embedding, each a text or a list of token ids."""
+    given = body["input"]
+    alone = isinstance(given, str) or all(isinstance(token, int) for token in given)
+    return [given] if alone else list(given)
+
+
+def input_tokens(given: Any) -> int:
+    """Return how many tokens an input counts for: words, or the ids given."""
+    return len(given) if isinstance(given, list) else len(given.split())
+
+
+def vector(given: Any) -> str:
+    """Return what an input becomes: eight numbers out of its hash, as engines report vectors."""
+    numbers = hashlib.sha256(str(given).encode()).digest()[:8]
+    return base64.b64encode(array("f", [number / 256 for number in numbers]).tobytes()).decode()
 
 
 def max_tokens(body: dict[str, Any]) -> int:

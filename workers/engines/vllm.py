@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.errors import EngineDead, EngineError
 from jobs.logs import adopt_logger
 from jobs.settings import EngineSettings
-from workers.engines.base import Accepted, EngineInfo, Generation, Load, Output, Sink
+from workers.engines.base import Accepted, EngineInfo, Generation, Load, Output, Sink, Task
 
 if TYPE_CHECKING:
     from workers.engines.vllm_core import CoreThread
@@ -39,6 +39,14 @@ def prepare_environment(settings: EngineSettings) -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def _probe(name: str, token: int, task: Task) -> Generation:
+    """Return the least a model can be asked for."""
+    if task == "embed":
+        return Generation(name, "/v1/embeddings", {"input": [token]})
+    body = {"prompt": [token], "max_tokens": 1, "temperature": 0}
+    return Generation(name, "/v1/completions", body)
 
 
 class VllmEngine:
@@ -117,9 +125,9 @@ class VllmEngine:
         name = f"probe {self._probe_count}"
         answer: asyncio.Future[Output] = self._loop.create_future()
         self._probes[name] = answer
-        body = {"prompt": [thread.front.probe_token], "max_tokens": 1, "temperature": 0}
+        probe = _probe(name, thread.front.probe_token, self._settings.task)
         try:
-            await self.add(Generation(name, "/v1/completions", body))
+            await self.add(probe)
             output = await answer
         finally:
             del self._probes[name]

@@ -30,6 +30,7 @@ from jobs.errors import EngineError
 from jobs.settings import EngineSettings
 from workers.engines.base import EngineInfo, Load, Output
 from workers.engines.vllm_choices import Choice
+from workers.engines.vllm_embeddings import Embedding
 from workers.engines.vllm_requests import Front
 
 log = structlog.get_logger()
@@ -54,8 +55,11 @@ def engine_config(settings: EngineSettings) -> VllmConfig:
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
+    if settings.task == "embed":
+        arguments["runner"] = "pooling"
     config = EngineArgs(**(arguments | settings.extra_args)).create_engine_config()
-    if not config.use_v2_model_runner and config.speculative_config is None:
+    generates = settings.task == "generate"
+    if generates and not config.use_v2_model_runner and config.speculative_config is None:
         # The only model runner that takes such processors; `Front` asks whether it is there.
         config.model_config.logits_processors = [PENALTIES]
     return config
@@ -85,7 +89,7 @@ class CoreThread:
         self._separate = settings.core == "separate"
         self._post = post
         self._queue: queue.Queue[Any] = queue.Queue()  # commands, and what a core process sends
-        self._choices: dict[str, Choice] = {}
+        self._choices: dict[str, Choice | Embedding] = {}
         self._submitted = 0  # choices; written by the event loop only
         self._taken = 0  # choices; written by the thread only
         self._running = True
@@ -98,7 +102,7 @@ class CoreThread:
         """Load the model; posts `started` with an EngineInfo, or `failed` with the error."""
         self._thread.start()
 
-    def add(self, choices: Sequence[Choice]) -> None:
+    def add(self, choices: Sequence[Choice | Embedding]) -> None:
         """Have the core run choices from its next step on; event loop only."""
         self._submitted += len(choices)
         self._queue.put(partial(self._add, choices))
@@ -177,6 +181,7 @@ class CoreThread:
                 max_model_len=config.model_config.max_model_len,
                 slots=config.scheduler_config.max_num_seqs,
                 device=device,
+                task=self._settings.task,
             ),
         )
 
@@ -237,7 +242,7 @@ class CoreThread:
         if outputs:
             self._post("outputs", outputs)
 
-    def _add(self, choices: Sequence[Choice]) -> None:
+    def _add(self, choices: Sequence[Choice | Embedding]) -> None:
         finished = []
         for choice in choices:
             if choice.finished is not None:
@@ -262,7 +267,7 @@ class CoreThread:
             self._client.abort_requests(names)
         self._post("aborted", generation_id)
 
-    def _hand_over(self, choice: Choice) -> None:
+    def _hand_over(self, choice: Choice | Embedding) -> None:
         if self._separate:
             self._client.add_request(choice.request)
             return

@@ -9,7 +9,7 @@ Invariant: what `prepare` returns can be run as it is; nothing is refused later.
 
 import copy
 import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -23,6 +23,7 @@ from vllm.entrypoints.serve import create_error_response
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
 from vllm.exceptions import VLLMValidationError
+from vllm.pooling_params import PoolingParams
 from vllm.renderers import BaseRenderer
 from vllm.renderers.chat_utils import load_chat_template
 from vllm.renderers.online_renderer import OnlineRenderer
@@ -34,6 +35,7 @@ from jobs.errors import ContextLengthExceeded, EngineError, InvalidJob, Pipeline
 from jobs.settings import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation
 from workers.engines.vllm_choices import Choice, Scribe
+from workers.engines.vllm_embeddings import Embedding
 from workers.engines.vllm_penalties import CARRIED
 
 log = structlog.get_logger()
@@ -49,7 +51,7 @@ class Prepared:
     input_tokens: int
     count: int
     restarted: bool
-    choices: list[Choice]
+    choices: Sequence[Choice | Embedding]
 
 
 class _BlockingRenderer:
@@ -128,6 +130,8 @@ class Front:
             _refuse(message, where, generation)
 
     def _prepare(self, generation: Generation) -> Prepared:
+        if generation.endpoint == "/v1/embeddings":
+            return self._prepare_embedding(generation)
         for name in REFUSED_FIELDS:
             if generation.body.get(name):
                 raise InvalidJob(f"{name} is not supported", param=name)
@@ -145,6 +149,33 @@ class Front:
         scribe = Scribe(self._online, self._model, request, core.prompt_token_ids, chat)
         scribe.prepare_reasoning(core)
         return self._split(generation, core, scribe, request.n or 1)
+
+    def _prepare_embedding(self, generation: Generation) -> Prepared:
+        """Make one request of the core per input; what is there already is not asked for again."""
+        body = generation.body
+        request = CompletionRequest(prompt=body["input"], max_tokens=1)
+        rendered = _drive(self._online.render_completion(request))
+        if isinstance(rendered, ErrorResponse):
+            raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
+        choices = []
+        for index, inputs in enumerate(rendered):
+            length = len(inputs["prompt_token_ids"])
+            if length > self._model.max_model_len:
+                raise ContextLengthExceeded(
+                    f"input {index} has {length} tokens, and the model takes"
+                    f" {self._model.max_model_len}",
+                    param="input",
+                )
+            if index in generation.finished:
+                continue
+            self._serial += 1
+            name = f"{generation.id}/{index}/{self._serial}"
+            params = PoolingParams(task="embed", dimensions=body.get("dimensions"))
+            core = self._inputs.process_inputs(name, inputs, params, self._tasks)
+            core.request_id = core.external_req_id = name
+            choices.append(Embedding(generation.id, index, core))
+        tokens = sum(len(inputs["prompt_token_ids"]) for inputs in rendered)
+        return Prepared(tokens, len(rendered), False, choices)
 
     def _render_chat(self, request: ChatCompletionRequest) -> Any:
         rendered = _drive(self._online.render_chat(request))
@@ -228,6 +259,10 @@ def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
 def _refuse(message: str, where: str | None, generation: Generation) -> NoReturn:
     """Raise InvalidJob, naming the field even where vLLM only mentions it in its text."""
     chat = generation.endpoint == "/v1/chat/completions"
+    if generation.endpoint == "/v1/embeddings":
+        if TOO_LONG.search(message):
+            raise ContextLengthExceeded(message, param="input")
+        raise InvalidJob(message, param="dimensions" if "dimensions" in message else "input")
     if where in ("input_text", "input_tokens") or TOO_LONG.search(message):
         raise ContextLengthExceeded(message, param="messages" if chat else "prompt")
     if where is None:

@@ -74,7 +74,7 @@ const cases = {
 
   async "models are listed and read"() {
     const models = await listed(client.models.list());
-    assert.deepEqual(models.map((one) => one.id), [model]);
+    assert.deepEqual(models.map((one) => one.id), [model, env.PENSTOCK_EMBEDDER]);
     assert.equal((await client.models.retrieve(model)).owned_by, "penstock");
   },
 
@@ -117,6 +117,18 @@ const cases = {
     assert.equal((await client.responses.cancel(started.id)).status, "cancelled");
     await client.responses.delete(started.id);
     await refused(client.responses.retrieve(started.id), OpenAI.NotFoundError);
+  },
+
+  async "texts are embedded"() {
+    const asked = { model: env.PENSTOCK_EMBEDDER, input: ["The mill", "a river"] };
+    const packed = await client.embeddings.create(asked);
+    const plain = await client.embeddings.create({ ...asked, encoding_format: "float" });
+    assert.equal(packed.data.length, 2);
+    assert.deepEqual(
+      packed.data.map((one) => [...one.embedding]),
+      plain.data.map((one) => one.embedding),
+    );
+    assert.equal(plain.usage.total_tokens, 4);
   },
 
   async "a batch is uploaded, run and its results fetched"() {

@@ -9,13 +9,16 @@ import httpx2
 import openai
 import pytest
 from openai.types import completion_create_params as text_params
+from openai.types import embedding_create_params
 from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params
 
+from jobs.models import ModelRegistry, ServedModel
 from jobs.settings import Settings
 from jobs.store import JobStore
 from tests.conftest import settings_for
 from tests.integration.api.conftest import (
+    CONTEXT,
     MODEL,
     Hand,
     Keys,
@@ -52,15 +55,17 @@ def table(head: str) -> list[Row]:
     return [Row(name, status) for names, status in cells for name in NAMES.findall(names)]
 
 
-ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
 PARAMETERS = [(url, *row) for url in ROUTES for row in table(f"parameters of `POST {url}`")]
 CALLS = table("call")
 KNOWN: dict[str, Any] = {
     ROUTES[0]: chat_params.CompletionCreateParamsBase,
     ROUTES[1]: text_params.CompletionCreateParamsBase,
     ROUTES[2]: response_create_params.ResponseCreateParamsBase,
+    ROUTES[3]: embedding_create_params.EmbeddingCreateParams,
 }
 
+EMBEDDER = "embedder"
 TOOL: dict[str, Any] = {"name": "f", "parameters": {"type": "object"}}
 TOOLS = {
     ROUTES[0]: [{"type": "function", "function": TOOL}],
@@ -75,7 +80,9 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "best_of": {"best_of": 2},
     "context_management": {"context_management": [{"type": "compaction"}]},
     "conversation": {"conversation": "conv_1"},
+    "dimensions": {"dimensions": 64},
     "echo": {"echo": True},
+    "encoding_format": {"encoding_format": "base64"},
     "frequency_penalty": {"frequency_penalty": 0.5},
     "function_call": {"function_call": "auto"},
     "functions": {"functions": [TOOL]},
@@ -126,6 +133,7 @@ NEEDED = {
     ROUTES[0]: {"messages": [{"role": "user", "content": "hello"}]},
     ROUTES[1]: {"prompt": "hello"},
     ROUTES[2]: {"input": "hello"},
+    ROUTES[3]: {"input": "hello"},
 }
 
 
@@ -139,7 +147,10 @@ def sample(url: str, name: str) -> dict[str, Any]:
         fields = dict(SAMPLES[name])
     if "tools" in fields:
         fields["tools"] = TOOLS[url]
-    return {"model": MODEL, **NEEDED[url], **fields}
+    if url == ROUTES[3] and name == "input":
+        fields = {"input": ["hi", "you"]}
+    model = EMBEDDER if url == ROUTES[3] else MODEL
+    return {**NEEDED[url], **fields, "model": model}
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +176,8 @@ def api(settings: Settings, keys: Keys) -> Iterator[RunningApi]:
 
 @pytest.fixture
 async def http(api: RunningApi, keys: Keys, store: JobStore) -> AsyncIterator[httpx2.AsyncClient]:
-    del store
+    model = ServedModel(EMBEDDER, CONTEXT, "by hand", 1_700_000_000, "embed")
+    await ModelRegistry(store.redis, store.keys).register(model)
     async with connect(api, keys.acme) as opened:
         yield opened
 
@@ -174,7 +186,8 @@ async def http(api: RunningApi, keys: Keys, store: JobStore) -> AsyncIterator[ht
 def test_the_page_knows_every_parameter_of_the_client(url: str) -> None:
     told = [name for where, name, _ in PARAMETERS if where == url]
     assert len(told) == len(set(told))
-    assert set(told) == {*KNOWN[url].__annotations__, "stream"}
+    streams = {"stream"} if url != ROUTES[3] else set()
+    assert set(told) == {*KNOWN[url].__annotations__} | streams
 
 
 def test_the_page_knows_every_resource_of_the_client() -> None:
@@ -219,7 +232,7 @@ async def test_a_parameter_is_treated_as_the_page_says(
         return
     assert answer.status_code == 202, answer.text
     if "the engine gets it" in status:
-        plain = {"model": MODEL, **NEEDED[url]}
+        plain = {"model": body["model"], **NEEDED[url]}
         other = await http.post(url, json=plain, headers={"Prefer": "respond-async"})
         found = [await store.get(one.json()["id"], "acme") for one in (answer, other)]
         given = name in ("model", *NEEDED[url])

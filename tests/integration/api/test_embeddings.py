@@ -1,0 +1,115 @@
+"""Embeddings are jobs: on their own route, as submitted jobs, after a second attempt."""
+
+import asyncio
+import base64
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from jobs.errors import EngineError
+from jobs.models import ModelRegistry, ServedModel
+from jobs.state import Status
+from jobs.store import Claimed, Ending, JobStore
+from tests.integration.api.conftest import CONTEXT, MODEL, Hand, chat_body
+from tests.support.waiting import eventually
+
+EMBEDDER = "embedder"
+URL = "/v1/embeddings"
+
+
+def packed(*numbers: float) -> str:
+    return base64.b64encode(array("f", numbers).tobytes()).decode()
+
+
+@pytest.fixture
+async def embedder(store: JobStore) -> Hand:
+    model = ServedModel(EMBEDDER, CONTEXT, "by hand", 1_700_000_000, "embed")
+    await ModelRegistry(store.redis, store.keys).register(model)
+    return Hand(store)
+
+
+async def take(hand: Hand) -> Claimed:
+    async def claim() -> Claimed | None:
+        found = await hand.store.claim(EMBEDDER, hand.name, 1)
+        return found[0] if found else None
+
+    job = await eventually(claim)
+    assert job is not None
+    hand._after[job.id], hand._tokens[job.id] = job.seq, job.output_tokens
+    return job
+
+
+async def embed(hand: Hand, job: Claimed, *vectors: tuple[int, Sequence[float]]) -> None:
+    """Write some vectors, as a worker does."""
+    for index, numbers in vectors:
+        data = {"index": index, "token_ids": [], "text": "", "finish_reason": "stop"}
+        await hand.write(job, ("delta", {**data, "delta": {"embedding": packed(*numbers)}}))
+
+
+async def test_vectors_come_in_the_order_of_the_inputs(
+    ai: openai.AsyncOpenAI, embedder: Hand
+) -> None:
+    async def work() -> Claimed:
+        job = await take(embedder)
+        await embed(embedder, job, (1, [3.0, 4.5]), (0, [1.0, -2.5]))
+        await embedder.finish(job)
+        return job
+
+    asked: Any = {"model": EMBEDDER, "input": ["a", "b"], "encoding_format": "float"}
+    answer, job = await asyncio.gather(ai.embeddings.create(**asked), work())
+    assert [one.embedding for one in answer.data] == [[1.0, -2.5], [3.0, 4.5]]
+    assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (5, 5)
+    assert job.spec.body == {"model": EMBEDDER, "input": ["a", "b"]}
+
+
+async def test_a_submitted_job_has_them_as_its_result_also_after_a_second_attempt(
+    client: httpx2.AsyncClient, embedder: Hand, store: JobStore
+) -> None:
+    body = {"model": EMBEDDER, "input": [[1, 2], [3]]}
+    job_id = (await client.post("/v1/jobs", json={"url": URL, "body": body})).json()["id"]
+    first = await take(embedder)
+    await embed(embedder, first, (0, [1.0]))
+    await store.requeue(first.id, first.fence, EngineError("cut"), delay_seconds=0.0, counted=True)
+    second = await take(embedder)
+    await embed(embedder, second, (0, [1.0]), (1, [2.0]))
+    await embedder.write(second, ending=Ending(Status.COMPLETED))
+    job = (await client.get(f"/v1/jobs/{job_id}")).json()
+    assert [one["embedding"] for one in job["result"]["data"]] == [[1.0], [2.0]]
+    assert job["usage"]["output_tokens"] == 0
+    assert (await client.get(f"/v1/jobs/{job_id}/result")).json() == job["result"]
+
+
+@pytest.mark.parametrize(
+    ("url", "body"),
+    [
+        (URL, {"model": MODEL, "input": "x"}),
+        ("/v1/completions", {"model": EMBEDDER, "prompt": "x"}),
+        ("/v1/chat/completions", {**chat_body(), "model": EMBEDDER}),
+        ("/v1/responses", {"model": EMBEDDER, "input": "x"}),
+    ],
+)  # fmt: skip
+async def test_a_model_does_what_it_is_for(
+    client: httpx2.AsyncClient, embedder: Hand, url: str, body: dict[str, Any]
+) -> None:
+    del embedder
+    refused = await client.post(url, json=body)
+    assert refused.status_code == 400
+    error = refused.json()["error"]
+    assert (error["code"], error["param"]) == ("unsupported_model", "model")
+    job = await client.post("/v1/jobs", json={"url": url, "body": body})
+    assert (job.status_code, job.json()["code"]) == (422, "unsupported-model")
+
+
+@pytest.mark.parametrize(
+    "given", ["", [], [""], ["a", []], ["a", None], [[1, "a"]], [-1], [1.5], {"a": 1}, ["a"] * 257]
+)
+async def test_inputs_that_cannot_be_embedded_are_refused(
+    client: httpx2.AsyncClient, embedder: Hand, given: Any
+) -> None:
+    del embedder
+    refused = await client.post(URL, json={"model": EMBEDDER, "input": given})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")
