@@ -65,20 +65,25 @@ async def deliver(
     if ended is not None:
         if ended is Ended.SERVER:
             await leave(api, watched)
-        return _refuse(problems.from_error(too_long(ended, job.id, seconds)), job, request)
+        late = problems.from_error(too_long(ended, job.id, seconds))
+        return _refuse(late, job, request, headers)
     status = Status(result.status or Status.FAILED)
     if status is not Status.COMPLETED:
         ending = problems.from_ending(status, result.error, job.id)
         if ending.param is not None:
             ending = replace(ending, param=form.fields.get(ending.param, ending.param))
-        return _refuse(ending, job, request)
+        return _refuse(ending, job, request, headers)
     bill = api.costs.of_result(job, result)
     shown = form.whole(job, result, bill.cost)
     return json_response(shown, 200, headers | bill.headers)
 
 
-def _refuse(problem: problems.Problem, job: Job, request: Request) -> Response:
+def _refuse(
+    problem: problems.Problem, job: Job, request: Request, said: Mapping[str, str]
+) -> Response:
+    """Answer with why there is no result; `said` is what every answer to a submission says."""
     headers = problem.headers
     if problem.kind.status == 504:
         headers = problems.NO_RETRY
-    return problems.response(replace(problem, job_id=job.id, headers=headers), request.scope)
+    whole = replace(problem, job_id=job.id, headers={**said, **headers})
+    return problems.response(whole, request.scope)

@@ -11,7 +11,9 @@ import pytest
 
 from api.limits import duration
 from jobs.accounts import Limits
+from jobs.errors import EngineError
 from jobs.queue_control import Mode
+from jobs.state import Status
 from jobs.store import JobStore
 from tests.integration.api.conftest import (
     MODEL,
@@ -128,6 +130,19 @@ async def test_streams_carry_the_headers_too(api: RunningApi, hand: Hand) -> Non
     async with limited(api, limits=Limits(requests_per_minute=5)) as client, answering(hand, "a"):
         response = await client.post(CHAT, json=chat_body(stream=True))
         assert response.headers["x-ratelimit-remaining-requests"] == "4"
+
+
+async def test_an_answer_without_a_result_says_what_is_left_too(
+    api: RunningApi, hand: Hand
+) -> None:
+    async def fail() -> None:
+        await hand.finish(await hand.take(), Status.FAILED, EngineError("it broke"))
+
+    async with limited(api, limits=Limits(requests_per_minute=5)) as client:
+        response, _ = await asyncio.gather(client.post(CHAT, json=chat_body()), fail())
+    assert response.status_code == 500
+    assert response.headers["x-ratelimit-remaining-requests"] == "4"
+    assert response.headers["x-should-retry"] == "false"
 
 
 async def test_a_repeat_by_its_idempotency_key_is_free(api: RunningApi, store: JobStore) -> None:
