@@ -15,6 +15,9 @@ from tests.support.waiting import eventually
 PASSWORD = "correct horse battery"
 USERS = "/v1/users"
 
+#: What has nothing to do with the kind of database.
+SQLITE = pytest.mark.parametrize("database_kind", ["sqlite"])
+
 
 @pytest.fixture
 def groups(database_settings: DatabaseSettings) -> dict[str, Any]:
@@ -145,24 +148,23 @@ async def test_the_operator_is_out_of_reach_for_admins_of_its_account(
         assert (await admin.get(f"{USERS}/{plain['id']}")).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
-        ({"email": "ann"}, "email"),
-        ({"email": "ann@exa mple.com"}, "email"),
-        ({"email": "a@b\x00.c"}, "email"),
-        ({"email": "ann@example.com", "role": "king"}, "role"),
-        ({"email": "ann@example.com", "password": "short"}, "password"),
-        ({"email": "ann@example.com", "password": "aaaaaaaaaaaa"}, "password"),
-        ({"email": "ann@example.com", "password": "ANN@example.com"}, "password"),
-        ({"email": "ann@example.com", "admin": True}, "admin"),
-    ],
-)
-async def test_a_wrong_field_is_named(
-    admin: httpx2.AsyncClient, body: dict[str, Any], param: str
-) -> None:
-    answer = await admin.post(USERS, json=body)
-    assert (answer.status_code, answer.json()["param"]) == (422, param)
+WRONG: list[tuple[Any, Any]] = [
+    ({"email": "ann"}, "email"),
+    ({"email": "ann@exa mple.com"}, "email"),
+    ({"email": "a@b\x00.c"}, "email"),
+    ({"email": "ann@example.com", "role": "king"}, "role"),
+    ({"email": "ann@example.com", "password": "short"}, "password"),
+    ({"email": "ann@example.com", "password": "aaaaaaaaaaaa"}, "password"),
+    ({"email": "ann@example.com", "password": "ANN@example.com"}, "password"),
+    ({"email": "ann@example.com", "admin": True}, "admin"),
+]
+
+
+@SQLITE
+async def test_a_wrong_field_is_named(admin: httpx2.AsyncClient) -> None:
+    for body, param in WRONG:
+        answer = await admin.post(USERS, json=body)
+        assert (answer.status_code, answer.json()["param"]) == (422, param)
 
 
 async def test_a_suspended_account_is_refused_everywhere_and_loses_nothing(
