@@ -33,7 +33,7 @@ from jobs.model import Job, JobSpec, JobWebhook, OnDisconnect
 from jobs.models import ServedModel
 from jobs.rates import UNLIMITED, quota_of
 from jobs.state import Status
-from jobs.store import Accepted, Submission
+from jobs.store import Accepted, Lock, Submission
 from webhooks.urls import check_url
 
 RETRY_SECONDS = 0.1
@@ -59,6 +59,8 @@ class Wish(NamedTuple):
     id: str = ""
     webhook: JobWebhook | None = None
     quiet: bool = False
+    #: What who asks must hold when the job is accepted.
+    lock: Lock | None = None
 
 
 class Admitted(NamedTuple):
@@ -85,7 +87,7 @@ async def admit(api: Services, key: ApiKey, wish: Wish) -> Admitted:
         InvalidJob, ModelNotFound, IdempotencyMismatch: the request must change.
         BudgetExceeded: it may cost more than is left.
         LimitTooSmall: it may take more tokens than its key may in a minute.
-        RateLimited, QueueFull, WaitTooLong, QueueDraining: come back later.
+        RateLimited, QueueFull, WaitTooLong, QueueDraining, LockLost: come back later.
         SpendingUnknown, StoreUnavailable: the same.
     """
     try:
@@ -233,6 +235,7 @@ async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
         idempotency_key=wish.preferences.idempotency_key,
         watcher=api.hub.id if wish.watched else "",
         quota=quota_of(key.account, key.id, key.limits, key.account_limits),
+        lock=wish.lock,
     )
 
 

@@ -79,6 +79,7 @@ TABLE: dict[type[errors.PipelineError], Kind] = {
     errors.WaitTooLong: Kind(429, "Wait too long"),
     errors.QueueDraining: Kind(503, "Queue draining"),
     errors.RateLimited: Kind(429, "Rate limited", openai_code="rate_limit_exceeded"),
+    errors.LockLost: Kind(503, "Lock lost"),
     errors.SpendingUnknown: Kind(503, "Spending unknown"),
     errors.StoreUnavailable: Kind(503, "Job store unavailable"),
     errors.AttemptError: Kind(500, "The job failed"),

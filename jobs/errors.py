@@ -8,7 +8,7 @@ and says whether another attempt could help (`retryable`).
                      ModelNotFound, Unauthenticated, Forbidden, AccountSuspended,
                      ModelForbidden, AddressForbidden, BudgetExceeded, LimitTooSmall
       Overloaded:    QueueFull, WaitTooLong, QueueDraining, RateLimited, StoreUnavailable,
-                     SpendingUnknown
+                     SpendingUnknown, LockLost
                                                           (carry retry_after_seconds)
       AttemptError:  EngineError, EngineDead, LeaseLost, DeadlineExceeded, RunTimeout,
                      TooManyAttempts
@@ -155,6 +155,12 @@ class QueueDraining(Overloaded):
     """An operator drains the queue: it takes no new jobs."""
 
     code = "queue-draining"
+
+
+class LockLost(Overloaded):
+    """Only who holds a lock may submit this, and who tried does not hold it."""
+
+    code = "lock-lost"
 
 
 class RateLimited(Overloaded):

@@ -25,6 +25,7 @@ from jobs.errors import (
     JobGone,
     JobNotFound,
     LimitTooSmall,
+    LockLost,
     PipelineError,
     QueueDraining,
     QueueFull,
@@ -68,8 +69,18 @@ LIST_SCAN = 2_000
 Appended = Literal["ok", "watched", "cancel", "lost", "finished"]
 
 
+class Lock(NamedTuple):
+    """A lock, and the name of who believes to hold it."""
+
+    what: str
+    name: str
+
+
 class Submission(NamedTuple):
-    """A job on its way in. `account`'s limits come from its key, never from the body."""
+    """A job on its way in. `account`'s limits come from its key, never from the body.
+
+    With a `lock`, the job is accepted only while its holder has it.
+    """
 
     id: str
     account: str
@@ -84,6 +95,7 @@ class Submission(NamedTuple):
     watcher: str = ""
     hold: Hold | None = None
     quota: Quota = UNLIMITED
+    lock: Lock | None = None
 
 
 class Accepted(NamedTuple):
@@ -246,6 +258,7 @@ class JobStore:
             RateLimited, LimitTooSmall: the key or its account has no room in a minute's worth.
             QueueFull, WaitTooLong: the queue, or a share of it, is at its bound.
             QueueDraining: it takes no jobs at the moment.
+            LockLost: another has the lock, or nobody.
             StoreUnavailable: Redis is away; the job may or may not have been accepted.
         """
         settings, quota = self._settings.queue, job.quota
@@ -275,6 +288,7 @@ class JobStore:
             body,
             quota.words,
             bounds.ahead,
+            *(job.lock or ("", "")),
             *(job.hold.arguments() if job.hold else ()),
         )
         match answer[0]:
@@ -299,6 +313,8 @@ class JobStore:
                 )
             case b"rate-limited":
                 raise _rate_limited(quota, cost, answer)
+            case b"lock-lost":
+                raise LockLost(f"{job.id}: its lock is not held", retry_after_seconds=1)
             case b"draining":
                 raise QueueDraining(
                     f"the queue of {job.queue} takes no new jobs at the moment",

@@ -16,6 +16,7 @@ from api.batches.work import AWAY, Work
 from api.services import Services
 from jobs import metrics
 from jobs.errors import StoreUnavailable
+from jobs.store import Lock
 
 log = structlog.get_logger()
 
@@ -71,7 +72,8 @@ class Feeder:
             row = await rows.take(self._api.database, batch_id)
             if row is not None:
                 log.info("batch_taken", batch_id=batch_id, fence=row.fence, status=row.status)
-                await self._work(Work(self._api, row), batch_id)
+                lock = Lock(names.lock_name(batch_id), self._name)
+                await self._work(Work(self._api, row, lock), batch_id)
         except rows.Superseded:
             log.warning("batch_lost", batch_id=batch_id)
         except AWAY as error:

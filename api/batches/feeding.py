@@ -29,7 +29,16 @@ from api.responding import as_chat
 from api.schemas.responses import ResponseRequest
 from api.services import Services
 from jobs.accounts import ApiKey
-from jobs.errors import ClientError, InvalidJob, JobGone, JobNotFound, PipelineError, QueueFull
+from jobs.errors import (
+    ClientError,
+    InvalidJob,
+    JobGone,
+    JobNotFound,
+    PipelineError,
+    QueueFull,
+    StoreUnavailable,
+)
+from jobs.store import Lock
 
 log = structlog.get_logger()
 
@@ -46,9 +55,10 @@ EXPIRY_SECONDS = 30.0
 class Feed:
     """One batch on its way through the queue, in the hands of one process."""
 
-    def __init__(self, api: Services, row: Any, size: int, parts: Parts) -> None:
+    def __init__(self, api: Services, row: Any, size: int, parts: Parts, lock: Lock) -> None:
         self._api = api
         self._row = row
+        self._lock = lock
         self._expires: float = row.expires_at.timestamp()
         self._longest = api.settings.limits.body_bytes
         name = object_name(row.input_file_id)
@@ -185,9 +195,8 @@ class Feed:
         self._reached = reached
 
     async def _submit(self, requests: Sequence[tuple[Pending, Request]]) -> list[bool]:
-        """Submit requests together; returns which of them need not be submitted again."""
+        """Submit requests together; returns which of them are waited for, or have their result."""
         answers = await self._ask_all(requests)
-        settled = []
         for (pending, _), answer in zip(requests, answers, strict=True):
             if isinstance(answer, Admitted):
                 self._wait_for(pending)
@@ -197,8 +206,9 @@ class Feed:
                 self._refuse(pending, answer)
             else:
                 self._back_off(answer)
-            settled.append(isinstance(answer, Admitted) or is_final(answer))
-        return settled
+                if isinstance(answer, StoreUnavailable):
+                    self._wait_for(pending)  # its job may exist: looked for before anything else
+        return [one.job_id in self._window or one.place.index in self._parts for one, _ in requests]
 
     async def _ask_all(
         self, requests: Sequence[tuple[Pending, Request]]
@@ -229,6 +239,7 @@ class Feed:
             response=kept,
             id=pending.job_id,
             quiet=True,  # the batch is told of, not each of its 50,000 requests
+            lock=self._lock,
         )
         return await admit(self._api, key, wish)
 
@@ -271,12 +282,10 @@ class Feed:
         requests = [
             (one, read_request(one.raw, self._row.endpoint, self._longest)) for one in unknown
         ]
+        await self._submit(requests)
         for pending in unknown:
-            self._leave(pending.job_id)
-        settled = await self._submit(requests)
-        for (pending, _), stays in zip(requests, settled, strict=True):
-            if not stays:
-                self._wait_for(pending)  # looked for, and tried, again
+            if pending.place.index in self._parts:
+                self._leave(pending.job_id)  # the others are looked for, and tried, again
 
     def _settle(self, outcomes: Sequence[Outcome]) -> None:
         self._parts.add(outcomes)

@@ -13,7 +13,7 @@ from api.problems import Problem, from_ending, from_error
 from api.views.job import result_object
 from billing.rating import Cost
 from jobs.archive import Archived
-from jobs.errors import BudgetExceeded, ClientError, JobGone, PipelineError
+from jobs.errors import BudgetExceeded, ClientError, JobGone, ModelNotFound, PipelineError
 
 EXPIRED = ("batch_expired", "the completion window ended before this request was done")
 CANCELLED = ("batch_cancelled", "the batch was cancelled before this request was done")
@@ -83,5 +83,9 @@ class Place:
 
 
 def is_final(error: PipelineError) -> bool:
-    """Return whether a refusal stays one however long one waits."""
-    return isinstance(error, ClientError) and not isinstance(error, BudgetExceeded)
+    """Return whether a refusal stays one however long one waits.
+
+    A model was there when the batch was validated: a Redis that lost its data hears of it again.
+    """
+    passing = isinstance(error, BudgetExceeded | ModelNotFound)
+    return isinstance(error, ClientError) and not passing

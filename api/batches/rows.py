@@ -13,7 +13,6 @@ from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import BatchConflict, BatchMissing, ObjectMissing, TooManyBatches
-from billing.bulk import insert_missing
 from billing.database import Database
 from billing.tables.base import now, table_of
 from billing.tables.files import Batch, BatchPart, StoredFile
@@ -207,8 +206,10 @@ async def write_part(
     mine = (BATCHES.c.id == batch_id, BATCHES.c.fence == fence, BATCHES.c.ended_at.is_(None))
     if not (await connection.execute(update(BATCHES).where(*mine).values(values))).rowcount:
         raise Superseded(batch_id)
-    # It may be there: the answer to the commit was lost, and this is the second time.
-    await insert_missing(connection, PARTS, [{"batch_id": batch_id, **part}])
+    # It may be there: the answer to the commit was lost, and results have come in since.
+    same = (PARTS.c.batch_id == batch_id, PARTS.c.number == part["number"])
+    await connection.execute(delete(PARTS).where(*same))
+    await connection.execute(insert(PARTS).values(batch_id=batch_id, **part))
 
 
 async def parts_of(database: Database, batch_id: str) -> Sequence[Any]:

@@ -24,6 +24,7 @@ from api.services import Services
 from billing.errors import DatabaseUnavailable
 from billing.tables.base import now
 from jobs.errors import ClientError, StoreUnavailable
+from jobs.store import Lock
 
 log = structlog.get_logger()
 
@@ -42,9 +43,10 @@ NO_PARTS = Complaint("results_missing", "what had been written of the results is
 class Work:
     """One batch in the hands of this process."""
 
-    def __init__(self, api: Services, row: Any) -> None:
+    def __init__(self, api: Services, row: Any, lock: Lock) -> None:
         self._api = api
         self._row = row
+        self._lock = lock
         self._state = row
         self._feed: Feed | None = None
         self._parts: Parts | None = None
@@ -147,7 +149,7 @@ class Work:
             size = await rows.input_bytes(self._api.database, self._row.id)
             parts = await rows.parts_of(self._api.database, self._row.id)
             self._parts = Parts(self._api, self._row, len(parts))
-            self._feed = Feed(self._api, self._row, size, self._parts)
+            self._feed = Feed(self._api, self._row, size, self._parts, self._lock)
         return self._feed
 
     async def _finish(self, status: str) -> None:

@@ -1,11 +1,11 @@
 -- Accept a job: idempotency, bounds, rates, budgets, record, place in the order, ticket. All or nothing.
 -- ARGV: id, account, queue, tier, cost, weight, spec, idempotency key, body hash, idempotency ms,
 --       max queued, max per account, start_by ms, deadline ms, cap, watcher, key id, body,
---       quota json or '', most jobs ahead or '',
+--       quota json or '', most jobs ahead or '', lock or '', its holder,
 --       then for a hold: purse, month, nanos, (scope, limit or '') per scope
 -- A quota is {group or '', running, queued, rates}, each rate {scope, 'requests' | 'tokens', limit}.
 -- Returns {'accepted' | 'replayed', id, created ms, level per rate}, {'mismatch', id},
---       {'past', 'start_by' | 'deadline'}, {'draining'},
+--       {'lock-lost'}, {'past', 'start_by' | 'deadline'}, {'draining'},
 --       {'queue-full' | 'account-full' | 'key-full' | 'long-wait', how many too many},
 --       {'rate-limited', which, wait ms or -1 for never, level per rate},
 --       {'over-budget', scope, nanos left} or {'spending-unknown'}
@@ -26,6 +26,8 @@ end
 -- A repeat of what was accepted is answered as the first was, however late it comes, and free.
 local known = redis.call('HGET', job_key(id), 'created')
 if known then return with_levels({ 'accepted', id, known }) end
+-- Who submits what another may have given up since has to hold the lock at this very moment.
+if ARGV[21] ~= '' and redis.call('GET', P .. ':lock:' .. ARGV[21]) ~= ARGV[22] then return { 'lock-lost' } end
 local idempotency = P .. ':idempotency:' .. account .. ':' .. ARGV[8]
 if ARGV[8] ~= '' then
   local seen = redis.call('GET', idempotency)
@@ -70,11 +72,11 @@ for i, rate in ipairs(rates) do
 end
 if which then return with_levels({ 'rate-limited', int(which), int(longest) }) end
 
-local purse, nanos, scopes = ARGV[21], ARGV[23], {}
+local purse, nanos, scopes = ARGV[23], ARGV[25], {}
 if purse then
-  local spend = spend_key(purse, ARGV[22])
+  local spend = spend_key(purse, ARGV[24])
   if redis.call('HEXISTS', spend, '*') == 0 then return { 'spending-unknown' } end
-  for i = 24, #ARGV, 2 do
+  for i = 26, #ARGV, 2 do
     local scope, limit = ARGV[i], tonumber(ARGV[i + 1])
     local spent = tonumber(redis.call('HGET', spend, scope)) or 0
     local held = tonumber(redis.call('HGET', held_key(purse), scope)) or 0

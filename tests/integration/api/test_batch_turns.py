@@ -1,0 +1,189 @@
+"""One turn of a batch at a time: a feeder that is no longer alone, or does not hear everything."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx2
+import orjson
+import pytest
+from pydantic import SecretStr
+
+from api.batches import names, rows
+from api.batches.feeding import Feed
+from api.batches.parts import Parts, joined
+from api.batches.results import Outcome
+from api.opening import open_services
+from api.services import Services
+from billing.errors import DatabaseUnavailable
+from jobs.callers import Callers
+from jobs.errors import StoreUnavailable
+from jobs.keys import Keys
+from jobs.models import ModelRegistry
+from jobs.settings import Settings
+from jobs.state import Status
+from jobs.store import JobStore, Lock
+from tests.integration.api.conftest import MODEL
+from tests.support.batches import answering_all, create, lines
+from tests.support.proxy import Proxy
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
+
+COUNT = 8
+HOLDER = "test"
+CONTENT = lines(COUNT, MODEL)
+
+
+@pytest.fixture
+def groups() -> dict[str, Any]:
+    return {"batches": {"look_seconds": 0.05, "flush_seconds": 0.1}}
+
+
+@dataclass
+class Taken:
+    """A batch in the hands of this process."""
+
+    api: Services
+    row: Any
+    parts: Parts
+    feed: Feed
+
+    @property
+    def job_ids(self) -> list[str]:
+        return [names.job_id(self.row.id, index) for index in range(COUNT)]
+
+
+@asynccontextmanager
+async def taken(settings: Settings, batch_id: str) -> AsyncIterator[Taken]:
+    """Take a batch, and the lock of who works on it."""
+    async with open_services(settings, "feeder") as api:
+        lock = Lock(names.lock_name(batch_id), HOLDER)
+        assert await api.store.lock(*lock, 60)
+        row = await rows.take(api.database, batch_id)
+        assert row is not None
+        yield begin(api, row)
+
+
+def begin(api: Services, row: Any) -> Taken:
+    """Begin to feed a batch from what its row said."""
+    lock = Lock(names.lock_name(row.id), HOLDER)
+    parts = Parts(api, row, 0)
+    return Taken(api, row, parts, Feed(api, row, len(CONTENT), parts, lock))
+
+
+@pytest.fixture
+async def batch(client: httpx2.AsyncClient) -> str:
+    return str((await create(client, CONTENT))["id"])
+
+
+async def turn_until_done(feed: Feed) -> None:
+    async def done() -> bool:
+        return not await feed.turn()
+
+    await eventually(done)
+
+
+async def test_a_feeder_without_the_lock_submits_nothing(
+    batch: str, settings: Settings, store: JobStore
+) -> None:
+    async with taken(settings, batch) as mine:
+        await store.lock(names.lock_name(batch), HOLDER, 0)
+        await store.lock(names.lock_name(batch), "another", 60)
+        assert await mine.feed.turn()
+        assert not await store.redis.exists(*(store.keys.job(one) for one in mine.job_ids))
+        await store.lock(names.lock_name(batch), "another", 0)
+        assert await begin(mine.api, mine.row).feed.turn()
+        assert not await store.redis.exists(*(store.keys.job(one) for one in mine.job_ids))
+        await store.lock(names.lock_name(batch), HOLDER, 60)
+        assert await begin(mine.api, mine.row).feed.turn()
+        assert await store.redis.zcard(store.keys.queued(MODEL)) == COUNT
+
+
+async def test_a_job_whose_acceptance_was_not_heard_of_is_cancelled_with_its_batch(
+    batch: str, settings: Settings, redis_server: RedisServer, store: JobStore
+) -> None:
+    between = Proxy(redis_server.port)
+    between.start()
+    far = settings.model_copy(
+        update={"redis": settings.redis.model_copy(update={"url": SecretStr(between.url)})}
+    )
+    async with taken(settings, batch) as first:
+        assert await first.feed.turn()
+        async with open_services(far, "feeder") as api:
+            # It had written down nothing yet, and Redis has every job.
+            deaf = begin(api, first.row)
+            between.refuse(True)
+            with suppress(StoreUnavailable):
+                await deaf.feed.turn()
+            between.refuse(False)
+            deaf.feed.cancel()
+            await turn_until_done(deaf.feed)
+    between.stop()
+    for job_id in first.job_ids:
+        assert (await store.get(job_id, "acme")).status is Status.CANCELLED
+
+
+async def test_requests_whose_jobs_were_lost_stay_with_the_batch_while_its_caller_is_unknown(
+    batch: str, settings: Settings, store: JobStore
+) -> None:
+    async with taken(settings, batch) as mine:
+        assert await mine.feed.turn()
+        await store.redis.delete(*(store.keys.job(one) for one in mine.job_ids))
+        away = True
+
+        async def truth(fields: Sequence[str]) -> Mapping[str, bytes]:
+            if away:
+                raise DatabaseUnavailable("away", retry_after_seconds=1)
+            return await mine.api.directory.copying.truth(fields)
+
+        # Redis lost its copy of the callers, too.
+        callers = Callers(store.redis, Keys("lost"), truth)
+        row = await rows.take(mine.api.database, batch)
+        heir = begin(replace(mine.api, callers=callers), row)
+        with pytest.raises(DatabaseUnavailable):
+            await heir.feed.turn()
+        away = False
+        async with answering_all(store, MODEL):
+            await turn_until_done(heir.feed)
+        await callers.close()
+        assert heir.feed.settled == COUNT
+        state = await rows.state_of(mine.api.database, batch)
+        assert state.completed == COUNT
+
+
+async def test_a_model_that_redis_forgot_is_waited_for(
+    batch: str, settings: Settings, store: JobStore
+) -> None:
+    registry = ModelRegistry(store.redis, store.keys)
+    model = await registry.get(MODEL)
+    await store.redis.delete(store.keys.models)
+    async with taken(settings, batch) as mine:
+        assert await mine.feed.turn()
+        assert mine.feed.settled == 0
+    await registry.register(model)
+    async with taken(settings, batch) as heir:
+        assert await heir.feed.turn()
+        assert await store.redis.zcard(store.keys.queued(MODEL)) == COUNT
+
+
+async def test_a_part_written_again_holds_what_came_in_since(
+    batch: str, settings: Settings
+) -> None:
+    def outcome(index: int) -> Outcome:
+        return Outcome(index, orjson.dumps({"index": index}) + b"\n", answered=index % 2 == 0)
+
+    async with taken(settings, batch) as mine:
+        mine.parts.add([outcome(0), outcome(1)])
+        await mine.parts.flush()
+        # The answer to the commit is lost: it knows what it knew, and more by now.
+        again = Parts(mine.api, mine.row, 0)
+        again.add(outcome(index) for index in range(4))
+        await again.flush()
+        parts = await rows.parts_of(mine.api.database, batch)
+        for kind, odd in (("output", 0), ("error", 1)):
+            found = [piece async for piece in joined(mine.api, batch, parts, kind)]
+            written = [orjson.loads(line)["index"] for line in b"".join(found).splitlines()]
+            assert written == [odd, odd + 2]
+        state = await rows.state_of(mine.api.database, batch)
+        assert (state.completed, state.failed) == (2, 2)
