@@ -37,7 +37,10 @@ class ModelRegistry:
     async def register(self, model: ServedModel) -> None:
         """Make a model known and give it a queue."""
         pipe = self._redis.pipeline(transaction=True)
-        pipe.hset(self._keys.models, model.name, orjson.dumps(asdict(model)))
+        fields = asdict(model)
+        if model.task == "generate":
+            del fields["task"]  # processes of an older version know no other
+        pipe.hset(self._keys.models, model.name, orjson.dumps(fields))
         pipe.sadd(self._keys.queues, model.name)
         await pipe.execute()
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import httpx2
 import openai
+import orjson
 import pytest
 
+from billing.budgets import most_tokens
 from jobs.errors import EngineError
+from jobs.fairness import estimated_tokens
 from jobs.models import ModelRegistry, ServedModel
 from jobs.state import Status
 from jobs.store import Claimed, Ending, JobStore
@@ -102,6 +105,24 @@ async def test_a_model_does_what_it_is_for(
     assert (error["code"], error["param"]) == ("unsupported_model", "model")
     job = await client.post("/v1/jobs", json={"url": url, "body": body})
     assert (job.status_code, job.json()["code"]) == (422, "unsupported-model")
+
+
+def test_what_an_embedding_may_cost_and_its_share_know_no_output() -> None:
+    body = {"model": EMBEDDER, "input": ["a" * 400] * 30}
+    size = len(orjson.dumps(body))
+    bound = most_tokens(body, size, 512)
+    assert (bound.input, bound.output) == (size, 0)
+    assert estimated_tokens(body, size) == size // 4
+
+
+async def test_models_that_generate_are_registered_as_they_always_were(
+    embedder: Hand, store: JobStore
+) -> None:
+    del embedder
+    kept = await store.redis.hgetall(store.keys.models)
+    assert "task" not in orjson.loads(kept[MODEL.encode()])
+    models = await ModelRegistry(store.redis, store.keys).list_models()
+    assert {model.name: model.task for model in models} == {MODEL: "generate", EMBEDDER: "embed"}
 
 
 @pytest.mark.parametrize(
