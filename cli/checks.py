@@ -1,7 +1,9 @@
 """What must hold before anything starts; each check raises a Failure that says what to change."""
 
+import ctypes
 import socket
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from cli.failures import Failure
@@ -10,6 +12,8 @@ from jobs.settings import EngineSettings
 #: What a worker with the CPU build of vLLM takes before its KV cache, measured with the tiny model.
 CPU_WORKER_GIB = 2.0
 GIB = 1024**3
+#: What the kernels of that build are linked against, and no wheel brings.
+NUMA = "libnuma.so.1"
 
 
 def is_free(host: str, port: int) -> bool:
@@ -75,6 +79,23 @@ def check_memory(engine: EngineSettings, available: float | None) -> None:
         "(PENSTOCK_ENGINE__KV_CACHE_GIB)",
         "close something, or use a larger machine",
     )
+
+
+def check_kernels(engine: EngineSettings, library: str = NUMA) -> None:
+    """Raise Failure when vLLM's kernels for the CPU could not load."""
+    if engine.kind != "vllm" or find_spec("vllm") is None or _has_gpu():
+        return
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        raise Failure(
+            f"{library} is missing, without which vLLM cannot run on the CPU",
+            "apt-get install libnuma1 (Debian, Ubuntu), dnf install numactl-libs (Fedora)",
+        ) from None
+
+
+def _has_gpu() -> bool:
+    return Path("/dev/nvidiactl").exists()
 
 
 def check_model(engine: EngineSettings) -> None:

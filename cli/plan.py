@@ -5,7 +5,15 @@ import sys
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from cli.checks import available_gib, check_memory, check_model, choose_port, free_port, is_free
+from cli.checks import (
+    available_gib,
+    check_kernels,
+    check_memory,
+    check_model,
+    choose_port,
+    free_port,
+    is_free,
+)
 from cli.embedded import find_program, redis_command
 from cli.home import Home
 from cli.supervisor import ChildSpec
@@ -60,6 +68,7 @@ def make_plan(settings: Settings) -> Plan:
     api, worker, redis = settings.api, settings.worker, settings.redis
     check_model(settings.engine)
     check_memory(settings.engine, available_gib())
+    check_kernels(settings.engine)
     api_port = choose_port(api.host, api.port, "the API", "PENSTOCK_API__PORT")
     health_port = choose_port(
         worker.health_host, worker.health_port, "the worker", "PENSTOCK_WORKER__HEALTH_PORT"

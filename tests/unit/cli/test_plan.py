@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from cli.checks import CPU_WORKER_GIB, check_memory, check_model, choose_port, is_free
+from cli.checks import (
+    CPU_WORKER_GIB,
+    check_kernels,
+    check_memory,
+    check_model,
+    choose_port,
+    is_free,
+)
 from cli.embedded import find_program, redis_command
 from cli.failures import Failure
 from cli.home import Home
@@ -113,6 +120,13 @@ def test_short_memory_says_how_much_is_needed() -> None:
     check_memory(EngineSettings(kind="simulated"), 0.1)
     with pytest.raises(Failure, match=r"1\.5 GiB of memory is available; the worker needs 6\.0"):
         check_memory(engine, 1.5)
+
+
+def test_a_library_that_vllm_needs_is_named_before_anything_starts() -> None:
+    check_kernels(EngineSettings())
+    check_kernels(EngineSettings(kind="simulated"), "libnothing.so.1")
+    with pytest.raises(Failure, match="libnothing"):
+        check_kernels(EngineSettings(), "libnothing.so.1")
 
 
 def test_missing_model_folder_is_refused_and_hub_names_are_left_to_vllm(tmp_path: Path) -> None:
