@@ -13,6 +13,7 @@ from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import BatchConflict, BatchMissing, ObjectMissing, TooManyBatches
+from billing.bulk import insert_missing
 from billing.database import Database
 from billing.tables.base import now, table_of
 from billing.tables.files import Batch, BatchPart, StoredFile
