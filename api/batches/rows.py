@@ -210,7 +210,7 @@ async def write_part(
     # It may be there: the answer to the commit was lost, and results have come in since.
     same = (PARTS.c.batch_id == batch_id, PARTS.c.number == part["number"])
     await connection.execute(delete(PARTS).where(*same))
-    await connection.execute(insert(PARTS).values(batch_id=batch_id, **part))
+    await insert_missing(connection, PARTS, [{"batch_id": batch_id, **part}])
 
 
 async def parts_of(database: Database, batch_id: str) -> Sequence[Any]:
