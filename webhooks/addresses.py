@@ -49,8 +49,15 @@ def is_public(address: Address) -> bool:
 
 
 def read_address(text: str) -> Address | None:
-    """Return what a resolver or URL wrote, None for a name; a scope (`%eth0`) does not matter."""
+    """Return what a resolver or URL wrote, None for a name.
+
+    A scope (`%eth0`) does not matter, but only IPv6 has one: `8.8.8.8%x.example.com` is a name,
+    which a resolver may answer as its owner likes.
+    """
+    address, scope, _ = text.partition("%")
+    if scope and ":" not in address:
+        return None
     try:
-        return ip_address(text.partition("%")[0])
+        return ip_address(address)
     except ValueError:
         return None

@@ -16,8 +16,9 @@ from cryptography.x509.oid import NameOID
 
 from jobs.settings import WebhookSettings
 from tests.support.receiver import Receiver, receiving
+from webhooks.errors import Undeliverable
 from webhooks.resolver import Resolver
-from webhooks.sender import Outcome, Sender
+from webhooks.sender import Outcome, PinnedBackend, Sender
 
 LOOPBACK = "127.0.0.0/8"
 
@@ -277,3 +278,11 @@ async def test_numbers_that_are_addresses_are_refused_before_anybody_is_asked() 
         outcome = await send(f"http://{host}/", names, settings(allow_networks=""))
         assert outcome.failure.startswith("url: an address"), host
     assert not names.asked
+
+
+async def test_a_name_that_begins_like_an_address_is_never_asked_of_another_resolver() -> None:
+    names = Names(**{"8.8.8.8%x.test": [["127.0.0.1"]]})
+    backend = PinnedBackend(names, WebhookSettings())
+    with pytest.raises(Undeliverable, match="public internet"):
+        await backend.connect_tcp("8.8.8.8%x.test", 80, timeout=1)
+    assert names.asked == ["8.8.8.8%x.test"]

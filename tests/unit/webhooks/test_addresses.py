@@ -66,4 +66,5 @@ def test_scopes_do_not_hide_an_address_and_names_are_none() -> None:
     assert read_address("fe80::1%eth0") == ip_address("fe80::1")
     assert read_address("hooks.example.com") is None
     assert read_address("127.1") is None
+    assert read_address("8.8.8.8%25x.example.com") is None, "an IPv4 address has no scope"
     assert len(CLOSED_V4) == len(set(CLOSED_V4))

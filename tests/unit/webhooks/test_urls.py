@@ -43,6 +43,7 @@ def test_the_parts_of_a_url() -> None:
             "https://example.com/#10.0.0.1",
             "https://example.com#@10.0.0.1/",
             "https://ex%61mple.com",
+            "https://8.8.8.8%25x.example.com/",
         ),
         *(
             "https://bücher.example/",
