@@ -97,7 +97,7 @@ async def create_endpoint(
         if (there or 0) >= most:
             raise TooManyEndpoints(f"an account may have {most} webhook endpoints: remove one")
         await connection.execute(insert(WebhookEndpoint), [row])
-        await audit(connection, caller.actor, "webhook_created", name, account=caller.account)
+        await _note(connection, caller, "webhook_created", name)
         return _endpoint(await _find(connection, caller.account, name), secret)
 
 
@@ -132,7 +132,8 @@ async def change_endpoint(
             await connection.execute(update(TABLE).where(TABLE.c.id == name).values(changes))
             if "url" in changes:
                 await redirect(connection, name, changes["url"])
-            await audit(connection, caller.actor, "webhook_changed", name, fields=sorted(changes))
+            fields = sorted(changes)
+            await _note(connection, caller, "webhook_changed", name, fields=fields)
         return _endpoint(await _find(connection, caller.account, name))
 
 
@@ -146,7 +147,7 @@ async def remove_endpoint(database: Database, caller: Caller, name: str) -> None
         await _find(connection, caller.account, name)
         await connection.execute(delete(TABLE).where(TABLE.c.id == name))
         await stop(connection, name, "the endpoint was removed")
-        await audit(connection, caller.actor, "webhook_removed", name, account=caller.account)
+        await _note(connection, caller, "webhook_removed", name)
 
 
 async def rotate_endpoint(
@@ -165,7 +166,7 @@ async def rotate_endpoint(
             .where(TABLE.c.id == name)
             .values(previous_secret=TABLE.c.secret, previous_until=now() + overlap, secret=secret)
         )
-        await audit(connection, caller.actor, "webhook_secret_rotated", name)
+        await _note(connection, caller, "webhook_secret_rotated", name)
         return _endpoint(await _find(connection, caller.account, name), secret)
 
 
@@ -182,7 +183,7 @@ async def enable_endpoint(database: Database, caller: Caller, name: str) -> Endp
             .where(TABLE.c.id == name)
             .values(disabled_at=None, disabled_why="", failing_since=None)
         )
-        await audit(connection, caller.actor, "webhook_enabled", name)
+        await _note(connection, caller, "webhook_enabled", name)
         return _endpoint(await _find(connection, caller.account, name))
 
 
@@ -208,6 +209,13 @@ async def tell_test(database: Database, account: str, name: str) -> DeliveryTick
         )
         (ticket,) = await add_events(connection, [event], [])
     return ticket
+
+
+async def _note(
+    connection: AsyncConnection, caller: Caller, action: str, name: str, **details: Any
+) -> None:
+    """Write down what was done, where the account's admins find it."""
+    await audit(connection, caller.actor, action, name, account=caller.account, **details)
 
 
 async def _find(connection: AsyncConnection, account: str, name: str) -> Any:

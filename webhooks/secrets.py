@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from billing.audit import audit
 from billing.bulk import insert_missing
 from billing.database import Database
 from billing.tables.base import now, table_of
@@ -56,7 +57,9 @@ async def read_secret(database: Database, account: str) -> Secret:
         return await _read(connection, account)
 
 
-async def rotate_secret(database: Database, account: str, overlap: timedelta) -> Secret:
+async def rotate_secret(
+    database: Database, account: str, actor: str, overlap: timedelta
+) -> Secret:
     """Replace an account's secret; deliveries carry both signatures for a while."""
     instant = now()
     async with database.write() as connection:
@@ -71,6 +74,7 @@ async def rotate_secret(database: Database, account: str, overlap: timedelta) ->
                 created_at=instant,
             )
         )
+        await audit(connection, actor, "webhook_secret_rotated", account, account=account)
         return await _read(connection, account)
 
 

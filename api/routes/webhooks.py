@@ -83,7 +83,7 @@ async def read_webhook_secret(key: Caller, api: Api) -> Response:
 @router.post("/secret/rotate", responses={200: {"model": WebhookSecret}, **refusals(401, 403, 503)})
 async def rotate_webhook_secret(key: Caller, api: Api) -> Response:
     """Replace that secret; for a while deliveries carry both signatures."""
-    made = await secrets.rotate_secret(api.database, key.account, _overlap(api))
+    made = await secrets.rotate_secret(api.database, key.account, key.id, _overlap(api))
     return json_response(secret_object(made))
 
 

@@ -352,3 +352,20 @@ async def test_what_is_asked_for_by_hand_is_sent_at_once(
     made = await make(client)
     await client.post(f"/v1/webhooks/{made['id']}/test")
     assert await store.redis.llen(store.keys.webhooks) == 1  # type: ignore[misc]
+
+
+async def test_the_accounts_admins_find_every_change_in_their_log(
+    client: httpx2.AsyncClient,
+) -> None:
+    one = f"/v1/webhooks/{(await make(client))['id']}"
+    await client.patch(one, json={"description": "new"})
+    for action in (f"{one}/rotate", f"{one}/enable", "/v1/webhooks/secret/rotate"):
+        assert (await client.post(action)).status_code == 200, action
+    assert (await client.delete(one)).status_code == 204
+    found = (await client.get("/v1/audit", params={"limit": 6})).json()["data"]
+    whole = {f"webhook_{done}" for done in ("created", "changed", "enabled", "removed")}
+    assert {entry["action"] for entry in found} == whole | {"webhook_secret_rotated"}
+    targets = [entry["target"] for entry in found if entry["action"] == "webhook_secret_rotated"]
+    assert sorted(targets) == ["acme", one.rpartition("/")[2]]
+    assert {entry["account"] for entry in found} == {"acme"}
+    assert "whsec_" not in str(found)

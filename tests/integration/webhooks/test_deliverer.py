@@ -205,7 +205,7 @@ async def test_a_jobs_own_url_is_signed_with_the_accounts_secret(
             await deliver(deliverer, database)
             if not number:
                 first = await read_secret(database, "acme")
-                second = await rotate_secret(database, "acme", timedelta(hours=1))
+                second = await rotate_secret(database, "acme", "test", timedelta(hours=1))
     before, during = receiver.got
     assert before.verify(first.secret)
     assert during.verify(first.secret)
