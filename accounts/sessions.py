@@ -98,9 +98,9 @@ class Sessions:
             TOKENS.c.expires_at > instant,
         )
         async with self._database.write() as connection:
+            claims = await self._claims(connection, digest)
             # One of two that come at once uses it; the other finds it used.
             taken = await connection.execute(update(TOKENS).where(*unused).values(used_at=instant))
-            claims = await self._claims(connection, digest)
             if taken.rowcount and claims is not None:
                 return await self._next(connection, claims)
         await self._end(digest, "refresh_token_reused")
@@ -115,7 +115,10 @@ class Sessions:
         await self._end(digest_of(refresh_token), "signed_out")
 
     async def _claims(self, connection: AsyncConnection, digest: str) -> Claims | None:
-        """Return whose token it is, None if the user may not sign in or has a newer session."""
+        """Return whose token it is, None if the user may not sign in or has a newer session.
+
+        Until the transaction is over nobody else changes the user's sessions.
+        """
         query = (
             select(TOKENS.c.user_id, TOKENS.c.family, TOKENS.c.session)
             .join(USERS, USERS.c.id == TOKENS.c.user_id)
@@ -124,6 +127,7 @@ class Sessions:
                 USERS.c.disabled_at.is_(None),
                 USERS.c.session == TOKENS.c.session,
             )
+            .with_for_update(of=USERS, key_share=True)
         )
         row = (await connection.execute(query)).one_or_none()
         return None if row is None else Claims(row.user_id, row.family, row.session)
@@ -142,12 +146,16 @@ class Sessions:
         return Session(token, secret, self.tokens.seconds, self._seconds)
 
     async def _end(self, digest: str, why: str) -> None:
-        """End the session that a token belongs to, if it belongs to any."""
+        """End the session that a token belongs to, if it belongs to any.
+
+        Who refreshes it at this moment is waited for: else the new token would not be ended.
+        """
         async with self._database.write() as connection:
             query = (
                 select(TOKENS.c.family, TOKENS.c.user_id, USERS.c.account_id)
                 .join(USERS, USERS.c.id == TOKENS.c.user_id)
                 .where(TOKENS.c.sha256 == digest)
+                .with_for_update(of=USERS, key_share=True)
             )
             row = (await connection.execute(query)).one_or_none()
             if row is None:

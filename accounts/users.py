@@ -167,7 +167,7 @@ class Users:
                 values["role"] = change.role.value
             if change.disabled is not None and change.disabled != (user.disabled_at is not None):
                 values["disabled_at"] = now() if change.disabled else None
-                values["session"] = user.session + 1
+                values["session"] = USERS.c.session + 1
             if change.disabled or change.role not in (None, Role.ADMIN):
                 await _keep_an_admin(connection, user)
             if values:

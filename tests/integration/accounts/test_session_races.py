@@ -1,0 +1,72 @@
+"""Sessions where two things happen at once: what ends one ends all of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from accounts.errors import SessionOver
+from accounts.open import Directory, directory_of, open_signing_in
+from accounts.sessions import Session, Sessions
+from billing.accounts import ensure_account
+from billing.database import Database
+from jobs.accounts import Role
+from jobs.open import open_store
+from jobs.settings import DatabaseSettings, Settings
+from tests.conftest import settings_for
+from tests.support.redis_server import RedisServer
+
+EMAIL, PASSWORD = "ann@example.com", "correct horse battery"
+
+
+@pytest.fixture
+def settings(redis_server: RedisServer, database_settings: DatabaseSettings) -> Settings:
+    return settings_for(redis_server, database=database_settings.model_dump(exclude_unset=True))
+
+
+@pytest.fixture
+async def directory(settings: Settings) -> AsyncIterator[Directory]:
+    async with directory_of(settings, "test") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def sessions(
+    settings: Settings, directory: Directory, database: Database
+) -> AsyncIterator[Sessions]:
+    """Sessions, and ann of acme who may have some."""
+    await ensure_account(database, "acme")
+    await directory.users.create("test", "acme", EMAIL, Role.MEMBER, PASSWORD)
+    store = open_store(settings)
+    yield open_signing_in(database, store, directory, settings.auth).sessions
+    await store.close()
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["newest", "older"])
+async def test_signing_out_ends_a_session_that_is_being_refreshed(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch, *, older: bool
+) -> None:
+    first = await sessions.sign_in(EMAIL, PASSWORD, "192.0.2.1")
+    second = await sessions.refresh(first.refresh_token)
+    halfway, go_on = asyncio.Event(), asyncio.Event()
+    make = Sessions._next
+
+    async def slowly(self: Sessions, *arguments: Any) -> Session:
+        made = await make(self, *arguments)
+        halfway.set()
+        await go_on.wait()
+        return made
+
+    monkeypatch.setattr(Sessions, "_next", slowly)
+    refreshing = asyncio.create_task(sessions.refresh(second.refresh_token))
+    await asyncio.wait_for(halfway.wait(), 5)
+    shown = first if older else second
+    leaving = asyncio.create_task(sessions.sign_out(shown.refresh_token))
+    await asyncio.sleep(0.5)  # so that it has come as far as it can
+    assert not leaving.done()
+    go_on.set()
+    third = await refreshing
+    await leaving
+    with pytest.raises(SessionOver):
+        await sessions.refresh(third.refresh_token)
