@@ -11,10 +11,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import structlog
+from pydantic import ValidationError
+
 from jobs.accounts import ApiKey
 from jobs.connection import Scripts, guarded
 from jobs.errors import StoreUnavailable
 from jobs.keys import Keys
+
+log = structlog.get_logger()
 
 #: A record read longer ago is read again, while the old one still answers ...
 FRESH_SECONDS = 0.3
@@ -119,13 +124,27 @@ class Callers:
             failure = error
         for field in fields:
             future = self._asked.pop(field)
-            raw = found.get(field)
             if failure is None:
-                record = None if raw is None else ApiKey.model_validate_json(raw)
-                self._remember(field, record, asked_at)
-                future.set_result(record)
+                self._answer(future, field, found.get(field), asked_at)
             else:
                 future.set_exception(_as_error(failure))
+
+    def _answer(
+        self, future: asyncio.Future[ApiKey | None], field: str, raw: bytes | None, asked_at: float
+    ) -> None:
+        """Answer who waits for one record; one that cannot be read is no other's trouble."""
+        try:
+            record = None if raw is None else ApiKey.model_validate_json(raw)
+        except ValidationError as error:
+            # A newer version wrote it, for instance; the error itself would tell names.
+            log.error("caller_not_readable", problems=error.error_count())  # noqa: TRY400
+            self._known.pop(field, None)
+            future.set_exception(
+                StoreUnavailable("this server cannot read who you are", retry_after_seconds=5)
+            )
+        else:
+            self._remember(field, record, asked_at)
+            future.set_result(record)
 
     async def _records(self, fields: list[str]) -> Mapping[str, bytes]:
         """Return what is known of fields; those left out are nobody."""

@@ -1,0 +1,34 @@
+"""Who calls, asked of Redis: nobody waits for ever, whatever stands there."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from jobs.accounts import ApiKey
+from jobs.callers import WHOLE, Callers
+from jobs.errors import StoreUnavailable
+from jobs.store import JobStore
+
+GOOD = ApiKey(id="key_1", account="acme")
+
+
+async def nobody(_fields: Sequence[str]) -> Mapping[str, bytes]:
+    return {}
+
+
+async def test_a_record_that_cannot_be_read_is_no_other_callers_trouble(store: JobStore) -> None:
+    """As where a newer version has written a role that this one does not know."""
+    records = {"a": GOOD.model_dump_json(), "b": '{"role": "new"}', "c": GOOD.model_dump_json()}
+    await store.redis.hset(store.keys.callers, mapping={WHOLE: "1", **records})
+    callers = Callers(store.redis, store.keys, nobody)
+    async with asyncio.timeout(5):
+        asked = (callers.find(field) for field in "abcd")
+        a, b, c, d = await asyncio.gather(*asked, return_exceptions=True)
+        assert (a, c, d) == (GOOD, GOOD, None)
+        assert isinstance(b, StoreUnavailable)
+        with pytest.raises(StoreUnavailable):
+            await callers.find("b")
+        await store.redis.hset(store.keys.callers, "b", GOOD.model_dump_json())
+        assert await callers.find("b") == GOOD
+    await callers.close()
