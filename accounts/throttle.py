@@ -1,13 +1,19 @@
 """How often somebody may try to sign in, counted in Redis for all API processes.
 
-Invariant: an attempt is counted before its password is looked at, so many at once gain nothing;
-one that was right forgives the person's, never the address's.
+Invariants: an attempt is counted before its password is looked at, so many at once gain nothing;
+one that was right forgives the person's, never the address's. Who has a whole network of IPv6, as
+everybody with IPv6 has, is one address.
 """
+
+from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from accounts.errors import TooManySignIns
 from jobs.accounts import digest_of
 from jobs.callers import Attempts, SignIns
 from jobs.settings import AuthSettings
+
+#: What is given to a site as one, and from which it takes as many addresses as it likes.
+SITE_BITS = 64
 
 
 class Throttle:
@@ -28,7 +34,7 @@ class Throttle:
         seconds = settings.attempts_seconds
         wait = await self._counts.count(
             Attempts(_person(email), settings.attempts, seconds),
-            Attempts(f"address:{address}", settings.attempts_per_address, seconds),
+            Attempts(_place(address), settings.attempts_per_address, seconds),
         )
         if wait:
             raise TooManySignIns("too many attempts to sign in", retry_after_seconds=wait)
@@ -40,3 +46,15 @@ class Throttle:
 
 def _person(email: str) -> str:
     return f"email:{digest_of(email)}"
+
+
+def _place(address: str) -> str:
+    """Return what attempts of an address are counted under: of IPv6, the network of a site."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return f"address:{address}"
+    if isinstance(found, IPv6Address):
+        mapped = found.ipv4_mapped
+        found = mapped or IPv6Network((int(found), SITE_BITS), strict=False).network_address
+    return f"address:{found}"
