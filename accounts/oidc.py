@@ -1,8 +1,9 @@
 """Tokens of an identity provider, checked with the keys it publishes.
 
-Invariants: only its own signature, issuer and audience count, with the algorithms that were set;
-it is asked at most once per AGAIN_SECONDS, whatever tokens are shown, and never on the event loop;
-while it is away, the keys that are known go on for KEPT_SECONDS.
+Invariants: only its own signature, issuer and audience count, with the algorithms that were set,
+and only an email that it has verified itself; it is asked at most once per AGAIN_SECONDS, whatever
+tokens are shown, and never on the event loop; while it is away or silent, the keys that are known
+go on for KEPT_SECONDS, and nobody who brings one waits for it.
 """
 
 import asyncio
@@ -13,8 +14,8 @@ import jwt
 import structlog
 from jwt import PyJWK, PyJWKClient
 
-from accounts.errors import IssuerUnavailable, SessionOver
-from accounts.users import clean_email
+from accounts.errors import InvalidAccount, IssuerUnavailable, SessionOver
+from accounts.users import checked_email
 from jobs.settings import OidcSettings
 
 log = structlog.get_logger()
@@ -39,7 +40,7 @@ class Issuer:
         self._keys: dict[str, PyJWK] = {}
         self._read_at: float | None = None
         self._tried_at: float | None = None
-        self._reading = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
 
     def issued(self, token: str) -> bool:
         """Say whether a token claims to be of this issuer; it proves nothing."""
@@ -73,15 +74,20 @@ class Issuer:
             raise SessionOver("the token of the identity provider has expired") from None
         except jwt.InvalidTokenError:
             raise SessionOver("the token of the identity provider is not valid") from None
-        if content.get("email_verified") in (False, "false"):
+        if settings.require_verified and content.get("email_verified") not in (True, "true"):
             raise SessionOver("the identity provider has not verified this email")
-        return clean_email(str(content[settings.email_claim]))
+        try:
+            # Nothing else may reach the copy of callers: it has other fields than emails.
+            return checked_email(str(content[settings.email_claim]))
+        except InvalidAccount:
+            raise SessionOver("the token of the identity provider names no email") from None
 
     async def _key_of(self, key_id: str) -> PyJWK:
-        if key_id not in self._keys or self._age() > FRESH_SECONDS:
-            async with self._reading:
-                if key_id not in self._keys or self._age() > FRESH_SECONDS:
-                    await self._read()
+        age = self._age()
+        if key_id not in self._keys or age > KEPT_SECONDS:
+            await self._wait_for_keys()
+        elif age > FRESH_SECONDS:
+            self._begin()
         if self._age() > KEPT_SECONDS:
             raise IssuerUnavailable(
                 "the identity provider does not answer", retry_after_seconds=AGAIN_SECONDS
@@ -93,17 +99,29 @@ class Issuer:
     def _age(self) -> float:
         return float("inf") if self._read_at is None else time.monotonic() - self._read_at
 
+    async def _wait_for_keys(self) -> None:
+        """Wait for what is being read, but no longer than it may take."""
+        reading = self._begin()
+        if reading is not None:
+            await asyncio.wait({reading}, timeout=self._settings.timeout_seconds)
+
+    def _begin(self) -> asyncio.Task[None] | None:
+        """Read the keys, unless that was tried a moment ago; returns what is under way."""
+        if self._reading is None:
+            instant = time.monotonic()
+            if self._tried_at is not None and instant - self._tried_at < AGAIN_SECONDS:
+                return None
+            self._reading = asyncio.create_task(self._read())
+        return self._reading
+
     async def _read(self) -> None:
-        """Read the keys, unless that was tried a moment ago."""
-        instant = time.monotonic()
-        if self._tried_at is not None and instant - self._tried_at < AGAIN_SECONDS:
-            return
-        self._tried_at = instant
         assert self._client is not None
         try:
             found = await asyncio.to_thread(self._client.get_signing_keys)
         except (jwt.PyJWTError, ValueError, OSError) as error:
             log.warning("issuer_not_read", cause=type(error).__name__)
-            return
-        self._keys = {key.key_id: key for key in found if key.key_id}
-        self._read_at = instant
+        else:
+            self._keys = {key.key_id: key for key in found if key.key_id}
+            self._read_at = time.monotonic()
+        finally:
+            self._tried_at, self._reading = time.monotonic(), None

@@ -221,6 +221,7 @@ class OidcSettings(Group):
     audience: str = ""
     jwks_url: str = ""
     email_claim: str = "email"
+    require_verified: bool = True
     algorithms: list[Literal["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]] = (
         Field(default=["RS256", "ES256"], min_length=1)
     )

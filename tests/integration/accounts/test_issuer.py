@@ -28,11 +28,14 @@ class Provider:
         self.keys = {"one": rsa.generate_private_key(public_exponent=65537, key_size=2048)}
         self.answer: bytes | None = None
         self.asked = 0
+        self.open = threading.Event()
+        self.open.set()
         provider = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 provider.asked += 1
+                provider.open.wait(20)
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(provider.answer or provider.published())
@@ -68,6 +71,7 @@ class Provider:
         return jwt.encode(content, key or self.keys[by], "RS256", headers={"kid": by})
 
     def stop(self) -> None:
+        self.open.set()
         self.server.shutdown()
         self.server.server_close()
         self._thread.join(5)
@@ -109,6 +113,11 @@ async def test_what_is_not_its_own_is_refused(provider: Provider, issuer: Issuer
         "without an end": provider.token(exp=None),
         "without an email": provider.token(email=None),
         "not verified": provider.token(email_verified=False),
+        "not said to be verified": provider.token(email_verified=None),
+        "verified in other words": provider.token(email_verified="no"),
+        "another field of the copy": provider.token(email="whole"),
+        "a user's id": provider.token(email=f"user_{'0' * 32}"),
+        "no text": provider.token(email=["ann@example.com"]),
         "changed": good[:-4] + ("AAAA" if good[-4:] != "AAAA" else "BBBB"),
         "unsigned": jwt.encode({"iss": ISSUER}, None, "none", headers={"kid": "one"}),
         "signed with what is public": jwt.encode(
@@ -151,3 +160,33 @@ async def test_while_it_is_away_known_keys_go_on_and_unknown_tokens_come_back_la
     provider.answer = b"{}"
     monkeypatch.setattr(oidc, "FRESH_SECONDS", 0)
     assert await issuer.email_of(provider.token()) == "ann@example.com"
+
+
+async def test_an_installation_may_trust_a_provider_that_does_not_say_verified(
+    provider: Provider,
+) -> None:
+    settings = OidcSettings(
+        issuer=ISSUER, audience=AUDIENCE, jwks_url=provider.url, require_verified=False
+    )
+    token = provider.token(email_verified=None)
+    assert await Issuer(settings).email_of(token) == "ann@example.com"
+
+
+async def test_while_it_is_silent_nobody_with_a_known_key_waits_and_others_wait_once(
+    provider: Provider, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = provider.token()
+    await issuer.email_of(good)
+    monkeypatch.setattr(oidc, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(oidc, "FRESH_SECONDS", 0)
+    provider.open.clear()
+    async with asyncio.timeout(1):
+        emails = await asyncio.gather(*(issuer.email_of(good) for _ in range(20)))
+    assert set(emails) == {"ann@example.com"}
+    unknown = provider.token(by="unknown", key=provider.keys["one"])
+    began = time.monotonic()
+    answers = await asyncio.gather(
+        *(issuer.email_of(unknown) for _ in range(20)), return_exceptions=True
+    )
+    assert {type(answer) for answer in answers} == {SessionOver}
+    assert time.monotonic() - began < 4, "all of them share one wait of two seconds"
