@@ -177,15 +177,23 @@ def check_access(scope: Scope, key: ApiKey) -> None:
         Forbidden: naming the role or the scope.
         LookupError: nobody said who may call this route.
     """
-    route = scope["method"], scope["route"].path
-    access = _BY_ROUTE.get(route)
+    check_route(scope["method"], scope["route"].path, key)
+
+
+def check_route(method: str, path: str, key: ApiKey) -> None:
+    """Refuse a caller as `check_access` does, where there is no request: what it began goes on.
+
+    Raises:
+        Forbidden, LookupError: as `check_access`.
+    """
+    access = _BY_ROUTE.get((method, path))
     if access is None:
-        raise LookupError(f"{' '.join(route)} does not stand in api/access.py")
+        raise LookupError(f"{method} {path} does not stand in api/access.py")
     if key.role not in access.roles and not key.admin:
         needed = ", ".join(sorted(access.roles)) or "the operator"
         raise Forbidden(f"the role {key.role} may not do this; it takes: {needed}")
     if key.limited:
-        _check_scopes(route[0], access, key)
+        _check_scopes(method, access, key)
 
 
 def _check_scopes(method: str, access: Access, key: ApiKey) -> None:

@@ -57,9 +57,7 @@ async def read_secret(database: Database, account: str) -> Secret:
         return await _read(connection, account)
 
 
-async def rotate_secret(
-    database: Database, account: str, actor: str, overlap: timedelta
-) -> Secret:
+async def rotate_secret(database: Database, account: str, actor: str, overlap: timedelta) -> Secret:
     """Replace an account's secret; deliveries carry both signatures for a while."""
     instant = now()
     async with database.write() as connection:

@@ -1,5 +1,6 @@
 """Who made a batch, as it stands now: a batch can do no more than its maker may at the moment."""
 
+from api.access import check_route
 from api.services import Services
 from jobs.accounts import ApiKey
 from jobs.errors import Unauthenticated
@@ -9,6 +10,7 @@ async def find_caller(api: Services, field: str) -> ApiKey:
     """Return the record of who made a batch.
 
     Raises:
+        Forbidden: a role or scopes were taken away that it takes to make a batch.
         Unauthenticated: the key was revoked or has expired, or the person may not call any more.
         AccountSuspended: the account may do nothing.
         StoreUnavailable, DatabaseUnavailable: come back later.
@@ -16,4 +18,5 @@ async def find_caller(api: Services, field: str) -> ApiKey:
     record = await api.callers.find(field)
     if record is None:
         raise Unauthenticated("the key that made this batch is no longer good")
+    check_route("POST", "/v1/batches", record)
     return record

@@ -546,8 +546,18 @@ async def test_a_job_its_client_cancels_or_erases_is_said_to_be(
 # --- who made it, and who listens -------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("taken", "status"),
+    [({}, 401), ({"role": "viewer"}, 403), ({"routes": ["files", "jobs"]}, 403)],
+    ids=["revoked", "role", "routes"],
+)
 async def test_a_batch_does_no_more_than_its_key_may_at_the_moment(
-    client: httpx2.AsyncClient, api: RunningApi, settings: Settings, store: JobStore
+    client: httpx2.AsyncClient,
+    api: RunningApi,
+    settings: Settings,
+    store: JobStore,
+    taken: dict[str, Any],
+    status: int,
 ) -> None:
     async with directory_of(settings, "test") as directory:
         made = await directory.keys.create("test", NewKey("acme"))
@@ -559,7 +569,10 @@ async def test_a_batch_does_no_more_than_its_key_may_at_the_moment(
                 return await store.redis.zcard(store.keys.queued(MODEL)) == 8
 
             await eventually(full)
-            await directory.keys.revoke("test", made.row.id, Filter(None))
+            if taken:
+                await directory.keys.change("test", made.row.id, Filter(None), taken)
+            else:
+                await directory.keys.revoke("test", made.row.id, Filter(None))
             # A key is remembered for less than a second.
             await asyncio.sleep(1.0)
             async with answering_all(store, MODEL):
@@ -568,7 +581,7 @@ async def test_a_batch_does_no_more_than_its_key_may_at_the_moment(
     assert ended["request_counts"] == {"total": 30, "completed": 8, "failed": 22}
     await check_whole(client, ended, 30)
     errors = await results(client, ended["error_file_id"])
-    assert {one["response"]["status_code"] for one in errors} == {401}
+    assert {one["response"]["status_code"] for one in errors} == {status}
 
 
 async def test_a_model_the_key_may_not_use_is_named_before_anything_runs(
