@@ -23,8 +23,23 @@ class Found:
     archived: Result | None = None
 
     async def result(self, api: Services) -> Result:
-        """Return what it produced."""
-        return await read_result(api, self.job.id) if self.archived is None else self.archived
+        """Return what it produced.
+
+        Raises:
+            JobGone: it was erased since its record was read, or is kept no longer.
+            DatabaseUnavailable: Redis has let go of it, and the archive cannot be asked.
+        """
+        if self.archived is not None:
+            return self.archived
+        job = self.job
+        result = await read_result(api, job.id)
+        if result.status is None and job.status.is_terminal:
+            # Its log went between two reads; what is left of it would look like an empty answer.
+            kept = await archived_job(api.database, job.id, job.account)
+            if kept is None:
+                raise JobGone(f"job {job.id} finished and is no longer kept")
+            return kept.outcome()
+        return result
 
 
 async def find_job(api: Services, job_id: str, account: str | None) -> Found:

@@ -122,6 +122,7 @@ async def _earlier(api: Services, account: str, name: str) -> list[Message]:
     """Return a conversation up to and with an earlier response, without its instructions."""
     try:
         found = await find_response(api, name, account)
+        result = await found.result(api)
     except (JobNotFound, JobGone):
         text = f"previous_response_id: no response {name!r} is stored"
         raise InvalidJob(text, param="previous_response_id") from None
@@ -129,7 +130,6 @@ async def _earlier(api: Services, account: str, name: str) -> list[Message]:
     if job.status is not Status.COMPLETED:
         text = f"previous_response_id: {name} is {job.status}, so there is no answer to go on from"
         raise InvalidJob(text, param="previous_response_id")
-    result = await found.result(api)
     said = message(result.choices.get(0, Choice()).deltas)
     body = job.spec.body
     before = body["messages"][1:] if (job.spec.response or {})["instructed"] else body["messages"]

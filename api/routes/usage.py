@@ -89,7 +89,10 @@ async def _kept(api: Services, found: Found | None) -> tuple[Place | None, Resul
     """Return what is still kept of what a job delivered, and where."""
     if found is None:
         return None, Result()
-    result = await found.result(api)
+    try:
+        result = await found.result(api)
+    except JobGone:
+        return None, Result()
     if result.usage is None:
         return None, Result()  # erased a moment ago
     return "log" if found.archived is None else "archive", result

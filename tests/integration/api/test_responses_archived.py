@@ -8,6 +8,7 @@ import openai
 import pytest
 from sqlalchemy import select
 
+from billing.archive import erase_archived
 from billing.database import Database
 from billing.tables.base import table_of
 from billing.tables.usage import ArchivedJob
@@ -98,3 +99,24 @@ async def test_the_archive_has_the_prompt_of_no_job_that_was_not_to_be_stored(
     assert [SECRET in found[name] for name in names] == [False, True, False]
     with pytest.raises(openai.NotFoundError):
         await ai.responses.retrieve(unstored.id)
+
+
+async def test_an_answer_whose_log_went_between_two_reads_is_never_an_empty_one(
+    ai: openai.AsyncOpenAI, hand: Hand, store: JobStore, database: Database
+) -> None:
+    async with answering(hand, "hi", jobs=2):
+        kept = await ai.responses.create(model=MODEL, input="a")
+        erased = await ai.responses.create(model=MODEL, input="b")
+    async with consuming(store, database):
+        await until_consumed(store)
+    for name in (kept.id, erased.id):
+        job_id = name.replace("resp_", "job_")
+        assert await store.redis.persist(store.keys.job(job_id))
+        await store.redis.delete(store.keys.log(job_id))
+    await erase_archived(database, [erased.id.replace("resp_", "job_")])
+
+    assert (await ai.responses.retrieve(kept.id)).output_text == "hi"
+    with pytest.raises(openai.NotFoundError):
+        await ai.responses.retrieve(erased.id)
+    with pytest.raises(openai.BadRequestError, match="previous_response_id"):
+        await ai.responses.create(model=MODEL, input="and?", previous_response_id=erased.id)
