@@ -5,12 +5,17 @@ for it are accepted and wake it up.
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import orjson
+import structlog
 from redis.asyncio import Redis
 
+from jobs.connection import guarded
 from jobs.errors import ModelNotFound
 from jobs.keys import Keys
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +42,16 @@ class ModelRegistry:
     async def register(self, model: ServedModel) -> None:
         """Make a model known and give it a queue."""
         pipe = self._redis.pipeline(transaction=True)
-        fields = asdict(model)
-        if model.task == "generate":
-            del fields["task"]  # processes of an older version know no other
-        pipe.hset(self._keys.models, model.name, orjson.dumps(fields))
+        pipe.hset(self._keys.models, model.name, _encoded(model))
         pipe.sadd(self._keys.queues, model.name)
         await pipe.execute()
+
+    async def keep(self, model: ServedModel) -> None:
+        """Make a model known to a Redis that has lost it, or never heard of it."""
+        async with guarded():
+            known: Any = self._redis.hsetnx(self._keys.models, model.name, _encoded(model))
+            if await known:
+                log.warning("model_made_known_again", model=model.name)
 
     async def list_models(self) -> list[ServedModel]:
         """Return every known model by name."""
@@ -63,3 +72,10 @@ class ModelRegistry:
             known = ", ".join(model.name for model in await self.list_models()) or "none yet"
             raise ModelNotFound(f"no model {name!r} here; there is: {known}", param="model")
         return ServedModel(**orjson.loads(raw))
+
+
+def _encoded(model: ServedModel) -> bytes:
+    fields = asdict(model)
+    if model.task == "generate":
+        del fields["task"]  # processes of an older version know no other
+    return orjson.dumps(fields)

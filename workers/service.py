@@ -59,6 +59,7 @@ class WorkerService:
         """Load the engine, then begin to claim. Raises EngineDead when it does not load."""
         settings = self._settings
         self._store = open_store(settings)
+        self._registry = ModelRegistry(self._store.redis, self._store.keys)
         self._engine = create_engine(settings.engine)
         self._breaker = Breaker(settings.breaker, time.monotonic)
         self._runner = Runner(
@@ -87,7 +88,8 @@ class WorkerService:
         began = time.monotonic()
         log.info("engine_loading", kind=settings.engine.kind, model=settings.engine.model)
         self._info = await self._engine.start(self._runner)
-        await self._register(self._info)
+        self._model = _described(self._info)
+        await self._register()
         log.info("engine_ready", seconds=round(time.monotonic() - began, 1), slots=self._info.slots)
         if self._state == "draining":
             return  # told to stop meanwhile
@@ -97,14 +99,10 @@ class WorkerService:
         self._supervise(self._beat())
         self._supervise(self._listen())
 
-    async def _register(self, info: EngineInfo) -> None:
-        model = ServedModel(
-            info.served_name, info.max_model_len, info.kind, int(time.time()), info.task
-        )
-        registry = ModelRegistry(self._store.redis, self._store.keys)
+    async def _register(self) -> None:
         while True:
             try:
-                await registry.register(model)
+                await self._registry.register(self._model)
             except (RedisError, OSError) as error:
                 log.warning("model_register_failed", error=type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
@@ -191,9 +189,10 @@ class WorkerService:
             slots = self._info.slots if self._info and self._state == "ready" else 0
             pause = self._settings.lease.heartbeat_seconds
             try:
-                lost, note = await asyncio.gather(
+                lost, note, _ = await asyncio.gather(
                     self._store.renew(self._queue, self.id, slots, self.describe(), held),
                     self._store.control.mode(self._queue),
+                    self._registry.keep(self._model),
                 )
             except StoreUnavailable:
                 log.warning("heartbeat_failed_store_unavailable", jobs=len(held))
@@ -317,3 +316,7 @@ class WorkerService:
         if not self._breaker.allows_claims:
             return f"breaker {self._breaker.state}"
         return self._liveness()
+
+
+def _described(info: EngineInfo) -> ServedModel:
+    return ServedModel(info.served_name, info.max_model_len, info.kind, int(time.time()), info.task)

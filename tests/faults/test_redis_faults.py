@@ -9,6 +9,7 @@ import pytest
 
 from billing.database import Database
 from jobs.errors import StoreUnavailable
+from jobs.models import ModelRegistry
 from jobs.open import open_store
 from jobs.settings import DatabaseSettings
 from jobs.state import Status
@@ -75,6 +76,27 @@ async def test_an_idle_worker_is_not_deaf_after_a_redis_restart(
                 jobs = [generation(f"round {round_number} job {i}") for i in range(5)]
                 check_text(jobs, await run_jobs(store, hub, jobs, timeout=30))
             assert worker.process.poll() is None
+
+
+async def test_a_redis_that_lost_everything_hears_of_the_models_again(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = simulated_settings(redis_server)
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        await asyncio.to_thread(running.worker)
+        async with client(settings) as (store, hub):
+            registry = ModelRegistry(store.redis, store.keys)
+            before = await registry.list_models()
+            found = [key async for key in store.redis.scan_iter(f"{settings.redis.prefix}:*")]
+            await store.redis.delete(*found)
+
+            async def known() -> bool:
+                return await registry.list_models() == before
+
+            await eventually(known)
+            jobs = [generation("after")]
+            check_text(jobs, await run_jobs(store, hub, jobs, timeout=30))
 
 
 async def test_while_redis_is_away_a_submit_is_refused_with_a_time(
