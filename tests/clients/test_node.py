@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from jobs.accounts import Limits, Role
 from tests.clients.conftest import EMBEDDER, Service
+from tests.support.programs import program
 from tests.support.simulated import MODEL
 
 HERE = Path(__file__).parent / "node"
@@ -21,10 +21,8 @@ Results = dict[str, str | None]
 
 def run(*command: str, **env: str) -> str:
     """Run a command where the cases are; fails with what it printed."""
-    found = shutil.which(command[0])
-    assert found, f"{command[0]} is missing: the tests of OpenAI's Node client need Node.js and npm"
     done = subprocess.run(
-        [found, *command[1:]],
+        [program(command[0]), *command[1:]],
         cwd=HERE,
         env={**os.environ, **env},
         capture_output=True,

@@ -3,16 +3,14 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.manifests import ROOT
+from tests.support.programs import program
 from tests.support.redis_server import binary, free_port
 
 BIN = Path(sys.executable).parent
@@ -20,12 +18,9 @@ BIN = Path(sys.executable).parent
 
 def docker_compose(*words: str) -> subprocess.CompletedProcess[str]:
     """Run Docker Compose, which needs no Docker to read a file."""
-    program = shutil.which("docker-compose")
-    if program is None:
-        pytest.fail("docker-compose is not on the PATH: .ci/run installs it")
     clean = {name: value for name, value in os.environ.items() if "PASSWORD" not in name}
     return subprocess.run(
-        [program, "--project-directory", str(ROOT), *words],
+        [program("docker-compose"), "--project-directory", str(ROOT), *words],
         capture_output=True,
         text=True,
         check=False,

@@ -8,8 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
+
+from tests.support.programs import program
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = ("dev", "prod", "region-b")
@@ -18,10 +19,10 @@ OVERLAYS = ("dev", "prod", "region-b")
 def kustomize() -> list[str]:
     """Return the command that renders a folder: kustomize, or the one inside kubectl."""
     for name, words in (("kustomize", ["build"]), ("kubectl", ["kustomize"])):
-        program = shutil.which(name)
-        if program is not None:
-            return [program, *words]
-    pytest.fail("neither kustomize nor kubectl is on the PATH: .ci/run installs one")
+        found = shutil.which(name)
+        if found is not None:
+            return [found, *words]
+    return [program("kustomize"), "build"]
 
 
 @cache

@@ -1,7 +1,6 @@
 """A real Prometheus that scrapes real processes, with the rules that are shipped."""
 
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Mapping
@@ -12,7 +11,8 @@ import httpx2
 import yaml
 
 from tests.support.processes import ROOT, answers
-from tests.support.redis_server import free_port, require
+from tests.support.programs import program
+from tests.support.redis_server import free_port
 
 DEPLOYED = ROOT / "deploy/prometheus"
 START_SECONDS = 30.0
@@ -77,11 +77,11 @@ class PrometheusServer:
 
     def start(self) -> None:
         """Start and wait until it is ready."""
-        program = require(shutil.which("prometheus"), "prometheus")
+        found = program("prometheus")
         with (self._directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [
-                    program,
+                    found,
                     f"--config.file={self._directory}/prometheus.yml",
                     f"--storage.tsdb.path={self._directory}/data",
                     f"--web.listen-address=127.0.0.1:{self._port}",

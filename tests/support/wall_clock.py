@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.support.redis_server import require
+from tests.support.programs import require
 
 
 class WallClock:

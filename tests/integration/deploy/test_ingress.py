@@ -1,7 +1,6 @@
 """A stream through nginx with the Ingress's own settings arrives as it is made."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 
 from jobs.state import Status
 from tests.support.api_case import case, settings_of
 from tests.support.manifests import Manifests
+from tests.support.programs import program
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.waiting import eventually
 
@@ -60,14 +59,11 @@ def configuration(ingress: dict[str, Any], directory: Path, port: int, upstream:
 @contextmanager
 def nginx(directory: Path, upstream: int) -> Iterator[int]:
     """Run nginx before an API process; yields its port."""
-    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        pytest.fail("nginx is not here: .ci/run installs nginx-light")
     (ingress,) = Manifests("prod").of("Ingress").values()
     port = free_port()
     file = directory / "nginx.conf"
     file.write_text(configuration(ingress, directory, port, upstream))
-    process = subprocess.Popen([program, "-p", str(directory), "-c", str(file)])
+    process = subprocess.Popen([program("nginx"), "-p", str(directory), "-c", str(file)])
     try:
         yield port
     finally:

@@ -2,23 +2,21 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.support.programs import program
 from tests.support.prometheus import DEPLOYED, ROOT, rules_of
-from tests.support.redis_server import require
 
 ALERTS = {rule["alert"] for rule in rules_of("alerts")}
 
 
-def run(program: str, *words: str, cwd: Path = DEPLOYED) -> str:
-    found = require(shutil.which(program), program)
+def run(name: str, *words: str, cwd: Path = DEPLOYED) -> str:
     done = subprocess.run(
-        [found, *words], cwd=cwd, capture_output=True, text=True, timeout=110, check=False
+        [program(name), *words], cwd=cwd, capture_output=True, text=True, timeout=110, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
