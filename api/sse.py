@@ -2,7 +2,8 @@
 
 Framing splits at CR, LF and CRLF only, as the standard says: other line separators are text.
 Invariant: one client holds at most one batch of events; a client that does not take it within
-the send timeout is cut off and may resume at its cursor.
+the send timeout is cut off and may resume at its cursor; whoever may not call any more is told
+nothing more.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api import problems
+from api.auth import check_again
 from api.delivery_trace import delivering
 from api.errors import ShuttingDown, WaitTimeout
 from api.presence import Ended, Presence
@@ -116,7 +118,7 @@ class EventStream(Response):
                 await send(
                     {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
                 )
-                await self._follow(pipe)
+                await self._follow(pipe, scope)
             if presence.ended is Ended.SERVER:
                 stop = ShuttingDown("this server is closing", retry_after_seconds=1)
                 await pipe.write(view.fail(problems.from_error(stop, job_id=watched.job_id)))
@@ -128,24 +130,25 @@ class EventStream(Response):
                 abort()
         await pipe.end()
 
-    async def _follow(self, pipe: "_Pipe") -> None:
+    async def _follow(self, pipe: "_Pipe", scope: Scope) -> None:
         view, watched = self._view, self._watched
         try:
             await pipe.write(view.opening)
-            await self._show(pipe)
+            await self._show(pipe, scope)
         except PipelineError as error:
             await pipe.write(view.fail(problems.from_error(error, job_id=watched.job_id)))
         except Exception:
             log.exception("stream_failed", job_id=watched.job_id)
             await pipe.write(view.fail(problems.internal()))
 
-    async def _show(self, pipe: "_Pipe") -> None:
+    async def _show(self, pipe: "_Pipe", scope: Scope) -> None:
         view, watched = self._view, self._watched
         settings = self._api.settings
         silence = 0.0
         following = self._api.hub.follow(watched.job_id, watched.account, watched.after)
         async with aclosing(following) as batches:
             async for events in batches:
+                await check_again(self._api, scope)
                 if events:
                     silence = 0.0
                     shown = view.show(events)

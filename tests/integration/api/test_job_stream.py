@@ -2,18 +2,23 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
 import pytest
 
+from accounts.keys import EVERYBODY, NewKey
+from accounts.open import directory_of
 from jobs.errors import RunTimeout
+from jobs.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
 from tests.integration.api.conftest import (
     Hand,
     RunningApi,
     chat_job,
+    connect,
     read_stream,
     says,
     status_of,
@@ -343,3 +348,69 @@ async def test_the_queue_stays_open_while_streams_are(
         await hand.answer(job, job.id[-4:], "!")
     assert await asyncio.gather(*following) == [f"{job_id[-4:]}!" for job_id in ids]
     assert (await client.post("/v1/jobs", json=chat_job())).status_code == 202
+
+
+@pytest.mark.parametrize("why", ["revoked", "suspended", "expired", "role"])
+async def test_who_may_not_call_any_more_is_told_nothing_more(
+    client: httpx2.AsyncClient, api: RunningApi, settings: Settings, hand: Hand, why: str
+) -> None:
+    job_id = await submit(client)
+    job = await hand.take()
+    async with directory_of(settings, "test") as directory:
+        made = await directory.keys.create("test", NewKey("acme"))
+        async with (
+            asyncio.timeout(15),
+            connect(api, made.secret) as own,
+            own.stream("GET", f"/v1/jobs/{job_id}/stream") as response,
+        ):
+            received = response.aiter_text()
+            await hand.say(job, "one")
+            got = ""
+            while "one" not in got:
+                got += await anext(received)
+            changes = {
+                "expired": {"expires_at": datetime.now(UTC)},
+                "role": {"role": "billing"},
+            }
+            if why == "revoked":
+                await directory.keys.revoke("test", made.row.id, EVERYBODY)
+            elif why == "suspended":
+                await directory.owners.suspend("test", "acme", suspended=True)
+            else:
+                await directory.keys.change("test", made.row.id, EVERYBODY, changes[why])
+            # A key is remembered for less than a second.
+            await asyncio.sleep(1.0)
+            await hand.say(job, "two")
+            async for text in received:
+                got += text
+    *_, last = parse_sse(got)
+    assert last.event == "error"
+    assert last.json["status"] == (401 if why in ("revoked", "expired") else 403)
+    assert "two" not in got
+
+
+async def test_signing_out_ends_what_a_person_watches(
+    client: httpx2.AsyncClient, api: RunningApi, hand: Hand
+) -> None:
+    job_id = await submit(client)
+    job = await hand.take()
+    person = {"email": "ann@example.com", "password": "correct horse battery"}
+    assert (await client.post("/v1/users", json=person)).status_code == 201
+    session = (await client.post("/v1/auth/login", json=person)).json()
+    async with (
+        asyncio.timeout(15),
+        connect(api, session["access_token"]) as own,
+        own.stream("GET", f"/v1/jobs/{job_id}/stream") as response,
+    ):
+        received = response.aiter_text()
+        await hand.say(job, "one")
+        got = ""
+        while "one" not in got:
+            got += await anext(received)
+        await client.post("/v1/auth/logout", json={"refresh_token": session["refresh_token"]})
+        await asyncio.sleep(1.0)
+        await hand.say(job, "two")
+        async for text in received:
+            got += text
+    assert parse_sse(got)[-1].json["code"] == "session-over"
+    assert "two" not in got
