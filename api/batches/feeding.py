@@ -268,24 +268,27 @@ class Feed:
             return
         found = await collect(self._api, self._row.account_id, self._window, why)
         self._settle(found.outcomes)
-        if why is not None:
-            self._settle([pending.place.undone(why) for pending in found.unknown])
-            if self._patience_over:
-                rest = list(self._window.values())
-                self._settle([pending.place.undone(why) for pending in rest])
-        elif found.unknown and time.monotonic() >= self._not_before:
-            for start in range(0, len(found.unknown), AT_ONCE):
-                await self._submit_again(found.unknown[start : start + AT_ONCE])
+        if why is None:
+            await self._submit_again(found.unknown)
+            return
+        self._settle([pending.place.undone(why) for pending in found.unknown])
+        if self._patience_over:
+            rest = list(self._window.values())
+            self._settle([pending.place.undone(why) for pending in rest])
 
     async def _submit_again(self, unknown: Sequence[Pending]) -> None:
         """Submit what Redis and SQL know nothing of, and cannot have run."""
-        requests = [
-            (one, read_request(one.raw, self._row.endpoint, self._longest)) for one in unknown
-        ]
-        await self._submit(requests)
-        for pending in unknown:
-            if pending.place.index in self._parts:
-                self._leave(pending.job_id)  # the others are looked for, and tried, again
+        for start in range(0, len(unknown), AT_ONCE):
+            if time.monotonic() < self._not_before:
+                return
+            group = unknown[start : start + AT_ONCE]
+            requests = [
+                (one, read_request(one.raw, self._row.endpoint, self._longest)) for one in group
+            ]
+            await self._submit(requests)
+            for pending in group:
+                if pending.place.index in self._parts:
+                    self._leave(pending.job_id)  # the others are looked for, and tried, again
 
     def _settle(self, outcomes: Sequence[Outcome]) -> None:
         self._parts.add(outcomes)

@@ -67,7 +67,7 @@ class Parts:
             if outcome.index in self:
                 continue
             if not self._waiting:
-                self._first_at = time.time()
+                self._first_at = time.monotonic()
             self._waiting[outcome.index] = outcome
             self._bytes += len(outcome.line)
             self.added += 1
@@ -80,9 +80,10 @@ class Parts:
     @property
     def due(self) -> bool:
         """Whether it is time to write."""
-        now = time.time()
-        least = max(self._api.settings.batches.flush_seconds, (now - self._since) * SHARE_OF_TIME)
-        return self.full or bool(self._waiting and now - self._first_at >= least)
+        waited = time.monotonic() - self._first_at
+        age = time.time() - self._since
+        least = max(self._api.settings.batches.flush_seconds, age * SHARE_OF_TIME)
+        return self.full or bool(self._waiting and waited >= least)
 
     async def flush(self) -> None:
         """Write what is waiting: the part first, then the row that names it.
