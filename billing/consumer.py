@@ -33,6 +33,9 @@ log = structlog.get_logger()
 #: The consumer group; there is one ledger.
 GROUP = "ledger"
 
+#: What may become of an entry.
+OUTCOMES = ("recorded", "duplicate", "set_aside")
+
 BLOCK_MS = 1_000
 
 #: A consumer that did not ask for so long has left, or was killed.
@@ -54,6 +57,8 @@ class Consumer:
         self._outbox = Outbox(store.redis, store.keys, GROUP, name)
         self._claims_at = 0.0
         self._pause = 0.0
+        for outcome in OUTCOMES:  # from the start: a series that begins at 1 shows no increase
+            metrics.ledger_events.labels(outcome)
 
     async def run(self) -> None:
         """Consume until cancelled, whatever is away in the meantime."""

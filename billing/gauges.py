@@ -25,7 +25,7 @@ from billing.tables.webhooks import WebhookDelivery
 from jobs.exposition import Lazy
 from jobs.holds import Bucket
 
-READ_SECONDS = 5.0
+READ_SECONDS = 3.0
 NEAR_PERCENT = 80
 STATES = ("fine", "near", "used_up")
 

@@ -13,7 +13,7 @@ from billing.errors import DatabaseUnavailable
 from jobs.exposition import Lazy
 from webhooks.service import Deliverer
 
-READ_SECONDS = 5.0
+READ_SECONDS = 3.0
 
 
 class DueCollector(Lazy):

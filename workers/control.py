@@ -76,8 +76,8 @@ class Sweeper:
             found = await self._store.sweep(queue)
             swept = found.counts
             for kind, count in swept.items():
-                if count:
-                    metrics.swept.labels(queue, kind).inc(count)
+                # Also of none: a series that begins at its first count shows no increase.
+                metrics.swept.labels(queue, kind).inc(count)
             if any(swept.values()):
                 log.info("queue_swept", queue=queue, **swept)
             for one in found.abandoned:

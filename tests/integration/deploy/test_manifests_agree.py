@@ -178,6 +178,18 @@ def test_models_scale_to_zero_where_nobody_waits_for_them() -> None:
     assert least == {"dev": {0}, "prod": {1}, "region-b": {0}}
 
 
+def test_the_first_worker_stays_until_its_model_is_known(manifests: Manifests) -> None:
+    """Nothing is queued for a model that no worker has registered, so nothing would wake it."""
+    for scaled in manifests.of("ScaledObject").values():
+        name = scaled["spec"]["scaleTargetRef"]["name"]
+        deployment = manifests.of("Deployment")[name]
+        assert "replicas" not in deployment["spec"], "Kubernetes starts with one"
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        probe = container["startupProbe"]
+        seconds = probe["periodSeconds"] * probe["failureThreshold"]
+        assert scaled["spec"]["initialCooldownPeriod"] > seconds
+
+
 def test_no_replica_count_fights_an_autoscaler(manifests: Manifests) -> None:
     scaled = [
         one["spec"]["scaleTargetRef"]["name"]

@@ -18,6 +18,7 @@ from tests.support.processes import Pipeline, PipelineProcess, pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.scraping import scrape, value
 from tests.support.simulated import MODEL, simulated_settings
+from tests.support.waiting import eventually
 
 JOB = {
     "url": "/v1/completions",
@@ -33,6 +34,7 @@ def running(
     settings = simulated_settings(redis_server, database=sqlite_in(directory))
     with pipeline(settings, directory) as started:
         started.control()
+        started.ledger()
         started.worker()
         started.api()
         yield started
@@ -111,6 +113,23 @@ async def test_a_job_is_measured_once_on_its_way_through(running: Pipeline) -> N
     for samples in (front.after, engine.after):
         assert value(samples, "penstock_build_info") == 1
         assert value(samples, "penstock_sweep_seconds_count") is None, "not this process's"
+
+
+async def test_what_alerts_watch_is_shown_before_it_first_happens(running: Pipeline) -> None:
+    """Prometheus sees no increase in a series that begins at its first count."""
+    control, ledger, worker = [
+        next(process for process in running.processes if process.name == name)
+        for name in ("control", "ledger", "worker")
+    ]
+
+    async def swept() -> bool:
+        labels = {"model": MODEL, "kind": "stalled"}
+        return value(await scrape(control), "penstock_swept_total", **labels) is not None
+
+    await eventually(swept)
+    samples = await scrape(ledger)
+    assert value(samples, "penstock_ledger_events_total", outcome="set_aside") == 0
+    assert value(await scrape(worker), "penstock_dead_tickets_total") == 0
 
 
 async def test_an_attempt_that_fails_is_counted_by_what_became_of_it(running: Pipeline) -> None:
