@@ -47,10 +47,13 @@ class ModelRegistry:
         await pipe.execute()
 
     async def keep(self, model: ServedModel) -> None:
-        """Make a model known to a Redis that has lost it, or never heard of it."""
+        """Make a model known to a Redis that has lost it, or never heard of it.
+
+        It looks first: at its memory limit Redis refuses a write that would change nothing, too.
+        """
         async with guarded():
-            known: Any = self._redis.hsetnx(self._keys.models, model.name, _encoded(model))
-            if await known:
+            if not await self._redis.hexists(self._keys.models, model.name):
+                await self.register(model)
                 log.warning("model_made_known_again", model=model.name)
 
     async def list_models(self) -> list[ServedModel]:

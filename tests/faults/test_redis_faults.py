@@ -134,7 +134,7 @@ async def test_at_maxmemory_new_jobs_are_refused_and_old_ones_run_end_and_are_bi
     )
     with pipeline(settings, tmp_path) as running:
         control = running.control()
-        running.worker()
+        worker = running.worker()
         async with client(settings) as (store, hub):
             jobs = [generation(f"job {i}", tokens=400) for i in range(16)]
             for job in jobs:
@@ -163,3 +163,4 @@ async def test_at_maxmemory_new_jobs_are_refused_and_old_ones_run_end_and_are_bi
 
             await eventually(freed)
         assert "sweep_failed" not in control.log()
+        assert "heartbeat_failed" not in worker.log()
