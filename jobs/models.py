@@ -5,7 +5,6 @@ for it are accepted and wake it up.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import orjson
 import structlog
