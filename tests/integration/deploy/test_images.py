@@ -3,9 +3,12 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from jobs.settings import Settings
 from tests.support.manifests import OVERLAYS, ROOT, Manifests
@@ -81,3 +84,29 @@ def test_a_worker_image_has_the_vllm_of_the_extra() -> None:
     torch = re.search(r'"torch==(\S+?)\+cpu"', DOCKERFILE)
     assert torch is not None
     assert torch[1] == locked("gpu.lock")["torch"]
+
+
+@pytest.mark.parametrize("lock", ["core.lock", "worker-cpu.lock", "gpu.lock"])
+def test_every_dependency_is_in_every_image(lock: str) -> None:
+    """They are installed by `--no-deps`: what is not in the lock is not there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    shipped = {canonicalize_name(name.partition("[")[0]) for name in locked(lock)}
+    extra = {"core.lock": [], "worker-cpu.lock": ["cpu"], "gpu.lock": ["gpu"]}[lock]
+    wanted = project["dependencies"] + [
+        one for group in extra for one in project["optional-dependencies"][group]
+    ]
+    assert not {canonicalize_name(Requirement(one).name) for one in wanted} - shipped
+
+
+def test_every_package_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = set(project["tool"]["setuptools"]["packages"])
+    tops = {name.partition(".")[0] for name in packages}
+    there = {
+        ".".join(file.parent.relative_to(ROOT).parts)
+        for top in tops
+        for file in (ROOT / top).rglob("__init__.py")
+    }
+    assert there <= packages
+    listed = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()} - {"tests"}
+    assert listed == tops
