@@ -1,10 +1,10 @@
 """Finds out what became of jobs: from Redis, else from the archive, else from their tombstones.
 
 Invariant: a job counts as never submitted only where nothing at all remembers it; a batch whose
-process was away for days still finds what its jobs produced.
+process was away for days still finds what its jobs produced. Results are read a few at a time.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import NamedTuple
 
 from api.batches.results import EXPIRED, Outcome, Place
@@ -12,6 +12,10 @@ from api.services import Services
 from billing.archive import archived_jobs
 from jobs.archive import Archived, read_finished
 from jobs.state import Status
+from jobs.store import Ended
+
+#: Answers may be large, and a whole window of them may be there at once.
+AT_ONCE = 16
 
 
 class Pending(NamedTuple):
@@ -31,13 +35,26 @@ class Found(NamedTuple):
 
 async def collect(
     api: Services, account: str, window: Mapping[str, Pending], why: tuple[str, str] | None
-) -> Found:
+) -> AsyncGenerator[Found, None]:
     """Look at every open job; `why` is set once the batch itself is being stopped.
+
+    Whoever is given some may take these out of the window, and no others.
 
     Raises:
         StoreUnavailable, DatabaseUnavailable: come back later.
     """
     ended = await api.store.ended(list(window))
+    for start in range(0, len(ended), AT_ONCE):
+        yield await _collect(api, account, window, why, ended[start : start + AT_ONCE])
+
+
+async def _collect(
+    api: Services,
+    account: str,
+    window: Mapping[str, Pending],
+    why: tuple[str, str] | None,
+    ended: Sequence[Ended],
+) -> Found:
     finished = [one for one in ended if one.status]
     archived = {job.job_id: job for job in await read_finished(api.store, finished)}
     missing = [one.job_id for one in ended if one.job_id not in archived]

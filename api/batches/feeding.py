@@ -266,12 +266,16 @@ class Feed:
     async def _collect(self, why: tuple[str, str] | None) -> None:
         if not self._window:
             return
-        found = await collect(self._api, self._row.account_id, self._window, why)
-        self._settle(found.outcomes)
+        unknown: list[Pending] = []
+        async for found in collect(self._api, self._row.account_id, self._window, why):
+            unknown += found.unknown
+            self._settle(found.outcomes)
+            if self._parts.full:
+                await self._parts.flush()
         if why is None:
-            await self._submit_again(found.unknown)
+            await self._submit_again(unknown)
             return
-        self._settle([pending.place.undone(why) for pending in found.unknown])
+        self._settle([pending.place.undone(why) for pending in unknown])
         if self._patience_over:
             rest = list(self._window.values())
             self._settle([pending.place.undone(why) for pending in rest])

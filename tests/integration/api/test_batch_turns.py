@@ -1,5 +1,6 @@
 """One turn of a batch at a time: a feeder that is no longer alone, or does not hear everything."""
 
+import tracemalloc
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from jobs.keys import Keys
 from jobs.models import ModelRegistry
 from jobs.settings import Settings
 from jobs.state import Status
-from jobs.store import JobStore, Lock
+from jobs.store import Append, Claimed, Ending, JobStore, Lock
 from tests.integration.api.conftest import MODEL
 from tests.support.batches import answering_all, create, lines
 from tests.support.proxy import Proxy
@@ -62,14 +63,14 @@ async def taken(settings: Settings, batch_id: str) -> AsyncIterator[Taken]:
         assert await api.store.lock(*lock, 60)
         row = await rows.take(api.database, batch_id)
         assert row is not None
-        yield begin(api, row)
+        yield begin(api, row, await rows.input_bytes(api.database, batch_id))
 
 
-def begin(api: Services, row: Any) -> Taken:
+def begin(api: Services, row: Any, size: int = len(CONTENT)) -> Taken:
     """Begin to feed a batch from what its row said."""
     lock = Lock(names.lock_name(row.id), HOLDER)
     parts = Parts(api, row, 0)
-    return Taken(api, row, parts, Feed(api, row, len(CONTENT), parts, lock))
+    return Taken(api, row, parts, Feed(api, row, size, parts, lock))
 
 
 @pytest.fixture
@@ -187,3 +188,35 @@ async def test_a_part_written_again_holds_what_came_in_since(
             assert written == [odd, odd + 2]
         state = await rows.state_of(mine.api.database, batch)
         assert (state.completed, state.failed) == (2, 2)
+
+
+async def test_large_answers_that_are_all_there_at_once_are_read_a_few_at_a_time(
+    client: httpx2.AsyncClient, settings: Settings, store: JobStore
+) -> None:
+    count, size = 512, 100_000
+    made = await create(client, lines(count, MODEL))
+    async with taken(settings, made["id"]) as mine:
+        assert await mine.feed.turn()
+        for _ in range(count):
+            (job,) = await store.claim(MODEL, "hand", 1)
+            await store.append("hand", [says(job, "x" * size)])
+        tracemalloc.start()
+        await turn_until_done(mine.feed)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (await rows.state_of(mine.api.database, made["id"])).completed == count
+    assert peak < count * size, f"{peak >> 20} MiB"
+
+
+def says(job: Claimed, text: str) -> Append:
+    delta = {"index": 0, "token_ids": [7], "text": text, "finish_reason": "stop"}
+    return Append(
+        id=job.id,
+        fence=job.fence,
+        after=job.seq,
+        events=[("delta", orjson.dumps(delta))],
+        input_tokens=5,
+        cached_tokens=0,
+        output_tokens=1,
+        ending=Ending(Status.COMPLETED),
+    )
