@@ -194,9 +194,17 @@ def _taken(row: Any, account: Sequence[str], instant: datetime) -> Taken | None:
 async def settle(
     database: Database, results: Sequence[Result], disable_after: timedelta
 ) -> Sequence[str]:
-    """Write down results; returns for each why its endpoint was disabled over it, or ''."""
+    """Write down results; returns for each why its endpoint was disabled over it, or ''.
+
+    What was purged meanwhile has no log, and must not keep the others from having theirs.
+    """
+    ids = [one.taken.id for one in results]
+    there = select(DELIVERIES.c.id).where(DELIVERIES.c.id.in_(ids))
     async with database.write() as connection:
-        await connection.execute(insert(WebhookAttempt), [_attempt(one) for one in results])
+        kept = set(await connection.scalars(there.with_for_update(read=True, key_share=True)))
+        tries = [_attempt(one) for one in results if one.taken.id in kept]
+        if tries:
+            await connection.execute(insert(WebhookAttempt), tries)
         await _settle_deliveries(connection, results)
         # In one order: two processes must not wait for each other.
         ordered = sorted(results, key=lambda one: one.taken.target)

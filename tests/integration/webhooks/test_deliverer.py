@@ -35,8 +35,9 @@ from tests.support.webhooks import (
     states,
     tell,
 )
-from webhooks.book import find_due, purge
+from webhooks.book import Result, find_due, purge, settle, take
 from webhooks.secrets import read_secret, rotate_secret
+from webhooks.sender import Outcome
 from webhooks.service import Deliverer
 from webhooks.signing import new_secret
 
@@ -376,3 +377,22 @@ async def test_what_is_past_its_retention_is_deleted_with_its_log(
         assert await purge(database, now() - timedelta(days=30), limit=2) == 1
     assert await states(database) == ["pending"]
     assert not await attempts(database)
+
+
+async def test_what_is_purged_while_it_is_sent_keeps_nothing_else_from_being_written_down(
+    database: Database,
+) -> None:
+    async with receiving(200) as receiver:
+        await listen(database, receiver)
+        await tell(database, 2)
+        ids = [row.id for row in await deliveries(database)]
+        taken = [one for one in await take(database, ids, 30) if one is not None]
+        async with database.write() as connection:
+            events = table_of(WebhookEvent)
+            await connection.execute(delete(events).where(events.c.id == taken[0].event_id))
+        sent = Outcome(200, "", 5)
+        results = [Result(one, sent, now(), None) for one in taken]
+        assert await settle(database, results, timedelta(days=3)) == ["", ""]
+        assert await settle(database, results[:1], timedelta(days=3)) == [""]
+    assert await states(database) == ["delivered"]
+    assert len(await attempts(database)) == 1
