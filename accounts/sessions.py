@@ -91,6 +91,8 @@ class Sessions:
             StoreUnavailable, DatabaseUnavailable: come back later.
         """
         digest, instant = digest_of(refresh_token), now()
+        if not await self._given_out(digest):
+            raise SessionOver(OVER)
         unused = (
             TOKENS.c.sha256 == digest,
             TOKENS.c.used_at.is_(None),
@@ -112,7 +114,15 @@ class Sessions:
         Raises:
             StoreUnavailable, DatabaseUnavailable: it may go on for a moment; repeat it.
         """
-        await self._end(digest_of(refresh_token), "signed_out")
+        digest = digest_of(refresh_token)
+        if await self._given_out(digest):
+            await self._end(digest, "signed_out")
+
+    async def _given_out(self, digest: str) -> bool:
+        """Say whether there is such a token; who only guesses holds up nobody's writing."""
+        query = select(TOKENS.c.sha256).where(TOKENS.c.sha256 == digest)
+        async with self._database.read() as connection:
+            return await connection.scalar(query) is not None
 
     async def _claims(self, connection: AsyncConnection, digest: str) -> Claims | None:
         """Return whose token it is, None if the user may not sign in or has a newer session.

@@ -70,3 +70,13 @@ async def test_signing_out_ends_a_session_that_is_being_refreshed(
     await leaving
     with pytest.raises(SessionOver):
         await sessions.refresh(third.refresh_token)
+
+
+async def test_a_token_that_was_never_given_out_waits_for_nobody_who_writes(
+    sessions: Sessions, database: Database
+) -> None:
+    """Nobody needs a key for these routes: guesses must not take turns with those who write."""
+    async with database.write(), asyncio.timeout(2):
+        with pytest.raises(SessionOver):
+            await sessions.refresh("rt_guess")
+        await sessions.sign_out("rt_guess")
