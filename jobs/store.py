@@ -654,6 +654,16 @@ class JobStore:
             kept = await self._read.set(name, batch, nx=True, get=True, px=milliseconds)
         return batch if kept is None else str(kept.decode())
 
+    async def known_batch(self, account: str, key: str) -> str | None:
+        """Return what an idempotency key was first used for, if it was.
+
+        Raises:
+            StoreUnavailable: come back later.
+        """
+        async with guarded():
+            kept = await self._read.get(self.keys.batch_key(account, key))
+        return None if kept is None else str(kept.decode())
+
     async def lock(self, what: str, name: str, seconds: float) -> bool:
         """Take or keep a lock; False when another name has it. No time lets it go."""
         return bool(await self._scripts.call("lock", what, name, int(seconds * 1000)))

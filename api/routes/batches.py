@@ -37,6 +37,8 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"])
 async def create_batch(request: Request, key: Caller, api: Api) -> Response:
     """Accept a batch; its file is validated next, line by line, and then run."""
     asked = check(BatchRequest, await read_object(request))
+    if (repeated := await _repeated(request, key, api, asked)) is not None:
+        return repeated
     file = await find_file(api.database, asked.input_file_id, key.account)
     if file.purpose != "batch":
         text = f"input_file_id: a file with purpose batch is expected, not {file.purpose}"
@@ -56,11 +58,29 @@ async def create_batch(request: Request, key: Caller, api: Api) -> Response:
         None if own is None else own.seconds,
         created,
     )
-    headers = {"Idempotency-Replayed": "true"} if replayed else {}
     if not (replayed and await rows.exists(api.database, batch_id)):
         await rows.add_batch(api.database, values, api.settings.batches.max_open_per_account)
+    return await _made(key, api, batch_id, replayed=replayed)
+
+
+async def _made(key: ApiKey, api: Services, batch_id: str, *, replayed: bool) -> Response:
+    headers = {"Idempotency-Replayed": "true"} if replayed else {}
     row = await rows.find_batch(api.database, batch_id, key.account)
     return json_response(batch_object(row), headers=headers)
+
+
+async def _repeated(
+    request: Request, key: ApiKey, api: Services, asked: BatchRequest
+) -> Response | None:
+    """Answer what was accepted before, whatever has become of its file since."""
+    given = read_preferences(request, 0).idempotency_key
+    kept = await api.store.known_batch(key.account, given) if given else None
+    if kept is None:
+        return None
+    batch_id = _same(kept, asked)
+    if not await rows.exists(api.database, batch_id):
+        return None
+    return await _made(key, api, batch_id, replayed=True)
 
 
 async def _first(
@@ -74,14 +94,27 @@ async def _first(
     batch_id = new_id("batch")
     if not given:
         return batch_id, False
+    kept = await api.store.first_batch(key.account, given, f"{_digest(asked)} {batch_id}")
+    first = _same(kept, asked)
+    return first, first != batch_id
+
+
+def _digest(asked: BatchRequest) -> str:
     body = orjson.dumps(asked.model_dump(), option=orjson.OPT_SORT_KEYS)
-    digest = hashlib.sha256(body).hexdigest()
-    kept = await api.store.first_batch(key.account, given, f"{digest} {batch_id}")
+    return hashlib.sha256(body).hexdigest()
+
+
+def _same(kept: str, asked: BatchRequest) -> str:
+    """Return the batch that a key was first used for, if it was the same request.
+
+    Raises:
+        IdempotencyMismatch: it was another.
+    """
     known, _, first = kept.partition(" ")
-    if known != digest:
+    if known != _digest(asked):
         text = "this Idempotency-Key was used before with another request"
         raise IdempotencyMismatch(text, param="Idempotency-Key")
-    return first, first != batch_id
+    return first
 
 
 @router.get("", responses=refusals(400, 401, 403, 503))

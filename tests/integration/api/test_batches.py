@@ -256,6 +256,9 @@ async def test_an_idempotency_key_makes_one_batch(
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (422, "idempotency_mismatch")
     foreign = {**asked, "input_file_id": await upload(other, lines(1, MODEL))}
     assert (await other.post("/v1/batches", json=foreign, headers=headers)).status_code == 200
+    await client.delete(f"/v1/files/{file_id}")
+    late = await client.post("/v1/batches", json=asked, headers=headers)
+    assert (late.status_code, late.json()["id"]) == (200, answers[0].json()["id"])
 
 
 async def test_lists_go_on_after_a_cursor(client: httpx2.AsyncClient) -> None:
