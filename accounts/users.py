@@ -18,6 +18,7 @@ from accounts.copying import Copying
 from accounts.errors import EmailTaken, InvalidAccount, LastAdmin, UserNotFound
 from accounts.passwords import Passwords, check_password
 from accounts.records import USERS
+from billing.accounts import lock_account
 from billing.audit import audit
 from billing.database import Database
 from billing.errors import AccountNotFound
@@ -229,10 +230,7 @@ async def _keep_an_admin(connection: AsyncConnection, user: Row[Any]) -> None:
     if user.role != Role.ADMIN or user.disabled_at is not None:
         return
     # Two admins who demote each other at once: on PostgreSQL the second waits for the first.
-    accounts = table_of(Account)
-    await connection.execute(
-        select(accounts.c.id).where(accounts.c.id == user.account_id).with_for_update()
-    )
+    await lock_account(connection, user.account_id)
     others = select(func.count()).where(
         USERS.c.account_id == user.account_id,
         USERS.c.role == Role.ADMIN.value,

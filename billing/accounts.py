@@ -1,5 +1,8 @@
 """Accounts in SQL: who pays."""
 
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from billing.bulk import insert_missing
 from billing.database import Database
 from billing.tables.accounts import Account
@@ -12,3 +15,13 @@ async def ensure_account(database: Database, account_id: str, name: str = "") ->
     texts = ("billing_name", "billing_address", "billing_email", "tax_id", "tax_note")
     async with database.write() as connection:
         await insert_missing(connection, table_of(Account), [row | dict.fromkeys(texts, "")])
+
+
+async def lock_account(connection: AsyncConnection, account_id: str) -> None:
+    """Have an account to oneself until the transaction ends: who counts and then adds needs it.
+
+    On PostgreSQL another one waits here; on SQLite it waits to begin.
+    """
+    accounts = table_of(Account)
+    query = select(accounts.c.id).where(accounts.c.id == account_id)
+    await connection.execute(query.with_for_update(key_share=True))

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from billing.accounts import lock_account
 from billing.audit import audit
 from billing.database import Database
 from billing.tables.base import now, table_of
@@ -93,6 +94,7 @@ async def create_endpoint(
     }
     own = TABLE.c.account_id == caller.account
     async with database.write() as connection:
+        await lock_account(connection, caller.account)
         there = await connection.scalar(select(func.count()).select_from(TABLE).where(own))
         if (there or 0) >= most:
             raise TooManyEndpoints(f"an account may have {most} webhook endpoints: remove one")

@@ -13,6 +13,7 @@ from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import BatchConflict, BatchMissing, ObjectMissing, TooManyBatches
+from billing.accounts import lock_account
 from billing.bulk import insert_missing
 from billing.database import Database
 from billing.tables.base import now, table_of
@@ -47,6 +48,7 @@ async def add_batch(database: Database, values: dict[str, Any], most_open: int) 
         .where(BATCHES.c.account_id == account, BATCHES.c.ended_at.is_(None))
     )
     async with database.write() as connection:
+        await lock_account(connection, account)
         if (await connection.execute(open_ones)).scalar_one() >= most_open:
             raise TooManyBatches(
                 f"at most {most_open} batches may be open at once",

@@ -1,0 +1,47 @@
+"""What an account may have at most, it has at most, however many ask at one moment."""
+
+import asyncio
+from datetime import timedelta
+
+from api.batches.rows import add_batch, new_batch
+from api.errors import TooManyBatches
+from billing.accounts import ensure_account
+from billing.database import Database
+from billing.tables.base import now
+from jobs.ids import new_id
+from webhooks.endpoints import Caller, create_endpoint, list_endpoints
+from webhooks.errors import TooManyEndpoints
+
+MOST, AT_ONCE = 3, 12
+
+
+async def test_an_account_has_only_so_many_endpoints(database: Database) -> None:
+    await ensure_account(database, "acme")
+    caller = Caller("acme", "test")
+    answers = await asyncio.gather(
+        *(
+            create_endpoint(
+                database, caller, url="https://a.b/", events=[], description="", most=MOST
+            )
+            for _ in range(AT_ONCE)
+        ),
+        return_exceptions=True,
+    )
+    refused = [answer for answer in answers if isinstance(answer, TooManyEndpoints)]
+    assert len(refused) == AT_ONCE - MOST
+    assert len(await list_endpoints(database, "acme")) == MOST
+
+
+async def test_an_account_has_only_so_many_open_batches(database: Database) -> None:
+    await ensure_account(database, "acme")
+    window = "24h", now() + timedelta(days=1)
+
+    async def add() -> None:
+        values = new_batch(
+            new_id("batch"), "acme", "0" * 64, "/v1/completions", "file_1", window, {}, None, now()
+        )
+        await add_batch(database, values, MOST)
+
+    answers = await asyncio.gather(*(add() for _ in range(AT_ONCE)), return_exceptions=True)
+    assert answers.count(None) == MOST, answers
+    assert sum(isinstance(answer, TooManyBatches) for answer in answers) == AT_ONCE - MOST
