@@ -302,6 +302,23 @@ async def redirect(connection: AsyncConnection, target: str, url: str) -> None:
     await connection.execute(change.values(url=url, host=host_of(url)))
 
 
+async def hurry(connection: AsyncConnection, target: str, kind: str) -> DeliveryTicket | None:
+    """Let what a receiver is yet to hear of one kind be due now; None if there is nothing."""
+    events = select(EVENTS.c.id).where(EVENTS.c.type == kind)
+    change = (
+        update(DELIVERIES)
+        .where(
+            DELIVERIES.c.target == target,
+            DELIVERIES.c.state == "pending",
+            DELIVERIES.c.event_id.in_(events),
+        )
+        .values(due_at=now(), ticket_until=None)
+        .returning(*(DELIVERIES.c[one] for one in ("id", "account_id", "host")))
+    )
+    row = (await connection.execute(change)).first()
+    return None if row is None else DeliveryTicket(*row)
+
+
 async def _give_up(connection: AsyncConnection, which: ColumnElement[bool], failure: str) -> None:
     await connection.execute(
         update(DELIVERIES)

@@ -20,11 +20,14 @@ from billing.tables.webhooks import WebhookEndpoint
 from billing.webhook_events import NewEvent, Receiver, add_events
 from jobs.ids import new_id
 from jobs.webhook_tickets import DeliveryTicket
-from webhooks.book import ID, redirect, stop
+from webhooks.book import ID, hurry, redirect, stop
 from webhooks.errors import EndpointDisabled, EndpointNotFound, TooManyEndpoints
 from webhooks.signing import new_secret
 
 TABLE = table_of(WebhookEndpoint)
+
+#: The type of event that only tells an endpoint that it is heard.
+TEST = "webhook.test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +195,8 @@ async def enable_endpoint(database: Database, caller: Caller, name: str) -> Endp
 async def tell_test(database: Database, account: str, name: str) -> DeliveryTicket:
     """Add an event that only this endpoint hears of, whatever it asks for.
 
+    While one is on its way, it is that one, due now: nobody floods a receiver, or the tables.
+
     Raises:
         EndpointNotFound: there is none of this account.
         EndpointDisabled: it hears of nothing.
@@ -200,9 +205,12 @@ async def tell_test(database: Database, account: str, name: str) -> DeliveryTick
         row = await _find(connection, account, name)
         if row.disabled_at is not None:
             raise EndpointDisabled(f"webhook endpoint {name} is disabled: enable it first")
+        await lock_account(connection, account)
+        if (under_way := await hurry(connection, name, TEST)) is not None:
+            return under_way
         event = NewEvent(
             account=account,
-            type="webhook.test",
+            type=TEST,
             data={"id": name, "object": "webhook", "text": "this is a test"},
             id=new_id("evt"),
             at=now(),

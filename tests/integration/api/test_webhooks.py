@@ -1,5 +1,6 @@
 """`/v1/webhooks`: an account makes, changes and watches its own endpoints, and nobody else's."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -369,3 +370,24 @@ async def test_the_accounts_admins_find_every_change_in_their_log(
     assert sorted(targets) == ["acme", one.rpartition("/")[2]]
     assert {entry["account"] for entry in found} == {"acme"}
     assert "whsec_" not in str(found)
+
+
+@BOTH
+async def test_tests_do_not_pile_up_at_a_receiver(
+    client: httpx2.AsyncClient, database: Database, deliverer: Deliverer
+) -> None:
+    async with receiving(500) as receiver:
+        made = await make(client, url=receiver.url)
+        path = f"/v1/webhooks/{made['id']}/test"
+        answers = await asyncio.gather(*(client.post(path) for _ in range(8)))
+        assert {answer.status_code for answer in answers} == {202}
+        (name,) = {answer.json()["id"] for answer in answers}
+        await deliver(deliverer, database)
+        await deliver(deliverer, database)
+        assert len(receiver.got) == 1, "the next try is due later"
+        assert (await client.post(path)).json()["id"] == name
+        await deliver(deliverer, database)
+        assert len(receiver.got) == 2, "but for who asks again it is due now"
+        other = await make(client, url=receiver.url)
+        more = await client.post(f"/v1/webhooks/{other['id']}/test")
+        assert more.json()["id"] != name
