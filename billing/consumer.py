@@ -9,7 +9,7 @@ no other.
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -37,6 +37,9 @@ GROUP = "ledger"
 OUTCOMES = ("recorded", "duplicate", "set_aside")
 
 BLOCK_MS = 1_000
+
+#: What jobs said is in memory while they are archived; a single job may have more.
+TOKENS_AT_ONCE = 1_000_000
 
 #: A consumer that did not ask for so long has left, or was killed.
 FORGET_MS = 600_000
@@ -88,9 +91,11 @@ class Consumer:
         return await self._outbox.read(self._settings.batch_events, block_ms=BLOCK_MS)
 
     async def record(self, entries: Sequence[Entry]) -> None:
-        """Bring a batch into the ledger and take it off the outbox."""
-        if not entries:
-            return
+        """Bring entries into the ledger and take them off the outbox, as many as fit at a time."""
+        for batch in _batches(entries):
+            await self._record_batch(batch)
+
+    async def _record_batch(self, entries: Sequence[Entry]) -> None:
         usage = [entry for entry in entries if isinstance(entry, UsageEntry)]
         unreadable = [entry for entry in entries if isinstance(entry, UnreadableEntry)]
         began = time.time_ns()
@@ -206,3 +211,17 @@ def _count(recorded: Recorded) -> None:
         count = recorded.unpriced.count(model)
         metrics.ledger_unpriced.labels(model).inc(count)
         log.error("usage_without_price", model=model, events=count)
+
+
+def _batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    batch: list[Entry] = []
+    tokens = 0
+    for entry in entries:
+        own = entry.input_tokens + entry.output_tokens if isinstance(entry, UsageEntry) else 0
+        if batch and tokens + own > TOKENS_AT_ONCE:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(entry)
+        tokens += own
+    if batch:
+        yield batch

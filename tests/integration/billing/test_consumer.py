@@ -14,6 +14,7 @@ from billing.ledger import Ledger
 from billing.months import month_of, next_month
 from billing.rating import charged_tokens, rate
 from billing.tables.invoices import ClosedMonth
+from jobs import metrics
 from jobs.archive import Archived, read_finished
 from jobs.errors import JobGone
 from jobs.fairness import ServiceTier
@@ -21,9 +22,9 @@ from jobs.open import open_store
 from jobs.outbox import Outbox, UsageEntry
 from jobs.result import fold
 from jobs.state import Status
-from jobs.store import JobStore
+from jobs.store import Ending, JobStore
 from tests.conftest import settings_for
-from tests.support.jobs import delta
+from tests.support.jobs import QUEUE, delta, submission, write
 from tests.support.ledger import (
     a_price,
     archived,
@@ -46,6 +47,27 @@ async def replay(store: JobStore, entries: list[dict[bytes, bytes]]) -> None:
     redis: Any = store.redis
     for fields in entries:
         await redis.xadd(store.keys.outbox, fields)
+
+
+async def test_long_answers_are_archived_a_few_at_a_time(
+    store: JobStore, database: Database
+) -> None:
+    jobs = [submission() for _ in range(4)]
+    for job in jobs:
+        await store.submit(job)
+    for claimed in await store.claim(QUEUE, "w1", 4):
+        ending = Ending(Status.COMPLETED)
+        await write(store, claimed, claimed.seq, [7], output_tokens=400_000, ending=ending)
+    before = _transactions()
+    async with consuming(store, database):
+        await until_consumed(store)
+    assert _transactions() - before == 2
+    assert set(await usage_of(database)) == {job.id for job in jobs}
+
+
+def _transactions() -> float:
+    name = "penstock_ledger_batch_seconds_count"
+    return metrics.LEDGER.get_sample_value(name) or 0.0
 
 
 async def test_each_job_is_recorded_rated_and_archived_once(
