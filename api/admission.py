@@ -33,7 +33,7 @@ from jobs.model import Job, JobSpec, JobWebhook, OnDisconnect
 from jobs.models import ServedModel
 from jobs.rates import UNLIMITED, quota_of
 from jobs.state import Status
-from jobs.store import Accepted, Lock, Submission
+from jobs.transitions import Accepted, Lock, Submission
 from webhooks.urls import check_url
 
 RETRY_SECONDS = 0.1

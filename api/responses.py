@@ -14,7 +14,7 @@ from api.preferences import Preferences
 from api.views.job import NOWHERE, job_object
 from jobs.fairness import ServiceTier
 from jobs.model import Job, JobSpec, OnDisconnect
-from jobs.store import Accepted, Place, Submission
+from jobs.transitions import Accepted, Place, Submission
 
 POLL_SECONDS = "1"
 

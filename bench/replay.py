@@ -8,7 +8,8 @@ from jobs.fairness import ServiceTier
 from jobs.ids import new_id
 from jobs.model import Job, JobSpec
 from jobs.settings import Settings
-from jobs.store import JobStore, Submission
+from jobs.store import JobStore
+from jobs.transitions import Submission
 from planning.trace import Trace, as_trace
 
 POLL_SECONDS = 0.1

@@ -19,8 +19,9 @@ from jobs.model import JobSpec
 from jobs.models import ModelRegistry, ServedModel
 from jobs.open import open_celery, open_store
 from jobs.settings import Settings
-from jobs.store import JobStore, Submission
+from jobs.store import JobStore
 from jobs.tickets import TASK_NAME
+from jobs.transitions import Submission
 
 JOBS = 4_000
 AT_ONCE = 64

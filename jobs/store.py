@@ -8,204 +8,55 @@ caller must handle, never an exception to ignore.
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import orjson
 from redis.asyncio import Redis
 
-from jobs import metrics
 from jobs.callers import CallerCopy, SignIns
 from jobs.connection import Scripts, guarded
 from jobs.errors import (
-    BudgetExceeded,
-    IdempotencyMismatch,
     InvalidJob,
     JobConflict,
     JobGone,
     JobNotFound,
-    LimitTooSmall,
-    LockLost,
     PipelineError,
-    QueueDraining,
-    QueueFull,
-    RateLimited,
-    SpendingUnknown,
-    WaitTooLong,
 )
-from jobs.eta import Eta, estimate, estimate_running
+from jobs.eta import estimate, estimate_running
 from jobs.events import Event, from_stream
 from jobs.fairness import estimated_tokens
-from jobs.holds import ACCOUNT, Hold, Holds, from_nanos
+from jobs.holds import Holds
 from jobs.keys import Keys
 from jobs.model import LISTED_FIELDS, Job, JobSpec
 from jobs.queue_control import QueueControl
 from jobs.queue_state import LOOK_AT, QueueState
-from jobs.rates import UNLIMITED, Quota, Standing, standings
+from jobs.rates import standings
+from jobs.refusals import ROOM, mismatch, no_room, refuse
 from jobs.settings import Settings
 from jobs.shedding import Shedding
 from jobs.state import Status
+from jobs.transitions import (
+    Abandoned,
+    Accepted,
+    Append,
+    Appended,
+    Claimed,
+    Ended,
+    Ending,
+    Place,
+    Submission,
+    Swept,
+)
 
 #: How many unreadable messages are kept.
 DEAD_TICKETS_KEPT = 1_000
 
-#: When a client comes back to a queue that an operator drains.
-DRAINING_SECONDS = 30.0
-
 #: How many jobs one look at ends asks for; nothing else runs meanwhile.
 ENDED_AT_ONCE = 500
 
-#: What is counted of a refusal for lack of room: the limit, and whose it is.
-REFUSALS = {
-    b"queue-full": ("queued", "queue"),
-    b"account-full": ("queued", "account"),
-    b"key-full": ("queued", "key"),
-    b"long-wait": ("wait", "queue"),
-}
-
 #: How many jobs one page of a list looks at.
 LIST_SCAN = 2_000
-
-Appended = Literal["ok", "watched", "cancel", "lost", "finished"]
-
-
-class Lock(NamedTuple):
-    """A lock, and the name of who believes to hold it."""
-
-    what: str
-    name: str
-
-
-class Submission(NamedTuple):
-    """A job on its way in. `account`'s limits come from its key, never from the body.
-
-    With a `lock`, the job is accepted only while its holder has it.
-    """
-
-    id: str
-    account: str
-    queue: str
-    spec: JobSpec
-    key_id: str = ""
-    weight: float = 1.0
-    max_running: int = 0
-    start_by: int | None = None
-    deadline: int | None = None
-    idempotency_key: str = ""
-    watcher: str = ""
-    hold: Hold | None = None
-    quota: Quota = UNLIMITED
-    lock: Lock | None = None
-
-
-class Accepted(NamedTuple):
-    """The answer to a submit; `replayed` when the idempotency key was seen before.
-
-    `created` is in Redis milliseconds, 0 when replayed.
-    """
-
-    id: str
-    replayed: bool
-    created: int = 0
-    standings: Sequence[Standing] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A job that is now this worker's. `run_deadline` and `now` are Redis milliseconds."""
-
-    id: str
-    fence: int
-    attempt: int
-    spec: JobSpec
-    seq: int
-    output_tokens: int
-    input_tokens: int | None
-    watched: bool
-    run_deadline: int
-    now: int
-    account: str
-    created: int
-    queued: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a job ends."""
-
-    status: Status
-    error: PipelineError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """One job's part of a step: `events` follow seq `after`; `ending` closes the job."""
-
-    id: str
-    fence: int
-    after: int
-    events: Sequence[tuple[str, bytes]]
-    input_tokens: int
-    cached_tokens: int
-    output_tokens: int
-    ending: Ending | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a job stands in its queue (1 = next), when it should be done, how long it has run."""
-
-    position: int | None
-    eta: Eta | None
-    run_ms: int = 0
-
-
-class Ended(NamedTuple):
-    """A job that is not open any more; `status` is empty where it has no record."""
-
-    job_id: str
-    status: str
-    last_seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Abandoned:
-    """An attempt that ended without its worker's word; times are Redis milliseconds."""
-
-    id: str
-    account: str
-    spec: JobSpec
-    fence: int
-    attempt: int
-    worker: str
-    claimed: int
-    now: int
-
-    @classmethod
-    def of(cls, row: Sequence[bytes]) -> "Abandoned":
-        """Read the script's answer; the spec has no body."""
-        job_id, account, spec, fence, attempt, worker, claimed, now = row
-        numbers = (int(fence), int(attempt), worker.decode(), int(claimed), int(now))
-        return cls(job_id.decode(), account.decode(), JobSpec.decode(spec, b"{}"), *numbers)
-
-
-class Swept(NamedTuple):
-    """What one sweep of one queue repaired."""
-
-    stalled: int
-    dead: int
-    released: int
-    expired: int
-    tickets: int
-    unparked: int
-    abandoned: Sequence[Abandoned] = ()
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How much of each kind was repaired."""
-        found = self._asdict()
-        del found["abandoned"]
-        return found
 
 
 def _error_json(error: PipelineError | None) -> bytes:
@@ -291,36 +142,16 @@ class JobStore:
             *(job.lock or ("", "")),
             *(job.hold.arguments() if job.hold else ()),
         )
-        match answer[0]:
-            case b"accepted":
-                left = standings(quota.rates, answer[3:]) if quota.rates else ()
-                return Accepted(job.id, False, int(answer[2]), left)
-            case b"replayed":
-                left = standings(quota.rates, answer[3:]) if quota.rates else ()
-                return Accepted(answer[1].decode(), True, 0, left)
-            case b"mismatch":
-                raise _mismatch()
-            case b"past":
-                name = answer[1].decode()
-                raise InvalidJob(f"{name}: a time in the future is expected", param=name)
-            case b"over-budget":
-                assert job.hold is not None
-                raise _over_budget(job.hold, answer[1].decode(), int(answer[2]))
-            case b"spending-unknown":
-                raise SpendingUnknown(
-                    "what this account has spent this month is not known at the moment",
-                    retry_after_seconds=1,
-                )
-            case b"rate-limited":
-                raise _rate_limited(quota, cost, answer)
-            case b"lock-lost":
-                raise LockLost(f"{job.id}: its lock is not held", retry_after_seconds=1)
-            case b"draining":
-                raise QueueDraining(
-                    f"the queue of {job.queue} takes no new jobs at the moment",
-                    retry_after_seconds=DRAINING_SECONDS,
-                )
-        raise await self._no_room(job, answer[0], int(answer[1]))
+        if answer[0] in ROOM:
+            seconds = await self.shedding.seconds_until(job.queue, int(answer[1]))
+            longest = settings.shed_wait_seconds
+            raise no_room(job.spec.service_tier, answer[0], seconds, longest)
+        if answer[0] not in (b"accepted", b"replayed"):
+            refuse(job, cost, answer)
+        left = standings(quota.rates, answer[3:]) if quota.rates else ()
+        if answer[0] == b"accepted":
+            return Accepted(job.id, False, int(answer[2]), left)
+        return Accepted(answer[1].decode(), True, 0, left)
 
     async def repeated(self, job: Submission) -> Accepted | None:
         """Return the job that this submission repeats by its idempotency key, if there is one.
@@ -336,25 +167,8 @@ class JobStore:
             return None
         digest, first = seen.decode().split()
         if digest != _fingerprint(job, orjson.dumps(job.spec.body)):
-            raise _mismatch()
+            raise mismatch()
         return Accepted(first, replayed=True)
-
-    async def _no_room(self, job: Submission, refusal: bytes, over: int) -> QueueFull | WaitTooLong:
-        seconds = await self.shedding.seconds_until(job.queue, over)
-        tier = job.spec.service_tier
-        metrics.limit_refusals.labels(*REFUSALS[refusal]).inc()
-        if refusal == b"long-wait":
-            longest = self._settings.queue.shed_wait_seconds
-            return WaitTooLong(
-                f"a job in tier {tier} would wait longer than {longest:g} s",
-                retry_after_seconds=seconds,
-            )
-        whose = {
-            b"queue-full": f"the queue is full for tier {tier}",
-            b"account-full": "this account's share of the queue is full",
-            b"key-full": "this key's share of the queue is full",
-        }[refusal]
-        return QueueFull(whose, retry_after_seconds=seconds)
 
     # --- reading ----------------------------------------------------------------------
 
@@ -708,47 +522,9 @@ def was_erased(tombstone: bytes) -> bool:
     return tombstone.endswith(b" erased")
 
 
-def _mismatch() -> IdempotencyMismatch:
-    text = "this Idempotency-Key was used before with another request"
-    return IdempotencyMismatch(text, param="Idempotency-Key")
-
-
 def _least(first: int, second: int) -> int:
     """Return the smaller of two limits, of which 0 is none."""
     return min(first, second) if first and second else first or second
-
-
-def _rate_limited(quota: Quota, cost: int, answer: Sequence[bytes]) -> RateLimited | LimitTooSmall:
-    rate, wait_ms = quota.rates[int(answer[1]) - 1], int(answer[2])
-    limit = f"{rate.limit} {rate.kind} a minute of this {rate.whose}"
-    metrics.limit_refusals.labels(rate.kind, rate.whose).inc()
-    if wait_ms < 0:
-        return LimitTooSmall(
-            f"this request may take {cost} tokens, more than the {limit}: shorten the prompt or"
-            " lower max_tokens",
-            param="max_tokens",
-        )
-    return RateLimited(
-        f"the limit of {limit} is reached",
-        retry_after_seconds=wait_ms / 1000,
-        standings=standings(quota.rates, answer[3:]),
-    )
-
-
-def _over_budget(hold: Hold, scope: str, left: int) -> BudgetExceeded:
-    bucket, whose = hold.bucket, "account" if scope == ACCOUNT else "key"
-    needed, remaining = (f"{from_nanos(nanos):f}" for nanos in (hold.nanos, left))
-    return BudgetExceeded(
-        f"this request may cost up to {needed} {bucket.currency}, and {remaining} are left of this"
-        f" {whose}'s budget for {bucket.month}",
-        budget={
-            "scope": whose,
-            "month": bucket.month,
-            "currency": bucket.currency,
-            "left": remaining,
-            "needed": needed,
-        },
-    )
 
 
 def _fingerprint(job: Submission, body: bytes) -> str:

@@ -14,7 +14,8 @@ import structlog
 from jobs import metrics
 from jobs.errors import StoreUnavailable
 from jobs.settings import QueueSettings
-from jobs.store import Claimed, JobStore
+from jobs.store import JobStore
+from jobs.transitions import Claimed
 
 log = structlog.get_logger()
 

@@ -22,8 +22,9 @@ from jobs.health import HealthServer
 from jobs.logs import configure_logs
 from jobs.open import open_store
 from jobs.settings import Settings, get_settings
-from jobs.store import Abandoned, JobStore
+from jobs.store import JobStore
 from jobs.tracing import Attributes, active, close_tracing, configure_tracing, joined
+from jobs.transitions import Abandoned
 
 log = structlog.get_logger()
 

@@ -14,8 +14,8 @@ import orjson
 from jobs.errors import AttemptError, PipelineError
 from jobs.events import EventType
 from jobs.state import Status
-from jobs.store import Append, Claimed, Ending
 from jobs.tracing import Context
+from jobs.transitions import Append, Claimed, Ending
 from workers.batcher import Acknowledgeable
 from workers.engines.base import Accepted, Generation, Output
 

@@ -26,8 +26,9 @@ from jobs.result import fold
 from jobs.retry import Retry, decide
 from jobs.settings import Settings
 from jobs.state import Status
-from jobs.store import Appended, Claimed, JobStore
+from jobs.store import JobStore
 from jobs.tracing import joined
+from jobs.transitions import Appended, Claimed
 from workers.attempt_trace import write_attempt, write_wait
 from workers.batcher import Acknowledgeable
 from workers.breaker import Breaker

@@ -17,7 +17,8 @@ import structlog
 from jobs import metrics
 from jobs.errors import StoreUnavailable
 from jobs.settings import StreamSettings
-from jobs.store import Append, Appended, JobStore
+from jobs.store import JobStore
+from jobs.transitions import Append, Appended
 from workers.run import Run
 
 log = structlog.get_logger()

@@ -12,7 +12,7 @@ from api.services import Services
 from billing.archive import archived_jobs
 from jobs.archive import Archived, read_finished
 from jobs.state import Status
-from jobs.store import Ended
+from jobs.transitions import Ended
 
 #: Answers may be large, and a whole window of them may be there at once.
 AT_ONCE = 16

@@ -16,7 +16,7 @@ from api.batches.work import AWAY, Work
 from api.services import Services
 from jobs import metrics
 from jobs.errors import StoreUnavailable
-from jobs.store import Lock
+from jobs.transitions import Lock
 
 log = structlog.get_logger()
 

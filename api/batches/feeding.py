@@ -38,7 +38,7 @@ from jobs.errors import (
     QueueFull,
     StoreUnavailable,
 )
-from jobs.store import Lock
+from jobs.transitions import Lock
 
 log = structlog.get_logger()
 

@@ -24,7 +24,7 @@ from api.services import Services
 from billing.errors import DatabaseUnavailable
 from billing.tables.base import now
 from jobs.errors import ClientError, StoreUnavailable
-from jobs.store import Lock
+from jobs.transitions import Lock
 
 log = structlog.get_logger()
 

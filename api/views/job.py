@@ -20,7 +20,7 @@ from jobs.events import Event, EventType
 from jobs.model import Job, JobSpec
 from jobs.result import Result
 from jobs.state import Status
-from jobs.store import Place
+from jobs.transitions import Place
 
 NOWHERE = Place(None, None)
 

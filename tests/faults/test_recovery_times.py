@@ -11,7 +11,7 @@ from statistics import median
 import pytest
 
 from jobs.hub import EventHub
-from jobs.store import Submission
+from jobs.transitions import Submission
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.processes import pipeline
 from tests.support.redis_server import RedisServer

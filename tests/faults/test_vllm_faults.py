@@ -10,7 +10,8 @@ import pytest
 from jobs.hub import EventHub
 from jobs.result import Result
 from jobs.state import Status
-from jobs.store import JobStore, Submission
+from jobs.store import JobStore
+from jobs.transitions import Submission
 from tests.conftest import settings_for
 from tests.support.following import follow_all, ids_of, run_jobs, text_of
 from tests.support.invariants import check_jobs, check_nothing_left

@@ -13,7 +13,8 @@ from jobs.open import open_store
 from jobs.queue_control import Mode
 from jobs.settings import Settings
 from jobs.state import Status
-from jobs.store import Append, Claimed, Ending, JobStore
+from jobs.store import JobStore
+from jobs.transitions import Append, Claimed, Ending
 from tests.conftest import settings_for
 from tests.support.following import follow_all, run_jobs
 from tests.support.jobs import QUEUE, submission

@@ -7,7 +7,8 @@ from jobs.open import open_store
 from jobs.outbox import Outbox
 from jobs.settings import Settings
 from jobs.state import Status, may_follow
-from jobs.store import Claimed, Ending, JobStore
+from jobs.store import JobStore
+from jobs.transitions import Claimed, Ending
 from tests.conftest import settings_for
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.jobs import QUEUE, complete, submission, write

@@ -12,7 +12,7 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 
 from jobs.errors import EngineError
 from jobs.state import Status
-from jobs.store import Append, Ending
+from jobs.transitions import Append, Ending
 from tests.support.jobs import QUEUE, delta
 from tests.support.protocol_check import check_agreement, settle
 from tests.support.protocol_clients import PICK, Clients, Hand

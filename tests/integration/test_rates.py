@@ -17,7 +17,8 @@ from jobs.holds import ACCOUNT
 from jobs.open import open_store
 from jobs.rates import PARTS, Quota, Standing, quota_of
 from jobs.state import Status
-from jobs.store import Append, Ending, JobStore, Submission
+from jobs.store import JobStore
+from jobs.transitions import Append, Ending, Submission
 from tests.conftest import settings_for
 from tests.support.bucket import Bucket
 from tests.support.jobs import QUEUE, submission

@@ -14,7 +14,8 @@ from api.opening import open_services
 from jobs.errors import EngineError
 from jobs.settings import Settings
 from jobs.state import Status
-from jobs.store import Append, Claimed, Ending, JobStore
+from jobs.store import JobStore
+from jobs.transitions import Append, Claimed, Ending
 from tests.support.waiting import eventually
 
 ENDED = ("completed", "failed", "expired", "cancelled")

@@ -7,7 +7,8 @@ from jobs.errors import StoreUnavailable
 from jobs.events import Event
 from jobs.hub import EventHub
 from jobs.result import Result, fold
-from jobs.store import JobStore, Submission
+from jobs.store import JobStore
+from jobs.transitions import Submission
 
 
 async def follow(hub: EventHub, job_id: str, account: str = "acme", after: int = 0) -> list[Event]:

@@ -8,7 +8,8 @@ from jobs.fairness import ServiceTier
 from jobs.ids import new_id
 from jobs.model import JobSpec
 from jobs.state import Status
-from jobs.store import Append, Appended, Claimed, Ending, JobStore, Submission
+from jobs.store import JobStore
+from jobs.transitions import Append, Appended, Claimed, Ending, Submission
 
 QUEUE = "m"
 

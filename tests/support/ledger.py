@@ -17,7 +17,8 @@ from billing.tables.usage import ArchivedJob, SetAsideEntry, UsageEvent
 from jobs.outbox import Outbox
 from jobs.settings import BillingSettings
 from jobs.state import Status
-from jobs.store import Ending, JobStore
+from jobs.store import JobStore
+from jobs.transitions import Ending
 from tests.support.jobs import QUEUE, submission, write
 from tests.support.waiting import eventually
 

@@ -7,7 +7,8 @@ import orjson
 
 from jobs.queue_control import Mode
 from jobs.state import Status
-from jobs.store import Append, Ending, JobStore
+from jobs.store import JobStore
+from jobs.transitions import Append, Ending
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.jobs import QUEUE
 from tests.support.protocol_model import Model, ModelJob

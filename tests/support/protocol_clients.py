@@ -19,8 +19,9 @@ from jobs.fairness import ServiceTier
 from jobs.open import open_celery
 from jobs.queue_control import Mode
 from jobs.rates import quota_of
-from jobs.store import Claimed, JobStore, Submission
+from jobs.store import JobStore
 from jobs.tickets import ticket_template
+from jobs.transitions import Claimed, Submission
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, submission
 from tests.support.protocol_model import Limits, Model, ModelJob

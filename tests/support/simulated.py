@@ -8,7 +8,8 @@ from jobs.hub import EventHub
 from jobs.open import open_store
 from jobs.result import Result
 from jobs.settings import Settings
-from jobs.store import JobStore, Submission
+from jobs.store import JobStore
+from jobs.transitions import Submission
 from tests.conftest import settings_for
 from tests.support.following import ids_of, text_of
 from tests.support.jobs import submission

@@ -22,7 +22,8 @@ from jobs.models import ModelRegistry, ServedModel
 from jobs.open import open_store
 from jobs.settings import Settings
 from jobs.state import Status
-from jobs.store import Append, Appended, Claimed, Ending, JobStore
+from jobs.store import JobStore
+from jobs.transitions import Append, Appended, Claimed, Ending
 from tests.conftest import settings_for
 from tests.integration.api.parsing import SseEvent, parse_sse
 from tests.support.keys import make_several

@@ -24,7 +24,8 @@ from jobs.keys import Keys
 from jobs.models import ModelRegistry
 from jobs.settings import Settings
 from jobs.state import Status
-from jobs.store import Append, Claimed, Ending, JobStore, Lock
+from jobs.store import JobStore
+from jobs.transitions import Append, Claimed, Ending, Lock
 from tests.integration.api.conftest import MODEL
 from tests.support.batches import answering_all, create, lines
 from tests.support.proxy import Proxy

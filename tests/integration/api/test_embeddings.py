@@ -16,7 +16,8 @@ from jobs.errors import EngineError
 from jobs.fairness import estimated_tokens
 from jobs.models import ModelRegistry, ServedModel
 from jobs.state import Status
-from jobs.store import Claimed, Ending, JobStore
+from jobs.store import JobStore
+from jobs.transitions import Claimed, Ending
 from tests.integration.api.conftest import CONTEXT, MODEL, Hand, chat_body
 from tests.support.waiting import eventually
 

@@ -12,7 +12,7 @@ from jobs.errors import (
     EngineError,
 )
 from jobs.state import Status
-from jobs.store import Ending
+from jobs.transitions import Ending
 from tests.integration.api.conftest import (
     MODEL,
     Hand,

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.errors import ContextLengthExceeded, EngineError
 from jobs.state import Status
-from jobs.store import Claimed, Ending
+from jobs.transitions import Claimed, Ending
 from tests.integration.api.conftest import (
     MODEL,
     Hand,

@@ -22,7 +22,8 @@ from jobs.open import open_store
 from jobs.outbox import Outbox, UsageEntry
 from jobs.result import fold
 from jobs.state import Status
-from jobs.store import Ending, JobStore
+from jobs.store import JobStore
+from jobs.transitions import Ending
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, delta, submission, write
 from tests.support.ledger import (

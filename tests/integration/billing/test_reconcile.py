@@ -19,7 +19,8 @@ from jobs.archive import read_finished
 from jobs.fairness import ServiceTier
 from jobs.outbox import Outbox, UsageEntry
 from jobs.state import Status
-from jobs.store import Ending, JobStore
+from jobs.store import JobStore
+from jobs.transitions import Ending
 from tests.support.drift import plant
 from tests.support.jobs import submission, write
 from tests.support.ledger import (

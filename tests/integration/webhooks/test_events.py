@@ -15,7 +15,8 @@ from billing.tables.base import now, table_of
 from billing.tables.webhooks import WebhookDelivery, WebhookEndpoint, WebhookEvent
 from billing.webhook_events import add_event
 from jobs.state import Status
-from jobs.store import Ending, JobStore
+from jobs.store import JobStore
+from jobs.transitions import Ending
 from jobs.webhook_tickets import TASK_NAME, DeliveryTicket, message, push_tickets
 from tests.integration.billing.test_consumer import copy_outbox, replay
 from tests.support.jobs import submission, write

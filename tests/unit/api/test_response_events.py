@@ -17,7 +17,7 @@ from jobs.events import Event
 from jobs.model import JobSpec
 from jobs.result import fold
 from jobs.state import Status
-from jobs.store import Accepted, Submission
+from jobs.transitions import Accepted, Submission
 from tests.integration.api.parsing import SseEvent, parse_sse
 from tests.unit.api.test_views import STARTED, delta, finished, log
 

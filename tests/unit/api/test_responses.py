@@ -9,7 +9,7 @@ from api.responses import accepted, just_accepted
 from jobs.fairness import ServiceTier
 from jobs.ids import new_id
 from jobs.model import JobSpec
-from jobs.store import Accepted, Submission
+from jobs.transitions import Accepted, Submission
 
 PLAIN = JobSpec("/v1/chat/completions", {"model": "org/m-1.5"}, request_id="req_1")
 

@@ -21,7 +21,7 @@ from jobs.events import Event
 from jobs.model import Job, JobSpec
 from jobs.result import fold
 from jobs.state import Status
-from jobs.store import Place
+from jobs.transitions import Place
 from tests.integration.api.parsing import SseEvent, parse_sse
 
 HEAD = Head("job_ab", 1_700_000_000, "m", "default")
