@@ -25,6 +25,7 @@ JWT_SECRET = "only for tests, and long enough for every algorithm that one of th
 ONE_AT_A_TIME = ("tests/contract/", "tests/e2e/", "tests/faults/")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist must find the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep what shares fixtures, or must not meet, in one of pytest-xdist's processes."""
     for item in items:
