@@ -23,7 +23,7 @@ run: install ## Start the whole pipeline, with a first job streamed (ARGS=--exit
 	@$(BIN)/penstock up --demo $(ARGS)
 
 test: install ## Run all tests in two processes (ARGS=-x and the like go to pytest)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
 
 install: ## Install everything into .venv; nothing to do the second time
 	@command -v $(PYTHON) >/dev/null || { echo "Penstock needs Python 3.11 to 3.14; there is no $(PYTHON)."; exit 2; }

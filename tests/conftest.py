@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import make_url
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from billing.database import Database
 from billing.schema import upgrade
@@ -25,13 +27,18 @@ JWT_SECRET = "only for tests, and long enough for every algorithm that one of th
 ONE_AT_A_TIME = ("tests/contract/", "tests/e2e/", "tests/faults/")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist must find the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares fixtures, or must not meet, in one of pytest-xdist's processes."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        group = "one at a time" if file.startswith(ONE_AT_A_TIME) else file
-        item.add_marker(pytest.mark.xdist_group(group))
+class Scheduler(LoadScopeScheduling):
+    """Keeps what shares fixtures, or must not meet, in one of pytest-xdist's processes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "one at a time" if file.startswith(ONE_AT_A_TIME) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduler:
+    """Say what goes where under `-n`."""
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")
