@@ -25,7 +25,7 @@ from jobs.transitions import Submission
 
 JOBS = 4_000
 AT_ONCE = 64
-REQUESTS = 3_000
+REQUESTS = 6_000
 CLIENTS = 32
 
 
@@ -139,4 +139,4 @@ async def _route_against_nothing(servers: Servers) -> dict[str, list[float]]:
 
         await route()
         await noop()
-        return await interleaved(5, route=route, noop=noop)
+        return await interleaved(7, route=route, noop=noop)
