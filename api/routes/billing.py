@@ -1,4 +1,4 @@
-"""Invoices and exports: an account sees its own, an admin everybody's."""
+"""Invoices and exports: an account sees its own, the operator everybody's."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -28,7 +28,7 @@ from jobs.accounts import ApiKey
 router = APIRouter(prefix="/v1/billing", tags=["billing"])
 
 Month = Annotated[str, Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="a UTC month")]
-Account = Annotated[str | None, Query(description="for an admin; else every account's")]
+Account = Annotated[str | None, Query(description="for the operator; else every account's")]
 PDF: Responses = {200: {"description": "the invoice", "content": {"application/pdf": {}}}}
 ZIP: Responses = {
     200: {"description": "the files and their SHA-256", "content": {"application/zip": {}}}
@@ -122,7 +122,7 @@ def _account(key: ApiKey, asked: str | None) -> str | None:
     """Return whose bills are meant; None is everybody's.
 
     Raises:
-        AccountNotFound: the key does not belong to that account, nor to an admin.
+        AccountNotFound: the key does not belong to that account, nor to the operator.
     """
     if key.admin:
         return asked

@@ -47,7 +47,7 @@ async def list_usage(
     group_by: Annotated[str, Query(description="any of day, model, key, with commas")] = "day",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[str | None, Query(description="`next` of an earlier page")] = None,
-    account: Annotated[str | None, Query(pattern=ACCOUNT, description="for an admin")] = None,
+    account: Annotated[str | None, Query(pattern=ACCOUNT, description="for the operator")] = None,
     format_: Annotated[str | None, Query(alias="format", pattern="^(json|csv)$")] = None,
 ) -> Response:
     """Add up this account's usage by day, model or key."""
