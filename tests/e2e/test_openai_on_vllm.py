@@ -330,7 +330,9 @@ async def test_at_debug_no_process_logs_a_word_of_prompt_or_output(
     service: Service, ai: openai.AsyncOpenAI
 ) -> None:
     question: list[Any] = [{"role": "user", "content": "xyzzy-marker: what is a river?"}]
-    answer = await ai.chat.completions.create(model=MODEL, messages=question, max_tokens=30)
+    answer = await ai.chat.completions.create(
+        model=MODEL, messages=question, max_tokens=30, temperature=0, extra_body={"min_tokens": 30}
+    )
     text = answer.choices[0].message.content or ""
     assert len(text) > 20
     logs = {process.name: process.log() for process in service.running.processes}

@@ -187,11 +187,11 @@ async def test_postgres_crashing_in_mid_transaction_changes_nothing(
 
 
 def gauge(process: PipelineProcess, name: str) -> float | None:
-    """Return a gauge of a ledger process as Prometheus would read it."""
-    url = f"http://127.0.0.1:{process.settings.billing.health_port}/metrics"
+    """Return a gauge of a control process as Prometheus would read it."""
+    url = f"http://127.0.0.1:{process.settings.control.health_port}/metrics"
     with urllib.request.urlopen(url, timeout=5) as answer:
         lines = answer.read().decode().splitlines()
-    found = [line.rpartition(" ")[2] for line in lines if line.startswith(f"{name}{{")]
+    found = [line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")]
     return float(found[0]) if found else None
 
 
@@ -205,15 +205,15 @@ async def test_while_sql_is_down_jobs_end_the_backlog_shows_and_nothing_is_lost(
     await a_price(database)
     await asyncio.to_thread(own_postgres.stop)
     with pipeline(settings, tmp_path) as running:
-        ledger = running.ledger()
+        ledger, control = running.ledger(), running.control()
         await eventually_started(ledger)
         ids = await load(store, 3)
 
         async def shown() -> bool:
-            return gauge(ledger, "penstock_outbox_entries") == len(ids)
+            return gauge(control, "penstock_outbox_entries") == len(ids)
 
         await eventually(shown)
-        assert (gauge(ledger, "penstock_outbox_age_seconds") or 0) > 1
+        assert (gauge(control, "penstock_outbox_age_seconds") or 0) > 1
         assert "ledger_waits" in ledger.log()
         await asyncio.to_thread(own_postgres.start)
         await until_consumed(store, 60)

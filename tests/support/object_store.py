@@ -1,5 +1,6 @@
 """A real server that speaks S3's protocol, in a process of its own."""
 
+import secrets
 import subprocess
 import sys
 import time
@@ -20,9 +21,9 @@ class S3Server:
 
     @property
     def url(self) -> str:
-        """What `files.url` says to use it."""
+        """What `files.url` says to use it; each time a prefix of its own."""
         endpoint = f"http://127.0.0.1:{self._port}"
-        return f"s3://{BUCKET}/some/prefix?endpoint={endpoint}&region=us-east-1&key=k&secret=s"
+        return f"s3://{BUCKET}/some/{secrets.token_hex(4)}?endpoint={endpoint}&region=us-east-1&key=k&secret=s"
 
     def start(self) -> None:
         """Start it and make the bucket."""
