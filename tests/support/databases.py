@@ -1,5 +1,6 @@
 """Real databases for tests: a SQLite file, or a database of its own on a PostgreSQL server."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -119,7 +120,8 @@ class PostgresServer:
         server = psutil.Process(self._process.pid)
         server.send_signal(number)
         for child in server.children(recursive=True):
-            child.send_signal(number)
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed
+                child.send_signal(number)
 
     def remove(self) -> None:
         """Stop it and delete its data."""
