@@ -10,6 +10,8 @@ from typing import Any
 
 import psutil
 
+from tests.support.environment import inherited
+
 PENSTOCK = Path(sys.executable).with_name("penstock")
 START_SECONDS = 180.0
 STOP_SECONDS = 60.0
@@ -18,9 +20,8 @@ READY = "Ctrl-C stops everything"
 
 def environment(**more: str) -> dict[str, str]:
     """Return a clean environment with free ports."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
     ports = {"PENSTOCK_API__PORT": "0", "PENSTOCK_WORKER__HEALTH_PORT": "0"}
-    return {**env, **ports, "COLUMNS": "200", **more}
+    return {**inherited(), **ports, "COLUMNS": "200", **more}
 
 
 def path_without_redis(directory: Path) -> str:

@@ -1,7 +1,6 @@
 """Real processes of the pipeline, started as a user or an orchestrator starts them."""
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from jobs.settings import Settings
+from tests.support.environment import inherited
 from tests.support.redis_server import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -23,7 +23,7 @@ START_SECONDS = 120.0
 
 def environment(settings: Settings) -> dict[str, str]:
     """Return the variables that give a process these settings."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+    env = inherited()
     for group, values in settings.model_dump(exclude_unset=True).items():
         for field, value in values.items():
             _put(env, f"PENSTOCK_{group}__{field}".upper(), value)

@@ -31,12 +31,15 @@ def binary(kind: str) -> str:
 class RedisServer:
     """One server process; can be killed and started again on the same data."""
 
-    def __init__(self, kind: str, directory: Path, *, aof: bool = False) -> None:
+    def __init__(
+        self, kind: str, directory: Path, *, aof: bool = False, maxmemory: str = "0"
+    ) -> None:
         self.kind = kind
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
         self._aof = aof
+        self._maxmemory = maxmemory
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -58,6 +61,8 @@ class RedisServer:
             "yes" if self._aof else "no",
             "--appendfsync",
             "always",
+            "--maxmemory",
+            self._maxmemory,
             "--loglevel",
             "warning",
         ]

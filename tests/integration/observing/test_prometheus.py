@@ -12,7 +12,6 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from redis import Redis
 
 from billing.database import Database
 from billing.gpu_rates import GpuRate, set_gpu_rate
@@ -48,7 +47,7 @@ def shows(prometheus: PrometheusServer, expression: str) -> bool:
 
 @pytest.fixture(scope="module")
 def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer("redis", tmp_path_factory.mktemp("redis"), aof=True)
+    server = RedisServer("redis", tmp_path_factory.mktemp("redis"), aof=True, maxmemory="1gb")
     server.start()
     yield server
     server.stop()
@@ -78,8 +77,6 @@ def running(
         redis={"url": own_redis.url, "prefix": "watched", "timeout_seconds": 0.6},
         trace={"endpoint": receiver.endpoint, "export_seconds": 0.2},
     )
-    with Redis.from_url(own_redis.url) as redis:
-        redis.config_set("maxmemory", "1gb")
     asyncio.run(_set_prices(settings))
     with pipeline(settings, directory) as started:
         started.control()
