@@ -1,7 +1,7 @@
-"""What is due, who has taken it, and how it went: the deliveries in SQL.
+"""What is due, who has taken it, and what is given up: the deliveries in SQL.
 
 Invariant: a delivery that is due is taken by one process at a time, and again by anybody once
-`taken_until` has passed; a result is written together with its line of the log.
+`taken_until` has passed.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.database import Database
@@ -25,7 +25,6 @@ from billing.tables.webhooks import (
 from billing.webhook_events import host_of
 from jobs.webhook_tickets import DeliveryTicket
 from webhooks.secrets import account_keys
-from webhooks.sender import Outcome
 from webhooks.signing import valid_keys
 
 DELIVERIES = table_of(WebhookDelivery)
@@ -36,9 +35,6 @@ BUDGETS = table_of(Budget)
 
 #: Anything else was never an id of ours, and SQL need not be asked.
 ID = re.compile(r"[a-z]+_[0-9a-z]{1,48}")
-
-#: What a receiver answers that wants to hear nothing more.
-GONE = 410
 
 #: How long nobody makes another ticket for a delivery that has one.
 TICKET_SECONDS = 30.0
@@ -60,16 +56,6 @@ class Taken:
     payload: str
     attempts: int
     keys: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How an attempt went, and what follows: the next one at `due_at`, or none."""
-
-    taken: Taken
-    outcome: Outcome
-    at: datetime
-    due_at: datetime | None
 
 
 def _free(column: ColumnElement[Any], instant: datetime) -> ColumnElement[bool]:
@@ -189,97 +175,6 @@ def _taken(row: Any, account: Sequence[str], instant: datetime) -> Taken | None:
         *(row.id, row.event_id, row.account_id, row.target, url, row.payload, row.attempts),
         keys=keys,
     )
-
-
-async def settle(
-    database: Database, results: Sequence[Result], disable_after: timedelta
-) -> Sequence[str]:
-    """Write down results; returns for each why its endpoint was disabled over it, or ''.
-
-    What was purged meanwhile has no log, and must not keep the others from having theirs.
-    """
-    ids = [one.taken.id for one in results]
-    there = select(DELIVERIES.c.id).where(DELIVERIES.c.id.in_(ids))
-    async with database.write() as connection:
-        kept = set(await connection.scalars(there.with_for_update(read=True, key_share=True)))
-        tries = [_attempt(one) for one in results if one.taken.id in kept]
-        if tries:
-            await connection.execute(insert(WebhookAttempt), tries)
-        await _settle_deliveries(connection, results)
-        # In one order: two processes must not wait for each other.
-        ordered = sorted(results, key=lambda one: one.taken.target)
-        why = {one.taken.id: await _judge(connection, one, disable_after) for one in ordered}
-    return [why[one.taken.id] for one in results]
-
-
-def _attempt(result: Result) -> dict[str, Any]:
-    outcome = result.outcome
-    return {
-        "delivery_id": result.taken.id,
-        "at": result.at,
-        "status": outcome.status,
-        "milliseconds": outcome.milliseconds,
-        "failure": outcome.failure,
-    }
-
-
-async def _settle_deliveries(connection: AsyncConnection, results: Sequence[Result]) -> None:
-    """A success counts whatever happened meanwhile; a failure only where it is still wanted."""
-    done = [one.taken.id for one in results if one.outcome.taken]
-    common = {"attempts": DELIVERIES.c.attempts + 1, "taken_until": None, "ticket_until": None}
-    instant = now()
-    if done:
-        await connection.execute(
-            update(DELIVERIES)
-            .where(DELIVERIES.c.id.in_(done))
-            .values(**common, state="delivered", due_at=None, failure="", done_at=instant)
-        )
-    failed = [
-        {
-            "one": one.taken.id,
-            "next_state": "pending" if one.due_at else "failed",
-            "next_due": one.due_at,
-            "why": one.outcome.failure,
-            "done": None if one.due_at else instant,
-        }
-        for one in results
-        if not one.outcome.taken
-    ]
-    if failed:
-        change = update(DELIVERIES).where(
-            DELIVERIES.c.id == bindparam("one"), DELIVERIES.c.state == "pending"
-        )
-        values = {"state": "next_state", "due_at": "next_due", "failure": "why", "done_at": "done"}
-        bound: dict[str, Any] = {name: bindparam(key) for name, key in values.items()}
-        await connection.execute(change.values(**common, **bound), failed)
-
-
-async def _judge(connection: AsyncConnection, result: Result, disable_after: timedelta) -> str:
-    """Note whether an endpoint works; one that is gone, or failed for too long, is disabled."""
-    own = ENDPOINTS.c.id == result.taken.target
-    if not result.taken.target:
-        return ""
-    if result.outcome.taken:
-        failing = ENDPOINTS.c.failing_since.is_not(None)
-        await connection.execute(update(ENDPOINTS).where(own, failing).values(failing_since=None))
-        return ""
-    since = func.coalesce(ENDPOINTS.c.failing_since, result.at)
-    change = update(ENDPOINTS).where(own, ENDPOINTS.c.disabled_at.is_(None))
-    row = (
-        await connection.execute(
-            change.values(failing_since=since).returning(ENDPOINTS.c.failing_since)
-        )
-    ).one_or_none()
-    if row is None:
-        return ""
-    why = ""
-    if result.outcome.status == GONE:
-        why = "it answered 410: gone"
-    elif result.at - row.failing_since >= disable_after:
-        why = f"it took nothing for {disable_after.total_seconds() / 86_400:g} days"
-    if why:
-        await disable(connection, result.taken.target, why)
-    return why
 
 
 async def disable(connection: AsyncConnection, endpoint: str, why: str) -> None:

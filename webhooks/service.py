@@ -22,9 +22,10 @@ from jobs.keys import Keys
 from jobs.settings import Settings
 from jobs.webhook_tickets import DeliveryTicket, push_tickets
 from webhooks.batching import Gathered
-from webhooks.book import GONE, Result, Taken, backlog, find_due, purge, settle, take
+from webhooks.book import Taken, backlog, find_due, purge, take
 from webhooks.lanes import Lanes
 from webhooks.resolver import Resolve, Resolver
+from webhooks.results import GONE, Result, settle
 from webhooks.schedule import pause_seconds
 from webhooks.sender import Outcome, Sender
 from webhooks.signing import sign

@@ -35,7 +35,8 @@ from tests.support.webhooks import (
     states,
     tell,
 )
-from webhooks.book import Result, find_due, purge, settle, take
+from webhooks.book import find_due, purge, take
+from webhooks.results import Result, settle
 from webhooks.secrets import read_secret, rotate_secret
 from webhooks.sender import Outcome
 from webhooks.service import Deliverer
