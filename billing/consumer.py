@@ -83,7 +83,7 @@ class Consumer:
         seconds = self._settings.claim_seconds
         if time.monotonic() >= self._claims_at:
             # Nobody leaves by itself: what a cancelled read is still given would be in no hands.
-            await self._store.forget_consumers(GROUP, FORGET_MS)
+            await self._store.ended.forget_consumers(GROUP, FORGET_MS)
             batch = self._settings.batch_events
             if entries := await self._outbox.claim(batch, int(seconds * 1000)):
                 return entries
@@ -107,7 +107,7 @@ class Consumer:
         aside = {entry.entry_id for entry in unreadable}
         recorded = [entry for entry in usage if entry.entry_id not in aside]
         await settle(self._store, self._database, [*recorded, *unreadable])
-        await self._store.archive(GROUP, [entry.entry_id for entry in entries])
+        await self._store.ended.archive(GROUP, [entry.entry_id for entry in entries])
         self._pause = 0.0
         ended = time.time_ns()
         metrics.ledger_batch_seconds.observe((ended - began) / 1e9)

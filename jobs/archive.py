@@ -14,10 +14,11 @@ import orjson
 import structlog
 
 from jobs.connection import guarded
+from jobs.ended import was_erased
 from jobs.events import Event
 from jobs.model import LISTED_FIELDS, Job, JobWebhook
 from jobs.result import Result, fold
-from jobs.store import JobStore, was_erased
+from jobs.store import JobStore
 
 log = structlog.get_logger()
 
@@ -132,7 +133,7 @@ def _at_once(entry: Finished) -> int:
 
 async def _read(store: JobStore, entries: Sequence[Finished]) -> list[Archived]:
     found = []
-    answers = await store.finished((entry.job_id, _at_once(entry)) for entry in entries)
+    answers = await store.ended.records((entry.job_id, _at_once(entry)) for entry in entries)
     bodies = await _bodies(store, entries, answers)
     for entry, (values, events) in zip(entries, answers, strict=True):
         try:
@@ -165,7 +166,7 @@ async def _bodies(
         for entry, (values, _) in zip(entries, answers, strict=True)
         if values[SPEC] is not None and RESPONSE in values[SPEC]
     ]
-    kept = await store.kept_bodies(wanted) if wanted else []
+    kept = await store.ended.kept_bodies(wanted) if wanted else []
     return {
         job_id: {"body": body.decode()}
         for job_id, body in zip(wanted, kept, strict=True)

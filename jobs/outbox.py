@@ -1,7 +1,7 @@
 """The usage outbox: what finished jobs used, waiting to be written to SQL.
 
 The script that ends a job appends its entry in the same atomic step; a consumer group reads,
-writes to SQL, commits, and only then calls `JobStore.archive`. Invariant: nothing leaves the
+writes to SQL, commits, and only then calls `EndedJobs.archive`. Invariant: nothing leaves the
 stream before it was archived; it is never trimmed.
 """
 

@@ -7,15 +7,17 @@ caller must handle, never an exception to ignore.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import orjson
 from redis.asyncio import Redis
 
+from jobs.batch_keys import BatchKeys
 from jobs.callers import CallerCopy, SignIns
 from jobs.connection import Scripts, guarded
+from jobs.ended import EndedJobs, owner_of
 from jobs.errors import (
     InvalidJob,
     JobConflict,
@@ -42,7 +44,6 @@ from jobs.transitions import (
     Append,
     Appended,
     Claimed,
-    Ended,
     Ending,
     Place,
     Submission,
@@ -51,9 +52,6 @@ from jobs.transitions import (
 
 #: How many unreadable messages are kept.
 DEAD_TICKETS_KEPT = 1_000
-
-#: How many jobs one look at ends asks for; nothing else runs meanwhile.
-ENDED_AT_ONCE = 500
 
 #: How many jobs one page of a list looks at.
 LIST_SCAN = 2_000
@@ -85,6 +83,8 @@ class JobStore:
             "1" if retention.start == "archive" else "0",
         )
         self.control = QueueControl(self._scripts, self._keep)
+        self.ended = EndedJobs(redis, self.keys, self._scripts, self._keep)
+        self.batch_keys = BatchKeys(redis, self.keys, retention.idempotency_seconds)
 
     @property
     def keeps_until_archived(self) -> bool:
@@ -433,93 +433,18 @@ class JobStore:
         """Forget finished jobs past their retention; returns how many."""
         return int(await self._scripts.call("purge", limit))
 
-    async def archive(self, group: str, entry_ids: Sequence[str]) -> int:
-        """Drop outbox entries that SQL has; returns how many were still there."""
-        return int(await self._scripts.call("archive", group, *self._keep, *entry_ids))
-
-    async def forget_consumers(self, group: str, idle_ms: int) -> int:
-        """Take names out of an outbox group that have done nothing for so long and hold nothing."""
-        return int(await self._scripts.call("forget_consumers", group, idle_ms))
-
-    async def ended(self, job_ids: Sequence[str]) -> list[Ended]:
-        """Return which of these jobs have ended, or have no record; the others are open."""
-        found: list[Ended] = []
-        for start in range(0, len(job_ids), ENDED_AT_ONCE):
-            answer = await self._scripts.call("ended", *job_ids[start : start + ENDED_AT_ONCE])
-            found += [Ended(row[0].decode(), row[1].decode(), int(row[2])) for row in answer]
-        return found
-
-    async def gone(self, job_ids: Sequence[str]) -> dict[str, bytes]:
-        """Return the tombstones of those jobs that have one."""
-        async with guarded():
-            stones = await self._read.mget([self.keys.gone(job_id) for job_id in job_ids])
-        pairs = zip(job_ids, stones, strict=True)
-        return {job_id: stone for job_id, stone in pairs if stone is not None}
-
-    async def first_batch(self, account: str, key: str, batch: str) -> str:
-        """Return what an idempotency key was first used for; from now on, at the latest, this.
-
-        Raises:
-            StoreUnavailable: come back later.
-        """
-        milliseconds = self._settings.retention.idempotency_seconds * 1000
-        name = self.keys.batch_key(account, key)
-        async with guarded():
-            kept = await self._read.set(name, batch, nx=True, get=True, px=milliseconds)
-        return batch if kept is None else str(kept.decode())
-
-    async def known_batch(self, account: str, key: str) -> str | None:
-        """Return what an idempotency key was first used for, if it was.
-
-        Raises:
-            StoreUnavailable: come back later.
-        """
-        async with guarded():
-            kept = await self._read.get(self.keys.batch_key(account, key))
-        return None if kept is None else str(kept.decode())
-
     async def lock(self, what: str, name: str, seconds: float) -> bool:
         """Take or keep a lock; False when another name has it. No time lets it go."""
         return bool(await self._scripts.call("lock", what, name, int(seconds * 1000)))
-
-    async def finished(
-        self, jobs: Iterable[tuple[str, int]]
-    ) -> list[tuple[list[bytes | None], list[Any]]]:
-        """Return each job's raw `LISTED_FIELDS`, nil where it is gone, and that much of its log."""
-        words = [word for job in jobs for word in job]
-        answer = await self._scripts.call("finished", len(LISTED_FIELDS), *LISTED_FIELDS, *words)
-        return [(values, log) for values, log in answer]
 
     async def observe(self, queue: str) -> QueueState:
         """Return what a queue looks like now, for metrics."""
         return QueueState.of(await self._scripts.call("observe", queue, LOOK_AT))
 
-    async def kept_bodies(self, job_ids: Sequence[str]) -> list[bytes | None]:
-        """Return the bodies of jobs whose clients asked for them to be kept; None for others."""
-        pipe = self.redis.pipeline(transaction=False)
-        for job_id in job_ids:
-            pipe.hmget(self.keys.job(job_id), "spec", "body")
-        async with guarded():
-            answers = await pipe.execute()
-        return [
-            body if spec and JobSpec.decode(spec, b"{}").keeps_body else None
-            for spec, body in answers
-        ]
-
     async def queues(self) -> list[str]:
         """Return every queue a worker has ever served."""
         async with guarded():
             return sorted(name.decode() for name in await self._read.smembers(self.keys.queues))
-
-
-def owner_of(tombstone: bytes) -> str:
-    """Return whose job a tombstone stands for."""
-    return tombstone.partition(b" ")[0].decode()
-
-
-def was_erased(tombstone: bytes) -> bool:
-    """Return whether its client erased the job, rather than retention."""
-    return tombstone.endswith(b" erased")
 
 
 def _least(first: int, second: int) -> int:

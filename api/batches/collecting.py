@@ -43,7 +43,7 @@ async def collect(
     Raises:
         StoreUnavailable, DatabaseUnavailable: come back later.
     """
-    ended = await api.store.ended(list(window))
+    ended = await api.store.ended.among(list(window))
     for start in range(0, len(ended), AT_ONCE):
         yield await _collect(api, account, window, why, ended[start : start + AT_ONCE])
 
@@ -63,7 +63,7 @@ async def _collect(
         archived |= await archived_jobs(api.database, missing, account)
         missing = [job_id for job_id in missing if job_id not in archived]
     if missing:
-        stones = await api.store.gone(missing)
+        stones = await api.store.ended.tombstones(missing)
         # A record that is there and cannot be read will not be readable later.
         lost = set(stones) | {one.job_id for one in finished if one.job_id in missing}
     outcomes = [_outcome(api, window[job_id].place, job, why) for job_id, job in archived.items()]

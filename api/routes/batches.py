@@ -74,7 +74,7 @@ async def _repeated(
 ) -> Response | None:
     """Answer what was accepted before, whatever has become of its file since."""
     given = read_preferences(request, 0).idempotency_key
-    kept = await api.store.known_batch(key.account, given) if given else None
+    kept = await api.store.batch_keys.known(key.account, given) if given else None
     if kept is None:
         return None
     batch_id = _same(kept, asked)
@@ -94,7 +94,7 @@ async def _first(
     batch_id = new_id("batch")
     if not given:
         return batch_id, False
-    kept = await api.store.first_batch(key.account, given, f"{_digest(asked)} {batch_id}")
+    kept = await api.store.batch_keys.first(key.account, given, f"{_digest(asked)} {batch_id}")
     first = _same(kept, asked)
     return first, first != batch_id
 

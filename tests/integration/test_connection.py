@@ -77,7 +77,7 @@ async def test_at_maxmemory_every_script_but_submit_runs(
         outbox = Outbox(store.redis, store.keys, "ledger", "c1")
         entries = await outbox.read(10)
         assert len(entries) == 2
-        assert await store.archive("ledger", [entry.entry_id for entry in entries]) == 2
+        assert await store.ended.archive("ledger", [entry.entry_id for entry in entries]) == 2
         await store.delete(ended.id, "acme")
         await store.purge()
     finally:

@@ -227,9 +227,9 @@ async def test_the_outbox_gives_each_usage_until_it_is_archived(store: JobStore)
     assert await outbox.read(10) == []
     again = await outbox.read(10, unacknowledged=True)
     assert again == entries, "a consumer that died before it wrote reads them again"
-    assert await store.archive("ledger", [entry.entry_id for entry in entries[:2]]) == 2
+    assert await store.ended.archive("ledger", [entry.entry_id for entry in entries[:2]]) == 2
     assert await outbox.backlog() == 1
-    assert await store.archive("ledger", [entry.entry_id for entry in entries]) == 1
+    assert await store.ended.archive("ledger", [entry.entry_id for entry in entries]) == 1
     assert await outbox.backlog() == 0
 
 
@@ -242,7 +242,7 @@ async def test_with_an_archive_retention_starts_when_it_has_the_job(
     assert await store.redis.ttl(store.keys.job(job.id)) == -1, "kept until archived"
     outbox = Outbox(store.redis, store.keys, "ledger", "c1")
     await outbox.open()
-    await store.archive("ledger", [entry.entry_id for entry in await outbox.read(1)])
+    await store.ended.archive("ledger", [entry.entry_id for entry in await outbox.read(1)])
     assert 0 < await store.redis.ttl(store.keys.job(job.id)) <= 3600
     await store.close()
 

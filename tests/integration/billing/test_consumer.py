@@ -280,9 +280,9 @@ async def test_who_left_long_ago_is_forgotten_unless_entries_are_in_their_hands(
     holding = Outbox(store.redis, store.keys, GROUP, "holding")
     assert len(await holding.read(1)) == 1
     assert await killed.read(1, unacknowledged=True) == []
-    assert await store.forget_consumers(GROUP, 60_000) == 0
+    assert await store.ended.forget_consumers(GROUP, 60_000) == 0
     assert await names(store) == {b"killed", b"holding"}
-    assert await store.forget_consumers(GROUP, 0) == 1
+    assert await store.ended.forget_consumers(GROUP, 0) == 1
     assert await names(store) == {b"holding"}
     monkeypatch.setattr("billing.consumer.FORGET_MS", 0)
     async with consuming(store, database, claim_seconds=0.1):
@@ -307,7 +307,7 @@ async def test_an_entry_given_to_a_read_that_nobody_waits_for_stays_in_the_group
     await outbox.read(1, block_ms=1)
     (job_id,) = await end_jobs(store, 1)
     assert len(await outbox.read(1)) == 1  # what the server does for the read that was cancelled
-    await store.forget_consumers(GROUP, 0)
+    await store.ended.forget_consumers(GROUP, 0)
     assert len(await redis.xpending_range(store.keys.outbox, GROUP, "-", "+", 1)) == 1
     async with consuming(store, database, "other", claim_seconds=0.1):
         await until_consumed(store)
@@ -341,10 +341,10 @@ async def test_however_long_logs_are_redis_is_asked_for_few_events_at_once(
     await redis.delete(store.keys.outbox)
     await replay(store, entries)
     most: list[int] = []
-    finished, read_log = store.finished, store.read_log
+    records, read_log = store.ended.records, store.read_log
 
     async def watched(jobs: Any) -> Any:
-        answer = await finished(jobs)
+        answer = await records(jobs)
         most.append(sum(len(log) for _, log in answer))
         return answer
 
@@ -353,7 +353,7 @@ async def test_however_long_logs_are_redis_is_asked_for_few_events_at_once(
         most.append(len(answer))
         return answer
 
-    monkeypatch.setattr(store, "finished", watched)
+    monkeypatch.setattr(store.ended, "records", watched)
     monkeypatch.setattr(store, "read_log", watched_log)
     async with consuming(store, database):
         await until_consumed(store)
