@@ -9,10 +9,8 @@ once, and not under a script of `ONCE`.
 import asyncio
 import hashlib
 import math
-import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from hiredis import pack_command
@@ -37,9 +35,9 @@ from redis.exceptions import (
 )
 
 from jobs.errors import StoreUnavailable
+from jobs.lua import sources
 from jobs.settings import RedisSettings
 
-SCRIPTS = Path(__file__).parent / "scripts"
 RETRY_AFTER_SECONDS = 2.0
 
 #: Pipelines under way at once: one gathers while the other travels, and a stalled connection
@@ -48,15 +46,6 @@ MAX_UNDER_WAY = 4
 
 #: Scripts whose second run would not answer as the first did: jobs would be claimed for nobody.
 ONCE = frozenset({"claim", "delete"})
-
-#: At `maxmemory` what frees memory must go on, and what was accepted must come to its end; only
-#: `submit` brings in more.
-ALLOW_OOM = "#!lua flags=allow-oom\n"
-#: These go on with a full disk and on a replica, too.
-ONLY_READ = "#!lua flags=no-writes,allow-oom\n"
-FLAGS = {"submit": ""} | dict.fromkeys(
-    ("finished", "ended", "observe", "position", "mode"), ONLY_READ
-)
 
 #: How long a subscription may be silent before it is asked for a sign.
 SILENCE_SECONDS = 3.0
@@ -169,14 +158,6 @@ async def guarded() -> AsyncGenerator[None, None]:
         raise translated from error
 
 
-def _ticket_function(template: str) -> str:
-    """Return Lua that fills in a ticket: joined pieces, as patterns cost half a submit."""
-    names = {"@TAG@": "tag", "@QUEUE@": "queue"}
-    pieces = re.split("(@TAG@|@QUEUE@)", template)
-    joined = " .. ".join(names.get(piece) or f"[==[{piece}]==]" for piece in pieces)
-    return f"local function ticket(tag, queue) return {joined} end"
-
-
 class Call(NamedTuple):
     """One script call on its way, and where its answer goes."""
 
@@ -197,12 +178,7 @@ class Scripts:
         self._timeout: float = redis.connection_pool.connection_kwargs["socket_timeout"]
         self._kept: list[Any] = []
         self._prefix = prefix
-        prelude = f"{_ticket_function(ticket)}\n{(SCRIPTS / 'lib.lua').read_text()}"
-        self._source = {
-            path.stem: f"{FLAGS.get(path.stem, ALLOW_OOM)}{prelude}\n{path.read_text()}"
-            for path in SCRIPTS.glob("*.lua")
-            if path.stem != "lib"
-        }
+        self._source = sources(ticket)
         # EVALSHA names a script by the SHA-1 of its source.
         self._sha = {
             name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()

@@ -1,4 +1,4 @@
--- Shared prelude of every script. KEYS[1] is the key prefix; `ticket(tag, queue)` stands before.
+-- What scripts share: each gets what it uses (`lua.py`). KEYS[1] is the key prefix; `ticket(tag, queue)` stands before.
 -- Times are milliseconds of Redis TIME, the only clock.
 local P = KEYS[1]
 local TIER_SPAN = 1e13

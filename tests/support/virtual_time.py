@@ -17,7 +17,7 @@ class VirtualTime:
         self.now = now
         scripts: Any = store._scripts
         for name, source in scripts._source.items():
-            assert source.count(ASKED) == 1
+            assert source.count(ASKED) == 1 or "'TIME'" not in source
             told = f"local asked = redis.call('HMGET', '{self._key}', 's', 'us')\n"
             scripts._source[name] = source.replace(ASKED, told)
             changed = scripts._source[name].encode()
