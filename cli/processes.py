@@ -51,7 +51,7 @@ def deliverer() -> None:
 
 @app.command()
 def feeder() -> None:
-    """Run one batch process: it feeds the lines of batches to the queue, and sweeps files."""
+    """Run one feeder: it feeds the lines of batches to the queue, and sweeps files."""
     _become("api.batches")
 
 

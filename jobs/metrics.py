@@ -222,7 +222,7 @@ spans = Counter(
     "penstock_spans_total", "Spans by what became of them: exported, failed, dropped", ["outcome"]
 )
 
-# --- the batch process ----------------------------------------------------------------
+# --- the feeder -----------------------------------------------------------------------
 
 batches_held = Gauge("penstock_batches_held", "Batches this process works on", registry=BATCHES)
 batch_errors = Counter(

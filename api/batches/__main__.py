@@ -1,4 +1,4 @@
-"""The batch process: `python -m api.batches`. It feeds batches to the queue and sweeps files.
+"""The feeder: `python -m api.batches`. It feeds batches to the queue and sweeps files.
 
 Invariant: any number of these may run; none of them needs the others.
 """

@@ -1,13 +1,18 @@
-"""The README's first command: a real model streams a first job, and nothing is left behind."""
+"""The README's commands: a real model streams a first job, and the next ones run as they stand."""
 
+import os
 import re
 import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from billing.months import bounds, month_of
 from tests.e2e.running import (
     READY,
+    SIMULATED,
     START_SECONDS,
     Up,
     environment,
@@ -64,5 +69,58 @@ async def test_first_run_streams_an_answer_leaves_nothing_and_the_next_one_has_i
         for job_id in re.findall(r"202 Accepted: (job_\w+)", first.stdout):
             assert re.search(rf"{job_id}\s+completed", listed.stdout)
         assert "shown this once" not in up.output
+    finally:
+        up.stop()
+
+
+def blocks(url: str) -> list[str]:
+    """Return the commands of "Using it" with this address, and the months of today's."""
+    month = month_of(datetime.now(UTC))
+    text = (ROOT / "README.md").read_text().partition("## Using it\n")[2].partition("\n## ")[0]
+    before = month_of(bounds(month)[0] - timedelta(days=1))
+    text = text.replace("2026-11", month).replace("2026-10", before)
+    return re.findall(
+        r"^```\n(.*?)^```", text.replace("localhost:8080", url), re.MULTILINE | re.DOTALL
+    )
+
+
+def in_bash(directory: Path, *commands: str) -> subprocess.CompletedProcess[str]:
+    """Run commands up to the first that fails, with `.venv/bin` on the PATH."""
+    path = f"{directory}/.venv/bin{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
+        cwd=directory,
+        env={**SIMULATED, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_the_commands_under_using_it_run_and_say_what_is_shown(tmp_path: Path) -> None:
+    """As they stand there, but for address and months; the engine is the simulated one."""
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    up = Up(tmp_path)
+    try:
+        await eventually(lambda: up.says(READY), START_SECONDS)
+        use, bill = blocks(up.state["url"].removeprefix("http://"))
+        commands = [line for line in bill.splitlines() if line.startswith("penstock ")]
+        shown = bill.partition(commands[-1])[2].split()
+        submit = '.venv/bin/penstock jobs submit "What is a penstock?" --stream'
+        assert f"`{submit}`" in (ROOT / "README.md").read_text()
+        assert len(commands) == 5
+        done = in_bash(tmp_path, use, submit, *commands[:-1])
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert '"status":"completed"' in done.stdout
+        assert [done.stdout.count(f"\nid: {number}\n") for number in (2, 3)] == [1, 2]
+
+        async def no_differences() -> bool:
+            said = penstock(tmp_path, *commands[-1].partition("#")[0].split()[1:])
+            return (said.returncode, said.stdout.split() + said.stderr.split()) == (0, shown)
+
+        await eventually(no_differences, 30)
     finally:
         up.stop()

@@ -8,7 +8,8 @@ import sqlite3
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import httpx2
@@ -112,7 +113,10 @@ async def load(store: JobStore, seconds: float) -> list[str]:
 async def test_a_ledger_process_killed_again_and_again_loses_and_doubles_nothing(
     store: JobStore, database: Database, settings: Settings, tmp_path: Path
 ) -> None:
-    await a_price(database)
+    """Nor does it mistake the price, which changes while it is killed."""
+    change = datetime.now(UTC) + timedelta(seconds=6)
+    new = await a_price(database, valid_from=change, output=Decimal("0.60"))
+    old = await a_price(database)
     rng = random.Random(4)
     with pipeline(settings, tmp_path) as running:
         loading = asyncio.create_task(load(store, 12))
@@ -126,6 +130,10 @@ async def test_a_ledger_process_killed_again_and_again_loses_and_doubles_nothing
         ids = await loading
         await until_consumed(store, 60)
     await check_ledger(store, database, ids)
+    rows = (await usage_of(database)).values()
+    versions = {False: old.id, True: new.id}
+    assert all(row.price_version_id == versions[row.finished_at >= change] for row in rows)
+    assert {row.price_version_id for row in rows} == {old.id, new.id}
 
 
 async def eventually_started(process: PipelineProcess) -> None:

@@ -111,23 +111,31 @@ async def test_generations_go_on_in_mid_stream_on_another_worker(case: Case, num
     assert moved
     if number == signal.SIGTERM:
         assert all(record.attempt == 1 for record in records)
+    for job in jobs:
+        types = [event.type for event in await case.store.read_log(job.id, 0)]
+        assert "restarted" not in types, "it goes on where it was"
     await check_jobs(case.store, [job.id for job in jobs])
     await check_nothing_left(case.store, case.queue)
 
 
 async def test_cancel_in_mid_stream_frees_the_engine_within_steps(case: Case) -> None:
-    jobs = [story(i) for i in range(JOBS)]
+    """Every slot is taken, so whoever comes now runs in the place of one that was cancelled."""
+    jobs = [story(i, max_tokens=3 * TOKENS) for i in range(JOBS)]
     following = await case.begin(jobs)
-    for job in jobs[: JOBS // 2]:
+    cancelled, others = jobs[: JOBS // 2], jobs[JOBS // 2 :]
+    before = []
+    for job in cancelled:
+        before.append((await case.store.get(job.id, "acme")).output_tokens)
         await case.store.cancel(job.id, "acme")
-    results = await following
-    assert [result.status for result in results[: JOBS // 2]] == ["cancelled"] * (JOBS // 2)
-    for job in jobs[: JOBS // 2]:
-        assert (await case.store.get(job.id, "acme")).output_tokens < TOKENS
-    for job in jobs[JOBS // 2 :]:
-        assert (await case.store.get(job.id, "acme")).status is Status.COMPLETED
-    await check_jobs(case.store, [job.id for job in jobs])
-    await check_nothing_left(case.store, case.queue)
-    after = [story(i) for i in range(4)]
+    after = [story(i, max_tokens=4) for i in range(4)]
     results = await run_jobs(case.store, case.hub, after)
     assert all(result.status == "completed" for result in results)
+    records = [await case.store.get(job.id, "acme") for job in others]
+    assert all(record.status is Status.IN_PROGRESS for record in records), "no slot came free"
+    results = await following
+    assert [result.status for result in results[: JOBS // 2]] == ["cancelled"] * (JOBS // 2)
+    for job, tokens in zip(cancelled, before, strict=True):
+        assert (await case.store.get(job.id, "acme")).output_tokens - tokens < TOKENS // 2
+    assert [result.status for result in results[JOBS // 2 :]] == ["completed"] * (JOBS // 2)
+    await check_jobs(case.store, [job.id for job in jobs])
+    await check_nothing_left(case.store, case.queue)

@@ -164,6 +164,8 @@ async def settle(database: Database) -> None:
         "UPDATE usage_events SET month = '2026-12'",
         "DELETE FROM usage_events",
         "UPDATE adjustments SET reason = ''",
+        "DELETE FROM adjustments",
+        "UPDATE audit_log SET actor = 'somebody else'",
         "DELETE FROM audit_log",
         "UPDATE invoices SET total = 0",
         "UPDATE invoices SET issued_at = NULL",
@@ -180,13 +182,19 @@ async def test_what_is_settled_cannot_be_changed(database: Database, statement: 
             await connection.execute(text(statement))
 
 
-async def test_truncate_is_refused_too(database: Database) -> None:
-    if database.is_sqlite:
-        return  # it has no TRUNCATE
+TABLES = ("price_versions", "prices", "usage_events", "adjustments", "audit_log", "invoices",
+          "invoice_lines")  # fmt: skip
+
+
+@pytest.mark.parametrize("table", TABLES)
+async def test_emptying_or_replacing_is_refused_too(database: Database, table: str) -> None:
+    """`TRUNCATE` of the one database, `REPLACE` of the other: neither is an update or a delete."""
     await settle(database)
+    replace = f"REPLACE INTO {table} SELECT * FROM {table}"
+    statement = replace if database.is_sqlite else f"TRUNCATE {table} CASCADE"
     with pytest.raises(IntegrityError, match="append-only"):
         async with database.write() as connection:
-            await connection.execute(text("TRUNCATE usage_events"))
+            await connection.execute(text(statement))
 
 
 async def test_an_unpriced_event_is_priced_once(database: Database) -> None:
