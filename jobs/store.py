@@ -1,4 +1,4 @@
-"""The job store: the only caller of the scripts and the only reader of live records.
+"""The job store: each transition of a job, live records and logs; its parts stand beside it.
 
 Invariant: every transition is one script, hence atomic, and safe to repeat when an answer was
 lost: submit by job id, append by position, finish and requeue by fence, the rest by nature. Only
