@@ -22,12 +22,13 @@ JOBS = 300
 async def test_a_signalled_workers_jobs_go_on_elsewhere(
     redis_server: RedisServer, tmp_path: Path, number: int
 ) -> None:
-    settings = simulated_settings(redis_server, slots=32, worker={"drain_seconds": 0.3})
+    settings = simulated_settings(redis_server, slots=32, worker={"drain_seconds": 0.1})
     with pipeline(settings, tmp_path) as running:
         running.control()
         victim, heir = running.worker(), running.worker()
         async with client(settings) as (store, hub):
-            jobs = [generation(f"job {i}", tokens=150) for i in range(JOBS)]
+            # Of different lengths: what began together must not end together before the signal.
+            jobs = [generation(f"job {i}", tokens=100 + 37 * i % 200) for i in range(JOBS)]
             following = asyncio.create_task(run_jobs(store, hub, jobs, timeout=90))
 
             async def busy() -> bool:
