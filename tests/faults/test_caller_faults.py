@@ -39,13 +39,6 @@ def settings(redis_server: RedisServer, database_settings: DatabaseSettings) -> 
 
 
 @pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[JobStore]:
-    opened = open_store(settings)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
 async def directory(settings: Settings) -> AsyncIterator[Directory]:
     async with directory_of(settings, "test") as opened:
         yield opened

@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -55,13 +55,6 @@ def ledger_settings(server: RedisServer, database: DatabaseSettings, **groups: o
 @pytest.fixture
 def settings(redis_server: RedisServer, database_settings: DatabaseSettings) -> Settings:
     return ledger_settings(redis_server, database_settings)
-
-
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[JobStore]:
-    opened = open_store(settings)
-    yield opened
-    await opened.close()
 
 
 async def check_ledger(store: JobStore, database: Database, ids: list[str]) -> None:

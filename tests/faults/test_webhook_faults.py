@@ -6,7 +6,7 @@ nothing else is said: what differs between databases is in `tests/integration/we
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +60,6 @@ def webhook_settings(server: RedisServer, database: DatabaseSettings, **own: Any
         webhooks={**REACHABLE, **own},
         retention={"start": "archive"},
     )
-
-
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[JobStore]:
-    opened = open_store(settings)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

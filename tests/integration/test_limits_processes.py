@@ -1,7 +1,6 @@
 """Limits across API processes: 200 clients at once on two of them, and not one request too many."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import pytest
 from jobs.accounts import Limits
 from jobs.holds import ACCOUNT
 from jobs.models import ModelRegistry, ServedModel
-from jobs.open import open_store
 from jobs.rates import PARTS
 from jobs.settings import Settings
 from jobs.store import JobStore
@@ -36,12 +34,10 @@ def settings(redis_server: RedisServer, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[JobStore]:
-    opened = open_store(settings)
+async def store(store: JobStore) -> JobStore:
     model = ServedModel(QUEUE, 4096, "by hand", 1)
-    await ModelRegistry(opened.redis, opened.keys).register(model)
-    yield opened
-    await opened.close()
+    await ModelRegistry(store.redis, store.keys).register(model)
+    return store
 
 
 @dataclass

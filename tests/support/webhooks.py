@@ -1,5 +1,6 @@
 """Short ways to listen, to tell, and to look at how telling went."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,8 @@ from billing.webhook_events import NewEvent, add_events, listeners
 from jobs.ids import new_id
 from jobs.webhook_tickets import DeliveryTicket
 from tests.support.receiver import Receiver
+from webhooks.book import find_due
+from webhooks.service import Deliverer
 from webhooks.signing import new_secret
 
 #: For settings: receivers of tests live on the loopback.
@@ -41,6 +44,13 @@ async def tell(database: Database, count: int = 1, account: str = "acme") -> lis
     ]
     async with database.write() as connection:
         return list(await add_events(connection, events, await listeners(connection, {account})))
+
+
+async def deliver(deliverer: Deliverer, database: Database) -> list[DeliveryTicket]:
+    """Try everything that is due, once."""
+    found = list(await find_due(database))
+    await asyncio.gather(*(deliverer.serve(ticket) for ticket in found))
+    return found
 
 
 async def rows(database: Database, table: Any) -> Sequence[Any]:

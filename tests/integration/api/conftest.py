@@ -16,17 +16,17 @@ import orjson
 import pytest
 
 from api.main import Server, create_server
+from billing.database import Database
 from jobs.accounts import Role
 from jobs.errors import PipelineError
 from jobs.models import ModelRegistry, ServedModel
-from jobs.open import open_store
 from jobs.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
 from jobs.transitions import Append, Appended, Claimed, Ending
 from tests.conftest import settings_for
 from tests.integration.api.parsing import SseEvent, parse_sse
-from tests.support.keys import make_several
+from tests.support.keys import make_several, while_sql_was_there
 from tests.support.object_store import S3Server
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
@@ -199,13 +199,41 @@ def keys(settings: Settings) -> Keys:
     return make_keys(settings)
 
 
+def one_api(settings: Settings, keys: Keys) -> Iterator[RunningApi]:
+    """Run one server; modules whose tests do not disturb each other share it, as a fixture."""
+    del keys
+    running = RunningApi(settings)
+    running.start()
+    yield running
+    running.stop()
+
+
+class WithoutDatabase:
+    """The tests of a class have an API whose SQL never answers; it did when keys were made."""
+
+    @pytest.fixture
+    def groups(self) -> dict[str, Any]:
+        url = "postgresql+psycopg://nobody@/none?host=/nonexistent"
+        return {"database": {"url": url, "timeout_seconds": 1}}
+
+    @pytest.fixture
+    def keys(self, settings: Settings, tmp_path: Path) -> Keys:
+        return make_keys(while_sql_was_there(settings, tmp_path))
+
+
 @pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[JobStore]:
+async def store(store: JobStore) -> JobStore:
     """The store, with one model registered."""
-    opened = open_store(settings)
-    await ModelRegistry(opened.redis, opened.keys).register(
+    await ModelRegistry(store.redis, store.keys).register(
         ServedModel(MODEL, CONTEXT, "by hand", 1_700_000_000)
     )
+    return store
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    """What the API keeps in SQL."""
+    opened = Database(settings.database, "test")
     yield opened
     await opened.close()
 
@@ -256,6 +284,19 @@ async def client(api: RunningApi, keys: Keys) -> AsyncIterator[httpx2.AsyncClien
 @pytest.fixture
 async def other(api: RunningApi, keys: Keys) -> AsyncIterator[httpx2.AsyncClient]:
     async with connect(api, keys.other) as opened:
+        yield opened
+
+
+@pytest.fixture
+def admin(client: httpx2.AsyncClient) -> httpx2.AsyncClient:
+    """Who `client` is, where it matters: an admin of acme."""
+    return client
+
+
+@pytest.fixture
+async def operator(api: RunningApi, keys: Keys) -> AsyncIterator[httpx2.AsyncClient]:
+    """Who runs Penstock, and sees everybody's."""
+    async with connect(api, keys.admin) as opened:
         yield opened
 
 

@@ -1,7 +1,7 @@
 """A request that may cost more than is left is refused with what is left; nothing else changes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -32,13 +32,6 @@ from tests.support.ledger import a_price, consuming, until_consumed, usage_of
 @pytest.fixture
 def groups() -> dict[str, Any]:
     return {"retention": {"start": "archive"}, "billing": {"budgets_when_unknown": "refuse"}}
-
-
-@pytest.fixture
-async def database(settings: Settings) -> AsyncIterator[Database]:
-    opened = Database(settings.database, "test")
-    yield opened
-    await opened.close()
 
 
 def services(api: RunningApi) -> Any:

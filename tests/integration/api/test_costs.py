@@ -1,9 +1,7 @@
 """Clients see what a job costs the moment it ends, and it is what the ledger will say."""
 
 import sqlite3
-from collections.abc import AsyncIterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -17,15 +15,13 @@ from jobs.store import JobStore
 from tests.integration.api.conftest import (
     MODEL,
     Hand,
-    Keys,
     RunningApi,
+    WithoutDatabase,
     answering,
     chat_body,
-    make_keys,
     read_stream,
     submit,
 )
-from tests.support.keys import while_sql_was_there
 from tests.support.ledger import a_price, consuming, until_consumed, usage_of
 from tests.support.waiting import eventually
 
@@ -35,13 +31,6 @@ HEADER = "X-Penstock-Price-Version"
 @pytest.fixture
 def groups() -> dict[str, Any]:
     return {"retention": {"start": "archive", "seconds": 1}}
-
-
-@pytest.fixture
-async def database(settings: Settings) -> AsyncIterator[Database]:
-    opened = Database(settings.database, "test")
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture
@@ -130,16 +119,7 @@ async def test_without_a_price_it_says_so(client: httpx2.AsyncClient, hand: Hand
     assert HEADER not in answer.headers
 
 
-class TestWithoutDatabase:
-    @pytest.fixture
-    def groups(self) -> dict[str, Any]:
-        url = "postgresql+psycopg://nobody@/none?host=/nonexistent"
-        return {"database": {"url": url, "timeout_seconds": 1}}
-
-    @pytest.fixture
-    def keys(self, settings: Settings, tmp_path: Path) -> Keys:
-        return make_keys(while_sql_was_there(settings, tmp_path))
-
+class TestWithoutDatabase(WithoutDatabase):
     async def test_jobs_run_and_the_cost_is_said_to_be_unknown(
         self, client: httpx2.AsyncClient, hand: Hand
     ) -> None:

@@ -4,7 +4,7 @@ The fields come from the schemas, so those added later are tried as well.
 """
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -29,6 +29,7 @@ from tests.integration.api.conftest import (
     chat_body,
     connect,
     make_keys,
+    one_api,
 )
 from tests.support.redis_server import RedisServer
 
@@ -88,19 +89,8 @@ def settings(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
     )
 
 
-@pytest.fixture(scope="module")
-def keys(settings: Settings) -> Keys:
-    return make_keys(settings)
-
-
-@pytest.fixture(scope="module")
-def api(settings: Settings, keys: Keys) -> Iterator[RunningApi]:
-    """One server for all."""
-    del keys
-    running = RunningApi(settings)
-    running.start()
-    yield running
-    running.stop()
+keys = pytest.fixture(scope="module")(make_keys)
+api = pytest.fixture(scope="module")(one_api)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -26,13 +25,6 @@ SQLITE = pytest.mark.parametrize("database_kind", ["sqlite"])
 def groups(database_settings: DatabaseSettings) -> dict[str, Any]:
     """Both databases."""
     return {"database": {"url": database_settings.url}}
-
-
-@pytest.fixture
-async def admin(api: RunningApi, keys: Keys) -> AsyncIterator[httpx2.AsyncClient]:
-    """An admin of acme."""
-    async with connect(api, keys.acme) as opened:
-        yield opened
 
 
 async def create(client: httpx2.AsyncClient, **fields: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """docs/api.md says of every OpenAI call and parameter whether it works; this reads it and tries."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from tests.integration.api.conftest import (
     RunningApi,
     connect,
     make_keys,
+    one_api,
 )
 from tests.support.keys import sqlite_in
 from tests.support.redis_server import RedisServer
@@ -159,19 +160,8 @@ def settings(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
     return settings_for(redis_server, api={"port": 0}, database=sqlite_in(directory))
 
 
-@pytest.fixture(scope="module")
-def keys(settings: Settings) -> Keys:
-    return make_keys(settings)
-
-
-@pytest.fixture(scope="module")
-def api(settings: Settings, keys: Keys) -> Iterator[RunningApi]:
-    """One server for all rows."""
-    del keys
-    running = RunningApi(settings)
-    running.start()
-    yield running
-    running.stop()
+keys = pytest.fixture(scope="module")(make_keys)
+api = pytest.fixture(scope="module")(one_api)
 
 
 @pytest.fixture

@@ -34,11 +34,7 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture
 def groups(request: pytest.FixtureRequest) -> dict[str, Any]:
-    if "ping" in request.node.name:
-        return {"stream": {"ping_seconds": 0.1}}
-    if "server_limit" in request.node.name:
-        return {"limits": {"sync_seconds": 0.3}}
-    return {}
+    return {"limits": {"sync_seconds": 0.3}} if "server_limit" in request.node.name else {}
 
 
 # --- failures of whole answers --------------------------------------------------------

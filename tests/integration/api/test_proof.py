@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,7 +13,6 @@ from api.schemas.usage import UsageProof
 from billing.close import close_month
 from billing.database import Database
 from billing.months import month_of, next_month
-from jobs.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
 from tests.integration.api.conftest import (
@@ -38,11 +36,10 @@ def groups() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def database(settings: Settings) -> AsyncIterator[Database]:
-    opened = Database(settings.database, "test")
-    await a_price(opened, MODEL)
-    yield opened
-    await opened.close()
+async def database(database: Database) -> Database:
+    """The same, with the model's price."""
+    await a_price(database, MODEL)
+    return database
 
 
 async def proof_of(client: httpx2.AsyncClient, job_id: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from tests.integration.api.conftest import (
     Keys,
     RunningApi,
     chat_job,
-    connect,
     read_stream,
     status_of,
     submit,
@@ -34,14 +32,6 @@ from tests.support.jobs import submission
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
 QUEUES = "/v1/admin/queues"
-
-
-@pytest.fixture
-async def operator(
-    api: RunningApi, keys: Keys, store: JobStore
-) -> AsyncIterator[httpx2.AsyncClient]:
-    async with connect(api, keys.admin) as opened:
-        yield opened
 
 
 async def act(operator: httpx2.AsyncClient, verb: str) -> dict[str, Any]:

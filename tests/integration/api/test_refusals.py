@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -19,6 +19,7 @@ from tests.integration.api.conftest import (
     chat_job,
     connect,
     make_keys,
+    one_api,
     submit,
 )
 from tests.support.keys import make_key, sqlite_in
@@ -39,19 +40,9 @@ def settings(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
     )
 
 
-@pytest.fixture(scope="module")
-def keys(settings: Settings) -> Keys:
-    return make_keys(settings)
-
-
-@pytest.fixture(scope="module")
-def api(settings: Settings, keys: Keys) -> Iterator[RunningApi]:
-    """One server for all: a refusal leaves nothing behind."""
-    del keys
-    running = RunningApi(settings)
-    running.start()
-    yield running
-    running.stop()
+#: A refusal leaves nothing behind.
+keys = pytest.fixture(scope="module")(make_keys)
+api = pytest.fixture(scope="module")(one_api)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """Responses after Redis has let them go: the archive keeps what the client asked to be stored."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
@@ -12,7 +11,6 @@ from billing.archive import erase_archived
 from billing.database import Database
 from billing.tables.base import table_of
 from billing.tables.usage import ArchivedJob
-from jobs.settings import Settings
 from jobs.store import JobStore
 from tests.integration.api.conftest import MODEL, Hand, answering
 from tests.support.ledger import consuming, until_consumed
@@ -25,13 +23,6 @@ SECRET = "what nobody else may read"
 @pytest.fixture
 def groups() -> dict[str, Any]:
     return {"retention": {"start": "archive", "seconds": 1}}
-
-
-@pytest.fixture
-async def database(settings: Settings) -> AsyncIterator[Database]:
-    opened = Database(settings.database, "test")
-    yield opened
-    await opened.close()
 
 
 async def forgotten(store: JobStore, database: Database, *names: str) -> None:

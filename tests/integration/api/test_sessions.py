@@ -13,7 +13,7 @@ from accounts.passwords import Passwords
 from accounts.tokens import ALGORITHM, AUDIENCE, ISSUER
 from jobs.settings import DatabaseSettings
 from tests.conftest import JWT_SECRET
-from tests.integration.api.conftest import Keys, RunningApi, connect
+from tests.integration.api.conftest import RunningApi
 from tests.support.waiting import eventually
 
 EMAIL, PASSWORD = "ann@example.com", "correct horse battery"
@@ -36,12 +36,6 @@ def groups(database_settings: DatabaseSettings) -> dict[str, Any]:
             "attempts_seconds": 3600,
         },
     }
-
-
-@pytest.fixture
-async def admin(api: RunningApi, keys: Keys) -> AsyncIterator[httpx2.AsyncClient]:
-    async with connect(api, keys.acme) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,20 +11,12 @@ import pytest
 
 from api.schemas.usage import UsagePage
 from billing.database import Database
-from jobs.settings import DatabaseSettings, Settings
-from tests.integration.api.conftest import Keys, RunningApi, connect, make_keys
-from tests.support.keys import while_sql_was_there
+from jobs.settings import DatabaseSettings
+from tests.integration.api.conftest import Keys, RunningApi, WithoutDatabase, connect
 from tests.support.months import a_past_price, usage_entry, used
 
 FIRST = datetime(2026, 10, 1, tzinfo=UTC)
 OCTOBER = {"from": "2026-10-01", "to": "2026-10-31"}
-
-
-@pytest.fixture
-async def database(settings: Settings) -> AsyncIterator[Database]:
-    opened = Database(settings.database, "test")
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture
@@ -220,16 +210,7 @@ async def test_a_cursor_of_another_grouping_is_refused(
     assert answer.status_code == 400
 
 
-class TestWithoutDatabase:
-    @pytest.fixture
-    def groups(self) -> dict[str, Any]:
-        url = "postgresql+psycopg://nobody@/none?host=/nonexistent"
-        return {"database": {"url": url, "timeout_seconds": 1}}
-
-    @pytest.fixture
-    def keys(self, settings: Settings, tmp_path: Path) -> Keys:
-        return make_keys(while_sql_was_there(settings, tmp_path))
-
+class TestWithoutDatabase(WithoutDatabase):
     async def test_it_says_when_to_come_back(self, client: httpx2.AsyncClient) -> None:
         for path in ("/v1/usage", f"/v1/usage/job_{'0' * 32}/proof"):
             answer = await client.get(path)

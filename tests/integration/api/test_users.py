@@ -1,6 +1,5 @@
 """Users and accounts: roles, disabling, suspending; what it means for keys and sessions at once."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -8,7 +7,7 @@ import pytest
 
 from jobs.accounts import Role
 from jobs.settings import DatabaseSettings, Settings
-from tests.integration.api.conftest import Keys, RunningApi, connect
+from tests.integration.api.conftest import RunningApi, connect
 from tests.support.keys import make_key
 from tests.support.waiting import eventually
 
@@ -23,18 +22,6 @@ SQLITE = pytest.mark.parametrize("database_kind", ["sqlite"])
 def groups(database_settings: DatabaseSettings) -> dict[str, Any]:
     """Both databases."""
     return {"database": {"url": database_settings.url}}
-
-
-@pytest.fixture
-async def admin(api: RunningApi, keys: Keys) -> AsyncIterator[httpx2.AsyncClient]:
-    async with connect(api, keys.acme) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def operator(api: RunningApi, keys: Keys) -> AsyncIterator[httpx2.AsyncClient]:
-    async with connect(api, keys.admin) as opened:
-        yield opened
 
 
 async def add(client: httpx2.AsyncClient, email: str, role: str = "admin") -> dict[str, Any]:

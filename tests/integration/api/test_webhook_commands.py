@@ -7,42 +7,25 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from billing.database import Database
-from jobs.settings import Settings
 from jobs.store import JobStore
 from tests.integration.api.conftest import MODEL, Keys, RunningApi
-from tests.integration.api.test_webhooks import deliver
 from tests.support.processes import ROOT
 from tests.support.receiver import receiving
 from tests.support.redis_server import free_port
 from tests.support.waiting import eventually
-from tests.support.webhooks import REACHABLE, deliveries
+from tests.support.webhooks import REACHABLE, deliver, deliveries
 from webhooks.service import Deliverer
 
 
 @pytest.fixture
 def groups() -> dict[str, Any]:
     return {"webhooks": REACHABLE}
-
-
-@pytest.fixture
-async def database(settings: Settings) -> AsyncIterator[Database]:
-    opened = Database(settings.database, "test")
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def deliverer(settings: Settings) -> AsyncIterator[Deliverer]:
-    opened = Deliverer(settings)
-    yield opened
-    await opened.close()
 
 
 def penstock(api: RunningApi, key: str, *words: str) -> subprocess.CompletedProcess[str]:

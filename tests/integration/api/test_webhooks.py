@@ -1,7 +1,6 @@
 """`/v1/webhooks`: an account makes, changes and watches its own endpoints, and nobody else's."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -18,13 +17,13 @@ from api.schemas.webhooks import (
 )
 from billing.database import Database
 from billing.tables.base import now
-from jobs.settings import DatabaseSettings, Settings
+from jobs.settings import DatabaseSettings
 from jobs.store import JobStore
 from tests.integration.api.conftest import Hand, submit
 from tests.support.ledger import consuming, until_consumed
 from tests.support.receiver import receiving
-from tests.support.webhooks import REACHABLE, tell
-from webhooks.book import disable, find_due
+from tests.support.webhooks import REACHABLE, deliver, tell
+from webhooks.book import disable
 from webhooks.service import Deliverer
 
 URL = "https://hooks.example.com/in"
@@ -46,26 +45,6 @@ def groups(database_settings: DatabaseSettings) -> dict[str, Any]:
         "database": {"url": database_settings.url},
         "webhooks": {**REACHABLE, "endpoints_per_account": 3},
     }
-
-
-@pytest.fixture
-async def database(settings: Settings) -> AsyncIterator[Database]:
-    opened = Database(settings.database, "test")
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def deliverer(settings: Settings) -> AsyncIterator[Deliverer]:
-    opened = Deliverer(settings)
-    yield opened
-    await opened.close()
-
-
-async def deliver(deliverer: Deliverer, database: Database) -> None:
-    """Try everything that is due, once."""
-    for ticket in await find_due(database):
-        await deliverer.serve(ticket)
 
 
 async def make(client: httpx2.AsyncClient, **fields: Any) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""A job store beside the databases."""
+"""Settings as the ledger has them."""
 
-from tests.integration.billing.conftest import settings, store
+from tests.integration.billing.conftest import settings
 
-__all__ = ["settings", "store"]
+__all__ = ["settings"]

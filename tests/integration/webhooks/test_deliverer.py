@@ -1,7 +1,6 @@
 """A delivery is tried until it is taken or given up, each time under the same id, and logged."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,7 +19,6 @@ from billing.warnings import warn
 from billing.webhook_events import NewEvent, Receiver, add_events
 from jobs.holds import ACCOUNT, Bucket
 from jobs.settings import DatabaseSettings, Settings
-from jobs.webhook_tickets import DeliveryTicket
 from tests.conftest import settings_for
 from tests.support.receiver import receiving
 from tests.support.redis_server import RedisServer
@@ -28,6 +26,7 @@ from tests.support.waiting import eventually
 from tests.support.webhooks import (
     REACHABLE,
     attempts,
+    deliver,
     deliveries,
     endpoint,
     listen,
@@ -58,21 +57,6 @@ def settings(
 ) -> Settings:
     database = {"url": database_settings.url}
     return settings_for(redis_server, database=database, webhooks={**REACHABLE, **own})
-
-
-@pytest.fixture
-async def deliverer(settings: Settings) -> AsyncIterator[Deliverer]:
-    """A deliverer that nobody gives tickets but the test."""
-    opened = Deliverer(settings)
-    yield opened
-    await opened.close()
-
-
-async def deliver(deliverer: Deliverer, database: Database) -> list[DeliveryTicket]:
-    """Try everything that is due, once."""
-    found = list(await find_due(database))
-    await asyncio.gather(*(deliverer.serve(ticket) for ticket in found))
-    return found
 
 
 async def test_a_delivery_is_signed_logged_and_done_once(

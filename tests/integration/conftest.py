@@ -1,0 +1,16 @@
+"""What several folders of integration tests need."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from jobs.settings import Settings
+from webhooks.service import Deliverer
+
+
+@pytest.fixture
+async def deliverer(settings: Settings) -> AsyncIterator[Deliverer]:
+    """A deliverer that nobody gives tickets but the test."""
+    opened = Deliverer(settings)
+    yield opened
+    await opened.close()
