@@ -132,6 +132,15 @@ async def registered(at: Case) -> PipelineProcess:
     return await asyncio.to_thread(at.running.worker)
 
 
+async def begun(at: Case, count: int) -> tuple[dict[str, Any], PipelineProcess]:
+    """Make a batch of so many requests; returns it and who feeds it, once it has some results."""
+    await registered(at)
+    made = await create(at.client, lines(count, MODEL, max_tokens=8, ignore_eos=True))
+    feeder = at.running.feeder()
+    await at.counted(made["id"], 20)
+    return made, feeder
+
+
 async def test_a_batch_is_whole_whatever_is_killed_while_it_runs(
     aof_server: RedisServer, tmp_path: Path, sqlite_database: DatabaseSettings
 ) -> None:
@@ -211,11 +220,7 @@ async def test_a_feeder_that_only_slept_finds_its_batch_taken_and_writes_nothing
     redis_server: RedisServer, tmp_path: Path, sqlite_database: DatabaseSettings
 ) -> None:
     async with case(redis_server, sqlite_database, tmp_path, window=50) as at:
-        await registered(at)
-        content = lines(300, MODEL, max_tokens=8, ignore_eos=True)
-        made = await create(at.client, content)
-        sleeper = at.running.feeder()
-        await at.counted(made["id"], 20)
+        made, sleeper = await begun(at, 300)
         sleeper.signal(signal.SIGSTOP)
         heir = at.running.feeder()
         await at.taken(heir)
@@ -233,11 +238,7 @@ async def test_results_wait_for_sql_and_are_written_once(
     redis_server: RedisServer, tmp_path: Path, sqlite_database: DatabaseSettings
 ) -> None:
     async with case(redis_server, sqlite_database, tmp_path, window=50) as at:
-        await registered(at)
-        content = lines(200, MODEL, max_tokens=8, ignore_eos=True)
-        made = await create(at.client, content)
-        feeder = at.running.feeder()
-        await at.counted(made["id"], 20)
+        made, feeder = await begun(at, 200)
         async with at.database.write() as connection:  # nobody else writes meanwhile
             await connection.execute(text("SELECT 1"))
 

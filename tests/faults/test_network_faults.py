@@ -11,12 +11,19 @@ from redis.exceptions import RedisError
 from jobs.errors import StoreUnavailable
 from jobs.open import open_store
 from jobs.settings import Settings
-from tests.support.following import follow_all, run_jobs
+from tests.support.following import run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.processes import pipeline
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer
-from tests.support.simulated import MODEL, check_text, client, generation, simulated_settings
+from tests.support.simulated import (
+    MODEL,
+    check_text,
+    client,
+    generation,
+    simulated_settings,
+    under_way,
+)
 from tests.support.waiting import eventually
 
 JOBS = 300
@@ -145,14 +152,7 @@ async def test_a_broken_network_costs_time_and_no_token(
         workers = [running.worker(), running.worker()]
         async with client(settings) as (store, hub):
             jobs = [generation(f"job {i}", tokens=200) for i in range(JOBS)]
-            for job in jobs:
-                await store.submit(job)
-            following = asyncio.create_task(follow_all(hub, jobs, 90))
-
-            async def busy() -> bool:
-                return await store.redis.zcard(store.keys.running(MODEL)) > 32
-
-            await eventually(busy)
+            following = await under_way(store, hub, jobs, running=33)
             await fault(proxy)
             check_text(jobs, await following)
             await check_jobs(store, [job.id for job in jobs])
@@ -172,14 +172,7 @@ async def test_connections_that_carry_nothing_cost_no_lease(
         await asyncio.to_thread(running.worker)
         async with client(direct) as (store, hub):
             jobs = [generation(f"job {i}", tokens=1000) for i in range(32)]
-            for job in jobs:
-                await store.submit(job)
-            following = asyncio.create_task(follow_all(hub, jobs, 60))
-
-            async def busy() -> bool:
-                return await store.redis.zcard(store.keys.running(MODEL)) == 32
-
-            await eventually(busy)
+            following = await under_way(store, hub, jobs, running=32, seconds=60)
             await darken(proxy)
             check_text(jobs, await following)
             await check_jobs(store, [job.id for job in jobs])

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,15 +24,6 @@ from tests.support.waiting import eventually
 
 WAITING = 1_500
 PURGE = f"/v1/admin/queues/{QUEUE}/purge"
-
-
-@pytest.fixture(params=["redis", "valkey"])
-def own_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
-    """A server of this test's own, with an append-only file."""
-    server = RedisServer(request.param, tmp_path / "data", aof=True)
-    server.start()
-    yield server
-    server.stop()
 
 
 async def test_a_killed_redis_forgets_neither_rates_nor_modes(own_server: RedisServer) -> None:

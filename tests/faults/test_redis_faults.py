@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +17,15 @@ from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.ledger import archived, until_consumed, usage_of
 from tests.support.processes import pipeline
 from tests.support.redis_server import RedisServer
-from tests.support.simulated import MODEL, check_text, client, generation, simulated_settings
+from tests.support.simulated import (
+    MODEL,
+    check_text,
+    client,
+    generation,
+    simulated_settings,
+    under_way,
+)
 from tests.support.waiting import eventually
-
-
-@pytest.fixture(params=["redis", "valkey"])
-def own_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
-    """A server of this test's own, with an append-only file."""
-    server = RedisServer(request.param, tmp_path / "data", aof=True)
-    server.start()
-    yield server
-    server.stop()
 
 
 async def test_jobs_stream_through_a_redis_restart(own_server: RedisServer, tmp_path: Path) -> None:
@@ -39,14 +36,7 @@ async def test_jobs_stream_through_a_redis_restart(own_server: RedisServer, tmp_
         running.worker()
         async with client(settings) as (store, hub):
             jobs = [generation(f"job {i}", tokens=300) for i in range(200)]
-            for job in jobs:
-                await store.submit(job)
-            following = asyncio.create_task(follow_all(hub, jobs, 90))
-
-            async def busy() -> bool:
-                return await store.redis.zcard(store.keys.running(MODEL)) > 32
-
-            await eventually(busy)
+            following = await under_way(store, hub, jobs, running=33)
             await asyncio.to_thread(own_server.stop, signal.SIGKILL)
             await asyncio.to_thread(own_server.start)
             check_text(jobs, await following)

@@ -2,7 +2,7 @@
 
 import asyncio
 import resource
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,14 @@ from tests.support.following import follow_all, run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.processes import pipeline
 from tests.support.redis_server import RedisServer
-from tests.support.simulated import MODEL, check_text, client, generation, simulated_settings
+from tests.support.simulated import (
+    MODEL,
+    check_text,
+    client,
+    generation,
+    simulated_settings,
+    under_way,
+)
 from tests.support.waiting import eventually
 
 JOBS = 300
@@ -47,15 +54,6 @@ async def test_calls_survive_a_server_that_keeps_forgetting_its_scripts(
     strange = [a for a in answers if a is not None and not isinstance(a, StoreUnavailable)]
     assert not strange
     await store.close()
-
-
-@pytest.fixture
-def own_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
-    """A server of this test's own, with an append-only file."""
-    server = RedisServer(request.param, tmp_path / "data", aof=True)
-    server.start()
-    yield server
-    server.stop()
 
 
 async def become_a_replica(redis: Any, server: RedisServer) -> None:
@@ -101,14 +99,7 @@ async def test_a_store_that_refuses_writes_costs_time_and_no_job(
         workers = [running.worker(), running.worker()]
         async with client(settings) as (store, hub):
             jobs = [generation(f"job {i}", tokens=120) for i in range(JOBS)]
-            for job in jobs:
-                await store.submit(job)
-            following = asyncio.create_task(follow_all(hub, jobs, 90))
-
-            async def busy() -> bool:
-                return await store.redis.zcard(store.keys.running(MODEL)) > 16
-
-            await eventually(busy)
+            following = await under_way(store, hub, jobs, running=17)
             await begin(store.redis, own_server)
             await eventually(lambda: refuses(store))
             for worker in workers:

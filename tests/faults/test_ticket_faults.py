@@ -13,7 +13,14 @@ from tests.support.following import follow_all
 from tests.support.invariants import check_jobs, check_nothing_left, check_tickets_gone
 from tests.support.processes import Pipeline, pipeline
 from tests.support.redis_server import RedisServer
-from tests.support.simulated import MODEL, check_text, client, generation, simulated_settings
+from tests.support.simulated import (
+    MODEL,
+    check_text,
+    client,
+    generation,
+    simulated_settings,
+    until_running,
+)
 from tests.support.waiting import eventually
 
 JOBS = 400
@@ -168,11 +175,7 @@ async def test_a_cold_shutdown_is_quiet(redis_server: RedisServer, tmp_path: Pat
         async with client(settings) as (store, hub):
             jobs = [generation(f"job {i}", tokens=1000) for i in range(16)]
             following = asyncio.create_task(submit_and_follow(store, hub, jobs))
-
-            async def busy() -> bool:
-                return await store.redis.zcard(store.keys.running(MODEL)) == 16
-
-            await eventually(busy)
+            await until_running(store, 16)
             victim.signal(signal.SIGQUIT)
             await asyncio.to_thread(victim.wait)
             assert "Traceback" not in victim.log()

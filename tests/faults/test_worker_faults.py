@@ -12,7 +12,14 @@ from tests.support.following import run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.processes import pipeline
 from tests.support.redis_server import RedisServer
-from tests.support.simulated import MODEL, check_text, client, generation, simulated_settings
+from tests.support.simulated import (
+    MODEL,
+    check_text,
+    client,
+    generation,
+    simulated_settings,
+    until_running,
+)
 from tests.support.waiting import eventually
 
 JOBS = 300
@@ -30,11 +37,7 @@ async def test_a_signalled_workers_jobs_go_on_elsewhere(
             # Of different lengths: what began together must not end together before the signal.
             jobs = [generation(f"job {i}", tokens=100 + 37 * i % 200) for i in range(JOBS)]
             following = asyncio.create_task(run_jobs(store, hub, jobs, timeout=90))
-
-            async def busy() -> bool:
-                return await store.redis.zcard(store.keys.running(MODEL)) > 32
-
-            await eventually(busy)
+            await until_running(store, 33)
             began = time.monotonic()
             victim.signal(number)
             code = await asyncio.to_thread(victim.wait)

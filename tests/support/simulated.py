@@ -1,5 +1,6 @@
 """Pipelines on the simulated engine: many jobs, scripted faults, exactly known answers."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,9 +12,10 @@ from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.transitions import Submission
 from tests.conftest import settings_for
-from tests.support.following import ids_of, text_of
+from tests.support.following import follow_all, ids_of, text_of
 from tests.support.jobs import submission
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
 from workers.engines.simulated_text import expected
 
 MODEL = "sim"
@@ -36,6 +38,26 @@ def generation(prompt: str, tokens: int = 40, account: str = "acme", **fields: A
     """Return a job whose answer `check_text` can compute; it runs to its limit."""
     body = {"prompt": prompt, "max_tokens": tokens, "ignore_eos": True, **fields.pop("extra", {})}
     return submission(account, queue=MODEL, body=body, **fields)
+
+
+async def until_running(store: JobStore, count: int) -> None:
+    """Wait until so many jobs run at once."""
+
+    async def busy() -> bool:
+        return await store.redis.zcard(store.keys.running(MODEL)) >= count
+
+    await eventually(busy)
+
+
+async def under_way(
+    store: JobStore, hub: EventHub, jobs: Sequence[Submission], running: int, seconds: float = 90
+) -> asyncio.Task[list[Result]]:
+    """Submit jobs and follow them as clients do; returns when so many run at once."""
+    for job in jobs:
+        await store.submit(job)
+    following = asyncio.create_task(follow_all(hub, jobs, seconds))
+    await until_running(store, running)
+    return following
 
 
 def check_text(jobs: Sequence[Submission], results: Sequence[Result]) -> None:
