@@ -23,7 +23,7 @@ from tests.support.batches import check_whole, create, lines, read, results, unt
 from tests.support.invariants import check_nothing_left
 from tests.support.keys import make_key
 from tests.support.ledger import usage_of
-from tests.support.processes import Pipeline, PipelineProcess, pipeline
+from tests.support.processes import Pipeline, PipelineProcess, connect, pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.simulated import MODEL, simulated_settings
 from tests.support.waiting import eventually
@@ -117,11 +117,7 @@ async def case(
         running.ledger()
         api = await asyncio.to_thread(running.api)
         store, sql = open_store(settings), Database(settings.database, "test")
-        async with httpx2.AsyncClient(
-            base_url=f"http://127.0.0.1:{api.settings.api.port}",
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=30,
-        ) as client:
+        async with connect(api, key) as client:
             yield Case(settings, running, client, store, sql)
         await sql.close()
         await store.close()

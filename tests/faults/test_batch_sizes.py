@@ -3,7 +3,6 @@
 import asyncio
 from pathlib import Path
 
-import httpx2
 import psutil
 import pytest
 
@@ -12,7 +11,7 @@ from jobs.open import open_store
 from tests.conftest import settings_for
 from tests.support.batches import create, line, read, until
 from tests.support.keys import make_key, sqlite_in
-from tests.support.processes import pipeline
+from tests.support.processes import connect, pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
@@ -47,11 +46,7 @@ async def test_one_broken_line_of_fifty_thousand_is_found_in_bounded_memory(
         feeder = running.feeder()
         processes = [psutil.Process(one.process.pid) for one in (api, feeder)]
         heaviest = 0
-        async with httpx2.AsyncClient(
-            base_url=f"http://127.0.0.1:{api.settings.api.port}",
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=120,
-        ) as client:
+        async with connect(api, key, timeout=120) as client:
             made = await create(client, content)
 
             async def validated() -> bool:

@@ -26,7 +26,7 @@ from jobs.store import JobStore
 from tests.conftest import settings_for
 from tests.support.databases import PostgresServer
 from tests.support.keys import make_key, sqlite_in
-from tests.support.processes import PipelineProcess, pipeline
+from tests.support.processes import connect, pipeline
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.waiting import eventually
 
@@ -42,14 +42,6 @@ def settings(redis_server: RedisServer, database_settings: DatabaseSettings) -> 
 async def directory(settings: Settings) -> AsyncIterator[Directory]:
     async with directory_of(settings, "test") as opened:
         yield opened
-
-
-def connect(api: PipelineProcess, key: str) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
-        base_url=f"http://127.0.0.1:{api.settings.api.port}",
-        headers={"Authorization": f"Bearer {key}"},
-        timeout=20,
-    )
 
 
 async def status(client: httpx2.AsyncClient) -> int:

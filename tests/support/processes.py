@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from pydantic import SecretStr
 
 from jobs.settings import Settings
@@ -109,6 +110,10 @@ class Pipeline:
         self._directory = directory
         self.processes: list[PipelineProcess] = []
 
+    def first(self, name: str) -> PipelineProcess:
+        """Return the first process of this name."""
+        return next(process for process in self.processes if process.name == name)
+
     def _start(self, name: str, settings: Settings, *command: str) -> PipelineProcess:
         log = self._directory / f"{name}-{len(self.processes)}.log"
         process = PipelineProcess(name, settings, log, *command)
@@ -184,6 +189,15 @@ class Pipeline:
             process.stop()
 
 
+def connect(api: PipelineProcess, key: str, timeout: float = 30) -> httpx2.AsyncClient:
+    """Return a client of an API process."""
+    return httpx2.AsyncClient(
+        base_url=f"http://127.0.0.1:{api.settings.api.port}",
+        headers={"Authorization": f"Bearer {key}"},
+        timeout=timeout,
+    )
+
+
 @contextlib.contextmanager
 def pipeline(settings: Settings, directory: Path) -> Iterator[Pipeline]:
     """Run a pipeline for the length of a `with` block."""
@@ -192,3 +206,14 @@ def pipeline(settings: Settings, directory: Path) -> Iterator[Pipeline]:
         yield running
     finally:
         running.stop()
+
+
+@contextlib.contextmanager
+def whole_pipeline(settings: Settings, directory: Path) -> Iterator[Pipeline]:
+    """Run one process of each kind that a job meets, from its client to its bill."""
+    with pipeline(settings, directory) as running:
+        running.control()
+        running.ledger()
+        running.worker()
+        running.api()
+        yield running

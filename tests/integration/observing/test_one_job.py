@@ -3,17 +3,14 @@
 import json
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from jobs.open import open_store
-from jobs.settings import Settings
-from tests.support.keys import make_key
-from tests.support.otlp import OtlpReceiver, Received, otlp_receiver
-from tests.support.processes import Pipeline, PipelineProcess, pipeline
+from tests.support.keys import make_key, prepare_database, sqlite_in
+from tests.support.otlp import OtlpReceiver, Received
+from tests.support.processes import Pipeline, PipelineProcess, connect, whole_pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.simulated import MODEL, simulated_settings
 from tests.support.waiting import eventually
@@ -25,51 +22,30 @@ PARTS = ("queue", "attempt", "claim", "prefill", "decode", "deliver", "bill")
 
 
 @pytest.fixture(scope="module")
-def receiver() -> Iterator[OtlpReceiver]:
-    with otlp_receiver() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def running(
     redis_server: RedisServer,
     receiver: OtlpReceiver,
-    sqlite_template: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Pipeline]:
     directory = tmp_path_factory.mktemp("traces")
-    file = directory / "penstock.db"
-    file.write_bytes(sqlite_template.read_bytes())
     settings = simulated_settings(
         redis_server,
         step_seconds=0.01,
-        database={"url": f"sqlite+aiosqlite:///{file}"},
+        database=sqlite_in(directory),
         retention={"start": "archive"},
         lease={"seconds": 1.8, "heartbeat_seconds": 0.3, "sweep_seconds": 0.2},
         redis={"url": redis_server.url, "prefix": "traced", "timeout_seconds": 1.0},
         trace={"endpoint": receiver.endpoint, "export_seconds": 0.1},
         log={"level": "DEBUG"},
     )
-    with pipeline(settings, directory) as started:
-        started.control()
-        started.ledger()
-        started.worker()
-        started.api()
+    prepare_database(settings)
+    with whole_pipeline(settings, directory) as started:
         yield started
 
 
 @pytest.fixture
 def api(running: Pipeline) -> PipelineProcess:
-    return next(process for process in running.processes if process.name == "api")
-
-
-def connect(settings: Settings) -> httpx2.AsyncClient:
-    key = make_key(settings)
-    return httpx2.AsyncClient(
-        base_url=f"http://127.0.0.1:{settings.api.port}",
-        headers={"Authorization": f"Bearer {key}"},
-        timeout=30,
-    )
+    return running.first("api")
 
 
 def body(tokens: int = 20, prompt: str = MARKER) -> dict[str, Any]:
@@ -94,7 +70,7 @@ async def whole(receiver: OtlpReceiver, trace_id: str, *names: str) -> dict[str,
 async def test_one_trace_from_the_clients_span_to_the_bill(
     api: PipelineProcess, receiver: OtlpReceiver
 ) -> None:
-    async with connect(api.settings) as client:
+    async with connect(api, make_key(api.settings)) as client:
         answer = await client.post(
             "/v1/completions", json={**body(), "stream": True}, headers=traceparent()
         )
@@ -128,7 +104,7 @@ async def test_a_killed_workers_attempt_is_ended_for_it_and_linked_from_the_next
     running: Pipeline, api: PipelineProcess, receiver: OtlpReceiver
 ) -> None:
     trace_id = "a" * 32
-    async with connect(api.settings) as client:
+    async with connect(api, make_key(api.settings)) as client:
         job = {"url": "/v1/completions", "body": body(tokens=200)}
         headers = traceparent(trace_id=trace_id)
         job_id = (await client.post("/v1/jobs", json=job, headers=headers)).json()["id"]
@@ -139,7 +115,7 @@ async def test_a_killed_workers_attempt_is_ended_for_it_and_linked_from_the_next
             return bool(shown["status"] == "in_progress" and written)
 
         await eventually(begun)
-        worker = next(p for p in running.processes if p.name == "worker")
+        worker = running.first("worker")
         worker.signal(signal.SIGKILL)
         worker.wait()
         running.processes.remove(worker)
@@ -164,7 +140,7 @@ async def test_a_trace_that_the_client_did_not_sample_is_not_recorded(
     api: PipelineProcess, receiver: OtlpReceiver
 ) -> None:
     trace_id = "b" * 32
-    async with connect(api.settings) as client:
+    async with connect(api, make_key(api.settings)) as client:
         unsampled = traceparent("00", trace_id)
         answer = await client.post("/v1/completions", json=body(), headers=unsampled)
         assert answer.status_code == 200
@@ -183,7 +159,7 @@ async def test_a_repeat_in_another_trace_is_still_the_same_request(
     api: PipelineProcess, receiver: OtlpReceiver
 ) -> None:
     job = {"url": "/v1/completions", "body": body()}
-    async with connect(api.settings) as client:
+    async with connect(api, make_key(api.settings)) as client:
         key = {"Idempotency-Key": "again"}
         first = await client.post("/v1/jobs", json=job, headers={**key, **traceparent()})
         second = await client.post(
@@ -214,7 +190,7 @@ async def test_a_jobs_lines_carry_its_request_its_account_and_its_trace(
 ) -> None:
     trace_id = "d" * 32
     headers = {"X-Request-ID": "my-own-id", **traceparent(trace_id=trace_id)}
-    async with connect(api.settings) as client:
+    async with connect(api, make_key(api.settings)) as client:
         answer = await client.post("/v1/completions", json=body(), headers=headers)
     assert answer.headers["x-request-id"] == "my-own-id"
     job_id = answer.headers["x-penstock-job"]
@@ -237,7 +213,7 @@ async def test_no_line_of_any_process_has_a_word_of_prompt_or_output(
     running: Pipeline, api: PipelineProcess
 ) -> None:
     outputs = []
-    async with connect(api.settings) as client:
+    async with connect(api, make_key(api.settings)) as client:
         chat = {
             "model": MODEL,
             "messages": [{"role": "user", "content": MARKER}],

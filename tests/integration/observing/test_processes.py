@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from prometheus_client.samples import Sample
 
@@ -14,7 +13,7 @@ from jobs.models import ModelRegistry, ServedModel
 from jobs.open import open_store
 from tests.conftest import settings_for
 from tests.support.keys import make_key, sqlite_in
-from tests.support.processes import Pipeline, PipelineProcess, pipeline
+from tests.support.processes import Pipeline, PipelineProcess, connect, pipeline, whole_pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.scraping import scrape, value
 from tests.support.simulated import MODEL, simulated_settings
@@ -32,21 +31,8 @@ def running(
 ) -> Iterator[Pipeline]:
     directory = tmp_path_factory.mktemp("processes")
     settings = simulated_settings(redis_server, database=sqlite_in(directory))
-    with pipeline(settings, directory) as started:
-        started.control()
-        started.ledger()
-        started.worker()
-        started.api()
+    with whole_pipeline(settings, directory) as started:
         yield started
-
-
-def connect(api: PipelineProcess) -> httpx2.AsyncClient:
-    key = make_key(api.settings)
-    return httpx2.AsyncClient(
-        base_url=f"http://127.0.0.1:{api.settings.api.port}",
-        headers={"Authorization": f"Bearer {key}"},
-        timeout=20,
-    )
 
 
 class Growth:
@@ -59,7 +45,7 @@ class Growth:
 
     @classmethod
     async def of(cls, running: Pipeline, name: str) -> "Growth":
-        process = next(process for process in running.processes if process.name == name)
+        process = running.first(name)
         return cls(process, await scrape(process))
 
     async def look(self) -> None:
@@ -72,9 +58,9 @@ class Growth:
 
 async def send(running: Pipeline, count: int, prompt: str) -> dict[str, Any]:
     """Run jobs one after the other; return the last as the client sees it."""
-    api = next(process for process in running.processes if process.name == "api")
+    api = running.first("api")
     body = {**JOB, "body": {**JOB["body"], "prompt": prompt}}  # type: ignore[dict-item]
-    async with connect(api) as client:
+    async with connect(api, make_key(api.settings)) as client:
         for _ in range(count):
             answer = await client.post("/v1/jobs", json=body, headers={"Prefer": "wait=20"})
             assert answer.json()["status"] == "completed"
@@ -117,10 +103,7 @@ async def test_a_job_is_measured_once_on_its_way_through(running: Pipeline) -> N
 
 async def test_what_alerts_watch_is_shown_before_it_first_happens(running: Pipeline) -> None:
     """Prometheus sees no increase in a series that begins at its first count."""
-    control, ledger, worker = [
-        next(process for process in running.processes if process.name == name)
-        for name in ("control", "ledger", "worker")
-    ]
+    control, ledger, worker = [running.first(name) for name in ("control", "ledger", "worker")]
 
     async def swept() -> bool:
         labels = {"model": MODEL, "kind": "stalled"}
@@ -163,7 +146,8 @@ async def test_api_processes_that_share_a_directory_answer_for_each_other(
         async def at_two(name: str, **labels: str) -> float | None:
             return value(await scrape(two), name, **labels)
 
-        async with connect(one) as first, connect(two) as second:
+        key = make_key(running.settings)
+        async with connect(one, key) as first, connect(two, key) as second:
             job = (await first.post("/v1/jobs", json=JOB)).json()["id"]
             for client in (first, second, second):
                 assert (await client.get("/v1/models")).status_code == 200

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from math import isfinite
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -16,10 +15,10 @@ import pytest
 from billing.database import Database
 from billing.gpu_rates import GpuRate, set_gpu_rate
 from jobs.settings import Settings
-from tests.support.keys import make_key
+from tests.support.keys import make_key, prepare_database, sqlite_in
 from tests.support.ledger import a_price
-from tests.support.otlp import OtlpReceiver, otlp_receiver
-from tests.support.processes import ROOT, Pipeline, pipeline
+from tests.support.otlp import OtlpReceiver
+from tests.support.processes import ROOT, Pipeline, connect, whole_pipeline
 from tests.support.prometheus import PrometheusServer, rules_of, scaled, shipped
 from tests.support.redis_server import RedisServer
 from tests.support.scraping import metrics_port
@@ -54,35 +53,23 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]
 
 
 @pytest.fixture(scope="module")
-def receiver() -> Iterator[OtlpReceiver]:
-    with otlp_receiver() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def running(
     own_redis: RedisServer,
     receiver: OtlpReceiver,
-    sqlite_template: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Pipeline]:
     directory = tmp_path_factory.mktemp("pipeline")
-    file = directory / "penstock.db"
-    file.write_bytes(sqlite_template.read_bytes())
     settings = simulated_settings(
         own_redis,
-        database={"url": f"sqlite+aiosqlite:///{file}"},
+        database=sqlite_in(directory),
         retention={"start": "archive"},
         lease={"seconds": 1.2, "heartbeat_seconds": 0.3, "sweep_seconds": 0.2},
         redis={"url": own_redis.url, "prefix": "watched", "timeout_seconds": 0.6},
         trace={"endpoint": receiver.endpoint, "export_seconds": 0.2},
     )
+    prepare_database(settings)
     asyncio.run(_set_prices(settings))
-    with pipeline(settings, directory) as started:
-        started.control()
-        started.ledger()
-        started.worker()
-        started.api()
+    with whole_pipeline(settings, directory) as started:
         yield started
 
 
@@ -107,16 +94,6 @@ def prometheus(
     server.stop()
 
 
-def connect(running: Pipeline) -> httpx2.AsyncClient:
-    api = next(process for process in running.processes if process.name == "api")
-    key = make_key(running.settings)
-    return httpx2.AsyncClient(
-        base_url=f"http://127.0.0.1:{api.settings.api.port}",
-        headers={"Authorization": f"Bearer {key}"},
-        timeout=30,
-    )
-
-
 def body(prompt: str = "hello") -> dict[str, object]:
     return {"model": MODEL, "prompt": prompt, "max_tokens": 20, "ignore_eos": True}
 
@@ -133,7 +110,7 @@ async def load(running: Pipeline) -> AsyncIterator[None]:
             await client.post("/v1/jobs", json={**job, "service_tier": "flex"})
             await asyncio.sleep(0.05)
 
-    async with connect(running) as client:
+    async with connect(running.first("api"), make_key(running.settings)) as client:
         sending = asyncio.create_task(send(client))
         try:
             yield
@@ -202,10 +179,10 @@ async def test_alerts_fire_when_workers_and_redis_go_and_clear_when_they_are_bac
         await eventually(firing, 40)
 
     await eventually(quiet, 20)
-    worker = next(process for process in running.processes if process.name == "worker")
+    worker = running.first("worker")
     worker.stop()
     running.processes.remove(worker)
-    async with connect(running) as client:
+    async with connect(running.first("api"), make_key(running.settings)) as client:
         job = {"url": "/v1/completions", "body": body()}
         submitted = (await client.post("/v1/jobs", json=job)).json()
         await fires("PenstockNoWorkers", "PenstockTargetDown")
