@@ -24,6 +24,7 @@ from planning.trace import Request, Trace, as_trace, read_trace
 
 PLANNING = Path(synthetic.__file__).parent
 WORKERS = 2
+#: Steps so long that what a loaded machine adds to each is little.
 ENGINE = {
     "kind": "simulated",
     "served_name": "sim",

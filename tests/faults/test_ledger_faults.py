@@ -7,12 +7,12 @@ import signal
 import sqlite3
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-import httpx2
 import pytest
 from pydantic import SecretStr
 
@@ -35,7 +35,7 @@ from tests.conftest import settings_for
 from tests.support.databases import PostgresServer
 from tests.support.keys import make_key
 from tests.support.ledger import a_price, archived, consuming, end_jobs, until_consumed, usage_of
-from tests.support.processes import PipelineProcess, pipeline
+from tests.support.processes import PipelineProcess, connect, pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
@@ -55,6 +55,21 @@ def ledger_settings(server: RedisServer, database: DatabaseSettings, **groups: o
 @pytest.fixture
 def settings(redis_server: RedisServer, database_settings: DatabaseSettings) -> Settings:
     return ledger_settings(redis_server, database_settings)
+
+
+@asynccontextmanager
+async def ledger_on(
+    server: RedisServer, given: DatabaseSettings
+) -> AsyncIterator[tuple[Settings, JobStore, Database]]:
+    """Open a store, and a database that knows a price."""
+    settings = ledger_settings(server, given)
+    store, database = open_store(settings), Database(given, "test")
+    await a_price(database)
+    try:
+        yield settings, store, database
+    finally:
+        await database.close()
+        await store.close()
 
 
 async def check_ledger(store: JobStore, database: Database, ids: list[str]) -> None:
@@ -168,23 +183,19 @@ async def test_postgres_crashing_in_mid_transaction_changes_nothing(
 ) -> None:
     given = DatabaseSettings(url=SecretStr(own_postgres.url()), timeout_seconds=2)
     upgrade(given)
-    settings = ledger_settings(redis_server, given)
-    store, database = open_store(settings), Database(given, "test")
-    await a_price(database)
-    with pipeline(settings, tmp_path) as running:
-        ledger = running.ledger()
-        await eventually_started(ledger)
-        loading = asyncio.create_task(load(store, 8))
-        for _ in range(4):
-            await asyncio.sleep(1.2)
-            await asyncio.to_thread(own_postgres.stop, signal.SIGQUIT)
-            await asyncio.to_thread(own_postgres.start)
-        ids = await loading
-        await until_consumed(store, 60)
-        assert ledger.process.poll() is None
-    await check_ledger(store, database, ids)
-    await database.close()
-    await store.close()
+    async with ledger_on(redis_server, given) as (settings, store, database):
+        with pipeline(settings, tmp_path) as running:
+            ledger = running.ledger()
+            await eventually_started(ledger)
+            loading = asyncio.create_task(load(store, 8))
+            for _ in range(4):
+                await asyncio.sleep(1.2)
+                await asyncio.to_thread(own_postgres.stop, signal.SIGQUIT)
+                await asyncio.to_thread(own_postgres.start)
+            ids = await loading
+            await until_consumed(store, 60)
+            assert ledger.process.poll() is None
+        await check_ledger(store, database, ids)
 
 
 def gauge(process: PipelineProcess, name: str) -> float | None:
@@ -201,26 +212,22 @@ async def test_while_sql_is_down_jobs_end_the_backlog_shows_and_nothing_is_lost(
 ) -> None:
     given = DatabaseSettings(url=SecretStr(own_postgres.url()), timeout_seconds=2)
     upgrade(given)
-    settings = ledger_settings(redis_server, given)
-    store, database = open_store(settings), Database(given, "test")
-    await a_price(database)
-    await asyncio.to_thread(own_postgres.stop)
-    with pipeline(settings, tmp_path) as running:
-        ledger, control = running.ledger(), running.control()
-        await eventually_started(ledger)
-        ids = await load(store, 3)
+    async with ledger_on(redis_server, given) as (settings, store, database):
+        await asyncio.to_thread(own_postgres.stop)
+        with pipeline(settings, tmp_path) as running:
+            ledger, control = running.ledger(), running.control()
+            await eventually_started(ledger)
+            ids = await load(store, 3)
 
-        async def shown() -> bool:
-            return gauge(control, "penstock_outbox_entries") == len(ids)
+            async def shown() -> bool:
+                return gauge(control, "penstock_outbox_entries") == len(ids)
 
-        await eventually(shown)
-        assert (gauge(control, "penstock_outbox_age_seconds") or 0) > 1
-        assert "ledger_waits" in ledger.log()
-        await asyncio.to_thread(own_postgres.start)
-        await until_consumed(store, 60)
-    await check_ledger(store, database, ids)
-    await database.close()
-    await store.close()
+            await eventually(shown)
+            assert (gauge(control, "penstock_outbox_age_seconds") or 0) > 1
+            assert "ledger_waits" in ledger.log()
+            await asyncio.to_thread(own_postgres.start)
+            await until_consumed(store, 60)
+        await check_ledger(store, database, ids)
 
 
 async def test_while_postgres_is_frozen_the_ledger_says_so_and_the_api_answers(
@@ -230,32 +237,26 @@ async def test_while_postgres_is_frozen_the_ledger_says_so_and_the_api_answers(
         url=SecretStr(own_postgres.url()), timeout_seconds=1, statement_seconds=1
     )
     upgrade(given)
-    settings = ledger_settings(redis_server, given)
-    key = make_key(settings)
-    store, database = open_store(settings), Database(given, "test")
-    await a_price(database)
-    with pipeline(settings, tmp_path) as running:
-        ledger, api = running.ledger(), running.api()
-        await eventually_started(ledger)
-        ids = await load(store, 1)
-        await asyncio.to_thread(own_postgres.freeze)
-        try:
-            ids += await load(store, 1)
+    async with ledger_on(redis_server, given) as (settings, store, database):
+        key = make_key(settings)
+        with pipeline(settings, tmp_path) as running:
+            ledger, api = running.ledger(), running.api()
+            await eventually_started(ledger)
+            ids = await load(store, 1)
+            await asyncio.to_thread(own_postgres.freeze)
+            try:
+                ids += await load(store, 1)
 
-            async def said_twice() -> bool:
-                return ledger.log().count('"cause": "OperationalError"') >= 2
+                async def said_twice() -> bool:
+                    return ledger.log().count('"cause": "OperationalError"') >= 2
 
-            await eventually(said_twice, 30)
-            url = f"http://127.0.0.1:{api.settings.api.port}/v1/usage"
-            headers = {"Authorization": f"Bearer {key}"}
-            async with httpx2.AsyncClient(headers=headers, timeout=8) as client:
-                assert (await client.get(url)).status_code == 503
-        finally:
-            await asyncio.to_thread(own_postgres.thaw)
-        await until_consumed(store, 60)
-    await check_ledger(store, database, ids)
-    await database.close()
-    await store.close()
+                await eventually(said_twice, 30)
+                async with connect(api, key, timeout=8) as client:
+                    assert (await client.get("/v1/usage")).status_code == 503
+            finally:
+                await asyncio.to_thread(own_postgres.thaw)
+            await until_consumed(store, 60)
+        await check_ledger(store, database, ids)
 
 
 async def test_a_locked_sqlite_file_is_waited_for(
@@ -263,22 +264,18 @@ async def test_a_locked_sqlite_file_is_waited_for(
 ) -> None:
     file = shutil.copy(sqlite_template, tmp_path / "penstock.db")
     given = DatabaseSettings(url=SecretStr(f"sqlite+aiosqlite:///{file}"), timeout_seconds=0.2)
-    settings = ledger_settings(redis_server, given)
-    store, database = open_store(settings), Database(given, "test")
-    await a_price(database)
-    ids = await end_jobs(store, 30)
-    other = sqlite3.connect(file, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    async with consuming(store, database):
-        await asyncio.sleep(1)
-        outbox = Outbox(store.redis, store.keys, GROUP, "")
-        assert await outbox.backlog() == 30
-        other.execute("ROLLBACK")
-        await until_consumed(store)
-    other.close()
-    await check_ledger(store, database, ids)
-    await database.close()
-    await store.close()
+    async with ledger_on(redis_server, given) as (_, store, database):
+        ids = await end_jobs(store, 30)
+        other = sqlite3.connect(file, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        async with consuming(store, database):
+            await asyncio.sleep(1)
+            outbox = Outbox(store.redis, store.keys, GROUP, "")
+            assert await outbox.backlog() == 30
+            other.execute("ROLLBACK")
+            await until_consumed(store)
+        other.close()
+        await check_ledger(store, database, ids)
 
 
 async def test_redis_restarting_under_the_ledger_changes_nothing(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.replay import replay
+from bench.simulate import ENGINE, WORKERS
 from jobs.open import open_store
 from planning.controllers import Timetable
 from planning.outcome import Spread
@@ -14,19 +15,6 @@ from tests.conftest import settings_for
 from tests.support.planning import in_tier, merged, poisson
 from tests.support.processes import pipeline
 from tests.support.redis_server import RedisServer
-
-WORKERS = 2
-#: Steps so long that what a loaded machine adds to each is little.
-ENGINE = {
-    "kind": "simulated",
-    "served_name": "sim",
-    "slots": 4,
-    "simulated": {
-        "step_base_seconds": 0.06,
-        "step_per_sequence_seconds": 0.002,
-        "prefill_tokens_per_second": 20_000,
-    },
-}
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from tests.support.waiting import eventually
 
 ENDED = ("completed", "failed", "expired", "cancelled")
 COMPLETIONS = "/v1/completions"
+COMPLETED = Ending(Status.COMPLETED)
 
 
 def line(custom_id: str, model: str, url: str = COMPLETIONS, **body: Any) -> bytes:
@@ -141,10 +142,15 @@ async def answering_all(store: JobStore, queue: str) -> AsyncIterator[list[str]]
 def _answer(job: Claimed) -> Append:
     body = job.spec.body
     prompt = body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
-    delta = {"index": 0, "token_ids": [7], "text": f"echo {prompt}", "finish_reason": "stop"}
-    ending = Ending(Status.COMPLETED)
+    ending = COMPLETED
     if "please fail" in prompt:
         ending = Ending(Status.FAILED, EngineError("it did as it was told"))
+    return says(job, f"echo {prompt}", ending)
+
+
+def says(job: Claimed, text: str, ending: Ending = COMPLETED) -> Append:
+    """Return the step that says a text and ends the job."""
+    delta = {"index": 0, "token_ids": [7], "text": text, "finish_reason": "stop"}
     return Append(
         id=job.id,
         fence=job.fence,

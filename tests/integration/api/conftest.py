@@ -79,6 +79,7 @@ class Hand:
 
     store: JobStore
     name: str = "hand"
+    queue: str = MODEL
     _after: dict[str, int] = field(default_factory=dict)
     _tokens: dict[str, int] = field(default_factory=dict)
 
@@ -86,7 +87,7 @@ class Hand:
         """Claim the next job, when there is one."""
 
         async def claim() -> Claimed | None:
-            found = await self.store.claim(MODEL, self.name, 1)
+            found = await self.store.claim(self.queue, self.name, 1)
             return found[0] if found else None
 
         job = await eventually(claim)
@@ -132,6 +133,12 @@ class Hand:
             ("delta", {"index": 0, "token_ids": [], "text": "", "finish_reason": "stop"}),
             ending=Ending(Status.COMPLETED),
         )
+
+    async def fail_after(self, word: str, error: PipelineError) -> None:
+        """Take the next job, say one word, and fail."""
+        job = await self.take()
+        await self.say(job, word)
+        await self.finish(job, Status.FAILED, error)
 
 
 def says(text: str, index: int = 0, **more: Any) -> dict[str, Any]:

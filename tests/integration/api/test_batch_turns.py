@@ -25,9 +25,9 @@ from jobs.models import ModelRegistry
 from jobs.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
-from jobs.transitions import Append, Claimed, Ending, Lock
+from jobs.transitions import Lock
 from tests.integration.api.conftest import MODEL
-from tests.support.batches import answering_all, create, lines
+from tests.support.batches import answering_all, create, lines, says
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
@@ -207,17 +207,3 @@ async def test_large_answers_that_are_all_there_at_once_are_read_a_few_at_a_time
         tracemalloc.stop()
         assert (await rows.state_of(mine.api.database, made["id"])).completed == count
     assert peak < count * size, f"{peak >> 20} MiB"
-
-
-def says(job: Claimed, text: str) -> Append:
-    delta = {"index": 0, "token_ids": [7], "text": text, "finish_reason": "stop"}
-    return Append(
-        id=job.id,
-        fence=job.fence,
-        after=job.seq,
-        events=[("delta", orjson.dumps(delta))],
-        input_tokens=5,
-        cached_tokens=0,
-        output_tokens=1,
-        ending=Ending(Status.COMPLETED),
-    )

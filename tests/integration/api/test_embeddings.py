@@ -19,7 +19,6 @@ from jobs.state import Status
 from jobs.store import JobStore
 from jobs.transitions import Claimed, Ending
 from tests.integration.api.conftest import CONTEXT, MODEL, Hand, chat_body
-from tests.support.waiting import eventually
 
 EMBEDDER = "embedder"
 URL = "/v1/embeddings"
@@ -33,18 +32,7 @@ def packed(*numbers: float) -> str:
 async def embedder(store: JobStore) -> Hand:
     model = ServedModel(EMBEDDER, CONTEXT, "by hand", 1_700_000_000, "embed")
     await ModelRegistry(store.redis, store.keys).register(model)
-    return Hand(store)
-
-
-async def take(hand: Hand) -> Claimed:
-    async def claim() -> Claimed | None:
-        found = await hand.store.claim(EMBEDDER, hand.name, 1)
-        return found[0] if found else None
-
-    job = await eventually(claim)
-    assert job is not None
-    hand._after[job.id], hand._tokens[job.id] = job.seq, job.output_tokens
-    return job
+    return Hand(store, queue=EMBEDDER)
 
 
 async def embed(hand: Hand, job: Claimed, *vectors: tuple[int, Sequence[float]]) -> None:
@@ -58,7 +46,7 @@ async def test_vectors_come_in_the_order_of_the_inputs(
     ai: openai.AsyncOpenAI, embedder: Hand
 ) -> None:
     async def work() -> Claimed:
-        job = await take(embedder)
+        job = await embedder.take()
         await embed(embedder, job, (1, [3.0, 4.5]), (0, [1.0, -2.5]))
         await embedder.finish(job)
         return job
@@ -75,10 +63,10 @@ async def test_a_submitted_job_has_them_as_its_result_also_after_a_second_attemp
 ) -> None:
     body = {"model": EMBEDDER, "input": [[1, 2], [3]]}
     job_id = (await client.post("/v1/jobs", json={"url": URL, "body": body})).json()["id"]
-    first = await take(embedder)
+    first = await embedder.take()
     await embed(embedder, first, (0, [1.0]))
     await store.requeue(first.id, first.fence, EngineError("cut"), delay_seconds=0.0, counted=True)
-    second = await take(embedder)
+    second = await embedder.take()
     await embed(embedder, second, (0, [1.0]), (1, [2.0]))
     await embedder.write(second, ending=Ending(Status.COMPLETED))
     job = (await client.get(f"/v1/jobs/{job_id}")).json()

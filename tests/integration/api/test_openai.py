@@ -242,12 +242,7 @@ async def test_a_restart_before_any_text_is_invisible(ai: openai.AsyncOpenAI, ha
 async def test_a_failure_in_a_stream_is_an_error_then_done(
     client: httpx2.AsyncClient, hand: Hand
 ) -> None:
-    async def work() -> None:
-        job = await hand.take()
-        await hand.say(job, "a")
-        await hand.finish(job, Status.FAILED, EngineError("the engine broke"))
-
-    task = asyncio.create_task(work())
+    task = asyncio.create_task(hand.fail_after("a", EngineError("the engine broke")))
     _, events = await read_stream(client, CHAT, "POST", json=chat_body(stream=True))
     await task
     assert events[-1].data == "[DONE]"

@@ -279,12 +279,7 @@ async def test_the_stream_on_the_wire(client: httpx2.AsyncClient, hand: Hand) ->
 async def test_a_failure_in_a_stream_is_a_failed_response(
     ai: openai.AsyncOpenAI, hand: Hand
 ) -> None:
-    async def work() -> None:
-        job = await hand.take()
-        await hand.say(job, "a")
-        await hand.finish(job, Status.FAILED, EngineError("the engine broke"))
-
-    task = asyncio.create_task(work())
+    task = asyncio.create_task(hand.fail_after("a", EngineError("the engine broke")))
     stream = await ai.responses.create(model=MODEL, input="hi", stream=True)
     last = [event async for event in stream][-1]
     await task
