@@ -5,11 +5,8 @@ Invariant: any number of these may run; none of them needs the others.
 
 import asyncio
 import os
-import signal
 import socket
-from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import structlog
 
@@ -20,12 +17,11 @@ from billing.errors import DatabaseUnavailable
 from billing.gauges import MoneyCollector
 from jobs import metrics
 from jobs.exposition import Exposition
-from jobs.health import HealthServer
+from jobs.health import HealthServer, only_waits
 from jobs.ids import new_id
-from jobs.logs import configure_logs
 from jobs.open import open_store
-from jobs.settings import Settings, get_settings
-from jobs.tracing import close_tracing, configure_tracing
+from jobs.process import run_process, until_told
+from jobs.settings import Settings
 
 log = structlog.get_logger()
 
@@ -54,18 +50,15 @@ async def run_ledger(settings: Settings) -> None:
         Consumer(store, database, settings.billing, f"{name}-{number}")
         for number in range(CONSUMERS)
     ]
-    work = (
-        *(consumer.run() for consumer in consumers),
-        keep_archive_short(database, settings.billing.archive_days),
-    )
     loop = asyncio.get_running_loop()
     host, port = settings.billing.health_host, settings.billing.health_port
     exposition = Exposition("ledger", metrics.LEDGER, MoneyCollector(database, loop))
-    health = HealthServer(host, port, _fine, _fine, exposition)
+    health = HealthServer(host, port, only_waits, only_waits, exposition)
     health.start()
-    running = asyncio.create_task(_all(work))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.cancel)
+    running = until_told(
+        *(consumer.run() for consumer in consumers),
+        keep_archive_short(database, settings.billing.archive_days),
+    )
     log.info("ledger_started")
     try:
         await running
@@ -77,28 +70,5 @@ async def run_ledger(settings: Settings) -> None:
         await store.close()
 
 
-async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run everything until one fails; unlike a gather, this ends when the last of them has.
-
-    A second cancellation while a connection to SQLite is closing would leave it waiting for ever.
-    """
-    async with asyncio.TaskGroup() as group:
-        for one in work:
-            group.create_task(one)
-
-
-def main() -> None:
-    """Entry point."""
-    settings = get_settings()
-    configure_logs(settings.log, "ledger")
-    configure_tracing(settings.trace, "ledger")
-    asyncio.run(run_ledger(settings))
-    close_tracing()
-
-
-def _fine() -> None:
-    """Alive is all it can be: when SQL or Redis is away it waits, and a restart mends nothing."""
-
-
 if __name__ == "__main__":
-    main()
+    run_process("ledger", run_ledger)

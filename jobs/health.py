@@ -21,6 +21,10 @@ log = structlog.get_logger()
 Check = Callable[[], str | None]
 
 
+def only_waits() -> None:
+    """Alive is all it can be: when something is away it waits, and a restart mends nothing."""
+
+
 class HealthServer:
     """Serves the probes from a thread."""
 

@@ -6,7 +6,6 @@ if it dies another takes over when the lock runs out. A sweeper that hangs is no
 
 import asyncio
 import os
-import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -19,11 +18,11 @@ from jobs.errors import StoreUnavailable
 from jobs.exposition import Exposition, Lazy
 from jobs.gauges import StoreCollector
 from jobs.health import HealthServer
-from jobs.logs import configure_logs
 from jobs.open import open_store
-from jobs.settings import Settings, get_settings
+from jobs.process import run_process, until_told
+from jobs.settings import Settings
 from jobs.store import JobStore
-from jobs.tracing import Attributes, active, close_tracing, configure_tracing, joined
+from jobs.tracing import Attributes, active, joined
 from jobs.transitions import Abandoned
 
 log = structlog.get_logger()
@@ -140,9 +139,7 @@ async def run_control(settings: Settings) -> None:
         Exposition("control", metrics.CONTROL, *collectors),
     )
     health.start()
-    sweeping = asyncio.create_task(sweeper.run())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, sweeping.cancel)
+    sweeping = until_told(sweeper.run())
     log.info("control_started")
     try:
         await sweeping
@@ -153,14 +150,5 @@ async def run_control(settings: Settings) -> None:
         await store.close()
 
 
-def main() -> None:
-    """Entry point of `python -m workers.control`."""
-    settings = get_settings()
-    configure_logs(settings.log, "control")
-    configure_tracing(settings.trace, "control")
-    asyncio.run(run_control(settings))
-    close_tracing()
-
-
 if __name__ == "__main__":
-    main()
+    run_process("control", run_control)
