@@ -12,7 +12,7 @@ from prometheus_client.samples import Sample
 from jobs.models import ModelRegistry, ServedModel
 from jobs.open import open_store
 from tests.conftest import settings_for
-from tests.support.keys import make_key, sqlite_in
+from tests.support.keys import make_key, prepare_database, sqlite_in
 from tests.support.processes import Pipeline, PipelineProcess, connect, pipeline, whole_pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.scraping import scrape, value
@@ -162,3 +162,22 @@ async def test_api_processes_that_share_a_directory_answer_for_each_other(
         # Its gauges are gone, its counts stay.
         assert await at_two("penstock_sse_connections") == 0
         assert await at_two("penstock_jobs_submitted_total", model=MODEL) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_process_that_is_told_to_end_says_so_and_ends_in_order(
+    redis_server: RedisServer, tmp_path: Path, number: signal.Signals
+) -> None:
+    settings = simulated_settings(redis_server, database=sqlite_in(tmp_path))
+    prepare_database(settings)
+    with pipeline(settings, tmp_path) as running:
+        for process in [running.control(), running.ledger(), running.feeder()]:
+
+            async def started(process: PipelineProcess = process) -> bool:
+                return f"{process.name}_started" in process.log()
+
+            await eventually(started, 30)
+            process.signal(number)
+            assert await asyncio.to_thread(process.wait) == 0, process.log()
+            assert f"{process.name}_stopped" in process.log()
+            assert "Traceback" not in process.log()
