@@ -23,6 +23,7 @@ from tests.e2e.running import (
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
+MULTILINE = re.MULTILINE | re.DOTALL
 
 
 def test_make_run_is_install_and_up_with_a_demo() -> None:
@@ -79,18 +80,23 @@ def blocks(url: str) -> list[str]:
     text = (ROOT / "README.md").read_text().partition("## Using it\n")[2].partition("\n## ")[0]
     before = month_of(bounds(month)[0] - timedelta(days=1))
     text = text.replace("2026-11", month).replace("2026-10", before)
-    return re.findall(
-        r"^```\n(.*?)^```", text.replace("localhost:8080", url), re.MULTILINE | re.DOTALL
-    )
+    return re.findall(r"^```\n(.*?)^```", text.replace("localhost:8080", url), MULTILINE)
 
 
-def in_bash(directory: Path, *commands: str) -> subprocess.CompletedProcess[str]:
+def commands_about(title: str) -> list[str]:
+    """Return the commands of a section of docs/api.md, after those that all of them expect."""
+    sections = (ROOT / "docs/api.md").read_text().split("\n## ")
+    own = (sections[0], *(one for one in sections if one.startswith(f"{title}\n")))
+    return [block for one in own for block in re.findall(r"^```sh\n(.*?)^```", one, MULTILINE)]
+
+
+def in_bash(directory: Path, *commands: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run commands up to the first that fails, with `.venv/bin` on the PATH."""
     path = f"{directory}/.venv/bin{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
         cwd=directory,
-        env={**SIMULATED, "PATH": path},
+        env={**SIMULATED, "PATH": path, **more},
         capture_output=True,
         text=True,
         timeout=120,
@@ -122,5 +128,14 @@ async def test_the_commands_under_using_it_run_and_say_what_is_shown(tmp_path: P
             return (said.returncode, said.stdout.split() + said.stderr.split()) == (0, shown)
 
         await eventually(no_differences, 30)
+        done = in_bash(tmp_path, *commands_about("Limits"), URL=up.state["url"])
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.findall(r"HTTP/1.1 (\d+)", done.stdout) == ["200", "200", "429"]
+        assert 'ratelimit-policy: "key-requests";q=2;w=60, "key-tokens";q=5000;w=60' in done.stdout
+        assert re.findall(r"^penstock-tiny +(\w+)", done.stdout, re.MULTILINE) == [
+            "paused",
+            "paused",
+            "open",
+        ]
     finally:
         up.stop()

@@ -153,6 +153,32 @@ def test_each_deployment_has_a_disruption_budget_of_its_own(manifests: Manifests
         assert len(covering) == 1, name
 
 
+def test_replicas_are_kept_apart(manifests: Manifests) -> None:
+    """Each Deployment is spread, by a selector that takes its own pods."""
+    for name, one in manifests.of("Deployment").items():
+        template = one["spec"]["template"]
+        apart = template["spec"].get("affinity", {}).get("podAntiAffinity", {})
+        preferred = apart.get("preferredDuringSchedulingIgnoredDuringExecution", [])
+        terms = [term["podAffinityTerm"] for term in preferred]
+        terms += template["spec"].get("topologySpreadConstraints", [])
+        assert terms, name
+        for term in terms:
+            assert matches(term["labelSelector"], template["metadata"]["labels"]), name
+
+
+@pytest.mark.parametrize("overlay", ["prod", "region-b"])
+def test_a_gpu_worker_gets_onto_its_nodes_and_has_memory_to_share(overlay: str) -> None:
+    containers = [c for c in Manifests(overlay).containers() if c.component == "worker"]
+    assert containers
+    for container in containers:
+        assert container.spec["resources"]["limits"]["nvidia.com/gpu"] >= 1
+        tolerated = {one["key"] for one in container.pod["tolerations"]}
+        assert "nvidia.com/gpu" in tolerated
+        mounted = {one["mountPath"]: one["name"] for one in container.spec["volumeMounts"]}
+        volumes = {one["name"]: one for one in container.pod["volumes"]}
+        assert volumes[mounted["/dev/shm"]]["emptyDir"]["medium"] == "Memory"
+
+
 def test_selectors_choose_one_workload_only(manifests: Manifests) -> None:
     pods = {(c.owner, tuple(sorted(c.labels.items()))) for c in manifests.containers()}
     for name, deployment in manifests.of("Deployment").items():
