@@ -18,6 +18,7 @@ from jobs.open import open_store
 from jobs.settings import DatabaseSettings, Settings, get_settings
 from jobs.store import JobStore
 from tests.support.databases import PostgresServer, create_database, drop_database
+from tests.support.keys import template
 from tests.support.redis_server import RedisServer
 
 #: What the API processes of tests sign tokens with.
@@ -113,11 +114,9 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sqlite_template() -> Path:
     """A SQLite file with all tables, to be copied."""
-    path = tmp_path_factory.mktemp("template") / "penstock.db"
-    upgrade(on_sqlite(path))
-    return path
+    return template()
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,8 @@
 """One pipeline for all clients: real Redis, API, Celery worker and sweeper, simulated engine."""
 
 import inspect
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -12,7 +10,7 @@ import pytest
 
 from jobs.accounts import Limits, Role
 from jobs.settings import Settings
-from tests.support.keys import make_key
+from tests.support.keys import make_key, prepare_database, sqlite_in
 from tests.support.processes import pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.simulated import MODEL, simulated_settings
@@ -37,16 +35,16 @@ class Service:
 
 @pytest.fixture(scope="package")
 def service(
-    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     directory = tmp_path_factory.mktemp("clients")
-    file = shutil.copy(sqlite_template, directory / "penstock.db")
     settings = simulated_settings(
         redis_server,
-        database={"url": f"sqlite+aiosqlite:///{file}"},
+        database=sqlite_in(directory),
         retry={"max_attempts": 1},
         limits={"body_bytes": 100_000},
     )
+    prepare_database(settings)
     with pipeline(settings, directory) as running:
         running.control()
         running.feeder()

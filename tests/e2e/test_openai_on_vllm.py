@@ -38,7 +38,7 @@ class Service:
 
 @pytest.fixture(scope="module")
 def service(
-    valkey_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path
+    valkey_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     directory: Path = tmp_path_factory.mktemp("openai")
     settings = settings_for(valkey_server, database=sqlite_in(directory), log={"level": "DEBUG"})

@@ -22,15 +22,6 @@ from tests.support.waiting import eventually
 STREAMS = 200
 
 
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server of this test's own, with an append-only file."""
-    server = RedisServer("redis", tmp_path / "data", aof=True)
-    server.start()
-    yield server
-    server.stop()
-
-
 async def test_streams_of_a_killed_api_process_go_on_at_another_complete(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
@@ -86,6 +77,7 @@ async def test_a_terminated_api_process_hands_its_streams_on_and_leaves(
         assert "Traceback" not in victim.log()
 
 
+@pytest.mark.parametrize("own_server", ["redis"], indirect=True)
 @pytest.mark.parametrize("redis_away", [False, True])
 async def test_a_terminated_api_process_ends_by_itself_whatever_its_clients_and_redis_do(
     own_server: RedisServer, tmp_path: Path, redis_away: bool
@@ -148,6 +140,7 @@ def reads_nothing(port: int, path: str, key: str) -> Iterator[None]:
         yield
 
 
+@pytest.mark.parametrize("own_server", ["redis"], indirect=True)
 async def test_while_redis_is_away_the_api_says_when_to_come_back_and_streams_resume(
     own_server: RedisServer, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,14 +85,6 @@ class Case:
 
 
 @pytest.fixture
-def aof_server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer("redis", tmp_path / "redis", aof=True)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 def sqlite_database(sqlite_template: Path, tmp_path: Path) -> DatabaseSettings:
     file = shutil.copy(sqlite_template, tmp_path / "penstock.db")
     return DatabaseSettings(url=SecretStr(f"sqlite+aiosqlite:///{file}"))
@@ -137,10 +129,11 @@ async def begun(at: Case, count: int) -> tuple[dict[str, Any], PipelineProcess]:
     return made, feeder
 
 
+@pytest.mark.parametrize("own_server", ["redis"], indirect=True)
 async def test_a_batch_is_whole_whatever_is_killed_while_it_runs(
-    aof_server: RedisServer, tmp_path: Path, sqlite_database: DatabaseSettings
+    own_server: RedisServer, tmp_path: Path, sqlite_database: DatabaseSettings
 ) -> None:
-    async with case(aof_server, sqlite_database, tmp_path, window=300) as at:
+    async with case(own_server, sqlite_database, tmp_path, window=300) as at:
         victim = await registered(at)
         content = lines(REQUESTS, MODEL, max_tokens=8, ignore_eos=True)
         made = await create(at.client, content)
@@ -155,9 +148,9 @@ async def test_a_batch_is_whole_whatever_is_killed_while_it_runs(
             await at.kill(feeder)
             await at.kill(victim)
             victim = at.running.begin_worker()
-        aof_server.send(signal.SIGKILL)
+        own_server.send(signal.SIGKILL)
         feeder = at.running.feeder()
-        aof_server.revive()
+        own_server.revive()
         batch = await until(at.client, made["id"], timeout=120)
         await at.check(batch, REQUESTS)
         ids = [names.job_id(made["id"], index) for index in range(REQUESTS)]

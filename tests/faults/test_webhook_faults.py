@@ -19,7 +19,6 @@ from jobs.open import open_store
 from jobs.settings import DatabaseSettings, Settings
 from jobs.store import JobStore
 from jobs.webhook_tickets import push_tickets
-from tests.conftest import settings_for
 from tests.support.databases import PostgresServer
 from tests.support.ledger import consuming, end_jobs, until_consumed
 from tests.support.processes import Pipeline, PipelineProcess, pipeline
@@ -27,7 +26,15 @@ from tests.support.receiver import Receiver, receiving
 from tests.support.redis_server import RedisServer
 from tests.support.scraping import scrape, value
 from tests.support.waiting import eventually
-from tests.support.webhooks import REACHABLE, attempts, deliveries, listen, pass_time, states, tell
+from tests.support.webhooks import (
+    attempts,
+    deliveries,
+    listen,
+    pass_time,
+    states,
+    tell,
+    webhook_settings,
+)
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -51,15 +58,6 @@ def settings(
     redis_server: RedisServer, database_settings: DatabaseSettings, own: dict[str, Any]
 ) -> Settings:
     return webhook_settings(redis_server, database_settings, **own)
-
-
-def webhook_settings(server: RedisServer, database: DatabaseSettings, **own: Any) -> Settings:
-    return settings_for(
-        server,
-        database=database.model_dump(),
-        webhooks={**REACHABLE, **own},
-        retention={"start": "archive"},
-    )
 
 
 @pytest.fixture

@@ -31,7 +31,8 @@ def sqlite_in(directory: Path) -> dict[str, Any]:
 
 
 @lru_cache
-def _template() -> Path:
+def template() -> Path:
+    """Return a SQLite file with all tables; migrating takes far longer than copying it."""
     path = Path(tempfile.mkdtemp(prefix="penstock-template-")) / "penstock.db"
     upgrade(DatabaseSettings(url=SecretStr(f"sqlite+aiosqlite:///{path}")))
     return path
@@ -43,7 +44,7 @@ def prepare_database(settings: Settings) -> None:
     url = make_url(settings.database.url.get_secret_value())
     if is_sqlite(url) and url.database:
         if not Path(url.database).exists():
-            shutil.copy(_template(), url.database)
+            shutil.copy(template(), url.database)
         with closing(sqlite3.connect(url.database)) as connection:
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not tables:

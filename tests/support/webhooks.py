@@ -12,14 +12,27 @@ from billing.tables.base import now, table_of
 from billing.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from billing.webhook_events import NewEvent, add_events, listeners
 from jobs.ids import new_id
+from jobs.settings import DatabaseSettings, Settings
 from jobs.webhook_tickets import DeliveryTicket
+from tests.conftest import settings_for
 from tests.support.receiver import Receiver
+from tests.support.redis_server import RedisServer
 from webhooks.book import find_due
 from webhooks.service import Deliverer
 from webhooks.signing import new_secret
 
 #: For settings: receivers of tests live on the loopback.
 REACHABLE = {"allow_networks": "127.0.0.0/8", "require_https": False, "ports": ""}
+
+
+def webhook_settings(server: RedisServer, database: DatabaseSettings, **own: Any) -> Settings:
+    """Return settings of a deliverer; `own` are those of webhooks that a test changes."""
+    return settings_for(
+        server,
+        database=database.model_dump(),
+        webhooks={**REACHABLE, **own},
+        retention={"start": "archive"},
+    )
 
 
 async def listen(database: Database, receiver: Receiver, name: str = "whe_1", **fields: Any) -> str:

@@ -5,10 +5,8 @@ A route that is new has to stand in `api.access`; one with a new kind of id also
 
 import asyncio
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -23,7 +21,7 @@ from jobs.open import open_store
 from jobs.settings import Settings
 from tests.conftest import settings_for
 from tests.integration.api.conftest import MODEL, RunningApi, chat_job
-from tests.support.keys import make_key, wait_for
+from tests.support.keys import make_key, sqlite_in, wait_for
 from tests.support.redis_server import RedisServer
 
 PASSWORD = "correct horse battery"
@@ -66,15 +64,12 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage(
-    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path
-) -> Iterator[Stage]:
+def stage(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     directory = tmp_path_factory.mktemp("walk")
-    file = shutil.copy(sqlite_template, directory / "penstock.db")
     settings = settings_for(
         redis_server,
         api={"port": 0},
-        database={"url": f"sqlite+aiosqlite:///{file}"},
+        database=sqlite_in(directory),
         files={"url": f"file:{directory}/files"},
     )
     owner, other = make_key(settings, role=Role.ADMIN), make_key(settings, "other")

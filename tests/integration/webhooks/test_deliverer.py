@@ -19,12 +19,10 @@ from billing.warnings import warn
 from billing.webhook_events import NewEvent, Receiver, add_events
 from jobs.holds import ACCOUNT, Bucket
 from jobs.settings import DatabaseSettings, Settings
-from tests.conftest import settings_for
 from tests.support.receiver import receiving
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 from tests.support.webhooks import (
-    REACHABLE,
     attempts,
     deliver,
     deliveries,
@@ -33,6 +31,7 @@ from tests.support.webhooks import (
     pass_time,
     states,
     tell,
+    webhook_settings,
 )
 from webhooks.book import find_due, purge, take
 from webhooks.results import Result, settle
@@ -55,8 +54,7 @@ def own() -> dict[str, Any]:
 def settings(
     redis_server: RedisServer, database_settings: DatabaseSettings, own: dict[str, Any]
 ) -> Settings:
-    database = {"url": database_settings.url}
-    return settings_for(redis_server, database=database, webhooks={**REACHABLE, **own})
+    return webhook_settings(redis_server, database_settings, **own)
 
 
 async def test_a_delivery_is_signed_logged_and_done_once(
