@@ -1,7 +1,7 @@
-"""Which models there are: each worker registers what it serves.
+"""Which models there are: workers register what they serve, control processes what is declared.
 
-Invariant: a registered model stays known when its workers are scaled to zero, so that jobs
-for it are accepted and wake it up.
+Invariant: a known model stays known when its workers are scaled to zero, so that jobs for it are
+accepted and wake it up. What a worker says of its model replaces what was declared.
 """
 
 from dataclasses import asdict, dataclass
@@ -16,12 +16,16 @@ from jobs.keys import Keys
 
 log = structlog.get_logger()
 
+#: The engine of a model of which no worker has said anything yet.
+DECLARED = "declared"
+
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """One served model as its last worker described it. `engine` is the engine's kind.
 
-    `task` is what it does: `generate` text, or `embed` it.
+    Before its first worker it is as it was declared. `task` is what it does: `generate` text, or
+    `embed` it.
     """
 
     name: str
@@ -46,22 +50,22 @@ class ModelRegistry:
         await pipe.execute()
 
     async def keep(self, model: ServedModel) -> None:
-        """Make a model known to a Redis that has lost it, or never heard of it.
+        """Make a model known to a Redis that has lost it, or has only what was declared of it.
 
         It looks first: at its memory limit Redis refuses a write that would change nothing, too.
         """
         async with guarded():
-            if not await self._redis.hexists(self._keys.models, model.name):
+            raw = await self._redis.hget(self._keys.models, model.name)
+            engine = None if raw is None else orjson.loads(raw)["engine"]
+            if engine is None or engine == DECLARED != model.engine:
                 await self.register(model)
-                log.warning("model_made_known_again", model=model.name)
+                log.info("model_made_known", model=model.name, engine=model.engine)
 
     async def list_models(self) -> list[ServedModel]:
         """Return every known model by name."""
         raw = await self._redis.hgetall(self._keys.models)
-        return sorted(
-            (ServedModel(**orjson.loads(value)) for value in raw.values()),
-            key=lambda model: model.name,
-        )
+        models = (ServedModel(**orjson.loads(value)) for value in raw.values())
+        return sorted(models, key=lambda model: model.name)
 
     async def get(self, name: str) -> ServedModel:
         """Return one model.

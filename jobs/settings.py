@@ -144,15 +144,17 @@ class SimulatedSettings(Group):
     faults: bool = Field(default=False, description="obey fault directives found in prompts")
 
 
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+Task = Literal["generate", "embed"]
+
+
 class EngineSettings(Group):
     """Which engine a worker drives and how. `simulated` must be asked for by name."""
 
     kind: Literal["vllm", "simulated"] = "vllm"
     model: str = str(TINY_MODEL)
-    served_name: str = Field(
-        default="penstock-tiny", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"
-    )
-    task: Literal["generate", "embed"] = "generate"
+    served_name: ModelName = "penstock-tiny"
+    task: Task = "generate"
     core: Literal["in-process", "separate"] = "in-process"
     slots: int = Field(default=32, ge=1, le=1024)
     dtype: str = "bfloat16"
@@ -195,11 +197,19 @@ class WorkerSettings(Group):
         return self
 
 
+class DeclaredModel(Group):
+    """What jobs need to know of a model before any worker has said it."""
+
+    max_model_len: int = Field(ge=16)
+    task: Task = "generate"
+
+
 class ControlSettings(Group):
-    """The control process: the sweeper, and what Redis shows for metrics."""
+    """The control process: the sweeper, what Redis shows for metrics, the models it makes known."""
 
     health_host: str = "127.0.0.1"
     health_port: int = Field(default=8083, ge=0, le=65535)
+    models: dict[ModelName, DeclaredModel] = Field(default_factory=dict)
 
 
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s]+)$")]

@@ -1,7 +1,8 @@
 """The control process: the sweeper, one at a time by lock, and what Redis shows, for metrics.
 
 `python -m workers.control`. Invariant: any number may run; the holder of the lock sweeps, and
-if it dies another takes over when the lock runs out. A sweeper that hangs is not live.
+if it dies another takes over when the lock runs out. A sweeper that hangs is not live. Each makes
+the declared models known.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from jobs.errors import StoreUnavailable
 from jobs.exposition import Exposition, Lazy
 from jobs.gauges import StoreCollector
 from jobs.health import HealthServer
+from jobs.models import DECLARED, ModelRegistry, ServedModel
 from jobs.open import open_store
 from jobs.process import run_process, until_told
 from jobs.settings import Settings
@@ -39,6 +41,7 @@ class Sweeper:
     def __init__(self, store: JobStore, settings: Settings) -> None:
         self._store = store
         self._settings = settings
+        self._models = ModelRegistry(store.redis, store.keys)
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._turn_at = time.monotonic()
         self._heard_at: float | None = None
@@ -54,6 +57,7 @@ class Sweeper:
                         await self.sweep_once()
                     self.swept_at = time.time()
                 self._heard_at = time.monotonic()
+                await self._declare()
             except StoreUnavailable:
                 log.warning("sweep_failed_store_unavailable")
                 await asyncio.sleep(RETRY_SECONDS)
@@ -87,6 +91,12 @@ class Sweeper:
             metrics.holds_swept.inc(released)
             log.warning("holds_swept", count=released)
         await self._store.purge()
+
+    async def _declare(self) -> None:
+        """Make models known to a Redis that has not heard of them: no worker may be there to."""
+        for name, declared in self._settings.control.models.items():
+            length, task = declared.max_model_len, declared.task
+            await self._models.keep(ServedModel(name, length, DECLARED, int(time.time()), task))
 
 
 def _tell(queue: str, one: Abandoned) -> None:

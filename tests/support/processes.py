@@ -139,9 +139,9 @@ class Pipeline:
 
     def control(self) -> PipelineProcess:
         """Start a control process (the sweeper)."""
-        return self._start(
-            "control", self._with(control={"health_port": free_port()}), "workers.control"
-        )
+        own = self.settings.control.model_dump(exclude_unset=True)
+        own["health_port"] = free_port()
+        return self._start("control", self._with(control=own), "workers.control")
 
     def ledger(self) -> PipelineProcess:
         """Start a ledger process without waiting for it."""

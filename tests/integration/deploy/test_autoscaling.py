@@ -11,15 +11,18 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from jobs.models import ModelRegistry
 from jobs.settings import Settings
 from jobs.state import Status
 from tests.conftest import settings_for
 from tests.support.following import run_jobs
+from tests.support.keys import make_key, sqlite_in
 from tests.support.manifests import Manifests
-from tests.support.processes import pipeline
+from tests.support.processes import connect, pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.simulated import client, generation, simulated_settings
 from tests.support.waiting import eventually
+from workers.engines.simulated import MAX_MODEL_LEN
 
 SLOTS = 8
 JOBS = 20
@@ -126,6 +129,46 @@ async def test_the_autoscaler_sees_every_job_from_submit_to_end(
 
             await eventually(idle)
             assert keda.replicas(0, SLOTS) == 0
+
+
+async def test_a_declared_model_is_woken_though_redis_never_heard_of_it(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """A new region, or a Redis that was lost, while the model is scaled to zero."""
+    settings = settings_for(
+        redis_server,
+        engine={"kind": "simulated", "served_name": MODEL, "slots": SLOTS},
+        control={"models": {MODEL: {"max_model_len": 999}}},
+        database=sqlite_in(tmp_path),
+    )
+    job = {"url": "/v1/completions", "body": {"model": MODEL, "prompt": "hi", "max_tokens": 8}}
+    async with client(settings) as (store, _):
+        keda, models = Keda(store.redis, settings), ModelRegistry(store.redis, store.keys)
+        with pipeline(settings, tmp_path) as running:
+            running.control()
+            api = running.api()
+            async with connect(api, make_key(settings)) as asking:
+
+                async def taken() -> dict[str, Any] | None:
+                    answer = await asking.post("/v1/jobs", json=job)
+                    accepted: dict[str, Any] = answer.json()
+                    return accepted if answer.status_code == 202 else None
+
+                await eventually(taken)
+                await store.redis.delete(store.keys.models, store.keys.queues)
+
+                async def known_again() -> bool:
+                    return [(m.name, m.max_model_len) for m in await models.list_models()] == [
+                        (MODEL, 999)
+                    ]
+
+                await eventually(known_again)
+                assert keda.replicas(keda.value(await keda.read()), SLOTS) == 1
+                last = await eventually(taken)
+                running.worker()
+                ended = (await asking.get(f"/v1/jobs/{last['id']}?wait=30")).json()
+                assert ended["status"] == "completed"
+                assert (await models.get(MODEL)).max_model_len == MAX_MODEL_LEN, "the worker's"
 
 
 async def test_jobs_that_no_worker_may_take_ask_for_no_worker(redis_server: RedisServer) -> None:

@@ -178,8 +178,19 @@ def test_models_scale_to_zero_where_nobody_waits_for_them() -> None:
     assert least == {"dev": {0}, "prod": {1}, "region-b": {0}}
 
 
-def test_the_first_worker_stays_until_its_model_is_known(manifests: Manifests) -> None:
-    """Nothing is queued for a model that no worker has registered, so nothing would wake it."""
+def test_every_model_is_declared_as_its_workers_serve_it(
+    manifests: Manifests, tmp_path: Path
+) -> None:
+    """What nobody made known to Redis gets no jobs, and what gets no jobs is never woken."""
+    served = {
+        settings.engine.served_name: (settings.engine.max_model_len, settings.engine.task)
+        for _, settings in models(manifests, tmp_path)
+    }
+    declared = settings_of(one(manifests, "control"), tmp_path).control.models
+    assert served == {name: (model.max_model_len, model.task) for name, model in declared.items()}
+
+
+def test_the_first_worker_stays_until_it_has_shown_that_it_starts(manifests: Manifests) -> None:
     for scaled in manifests.of("ScaledObject").values():
         name = scaled["spec"]["scaleTargetRef"]["name"]
         deployment = manifests.of("Deployment")[name]
