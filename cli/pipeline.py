@@ -102,7 +102,7 @@ class Pipeline:
         plan, engine = self._plan, self._settings.engine
         swept = log_says(self._home.log_file("control"), "control_started")
         booked = log_says(self._home.log_file("ledger"), "ledger_started")
-        telling = log_says(self._home.log_file("deliverer"), "webhooks_started")
+        telling = log_says(self._home.log_file("deliverer"), "deliverer_started")
         fed = log_says(self._home.log_file("feeder"), "feeder_started")
         await asyncio.gather(
             self._start("control", swept, PROCESS_SECONDS, "picks up what a killed worker had"),

@@ -74,7 +74,7 @@ class Loop:
         """Return what this process shows to who scrapes it."""
         assert self._deliverer is not None
         due = DueCollector(self._deliverer, self._loop)
-        return Exposition("webhooks", metrics.WEBHOOKS, due)
+        return Exposition("deliverer", metrics.WEBHOOKS, due)
 
     def _run(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -118,24 +118,24 @@ def run(settings: Settings) -> int:
     health.start()
     worker = create_app(settings, loop).Worker(
         pool="threads",
-        hostname=f"penstock-webhooks@{socket.gethostname()}",
+        hostname=f"penstock-deliverer@{socket.gethostname()}",
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
         loglevel="WARNING",
         quiet=True,
     )
-    log.info("webhooks_started")
+    log.info("deliverer_started")
     worker.start()
     loop.close()
-    log.info("webhooks_stopped")
+    log.info("deliverer_stopped")
     return int(worker.exitcode or 0)
 
 
 def main() -> int:
     """Entry point of `python -m webhooks`."""
     settings = get_settings()
-    configure_logs(settings.log, "webhooks")
+    configure_logs(settings.log, "deliverer")
     try:
         return run(settings)
     finally:

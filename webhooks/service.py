@@ -48,7 +48,7 @@ class Deliverer:
         self._settings = settings.webhooks
         self._keys = Keys(settings.redis.prefix)
         self._redis = connect(settings.redis)
-        self._database = Database(settings.database, "webhooks")
+        self._database = Database(settings.database, "deliverer")
         self._resolver = Resolver(2 * self._settings.at_once)
         self._sender = Sender(self._settings, resolve or self._resolver)
         self._lanes = Lanes(self._settings.at_once_per_host, self._settings.at_once_per_account)
