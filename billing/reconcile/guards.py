@@ -1,12 +1,21 @@
 """Checks that the database still refuses to change what is settled."""
 
+from collections.abc import Iterator
+
 from sqlalchemy import text
 
 from billing.database import Database
 from billing.reconcile.findings import Findings, Kind
 
-#: Tables whose rows a trigger keeps from being changed, and from being deleted.
-KEPT = ("price_versions", "prices", "usage_events", "adjustments", "invoices", "invoice_lines")
+#: What each table's triggers keep from happening to it; `update_job_id` guards what was measured,
+#: `update_price_version_id` the price.
+KEPT = dict.fromkeys(
+    ("price_versions", "prices", "gpu_rates", "adjustments", "audit_log"), ("update", "delete")
+) | {
+    "usage_events": ("update_job_id", "update_price_version_id", "delete"),
+    "invoices": ("update", "delete"),
+    "invoice_lines": ("insert", "update", "delete"),
+}
 
 TRIGGERS = {
     True: "SELECT name FROM sqlite_master WHERE type = 'trigger'",
@@ -14,13 +23,18 @@ TRIGGERS = {
 }
 
 
+def guards(*, is_sqlite: bool) -> Iterator[tuple[str, str]]:
+    """Yield each guarded table with a trigger's name."""
+    for table, events in KEPT.items():
+        for event in events if is_sqlite else (*events, "truncate"):
+            yield table, f"keep_{table}_{event}"
+
+
 async def check_guards(database: Database, findings: Findings) -> None:
-    """Note each table whose triggers are gone."""
+    """Note each trigger that is gone or off."""
     async with database.read() as connection:
         names = set(await connection.scalars(text(TRIGGERS[database.is_sqlite])))
-    for table in KEPT:
-        for verb in ("update", "delete"):
-            name = f"keep_{table}_{verb}"
-            findings.count("guards")
-            if not any(found.startswith(name) for found in names):
-                findings.add(Kind.GUARD, table, "trigger", name, None)
+    for table, name in guards(is_sqlite=database.is_sqlite):
+        findings.count("guards")
+        if name not in names:
+            findings.add(Kind.GUARD, table, "trigger", name, None)

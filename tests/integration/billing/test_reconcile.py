@@ -13,6 +13,7 @@ from billing.database import Database
 from billing.ledger import Ledger
 from billing.months import month_of, next_month
 from billing.reconcile.findings import Findings, Kind
+from billing.reconcile.guards import TRIGGERS, guards
 from billing.reconcile.run import reconcile
 from billing.tables.invoices import ClosedMonth
 from jobs.archive import read_finished
@@ -391,14 +392,22 @@ async def test_an_entry_set_aside_is_a_difference_until_it_is_resolved(
     assert (await look(store, database)).clean
 
 
-async def test_a_missing_trigger_is_found(store: JobStore, database: Database) -> None:
-    on = "" if database.is_sqlite else " ON usage_events"
+async def test_each_missing_trigger_is_found(store: JobStore, database: Database) -> None:
+    guarded = {name: table for table, name in guards(is_sqlite=database.is_sqlite)}
+    async with database.read() as connection:
+        there = set(await connection.scalars(text(TRIGGERS[database.is_sqlite])))
+    set_by_migrations = {name for name in there if name.startswith("keep_")}
+    assert set(guarded) == {n for n in set_by_migrations if not n.startswith("keep_spending")}
+
     async with database.write() as connection:
-        await connection.execute(text(f"DROP TRIGGER keep_usage_events_delete{on}"))
+        for name, table in guarded.items():
+            on = "" if database.is_sqlite else f" ON {table}"
+            await connection.execute(text(f"DROP TRIGGER {name}{on}"))
 
-    found = about(await look(store, database), Kind.GUARD)
+    found = about(await look(store, database, listed=len(guarded)), Kind.GUARD)
 
-    assert found == [("usage_events", "trigger", "keep_usage_events_delete", "nothing")]
+    missing = {(table, "trigger", name, "nothing") for name, table in guarded.items()}
+    assert set(found) == missing
 
 
 async def test_the_list_is_bounded_and_the_count_is_not(
