@@ -9,6 +9,7 @@ from api.budgets import Budgets
 from api.costs import Costs
 from api.download import Slots
 from api.files.objects import Objects
+from api.measure import watch_loop
 from api.services import Models, Services
 from billing.database import Database
 from jobs.callers import Callers
@@ -42,16 +43,14 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
         objects=Objects(settings.files),
         uploads=Slots(settings.files.uploads, "uploads"),
     )
-    refreshing = [
-        asyncio.create_task(work, name="refresh")
-        for work in (costs.keep_fresh(), budgets.keep_fresh(), directory.copying.keep_in_step())
-    ]
+    refreshing = (costs.keep_fresh(), budgets.keep_fresh(), directory.copying.keep_in_step())
+    tasks = [asyncio.create_task(work) for work in (*refreshing, watch_loop())]
     try:
         yield services
     finally:
-        for task in refreshing:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*refreshing, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await services.callers.close()
         directory.passwords.close()
         await services.hub.close()

@@ -3,11 +3,14 @@
 import asyncio
 import tempfile
 import time
+import urllib.request
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import orjson
+from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
 from bench.figures import Figure, interleaved, ratio, rounded
@@ -40,7 +43,7 @@ async def measure() -> Figure:
     with tempfile.TemporaryDirectory() as name, redis_server(Path(name)) as url:
         store_sides = await _store_against_celery(bench_settings(url, Path(name)))
     async with pipeline(worker=False) as servers:
-        route_sides = await _route_against_nothing(servers)
+        route_sides, looks = await _route_against_nothing(servers)
     return Figure(
         "submit",
         round(ratio(store_sides["store"], store_sides["celery"]), 2),
@@ -52,6 +55,8 @@ async def measure() -> Figure:
         details={
             "route_over_noop": round(ratio(route_sides["route"], route_sides["noop"]), 3),
             "route_must": 0.6,
+            "loop_late_seconds_p99": _late_at_most(looks, 0.99),
+            "loop_late_seconds_most": _late_at_most(looks, 1),
             **{f"{k}_per_second": rounded(v, 0) for k, v in (store_sides | route_sides).items()},
         },
     )
@@ -100,7 +105,28 @@ async def known_model(servers: Servers) -> AsyncIterator[JobStore]:
     await store.close()
 
 
-async def _route_against_nothing(servers: Servers) -> dict[str, list[float]]:
+def _looks(port: int) -> Counter[float]:
+    """Return how many looks at an API's event loop found it late by at most so many seconds."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return Counter(
+        {
+            float(sample.labels["le"]): int(sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == "penstock_event_loop_lag_seconds_bucket"
+        }
+    )
+
+
+def _late_at_most(looks: Counter[float], share: float) -> float:
+    """Return what this share of looks was not later than, in seconds."""
+    return min(late for late, count in looks.items() if count >= share * max(looks.values()))
+
+
+async def _route_against_nothing(
+    servers: Servers,
+) -> tuple[dict[str, list[float]], Counter[float]]:
     """The same bodies to `POST /v1/jobs` and to a route that validates and answers, no more."""
     noop_port = free_port()
     health = f"http://127.0.0.1:{noop_port}/health"
@@ -110,6 +136,7 @@ async def _route_against_nothing(servers: Servers) -> dict[str, list[float]]:
         "body": {"model": "penstock-tiny", "prompt": "Tell me about the river.", "max_tokens": 64},
     }
     data = orjson.dumps(job)
+    looks: Counter[float] = Counter()
 
     async def rate(port: int, path: str) -> float:
         connections = [await Connection(port, servers.key).open() for _ in range(CLIENTS)]
@@ -130,7 +157,9 @@ async def _route_against_nothing(servers: Servers) -> dict[str, list[float]]:
     async with known_model(servers) as store:
 
         async def route() -> float:
+            before = await asyncio.to_thread(_looks, servers.port)
             measured = await rate(servers.port, "/v1/jobs")
+            looks.update(await asyncio.to_thread(_looks, servers.port) - before)
             await store.redis.delete(store.keys.tickets("penstock-tiny"))
             return measured
 
@@ -139,4 +168,5 @@ async def _route_against_nothing(servers: Servers) -> dict[str, list[float]]:
 
         await route()
         await noop()
-        return await interleaved(7, route=route, noop=noop)
+        looks.clear()
+        return await interleaved(7, route=route, noop=noop), looks

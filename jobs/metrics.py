@@ -15,6 +15,7 @@ WEBHOOKS = CollectorRegistry()
 BATCHES = CollectorRegistry()
 
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
+LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 5)
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -31,6 +32,12 @@ http_seconds = Histogram(
     "From a request's arrival to the first byte of its answer",
     ["route", "method"],
     buckets=LATENCY_BUCKETS,
+    registry=API,
+)
+loop_lag = Histogram(
+    "penstock_event_loop_lag_seconds",
+    "How late a timer of the event loop is: whatever blocks it, all its clients wait for",
+    buckets=LAG_BUCKETS,
     registry=API,
 )
 streams = Gauge(

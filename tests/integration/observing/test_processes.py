@@ -86,6 +86,7 @@ async def test_a_job_is_measured_once_on_its_way_through(running: Pipeline) -> N
     assert http("/v1/jobs/{job_id}", "GET", "4xx") == 1
     assert http("unmatched", "GET", "4xx") == 1
     assert front("penstock_http_request_seconds_count", route="/v1/jobs") == 3
+    assert front("penstock_event_loop_lag_seconds_count") > 0
     for name in ("queue_wait", "time_to_first_token", "job"):
         assert engine(f"penstock_{name}_seconds_count", model=MODEL, tier="default") == 3, name
     for kind in ("input", "output"):

@@ -1,0 +1,24 @@
+"""What the API says of its own event loop."""
+
+import asyncio
+import time
+
+from api.measure import watch_loop
+from jobs.metrics import API
+from tests.support.waiting import eventually
+
+LATE = "penstock_event_loop_lag_seconds_sum"
+BLOCKED_SECONDS = 0.3
+
+
+async def test_whatever_blocks_the_loop_is_seen() -> None:
+    before = API.get_sample_value(LATE) or 0.0
+    watching = asyncio.create_task(watch_loop())
+    await asyncio.sleep(0)  # it has begun to wait
+    time.sleep(BLOCKED_SECONDS)  # noqa: ASYNC251 - this is what must not happen
+
+    async def seen() -> bool:
+        return (API.get_sample_value(LATE) or 0.0) - before > BLOCKED_SECONDS / 2
+
+    await eventually(seen)
+    watching.cancel()
