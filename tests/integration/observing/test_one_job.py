@@ -52,7 +52,7 @@ def body(tokens: int = 20, prompt: str = MARKER) -> dict[str, Any]:
     return {"model": MODEL, "prompt": prompt, "max_tokens": tokens, "ignore_eos": True}
 
 
-def traceparent(flags: str = "01", trace_id: str = CLIENT_TRACE) -> dict[str, str]:
+def traceparent(trace_id: str, flags: str = "01") -> dict[str, str]:
     return {"traceparent": f"00-{trace_id}-{CLIENT_SPAN}-{flags}"}
 
 
@@ -72,7 +72,7 @@ async def test_one_trace_from_the_clients_span_to_the_bill(
 ) -> None:
     async with connect(api, make_key(api.settings)) as client:
         answer = await client.post(
-            "/v1/completions", json={**body(), "stream": True}, headers=traceparent()
+            "/v1/completions", json={**body(), "stream": True}, headers=traceparent(CLIENT_TRACE)
         )
         job_id = answer.headers["x-penstock-job"]
 
@@ -106,7 +106,7 @@ async def test_a_killed_workers_attempt_is_ended_for_it_and_linked_from_the_next
     trace_id = "a" * 32
     async with connect(api, make_key(api.settings)) as client:
         job = {"url": "/v1/completions", "body": body(tokens=200)}
-        headers = traceparent(trace_id=trace_id)
+        headers = traceparent(trace_id)
         job_id = (await client.post("/v1/jobs", json=job, headers=headers)).json()["id"]
 
         async def begun() -> bool:
@@ -141,7 +141,7 @@ async def test_a_trace_that_the_client_did_not_sample_is_not_recorded(
 ) -> None:
     trace_id = "b" * 32
     async with connect(api, make_key(api.settings)) as client:
-        unsampled = traceparent("00", trace_id)
+        unsampled = traceparent(trace_id, "00")
         answer = await client.post("/v1/completions", json=body(), headers=unsampled)
         assert answer.status_code == 200
         own = await client.post("/v1/completions", json=body())
@@ -161,10 +161,10 @@ async def test_a_repeat_in_another_trace_is_still_the_same_request(
     job = {"url": "/v1/completions", "body": body()}
     async with connect(api, make_key(api.settings)) as client:
         key = {"Idempotency-Key": "again"}
-        first = await client.post("/v1/jobs", json=job, headers={**key, **traceparent()})
-        second = await client.post(
-            "/v1/jobs", json=job, headers={**key, **traceparent(trace_id="c" * 32)}
-        )
+        first, second = [
+            await client.post("/v1/jobs", json=job, headers={**key, **traceparent(trace_id)})
+            for trace_id in ("e" * 32, "c" * 32)
+        ]
     assert second.status_code == 202, second.text
     assert second.json()["id"] == first.json()["id"]
     spans = await whole(receiver, "c" * 32, "submit")
@@ -189,7 +189,7 @@ async def test_a_jobs_lines_carry_its_request_its_account_and_its_trace(
     running: Pipeline, api: PipelineProcess, receiver: OtlpReceiver
 ) -> None:
     trace_id = "d" * 32
-    headers = {"X-Request-ID": "my-own-id", **traceparent(trace_id=trace_id)}
+    headers = {"X-Request-ID": "my-own-id", **traceparent(trace_id)}
     async with connect(api, make_key(api.settings)) as client:
         answer = await client.post("/v1/completions", json=body(), headers=headers)
     assert answer.headers["x-request-id"] == "my-own-id"
