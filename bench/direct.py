@@ -20,6 +20,10 @@ from jobs.settings import EngineSettings
 #: Its children hold its output open, so its death shows only as silence.
 ANSWER_SECONDS = 180.0
 
+#: Its worker waits for more by spinning for a second: half of the cores, while the other side is
+#: already being measured.
+SPIN_SECONDS = 1.5
+
 
 class Direct:
     """The other side of a comparison."""
@@ -34,6 +38,7 @@ class Direct:
         async with asyncio.timeout(ANSWER_SECONDS):
             while line := await self._process.stdout.readline():
                 if line.startswith(b"ANSWER "):
+                    await asyncio.sleep(SPIN_SECONDS)
                     return json.loads(line[7:])
         raise RuntimeError("the AsyncLLM process ended")
 
