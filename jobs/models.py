@@ -4,7 +4,8 @@ Invariant: a known model stays known when its workers are scaled to zero, so tha
 accepted and wake it up. What a worker says of its model replaces what was declared.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import orjson
 import structlog
@@ -50,14 +51,13 @@ class ModelRegistry:
         await pipe.execute()
 
     async def keep(self, model: ServedModel) -> None:
-        """Make a model known to a Redis that has lost it, or has only what was declared of it.
+        """Make a model known to a Redis that has lost it, or has only an older declaration of it.
 
         It looks first: at its memory limit Redis refuses a write that would change nothing, too.
         """
         async with guarded():
             raw = await self._redis.hget(self._keys.models, model.name)
-            engine = None if raw is None else orjson.loads(raw)["engine"]
-            if engine is None or engine == DECLARED != model.engine:
+            if raw is None or _gives_way(orjson.loads(raw), model):
                 await self.register(model)
                 log.info("model_made_known", model=model.name, engine=model.engine)
 
@@ -78,6 +78,12 @@ class ModelRegistry:
             known = ", ".join(model.name for model in await self.list_models()) or "none yet"
             raise ModelNotFound(f"no model {name!r} here; there is: {known}", param="model")
         return ServedModel(**orjson.loads(raw))
+
+
+def _gives_way(known: dict[str, Any], model: ServedModel) -> bool:
+    """Return whether a declaration is known that says something else; a worker's word stands."""
+    same_age = replace(model, created=known["created"])
+    return bool(known["engine"] == DECLARED and known != orjson.loads(_encoded(same_age)))
 
 
 def _encoded(model: ServedModel) -> bytes:
