@@ -104,7 +104,7 @@ class Keys:
 
     @property
     def queues(self) -> str:
-        """Set: every queue a worker has ever served."""
+        """Set: the queue of every model that is known."""
         return f"{self.prefix}:queues"
 
     @property

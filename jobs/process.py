@@ -21,8 +21,10 @@ def run_process(name: str, run: Callable[[Settings], Work]) -> None:
     settings = get_settings()
     configure_logs(settings.log, name)
     configure_tracing(settings.trace, name)
-    asyncio.run(run(settings))
-    close_tracing()
+    try:
+        asyncio.run(run(settings))
+    finally:
+        close_tracing()
 
 
 def until_told(*work: Work) -> asyncio.Task[None]:

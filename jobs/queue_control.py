@@ -50,7 +50,7 @@ class QueueControl:
         self._keep = keep
 
     async def check_known(self, queue: str) -> None:
-        """Refuse a queue that no worker ever served.
+        """Refuse the queue of a model that is not known.
 
         Raises:
             ModelNotFound: naming it.
@@ -71,7 +71,7 @@ class QueueControl:
         """Change what a queue does and tell its workers; returns what it did before.
 
         Raises:
-            ModelNotFound: no such queue was ever served.
+            ModelNotFound: no such model is known.
         """
         before = await self._scripts.call("set_mode", queue, mode, by)
         if before is None:

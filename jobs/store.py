@@ -442,7 +442,7 @@ class JobStore:
         return QueueState.of(await self._scripts.call("observe", queue, LOOK_AT))
 
     async def queues(self) -> list[str]:
-        """Return every queue a worker has ever served."""
+        """Return the queue of every model that is known."""
         async with guarded():
             return sorted(name.decode() for name in await self._read.smembers(self.keys.queues))
 

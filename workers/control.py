@@ -96,7 +96,11 @@ class Sweeper:
         """Make models known to a Redis that has not heard of them: no worker may be there to."""
         for name, declared in self._settings.control.models.items():
             length, task = declared.max_model_len, declared.task
-            await self._models.keep(ServedModel(name, length, DECLARED, int(time.time()), task))
+            model = ServedModel(name, length, DECLARED, int(time.time()), task)
+            try:
+                await self._models.keep(model)
+            except StoreUnavailable:
+                log.warning("model_not_declared_store_unavailable", model=name)
 
 
 def _tell(queue: str, one: Abandoned) -> None:
