@@ -55,13 +55,13 @@ ENTRYPOINT ["penstock"]
 FROM core AS control
 EXPOSE 8083
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-P", "-m", "jobs.probe", "http://127.0.0.1:8083/health"]
+    CMD ["python", "-P", "-m", "core.runtime.probe", "http://127.0.0.1:8083/health"]
 CMD ["control"]
 
 FROM core AS api
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-P", "-m", "jobs.probe", "http://127.0.0.1:8080/ready"]
+    CMD ["python", "-P", "-m", "core.runtime.probe", "http://127.0.0.1:8080/ready"]
 CMD ["api"]
 
 # --- workers ------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ VOLUME /cache
 EXPOSE 8081
 # A large model loads for many minutes, and is alive meanwhile.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=1800s --retries=3 \
-    CMD ["python", "-P", "-m", "jobs.probe", "http://127.0.0.1:8081/ready"]
+    CMD ["python", "-P", "-m", "core.runtime.probe", "http://127.0.0.1:8081/ready"]
 ENTRYPOINT ["penstock"]
 CMD ["worker"]
 

@@ -15,12 +15,12 @@ from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.records import ACCOUNTS, KEYS, TOKENS, USERS, read_records, user_fields
-from billing.database import Database
 from billing.errors import DatabaseUnavailable
-from billing.tables.base import now
+from core.db.engine import Database
+from core.db.tables.base import now
+from core.errors import StoreUnavailable
+from core.settings import AuthSettings
 from jobs.callers import CallerCopy
-from jobs.errors import StoreUnavailable
-from jobs.settings import AuthSettings
 
 log = structlog.get_logger()
 

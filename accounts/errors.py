@@ -6,7 +6,7 @@ AccountConflict: EmailTaken, AccountExists, LastAdmin
 Overloaded:      TooManySignIns, Busy, IssuerUnavailable (carry retry_after_seconds)
 """
 
-from jobs.errors import ClientError, InvalidJob, Overloaded, Unauthenticated
+from core.errors import ClientError, InvalidJob, Overloaded, Unauthenticated
 
 
 class KeyNotFound(ClientError):

@@ -17,13 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from accounts.copying import Copying
 from accounts.errors import KeyNotFound
 from accounts.records import KEYS
-from billing.audit import audit
-from billing.database import Database
 from billing.errors import AccountNotFound
-from billing.tables.accounts import Account, ApiKey
-from billing.tables.base import now, table_of
+from core.db.audit import audit
+from core.db.engine import Database
+from core.db.tables.accounts import Account, ApiKey
+from core.db.tables.base import now, table_of
+from core.ids import new_id
 from jobs.accounts import NO_LIMITS, PREFIX, Limits, Role, digest_of
-from jobs.ids import new_id
 
 ID = re.compile(r"key_[0-9a-f]{32}")
 SECRET_BYTES = 32

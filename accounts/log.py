@@ -5,9 +5,9 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from billing.database import Database
-from billing.tables.audit import AuditEntry
-from billing.tables.base import table_of
+from core.db.engine import Database
+from core.db.tables.audit import AuditEntry
+from core.db.tables.base import table_of
 
 LOG = table_of(AuditEntry)
 

@@ -12,9 +12,9 @@ from accounts.passwords import Passwords
 from accounts.sessions import Sessions
 from accounts.throttle import Throttle
 from accounts.users import Users
-from billing.database import Database
+from core.db.engine import Database
+from core.settings import AuthSettings, Settings
 from jobs.open import open_store
-from jobs.settings import AuthSettings, Settings
 from jobs.store import JobStore
 
 

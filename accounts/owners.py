@@ -14,11 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from accounts.copying import Copying
 from accounts.errors import AccountExists
 from accounts.records import ACCOUNTS
-from billing.audit import audit
-from billing.database import Database
 from billing.errors import AccountNotFound
-from billing.tables.accounts import Account
-from billing.tables.base import now
+from core.db.audit import audit
+from core.db.engine import Database
+from core.db.tables.accounts import Account
+from core.db.tables.base import now
 
 ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 

@@ -19,13 +19,13 @@ from accounts.records import TOKENS, USERS
 from accounts.throttle import Throttle
 from accounts.tokens import Claims, Tokens
 from accounts.users import clean_email
-from billing.audit import audit
-from billing.database import Database
-from billing.tables.accounts import RefreshToken
-from billing.tables.base import now
+from core.db.audit import audit
+from core.db.engine import Database
+from core.db.tables.accounts import RefreshToken
+from core.db.tables.base import now
+from core.ids import new_id
+from core.settings import AuthSettings
 from jobs.accounts import digest_of
-from jobs.ids import new_id
-from jobs.settings import AuthSettings
 
 PREFIX = "rt_"
 WRONG = "the email or the password is wrong"

@@ -19,13 +19,13 @@ from accounts.errors import EmailTaken, InvalidAccount, LastAdmin, UserNotFound
 from accounts.passwords import Passwords, check_password
 from accounts.records import USERS
 from billing.accounts import lock_account
-from billing.audit import audit
-from billing.database import Database
 from billing.errors import AccountNotFound
-from billing.tables.accounts import Account, User
-from billing.tables.base import now, table_of
+from core.db.audit import audit
+from core.db.engine import Database
+from core.db.tables.accounts import Account, User
+from core.db.tables.base import now, table_of
+from core.ids import new_id
 from jobs.accounts import Role
-from jobs.ids import new_id
 
 EMAIL = re.compile(r"[^\s@<>,;:\"\\()\[\]\x00-\x1f]{1,64}@[^\s@<>,;\"\\()\[\]\x00-\x1f]{1,250}")
 

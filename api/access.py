@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
+from core.errors import Forbidden, ModelForbidden
 from jobs.accounts import ApiKey, Role
-from jobs.errors import Forbidden, ModelForbidden
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from ipaddress import (
 
 from starlette.requests import Request
 
+from core.errors import AddressForbidden
 from jobs.accounts import ApiKey
-from jobs.errors import AddressForbidden
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network

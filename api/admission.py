@@ -18,17 +18,17 @@ from api.preferences import Preferences
 from api.prompts import check_prompt
 from api.schemas.sampling import TRANSPORT, Addressed
 from api.services import Services
-from jobs import metrics, tracing
-from jobs.accounts import ApiKey
-from jobs.errors import (
+from core import metrics, tracing
+from core.errors import (
     ContextLengthExceeded,
     InvalidJob,
     PipelineError,
     SpendingUnknown,
     StoreUnavailable,
 )
+from core.ids import new_id
+from jobs.accounts import ApiKey
 from jobs.fairness import ServiceTier
-from jobs.ids import new_id
 from jobs.model import Job, JobSpec, JobWebhook, OnDisconnect
 from jobs.models import ServedModel
 from jobs.rates import UNLIMITED, quota_of

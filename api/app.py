@@ -37,8 +37,8 @@ from api.routes import (
     users,
     webhooks,
 )
-from jobs.errors import PipelineError
-from jobs.settings import Settings
+from core.errors import PipelineError
+from core.settings import Settings
 
 #: What a form holds besides its file.
 FORM_BYTES = 65_536

@@ -14,8 +14,8 @@ from accounts.open import SigningIn
 from api.access import check_access
 from api.address import check_address
 from api.services import Services
+from core.errors import Overloaded, Unauthenticated
 from jobs.accounts import PREFIX, ApiKey, digest_of
-from jobs.errors import Overloaded, Unauthenticated
 
 NEEDED = "an API key is required: Authorization: Bearer pk_..."
 UNKNOWN = "this API key is not known, or no longer"

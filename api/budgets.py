@@ -18,15 +18,15 @@ import structlog
 
 from api.costs import Costs
 from billing.budgets import Budget, load_budgets, most, most_tokens
-from billing.database import Database
 from billing.errors import DatabaseUnavailable
 from billing.months import month_of
 from billing.spending import spending_in
-from jobs.errors import SpendingUnknown
+from core.db.engine import Database
+from core.errors import SpendingUnknown
+from core.settings import BillingSettings
 from jobs.fairness import ServiceTier
 from jobs.holds import Bucket, Hold, Limit, to_nanos
 from jobs.models import ServedModel
-from jobs.settings import BillingSettings
 from jobs.store import JobStore
 
 log = structlog.get_logger()

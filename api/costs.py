@@ -13,12 +13,12 @@ from typing import Any
 
 import structlog
 
-from billing.database import Database
 from billing.errors import DatabaseUnavailable
 from billing.pricebook import PriceBook
 from billing.prices import LEAD, load_prices
 from billing.rating import Cost, charged_tokens, rate
 from billing.recording import instant
+from core.db.engine import Database
 from jobs.events import Usage
 from jobs.fairness import ServiceTier
 from jobs.model import Job

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jobs import tracing
+from core import tracing
 
 
 @contextmanager

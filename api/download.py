@@ -13,7 +13,7 @@ import anyio
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Send
 
-from jobs.errors import Overloaded
+from core.errors import Overloaded
 
 RETRY_AFTER_SECONDS = 10.0
 

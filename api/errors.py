@@ -1,8 +1,8 @@
-"""Errors that only exist at the HTTP door; `problems` maps them like those of `jobs.errors`."""
+"""Errors that only exist at the HTTP door; `problems` maps them like those of `core.errors`."""
 
 from dataclasses import dataclass
 
-from jobs.errors import (
+from core.errors import (
     AttemptError,
     ClientError,
     InvalidJob,

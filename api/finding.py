@@ -7,7 +7,7 @@ from api.services import Services
 from api.waiting import read_result
 from billing.archive import archived_job, erase_archived
 from billing.errors import DatabaseUnavailable
-from jobs.errors import JobGone, JobNotFound
+from core.errors import JobGone, JobNotFound
 from jobs.model import Job
 from jobs.result import Result
 

@@ -6,7 +6,7 @@ import orjson
 from redis.exceptions import RedisError
 
 from api.services import Services
-from jobs.connection import unavailable
+from core.redis.client import unavailable
 
 
 async def is_connected(api: Services) -> bool:

@@ -18,9 +18,9 @@ from accounts.tokens import MissingSecretError
 from api.app import create_app
 from api.presence import GRACE_SECONDS
 from api.wire import Wire, wire
-from jobs.logs import configure_logs
-from jobs.settings import Settings
-from jobs.tracing import close_tracing, configure_tracing
+from core.logs import configure_logs
+from core.settings import Settings
+from core.tracing import close_tracing, configure_tracing
 
 #: How often uvicorn looks after itself.
 TICKS_PER_SECOND = 10

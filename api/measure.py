@@ -11,7 +11,7 @@ from time import perf_counter
 from prometheus_client import Counter, Histogram
 from starlette.types import Scope
 
-from jobs import metrics
+from core import metrics
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 UNMATCHED = "unmatched"

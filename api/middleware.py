@@ -21,8 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api import problems
 from api.errors import BodyTimeout, BodyTooLarge
 from api.measure import Measured, method_of, route_of
-from jobs import tracing
-from jobs.settings import LimitSettings
+from core import tracing
+from core.settings import LimitSettings
 
 log = structlog.get_logger()
 

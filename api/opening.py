@@ -11,12 +11,12 @@ from api.download import Slots
 from api.files.objects import Objects
 from api.measure import watch_loop
 from api.services import Models, Services
-from billing.database import Database
+from core.db.engine import Database
+from core.settings import Settings
 from jobs.callers import Callers
 from jobs.hub import EventHub
 from jobs.models import ModelRegistry
 from jobs.open import open_store
-from jobs.settings import Settings
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from api import errors as door
 from api.limits import rate_headers
 from api.schemas.reading import field_errors
 from billing import errors as billing
-from jobs import errors
+from core import errors
 from jobs.state import Status
 from webhooks import errors as webhooks
 

@@ -5,8 +5,8 @@ Invariant: looking costs no more than reading the body did, however it is nested
 
 from typing import Any
 
-from jobs.errors import InvalidJob
-from jobs.settings import LimitSettings
+from core.errors import InvalidJob
+from core.settings import LimitSettings
 
 FIELDS = ("prompt", "messages", "input")
 

@@ -14,7 +14,7 @@ from api.schemas.responses import LOGPROBS, ResponseRequest
 from api.services import Services
 from api.views.chat import message
 from api.views.response import job_id_of
-from jobs.errors import ContextLengthExceeded, InvalidJob, JobGone, JobNotFound
+from core.errors import ContextLengthExceeded, InvalidJob, JobGone, JobNotFound
 from jobs.result import Choice
 from jobs.state import Status
 

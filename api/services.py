@@ -13,13 +13,13 @@ from api.costs import Costs
 from api.download import Slots
 from api.files.objects import Objects
 from api.presence import Closing, Watchers
-from billing.database import Database
+from core.db.engine import Database
+from core.errors import ModelNotFound, StoreUnavailable
+from core.redis.client import unavailable
+from core.settings import Settings
 from jobs.callers import Callers
-from jobs.connection import unavailable
-from jobs.errors import ModelNotFound, StoreUnavailable
 from jobs.hub import EventHub
 from jobs.models import ModelRegistry, ServedModel
-from jobs.settings import Settings
 from jobs.store import JobStore
 
 log = structlog.get_logger()

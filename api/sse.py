@@ -23,8 +23,8 @@ from api.delivery_trace import delivering
 from api.errors import ShuttingDown, WaitTimeout
 from api.presence import Ended, Presence
 from api.services import Services
-from jobs import metrics
-from jobs.errors import PipelineError
+from core import metrics
+from core.errors import PipelineError
 from jobs.events import Event
 from jobs.model import Job, OnDisconnect
 from jobs.state import Status

@@ -9,7 +9,7 @@ from api.errors import ShuttingDown, WaitTimeout
 from api.presence import Ended, Presence
 from api.services import Services
 from api.sse import Watched, leave
-from jobs.errors import JobGone
+from core.errors import JobGone
 from jobs.model import Job
 from jobs.result import Result
 

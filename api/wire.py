@@ -14,8 +14,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from api import problems
 from api.errors import HeadersTimeout, HeadersTooLarge, MalformedRequest
 from api.middleware import new_request_id
-from jobs.errors import PipelineError
-from jobs.settings import LimitSettings
+from core.errors import PipelineError
+from core.settings import LimitSettings
 
 #: What a header takes besides its name and value: ": " and the end of its line.
 FRAMING = 4

@@ -16,9 +16,9 @@ from sqlalchemy import func, select
 
 from bench.figures import Figure
 from bench.servers import Servers, free_port, pipeline
-from billing.database import Database
-from billing.tables.base import table_of
-from billing.tables.usage import UsageEvent
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.usage import UsageEvent
 
 REQUESTS = 50_000
 FILE_BYTES = 199_000_000

@@ -4,8 +4,8 @@ from starlette.requests import Request
 
 import api.direct
 from api.main import create_server
+from core.settings import Settings, get_settings
 from jobs.accounts import ApiKey, Role
-from jobs.settings import Settings, get_settings
 
 ANYBODY = ApiKey(id="key_anybody", account="bench", role=Role.MEMBER)
 

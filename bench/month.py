@@ -20,10 +20,10 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from bench.postgres import postgres
-from billing.database import Database
 from billing.prices import NewPrice, set_price
-from billing.schema import upgrade
-from jobs.settings import DatabaseSettings
+from core.db.engine import Database
+from core.db.schema_version import upgrade
+from core.settings import DatabaseSettings
 
 EVENTS = 5_000_000
 SQLITE_EVENTS = 500_000

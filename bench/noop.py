@@ -13,7 +13,7 @@ from api.main import create_server
 from api.preferences import read_preferences
 from api.schemas.jobs import BODIES, JobRequest
 from api.schemas.reading import check, read_object
-from jobs.settings import Settings, get_settings
+from core.settings import Settings, get_settings
 
 PATH = "/noop"
 ANSWER = b'{"id":"job_000000000000000000000000000000","object":"job","status":"queued"}'

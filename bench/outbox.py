@@ -19,15 +19,15 @@ from bench.figures import Figure, rounded
 from bench.postgres import postgres
 from bench.servers import Servers, bench_settings, redis_server
 from billing.consumer import GROUP
-from billing.database import Database
 from billing.prices import NewPrice, set_price
-from billing.schema import upgrade
-from billing.tables.usage import ArchivedJob, UsageEvent
-from jobs.ids import new_id
+from core.db.engine import Database
+from core.db.schema_version import upgrade
+from core.db.tables.usage import ArchivedJob, UsageEvent
+from core.ids import new_id
+from core.settings import Settings
 from jobs.model import JobSpec
 from jobs.open import open_store
 from jobs.outbox import Outbox
-from jobs.settings import Settings
 from jobs.store import JobStore
 
 EVENTS = 30_000

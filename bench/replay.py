@@ -4,10 +4,10 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 
+from core.ids import new_id
+from core.settings import Settings
 from jobs.fairness import ServiceTier
-from jobs.ids import new_id
 from jobs.model import Job, JobSpec
-from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.transitions import Submission
 from planning.trace import Trace, as_trace

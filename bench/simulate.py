@@ -12,8 +12,8 @@ from pathlib import Path
 from bench.figures import Figure
 from bench.replay import Observed, replay
 from bench.servers import free_port, pipeline
+from core.settings import Settings
 from jobs.open import open_store
-from jobs.settings import Settings
 from planning import synthetic
 from planning.controllers import Controller, KedaController, Timetable
 from planning.outcome import Spread

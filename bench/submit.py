@@ -17,11 +17,11 @@ from bench.figures import Figure, interleaved, ratio, rounded
 from bench.http_client import Connection
 from bench.noop import PATH
 from bench.servers import Servers, bench_settings, free_port, pipeline, redis_server
-from jobs.ids import new_id
+from core.ids import new_id
+from core.settings import Settings
 from jobs.model import JobSpec
 from jobs.models import ModelRegistry, ServedModel
 from jobs.open import open_celery, open_store
-from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.tickets import TASK_NAME
 from jobs.transitions import Submission

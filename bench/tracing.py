@@ -19,7 +19,7 @@ from bench.figures import Figure, interleaved, ratio, rounded
 from bench.http_client import Connection
 from bench.servers import Servers, free_port, pipeline
 from bench.submit import AT_ONCE, known_model
-from jobs import tracing
+from core import tracing
 
 REQUESTS = 2_000
 ROUNDS = 7

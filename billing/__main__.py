@@ -12,16 +12,16 @@ import structlog
 
 from billing.archive import purge_archive
 from billing.consumer import Consumer
-from billing.database import Database
 from billing.errors import DatabaseUnavailable
 from billing.gauges import MoneyCollector
-from jobs import metrics
-from jobs.exposition import Exposition
-from jobs.health import HealthServer, only_waits
-from jobs.ids import new_id
+from core import metrics
+from core.db.engine import Database
+from core.exposition import Exposition
+from core.ids import new_id
+from core.runtime.health_server import HealthServer, only_waits
+from core.runtime.process import run_process, until_told
+from core.settings import Settings
 from jobs.open import open_store
-from jobs.process import run_process, until_told
-from jobs.settings import Settings
 
 log = structlog.get_logger()
 

@@ -3,10 +3,10 @@
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.bulk import insert_missing
-from billing.database import Database
-from billing.tables.accounts import Account
-from billing.tables.base import now, table_of
+from core.db.bulk_insert import insert_missing
+from core.db.engine import Database
+from core.db.tables.accounts import Account
+from core.db.tables.base import now, table_of
 
 
 async def ensure_account(database: Database, account_id: str, name: str = "") -> None:

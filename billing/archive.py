@@ -8,9 +8,9 @@ from datetime import datetime
 
 from sqlalchemy import delete, select
 
-from billing.database import Database
-from billing.tables.base import table_of
-from billing.tables.usage import ArchivedJob
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.usage import ArchivedJob
 from jobs.archive import Archived
 
 JOBS = table_of(ArchivedJob)

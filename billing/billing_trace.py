@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
+from core.tracing import Attributes, active, joined
 from jobs.archive import Archived
 from jobs.outbox import UsageEntry
-from jobs.tracing import Attributes, active, joined
 
 
 def write_bills(

@@ -14,18 +14,18 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.accounts import ensure_account
-from billing.audit import audit
-from billing.database import Database
 from billing.errors import InvalidBudget
 from billing.money import plain
 from billing.rating import Price, Tokens, rate
-from billing.tables.base import now, table_of
-from billing.tables.budgets import Budget as BudgetRow
-from billing.tables.budgets import BudgetWarning
-from billing.tables.types import MICROS
+from core.db.audit import audit
+from core.db.engine import Database
+from core.db.tables.base import now, table_of
+from core.db.tables.budgets import Budget as BudgetRow
+from core.db.tables.budgets import BudgetWarning
+from core.db.tables.types import MICROS
+from core.ids import new_id
 from jobs.fairness import ServiceTier
 from jobs.holds import ACCOUNT, Limit, to_nanos
-from jobs.ids import new_id
 
 #: What chat templates and tools add to a prompt, in tokens, where text gives no bound of its own.
 TEMPLATE_TOKENS = 512

@@ -13,21 +13,21 @@ from typing import Any
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.audit import audit
 from billing.close_sums import adjustments_of, earliest_open, sum_month, unpriced_models
-from billing.database import Database
 from billing.errors import InvalidMonth, MonthNotOver, MonthOutOfOrder, UnpricedUsage
 from billing.invoices import INVOICES, Invoice, Line, list_invoices
 from billing.invoices_draft import Customer, MonthBooks, draft_invoices
 from billing.ledger import closed_months
-from billing.locks import own_ledger
 from billing.months import bounds, next_month
 from billing.prices import load_prices
-from billing.tables.accounts import Account
-from billing.tables.base import table_of
-from billing.tables.invoices import ClosedMonth, InvoiceLine
-from billing.tables.invoices import Invoice as InvoiceRow
-from jobs.settings import SellerSettings
+from core.db.audit import audit
+from core.db.engine import Database
+from core.db.locks import own_ledger
+from core.db.tables.accounts import Account
+from core.db.tables.base import table_of
+from core.db.tables.invoices import ClosedMonth, InvoiceLine
+from core.db.tables.invoices import Invoice as InvoiceRow
+from core.settings import SellerSettings
 
 #: A second one who closes waits for the first, which may have millions of events to add up.
 LOCK_SECONDS = 300

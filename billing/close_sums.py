@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from billing.months import next_month
 from billing.rating import Tokens
 from billing.sums import exact_sum
-from billing.tables.base import table_of
-from billing.tables.invoices import Adjustment
-from billing.tables.usage import UsageEvent
+from core.db.tables.base import table_of
+from core.db.tables.invoices import Adjustment
+from core.db.tables.usage import UsageEvent
 
 EVENTS = table_of(UsageEvent).c
 ADJUSTMENTS = table_of(Adjustment)

@@ -16,15 +16,15 @@ import structlog
 
 from billing.archive import erase_archived
 from billing.billing_trace import write_bills
-from billing.database import Database
 from billing.errors import DatabaseUnavailable
 from billing.ledger import DATA_ERRORS, Ledger, Recorded
 from billing.settling import settle
-from jobs import metrics
+from core import metrics
+from core.db.engine import Database
+from core.errors import StoreUnavailable
+from core.settings import BillingSettings
 from jobs.archive import Archived, erased, read_finished
-from jobs.errors import StoreUnavailable
 from jobs.outbox import Entry, Outbox, UnreadableEntry, UsageEntry
-from jobs.settings import BillingSettings
 from jobs.store import JobStore
 from jobs.webhook_tickets import DeliveryTicket, push_tickets
 

@@ -10,20 +10,20 @@ from decimal import Decimal
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.audit import audit
 from billing.close import check_month, line_rows, row_of, seal
-from billing.database import Database
 from billing.errors import AccountNotFound, InvalidAmount, MonthClosed
 from billing.invoices import INVOICES, Invoice, Line, find_invoice
 from billing.ledger import closed_months
-from billing.locks import own_ledger
 from billing.money import plain
 from billing.months import first_open, month_of
-from billing.tables.accounts import Account
-from billing.tables.invoices import Adjustment, InvoiceLine
-from billing.tables.invoices import Invoice as InvoiceRow
-from billing.tables.types import MICROS
-from jobs.ids import new_id
+from core.db.audit import audit
+from core.db.engine import Database
+from core.db.locks import own_ledger
+from core.db.tables.accounts import Account
+from core.db.tables.invoices import Adjustment, InvoiceLine
+from core.db.tables.invoices import Invoice as InvoiceRow
+from core.db.tables.types import MICROS
+from core.ids import new_id
 
 LARGEST = Decimal(1_000_000_000)
 

@@ -7,7 +7,7 @@ ClientError:   InvalidPrice, InvalidBudget, InvalidMonth, InvalidAmount, Account
 MonthConflict: MonthNotOver, MonthOutOfOrder, MonthClosed, MonthNotClosed, UnpricedUsage
 """
 
-from jobs.errors import ClientError, Overloaded, PipelineError
+from core.errors import ClientError, Overloaded, PipelineError
 
 
 class DatabaseUnavailable(Overloaded):

@@ -15,14 +15,14 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from sqlalchemy import Select, func, select
 
 from billing.budgets import Budget, load_budgets
-from billing.database import Database
 from billing.errors import DatabaseUnavailable
 from billing.gpu_rates import GpuRate, load_gpu_rates
 from billing.months import month_of
 from billing.spending import Sum, spending_since
-from billing.tables.base import table_of
-from billing.tables.webhooks import WebhookDelivery
-from jobs.exposition import Lazy
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.webhooks import WebhookDelivery
+from core.exposition import Lazy
 from jobs.holds import Bucket
 
 READ_SECONDS = 3.0

@@ -14,13 +14,13 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.audit import audit
-from billing.database import Database
 from billing.errors import InvalidPrice
 from billing.money import plain
-from billing.tables.base import table_of
-from billing.tables.prices import GpuRate as GpuRateRow
-from billing.tables.types import MICROS
+from core.db.audit import audit
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.prices import GpuRate as GpuRateRow
+from core.db.tables.types import MICROS
 
 RATES = table_of(GpuRateRow)
 LARGEST = Decimal(1_000_000)

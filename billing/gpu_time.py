@@ -14,9 +14,9 @@ from sqlalchemy import BigInteger, Select, case, cast, func, literal, select, un
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.months import bounds
-from billing.sqltime import unix_ms
-from billing.tables.base import table_of
-from billing.tables.usage import UsageEvent
+from core.db.sql_time import unix_ms
+from core.db.tables.base import table_of
+from core.db.tables.usage import UsageEvent
 
 EVENTS = table_of(UsageEvent)
 

@@ -16,10 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from billing.currencies import payable
 from billing.errors import InvoiceNotFound
 from billing.sums import bytewise
-from billing.tables.base import table_of
-from billing.tables.invoices import Invoice as InvoiceRow
-from billing.tables.invoices import InvoiceLine
-from jobs.settings import SellerSettings
+from core.db.tables.base import table_of
+from core.db.tables.invoices import Invoice as InvoiceRow
+from core.db.tables.invoices import InvoiceLine
+from core.settings import SellerSettings
 
 INVOICES = table_of(InvoiceRow)
 LINES = table_of(InvoiceLine)

@@ -13,9 +13,9 @@ from billing.close_sums import Group
 from billing.invoices import Invoice, Line
 from billing.money import plain, to_micros, total
 from billing.rating import ONE, Price, Tokens
+from core.ids import new_id
+from core.settings import SellerSettings
 from jobs.fairness import ServiceTier
-from jobs.ids import new_id
-from jobs.settings import SellerSettings
 
 KIND_WORDS = {"input": "Input", "cached_input": "Cached input", "output": "Output"}
 TIERS = [tier.value for tier in ServiceTier]

@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 
-from billing.bulk import Row
 from billing.money import plain, total
 from billing.webhook_events import Listener, NewEvent, Receiver
+from core.db.bulk_insert import Row
 from jobs.archive import Archived
 
 AMOUNTS = ("input_amount", "cached_amount", "output_amount")

@@ -16,18 +16,18 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.bulk import Row, insert_missing
-from billing.database import Database
 from billing.job_events import job_events
-from billing.locks import share_ledger
 from billing.money import ZERO, total
 from billing.prices import load_prices
 from billing.rating import Tokens
 from billing.recording import PRICED, priced, usage_row
-from billing.tables.base import table_of
-from billing.tables.invoices import ClosedMonth
-from billing.tables.usage import ArchivedJob, SetAsideEntry, UsageEvent
 from billing.webhook_events import add_events, listeners
+from core.db.bulk_insert import Row, insert_missing
+from core.db.engine import Database
+from core.db.locks import share_ledger
+from core.db.tables.base import table_of
+from core.db.tables.invoices import ClosedMonth
+from core.db.tables.usage import ArchivedJob, SetAsideEntry, UsageEvent
 from jobs.archive import Archived
 from jobs.fairness import ServiceTier
 from jobs.outbox import UnreadableEntry, UsageEntry

@@ -11,12 +11,12 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.close import check_month
-from billing.database import Database
 from billing.gpu_rates import GpuRate, load_gpu_rates
 from billing.gpu_time import EVENTS, Period, measure_gpu_time
 from billing.money import ROUNDING, ZERO, to_micros, total
 from billing.months import bounds
 from billing.sums import bytewise, exact_sum
+from core.db.engine import Database
 
 HOUR = Decimal(3_600)
 MILLION = Decimal(1_000_000)

@@ -14,18 +14,18 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.audit import audit
-from billing.database import Database
 from billing.errors import InvalidPrice
-from billing.locks import own_prices
 from billing.money import plain
 from billing.pricebook import PriceBook
 from billing.rating import Price
-from billing.tables.base import table_of
-from billing.tables.prices import MULTIPLIER_DECIMALS, PriceVersion
-from billing.tables.prices import Price as PriceRow
-from billing.tables.types import MICROS
-from jobs.ids import new_id
+from core.db.audit import audit
+from core.db.engine import Database
+from core.db.locks import own_prices
+from core.db.tables.base import table_of
+from core.db.tables.prices import MULTIPLIER_DECIMALS, PriceVersion
+from core.db.tables.prices import Price as PriceRow
+from core.db.tables.types import MICROS
+from core.ids import new_id
 
 #: How long before it is valid a change of price must be known.
 LEAD = timedelta(seconds=60)

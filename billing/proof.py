@@ -7,12 +7,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.database import Database
 from billing.prices import load_prices
 from billing.rating import Cost, Price, Tokens
-from billing.tables.base import table_of
-from billing.tables.invoices import Invoice
-from billing.tables.usage import UsageEvent
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.invoices import Invoice
+from core.db.tables.usage import UsageEvent
 
 EVENTS = table_of(UsageEvent)
 INVOICES = table_of(Invoice)

@@ -3,10 +3,10 @@
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
-from billing.bulk import Row
 from billing.months import first_open, month_of
 from billing.pricebook import PriceBook
 from billing.rating import Price, Tokens, charged_tokens, rate
+from core.db.bulk_insert import Row
 from jobs.fairness import ServiceTier
 from jobs.outbox import UsageEntry
 

@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from billing.budgets import load_budgets
-from billing.database import Database
 from billing.months import month_of
 from billing.spending import Sum, spending_since
 from billing.warnings import warn
+from core.db.engine import Database
 from jobs.outbox import Entry, UsageEntry
 from jobs.store import JobStore
 

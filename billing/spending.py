@@ -13,8 +13,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.money import ZERO, total
-from billing.tables.base import table_of
-from billing.tables.budgets import Spending
+from core.db.tables.base import table_of
+from core.db.tables.budgets import Spending
 from jobs.holds import ACCOUNT, Bucket, Spent, to_nanos
 
 

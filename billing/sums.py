@@ -15,8 +15,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from billing.money import EXACT
-from billing.tables.types import EXACT as EXACT_DECIMALS
-from billing.tables.types import NANOS, Money
+from core.db.tables.types import EXACT as EXACT_DECIMALS
+from core.db.tables.types import NANOS, Money
 
 LOW = 10**9
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from sqlalchemy import FromClause, Select, case, func, select, tuple_
 
-from billing.database import Database
 from billing.money import total
-from billing.sqltime import utc_text
 from billing.sums import bytewise, exact_sum
-from billing.tables.base import table_of
-from billing.tables.usage import UsageEvent
+from core.db.engine import Database
+from core.db.sql_time import utc_text
+from core.db.tables.base import table_of
+from core.db.tables.usage import UsageEvent
 
 EVENTS = table_of(UsageEvent)
 

@@ -15,15 +15,15 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.budgets import Budget
-from billing.bulk import insert_missing
-from billing.database import Database
 from billing.money import plain
 from billing.months import month_of
 from billing.spending import Sum
-from billing.tables.base import now, table_of
-from billing.tables.budgets import BudgetWarning
 from billing.webhook_events import NewEvent, Receiver, add_events, listeners
-from jobs import metrics
+from core import metrics
+from core.db.bulk_insert import insert_missing
+from core.db.engine import Database
+from core.db.tables.base import now, table_of
+from core.db.tables.budgets import BudgetWarning
 from jobs.holds import Bucket
 
 log = structlog.get_logger()

@@ -14,10 +14,10 @@ import orjson
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.bulk import Row, insert_missing
-from billing.tables.base import now, table_of
-from billing.tables.webhooks import WebhookDelivery, WebhookEndpoint, WebhookEvent
-from jobs.ids import new_id
+from core.db.bulk_insert import Row, insert_missing
+from core.db.tables.base import now, table_of
+from core.db.tables.webhooks import WebhookDelivery, WebhookEndpoint, WebhookEvent
+from core.ids import new_id
 from jobs.webhook_tickets import DeliveryTicket
 
 #: What an endpoint may ask for.

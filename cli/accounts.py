@@ -8,11 +8,11 @@ import typer
 from accounts.open import Directory
 from accounts.owners import ID
 from api.views.accounts import account_view
-from billing.database import Database
 from cli.directory import with_directory
 from cli.failures import Usage
 from cli.options import Json
 from cli.output import ago, err, print_json, print_table
+from core.db.engine import Database
 from jobs.accounts import Limits
 
 app = typer.Typer(

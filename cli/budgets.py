@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from billing.budgets import WARN_PERCENTS, Budget, load_budgets, remove_budget, set_budget
-from billing.database import Database
 from billing.money import ZERO, plain
 from billing.months import month_of
 from billing.spending import spending_since
@@ -17,6 +16,7 @@ from cli.failures import Usage
 from cli.options import Json, number
 from cli.output import err, print_json, print_table
 from cli.settings import load_settings
+from core.db.engine import Database
 from jobs.holds import Bucket
 from webhooks.errors import InvalidWebhook
 from webhooks.signing import new_secret

@@ -11,7 +11,6 @@ from billing.close import close_month
 from billing.credits import NewAdjustment
 from billing.credits import adjust as add_adjustment
 from billing.credits import credit as credit_invoice
-from billing.database import Database
 from billing.invoices import Invoice, list_invoices
 from billing.money import plain
 from cli.database import with_database
@@ -19,6 +18,7 @@ from cli.failures import Usage
 from cli.options import Json
 from cli.output import err, print_json, print_table
 from cli.settings import load_settings
+from core.db.engine import Database
 
 Month = Annotated[str, typer.Argument(help="A UTC month, like 2026-10.")]
 Amount = Annotated[str, typer.Option(help="In the account's currency, like 12.50.")]

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from billing.database import Database
 from billing.errors import DatabaseUnavailable, ExportFailed, MonthConflict
 from cli.failures import Failure, Unreachable, Usage
 from cli.settings import load_settings
-from jobs.errors import ClientError
+from core.db.engine import Database
+from core.errors import ClientError
 
 T = TypeVar("T")
 

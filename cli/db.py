@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from billing.schema import is_behind, revisions, upgrade
 from cli.failures import Failure, Unreachable
 from cli.settings import load_settings
+from core.db.schema_version import is_behind, revisions, upgrade
 
 POLL_SECONDS = 0.5
 

@@ -10,16 +10,16 @@ from typing import Any
 from rich.console import Console
 from sqlalchemy import func, select
 
-from billing.database import Database
 from billing.exports.content import Wanted
 from billing.exports.files import export_month
 from billing.exports.formats import Format
 from billing.months import month_of
-from billing.tables.usage import UsageEvent
 from cli.demo import line, title
 from cli.failures import Failure
-from jobs.errors import PipelineError
-from jobs.settings import Settings
+from core.db.engine import Database
+from core.db.tables.usage import UsageEvent
+from core.errors import PipelineError
+from core.settings import Settings
 
 FORMATS = (Format.CSV, Format.PDF)
 LEDGER_SECONDS = 30.0

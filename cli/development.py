@@ -12,15 +12,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from accounts.keys import NewKey
 from accounts.open import directory_of
 from billing.accounts import ensure_account
-from billing.database import Database
 from billing.money import plain
 from billing.prices import NewPrice, load_prices, set_price
 from billing.rating import Price
-from billing.schema import upgrade
 from cli.failures import Unreachable
 from cli.home import Home, write_aside
+from core.db.engine import Database
+from core.db.schema_version import upgrade
+from core.settings import TINY_MODEL, Settings
 from jobs.accounts import Role, digest_of
-from jobs.settings import TINY_MODEL, Settings
 
 DEV_ACCOUNT = "dev"
 PER_MILLION_IN = Decimal("0.20")

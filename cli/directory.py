@@ -7,11 +7,11 @@ from typing import TypeVar
 import structlog
 
 from accounts.open import Directory, open_directory
-from billing.database import Database
 from cli.database import with_database
 from cli.failures import Unreachable
 from cli.settings import load_local_settings
-from jobs.errors import StoreUnavailable
+from core.db.engine import Database
+from core.errors import StoreUnavailable
 from jobs.open import open_store
 
 T = TypeVar("T")

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from billing.database import Database
 from billing.gpu_rates import GpuRate, load_gpu_rates, set_gpu_rate
 from billing.money import plain
 from cli.database import with_database
 from cli.options import Json, instant, number
 from cli.output import print_json, print_table
+from core.db.engine import Database
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Set and list what a model's GPUs cost."

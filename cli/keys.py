@@ -13,12 +13,12 @@ from accounts.open import Directory
 from api.schemas.accounts import NewKeyRequest
 from api.views.accounts import key_view
 from billing.accounts import ensure_account
-from billing.database import Database
 from cli.directory import with_directory
 from cli.failures import Usage
 from cli.options import Json, instant
 from cli.output import ago, err, print_json, print_table
 from cli.settings import describe
+from core.db.engine import Database
 from jobs.accounts import Limits, Role
 
 app = typer.Typer(

@@ -16,7 +16,7 @@ from cli.output import out, print_failure
 from cli.pipeline import Pipeline
 from cli.plan import Plan, make_plan
 from cli.steps import Steps
-from jobs.settings import Settings
+from core.settings import Settings
 
 
 class LocalRun:

@@ -20,7 +20,7 @@ from cli.plan import STOP_ORDER, Plan, process_specs, redis_spec
 from cli.readiness import Question, http_ok, log_says, redis_answers, wait_for
 from cli.steps import Steps
 from cli.supervisor import Supervisor
-from jobs.settings import Settings
+from core.settings import Settings
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from cli.checks import (
 from cli.embedded import find_program, redis_command
 from cli.home import Home
 from cli.supervisor import ChildSpec
-from jobs.settings import TINY_MODEL, Settings
+from core.settings import TINY_MODEL, Settings
 
 STOP_ORDER = ("api", "worker", "feeder", "control", "ledger", "deliverer", "redis")
 LOOPBACK = "127.0.0.1"

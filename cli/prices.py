@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from billing.database import Database
 from billing.ledger import Ledger
 from billing.money import plain
 from billing.prices import NewPrice, load_prices, set_price
@@ -14,6 +13,7 @@ from cli.database import with_database
 from cli.options import Json, instant, number
 from cli.output import err, print_json, print_table
 from cli.settings import load_settings
+from core.db.engine import Database
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Set and list what models cost.")
 

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 from redis.exceptions import BusyLoadingError, RedisError
 
 from cli.failures import Failure
-from jobs.connection import connect
-from jobs.settings import RedisSettings
+from core.redis.client import connect
+from core.settings import RedisSettings
 
 POLL_SECONDS = 0.1
 

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from billing.database import Database
 from billing.reconcile.findings import Difference, Findings
 from billing.reconcile.run import reconcile
 from cli.database import with_database
@@ -14,7 +13,8 @@ from cli.failures import Unreachable
 from cli.options import Json
 from cli.output import err, print_json, print_table
 from cli.settings import load_local_settings
-from jobs.errors import StoreUnavailable
+from core.db.engine import Database
+from core.errors import StoreUnavailable
 from jobs.open import open_store
 
 

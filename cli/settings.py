@@ -4,7 +4,7 @@ from pydantic import SecretStr, ValidationError
 
 from cli.failures import Usage
 from cli.home import Home
-from jobs.settings import Settings, get_settings
+from core.settings import Settings, get_settings
 
 
 def describe(error: ValidationError, prefix: str = "") -> list[str]:

@@ -14,7 +14,7 @@ from cli.options import Json, number
 from cli.output import err, out, print_json
 from cli.settings import load_settings
 from cli.studies import print_study
-from jobs.settings import Settings
+from core.settings import Settings
 from planning.errors import PlanningError
 from planning.oracle import Planner
 from planning.outcome import Objective

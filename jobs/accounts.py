@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.errors import AccountSuspended, Unauthenticated
+from core.errors import AccountSuspended, Unauthenticated
 
 #: What every key begins with.
 PREFIX = "pk_"

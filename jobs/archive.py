@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from jobs.connection import guarded
+from core.redis.client import guarded
 from jobs.ended import was_erased
 from jobs.events import Event
 from jobs.model import LISTED_FIELDS, Job, JobWebhook

@@ -7,8 +7,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from jobs.connection import guarded
-from jobs.keys import Keys
+from core.redis.client import guarded
+from core.redis.keys import Keys
 
 
 class BatchKeys:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import structlog
 from pydantic import ValidationError
 
+from core.errors import StoreUnavailable
+from core.redis.client import Scripts, guarded
+from core.redis.keys import Keys
 from jobs.accounts import ApiKey
-from jobs.connection import Scripts, guarded
-from jobs.errors import StoreUnavailable
-from jobs.keys import Keys
 
 log = structlog.get_logger()
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from jobs.connection import Scripts, guarded
-from jobs.keys import Keys
+from core.redis.client import Scripts, guarded
+from core.redis.keys import Keys
 from jobs.model import LISTED_FIELDS, JobSpec
 from jobs.transitions import Ended
 

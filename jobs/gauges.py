@@ -13,9 +13,9 @@ from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from jobs.connection import guarded
-from jobs.errors import StoreUnavailable
-from jobs.exposition import Lazy
+from core.errors import StoreUnavailable
+from core.exposition import Lazy
+from core.redis.client import guarded
 from jobs.queue_state import QueueState
 from jobs.state import Status
 from jobs.store import JobStore

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
-from jobs.connection import Scripts
+from core.redis.client import Scripts
 
 #: Amounts here are integers of this fraction of the currency.
 NANO_DIGITS = 9

@@ -15,11 +15,11 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from jobs.connection import messages
-from jobs.errors import JobGone, StoreUnavailable
+from core.errors import JobGone, StoreUnavailable
+from core.ids import new_id
+from core.redis.client import messages
+from core.settings import StreamSettings
 from jobs.events import Event, EventType, from_frame
-from jobs.ids import new_id
-from jobs.settings import StreamSettings
 from jobs.store import JobStore
 
 log = structlog.get_logger()

@@ -11,9 +11,9 @@ import orjson
 import structlog
 from redis.asyncio import Redis
 
-from jobs.connection import guarded
-from jobs.errors import ModelNotFound
-from jobs.keys import Keys
+from core.errors import ModelNotFound
+from core.redis.client import guarded
+from core.redis.keys import Keys
 
 log = structlog.get_logger()
 

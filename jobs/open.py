@@ -2,8 +2,8 @@
 
 from celery import Celery
 
-from jobs.connection import connect
-from jobs.settings import Settings
+from core.redis.client import connect
+from core.settings import Settings
 from jobs.store import JobStore
 from jobs.tickets import create_celery, ticket_template
 

@@ -12,10 +12,10 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from jobs.connection import guarded
+from core.redis.client import guarded
+from core.redis.keys import Keys
+from core.redis.scripts import ALLOW_OOM
 from jobs.fairness import ServiceTier
-from jobs.keys import Keys
-from jobs.lua import ALLOW_OOM
 from jobs.state import Status
 
 TIERS = tuple(ServiceTier)

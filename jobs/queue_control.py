@@ -9,8 +9,8 @@ from enum import StrEnum
 from time import monotonic
 from typing import NamedTuple
 
-from jobs.connection import Scripts
-from jobs.errors import ModelNotFound
+from core.errors import ModelNotFound
+from core.redis.client import Scripts
 
 #: Jobs cancelled by one script call: a few milliseconds.
 SLICE = 50

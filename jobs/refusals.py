@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NoReturn
 
-from jobs import metrics
-from jobs.errors import (
+from core import metrics
+from core.errors import (
     BudgetExceeded,
     IdempotencyMismatch,
     InvalidJob,

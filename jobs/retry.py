@@ -8,8 +8,8 @@ another attempt cannot help.
 from dataclasses import dataclass
 from random import Random
 
-from jobs.errors import PipelineError
-from jobs.settings import RetrySettings
+from core.errors import PipelineError
+from core.settings import RetrySettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from math import ceil
 from time import monotonic
 from typing import NamedTuple
 
-from jobs.connection import Scripts
-from jobs.errors import StoreUnavailable
+from core.errors import StoreUnavailable
+from core.redis.client import Scripts
+from core.settings import QueueSettings
 from jobs.eta import ServiceTimes
 from jobs.fairness import ServiceTier
-from jobs.settings import QueueSettings
 
 PACE_SECONDS = 1.0
 

@@ -14,28 +14,22 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
+from core.errors import InvalidJob, JobConflict, JobGone, JobNotFound, PipelineError
+from core.redis.client import Scripts, guarded
+from core.redis.keys import Keys
+from core.settings import Settings
 from jobs.batch_keys import BatchKeys
 from jobs.callers import CallerCopy, SignIns
-from jobs.connection import Scripts, guarded
 from jobs.ended import EndedJobs, owner_of
-from jobs.errors import (
-    InvalidJob,
-    JobConflict,
-    JobGone,
-    JobNotFound,
-    PipelineError,
-)
 from jobs.eta import estimate, estimate_running
 from jobs.events import Event, from_stream
 from jobs.fairness import estimated_tokens
 from jobs.holds import Holds
-from jobs.keys import Keys
 from jobs.model import LISTED_FIELDS, Job, JobSpec
 from jobs.queue_control import QueueControl
 from jobs.queue_state import LOOK_AT, QueueState
 from jobs.rates import standings
 from jobs.refusals import ROOM, mismatch, no_room, refuse
-from jobs.settings import Settings
 from jobs.shedding import Shedding
 from jobs.state import Status
 from jobs.transitions import (

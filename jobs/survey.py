@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.connection import guarded
+from core.redis.client import guarded
 from jobs.events import Event, Usage, from_stream
 from jobs.model import LISTED_FIELDS, Job
 from jobs.result import Result

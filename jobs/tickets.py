@@ -11,8 +11,8 @@ from celery import Celery
 from kombu import Connection, Queue
 from kombu.serialization import dumps
 
-from jobs.keys import Keys
-from jobs.settings import RedisSettings, WorkerSettings
+from core.redis.keys import Keys
+from core.settings import RedisSettings, WorkerSettings
 
 TASK_NAME = "penstock.run_one"
 VERSION = 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from jobs.errors import PipelineError
+from core.errors import PipelineError
 from jobs.eta import Eta
 from jobs.holds import Hold
 from jobs.model import JobSpec

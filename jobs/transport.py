@@ -11,7 +11,7 @@ import redis
 import structlog
 from kombu.transport import redis as kombu_redis
 
-from jobs import metrics
+from core import metrics
 from jobs.store import DEAD_TICKETS_KEPT
 
 log = structlog.get_logger()

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from celery import Celery
 from redis.asyncio import Redis
 
-from jobs.connection import guarded
-from jobs.keys import Keys
+from core.redis.client import guarded
+from core.redis.keys import Keys
 from jobs.tickets import envelope
 
 TASK_NAME = "penstock.deliver_webhook"

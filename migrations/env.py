@@ -9,10 +9,10 @@ from alembic import context
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from billing.database import WRITES
-from billing.schema import migration_engine
-from billing.tables.metadata import metadata
-from jobs.settings import get_settings
+from core.db.engine import WRITES
+from core.db.schema_version import migration_engine
+from core.db.tables.metadata import metadata
+from core.settings import get_settings
 
 #: Any number: it names the lock that lets one process migrate at a time.
 MIGRATION_LOCK = 7_351_942

@@ -8,8 +8,8 @@ Invariant: the same submits and claims give the same order as the scripts do
 
 from heapq import heappop, heappush
 
+from core.settings import QueueSettings
 from jobs.fairness import ServiceTier
-from jobs.settings import QueueSettings
 
 TIERS = len(ServiceTier)
 

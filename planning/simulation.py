@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Any
 
-from jobs.settings import QueueSettings
+from core.settings import QueueSettings
 from planning.controllers import Controller
 from planning.engine import Work, Worker
 from planning.errors import TraceInvalid

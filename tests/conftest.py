@@ -12,10 +12,10 @@ from sqlalchemy import make_url
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from billing.database import Database
-from billing.schema import upgrade
+from core.db.engine import Database
+from core.db.schema_version import upgrade
+from core.settings import DatabaseSettings, Settings, get_settings
 from jobs.open import open_store
-from jobs.settings import DatabaseSettings, Settings, get_settings
 from jobs.store import JobStore
 from tests.support.databases import PostgresServer, create_database, drop_database
 from tests.support.keys import template

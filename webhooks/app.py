@@ -16,13 +16,13 @@ import structlog
 from celery import Celery, signals
 from kombu import Queue
 
-from jobs import metrics
-from jobs.exposition import Exposition
-from jobs.health import HealthServer
-from jobs.keys import Keys
-from jobs.logs import configure_logs
+from core import metrics
+from core.exposition import Exposition
+from core.logs import configure_logs
+from core.redis.keys import Keys
+from core.runtime.health_server import HealthServer
+from core.settings import Settings, get_settings
 from jobs.open import open_celery
-from jobs.settings import Settings, get_settings
 from jobs.webhook_tickets import TASK_NAME, DeliveryTicket
 from webhooks.gauges import DueCollector
 from webhooks.service import Deliverer

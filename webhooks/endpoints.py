@@ -13,12 +13,12 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.accounts import lock_account
-from billing.audit import audit
-from billing.database import Database
-from billing.tables.base import now, table_of
-from billing.tables.webhooks import WebhookEndpoint
 from billing.webhook_events import NewEvent, Receiver, add_events
-from jobs.ids import new_id
+from core.db.audit import audit
+from core.db.engine import Database
+from core.db.tables.base import now, table_of
+from core.db.tables.webhooks import WebhookEndpoint
+from core.ids import new_id
 from jobs.webhook_tickets import DeliveryTicket
 from webhooks.book import ID, hurry, redirect, stop
 from webhooks.errors import EndpointDisabled, EndpointNotFound, TooManyEndpoints

@@ -3,7 +3,7 @@
 ClientError: InvalidWebhook, EndpointNotFound, DeliveryNotFound, TooManyEndpoints, EndpointDisabled
 """
 
-from jobs.errors import ClientError
+from core.errors import ClientError
 
 
 class InvalidWebhook(ClientError):

@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from billing.errors import DatabaseUnavailable
-from jobs.exposition import Lazy
+from core.exposition import Lazy
 from webhooks.service import Deliverer
 
 READ_SECONDS = 3.0

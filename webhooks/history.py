@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from sqlalchemy import select, update
 
-from billing.database import Database
-from billing.tables.base import now
+from core.db.engine import Database
+from core.db.tables.base import now
 from jobs.webhook_tickets import DeliveryTicket
 from webhooks.book import ATTEMPTS, DELIVERIES, ENDPOINTS, EVENTS, ID
 from webhooks.errors import DeliveryNotFound, EndpointDisabled

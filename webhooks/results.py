@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.database import Database
-from billing.tables.base import now
-from billing.tables.webhooks import WebhookAttempt
+from core.db.engine import Database
+from core.db.tables.base import now
+from core.db.tables.webhooks import WebhookAttempt
 from webhooks.book import DELIVERIES, ENDPOINTS, Taken, disable
 from webhooks.sender import Outcome
 

@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.audit import audit
-from billing.bulk import insert_missing
-from billing.database import Database
-from billing.tables.base import now, table_of
-from billing.tables.webhooks import WebhookSecret
+from core.db.audit import audit
+from core.db.bulk_insert import insert_missing
+from core.db.engine import Database
+from core.db.tables.base import now, table_of
+from core.db.tables.webhooks import WebhookSecret
 from webhooks.signing import new_secret, valid_keys
 
 SECRETS = table_of(WebhookSecret)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import httpcore2
 
-from jobs.settings import WebhookSettings
+from core.settings import WebhookSettings
 from webhooks.addresses import may_reach, read_address
 from webhooks.errors import InvalidWebhook, Undeliverable
 from webhooks.resolver import Resolve

@@ -12,14 +12,14 @@ from typing import Any
 
 import structlog
 
-from billing.database import Database
 from billing.errors import DatabaseUnavailable
-from billing.tables.base import now
-from jobs import metrics
-from jobs.connection import connect
-from jobs.errors import StoreUnavailable
-from jobs.keys import Keys
-from jobs.settings import Settings
+from core import metrics
+from core.db.engine import Database
+from core.db.tables.base import now
+from core.errors import StoreUnavailable
+from core.redis.client import connect
+from core.redis.keys import Keys
+from core.settings import Settings
 from jobs.webhook_tickets import DeliveryTicket, push_tickets
 from webhooks.batching import Gathered
 from webhooks.book import Taken, backlog, find_due, purge, take

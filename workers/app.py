@@ -8,12 +8,12 @@ import sys
 import structlog
 from celery import Celery, signals
 
-from jobs.keys import Keys
-from jobs.logs import configure_logs
+from core.logs import configure_logs
+from core.redis.keys import Keys
+from core.settings import Settings, get_settings
+from core.tracing import close_tracing, configure_tracing
 from jobs.open import open_celery
-from jobs.settings import Settings, get_settings
 from jobs.tickets import TASK_NAME, celery_queue
-from jobs.tracing import close_tracing, configure_tracing
 
 log = structlog.get_logger()
 

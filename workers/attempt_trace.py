@@ -7,7 +7,7 @@ this worker may have been frozen, and would write it twice.
 
 import time
 
-from jobs.tracing import Attributes, active
+from core.tracing import Attributes, active
 from workers.run import Run
 
 OPERATIONS = {"/v1/chat/completions": "chat", "/v1/completions": "text_completion"}

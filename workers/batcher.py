@@ -11,9 +11,9 @@ from typing import Protocol
 
 import structlog
 
-from jobs import metrics
-from jobs.errors import StoreUnavailable
-from jobs.settings import QueueSettings
+from core import metrics
+from core.errors import StoreUnavailable
+from core.settings import QueueSettings
 from jobs.store import JobStore
 from jobs.transitions import Claimed
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 
-from jobs.settings import BreakerSettings
+from core.settings import BreakerSettings
 
 
 class BreakerState(StrEnum):

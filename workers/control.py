@@ -14,17 +14,17 @@ from collections.abc import Iterator
 import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from jobs import metrics
-from jobs.errors import StoreUnavailable
-from jobs.exposition import Exposition, Lazy
+from core import metrics
+from core.errors import StoreUnavailable
+from core.exposition import Exposition, Lazy
+from core.runtime.health_server import HealthServer
+from core.runtime.process import run_process, until_told
+from core.settings import Settings
+from core.tracing import Attributes, active, joined
 from jobs.gauges import StoreCollector
-from jobs.health import HealthServer
 from jobs.models import DECLARED, ModelRegistry, ServedModel
 from jobs.open import open_store
-from jobs.process import run_process, until_told
-from jobs.settings import Settings
 from jobs.store import JobStore
-from jobs.tracing import Attributes, active, joined
 from jobs.transitions import Abandoned
 
 log = structlog.get_logger()

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from jobs.exposition import Lazy
+from core.exposition import Lazy
 
 log = structlog.get_logger()
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
-from jobs.errors import AttemptError, PipelineError
+from core.errors import AttemptError, PipelineError
+from core.tracing import Context
 from jobs.events import EventType
 from jobs.state import Status
-from jobs.tracing import Context
 from jobs.transitions import Append, Claimed, Ending
 from workers.batcher import Acknowledgeable
 from workers.engines.base import Accepted, Generation, Output

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from jobs.errors import (
+from core.errors import (
     DeadlineExceeded,
     EngineDead,
     EngineError,
@@ -22,12 +22,12 @@ from jobs.errors import (
     RunTimeout,
     StoreUnavailable,
 )
+from core.settings import Settings
+from core.tracing import joined
 from jobs.result import fold
 from jobs.retry import Retry, decide
-from jobs.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
-from jobs.tracing import joined
 from jobs.transitions import Appended, Claimed
 from workers.attempt_trace import write_attempt, write_wait
 from workers.batcher import Acknowledgeable

@@ -16,16 +16,16 @@ import structlog
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
-from jobs import metrics
-from jobs.connection import messages
-from jobs.errors import EngineDead, EngineError, StoreUnavailable
-from jobs.exposition import Exposition
-from jobs.health import HealthServer
-from jobs.ids import new_id
+from core import metrics
+from core.errors import EngineDead, EngineError, StoreUnavailable
+from core.exposition import Exposition
+from core.ids import new_id
+from core.redis.client import messages
+from core.runtime.health_server import HealthServer
+from core.settings import Settings
 from jobs.models import ModelRegistry, ServedModel
 from jobs.open import open_store
 from jobs.queue_control import Mode
-from jobs.settings import Settings
 from workers.batcher import Acknowledgeable, Batcher
 from workers.breaker import Breaker
 from workers.engines.base import EngineInfo, Load

@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 import structlog
 
-from jobs import metrics
-from jobs.errors import StoreUnavailable
-from jobs.settings import StreamSettings
+from core import metrics
+from core.errors import StoreUnavailable
+from core.settings import StreamSettings
 from jobs.store import JobStore
 from jobs.transitions import Append, Appended
 from workers.run import Run

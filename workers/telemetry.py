@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from jobs import metrics
-from jobs.exposition import Lazy
+from core import metrics
+from core.exposition import Lazy
 from jobs.state import Status
 from workers.breaker import BreakerState
 from workers.engines.base import Load, Output

@@ -12,12 +12,12 @@ import structlog
 from api.batches.feeder import Feeder
 from api.files.sweeping import keep_swept
 from api.opening import open_services
-from jobs import metrics
-from jobs.exposition import Exposition
-from jobs.health import HealthServer, only_waits
-from jobs.ids import new_id
-from jobs.process import run_process, until_told
-from jobs.settings import Settings
+from core import metrics
+from core.exposition import Exposition
+from core.ids import new_id
+from core.runtime.health_server import HealthServer, only_waits
+from core.runtime.process import run_process, until_told
+from core.settings import Settings
 
 log = structlog.get_logger()
 

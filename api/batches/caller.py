@@ -2,8 +2,8 @@
 
 from api.access import check_route
 from api.services import Services
+from core.errors import Unauthenticated
 from jobs.accounts import ApiKey
-from jobs.errors import Unauthenticated
 
 
 async def find_caller(api: Services, field: str) -> ApiKey:

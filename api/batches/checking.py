@@ -13,7 +13,7 @@ from api.errors import InvalidBody
 from api.schemas.jobs import BODIES
 from api.schemas.reading import check
 from api.schemas.sampling import Addressed
-from jobs.errors import ClientError
+from core.errors import ClientError
 from jobs.models import ServedModel
 
 FIELDS = ("custom_id", "method", "url", "body")

@@ -14,8 +14,8 @@ import structlog
 from api.batches import names, rows
 from api.batches.work import AWAY, Work
 from api.services import Services
-from jobs import metrics
-from jobs.errors import StoreUnavailable
+from core import metrics
+from core.errors import StoreUnavailable
 from jobs.transitions import Lock
 
 log = structlog.get_logger()

@@ -28,8 +28,7 @@ from api.preferences import NO_PREFERENCES
 from api.responding import as_chat
 from api.schemas.responses import ResponseRequest
 from api.services import Services
-from jobs.accounts import ApiKey
-from jobs.errors import (
+from core.errors import (
     ClientError,
     InvalidJob,
     JobGone,
@@ -38,6 +37,7 @@ from jobs.errors import (
     QueueFull,
     StoreUnavailable,
 )
+from jobs.accounts import ApiKey
 from jobs.transitions import Lock
 
 log = structlog.get_logger()

@@ -12,8 +12,8 @@ import orjson
 from api.problems import Problem, from_ending, from_error
 from api.views.job import result_object
 from billing.rating import Cost
+from core.errors import BudgetExceeded, ClientError, JobGone, ModelNotFound, PipelineError
 from jobs.archive import Archived
-from jobs.errors import BudgetExceeded, ClientError, JobGone, ModelNotFound, PipelineError
 
 EXPIRED = ("batch_expired", "the completion window ended before this request was done")
 CANCELLED = ("batch_cancelled", "the batch was cancelled before this request was done")

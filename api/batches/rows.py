@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import BatchConflict, BatchMissing, ObjectMissing, TooManyBatches
 from billing.accounts import lock_account
-from billing.bulk import insert_missing
-from billing.database import Database
-from billing.tables.base import now, table_of
-from billing.tables.files import Batch, BatchPart, StoredFile
+from core.db.bulk_insert import insert_missing
+from core.db.engine import Database
+from core.db.tables.base import now, table_of
+from core.db.tables.files import Batch, BatchPart, StoredFile
 
 BATCHES = table_of(Batch)
 PARTS = table_of(BatchPart)

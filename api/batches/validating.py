@@ -10,8 +10,8 @@ from api.batches.checking import BadLine, Complaint, Request, check_fit, read_re
 from api.batches.lines import Line, LineReader
 from api.files.rows import object_name
 from api.services import Services
+from core.errors import ModelNotFound
 from jobs.accounts import ApiKey
-from jobs.errors import ModelNotFound
 from jobs.models import ServedModel
 
 

@@ -22,8 +22,8 @@ from api.batches.validating import Validation
 from api.errors import FilesUnavailable, ObjectMissing, StorageFull
 from api.services import Services
 from billing.errors import DatabaseUnavailable
-from billing.tables.base import now
-from jobs.errors import ClientError, StoreUnavailable
+from core.db.tables.base import now
+from core.errors import ClientError, StoreUnavailable
 from jobs.transitions import Lock
 
 log = structlog.get_logger()

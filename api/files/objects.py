@@ -20,7 +20,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from api.errors import FilesUnavailable, ObjectMissing, StorageFull
-from jobs.settings import FileSettings
+from core.settings import FileSettings
 
 #: The smallest part S3 takes; two of them are in memory while an object is written.
 PART_BYTES = 5 * 1024 * 1024

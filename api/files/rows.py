@@ -12,10 +12,10 @@ from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import FileMissing, QuotaReached
-from billing.bulk import insert_missing
-from billing.database import Database
-from billing.tables.base import now, table_of
-from billing.tables.files import Batch, StoredFile
+from core.db.bulk_insert import insert_missing
+from core.db.engine import Database
+from core.db.tables.base import now, table_of
+from core.db.tables.files import Batch, StoredFile
 
 FILES = table_of(StoredFile)
 BATCHES = table_of(Batch)

@@ -14,10 +14,10 @@ from api.batches.rows import still_open
 from api.errors import FilesUnavailable, StorageFull
 from api.files import rows
 from api.files.objects import Listed, Objects
-from billing.database import Database
 from billing.errors import DatabaseUnavailable
-from billing.tables.base import now
-from jobs.settings import FileSettings
+from core.db.engine import Database
+from core.db.tables.base import now
+from core.settings import FileSettings
 
 log = structlog.get_logger()
 

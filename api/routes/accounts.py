@@ -21,7 +21,7 @@ from api.schemas.accounts import (
 from api.schemas.reading import check, read_object
 from api.views.accounts import account_view, audit_view, page
 from billing.errors import AccountNotFound
-from billing.tables.base import now
+from core.db.tables.base import now
 
 router = APIRouter(prefix="/v1", tags=["accounts"])
 

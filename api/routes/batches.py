@@ -21,10 +21,10 @@ from api.schemas.reading import check, read_object
 from api.services import Services
 from api.views.batches import batch_object
 from api.views.files import page
-from billing.tables.base import now
+from core.db.tables.base import now
+from core.errors import IdempotencyMismatch, InvalidJob
+from core.ids import new_id
 from jobs.accounts import ApiKey
-from jobs.errors import IdempotencyMismatch, InvalidJob
-from jobs.ids import new_id
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 

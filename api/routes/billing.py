@@ -17,12 +17,12 @@ from api.routes.jobs import Limit
 from api.schemas.billing import Invoice, InvoicePage
 from api.services import Services
 from api.views.billing import invoice_view
-from billing.audit import audit
 from billing.errors import AccountNotFound
 from billing.exports.content import Wanted, open_content
 from billing.exports.formats import Format, export_name, print_pdf, writer_of
 from billing.exports.zipped import zip_export
 from billing.invoices import find_invoice, list_invoices
+from core.db.audit import audit
 from jobs.accounts import ApiKey
 
 router = APIRouter(prefix="/v1/billing", tags=["billing"])

@@ -15,8 +15,8 @@ from api.files.sweeping import drop
 from api.files.upload import Upload
 from api.responses import json_response
 from api.views.files import file_object, page
-from billing.tables.base import now
-from jobs.ids import new_id
+from core.db.tables.base import now
+from core.ids import new_id
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 

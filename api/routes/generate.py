@@ -17,8 +17,8 @@ from api.schemas.generate import GenerateRequest
 from api.schemas.reading import check, read_object
 from api.services import Services
 from api.views.generate import GenerateEvents, generated
+from core.errors import ModelNotFound
 from jobs.accounts import ApiKey
-from jobs.errors import ModelNotFound
 
 router = APIRouter(prefix="/v1/generate", tags=["generate"], route_class=DirectRoute)
 

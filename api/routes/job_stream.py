@@ -13,7 +13,7 @@ from api.errors import InvalidCursor
 from api.services import Services
 from api.sse import HEADERS, EventStream, Watched, frame
 from api.views.job import JobEvents, done
-from jobs.errors import InvalidJob
+from core.errors import InvalidJob
 from jobs.model import Job
 from jobs.store import check_cursor
 

@@ -25,8 +25,8 @@ from api.schemas.responses import ResponseRequest
 from api.services import Services
 from api.views.job import NOWHERE, job_object, result_object
 from api.waiting import wait_end
+from core.errors import JobConflict
 from jobs.accounts import ApiKey
-from jobs.errors import JobConflict
 from jobs.model import Job
 from jobs.state import Status
 

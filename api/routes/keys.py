@@ -17,8 +17,8 @@ from api.routes.jobs import Limit
 from api.schemas.accounts import KeyAnswer, KeyFields, NewKeyRequest, Rotation
 from api.schemas.reading import check, read_object
 from api.views.accounts import key_view, page
+from core.errors import Forbidden
 from jobs.accounts import ApiKey, Limits, Role
-from jobs.errors import Forbidden
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 

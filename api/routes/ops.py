@@ -8,9 +8,9 @@ from api.deps import Api
 from api.documents import refusals
 from api.fleet import describe_workers, is_connected
 from api.responses import json_response
-from jobs import metrics as counted
-from jobs.errors import StoreUnavailable
-from jobs.exposition import Exposition
+from core import metrics as counted
+from core.errors import StoreUnavailable
+from core.exposition import Exposition
 
 EXPOSITION = Exposition("api", counted.API)
 

@@ -16,8 +16,8 @@ from api.deps import Api, Caller
 from api.documents import Responses, refusals
 from api.responses import json_response
 from api.services import Services
-from billing.audit import audit
 from billing.errors import DatabaseUnavailable
+from core.db.audit import audit
 from jobs.accounts import ApiKey
 from jobs.queue_control import Mode
 

@@ -25,8 +25,8 @@ from api.sse import EventStream, Watched
 from api.views.response import response_id, whole_response
 from api.views.response_events import ResponseEvents
 from api.waiting import wait_end
+from core.errors import JobGone
 from jobs.accounts import ApiKey
-from jobs.errors import JobGone
 from jobs.model import Job, OnDisconnect
 from jobs.result import Result
 

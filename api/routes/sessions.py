@@ -13,7 +13,7 @@ from api.responses import json_response
 from api.schemas.accounts import Me, OwnPassword, Refresh, SessionAnswer, SignIn
 from api.schemas.reading import check, read_object
 from api.views.accounts import caller_view
-from jobs.errors import Forbidden
+from core.errors import Forbidden
 
 router = APIRouter(prefix="/v1", tags=["sessions"])
 

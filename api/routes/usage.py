@@ -20,7 +20,7 @@ from api.views.proof import Place, proof_object
 from api.views.usage import page_csv, page_object
 from billing.proof import read_proof
 from billing.usage_report import usage_totals
-from jobs.errors import JobGone, JobNotFound
+from core.errors import JobGone, JobNotFound
 from jobs.result import Result
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])

@@ -15,8 +15,8 @@ from api.routes.jobs import Limit
 from api.schemas.accounts import NewPassword, NewUser, UserAnswer, UserChange
 from api.schemas.reading import check, read_object
 from api.views.accounts import page, user_view
+from core.errors import Forbidden
 from jobs.accounts import ApiKey
-from jobs.errors import Forbidden
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 

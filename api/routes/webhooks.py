@@ -26,8 +26,8 @@ from api.schemas.webhooks import (
 from api.schemas.webhooks import Delivery as DeliveryAnswer
 from api.services import Services
 from api.views.webhooks import delivery_object, endpoint_object, secret_object
+from core.errors import StoreUnavailable
 from jobs.accounts import ApiKey
-from jobs.errors import StoreUnavailable
 from jobs.webhook_tickets import DeliveryTicket, push_tickets
 from webhooks import endpoints, history, secrets
 from webhooks.urls import check_url

@@ -16,8 +16,8 @@ from sqlalchemy.types import TypeEngine
 from billing.exports.content import EVENTS, USAGE, Chunk, Content
 from billing.exports.drain import Drain
 from billing.exports.rows import INVOICE_TABLES
-from billing.tables.prices import MULTIPLIER_DECIMALS
-from billing.tables.types import MICROS, WHOLE_DIGITS, Money, UtcTime
+from core.db.tables.prices import MULTIPLIER_DECIMALS
+from core.db.tables.types import MICROS, WHOLE_DIGITS, Money, UtcTime
 
 TIME = pa.timestamp("us", tz="UTC")
 WHOLE = ("position", "jobs", "tokens")

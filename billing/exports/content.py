@@ -17,10 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from billing.close import check_month, draft_month
 from billing.errors import MonthNotClosed
 from billing.invoices import Invoice, stream_invoices
-from billing.tables.base import table_of
-from billing.tables.invoices import ClosedMonth
-from billing.tables.usage import UsageEvent
-from jobs.settings import SellerSettings
+from core.db.tables.base import table_of
+from core.db.tables.invoices import ClosedMonth
+from core.db.tables.usage import UsageEvent
+from core.settings import SellerSettings
 
 EVENTS = table_of(UsageEvent)
 

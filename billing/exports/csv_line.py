@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from billing.exports.content import EVENTS
 from billing.sums import bytewise
-from billing.tables.types import Money, UtcTime
+from core.db.tables.types import Money, UtcTime
 
 #: A spreadsheet computes what begins so.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -63,7 +63,7 @@ def _harmless(column: ColumnElement[Any], *, sqlite: bool) -> ColumnElement[Any]
 
 def _write_postgresql(column: ColumnElement[Any]) -> ColumnElement[Any]:
     if isinstance(column.type, UtcTime):
-        # Each connection's time zone is UTC (`billing.database`); `to_char` costs four times this.
+        # Each connection's time zone is UTC (`core.db.engine`); `to_char` costs four times this.
         return func.replace(cast(cast(column, DateTime), Text), " ", "T").concat("Z")
     return _write_bool(column)
 

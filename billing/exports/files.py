@@ -15,13 +15,13 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
-from billing.database import Database
 from billing.errors import ExportFailed
 from billing.exports.content import Chunk, Wanted, open_content
 from billing.exports.formats import SUMS, Format, export_name, sums_text, writer_of
-from billing.tables.invoices import Export
-from jobs.ids import new_id
-from jobs.settings import SellerSettings
+from core.db.engine import Database
+from core.db.tables.invoices import Export
+from core.ids import new_id
+from core.settings import SellerSettings
 
 #: Told how many usage events are written, and how many there are.
 Progress = Callable[[int, int], None]

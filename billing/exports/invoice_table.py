@@ -7,7 +7,7 @@ from billing.currencies import decimals_of
 from billing.exports.sheet import ACCENT, MARGIN, RULE, SOFT, WIDTH, Sheet
 from billing.invoices import Invoice, Line
 from billing.money import plain, total
-from billing.tables.types import MICROS
+from core.db.tables.types import MICROS
 
 #: Heading, width, alignment; the first column has the rest of the width.
 COLUMNS = (

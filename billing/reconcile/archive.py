@@ -4,13 +4,13 @@ from typing import Any
 
 from sqlalchemy import Select, select
 
-from billing.database import Database
 from billing.months import bounds
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.jobs import EVENTS, compare, not_recorded
 from billing.recording import instant
-from billing.tables.base import table_of
-from billing.tables.usage import ArchivedJob
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.usage import ArchivedJob
 from jobs.archive import Archived
 
 JOBS = table_of(ArchivedJob)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import text
 
-from billing.database import Database
 from billing.reconcile.findings import Findings, Kind
+from core.db.engine import Database
 
 #: What each table's triggers keep from happening to it; `update_job_id` guards what was measured,
 #: `update_price_version_id` the price.

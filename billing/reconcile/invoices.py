@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, func, select
 
-from billing.database import Database
 from billing.ledger import closed_months
 from billing.money import to_micros
 from billing.rating import Tokens
@@ -17,8 +16,9 @@ from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.jobs import EVENTS
 from billing.reconcile.snapshot import snapshot
 from billing.sums import exact_sum
-from billing.tables.base import table_of
-from billing.tables.invoices import Adjustment, Invoice, InvoiceLine
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.invoices import Adjustment, Invoice, InvoiceLine
 
 INVOICES = table_of(Invoice)
 LINES = table_of(InvoiceLine)

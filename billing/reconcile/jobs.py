@@ -6,12 +6,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from billing.database import Database
 from billing.pricebook import PriceBook
 from billing.reconcile.findings import Findings, Kind
 from billing.recording import instant, usage_row
-from billing.tables.base import table_of
-from billing.tables.usage import UsageEvent
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.usage import UsageEvent
 from jobs.model import Job
 from jobs.outbox import UsageEntry
 

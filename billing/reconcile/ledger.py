@@ -20,7 +20,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from billing.database import Database
 from billing.ledger import closed_months
 from billing.months import first_open, month_of
 from billing.pricebook import PriceBook
@@ -30,10 +29,11 @@ from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.jobs import EVENTS
 from billing.reconcile.snapshot import snapshot
 from billing.recording import PRICED, priced
-from billing.sqltime import utc_text
-from billing.tables.base import table_of
-from billing.tables.prices import MULTIPLIER_DECIMALS, Price, PriceVersion
-from billing.tables.types import Money
+from core.db.engine import Database
+from core.db.sql_time import utc_text
+from core.db.tables.base import table_of
+from core.db.tables.prices import MULTIPLIER_DECIMALS, Price, PriceVersion
+from core.db.tables.types import Money
 from jobs.fairness import ServiceTier
 from jobs.state import Status
 

@@ -7,12 +7,12 @@ more, in the ledger again. Invariant: only what was in neither counts as not rec
 
 from itertools import islice
 
-from billing.database import Database
 from billing.months import month_of
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.jobs import compare, compare_entry, ledger_rows, not_recorded
 from billing.recording import instant
-from jobs.errors import JobGone, JobNotFound
+from core.db.engine import Database
+from core.errors import JobGone, JobNotFound
 from jobs.model import Job
 from jobs.outbox import Outbox, UsageEntry
 from jobs.store import JobStore

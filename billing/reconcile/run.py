@@ -8,7 +8,6 @@ from sqlalchemy import select
 
 from billing.close import check_month
 from billing.consumer import GROUP
-from billing.database import Database
 from billing.reconcile.archive import compare_archive
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.guards import check_guards
@@ -16,8 +15,9 @@ from billing.reconcile.invoices import check_invoices
 from billing.reconcile.ledger import check_ledger
 from billing.reconcile.live import LiveJobs
 from billing.reconcile.spending import check_spending
-from billing.tables.base import table_of
-from billing.tables.usage import SetAsideEntry
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.usage import SetAsideEntry
 from jobs.outbox import Outbox
 from jobs.store import JobStore
 

@@ -4,13 +4,13 @@ from typing import Any
 
 from sqlalchemy import Select, and_, select
 
-from billing.database import Database
 from billing.money import ZERO
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.jobs import EVENTS
 from billing.sums import exact_sum, in_nanos
-from billing.tables.base import table_of
-from billing.tables.budgets import Spending
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.budgets import Spending
 
 SPENDING = table_of(Spending)
 SHARED = ("account_id", "currency", "key_id")

@@ -6,7 +6,7 @@ Expand: new tables only, nothing that runs reads them yet. Takes no lock that an
 import sqlalchemy as sa
 from alembic import op
 
-from billing.tables.types import UtcTime
+from core.db.tables.types import UtcTime
 
 revision = "2026_11_22_1400"
 down_revision = None

@@ -6,7 +6,7 @@ Expand: new tables only, nothing that runs reads them yet. Takes no lock that an
 import sqlalchemy as sa
 from alembic import op
 
-from billing.tables.types import Money, UtcTime
+from core.db.tables.types import Money, UtcTime
 
 revision = "2026_11_22_1401"
 down_revision = "2026_11_22_1400"

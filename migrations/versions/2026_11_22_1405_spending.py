@@ -7,7 +7,7 @@ holds already is summed up here; the lock on it is held until that is done.
 import sqlalchemy as sa
 from alembic import op
 
-from billing.tables.types import NANOS, Money, UtcTime
+from core.db.tables.types import NANOS, Money, UtcTime
 
 revision = "2026_11_22_1405"
 down_revision = "2026_11_22_1404"

@@ -6,7 +6,7 @@ Expand: new tables that nothing reads yet.
 import sqlalchemy as sa
 from alembic import op
 
-from billing.tables.types import UtcTime
+from core.db.tables.types import UtcTime
 
 revision = "2026_11_22_1710"
 down_revision = "2026_11_22_1500"

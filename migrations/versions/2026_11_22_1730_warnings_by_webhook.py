@@ -7,7 +7,7 @@ let what they have not delivered be seen in `penstock budgets list`. Takes short
 import sqlalchemy as sa
 from alembic import op
 
-from billing.tables.types import UtcTime
+from core.db.tables.types import UtcTime
 
 revision = "2026_11_22_1730"
 down_revision = "2026_11_22_1720"

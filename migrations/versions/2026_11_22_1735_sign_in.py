@@ -7,7 +7,7 @@ exclusive locks; the indexes are of small tables.
 import sqlalchemy as sa
 from alembic import op
 
-from billing.tables.types import UtcTime
+from core.db.tables.types import UtcTime
 
 revision = "2026_11_22_1735"
 down_revision = "2026_11_22_1730"

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from jobs.errors import InvalidJob, PipelineError, StoreUnavailable
+from core.errors import InvalidJob, PipelineError, StoreUnavailable
+from core.ids import new_id
 from jobs.events import Event
 from jobs.hub import EventHub
-from jobs.ids import new_id
 from jobs.store import JobStore
 from tests.support.http_client import Seen, ServerError, follow, request, submit
 from tests.support.simulated import MODEL, generation

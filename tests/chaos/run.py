@@ -8,9 +8,9 @@ from typing import Any
 
 import structlog
 
+from core.settings import Settings
 from jobs.hub import EventHub
 from jobs.open import open_store
-from jobs.settings import Settings
 from jobs.store import JobStore
 from tests.chaos.load import Load
 from tests.chaos.plan import plan

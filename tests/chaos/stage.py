@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import redis
 
-from jobs.keys import Keys
-from jobs.settings import Settings
+from core.redis.keys import Keys
+from core.settings import Settings
 from tests.chaos.plan import Fault
 from tests.support.processes import Pipeline, PipelineProcess
 from tests.support.proxy import Proxy

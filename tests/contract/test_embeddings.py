@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from jobs.errors import ContextLengthExceeded, InvalidJob
+from core.errors import ContextLengthExceeded, InvalidJob
 from tests.contract.conftest import Engines
 from tests.contract.driver import Driver
 

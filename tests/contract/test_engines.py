@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import ContextLengthExceeded, InvalidJob
+from core.errors import ContextLengthExceeded, InvalidJob
 from tests.contract.driver import Driver, chat, completion
 from workers.engines.base import Resume
 from workers.engines.simulated_text import expected

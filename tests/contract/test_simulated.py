@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from jobs.errors import EngineDead, EngineError
-from jobs.settings import EngineSettings, SimulatedSettings
+from core.errors import EngineDead, EngineError
+from core.settings import EngineSettings, SimulatedSettings
 from tests.contract.conftest import FAST
 from tests.contract.driver import WAIT_SECONDS, Driver, chat, completion
 from workers.engines.factory import create_engine

@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from jobs.errors import EngineDead, InvalidJob
-from jobs.settings import TINY_MODEL, EngineSettings
+from core.errors import EngineDead, InvalidJob
+from core.settings import TINY_MODEL, EngineSettings
 from tests.contract.conftest import SETTINGS, Engines
 from tests.contract.driver import WAIT_SECONDS, Choice, Driver, chat, completion
 from workers.engines.base import Generation, Resume

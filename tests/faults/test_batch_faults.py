@@ -15,9 +15,9 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from api.batches import names
-from billing.database import Database
+from core.db.engine import Database
+from core.settings import DatabaseSettings, Settings
 from jobs.open import open_store
-from jobs.settings import DatabaseSettings, Settings
 from jobs.store import JobStore
 from tests.support.batches import check_whole, create, lines, read, results, until
 from tests.support.invariants import check_nothing_left

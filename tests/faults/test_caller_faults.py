@@ -16,12 +16,12 @@ from accounts.keys import EVERYBODY, Made, NewKey
 from accounts.open import Directory, directory_of
 from accounts.records import KEYS
 from billing.accounts import ensure_account
-from billing.database import Database
-from billing.schema import upgrade
-from billing.tables.base import now
+from core.db.engine import Database
+from core.db.schema_version import upgrade
+from core.db.tables.base import now
+from core.settings import DatabaseSettings, Settings
 from jobs.accounts import Role, digest_of
 from jobs.open import open_store
-from jobs.settings import DatabaseSettings, Settings
 from jobs.store import JobStore
 from tests.conftest import settings_for
 from tests.support.databases import PostgresServer

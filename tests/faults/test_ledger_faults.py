@@ -17,19 +17,19 @@ import pytest
 from pydantic import SecretStr
 
 from billing.consumer import GROUP
-from billing.database import Database
 from billing.ledger import Ledger
 from billing.months import month_of
 from billing.reconcile.findings import Findings
 from billing.reconcile.run import reconcile
-from billing.schema import upgrade
 from billing.spending import spending_in
+from core.db.engine import Database
+from core.db.schema_version import upgrade
+from core.errors import StoreUnavailable
+from core.settings import DatabaseSettings, Settings
 from jobs.archive import read_finished
-from jobs.errors import StoreUnavailable
 from jobs.holds import ACCOUNT, Bucket, Hold, Limit, Spent
 from jobs.open import open_store
 from jobs.outbox import Outbox, UsageEntry
-from jobs.settings import DatabaseSettings, Settings
 from jobs.store import JobStore
 from tests.conftest import settings_for
 from tests.support.databases import PostgresServer

@@ -8,9 +8,9 @@ import pytest
 import uvloop
 from redis.exceptions import RedisError
 
-from jobs.errors import StoreUnavailable
+from core.errors import StoreUnavailable
+from core.settings import Settings
 from jobs.open import open_store
-from jobs.settings import Settings
 from tests.support.following import run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.processes import pipeline

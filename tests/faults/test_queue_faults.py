@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import RateLimited
 from jobs.accounts import NO_LIMITS, Limits
-from jobs.errors import RateLimited
 from jobs.open import open_store
 from jobs.queue_control import Mode
 from jobs.rates import quota_of

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from billing.database import Database
-from jobs.errors import StoreUnavailable
+from core.db.engine import Database
+from core.errors import StoreUnavailable
+from core.settings import DatabaseSettings
 from jobs.models import ModelRegistry
 from jobs.open import open_store
-from jobs.settings import DatabaseSettings
 from jobs.state import Status
 from tests.support.following import follow_all, run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import StoreUnavailable
+from core.errors import StoreUnavailable
 from jobs.open import open_store
 from jobs.store import JobStore
 from tests.support.following import follow_all, run_jobs

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from billing.database import Database
-from billing.schema import upgrade
+from core.db.engine import Database
+from core.db.schema_version import upgrade
+from core.settings import DatabaseSettings, Settings
 from jobs.open import open_store
-from jobs.settings import DatabaseSettings, Settings
 from jobs.store import JobStore
 from jobs.webhook_tickets import push_tickets
 from tests.support.databases import PostgresServer

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from jobs.settings import Settings
+from core.settings import Settings
 from webhooks.service import Deliverer
 
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from jobs import metrics
-from jobs.settings import QueueSettings
+from core import metrics
+from core.settings import QueueSettings
 from jobs.store import JobStore
 from jobs.transitions import Claimed
 from tests.support.jobs import QUEUE, submission

@@ -6,9 +6,9 @@ from datetime import timedelta
 from api.batches.rows import add_batch, new_batch
 from api.errors import TooManyBatches
 from billing.accounts import ensure_account
-from billing.database import Database
-from billing.tables.base import now
-from jobs.ids import new_id
+from core.db.engine import Database
+from core.db.tables.base import now
+from core.ids import new_id
 from webhooks.endpoints import Caller, create_endpoint, list_endpoints
 from webhooks.errors import TooManyEndpoints
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from core.errors import StoreUnavailable
 from jobs.accounts import ApiKey
 from jobs.callers import WHOLE, Callers
-from jobs.errors import StoreUnavailable
 from jobs.store import JobStore
 
 GOOD = ApiKey(id="key_1", account="acme")

@@ -9,7 +9,7 @@ import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
-from jobs.errors import StoreUnavailable
+from core.errors import StoreUnavailable
 from jobs.open import open_store
 from jobs.outbox import Outbox
 from jobs.store import JobStore

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from core.settings import Settings
 from jobs.fairness import ServiceTier, estimated_tokens
 from jobs.open import open_store
 from jobs.queue_control import Mode
-from jobs.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
 from jobs.transitions import Append, Claimed, Ending

@@ -2,10 +2,10 @@
 
 import pytest
 
-from jobs.errors import EngineError, JobConflict, JobGone
+from core.errors import EngineError, JobConflict, JobGone
+from core.settings import Settings
 from jobs.open import open_store
 from jobs.outbox import Outbox
-from jobs.settings import Settings
 from jobs.state import Status, may_follow
 from jobs.store import JobStore
 from jobs.transitions import Claimed, Ending

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from core.settings import Settings
 from jobs.accounts import Limits
 from jobs.holds import ACCOUNT
 from jobs.models import ModelRegistry, ServedModel
 from jobs.rates import PARTS
-from jobs.settings import Settings
 from jobs.store import JobStore
 from tests.conftest import settings_for
 from tests.support.api_fleet import ApiFleet

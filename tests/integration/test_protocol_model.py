@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
-from jobs.errors import EngineError
+from core.errors import EngineError
 from jobs.state import Status
 from jobs.transitions import Append, Ending
 from tests.support.jobs import QUEUE, delta

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from core.errors import LimitTooSmall, RateLimited
 from jobs.accounts import NO_LIMITS, Limits
-from jobs.errors import LimitTooSmall, RateLimited
 from jobs.fairness import estimated_tokens
 from jobs.holds import ACCOUNT
 from jobs.open import open_store

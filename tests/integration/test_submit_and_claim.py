@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 
+from core.errors import IdempotencyMismatch, JobGone, JobNotFound, QueueFull
+from core.settings import Settings
 from jobs.accounts import Limits
-from jobs.errors import IdempotencyMismatch, JobGone, JobNotFound, QueueFull
 from jobs.fairness import ServiceTier
 from jobs.open import open_store
 from jobs.rates import Quota, quota_of
-from jobs.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
 from tests.conftest import settings_for

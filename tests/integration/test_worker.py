@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from core.settings import Settings
 from jobs.fairness import ServiceTier
 from jobs.hub import EventHub
 from jobs.models import ModelRegistry
 from jobs.open import open_celery
 from jobs.queue_control import Mode
-from jobs.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
 from jobs.tickets import TASK_NAME

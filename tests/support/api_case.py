@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.settings import Settings
 from jobs.hub import EventHub
-from jobs.settings import Settings
 from jobs.store import JobStore
 from tests.support.api_fleet import ApiFleet
 from tests.support.http_client import Seen, numbers, submit

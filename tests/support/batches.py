@@ -11,8 +11,8 @@ import orjson
 
 from api.batches.feeder import Feeder
 from api.opening import open_services
-from jobs.errors import EngineError
-from jobs.settings import Settings
+from core.errors import EngineError
+from core.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
 from jobs.transitions import Append, Claimed, Ending

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from jobs.errors import StoreUnavailable
+from core.errors import StoreUnavailable
 from jobs.events import Event
 from jobs.hub import EventHub
 from jobs.result import Result, fold

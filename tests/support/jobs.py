@@ -4,8 +4,8 @@ from typing import Any
 
 import orjson
 
+from core.ids import new_id
 from jobs.fairness import ServiceTier
-from jobs.ids import new_id
 from jobs.model import JobSpec
 from jobs.state import Status
 from jobs.store import JobStore

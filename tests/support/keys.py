@@ -17,10 +17,10 @@ from sqlalchemy import make_url
 from accounts.keys import NewKey
 from accounts.open import directory_of
 from billing.accounts import ensure_account
-from billing.database import Database, is_sqlite
-from billing.schema import upgrade
+from core.db.engine import Database, is_sqlite
+from core.db.schema_version import upgrade
+from core.settings import DatabaseSettings, Settings
 from jobs.accounts import NO_LIMITS, Limits
-from jobs.settings import DatabaseSettings, Settings
 
 T = TypeVar("T")
 

@@ -9,13 +9,13 @@ from typing import Any
 from sqlalchemy import select
 
 from billing.consumer import GROUP, Consumer
-from billing.database import Database
 from billing.prices import NewPrice, set_price
 from billing.rating import Price
-from billing.tables.base import table_of
-from billing.tables.usage import ArchivedJob, SetAsideEntry, UsageEvent
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.usage import ArchivedJob, SetAsideEntry, UsageEvent
+from core.settings import BillingSettings
 from jobs.outbox import Outbox
-from jobs.settings import BillingSettings
 from jobs.state import Status
 from jobs.store import JobStore
 from jobs.transitions import Ending

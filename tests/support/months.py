@@ -8,19 +8,19 @@ from typing import Any
 from sqlalchemy import insert, select
 
 from billing.close import Closed, close_month
-from billing.database import Database
 from billing.exports.content import Content, Wanted, open_content
 from billing.invoices import Invoice, find_invoice
 from billing.ledger import Ledger
 from billing.prices import NewPrice, set_price
 from billing.rating import Price
-from billing.tables.accounts import Account
-from billing.tables.base import table_of
-from billing.tables.usage import UsageEvent
+from core.db.engine import Database
+from core.db.tables.accounts import Account
+from core.db.tables.base import table_of
+from core.db.tables.usage import UsageEvent
+from core.ids import new_id
+from core.settings import SellerSettings
 from jobs.fairness import ServiceTier
-from jobs.ids import new_id
 from jobs.outbox import UsageEntry
-from jobs.settings import SellerSettings
 from jobs.state import Status
 
 MONTH = "2026-10"

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from core.errors import IdempotencyMismatch, InvalidJob, JobConflict, QueueDraining, QueueFull
+from core.redis.client import connect
 from jobs.accounts import Limits as KeyLimits
-from jobs.connection import connect
-from jobs.errors import IdempotencyMismatch, InvalidJob, JobConflict, QueueDraining, QueueFull
 from jobs.fairness import ServiceTier
 from jobs.open import open_celery
 from jobs.queue_control import Mode

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from core.settings import Settings
 from jobs.hub import EventHub
 from jobs.open import open_store
 from jobs.result import Result
-from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.transitions import Submission
 from tests.conftest import settings_for

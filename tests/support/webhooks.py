@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 
-from billing.database import Database
-from billing.tables.base import now, table_of
-from billing.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from billing.webhook_events import NewEvent, add_events, listeners
-from jobs.ids import new_id
-from jobs.settings import DatabaseSettings, Settings
+from core.db.engine import Database
+from core.db.tables.base import now, table_of
+from core.db.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from core.ids import new_id
+from core.settings import DatabaseSettings, Settings
 from jobs.webhook_tickets import DeliveryTicket
 from tests.conftest import settings_for
 from tests.support.receiver import Receiver

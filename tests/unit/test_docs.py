@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr
 from typer.main import get_command
 
 from cli.main import app
-from jobs.settings import Settings
+from core.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

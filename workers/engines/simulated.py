@@ -26,8 +26,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.errors import ContextLengthExceeded, EngineDead, EngineError
-from jobs.settings import EngineSettings
+from core.errors import ContextLengthExceeded, EngineDead, EngineError
+from core.settings import EngineSettings
 from workers.engines.base import Accepted, EngineInfo, Generation, Load, Output, Sink
 from workers.engines.simulated_text import (
     Expected,

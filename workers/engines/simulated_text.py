@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any
 
-from jobs.errors import InvalidJob
+from core.errors import InvalidJob
 from workers.engines.base import REFUSED_FIELDS
 
 HEADS = "al ber cor dan el fin gor hal ir jon kar lum mir nor os per"

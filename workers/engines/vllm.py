@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from jobs.errors import EngineDead, EngineError
-from jobs.logs import adopt_logger
-from jobs.settings import EngineSettings
+from core.errors import EngineDead, EngineError
+from core.logs import adopt_logger
+from core.settings import EngineSettings
 from workers.engines.base import Accepted, EngineInfo, Generation, Load, Output, Sink, Task
 
 if TYPE_CHECKING:

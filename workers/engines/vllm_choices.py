@@ -23,7 +23,7 @@ from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.engine.logprobs import LogprobsProcessor
 from vllm.v1.engine.output_processor import OutputProcessor
 
-from jobs.errors import EngineError
+from core.errors import EngineError
 from workers.engines.base import Output
 from workers.engines.vllm_penalties import carry_penalties
 

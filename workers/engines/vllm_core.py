@@ -26,8 +26,8 @@ from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.engine.core_client import EngineCoreClient
 from vllm.v1.executor import Executor
 
-from jobs.errors import EngineError
-from jobs.settings import EngineSettings
+from core.errors import EngineError
+from core.settings import EngineSettings
 from workers.engines.base import EngineInfo, Load, Output
 from workers.engines.vllm_choices import Choice
 from workers.engines.vllm_embeddings import Embedding

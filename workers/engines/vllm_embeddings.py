@@ -10,7 +10,7 @@ import structlog
 import torch
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 
-from jobs.errors import EngineError
+from core.errors import EngineError
 from workers.engines.base import Output
 
 log = structlog.get_logger()

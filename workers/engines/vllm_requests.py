@@ -31,8 +31,8 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.input_processor import InputProcessor
 
-from jobs.errors import ContextLengthExceeded, EngineError, InvalidJob, PipelineError
-from jobs.settings import EngineSettings
+from core.errors import ContextLengthExceeded, EngineError, InvalidJob, PipelineError
+from core.settings import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation
 from workers.engines.vllm_choices import Choice, Scribe
 from workers.engines.vllm_embeddings import Embedding

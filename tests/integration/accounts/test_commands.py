@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from accounts.log import read_log
-from billing.database import Database
 from cli.main import app
+from core.db.engine import Database
+from core.settings import DatabaseSettings, get_settings
 from jobs.accounts import digest_of
 from jobs.open import open_store
-from jobs.settings import DatabaseSettings, get_settings
 from tests.conftest import settings_for
 from tests.support.redis_server import RedisServer
 

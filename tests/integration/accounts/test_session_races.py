@@ -10,10 +10,10 @@ from accounts.errors import SessionOver
 from accounts.open import Directory, directory_of, open_signing_in
 from accounts.sessions import Session, Sessions
 from billing.accounts import ensure_account
-from billing.database import Database
+from core.db.engine import Database
+from core.settings import DatabaseSettings, Settings
 from jobs.accounts import Role
 from jobs.open import open_store
-from jobs.settings import DatabaseSettings, Settings
 from tests.conftest import settings_for
 from tests.support.redis_server import RedisServer
 

@@ -4,7 +4,7 @@ import pytest
 
 from accounts.errors import TooManySignIns
 from accounts.throttle import Throttle
-from jobs.settings import AuthSettings
+from core.settings import AuthSettings
 from jobs.store import JobStore
 
 MOST = 3

@@ -16,11 +16,11 @@ import orjson
 import pytest
 
 from api.main import Server, create_server
-from billing.database import Database
+from core.db.engine import Database
+from core.errors import PipelineError
+from core.settings import Settings
 from jobs.accounts import Role
-from jobs.errors import PipelineError
 from jobs.models import ModelRegistry, ServedModel
-from jobs.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
 from jobs.transitions import Append, Appended, Claimed, Ending

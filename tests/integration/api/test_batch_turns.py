@@ -18,11 +18,11 @@ from api.batches.results import Outcome
 from api.opening import open_services
 from api.services import Services
 from billing.errors import DatabaseUnavailable
+from core.errors import StoreUnavailable
+from core.redis.keys import Keys
+from core.settings import Settings
 from jobs.callers import Callers
-from jobs.errors import StoreUnavailable
-from jobs.keys import Keys
 from jobs.models import ModelRegistry
-from jobs.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
 from jobs.transitions import Lock

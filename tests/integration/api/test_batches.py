@@ -14,9 +14,9 @@ from accounts.keys import Filter, NewKey
 from accounts.open import directory_of
 from api.batches import names
 from api.files.objects import Objects
-from billing.database import Database
-from billing.tables.webhooks import WebhookEndpoint, WebhookEvent
-from jobs.settings import Settings
+from core.db.engine import Database
+from core.db.tables.webhooks import WebhookEndpoint, WebhookEvent
+from core.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
 from tests.integration.api.conftest import (

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from jobs.settings import Settings
+from core.settings import Settings
 from jobs.store import JobStore
 from tests.integration.api.conftest import MODEL, Keys, RunningApi
 from tests.support.batches import answering_all, feeding, line, lines

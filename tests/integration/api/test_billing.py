@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from billing.database import Database
 from billing.exports.content import Content
+from core.db.engine import Database
 from tests.integration.api.conftest import RunningApi
 from tests.support.months import MONTH, a_past_price, an_account, close, usage_entry, used
 from tests.support.waiting import eventually

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import make_url
 
 from billing.budgets import Budget, set_budget
-from billing.database import Database
-from jobs.settings import Settings
+from core.db.engine import Database
+from core.settings import Settings
 from jobs.store import JobStore
 from tests.integration.api.conftest import (
     MODEL,

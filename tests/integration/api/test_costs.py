@@ -8,8 +8,8 @@ import httpx2
 import openai
 import pytest
 
-from billing.database import Database
-from jobs.settings import Settings
+from core.db.engine import Database
+from core.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
 from tests.integration.api.conftest import (

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from billing.budgets import most_tokens
-from jobs.errors import EngineError
+from core.errors import EngineError
 from jobs.fairness import estimated_tokens
 from jobs.models import ModelRegistry, ServedModel
 from jobs.state import Status

@@ -18,10 +18,10 @@ from api.errors import FilesUnavailable, ObjectMissing, StorageFull
 from api.files.objects import Objects
 from api.files.rows import object_name
 from api.files.sweeping import keep_swept, sweep_orphans
-from billing.database import Database
-from billing.tables.base import now
-from billing.tables.files import StoredFile
-from jobs.settings import FileSettings, Settings
+from core.db.engine import Database
+from core.db.tables.base import now
+from core.db.tables.files import StoredFile
+from core.settings import FileSettings, Settings
 from tests.support.waiting import eventually
 
 LINE = b'{"custom_id":"a","method":"POST","url":"/v1/completions","body":{}}\n'

@@ -5,7 +5,7 @@ import asyncio
 import httpx2
 import pytest
 
-from jobs.errors import EngineError
+from core.errors import EngineError
 from jobs.state import Status
 from jobs.store import JobStore
 from tests.integration.api.conftest import MODEL, Hand, answering, read_stream, until_status

@@ -18,7 +18,7 @@ from api.schemas.embeddings import EmbeddingRequest
 from api.schemas.generate import GenerateRequest
 from api.schemas.jobs import JobRequest
 from api.schemas.responses import ResponseRequest
-from jobs.settings import Settings
+from core.settings import Settings
 from jobs.store import JobStore
 from tests.conftest import settings_for
 from tests.integration.api.conftest import (

@@ -6,7 +6,7 @@ import httpx2
 import orjson
 import pytest
 
-from jobs.errors import EngineError, InvalidJob
+from core.errors import EngineError, InvalidJob
 from jobs.state import Status
 from jobs.store import JobStore
 from tests.integration.api.conftest import (

@@ -10,8 +10,8 @@ import pytest
 
 from accounts.keys import EVERYBODY, NewKey
 from accounts.open import directory_of
-from jobs.errors import RunTimeout
-from jobs.settings import Settings
+from core.errors import RunTimeout
+from core.settings import Settings
 from jobs.state import Status
 from jobs.store import JobStore
 from tests.integration.api.conftest import (

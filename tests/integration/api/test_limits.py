@@ -10,8 +10,8 @@ import openai
 import pytest
 
 from api.limits import duration
+from core.errors import EngineError
 from jobs.accounts import Limits
-from jobs.errors import EngineError
 from jobs.queue_control import Mode
 from jobs.state import Status
 from jobs.store import JobStore

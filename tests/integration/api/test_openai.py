@@ -8,9 +8,7 @@ import openai
 import orjson
 import pytest
 
-from jobs.errors import (
-    EngineError,
-)
+from core.errors import EngineError
 from jobs.state import Status
 from jobs.transitions import Ending
 from tests.integration.api.conftest import (

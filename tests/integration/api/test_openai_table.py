@@ -13,8 +13,8 @@ from openai.types import embedding_create_params
 from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params
 
+from core.settings import Settings
 from jobs.models import ModelRegistry, ServedModel
-from jobs.settings import Settings
 from jobs.store import JobStore
 from tests.conftest import settings_for
 from tests.integration.api.conftest import (

@@ -7,7 +7,7 @@ import httpx2
 import openai
 import pytest
 
-from jobs.errors import (
+from core.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
     EngineError,

@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from api.access import TABLE
+from core.settings import Settings
 from jobs.models import ModelRegistry, ServedModel
 from jobs.open import open_store
-from jobs.settings import Settings
 from jobs.store import JobStore
 from tests.conftest import settings_for
 from tests.integration.api.conftest import (

@@ -11,8 +11,8 @@ import pytest
 
 from api.schemas.usage import UsageProof
 from billing.close import close_month
-from billing.database import Database
 from billing.months import month_of, next_month
+from core.db.engine import Database
 from jobs.state import Status
 from jobs.store import JobStore
 from tests.integration.api.conftest import (

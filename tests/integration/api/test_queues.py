@@ -11,8 +11,8 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from billing.database import Database
-from billing.tables.audit import AuditEntry
+from core.db.engine import Database
+from core.db.tables.audit import AuditEntry
 from jobs.models import ModelRegistry, ServedModel
 from jobs.queue_control import SLICE, Mode
 from jobs.store import JobStore

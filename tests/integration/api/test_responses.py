@@ -7,7 +7,7 @@ import httpx2
 import openai
 import pytest
 
-from jobs.errors import ContextLengthExceeded, EngineError
+from core.errors import ContextLengthExceeded, EngineError
 from jobs.state import Status
 from jobs.transitions import Claimed, Ending
 from tests.integration.api.conftest import (

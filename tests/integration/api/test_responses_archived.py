@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select
 
 from billing.archive import erase_archived
-from billing.database import Database
-from billing.tables.base import table_of
-from billing.tables.usage import ArchivedJob
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.usage import ArchivedJob
 from jobs.store import JobStore
 from tests.integration.api.conftest import MODEL, Hand, answering
 from tests.support.ledger import consuming, until_consumed

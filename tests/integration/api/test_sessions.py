@@ -11,7 +11,7 @@ import pytest
 
 from accounts.passwords import Passwords
 from accounts.tokens import ALGORITHM, AUDIENCE, ISSUER
-from jobs.settings import DatabaseSettings
+from core.settings import DatabaseSettings
 from tests.conftest import JWT_SECRET
 from tests.integration.api.conftest import RunningApi
 from tests.support.waiting import eventually

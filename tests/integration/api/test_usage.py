@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from api.schemas.usage import UsagePage
-from billing.database import Database
-from jobs.settings import DatabaseSettings
+from core.db.engine import Database
+from core.settings import DatabaseSettings
 from tests.integration.api.conftest import Keys, RunningApi, WithoutDatabase, connect
 from tests.support.months import a_past_price, usage_entry, used
 

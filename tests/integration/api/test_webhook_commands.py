@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from billing.database import Database
+from core.db.engine import Database
 from jobs.store import JobStore
 from tests.integration.api.conftest import MODEL, Keys, RunningApi
 from tests.support.processes import ROOT

@@ -15,9 +15,9 @@ from api.schemas.webhooks import (
     WebhookList,
     WebhookSecret,
 )
-from billing.database import Database
-from billing.tables.base import now
-from jobs.settings import DatabaseSettings
+from core.db.engine import Database
+from core.db.tables.base import now
+from core.settings import DatabaseSettings
 from jobs.store import JobStore
 from tests.integration.api.conftest import Hand, submit
 from tests.support.ledger import consuming, until_consumed

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.settings import Settings
+from core.settings import Settings
 from tests.conftest import settings_for
 from tests.support.redis_server import RedisServer
 

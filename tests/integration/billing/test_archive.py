@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from billing.archive import archived_job, erase_archived, purge_archive
-from billing.database import Database
+from core.db.engine import Database
 from jobs.store import JobStore
 from tests.support.ledger import archived, consuming, end_jobs, until_consumed, usage_of
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from billing.database import Database
 from cli.main import app
-from jobs.settings import DatabaseSettings, get_settings
+from core.db.engine import Database
+from core.settings import DatabaseSettings, get_settings
 from tests.support.months import MONTH, a_past_price, an_account, usage_entry, used
 
 CLOSED = ("bills", "close", MONTH)

@@ -13,18 +13,18 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from billing.budgets import Budget, load_budgets, most, most_tokens, remove_budget, set_budget
 from billing.consumer import GROUP
-from billing.database import Database
 from billing.errors import InvalidBudget
 from billing.ledger import Ledger
 from billing.money import total
 from billing.months import month_of
 from billing.settling import settle
 from billing.spending import Sum, spending_in
-from billing.tables.base import table_of
-from billing.tables.budgets import BudgetWarning, Spending
-from billing.tables.usage import UsageEvent
 from billing.warnings import warn
-from jobs.errors import BudgetExceeded, SpendingUnknown
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.budgets import BudgetWarning, Spending
+from core.db.tables.usage import UsageEvent
+from core.errors import BudgetExceeded, SpendingUnknown
 from jobs.fairness import ServiceTier
 from jobs.holds import ACCOUNT, Bucket, Hold, Limit, Spent, from_nanos, to_nanos
 from jobs.outbox import Outbox, UsageEntry

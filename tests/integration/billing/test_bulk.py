@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import StatementError
 
-from billing.bulk import insert_missing
-from billing.database import Database
-from billing.tables.base import table_of
-from billing.tables.prices import PriceVersion
+from core.db.bulk_insert import insert_missing
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.prices import PriceVersion
 
 VERSIONS = table_of(PriceVersion)
 

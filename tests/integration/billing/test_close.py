@@ -10,7 +10,6 @@ from sqlalchemy.exc import IntegrityError
 
 from billing.close import close_month, draft_month
 from billing.credits import NewAdjustment, adjust, credit
-from billing.database import Database
 from billing.errors import (
     AccountNotFound,
     InvalidAmount,
@@ -23,8 +22,9 @@ from billing.errors import (
 )
 from billing.ledger import Ledger, closed_months
 from billing.money import to_micros
-from billing.tables.base import table_of
-from billing.tables.invoices import Invoice
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.invoices import Invoice
 from jobs.fairness import ServiceTier
 from jobs.state import Status
 from tests.support.months import (

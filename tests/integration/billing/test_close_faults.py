@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text
 
-from billing.database import Database
 from billing.errors import DatabaseUnavailable
 from billing.ledger import closed_months
-from billing.tables.base import table_of
-from billing.tables.invoices import Invoice, InvoiceLine
-from jobs.settings import DatabaseSettings
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.invoices import Invoice, InvoiceLine
+from core.settings import DatabaseSettings
 from tests.support.months import MONTH, a_past_price, close, usage_entry, used
 from tests.support.waiting import eventually
 

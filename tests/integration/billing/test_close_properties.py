@@ -16,7 +16,6 @@ from sqlalchemy import select
 
 from billing.close import close_month
 from billing.credits import NewAdjustment, adjust
-from billing.database import Database
 from billing.errors import MonthClosed
 from billing.ledger import Ledger
 from billing.money import to_micros
@@ -25,11 +24,12 @@ from billing.reconcile.findings import Findings
 from billing.reconcile.invoices import check_invoices
 from billing.reconcile.ledger import check_ledger
 from billing.reconcile.spending import check_spending
-from billing.tables.base import table_of
-from billing.tables.invoices import Invoice, InvoiceLine
-from billing.tables.usage import UsageEvent
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.invoices import Invoice, InvoiceLine
+from core.db.tables.usage import UsageEvent
+from core.settings import DatabaseSettings
 from jobs.fairness import ServiceTier
-from jobs.settings import DatabaseSettings
 from jobs.state import Status
 from tests.support.months import SELLER, a_past_price, an_account, usage_entry
 

@@ -12,9 +12,9 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from billing.database import WRITES
-from billing.schema import alembic_config, migration_engine
-from jobs.settings import DatabaseSettings
+from core.db.engine import WRITES
+from core.db.schema_version import alembic_config, migration_engine
+from core.settings import DatabaseSettings
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
 

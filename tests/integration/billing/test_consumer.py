@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import insert
 
 from billing.consumer import GROUP
-from billing.database import Database
 from billing.ledger import Ledger
 from billing.months import month_of, next_month
 from billing.rating import charged_tokens, rate
-from billing.tables.invoices import ClosedMonth
-from jobs import metrics
+from core import metrics
+from core.db.engine import Database
+from core.db.tables.invoices import ClosedMonth
+from core.errors import JobGone
 from jobs.archive import Archived, read_finished
-from jobs.errors import JobGone
 from jobs.fairness import ServiceTier
 from jobs.open import open_store
 from jobs.outbox import Outbox, UsageEntry

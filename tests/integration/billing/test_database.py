@@ -9,9 +9,9 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from billing.database import Database
 from billing.errors import DatabaseUnavailable
-from jobs.settings import DatabaseSettings
+from core.db.engine import Database
+from core.settings import DatabaseSettings
 from tests.support.databases import PostgresServer
 from tests.support.waiting import eventually
 

@@ -18,15 +18,15 @@ import pytest
 from sqlalchemy import select
 
 from billing.credits import NewAdjustment, adjust, credit
-from billing.database import Database
 from billing.errors import ExportFailed, InvalidMonth, MonthNotClosed
 from billing.exports.content import Content, Wanted, open_content
 from billing.exports.files import Exported, export_month
 from billing.exports.formats import SUMS, Format, writer_of
 from billing.exports.zipped import zip_export
-from billing.tables.base import table_of
-from billing.tables.invoices import Export
-from jobs.settings import DatabaseSettings
+from core.db.engine import Database
+from core.db.tables.base import table_of
+from core.db.tables.invoices import Export
+from core.settings import DatabaseSettings
 from jobs.state import Status
 from tests.support.months import (
     MONTH,

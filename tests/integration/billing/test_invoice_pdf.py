@@ -11,7 +11,7 @@ import pytest
 from billing.exports.as_pdf import coins, day, lines_of, render
 from billing.exports.invoice_table import money
 from billing.invoices import Invoice, Line
-from jobs.settings import SellerSettings
+from core.settings import SellerSettings
 
 ISSUED = datetime(2026, 11, 1, 3, tzinfo=UTC)
 SELLER = SellerSettings(

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from billing.database import Database
 from billing.errors import InvalidMonth, InvalidPrice
 from billing.gpu_rates import GpuRate, load_gpu_rates, set_gpu_rate
 from billing.margin import Margin, margins
+from core.db.engine import Database
 from jobs.outbox import UsageEntry
 from jobs.state import Status
 from tests.support.months import LONG_AGO, MONTH, NOON, a_past_price, usage_entry, used

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from billing.database import Database
 from billing.errors import InvalidPrice
 from billing.pricebook import PriceBook
 from billing.prices import LEAD, load_prices
-from billing.tables.audit import AuditEntry
+from core.db.engine import Database
+from core.db.tables.audit import AuditEntry
 from tests.support.ledger import a_price
 
 SOON = timedelta(hours=1)

@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import insert, text
 
 from billing.consumer import GROUP
-from billing.database import Database
 from billing.ledger import Ledger
 from billing.months import month_of, next_month
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.guards import TRIGGERS, guards
 from billing.reconcile.run import reconcile
-from billing.tables.invoices import ClosedMonth
+from core.db.engine import Database
+from core.db.tables.invoices import ClosedMonth
 from jobs.archive import read_finished
 from jobs.fairness import ServiceTier
 from jobs.outbox import Outbox, UsageEntry

@@ -7,9 +7,9 @@ from decimal import Decimal
 import pytest
 
 from billing.credits import NewAdjustment, adjust, credit
-from billing.database import Database
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.run import reconcile
+from core.db.engine import Database
 from jobs.fairness import ServiceTier
 from jobs.state import Status
 from jobs.store import JobStore

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from billing.database import Database
 from billing.months import month_of
 from cli.home import Home, State
-from jobs.settings import DatabaseSettings, Settings
+from core.db.engine import Database
+from core.settings import DatabaseSettings, Settings
 from jobs.store import JobStore
 from tests.conftest import settings_for
 from tests.support.drift import plant

@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
-from billing.database import Database
-from billing.schema import check, downgrade, revisions, upgrade
-from billing.tables.accounts import Account
-from billing.tables.audit import AuditEntry
-from billing.tables.invoices import Adjustment, Invoice, InvoiceLine
-from billing.tables.prices import Price, PriceVersion
-from billing.tables.usage import UsageEvent
-from jobs.settings import DatabaseSettings
+from core.db.engine import Database
+from core.db.schema_version import check, downgrade, revisions, upgrade
+from core.db.tables.accounts import Account
+from core.db.tables.audit import AuditEntry
+from core.db.tables.invoices import Adjustment, Invoice, InvoiceLine
+from core.db.tables.prices import Price, PriceVersion
+from core.db.tables.usage import UsageEvent
+from core.settings import DatabaseSettings
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 123_000, UTC)
 

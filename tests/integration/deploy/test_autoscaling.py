@@ -11,8 +11,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from core.settings import Settings
 from jobs.models import ModelRegistry
-from jobs.settings import Settings
 from jobs.state import Status
 from tests.conftest import settings_for
 from tests.support.following import run_jobs

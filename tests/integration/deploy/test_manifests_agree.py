@@ -8,8 +8,8 @@ import pytest
 from api.app import create_app
 from api.presence import GRACE_SECONDS
 from cli.main import NOUNS
-from jobs.keys import Keys
-from jobs.settings import Settings
+from core.redis.keys import Keys
+from core.settings import Settings
 from tests.support.manifests import ROOT, Container, Manifests, matches
 from webhooks.app import CLOSE_SECONDS
 

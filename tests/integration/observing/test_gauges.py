@@ -13,14 +13,14 @@ from prometheus_client.samples import Sample
 from pydantic import SecretStr
 
 from billing.budgets import Budget, set_budget
-from billing.database import Database
 from billing.gauges import MoneyCollector
 from billing.gpu_rates import GpuRate, set_gpu_rate
-from jobs.errors import EngineError
+from core.db.engine import Database
+from core.errors import EngineError
+from core.settings import DatabaseSettings
 from jobs.fairness import ServiceTier
 from jobs.gauges import StoreCollector
 from jobs.open import open_store
-from jobs.settings import DatabaseSettings
 from jobs.store import JobStore
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, complete, submission

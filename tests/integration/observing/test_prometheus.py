@@ -12,9 +12,9 @@ from math import isfinite
 import httpx2
 import pytest
 
-from billing.database import Database
 from billing.gpu_rates import GpuRate, set_gpu_rate
-from jobs.settings import Settings
+from core.db.engine import Database
+from core.settings import Settings
 from tests.support.keys import make_key, prepare_database, sqlite_in
 from tests.support.ledger import a_price
 from tests.support.otlp import OtlpReceiver

@@ -10,15 +10,15 @@ from sqlalchemy import delete, select, update
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from billing.budgets import Budget, remove_budget, set_budget
-from billing.database import Database
 from billing.months import month_of
 from billing.spending import Sum
-from billing.tables.base import now, table_of
-from billing.tables.webhooks import WebhookEndpoint, WebhookEvent
 from billing.warnings import warn
 from billing.webhook_events import NewEvent, Receiver, add_events
+from core.db.engine import Database
+from core.db.tables.base import now, table_of
+from core.db.tables.webhooks import WebhookEndpoint, WebhookEvent
+from core.settings import DatabaseSettings, Settings
 from jobs.holds import ACCOUNT, Bucket
-from jobs.settings import DatabaseSettings, Settings
 from tests.support.receiver import receiving
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually

@@ -10,10 +10,10 @@ from kombu import Connection
 from kombu.transport.virtual import Message
 from sqlalchemy import insert, select
 
-from billing.database import Database
-from billing.tables.base import now, table_of
-from billing.tables.webhooks import WebhookDelivery, WebhookEndpoint, WebhookEvent
 from billing.webhook_events import add_event
+from core.db.engine import Database
+from core.db.tables.base import now, table_of
+from core.db.tables.webhooks import WebhookDelivery, WebhookEndpoint, WebhookEvent
 from jobs.state import Status
 from jobs.store import JobStore
 from jobs.transitions import Ending

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from jobs.settings import WebhookSettings
+from core.settings import WebhookSettings
 from tests.support.receiver import Receiver, receiving
 from webhooks.errors import Undeliverable
 from webhooks.resolver import Resolver

@@ -9,9 +9,9 @@ from starlette.routing import Route
 
 from api.access import TABLE, check_access
 from api.app import create_app
+from core.errors import Forbidden
+from core.settings import Settings
 from jobs.accounts import ApiKey, Role
-from jobs.errors import Forbidden
-from jobs.settings import Settings
 
 
 def routes() -> Iterator[str]:

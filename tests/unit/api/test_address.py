@@ -7,8 +7,8 @@ import pytest
 from starlette.requests import Request
 
 from api.address import check_address, client_address
+from core.errors import AddressForbidden
 from jobs.accounts import ApiKey
-from jobs.errors import AddressForbidden
 
 PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 

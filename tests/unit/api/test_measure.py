@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from api.measure import watch_loop
-from jobs.metrics import API
+from core.metrics import API
 from tests.support.waiting import eventually
 
 LATE = "penstock_event_loop_lag_seconds_sum"

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 
 from api import errors as door
 from api import problems
-from jobs import errors
+from core import errors
 from jobs.state import Status
 
 ALL = sorted(
@@ -16,7 +16,7 @@ ALL = sorted(
         error
         for error in problems.subclasses(errors.PipelineError)
         if error.__module__
-        in (*("jobs.errors", "api.errors", "billing.errors", "webhooks.errors", "accounts.errors"),)
+        in (*("core.errors", "api.errors", "billing.errors", "webhooks.errors", "accounts.errors"),)
     },
     key=lambda error: error.__name__,
 )

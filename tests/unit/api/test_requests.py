@@ -11,7 +11,7 @@ from api.cursor import check_list_cursor
 from api.errors import InvalidCursor, InvalidHeader
 from api.preferences import Preferences, read_preferences
 from api.presence import Closing, Ended, Presence, Watchers
-from jobs.ids import new_id
+from core.ids import new_id
 
 
 def preferences(*headers: tuple[str, str]) -> Preferences:

@@ -6,8 +6,8 @@ import pytest
 
 from api.admission import Admitted
 from api.responses import accepted, just_accepted
+from core.ids import new_id
 from jobs.fairness import ServiceTier
-from jobs.ids import new_id
 from jobs.model import JobSpec
 from jobs.transitions import Accepted, Submission
 

@@ -15,7 +15,7 @@ from api.views.completion import CompletionChunks, completion
 from api.views.generate import GenerateEvents, generated
 from api.views.job import JobEvents, job_object, result_object
 from api.views.openai import Head, usage_object
-from jobs.errors import EngineError, StoreUnavailable
+from core.errors import EngineError, StoreUnavailable
 from jobs.eta import Eta
 from jobs.events import Event
 from jobs.model import Job, JobSpec

@@ -15,8 +15,8 @@ from billing.invoices import Invoice
 from billing.invoices_draft import Customer, MonthBooks, draft_invoices
 from billing.money import to_micros
 from billing.rating import Price, Tokens, rate
+from core.settings import SellerSettings
 from jobs.fairness import ServiceTier
-from jobs.settings import SellerSettings
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 MICRO = Decimal("0.000001")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from jobs.settings import TINY_MODEL, Settings
+from core.settings import TINY_MODEL, Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 LINES = (ROOT / ".env.example").read_text().splitlines()

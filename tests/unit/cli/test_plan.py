@@ -19,7 +19,7 @@ from cli.embedded import find_program, redis_command
 from cli.failures import Failure
 from cli.home import Home
 from cli.plan import Plan, make_plan, process_specs, reachable, redis_spec
-from jobs.settings import EngineSettings, Settings
+from core.settings import EngineSettings, Settings
 
 
 def settings(**groups: Any) -> Settings:

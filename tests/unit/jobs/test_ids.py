@@ -4,7 +4,7 @@ import multiprocessing
 import re
 from concurrent.futures import ThreadPoolExecutor
 
-from jobs.ids import IDS_AT_ONCE, new_id
+from core.ids import IDS_AT_ONCE, new_id
 
 MANY = 3 * IDS_AT_ONCE
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from jobs.logs import OURS, QUIET, configure_logs
-from jobs.settings import LogSettings
+from core.logs import OURS, QUIET, configure_logs
+from core.settings import LogSettings
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.errors import EngineError, InvalidJob
+from core.errors import EngineError, InvalidJob
+from core.settings import RetrySettings
 from jobs.retry import GiveUp, Retry, decide
-from jobs.settings import RetrySettings
 
 SETTINGS = RetrySettings(max_attempts=4, base_seconds=0.5, cap_seconds=3.0)
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobs import metrics, tracing
-from jobs.settings import TraceSettings
-from jobs.spans import SpanWriter
-from jobs.tracing import Context, Request, Tracer, parse
+from core import metrics, tracing
+from core.settings import TraceSettings
+from core.span_exporter import SpanWriter
+from core.tracing import Context, Request, Tracer, parse
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE}-{SPAN}-01"

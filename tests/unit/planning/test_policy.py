@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.settings import EngineSettings, SimulatedSettings, WorkerSettings
+from core.settings import EngineSettings, SimulatedSettings, WorkerSettings
 from planning.errors import PolicyInvalid, ProfileInvalid
 from planning.policy import NAMED, SHIPPED, find_policy
 from planning.profile import read_profile, simulated_profile

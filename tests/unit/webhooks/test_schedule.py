@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobs.settings import WebhookSettings
+from core.settings import WebhookSettings
 from webhooks.schedule import pause_seconds, retry_after
 from webhooks.signing import new_secret, sign, valid_keys
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.settings import WebhookSettings
+from core.settings import WebhookSettings
 from webhooks.errors import InvalidWebhook
 from webhooks.urls import Target, check_url
 

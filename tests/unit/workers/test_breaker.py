@@ -1,6 +1,6 @@
 import pytest
 
-from jobs.settings import BreakerSettings
+from core.settings import BreakerSettings
 from workers.breaker import Breaker, BreakerState
 
 SETTINGS = BreakerSettings(failures=3, window_seconds=10, cooldown_seconds=5)

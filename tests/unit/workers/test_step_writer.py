@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.settings import StreamSettings
+from core.settings import StreamSettings
 from jobs.transitions import Append, Appended, Claimed
 from tests.support.waiting import eventually
 from workers.engines.base import Accepted, Generation, Output

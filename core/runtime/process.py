@@ -9,9 +9,9 @@ import signal
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from jobs.logs import configure_logs
-from jobs.settings import Settings, get_settings
-from jobs.tracing import close_tracing, configure_tracing
+from core.logs import configure_logs
+from core.settings import Settings, get_settings
+from core.tracing import close_tracing, configure_tracing
 
 Work = Coroutine[Any, Any, None]
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, cast
 from sqlalchemy import BigInteger, Integer, MetaData, String, Table, Text
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
-from billing.tables.types import EXACT, NANOS, Money, UtcTime
+from core.db.tables.types import EXACT, NANOS, Money, UtcTime
 
 #: An id that clients may see, such as `job_01a2…`.
 Id = Annotated[str, mapped_column(String(64))]

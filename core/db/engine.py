@@ -17,9 +17,9 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from billing.bounded import bounded_by
 from billing.errors import DatabaseUnavailable
-from jobs.settings import DatabaseSettings
+from core.db.bounded_connection import bounded_by
+from core.settings import DatabaseSettings
 
 RETRY_AFTER_SECONDS = 5.0
 

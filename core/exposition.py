@@ -44,7 +44,7 @@ class BuildInfo(Lazy):
 
 
 class Exposition:
-    """What one process shows: what all do, registries of `jobs.metrics`, collectors of its own."""
+    """What one process shows: what all do, registries of `core.metrics`, collectors of its own."""
 
     def __init__(self, process: str, *collectors: Collector) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.tables.base import Base, Id, JsonText, Name, Serial, Word, now
+from core.db.tables.base import Base, Id, JsonText, Name, Serial, Word, now
 
 
 class WebhookEndpoint(Base):

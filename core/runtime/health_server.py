@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import orjson
 import structlog
 
-from jobs.exposition import Exposition
+from core.exposition import Exposition
 
 log = structlog.get_logger()
 

@@ -16,9 +16,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
-from jobs import metrics
-from jobs.settings import TraceSettings
-from jobs.tracing import Attributes, Context, Kind
+from core import metrics
+from core.settings import TraceSettings
+from core.tracing import Attributes, Context, Kind
 
 KINDS: dict[Kind, SpanKind] = {
     "internal": SpanKind.INTERNAL,

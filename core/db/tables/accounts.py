@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import JSON, ForeignKey, Index, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.tables.base import Base, Currency, Id, Name, Serial, Word, now
+from core.db.tables.base import Base, Currency, Id, Name, Serial, Word, now
 
 ZERO = text("0")
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import JSON, Index, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.tables.base import Base, Id, Name, Serial, now
+from core.db.tables.base import Base, Id, Name, Serial, now
 
 
 class AuditEntry(Base):

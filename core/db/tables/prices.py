@@ -6,8 +6,8 @@ from decimal import Decimal
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.tables.base import Base, Currency, Id, Name, Serial, Word, now
-from billing.tables.types import Money
+from core.db.tables.base import Base, Currency, Id, Name, Serial, Word, now
+from core.db.tables.types import Money
 
 #: Decimals of a service tier's multiplier.
 MULTIPLIER_DECIMALS = 2

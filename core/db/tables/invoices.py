@@ -17,9 +17,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.tables.base import Base, Currency, Id, JsonText, Month, Name, Serial, Word, now
-from billing.tables.prices import MULTIPLIER_DECIMALS
-from billing.tables.types import Money
+from core.db.tables.base import Base, Currency, Id, JsonText, Month, Name, Serial, Word, now
+from core.db.tables.prices import MULTIPLIER_DECIMALS
+from core.db.tables.types import Money
 
 
 class Adjustment(Base):

@@ -34,9 +34,9 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from jobs.errors import StoreUnavailable
-from jobs.lua import sources
-from jobs.settings import RedisSettings
+from core.errors import StoreUnavailable
+from core.redis.scripts import sources
+from core.settings import RedisSettings
 
 RETRY_AFTER_SECONDS = 2.0
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import structlog
 
-from jobs import tracing
-from jobs.settings import LogSettings
+from core import tracing
+from core.settings import LogSettings
 
 #: Our own packages; a module run by `python -m` is `__main__`.
 OURS = (
@@ -111,10 +111,10 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
-    structlog.get_logger("jobs.logs").critical("process_failed", exc_info=(kind, error, trace))
+    structlog.get_logger("core.logs").critical("process_failed", exc_info=(kind, error, trace))
 
 
 def _report_thread(args: threading.ExceptHookArgs) -> None:
     name = args.thread.name if args.thread is not None else ""
     error = args.exc_value
-    structlog.get_logger("jobs.logs").critical("thread_failed", thread=name, exc_info=error)
+    structlog.get_logger("core.logs").critical("thread_failed", thread=name, exc_info=error)

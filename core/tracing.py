@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from jobs.settings import TraceSettings
+from core.settings import TraceSettings
 
 if TYPE_CHECKING:
-    from jobs.spans import SpanWriter
+    from core.span_exporter import SpanWriter
 
 Kind = Literal["internal", "server", "producer", "consumer"]
 Attributes = Mapping[str, str | int | float | bool]
@@ -160,7 +160,7 @@ def configure_tracing(settings: TraceSettings, process: str) -> None:
     if not settings.endpoint:
         return
     # The SDK takes a tenth of a second to import: only whoever traces pays for it.
-    from jobs.spans import SpanWriter  # noqa: PLC0415
+    from core.span_exporter import SpanWriter  # noqa: PLC0415
 
     writer = SpanWriter(settings, process)
     _active = Tracer(writer, settings.ratio, join_clients=settings.join_clients)

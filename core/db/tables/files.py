@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Index, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.tables.base import Base, Id, JsonText, Name, Word, now
+from core.db.tables.base import Base, Id, JsonText, Name, Word, now
 
 
 class StoredFile(Base):

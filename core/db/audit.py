@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.tables.audit import AuditEntry
+from core.db.tables.audit import AuditEntry
 
 
 async def audit(

@@ -11,8 +11,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, make_url
 
-from billing.database import configure_sqlite, connect_args, is_sqlite, prepare_folder
-from jobs.settings import DatabaseSettings
+from core.db.engine import configure_sqlite, connect_args, is_sqlite, prepare_folder
+from core.settings import DatabaseSettings
 
 
 def alembic_config(settings: DatabaseSettings) -> Config:
@@ -48,7 +48,7 @@ def downgrade(settings: DatabaseSettings, revision: str = "base") -> None:
 
 
 def check(settings: DatabaseSettings) -> None:
-    """Raise `alembic.util.CommandError` when the tables differ from `billing.tables`."""
+    """Raise `alembic.util.CommandError` when the tables differ from `core.db.tables`."""
     command.check(alembic_config(settings))
 
 

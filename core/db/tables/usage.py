@@ -9,10 +9,10 @@ from decimal import Decimal
 from sqlalchemy import CheckConstraint, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.tables.base import Base, Currency, ExactAmount, Id, JsonText, Month, Name, Serial, Word
-from billing.tables.base import now as _now
-from billing.tables.prices import MULTIPLIER_DECIMALS
-from billing.tables.types import Money
+from core.db.tables.base import Base, Currency, ExactAmount, Id, JsonText, Month, Name, Serial, Word
+from core.db.tables.base import now as _now
+from core.db.tables.prices import MULTIPLIER_DECIMALS
+from core.db.tables.types import Money
 
 
 class UsageEvent(Base):

@@ -10,7 +10,7 @@ from decimal import Decimal
 from sqlalchemy import JSON, CheckConstraint, ForeignKey, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.tables.base import Base, Currency, Id, Month, Serial, SpentAmount, Word, now
+from core.db.tables.base import Base, Currency, Id, Month, Serial, SpentAmount, Word, now
 
 
 class Budget(Base):

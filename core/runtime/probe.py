@@ -1,4 +1,6 @@
-"""`python -m jobs.probe URL`: a container's health check, without a shell or curl in the image.
+"""`python -m core.runtime.probe URL`: a container's health check.
+
+The image then needs neither a shell nor curl.
 
 Invariant: exit code 0 when the answer is 200, else 1 with the reason; never longer than 4 s.
 """
@@ -26,7 +28,7 @@ def ask(url: str) -> str | None:
 def main() -> int:
     """Entry point; returns the exit code."""
     if len(sys.argv) != 2:
-        sys.stderr.write("usage: python -m jobs.probe URL\n")
+        sys.stderr.write("usage: python -m core.runtime.probe URL\n")
         return 2
     problem = ask(sys.argv[1])
     if problem is None:

@@ -1,1 +1,0 @@
-"""The tables, one file per subject. Importing `billing.tables.metadata` registers all of them."""

@@ -1,0 +1,1 @@
+"""What every process needs and what knows no job: settings, errors, logs, Redis, SQL."""

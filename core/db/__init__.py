@@ -1,0 +1,1 @@
+"""The SQL engine, its tables and what every writer of them shares."""

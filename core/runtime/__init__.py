@@ -1,0 +1,1 @@
+"""How a process starts, stops and answers its probes."""
