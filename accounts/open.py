@@ -14,8 +14,8 @@ from accounts.throttle import Throttle
 from accounts.users import Users
 from core.db.engine import Database
 from core.settings import AuthSettings, Settings
-from jobs.open import open_store
-from jobs.store import JobStore
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,11 @@ from core.errors import (
 from core.ids import new_id
 from jobs.accounts import ApiKey
 from jobs.fairness import ServiceTier
-from jobs.model import Job, JobSpec, JobWebhook, OnDisconnect
-from jobs.models import ServedModel
-from jobs.rates import UNLIMITED, quota_of
-from jobs.state import Status
-from jobs.transitions import Accepted, Lock, Submission
+from jobs.job import Job, JobSpec, JobWebhook, OnDisconnect
+from jobs.model_registry import ServedModel
+from jobs.status import Status
+from jobs.store.rate_limits import UNLIMITED, quota_of
+from jobs.store.transitions import Accepted, Lock, Submission
 from webhooks.urls import check_url
 
 RETRY_SECONDS = 0.1

@@ -25,9 +25,9 @@ from core.db.engine import Database
 from core.errors import SpendingUnknown
 from core.settings import BillingSettings
 from jobs.fairness import ServiceTier
-from jobs.holds import Bucket, Hold, Limit, to_nanos
-from jobs.models import ServedModel
-from jobs.store import JobStore
+from jobs.model_registry import ServedModel
+from jobs.store.budget_reservations import Bucket, Hold, Limit, to_nanos
+from jobs.store.job_store import JobStore
 
 log = structlog.get_logger()
 

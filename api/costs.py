@@ -21,9 +21,9 @@ from billing.recording import instant
 from core.db.engine import Database
 from jobs.events import Usage
 from jobs.fairness import ServiceTier
-from jobs.model import Job
+from jobs.job import Job
 from jobs.result import Result
-from jobs.state import Status
+from jobs.status import Status
 
 log = structlog.get_logger()
 

@@ -16,9 +16,9 @@ from api.services import Services
 from api.sse import EventStream, View, Watched, leave
 from api.waiting import too_long, wait_result
 from billing.rating import Cost
-from jobs.model import Job, OnDisconnect
+from jobs.job import Job, OnDisconnect
 from jobs.result import Result
-from jobs.state import Status
+from jobs.status import Status
 
 
 @dataclass(frozen=True, slots=True)

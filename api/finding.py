@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from api.services import Services
 from api.waiting import read_result
-from billing.archive import archived_job, erase_archived
 from billing.errors import DatabaseUnavailable
 from core.errors import JobGone, JobNotFound
-from jobs.model import Job
+from jobs.archive.job_archive import archived_job, erase_archived
+from jobs.job import Job
 from jobs.result import Result
 
 #: Anything else was never an id of ours, and SQL need not be asked.

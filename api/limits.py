@@ -8,7 +8,7 @@ OpenAI's; where key and account are both limited, the one with less left is show
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from jobs.rates import Kind, Rate, Standing
+from jobs.store.rate_limits import Kind, Rate, Standing
 
 WINDOW_SECONDS = 60
 

@@ -14,9 +14,9 @@ from api.services import Models, Services
 from core.db.engine import Database
 from core.settings import Settings
 from jobs.callers import Callers
-from jobs.hub import EventHub
-from jobs.models import ModelRegistry
-from jobs.open import open_store
+from jobs.model_registry import ModelRegistry
+from jobs.store.factory import open_store
+from jobs.stream.event_hub import EventHub
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from api.errors import InvalidHeader
-from jobs.model import OnDisconnect
+from jobs.job import OnDisconnect
 
 KEY = re.compile(r"[\x20-\x7e]{1,255}")
 WAIT = re.compile(r'wait="?(\d{1,9})"?')

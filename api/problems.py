@@ -24,7 +24,7 @@ from api.limits import rate_headers
 from api.schemas.reading import field_errors
 from billing import errors as billing
 from core import errors
-from jobs.state import Status
+from jobs.status import Status
 from webhooks import errors as webhooks
 
 RETRY_AFTER_SECONDS = 2.0

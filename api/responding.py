@@ -16,7 +16,7 @@ from api.views.chat import message
 from api.views.response import job_id_of
 from core.errors import ContextLengthExceeded, InvalidJob, JobGone, JobNotFound
 from jobs.result import Choice
-from jobs.state import Status
+from jobs.status import Status
 
 #: A conversation may have grown to so many times the bytes that one request may send.
 GROWTH = 8

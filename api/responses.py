@@ -13,8 +13,8 @@ from api.limits import rate_headers
 from api.preferences import Preferences
 from api.views.job import NOWHERE, job_object
 from jobs.fairness import ServiceTier
-from jobs.model import Job, JobSpec, OnDisconnect
-from jobs.transitions import Accepted, Place, Submission
+from jobs.job import Job, JobSpec, OnDisconnect
+from jobs.store.transitions import Accepted, Place, Submission
 
 POLL_SECONDS = "1"
 

@@ -18,9 +18,9 @@ from core.errors import ModelNotFound, StoreUnavailable
 from core.redis.client import unavailable
 from core.settings import Settings
 from jobs.callers import Callers
-from jobs.hub import EventHub
-from jobs.models import ModelRegistry, ServedModel
-from jobs.store import JobStore
+from jobs.model_registry import ModelRegistry, ServedModel
+from jobs.store.job_store import JobStore
+from jobs.stream.event_hub import EventHub
 
 log = structlog.get_logger()
 

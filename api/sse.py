@@ -26,8 +26,8 @@ from api.services import Services
 from core import metrics
 from core.errors import PipelineError
 from jobs.events import Event
-from jobs.model import Job, OnDisconnect
-from jobs.state import Status
+from jobs.job import Job, OnDisconnect
+from jobs.status import Status
 
 log = structlog.get_logger()
 

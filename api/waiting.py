@@ -10,7 +10,7 @@ from api.presence import Ended, Presence
 from api.services import Services
 from api.sse import Watched, leave
 from core.errors import JobGone
-from jobs.model import Job
+from jobs.job import Job
 from jobs.result import Result
 
 PAGE_EVENTS = 512

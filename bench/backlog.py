@@ -8,8 +8,8 @@ from pathlib import Path
 from bench.figures import Figure, rounded
 from bench.servers import bench_settings, redis_server
 from bench.submit import submission
-from jobs.open import open_store
-from jobs.store import JobStore
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
 
 SHORT = 1_000
 LONG = 100_000

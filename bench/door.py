@@ -10,7 +10,7 @@ from bench.http_client import Connection
 from bench.servers import ACCOUNT, Servers, free_port, make_key, pipeline
 from bench.submit import known_model
 from jobs.accounts import Limits, Role
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 
 MODEL = "penstock-tiny"
 ROUNDS, REQUESTS = 7, 300

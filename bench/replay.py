@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from core.ids import new_id
 from core.settings import Settings
 from jobs.fairness import ServiceTier
-from jobs.model import Job, JobSpec
-from jobs.store import JobStore
-from jobs.transitions import Submission
+from jobs.job import Job, JobSpec
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Submission
 from planning.trace import Trace, as_trace
 
 POLL_SECONDS = 0.1

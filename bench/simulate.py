@@ -13,7 +13,7 @@ from bench.figures import Figure
 from bench.replay import Observed, replay
 from bench.servers import free_port, pipeline
 from core.settings import Settings
-from jobs.open import open_store
+from jobs.store.factory import open_store
 from planning import synthetic
 from planning.controllers import Controller, KedaController, Timetable
 from planning.outcome import Spread

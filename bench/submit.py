@@ -19,12 +19,12 @@ from bench.noop import PATH
 from bench.servers import Servers, bench_settings, free_port, pipeline, redis_server
 from core.ids import new_id
 from core.settings import Settings
-from jobs.model import JobSpec
-from jobs.models import ModelRegistry, ServedModel
-from jobs.open import open_celery, open_store
-from jobs.store import JobStore
-from jobs.tickets import TASK_NAME
-from jobs.transitions import Submission
+from jobs.broker.tickets import TASK_NAME
+from jobs.job import JobSpec
+from jobs.model_registry import ModelRegistry, ServedModel
+from jobs.store.factory import open_celery, open_store
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Submission
 
 JOBS = 4_000
 AT_ONCE = 64

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from billing.archive import purge_archive
 from billing.consumer import Consumer
 from billing.errors import DatabaseUnavailable
 from billing.gauges import MoneyCollector
@@ -21,7 +20,8 @@ from core.ids import new_id
 from core.runtime.health_server import HealthServer, only_waits
 from core.runtime.process import run_process, until_told
 from core.settings import Settings
-from jobs.open import open_store
+from jobs.archive.job_archive import purge_archive
+from jobs.store.factory import open_store
 
 log = structlog.get_logger()
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from core.tracing import Attributes, active, joined
-from jobs.archive import Archived
-from jobs.outbox import UsageEntry
+from jobs.archive.archived_job import Archived
+from jobs.store.usage_outbox import UsageEntry
 
 
 def write_bills(

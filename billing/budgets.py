@@ -25,7 +25,7 @@ from core.db.tables.budgets import BudgetWarning
 from core.db.tables.types import MICROS
 from core.ids import new_id
 from jobs.fairness import ServiceTier
-from jobs.holds import ACCOUNT, Limit, to_nanos
+from jobs.store.budget_reservations import ACCOUNT, Limit, to_nanos
 
 #: What chat templates and tools add to a prompt, in tokens, where text gives no bound of its own.
 TEMPLATE_TOKENS = 512

@@ -14,7 +14,6 @@ from typing import Any
 
 import structlog
 
-from billing.archive import erase_archived
 from billing.billing_trace import write_bills
 from billing.errors import DatabaseUnavailable
 from billing.ledger import DATA_ERRORS, Ledger, Recorded
@@ -23,9 +22,10 @@ from core import metrics
 from core.db.engine import Database
 from core.errors import StoreUnavailable
 from core.settings import BillingSettings
-from jobs.archive import Archived, erased, read_finished
-from jobs.outbox import Entry, Outbox, UnreadableEntry, UsageEntry
-from jobs.store import JobStore
+from jobs.archive.archived_job import Archived, erased, read_finished
+from jobs.archive.job_archive import erase_archived
+from jobs.store.job_store import JobStore
+from jobs.store.usage_outbox import Entry, Outbox, UnreadableEntry, UsageEntry
 from jobs.webhook_tickets import DeliveryTicket, push_tickets
 
 log = structlog.get_logger()

@@ -23,7 +23,7 @@ from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.webhooks import WebhookDelivery
 from core.exposition import Lazy
-from jobs.holds import Bucket
+from jobs.store.budget_reservations import Bucket
 
 READ_SECONDS = 3.0
 NEAR_PERCENT = 80

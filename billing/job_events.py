@@ -8,7 +8,7 @@ import orjson
 from billing.money import plain, total
 from billing.webhook_events import Listener, NewEvent, Receiver
 from core.db.bulk_insert import Row
-from jobs.archive import Archived
+from jobs.archive.archived_job import Archived
 
 AMOUNTS = ("input_amount", "cached_amount", "output_amount")
 

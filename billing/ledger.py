@@ -28,9 +28,9 @@ from core.db.locks import share_ledger
 from core.db.tables.base import table_of
 from core.db.tables.invoices import ClosedMonth
 from core.db.tables.usage import ArchivedJob, SetAsideEntry, UsageEvent
-from jobs.archive import Archived
+from jobs.archive.archived_job import Archived
 from jobs.fairness import ServiceTier
-from jobs.outbox import UnreadableEntry, UsageEntry
+from jobs.store.usage_outbox import UnreadableEntry, UsageEntry
 from jobs.webhook_tickets import DeliveryTicket
 
 #: What the data is to blame for, whatever the database says about it.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from billing.money import EXACT, MILLION_DIGITS, total
 from jobs.fairness import ServiceTier
-from jobs.state import Status
+from jobs.status import Status
 
 ONE = Decimal(1)
 

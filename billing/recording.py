@@ -8,7 +8,7 @@ from billing.pricebook import PriceBook
 from billing.rating import Price, Tokens, charged_tokens, rate
 from core.db.bulk_insert import Row
 from jobs.fairness import ServiceTier
-from jobs.outbox import UsageEntry
+from jobs.store.usage_outbox import UsageEntry
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -11,8 +11,8 @@ from billing.months import month_of
 from billing.spending import Sum, spending_since
 from billing.warnings import warn
 from core.db.engine import Database
-from jobs.outbox import Entry, UsageEntry
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
+from jobs.store.usage_outbox import Entry, UsageEntry
 
 #: Budgets ask for the present month; at its turn, clocks may differ about which one that is.
 LOOK_BACK = timedelta(days=1)

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from billing.money import ZERO, total
 from core.db.tables.base import table_of
 from core.db.tables.budgets import Spending
-from jobs.holds import ACCOUNT, Bucket, Spent, to_nanos
+from jobs.store.budget_reservations import ACCOUNT, Bucket, Spent, to_nanos
 
 
 @dataclass(frozen=True, slots=True)

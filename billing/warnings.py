@@ -24,7 +24,7 @@ from core.db.bulk_insert import insert_missing
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.budgets import BudgetWarning
-from jobs.holds import Bucket
+from jobs.store.budget_reservations import Bucket
 
 log = structlog.get_logger()
 

@@ -17,7 +17,7 @@ from cli.options import Json, number
 from cli.output import err, print_json, print_table
 from cli.settings import load_settings
 from core.db.engine import Database
-from jobs.holds import Bucket
+from jobs.store.budget_reservations import Bucket
 from webhooks.errors import InvalidWebhook
 from webhooks.signing import new_secret
 from webhooks.urls import check_url

@@ -12,7 +12,7 @@ from cli.failures import Unreachable
 from cli.settings import load_local_settings
 from core.db.engine import Database
 from core.errors import StoreUnavailable
-from jobs.open import open_store
+from jobs.store.factory import open_store
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from cli.output import err, print_json, print_table
 from cli.settings import load_local_settings
 from core.db.engine import Database
 from core.errors import StoreUnavailable
-from jobs.open import open_store
+from jobs.store.factory import open_store
 
 
 def reconcile_month(

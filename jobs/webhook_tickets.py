@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from core.redis.client import guarded
 from core.redis.keys import Keys
-from jobs.tickets import envelope
+from jobs.broker.tickets import envelope
 
 TASK_NAME = "penstock.deliver_webhook"
 

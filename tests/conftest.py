@@ -15,8 +15,8 @@ from xdist.scheduler import LoadScopeScheduling
 from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.settings import DatabaseSettings, Settings, get_settings
-from jobs.open import open_store
-from jobs.store import JobStore
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
 from tests.support.databases import PostgresServer, create_database, drop_database
 from tests.support.keys import template
 from tests.support.redis_server import RedisServer

@@ -22,7 +22,7 @@ from core.logs import configure_logs
 from core.redis.keys import Keys
 from core.runtime.health_server import HealthServer
 from core.settings import Settings, get_settings
-from jobs.open import open_celery
+from jobs.store.factory import open_celery
 from jobs.webhook_tickets import TASK_NAME, DeliveryTicket
 from webhooks.gauges import DueCollector
 from webhooks.service import Deliverer
@@ -90,7 +90,7 @@ def create_app(settings: Settings, loop: Loop) -> Celery:
     app = open_celery(settings)
     keys = Keys(settings.redis.prefix)
     app.conf.update(
-        broker_transport="jobs.transport:Transport",
+        broker_transport="jobs.broker.transport:Transport",
         task_queues=(Queue(keys.webhooks, routing_key=keys.webhooks),),
         task_default_queue=keys.webhooks,
         worker_concurrency=settings.webhooks.at_once,

@@ -12,8 +12,8 @@ from core.logs import configure_logs
 from core.redis.keys import Keys
 from core.settings import Settings, get_settings
 from core.tracing import close_tracing, configure_tracing
-from jobs.open import open_celery
-from jobs.tickets import TASK_NAME, celery_queue
+from jobs.broker.tickets import TASK_NAME, celery_queue
+from jobs.store.factory import open_celery
 
 log = structlog.get_logger()
 
@@ -24,7 +24,7 @@ def create_worker_app(settings: Settings) -> Celery:
     keys = Keys(settings.redis.prefix)
     queue = celery_queue(keys, settings.engine.served_name)
     app.conf.update(
-        broker_transport="jobs.transport:Transport",
+        broker_transport="jobs.broker.transport:Transport",
         task_queues=(queue,),
         task_default_queue=queue.name,
         worker_concurrency=settings.engine.slots,

@@ -14,8 +14,8 @@ import structlog
 from core import metrics
 from core.errors import StoreUnavailable
 from core.settings import QueueSettings
-from jobs.store import JobStore
-from jobs.transitions import Claimed
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Claimed
 
 log = structlog.get_logger()
 

@@ -21,11 +21,11 @@ from core.runtime.health_server import HealthServer
 from core.runtime.process import run_process, until_told
 from core.settings import Settings
 from core.tracing import Attributes, active, joined
-from jobs.gauges import StoreCollector
-from jobs.models import DECLARED, ModelRegistry, ServedModel
-from jobs.open import open_store
-from jobs.store import JobStore
-from jobs.transitions import Abandoned
+from jobs.model_registry import DECLARED, ModelRegistry, ServedModel
+from jobs.store.collector import StoreCollector
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Abandoned
 
 log = structlog.get_logger()
 

@@ -22,7 +22,7 @@ from celery.concurrency.base import BasePool
 from celery.worker import state as celery_state
 
 from core.settings import Settings
-from jobs.tickets import VERSION
+from jobs.broker.tickets import VERSION
 from workers.service import WorkerService
 
 log = structlog.get_logger()

@@ -14,8 +14,8 @@ import orjson
 from core.errors import AttemptError, PipelineError
 from core.tracing import Context
 from jobs.events import EventType
-from jobs.state import Status
-from jobs.transitions import Append, Claimed, Ending
+from jobs.status import Status
+from jobs.store.transitions import Append, Claimed, Ending
 from workers.batcher import Acknowledgeable
 from workers.engines.base import Accepted, Generation, Output
 

@@ -26,9 +26,9 @@ from core.settings import Settings
 from core.tracing import joined
 from jobs.result import fold
 from jobs.retry import Retry, decide
-from jobs.state import Status
-from jobs.store import JobStore
-from jobs.transitions import Appended, Claimed
+from jobs.status import Status
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Appended, Claimed
 from workers.attempt_trace import write_attempt, write_wait
 from workers.batcher import Acknowledgeable
 from workers.breaker import Breaker

@@ -23,9 +23,9 @@ from core.ids import new_id
 from core.redis.client import messages
 from core.runtime.health_server import HealthServer
 from core.settings import Settings
-from jobs.models import ModelRegistry, ServedModel
-from jobs.open import open_store
-from jobs.queue_control import Mode
+from jobs.model_registry import ModelRegistry, ServedModel
+from jobs.store.factory import open_store
+from jobs.store.queue_control import Mode
 from workers.batcher import Acknowledgeable, Batcher
 from workers.breaker import Breaker
 from workers.engines.base import EngineInfo, Load

@@ -17,8 +17,8 @@ import structlog
 from core import metrics
 from core.errors import StoreUnavailable
 from core.settings import StreamSettings
-from jobs.store import JobStore
-from jobs.transitions import Append, Appended
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Append, Appended
 from workers.run import Run
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from core import metrics
 from core.exposition import Lazy
-from jobs.state import Status
+from jobs.status import Status
 from workers.breaker import BreakerState
 from workers.engines.base import Load, Output
 from workers.run import Run

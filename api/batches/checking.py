@@ -14,7 +14,7 @@ from api.schemas.jobs import BODIES
 from api.schemas.reading import check
 from api.schemas.sampling import Addressed
 from core.errors import ClientError
-from jobs.models import ServedModel
+from jobs.model_registry import ServedModel
 
 FIELDS = ("custom_id", "method", "url", "body")
 CUSTOM_ID_CHARACTERS = 512

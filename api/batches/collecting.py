@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from api.batches.results import EXPIRED, Outcome, Place
 from api.services import Services
-from billing.archive import archived_jobs
-from jobs.archive import Archived, read_finished
-from jobs.state import Status
-from jobs.transitions import Ended
+from jobs.archive.archived_job import Archived, read_finished
+from jobs.archive.job_archive import archived_jobs
+from jobs.status import Status
+from jobs.store.transitions import Ended
 
 #: Answers may be large, and a whole window of them may be there at once.
 AT_ONCE = 16

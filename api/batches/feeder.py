@@ -16,7 +16,7 @@ from api.batches.work import AWAY, Work
 from api.services import Services
 from core import metrics
 from core.errors import StoreUnavailable
-from jobs.transitions import Lock
+from jobs.store.transitions import Lock
 
 log = structlog.get_logger()
 

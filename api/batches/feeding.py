@@ -38,7 +38,7 @@ from core.errors import (
     StoreUnavailable,
 )
 from jobs.accounts import ApiKey
-from jobs.transitions import Lock
+from jobs.store.transitions import Lock
 
 log = structlog.get_logger()
 

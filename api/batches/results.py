@@ -13,7 +13,7 @@ from api.problems import Problem, from_ending, from_error
 from api.views.job import result_object
 from billing.rating import Cost
 from core.errors import BudgetExceeded, ClientError, JobGone, ModelNotFound, PipelineError
-from jobs.archive import Archived
+from jobs.archive.archived_job import Archived
 
 EXPIRED = ("batch_expired", "the completion window ended before this request was done")
 CANCELLED = ("batch_cancelled", "the batch was cancelled before this request was done")

@@ -12,7 +12,7 @@ from api.files.rows import object_name
 from api.services import Services
 from core.errors import ModelNotFound
 from jobs.accounts import ApiKey
-from jobs.models import ServedModel
+from jobs.model_registry import ServedModel
 
 
 class Verdict(NamedTuple):

@@ -24,7 +24,7 @@ from api.services import Services
 from billing.errors import DatabaseUnavailable
 from core.db.tables.base import now
 from core.errors import ClientError, StoreUnavailable
-from jobs.transitions import Lock
+from jobs.store.transitions import Lock
 
 log = structlog.get_logger()
 

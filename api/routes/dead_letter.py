@@ -13,7 +13,7 @@ from api.routes.jobs import Limit, run_again
 from api.services import Services
 from api.views.job import job_object
 from jobs.accounts import ApiKey
-from jobs.model import Job
+from jobs.job import Job
 
 router = APIRouter(prefix="/v1/dead-letter", tags=["dead letter"])
 

@@ -14,8 +14,8 @@ from api.services import Services
 from api.sse import HEADERS, EventStream, Watched, frame
 from api.views.job import JobEvents, done
 from core.errors import InvalidJob
-from jobs.model import Job
-from jobs.store import check_cursor
+from jobs.job import Job
+from jobs.store.job_store import check_cursor
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 

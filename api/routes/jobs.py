@@ -27,8 +27,8 @@ from api.views.job import NOWHERE, job_object, result_object
 from api.waiting import wait_end
 from core.errors import JobConflict
 from jobs.accounts import ApiKey
-from jobs.model import Job
-from jobs.state import Status
+from jobs.job import Job
+from jobs.status import Status
 
 submissions = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=DirectRoute)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])

@@ -9,7 +9,7 @@ from api.access import check_model
 from api.deps import Api, Caller
 from api.documents import refusals
 from api.responses import json_response
-from jobs.models import ServedModel
+from jobs.model_registry import ServedModel
 
 router = APIRouter(prefix="/v1/models", tags=["openai"])
 

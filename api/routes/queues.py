@@ -19,7 +19,7 @@ from api.services import Services
 from billing.errors import DatabaseUnavailable
 from core.db.audit import audit
 from jobs.accounts import ApiKey
-from jobs.queue_control import Mode
+from jobs.store.queue_control import Mode
 
 log = structlog.get_logger()
 

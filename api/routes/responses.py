@@ -27,7 +27,7 @@ from api.views.response_events import ResponseEvents
 from api.waiting import wait_end
 from core.errors import JobGone
 from jobs.accounts import ApiKey
-from jobs.model import Job, OnDisconnect
+from jobs.job import Job, OnDisconnect
 from jobs.result import Result
 
 creation = APIRouter(prefix="/v1/responses", tags=["openai"], route_class=DirectRoute)

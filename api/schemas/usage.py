@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.fairness import ServiceTier
-from jobs.state import Status
+from jobs.status import Status
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from api.schemas.sampling import Body
 from api.schemas.usage import Answer
-from jobs.model import JobWebhook
+from jobs.job import JobWebhook
 
 EventType = Literal[
     "job.completed",

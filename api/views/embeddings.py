@@ -6,7 +6,7 @@ from typing import Any
 
 from api.views.cost import cost_object
 from billing.rating import Cost
-from jobs.model import Job
+from jobs.job import Job
 from jobs.result import Choice, Result
 
 

@@ -10,7 +10,7 @@ from api.problems import Problem, from_ending
 from api.sse import frame
 from jobs.events import Event, EventType
 from jobs.result import Choice, Result
-from jobs.state import Status
+from jobs.status import Status
 
 
 def generated(prompt: str, result: Result, started: float) -> dict[str, Any]:

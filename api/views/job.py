@@ -17,10 +17,10 @@ from api.views.response import whole_response
 from billing.rating import Cost
 from jobs.eta import Eta
 from jobs.events import Event, EventType
-from jobs.model import Job, JobSpec
+from jobs.job import Job, JobSpec
 from jobs.result import Result
-from jobs.state import Status
-from jobs.transitions import Place
+from jobs.status import Status
+from jobs.store.transitions import Place
 
 NOWHERE = Place(None, None)
 

@@ -13,9 +13,9 @@ from api.sse import frame
 from api.views.cost import Billing, cost_object, unbilled
 from billing.rating import Cost
 from jobs.events import Event, EventType, Usage
-from jobs.model import Job
+from jobs.job import Job
 from jobs.result import Choice
-from jobs.state import Status
+from jobs.status import Status
 
 DONE = b"data: [DONE]\n\n"
 

@@ -8,8 +8,8 @@ from api.views.cost import cost_object
 from billing.money import plain
 from billing.proof import Proof
 from billing.rating import Price
-from jobs.digest import delivered
 from jobs.result import Result
+from jobs.result_digest import delivered
 
 #: Where what was delivered is still kept.
 Place = Literal["log", "archive"]

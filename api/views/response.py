@@ -7,9 +7,9 @@ from api.views.cost import cost_object
 from api.views.response_items import Ending, Items
 from billing.rating import Cost
 from jobs.events import Usage
-from jobs.model import Job
+from jobs.job import Job
 from jobs.result import Choice, Result
-from jobs.state import Status
+from jobs.status import Status
 
 TEXT: dict[str, Any] = {"type": "text"}
 

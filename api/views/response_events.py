@@ -23,8 +23,8 @@ from api.views.response import (
 )
 from api.views.response_items import Items
 from jobs.events import Event, EventType
-from jobs.model import Job
-from jobs.state import Status
+from jobs.job import Job
+from jobs.status import Status
 
 ENDS = {"completed": "response.completed", "incomplete": "response.incomplete"}
 

@@ -11,7 +11,7 @@ from billing.recording import instant
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import ArchivedJob
-from jobs.archive import Archived
+from jobs.archive.archived_job import Archived
 
 JOBS = table_of(ArchivedJob)
 

@@ -12,8 +12,8 @@ from billing.recording import instant, usage_row
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import UsageEvent
-from jobs.model import Job
-from jobs.outbox import UsageEntry
+from jobs.job import Job
+from jobs.store.usage_outbox import UsageEntry
 
 EVENTS = table_of(UsageEvent)
 

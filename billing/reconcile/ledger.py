@@ -35,7 +35,7 @@ from core.db.tables.base import table_of
 from core.db.tables.prices import MULTIPLIER_DECIMALS, Price, PriceVersion
 from core.db.tables.types import Money
 from jobs.fairness import ServiceTier
-from jobs.state import Status
+from jobs.status import Status
 
 CHARGED = ("charged_input_tokens", "charged_cached_tokens", "charged_output_tokens")
 

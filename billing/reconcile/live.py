@@ -13,10 +13,10 @@ from billing.reconcile.jobs import compare, compare_entry, ledger_rows, not_reco
 from billing.recording import instant
 from core.db.engine import Database
 from core.errors import JobGone, JobNotFound
-from jobs.model import Job
-from jobs.outbox import Outbox, UsageEntry
-from jobs.store import JobStore
-from jobs.survey import Surveyed, survey
+from jobs.job import Job
+from jobs.store.job_store import JobStore
+from jobs.store.scan import Surveyed, survey
+from jobs.store.usage_outbox import Outbox, UsageEntry
 
 #: Jobs that the ledger lacks and that are looked for together: each time the outbox is read once.
 MISSING_AT_ONCE = 10_000

@@ -18,8 +18,8 @@ from billing.reconcile.spending import check_spending
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import SetAsideEntry
-from jobs.outbox import Outbox
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
+from jobs.store.usage_outbox import Outbox
 
 SET_ASIDE = table_of(SetAsideEntry)
 

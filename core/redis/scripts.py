@@ -7,7 +7,7 @@ anew in every run, and all of them would be a tenth of a submit.
 import re
 from pathlib import Path
 
-SCRIPTS = Path(__file__).parents[2] / "jobs" / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "jobs" / "store" / "scripts"
 LIBRARY = "lib"
 
 #: At `maxmemory` what frees memory must go on, and what was accepted must come to its end; only

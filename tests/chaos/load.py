@@ -11,8 +11,8 @@ from typing import Any
 from core.errors import InvalidJob, PipelineError, StoreUnavailable
 from core.ids import new_id
 from jobs.events import Event
-from jobs.hub import EventHub
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
+from jobs.stream.event_hub import EventHub
 from tests.support.http_client import Seen, ServerError, follow, request, submit
 from tests.support.simulated import MODEL, generation
 

@@ -9,9 +9,9 @@ from typing import Any
 import structlog
 
 from core.settings import Settings
-from jobs.hub import EventHub
-from jobs.open import open_store
-from jobs.store import JobStore
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
+from jobs.stream.event_hub import EventHub
 from tests.chaos.load import Load
 from tests.chaos.plan import plan
 from tests.chaos.stage import Stage

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.events import Event, from_stream
-from jobs.model import Job
-from jobs.outbox import UsageEntry
+from jobs.job import Job
 from jobs.result import fold
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
+from jobs.store.usage_outbox import UsageEntry
 from tests.chaos.load import ACCOUNT, Wanted
 from tests.support.following import ids_of
 from workers.engines.simulated_text import expected_ids

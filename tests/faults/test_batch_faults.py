@@ -17,8 +17,8 @@ from sqlalchemy import text
 from api.batches import names
 from core.db.engine import Database
 from core.settings import DatabaseSettings, Settings
-from jobs.open import open_store
-from jobs.store import JobStore
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
 from tests.support.batches import check_whole, create, lines, read, results, until
 from tests.support.invariants import check_nothing_left
 from tests.support.keys import make_key

@@ -21,8 +21,8 @@ from core.db.schema_version import upgrade
 from core.db.tables.base import now
 from core.settings import DatabaseSettings, Settings
 from jobs.accounts import Role, digest_of
-from jobs.open import open_store
-from jobs.store import JobStore
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
 from tests.conftest import settings_for
 from tests.support.databases import PostgresServer
 from tests.support.keys import make_key, sqlite_in

@@ -26,11 +26,11 @@ from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.errors import StoreUnavailable
 from core.settings import DatabaseSettings, Settings
-from jobs.archive import read_finished
-from jobs.holds import ACCOUNT, Bucket, Hold, Limit, Spent
-from jobs.open import open_store
-from jobs.outbox import Outbox, UsageEntry
-from jobs.store import JobStore
+from jobs.archive.archived_job import read_finished
+from jobs.store.budget_reservations import ACCOUNT, Bucket, Hold, Limit, Spent
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
+from jobs.store.usage_outbox import Outbox, UsageEntry
 from tests.conftest import settings_for
 from tests.support.databases import PostgresServer
 from tests.support.keys import make_key

@@ -9,9 +9,9 @@ import pytest
 
 from core.errors import RateLimited
 from jobs.accounts import NO_LIMITS, Limits
-from jobs.open import open_store
-from jobs.queue_control import Mode
-from jobs.rates import quota_of
+from jobs.store.factory import open_store
+from jobs.store.queue_control import Mode
+from jobs.store.rate_limits import quota_of
 from tests.conftest import settings_for
 from tests.support.api_fleet import ApiFleet
 from tests.support.http_client import request

@@ -10,8 +10,8 @@ from statistics import median
 
 import pytest
 
-from jobs.hub import EventHub
-from jobs.transitions import Submission
+from jobs.store.transitions import Submission
+from jobs.stream.event_hub import EventHub
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.processes import pipeline
 from tests.support.redis_server import RedisServer

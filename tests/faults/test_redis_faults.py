@@ -9,9 +9,9 @@ import pytest
 from core.db.engine import Database
 from core.errors import StoreUnavailable
 from core.settings import DatabaseSettings
-from jobs.models import ModelRegistry
-from jobs.open import open_store
-from jobs.state import Status
+from jobs.model_registry import ModelRegistry
+from jobs.status import Status
+from jobs.store.factory import open_store
 from tests.support.following import follow_all, run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.ledger import archived, until_consumed, usage_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 from tests.support.following import follow_all
 from tests.support.invariants import check_jobs, check_nothing_left, check_tickets_gone
 from tests.support.processes import Pipeline, pipeline

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 
-from jobs.hub import EventHub
 from jobs.result import Result
-from jobs.state import Status
-from jobs.store import JobStore
-from jobs.transitions import Submission
+from jobs.status import Status
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Submission
+from jobs.stream.event_hub import EventHub
 from tests.conftest import settings_for
 from tests.support.following import follow_all, ids_of, run_jobs, text_of
 from tests.support.invariants import check_jobs, check_nothing_left

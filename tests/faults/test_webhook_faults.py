@@ -16,8 +16,8 @@ from pydantic import SecretStr
 from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.settings import DatabaseSettings, Settings
-from jobs.open import open_store
-from jobs.store import JobStore
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
 from jobs.webhook_tickets import push_tickets
 from tests.support.databases import PostgresServer
 from tests.support.ledger import consuming, end_jobs, until_consumed

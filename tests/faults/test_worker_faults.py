@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.state import Status
+from jobs.status import Status
 from tests.support.following import run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.processes import pipeline

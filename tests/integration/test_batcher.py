@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from core import metrics
 from core.settings import QueueSettings
-from jobs.store import JobStore
-from jobs.transitions import Claimed
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Claimed
 from tests.support.jobs import QUEUE, submission
 from tests.support.waiting import eventually
 from workers.batcher import Acknowledgeable, Batcher

@@ -8,7 +8,7 @@ import pytest
 from core.errors import StoreUnavailable
 from jobs.accounts import ApiKey
 from jobs.callers import WHOLE, Callers
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 
 GOOD = ApiKey(id="key_1", account="acme")
 

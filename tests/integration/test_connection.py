@@ -10,9 +10,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
 from core.errors import StoreUnavailable
-from jobs.open import open_store
-from jobs.outbox import Outbox
-from jobs.store import JobStore
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
+from jobs.store.usage_outbox import Outbox
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, complete, submission
 from tests.support.redis_server import RedisServer, free_port

@@ -10,11 +10,11 @@ import pytest
 
 from core.settings import Settings
 from jobs.fairness import ServiceTier, estimated_tokens
-from jobs.open import open_store
-from jobs.queue_control import Mode
-from jobs.state import Status
-from jobs.store import JobStore
-from jobs.transitions import Append, Claimed, Ending
+from jobs.status import Status
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
+from jobs.store.queue_control import Mode
+from jobs.store.transitions import Append, Claimed, Ending
 from tests.conftest import settings_for
 from tests.support.following import follow_all, run_jobs
 from tests.support.jobs import QUEUE, submission

@@ -4,11 +4,11 @@ import pytest
 
 from core.errors import EngineError, JobConflict, JobGone
 from core.settings import Settings
-from jobs.open import open_store
-from jobs.outbox import Outbox
-from jobs.state import Status, may_follow
-from jobs.store import JobStore
-from jobs.transitions import Claimed, Ending
+from jobs.status import Status, may_follow
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Claimed, Ending
+from jobs.store.usage_outbox import Outbox
 from tests.conftest import settings_for
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.jobs import QUEUE, complete, submission, write

@@ -9,10 +9,10 @@ import pytest
 
 from core.settings import Settings
 from jobs.accounts import Limits
-from jobs.holds import ACCOUNT
-from jobs.models import ModelRegistry, ServedModel
-from jobs.rates import PARTS
-from jobs.store import JobStore
+from jobs.model_registry import ModelRegistry, ServedModel
+from jobs.store.budget_reservations import ACCOUNT
+from jobs.store.job_store import JobStore
+from jobs.store.rate_limits import PARTS
 from tests.conftest import settings_for
 from tests.support.api_fleet import ApiFleet
 from tests.support.bucket import Bucket

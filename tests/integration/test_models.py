@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from jobs.models import DECLARED, ModelRegistry, ServedModel
-from jobs.store import JobStore
+from jobs.model_registry import DECLARED, ModelRegistry, ServedModel
+from jobs.store.job_store import JobStore
 
 DECLARATION = ServedModel("llama", 2048, DECLARED, 1)
 SERVED = ServedModel("llama", 4096, "vllm", 2)

@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from jobs.fairness import ServiceTier, estimated_tokens
-from jobs.open import open_store
-from jobs.store import JobStore
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
 from planning.ready import ReadySet
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, submission

@@ -6,7 +6,7 @@ import pytest
 
 from bench.replay import replay
 from bench.simulate import ENGINE, WORKERS
-from jobs.open import open_store
+from jobs.store.factory import open_store
 from planning.controllers import Timetable
 from planning.outcome import Spread
 from planning.profile import simulated_profile

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
 from core.errors import EngineError
-from jobs.state import Status
-from jobs.transitions import Append, Ending
+from jobs.status import Status
+from jobs.store.transitions import Append, Ending
 from tests.support.jobs import QUEUE, delta
 from tests.support.protocol_check import check_agreement, settle
 from tests.support.protocol_clients import PICK, Clients, Hand

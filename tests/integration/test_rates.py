@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from core.errors import LimitTooSmall, RateLimited
 from jobs.accounts import NO_LIMITS, Limits
 from jobs.fairness import estimated_tokens
-from jobs.holds import ACCOUNT
-from jobs.open import open_store
-from jobs.rates import PARTS, Quota, Standing, quota_of
-from jobs.state import Status
-from jobs.store import JobStore
-from jobs.transitions import Append, Ending, Submission
+from jobs.status import Status
+from jobs.store.budget_reservations import ACCOUNT
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
+from jobs.store.rate_limits import PARTS, Quota, Standing, quota_of
+from jobs.store.transitions import Append, Ending, Submission
 from tests.conftest import settings_for
 from tests.support.bucket import Bucket
 from tests.support.jobs import QUEUE, submission

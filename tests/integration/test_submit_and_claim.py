@@ -10,10 +10,10 @@ from core.errors import IdempotencyMismatch, JobGone, JobNotFound, QueueFull
 from core.settings import Settings
 from jobs.accounts import Limits
 from jobs.fairness import ServiceTier
-from jobs.open import open_store
-from jobs.rates import Quota, quota_of
-from jobs.state import Status
-from jobs.store import JobStore
+from jobs.status import Status
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
+from jobs.store.rate_limits import Quota, quota_of
 from tests.conftest import settings_for
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.jobs import QUEUE, complete, submission

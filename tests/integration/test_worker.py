@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from core.settings import Settings
+from jobs.broker.tickets import TASK_NAME
 from jobs.fairness import ServiceTier
-from jobs.hub import EventHub
-from jobs.models import ModelRegistry
-from jobs.open import open_celery
-from jobs.queue_control import Mode
-from jobs.state import Status
-from jobs.store import JobStore
-from jobs.tickets import TASK_NAME
+from jobs.model_registry import ModelRegistry
+from jobs.status import Status
+from jobs.store.factory import open_celery
+from jobs.store.job_store import JobStore
+from jobs.store.queue_control import Mode
+from jobs.stream.event_hub import EventHub
 from tests.support.following import follow, follow_all, run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.processes import Pipeline, PipelineProcess, pipeline

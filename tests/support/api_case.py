@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from core.settings import Settings
-from jobs.hub import EventHub
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
+from jobs.stream.event_hub import EventHub
 from tests.support.api_fleet import ApiFleet
 from tests.support.http_client import Seen, numbers, submit
 from tests.support.keys import make_key, sqlite_in

@@ -13,9 +13,9 @@ from api.batches.feeder import Feeder
 from api.opening import open_services
 from core.errors import EngineError
 from core.settings import Settings
-from jobs.state import Status
-from jobs.store import JobStore
-from jobs.transitions import Append, Claimed, Ending
+from jobs.status import Status
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Append, Claimed, Ending
 from tests.support.waiting import eventually
 
 ENDED = ("completed", "failed", "expired", "cancelled")

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from core.errors import StoreUnavailable
 from jobs.events import Event
-from jobs.hub import EventHub
 from jobs.result import Result, fold
-from jobs.store import JobStore
-from jobs.transitions import Submission
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Submission
+from jobs.stream.event_hub import EventHub
 
 
 async def follow(hub: EventHub, job_id: str, account: str = "acme", after: int = 0) -> list[Event]:

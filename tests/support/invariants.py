@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from jobs.outbox import UsageEntry
 from jobs.result import fold
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
+from jobs.store.usage_outbox import UsageEntry
 
 
 async def check_jobs(store: JobStore, ids: Iterable[str], account: str = "acme") -> None:

@@ -6,10 +6,10 @@ import orjson
 
 from core.ids import new_id
 from jobs.fairness import ServiceTier
-from jobs.model import JobSpec
-from jobs.state import Status
-from jobs.store import JobStore
-from jobs.transitions import Append, Appended, Claimed, Ending, Submission
+from jobs.job import JobSpec
+from jobs.status import Status
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Append, Appended, Claimed, Ending, Submission
 
 QUEUE = "m"
 

@@ -15,10 +15,10 @@ from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import ArchivedJob, SetAsideEntry, UsageEvent
 from core.settings import BillingSettings
-from jobs.outbox import Outbox
-from jobs.state import Status
-from jobs.store import JobStore
-from jobs.transitions import Ending
+from jobs.status import Status
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Ending
+from jobs.store.usage_outbox import Outbox
 from tests.support.jobs import QUEUE, submission, write
 from tests.support.waiting import eventually
 

@@ -20,8 +20,8 @@ from core.db.tables.usage import UsageEvent
 from core.ids import new_id
 from core.settings import SellerSettings
 from jobs.fairness import ServiceTier
-from jobs.outbox import UsageEntry
-from jobs.state import Status
+from jobs.status import Status
+from jobs.store.usage_outbox import UsageEntry
 
 MONTH = "2026-10"
 NOON = datetime(2026, 10, 15, 12, tzinfo=UTC)

@@ -5,10 +5,10 @@ from typing import Any
 
 import orjson
 
-from jobs.queue_control import Mode
-from jobs.state import Status
-from jobs.store import JobStore
-from jobs.transitions import Append, Ending
+from jobs.status import Status
+from jobs.store.job_store import JobStore
+from jobs.store.queue_control import Mode
+from jobs.store.transitions import Append, Ending
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.jobs import QUEUE
 from tests.support.protocol_model import Model, ModelJob

@@ -15,13 +15,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from core.errors import IdempotencyMismatch, InvalidJob, JobConflict, QueueDraining, QueueFull
 from core.redis.client import connect
 from jobs.accounts import Limits as KeyLimits
+from jobs.broker.tickets import ticket_template
 from jobs.fairness import ServiceTier
-from jobs.open import open_celery
-from jobs.queue_control import Mode
-from jobs.rates import quota_of
-from jobs.store import JobStore
-from jobs.tickets import ticket_template
-from jobs.transitions import Claimed, Submission
+from jobs.store.factory import open_celery
+from jobs.store.job_store import JobStore
+from jobs.store.queue_control import Mode
+from jobs.store.rate_limits import quota_of
+from jobs.store.transitions import Claimed, Submission
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, submission
 from tests.support.protocol_model import Limits, Model, ModelJob

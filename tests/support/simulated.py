@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from core.settings import Settings
-from jobs.hub import EventHub
-from jobs.open import open_store
 from jobs.result import Result
-from jobs.store import JobStore
-from jobs.transitions import Submission
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Submission
+from jobs.stream.event_hub import EventHub
 from tests.conftest import settings_for
 from tests.support.following import follow_all, ids_of, text_of
 from tests.support.jobs import submission

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 
 ASKED = "local asked\n"
 

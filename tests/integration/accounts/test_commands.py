@@ -13,7 +13,7 @@ from cli.main import app
 from core.db.engine import Database
 from core.settings import DatabaseSettings, get_settings
 from jobs.accounts import digest_of
-from jobs.open import open_store
+from jobs.store.factory import open_store
 from tests.conftest import settings_for
 from tests.support.redis_server import RedisServer
 

@@ -13,7 +13,7 @@ from billing.accounts import ensure_account
 from core.db.engine import Database
 from core.settings import DatabaseSettings, Settings
 from jobs.accounts import Role
-from jobs.open import open_store
+from jobs.store.factory import open_store
 from tests.conftest import settings_for
 from tests.support.redis_server import RedisServer
 

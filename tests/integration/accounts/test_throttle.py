@@ -5,7 +5,7 @@ import pytest
 from accounts.errors import TooManySignIns
 from accounts.throttle import Throttle
 from core.settings import AuthSettings
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 
 MOST = 3
 

@@ -20,10 +20,10 @@ from core.db.engine import Database
 from core.errors import PipelineError
 from core.settings import Settings
 from jobs.accounts import Role
-from jobs.models import ModelRegistry, ServedModel
-from jobs.state import Status
-from jobs.store import JobStore
-from jobs.transitions import Append, Appended, Claimed, Ending
+from jobs.model_registry import ModelRegistry, ServedModel
+from jobs.status import Status
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Append, Appended, Claimed, Ending
 from tests.conftest import settings_for
 from tests.integration.api.parsing import SseEvent, parse_sse
 from tests.support.keys import make_several, while_sql_was_there

@@ -17,8 +17,8 @@ from accounts.open import directory_of
 from api.access import TABLE
 from core.settings import Settings
 from jobs.accounts import Role
-from jobs.models import ModelRegistry, ServedModel
-from jobs.open import open_store
+from jobs.model_registry import ModelRegistry, ServedModel
+from jobs.store.factory import open_store
 from tests.conftest import settings_for
 from tests.integration.api.conftest import MODEL, RunningApi, chat_job
 from tests.support.keys import make_key, sqlite_in, wait_for

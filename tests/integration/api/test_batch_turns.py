@@ -22,10 +22,10 @@ from core.errors import StoreUnavailable
 from core.redis.keys import Keys
 from core.settings import Settings
 from jobs.callers import Callers
-from jobs.models import ModelRegistry
-from jobs.state import Status
-from jobs.store import JobStore
-from jobs.transitions import Lock
+from jobs.model_registry import ModelRegistry
+from jobs.status import Status
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Lock
 from tests.integration.api.conftest import MODEL
 from tests.support.batches import answering_all, create, lines, says
 from tests.support.proxy import Proxy

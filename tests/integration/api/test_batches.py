@@ -17,8 +17,8 @@ from api.files.objects import Objects
 from core.db.engine import Database
 from core.db.tables.webhooks import WebhookEndpoint, WebhookEvent
 from core.settings import Settings
-from jobs.state import Status
-from jobs.store import JobStore
+from jobs.status import Status
+from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (
     CONTEXT,
     MODEL,

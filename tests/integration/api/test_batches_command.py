@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from core.settings import Settings
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import MODEL, Keys, RunningApi
 from tests.support.batches import answering_all, feeding, line, lines
 

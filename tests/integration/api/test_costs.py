@@ -10,8 +10,8 @@ import pytest
 
 from core.db.engine import Database
 from core.settings import Settings
-from jobs.state import Status
-from jobs.store import JobStore
+from jobs.status import Status
+from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (
     MODEL,
     Hand,

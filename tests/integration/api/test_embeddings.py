@@ -14,10 +14,10 @@ import pytest
 from billing.budgets import most_tokens
 from core.errors import EngineError
 from jobs.fairness import estimated_tokens
-from jobs.models import ModelRegistry, ServedModel
-from jobs.state import Status
-from jobs.store import JobStore
-from jobs.transitions import Claimed, Ending
+from jobs.model_registry import ModelRegistry, ServedModel
+from jobs.status import Status
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Claimed, Ending
 from tests.integration.api.conftest import CONTEXT, MODEL, Hand, chat_body
 
 EMBEDDER = "embedder"

@@ -6,8 +6,8 @@ import httpx2
 import pytest
 
 from core.errors import EngineError
-from jobs.state import Status
-from jobs.store import JobStore
+from jobs.status import Status
+from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import MODEL, Hand, answering, read_stream, until_status
 
 PATH = "/v1/generate"

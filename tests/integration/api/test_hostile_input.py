@@ -19,7 +19,7 @@ from api.schemas.generate import GenerateRequest
 from api.schemas.jobs import JobRequest
 from api.schemas.responses import ResponseRequest
 from core.settings import Settings
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 from tests.conftest import settings_for
 from tests.integration.api.conftest import (
     MODEL,

@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from core.errors import EngineError, InvalidJob
-from jobs.state import Status
-from jobs.store import JobStore
+from jobs.status import Status
+from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (
     Hand,
     chat_job,

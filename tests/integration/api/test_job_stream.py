@@ -12,8 +12,8 @@ from accounts.keys import EVERYBODY, NewKey
 from accounts.open import directory_of
 from core.errors import RunTimeout
 from core.settings import Settings
-from jobs.state import Status
-from jobs.store import JobStore
+from jobs.status import Status
+from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (
     Hand,
     RunningApi,

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (
     MODEL,
     Hand,

@@ -10,7 +10,7 @@ import pytest
 from accounts.keys import SHOWN
 from core.settings import DatabaseSettings, Settings
 from jobs.accounts import Role, digest_of
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import MODEL, Keys, RunningApi, chat_job, connect, submit
 from tests.support.keys import make_key
 from tests.support.waiting import eventually

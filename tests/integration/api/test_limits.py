@@ -12,9 +12,9 @@ import pytest
 from api.limits import duration
 from core.errors import EngineError
 from jobs.accounts import Limits
-from jobs.queue_control import Mode
-from jobs.state import Status
-from jobs.store import JobStore
+from jobs.status import Status
+from jobs.store.job_store import JobStore
+from jobs.store.queue_control import Mode
 from tests.integration.api.conftest import (
     MODEL,
     Hand,

@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from core.errors import EngineError
-from jobs.state import Status
-from jobs.transitions import Ending
+from jobs.status import Status
+from jobs.store.transitions import Ending
 from tests.integration.api.conftest import (
     MODEL,
     Hand,

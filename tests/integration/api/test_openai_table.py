@@ -14,8 +14,8 @@ from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params
 
 from core.settings import Settings
-from jobs.models import ModelRegistry, ServedModel
-from jobs.store import JobStore
+from jobs.model_registry import ModelRegistry, ServedModel
+from jobs.store.job_store import JobStore
 from tests.conftest import settings_for
 from tests.integration.api.conftest import (
     CONTEXT,

@@ -15,7 +15,7 @@ from core.errors import (
     PipelineError,
     TooManyAttempts,
 )
-from jobs.state import Status
+from jobs.status import Status
 from tests.integration.api.conftest import (
     CONTEXT,
     MODEL,

@@ -12,9 +12,9 @@ import pytest
 
 from api.access import TABLE
 from core.settings import Settings
-from jobs.models import ModelRegistry, ServedModel
-from jobs.open import open_store
-from jobs.store import JobStore
+from jobs.model_registry import ModelRegistry, ServedModel
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
 from tests.conftest import settings_for
 from tests.integration.api.conftest import (
     MODEL,

@@ -13,8 +13,8 @@ from api.schemas.usage import UsageProof
 from billing.close import close_month
 from billing.months import month_of, next_month
 from core.db.engine import Database
-from jobs.state import Status
-from jobs.store import JobStore
+from jobs.status import Status
+from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (
     MODEL,
     Hand,

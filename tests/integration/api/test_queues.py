@@ -13,9 +13,9 @@ from sqlalchemy import select
 
 from core.db.engine import Database
 from core.db.tables.audit import AuditEntry
-from jobs.models import ModelRegistry, ServedModel
-from jobs.queue_control import SLICE, Mode
-from jobs.store import JobStore
+from jobs.model_registry import ModelRegistry, ServedModel
+from jobs.store.job_store import JobStore
+from jobs.store.queue_control import SLICE, Mode
 from tests.integration.api.conftest import (
     MODEL,
     Hand,

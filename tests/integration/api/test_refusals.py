@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from core.settings import Settings
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 from tests.conftest import settings_for
 from tests.integration.api.conftest import (
     MODEL,

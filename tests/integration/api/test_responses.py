@@ -8,8 +8,8 @@ import openai
 import pytest
 
 from core.errors import ContextLengthExceeded, EngineError
-from jobs.state import Status
-from jobs.transitions import Claimed, Ending
+from jobs.status import Status
+from jobs.store.transitions import Claimed, Ending
 from tests.integration.api.conftest import (
     MODEL,
     Hand,

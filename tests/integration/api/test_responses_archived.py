@@ -7,11 +7,11 @@ import openai
 import pytest
 from sqlalchemy import select
 
-from billing.archive import erase_archived
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import ArchivedJob
-from jobs.store import JobStore
+from jobs.archive.job_archive import erase_archived
+from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import MODEL, Hand, answering
 from tests.support.ledger import consuming, until_consumed
 from tests.support.waiting import eventually

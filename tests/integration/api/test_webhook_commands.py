@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from core.db.engine import Database
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import MODEL, Keys, RunningApi
 from tests.support.processes import ROOT
 from tests.support.receiver import receiving

@@ -18,7 +18,7 @@ from api.schemas.webhooks import (
 from core.db.engine import Database
 from core.db.tables.base import now
 from core.settings import DatabaseSettings
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import Hand, submit
 from tests.support.ledger import consuming, until_consumed
 from tests.support.receiver import receiving

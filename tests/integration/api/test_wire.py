@@ -10,7 +10,7 @@ import httpx2
 import orjson
 import pytest
 
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import Keys, RunningApi, chat_body, chat_job
 from tests.support.http_client import Answer
 

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from billing.archive import archived_job, erase_archived, purge_archive
 from core.db.engine import Database
-from jobs.store import JobStore
+from jobs.archive.job_archive import archived_job, erase_archived, purge_archive
+from jobs.store.job_store import JobStore
 from tests.support.ledger import archived, consuming, end_jobs, until_consumed, usage_of
 
 

@@ -26,10 +26,10 @@ from core.db.tables.budgets import BudgetWarning, Spending
 from core.db.tables.usage import UsageEvent
 from core.errors import BudgetExceeded, SpendingUnknown
 from jobs.fairness import ServiceTier
-from jobs.holds import ACCOUNT, Bucket, Hold, Limit, Spent, from_nanos, to_nanos
-from jobs.outbox import Outbox, UsageEntry
-from jobs.state import Status
-from jobs.store import JobStore
+from jobs.status import Status
+from jobs.store.budget_reservations import ACCOUNT, Bucket, Hold, Limit, Spent, from_nanos, to_nanos
+from jobs.store.job_store import JobStore
+from jobs.store.usage_outbox import Outbox, UsageEntry
 from tests.support.jobs import submission
 from tests.support.ledger import a_price, consuming, end_jobs, until_consumed, usage_of
 

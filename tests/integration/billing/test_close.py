@@ -26,7 +26,7 @@ from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import Invoice
 from jobs.fairness import ServiceTier
-from jobs.state import Status
+from jobs.status import Status
 from tests.support.months import (
     AFTER,
     MONTH,

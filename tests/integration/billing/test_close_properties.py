@@ -30,7 +30,7 @@ from core.db.tables.invoices import Invoice, InvoiceLine
 from core.db.tables.usage import UsageEvent
 from core.settings import DatabaseSettings
 from jobs.fairness import ServiceTier
-from jobs.state import Status
+from jobs.status import Status
 from tests.support.months import SELLER, a_past_price, an_account, usage_entry
 
 START = datetime(2026, 8, 1, tzinfo=UTC)

@@ -16,14 +16,14 @@ from core import metrics
 from core.db.engine import Database
 from core.db.tables.invoices import ClosedMonth
 from core.errors import JobGone
-from jobs.archive import Archived, read_finished
+from jobs.archive.archived_job import Archived, read_finished
 from jobs.fairness import ServiceTier
-from jobs.open import open_store
-from jobs.outbox import Outbox, UsageEntry
 from jobs.result import fold
-from jobs.state import Status
-from jobs.store import JobStore
-from jobs.transitions import Ending
+from jobs.status import Status
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Ending
+from jobs.store.usage_outbox import Outbox, UsageEntry
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, delta, submission, write
 from tests.support.ledger import (
@@ -330,7 +330,7 @@ async def write_log(store: JobStore, job_id: str, count: int) -> None:
 async def test_however_long_logs_are_redis_is_asked_for_few_events_at_once(
     store: JobStore, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.archive.READ_EVENTS", 50)
+    monkeypatch.setattr("jobs.archive.archived_job.READ_EVENTS", 50)
     lengths = dict(zip(await end_jobs(store, 6), (2, 50, 30, 51, 400, 20), strict=True))
     entries = await copy_outbox(store)
     for fields in entries:

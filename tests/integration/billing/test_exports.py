@@ -27,7 +27,7 @@ from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import Export
 from core.settings import DatabaseSettings
-from jobs.state import Status
+from jobs.status import Status
 from tests.support.months import (
     MONTH,
     NOON,

@@ -11,8 +11,8 @@ from billing.errors import InvalidMonth, InvalidPrice
 from billing.gpu_rates import GpuRate, load_gpu_rates, set_gpu_rate
 from billing.margin import Margin, margins
 from core.db.engine import Database
-from jobs.outbox import UsageEntry
-from jobs.state import Status
+from jobs.status import Status
+from jobs.store.usage_outbox import UsageEntry
 from tests.support.months import LONG_AGO, MONTH, NOON, a_past_price, usage_entry, used
 
 SECOND = timedelta(seconds=1)

@@ -16,12 +16,12 @@ from billing.reconcile.guards import TRIGGERS, guards
 from billing.reconcile.run import reconcile
 from core.db.engine import Database
 from core.db.tables.invoices import ClosedMonth
-from jobs.archive import read_finished
+from jobs.archive.archived_job import read_finished
 from jobs.fairness import ServiceTier
-from jobs.outbox import Outbox, UsageEntry
-from jobs.state import Status
-from jobs.store import JobStore
-from jobs.transitions import Ending
+from jobs.status import Status
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Ending
+from jobs.store.usage_outbox import Outbox, UsageEntry
 from tests.support.drift import plant
 from tests.support.jobs import submission, write
 from tests.support.ledger import (

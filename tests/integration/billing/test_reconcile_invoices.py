@@ -11,8 +11,8 @@ from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.run import reconcile
 from core.db.engine import Database
 from jobs.fairness import ServiceTier
-from jobs.state import Status
-from jobs.store import JobStore
+from jobs.status import Status
+from jobs.store.job_store import JobStore
 from tests.support.drift import plant
 from tests.support.months import MONTH, NOON, a_past_price, an_account, close, used
 from tests.support.months import usage_entry as entry

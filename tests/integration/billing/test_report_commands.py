@@ -16,7 +16,7 @@ from billing.months import month_of
 from cli.home import Home, State
 from core.db.engine import Database
 from core.settings import DatabaseSettings, Settings
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 from tests.conftest import settings_for
 from tests.support.drift import plant
 from tests.support.ledger import a_price, consuming, end_jobs, until_consumed

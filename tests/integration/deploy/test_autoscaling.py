@@ -12,8 +12,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from core.settings import Settings
-from jobs.models import ModelRegistry
-from jobs.state import Status
+from jobs.model_registry import ModelRegistry
+from jobs.status import Status
 from tests.conftest import settings_for
 from tests.support.following import run_jobs
 from tests.support.keys import make_key, sqlite_in

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 
-from jobs.state import Status
+from jobs.status import Status
 from tests.support.api_case import case, settings_of
 from tests.support.manifests import Manifests
 from tests.support.programs import program

@@ -19,9 +19,9 @@ from core.db.engine import Database
 from core.errors import EngineError
 from core.settings import DatabaseSettings
 from jobs.fairness import ServiceTier
-from jobs.gauges import StoreCollector
-from jobs.open import open_store
-from jobs.store import JobStore
+from jobs.store.collector import StoreCollector
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, complete, submission
 from tests.support.ledger import a_price, consuming, end_jobs, until_consumed

@@ -18,7 +18,7 @@ from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.webhooks import WebhookEndpoint, WebhookEvent
 from core.settings import DatabaseSettings, Settings
-from jobs.holds import ACCOUNT, Bucket
+from jobs.store.budget_reservations import ACCOUNT, Bucket
 from tests.support.receiver import receiving
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually

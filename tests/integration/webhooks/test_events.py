@@ -14,9 +14,9 @@ from billing.webhook_events import add_event
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.webhooks import WebhookDelivery, WebhookEndpoint, WebhookEvent
-from jobs.state import Status
-from jobs.store import JobStore
-from jobs.transitions import Ending
+from jobs.status import Status
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Ending
 from jobs.webhook_tickets import TASK_NAME, DeliveryTicket, message, push_tickets
 from tests.integration.billing.test_consumer import copy_outbox, replay
 from tests.support.jobs import submission, write

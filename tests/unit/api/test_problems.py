@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from api import errors as door
 from api import problems
 from core import errors
-from jobs.state import Status
+from jobs.status import Status
 
 ALL = sorted(
     {

@@ -14,10 +14,10 @@ from api.problems import from_error
 from api.views.response import whole_response
 from api.views.response_events import ResponseEvents
 from jobs.events import Event
-from jobs.model import JobSpec
+from jobs.job import JobSpec
 from jobs.result import fold
-from jobs.state import Status
-from jobs.transitions import Accepted, Submission
+from jobs.status import Status
+from jobs.store.transitions import Accepted, Submission
 from tests.integration.api.parsing import SseEvent, parse_sse
 from tests.unit.api.test_views import STARTED, delta, finished, log
 

@@ -8,8 +8,8 @@ from api.admission import Admitted
 from api.responses import accepted, just_accepted
 from core.ids import new_id
 from jobs.fairness import ServiceTier
-from jobs.model import JobSpec
-from jobs.transitions import Accepted, Submission
+from jobs.job import JobSpec
+from jobs.store.transitions import Accepted, Submission
 
 PLAIN = JobSpec("/v1/chat/completions", {"model": "org/m-1.5"}, request_id="req_1")
 

@@ -18,10 +18,10 @@ from api.views.openai import Head, usage_object
 from core.errors import EngineError, StoreUnavailable
 from jobs.eta import Eta
 from jobs.events import Event
-from jobs.model import Job, JobSpec
+from jobs.job import Job, JobSpec
 from jobs.result import fold
-from jobs.state import Status
-from jobs.transitions import Place
+from jobs.status import Status
+from jobs.store.transitions import Place
 from tests.integration.api.parsing import SseEvent, parse_sse
 
 HEAD = Head("job_ab", 1_700_000_000, "m", "default")

@@ -12,7 +12,7 @@ from billing.money import plain, to_micros
 from billing.pricebook import PriceBook
 from billing.rating import Price, Tokens, charged_tokens, rate
 from jobs.fairness import ServiceTier
-from jobs.state import Status
+from jobs.status import Status
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 MOMENT = timedelta(microseconds=1)

@@ -61,7 +61,7 @@ def test_foreign_loggers_have_the_same_shape(capsys: pytest.CaptureFixture[str])
 
 def test_debug_is_for_our_own_loggers_alone(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs(LogSettings(level="DEBUG"), "test")
-    logging.getLogger("jobs.store").debug("ours")
+    logging.getLogger("jobs.store.job_store").debug("ours")
     for name in ("sqlalchemy.engine.Engine", "aiosqlite", "somebody.else", "kombu.connection"):
         logging.getLogger(name).debug("theirs, with a prompt in it")
     logging.getLogger("sqlalchemy.engine.Engine").info("INSERT, with a prompt in it")

@@ -2,7 +2,7 @@
 
 import orjson
 
-from jobs.model import JobSpec
+from jobs.job import JobSpec
 
 
 def test_a_spec_comes_back_as_it_was() -> None:

@@ -2,7 +2,7 @@ from itertools import product
 
 import pytest
 
-from jobs.state import Status, may_follow
+from jobs.status import Status, may_follow
 
 
 def test_terminal_statuses_never_change() -> None:

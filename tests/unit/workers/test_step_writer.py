@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.settings import StreamSettings
-from jobs.transitions import Append, Appended, Claimed
+from jobs.store.transitions import Append, Appended, Claimed
 from tests.support.waiting import eventually
 from workers.engines.base import Accepted, Generation, Output
 from workers.run import Run

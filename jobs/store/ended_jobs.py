@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 
 from core.redis.client import Scripts, guarded
 from core.redis.keys import Keys
-from jobs.model import LISTED_FIELDS, JobSpec
-from jobs.transitions import Ended
+from jobs.job import LISTED_FIELDS, JobSpec
+from jobs.store.transitions import Ended
 
 #: How many jobs one look at ends asks for; nothing else runs meanwhile.
 ENDED_AT_ONCE = 500

@@ -20,7 +20,7 @@ from core.ids import new_id
 from core.redis.client import messages
 from core.settings import StreamSettings
 from jobs.events import Event, EventType, from_frame
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 
 log = structlog.get_logger()
 

@@ -9,10 +9,10 @@ from typing import Literal, NamedTuple
 
 from core.errors import PipelineError
 from jobs.eta import Eta
-from jobs.holds import Hold
-from jobs.model import JobSpec
-from jobs.rates import UNLIMITED, Quota, Standing
-from jobs.state import Status
+from jobs.job import JobSpec
+from jobs.status import Status
+from jobs.store.budget_reservations import Hold
+from jobs.store.rate_limits import UNLIMITED, Quota, Standing
 
 Appended = Literal["ok", "watched", "cancel", "lost", "finished"]
 

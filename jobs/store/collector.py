@@ -16,9 +16,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from core.errors import StoreUnavailable
 from core.exposition import Lazy
 from core.redis.client import guarded
-from jobs.queue_state import QueueState
-from jobs.state import Status
-from jobs.store import JobStore
+from jobs.status import Status
+from jobs.store.job_store import JobStore
+from jobs.store.queue_state import QueueState
 
 READ_SECONDS = 3.0
 

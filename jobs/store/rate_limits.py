@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import orjson
 
 from jobs.accounts import Limits
-from jobs.holds import ACCOUNT
+from jobs.store.budget_reservations import ACCOUNT
 
 Kind = Literal["requests", "tokens"]
 

@@ -16,7 +16,7 @@ from core.redis.client import guarded
 from core.redis.keys import Keys
 from core.redis.scripts import ALLOW_OOM
 from jobs.fairness import ServiceTier
-from jobs.state import Status
+from jobs.status import Status
 
 TIERS = tuple(ServiceTier)
 

@@ -18,21 +18,21 @@ from core.errors import InvalidJob, JobConflict, JobGone, JobNotFound, PipelineE
 from core.redis.client import Scripts, guarded
 from core.redis.keys import Keys
 from core.settings import Settings
-from jobs.batch_keys import BatchKeys
 from jobs.callers import CallerCopy, SignIns
-from jobs.ended import EndedJobs, owner_of
 from jobs.eta import estimate, estimate_running
 from jobs.events import Event, from_stream
 from jobs.fairness import estimated_tokens
-from jobs.holds import Holds
-from jobs.model import LISTED_FIELDS, Job, JobSpec
-from jobs.queue_control import QueueControl
-from jobs.queue_state import LOOK_AT, QueueState
-from jobs.rates import standings
-from jobs.refusals import ROOM, mismatch, no_room, refuse
-from jobs.shedding import Shedding
-from jobs.state import Status
-from jobs.transitions import (
+from jobs.job import LISTED_FIELDS, Job, JobSpec
+from jobs.status import Status
+from jobs.store.batch_idempotency import BatchKeys
+from jobs.store.budget_reservations import Holds
+from jobs.store.ended_jobs import EndedJobs, owner_of
+from jobs.store.load_shedding import Shedding
+from jobs.store.queue_control import QueueControl
+from jobs.store.queue_state import LOOK_AT, QueueState
+from jobs.store.rate_limits import standings
+from jobs.store.rejections import ROOM, mismatch, no_room, refuse
+from jobs.store.transitions import (
     Abandoned,
     Accepted,
     Append,

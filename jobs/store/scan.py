@@ -10,9 +10,9 @@ from typing import Any
 
 from core.redis.client import guarded
 from jobs.events import Event, Usage, from_stream
-from jobs.model import LISTED_FIELDS, Job
+from jobs.job import LISTED_FIELDS, Job
 from jobs.result import Result
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 
 #: Jobs looked at together, and events of each that are read with them; longer logs go on alone.
 PAGE_JOBS = 100

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from jobs.fairness import ServiceTier
-from jobs.state import Status
+from jobs.status import Status
 
 OnDisconnect = Literal["continue", "cancel"]
 

@@ -17,9 +17,9 @@ from core.errors import (
     WaitTooLong,
 )
 from jobs.fairness import ServiceTier
-from jobs.holds import ACCOUNT, Hold, from_nanos
-from jobs.rates import Quota, standings
-from jobs.transitions import Submission
+from jobs.store.budget_reservations import ACCOUNT, Hold, from_nanos
+from jobs.store.rate_limits import Quota, standings
+from jobs.store.transitions import Submission
 
 #: When a client comes back to a queue that an operator drains.
 DRAINING_SECONDS = 30.0

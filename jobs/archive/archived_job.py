@@ -14,11 +14,11 @@ import orjson
 import structlog
 
 from core.redis.client import guarded
-from jobs.ended import was_erased
 from jobs.events import Event
-from jobs.model import LISTED_FIELDS, Job, JobWebhook
+from jobs.job import LISTED_FIELDS, Job, JobWebhook
 from jobs.result import Result, fold
-from jobs.store import JobStore
+from jobs.store.ended_jobs import was_erased
+from jobs.store.job_store import JobStore
 
 log = structlog.get_logger()
 

@@ -4,8 +4,8 @@ from celery import Celery
 
 from core.redis.client import connect
 from core.settings import Settings
-from jobs.store import JobStore
-from jobs.tickets import create_celery, ticket_template
+from jobs.broker.tickets import create_celery, ticket_template
+from jobs.store.job_store import JobStore
 
 
 def open_celery(settings: Settings) -> Celery:

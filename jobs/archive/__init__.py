@@ -1,0 +1,1 @@
+"""Finished jobs in SQL, for reads after Redis has dropped them."""

@@ -1,0 +1,1 @@
+"""Celery messages that say that a queue has one more job."""

@@ -1,0 +1,1 @@
+"""The job store: each transition of a job is one Lua script in Redis."""

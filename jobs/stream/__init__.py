@@ -1,0 +1,1 @@
+"""The live events of jobs, from pub/sub to their readers."""
