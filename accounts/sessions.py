@@ -12,12 +12,13 @@ from typing import NamedTuple
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from accounts.copying import Copying
+from accounts.access_tokens import Claims, Tokens
+from accounts.cache_records import TOKENS, USERS
+from accounts.cache_sync import Copying
+from accounts.caller import digest_of
 from accounts.errors import SessionOver, WrongPassword
+from accounts.login_throttle import Throttle
 from accounts.passwords import Passwords
-from accounts.records import TOKENS, USERS
-from accounts.throttle import Throttle
-from accounts.tokens import Claims, Tokens
 from accounts.users import clean_email
 from core.db.audit import audit
 from core.db.engine import Database
@@ -25,7 +26,6 @@ from core.db.tables.accounts import RefreshToken
 from core.db.tables.base import now
 from core.ids import new_id
 from core.settings import AuthSettings
-from jobs.accounts import digest_of
 
 PREFIX = "rt_"
 WRONG = "the email or the password is wrong"

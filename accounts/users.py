@@ -14,18 +14,18 @@ from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from accounts.copying import Copying
+from accounts.account_rows import lock_account
+from accounts.cache_records import USERS
+from accounts.cache_sync import Copying
+from accounts.caller import Role
 from accounts.errors import EmailTaken, InvalidAccount, LastAdmin, UserNotFound
 from accounts.passwords import Passwords, check_password
-from accounts.records import USERS
-from billing.accounts import lock_account
 from billing.errors import AccountNotFound
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.tables.accounts import Account, User
 from core.db.tables.base import now, table_of
 from core.ids import new_id
-from jobs.accounts import Role
 
 EMAIL = re.compile(r"[^\s@<>,;:\"\\()\[\]\x00-\x1f]{1,64}@[^\s@<>,;\"\\()\[\]\x00-\x1f]{1,250}")
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
+from accounts.caller import ApiKey, Role
 from core.errors import Forbidden, ModelForbidden
-from jobs.accounts import ApiKey, Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from ipaddress import (
 
 from starlette.requests import Request
 
+from accounts.caller import ApiKey
 from core.errors import AddressForbidden
-from jobs.accounts import ApiKey
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network

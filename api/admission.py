@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 from prometheus_client import Counter
 
+from accounts.caller import ApiKey
 from api.access import check_model
 from api.errors import UnsupportedModel
 from api.preferences import Preferences
@@ -27,14 +28,13 @@ from core.errors import (
     StoreUnavailable,
 )
 from core.ids import new_id
-from jobs.accounts import ApiKey
 from jobs.fairness import ServiceTier
 from jobs.job import Job, JobSpec, JobWebhook, OnDisconnect
 from jobs.model_registry import ServedModel
 from jobs.status import Status
 from jobs.store.rate_limits import UNLIMITED, quota_of
 from jobs.store.transitions import Accepted, Lock, Submission
-from webhooks.urls import check_url
+from webhooks.url_rules import check_url
 
 RETRY_SECONDS = 0.1
 EMBEDDINGS = "/v1/embeddings"

@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.open import open_signing_in
+from accounts.directory import open_signing_in
 from api import problems
 from api.documents import describe
 from api.middleware import Door

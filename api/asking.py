@@ -7,10 +7,10 @@ from datetime import UTC, date, datetime
 
 import orjson
 
+from accounts.caller import ApiKey
 from api.errors import FieldError, InvalidBody, InvalidCursor
 from billing.errors import AccountNotFound
 from billing.usage_report import DIMENSIONS, Place, UsageQuery, UsageTotal
-from jobs.accounts import ApiKey
 
 MOST_DAYS = 366
 FIRST, LAST = date(1970, 1, 1), date(9999, 12, 30)

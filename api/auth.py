@@ -9,13 +9,13 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.types import Scope
 
+from accounts.caller import PREFIX, ApiKey, digest_of
+from accounts.directory import SigningIn
 from accounts.errors import SessionOver
-from accounts.open import SigningIn
 from api.access import check_access
 from api.address import check_address
 from api.services import Services
 from core.errors import Overloaded, Unauthenticated
-from jobs.accounts import PREFIX, ApiKey, digest_of
 
 NEEDED = "an API key is required: Authorization: Bearer pk_..."
 UNKNOWN = "this API key is not known, or no longer"

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
-from accounts.open import SigningIn
+from accounts.caller import ApiKey
+from accounts.directory import SigningIn
 from api.auth import authenticate
 from api.services import Services
-from jobs.accounts import ApiKey
 
 
 async def services(request: Request) -> Services:

@@ -14,7 +14,7 @@ from types import FrameType
 
 import uvicorn
 
-from accounts.tokens import MissingSecretError
+from accounts.access_tokens import MissingSecretError
 from api.app import create_app
 from api.presence import GRACE_SECONDS
 from api.wire import Wire, wire

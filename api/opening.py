@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from accounts.open import open_directory
+from accounts.caller_cache import Callers
+from accounts.directory import open_directory
 from api.budgets import Budgets
 from api.costs import Costs
 from api.download import Slots
@@ -13,7 +14,6 @@ from api.measure import watch_loop
 from api.services import Models, Services
 from core.db.engine import Database
 from core.settings import Settings
-from jobs.callers import Callers
 from jobs.model_registry import ModelRegistry
 from jobs.store.factory import open_store
 from jobs.stream.event_hub import EventHub

@@ -7,7 +7,8 @@ from time import monotonic
 import structlog
 from redis.exceptions import RedisError
 
-from accounts.open import Directory
+from accounts.caller_cache import Callers
+from accounts.directory import Directory
 from api.budgets import Budgets
 from api.costs import Costs
 from api.download import Slots
@@ -17,7 +18,6 @@ from core.db.engine import Database
 from core.errors import ModelNotFound, StoreUnavailable
 from core.redis.client import unavailable
 from core.settings import Settings
-from jobs.callers import Callers
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.job_store import JobStore
 from jobs.stream.event_hub import EventHub

@@ -5,11 +5,11 @@ from statistics import median
 
 import orjson
 
+from accounts.caller import Limits, Role
 from bench.figures import Figure, interleaved, rounded
 from bench.http_client import Connection
 from bench.servers import ACCOUNT, Servers, free_port, make_key, pipeline
 from bench.submit import known_model
-from jobs.accounts import Limits, Role
 from jobs.store.job_store import JobStore
 
 MODEL = "penstock-tiny"

@@ -3,9 +3,9 @@
 from starlette.requests import Request
 
 import api.direct
+from accounts.caller import ApiKey, Role
 from api.main import create_server
 from core.settings import Settings, get_settings
-from jobs.accounts import ApiKey, Role
 
 ANYBODY = ApiKey(id="key_anybody", account="bench", role=Role.MEMBER)
 

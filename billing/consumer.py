@@ -26,7 +26,7 @@ from jobs.archive.archived_job import Archived, erased, read_finished
 from jobs.archive.job_archive import erase_archived
 from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Entry, Outbox, UnreadableEntry, UsageEntry
-from jobs.webhook_tickets import DeliveryTicket, push_tickets
+from webhooks.tickets import DeliveryTicket, push_tickets
 
 log = structlog.get_logger()
 

@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 
 from billing.money import plain, total
-from billing.webhook_events import Listener, NewEvent, Receiver
 from core.db.bulk_insert import Row
 from jobs.archive.archived_job import Archived
+from webhooks.events import Listener, NewEvent, Receiver
 
 AMOUNTS = ("input_amount", "cached_amount", "output_amount")
 

@@ -21,7 +21,6 @@ from billing.money import ZERO, total
 from billing.prices import load_prices
 from billing.rating import Tokens
 from billing.recording import PRICED, priced, usage_row
-from billing.webhook_events import add_events, listeners
 from core.db.bulk_insert import Row, insert_missing
 from core.db.engine import Database
 from core.db.locks import share_ledger
@@ -31,7 +30,8 @@ from core.db.tables.usage import ArchivedJob, SetAsideEntry, UsageEvent
 from jobs.archive.archived_job import Archived
 from jobs.fairness import ServiceTier
 from jobs.store.usage_outbox import UnreadableEntry, UsageEntry
-from jobs.webhook_tickets import DeliveryTicket
+from webhooks.events import add_events, listeners
+from webhooks.tickets import DeliveryTicket
 
 #: What the data is to blame for, whatever the database says about it.
 DATA_ERRORS = (

@@ -18,13 +18,13 @@ from billing.budgets import Budget
 from billing.money import plain
 from billing.months import month_of
 from billing.spending import Sum
-from billing.webhook_events import NewEvent, Receiver, add_events, listeners
 from core import metrics
 from core.db.bulk_insert import insert_missing
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.budgets import BudgetWarning
 from jobs.store.budget_reservations import Bucket
+from webhooks.events import NewEvent, Receiver, add_events, listeners
 
 log = structlog.get_logger()
 

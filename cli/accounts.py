@@ -5,15 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from accounts.open import Directory
-from accounts.owners import ID
+from accounts.accounts import ID
+from accounts.caller import Limits
+from accounts.directory import Directory
 from api.views.accounts import account_view
 from cli.directory import with_directory
 from cli.failures import Usage
 from cli.options import Json
 from cli.output import ago, err, print_json, print_table
 from core.db.engine import Database
-from jobs.accounts import Limits
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Who pays, and what they may use."

@@ -20,7 +20,7 @@ from core.db.engine import Database
 from jobs.store.budget_reservations import Bucket
 from webhooks.errors import InvalidWebhook
 from webhooks.signing import new_secret
-from webhooks.urls import check_url
+from webhooks.url_rules import check_url
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Limit what accounts spend.")
 

@@ -9,9 +9,10 @@ from decimal import Decimal
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from accounts.keys import NewKey
-from accounts.open import directory_of
-from billing.accounts import ensure_account
+from accounts.account_rows import ensure_account
+from accounts.api_keys import NewKey
+from accounts.caller import Role, digest_of
+from accounts.directory import directory_of
 from billing.money import plain
 from billing.prices import NewPrice, load_prices, set_price
 from billing.rating import Price
@@ -20,7 +21,6 @@ from cli.home import Home, write_aside
 from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.settings import TINY_MODEL, Settings
-from jobs.accounts import Role, digest_of
 
 DEV_ACCOUNT = "dev"
 PER_MILLION_IN = Decimal("0.20")

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from accounts.open import Directory, open_directory
+from accounts.directory import Directory, open_directory
 from cli.database import with_database
 from cli.failures import Unreachable
 from cli.settings import load_local_settings

@@ -8,18 +8,18 @@ import typer
 from pydantic import ValidationError
 from sqlalchemy import Row
 
-from accounts.keys import EVERYBODY, Filter, Made, NewKey
-from accounts.open import Directory
+from accounts.account_rows import ensure_account
+from accounts.api_keys import EVERYBODY, Filter, Made, NewKey
+from accounts.caller import Limits, Role
+from accounts.directory import Directory
 from api.schemas.accounts import NewKeyRequest
 from api.views.accounts import key_view
-from billing.accounts import ensure_account
 from cli.directory import with_directory
 from cli.failures import Usage
 from cli.options import Json, instant
 from cli.output import ago, err, print_json, print_table
 from cli.settings import describe
 from core.db.engine import Database
-from jobs.accounts import Limits, Role
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -10,17 +10,17 @@ from typing import Annotated
 
 import typer
 
-from accounts.open import Directory
+from accounts.account_rows import ensure_account
+from accounts.caller import Role
+from accounts.directory import Directory
 from accounts.passwords import check_password
 from accounts.users import Change, checked_email
 from api.views.accounts import user_view
-from billing.accounts import ensure_account
 from cli.directory import with_directory
 from cli.failures import Usage
 from cli.options import Json
 from cli.output import ago, err, print_json, print_table
 from core.db.engine import Database
-from jobs.accounts import Role
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The people who may sign in.")
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from webhooks.app import main
+from webhooks.celery_app import main
 
 if __name__ == "__main__":
     sys.exit(main())

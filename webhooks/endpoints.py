@@ -12,17 +12,17 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.accounts import lock_account
-from billing.webhook_events import NewEvent, Receiver, add_events
+from accounts.account_rows import lock_account
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.webhooks import WebhookEndpoint
 from core.ids import new_id
-from jobs.webhook_tickets import DeliveryTicket
-from webhooks.book import ID, hurry, redirect, stop
+from webhooks.deliveries import ID, hurry, redirect, stop
 from webhooks.errors import EndpointDisabled, EndpointNotFound, TooManyEndpoints
+from webhooks.events import NewEvent, Receiver, add_events
 from webhooks.signing import new_secret
+from webhooks.tickets import DeliveryTicket
 
 TABLE = table_of(WebhookEndpoint)
 

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 import httpcore2
 
 from core.settings import WebhookSettings
-from webhooks.addresses import may_reach, read_address
+from webhooks.address_rules import may_reach, read_address
+from webhooks.dns_resolver import Resolve
 from webhooks.errors import InvalidWebhook, Undeliverable
-from webhooks.resolver import Resolve
-from webhooks.schedule import ASKS_FOR_TIME, retry_after
-from webhooks.urls import check_url
+from webhooks.retry_schedule import ASKS_FOR_TIME, retry_after
+from webhooks.url_rules import check_url
 
 AGENT = "Penstock-Webhooks/1"
 

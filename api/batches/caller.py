@@ -1,9 +1,9 @@
 """Who made a batch, as it stands now: a batch can do no more than its maker may at the moment."""
 
+from accounts.caller import ApiKey
 from api.access import check_route
 from api.services import Services
 from core.errors import Unauthenticated
-from jobs.accounts import ApiKey
 
 
 async def find_caller(api: Services, field: str) -> ApiKey:

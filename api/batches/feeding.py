@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from accounts.caller import ApiKey
 from api.admission import Admitted, Wish, admit
 from api.batches import names, rows
 from api.batches.caller import find_caller
@@ -37,7 +38,6 @@ from core.errors import (
     QueueFull,
     StoreUnavailable,
 )
-from jobs.accounts import ApiKey
 from jobs.store.transitions import Lock
 
 log = structlog.get_logger()

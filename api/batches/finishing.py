@@ -15,8 +15,8 @@ from api.batches.parts import joined
 from api.files.rows import add_files, new_row, object_name
 from api.services import Services
 from api.views.batches import batch_object
-from billing.webhook_events import add_event
 from core.db.tables.base import now
+from webhooks.events import add_event
 
 FILE_NAMES = {"output": "{}_output.jsonl", "error": "{}_error.jsonl"}
 

@@ -12,8 +12,8 @@ import orjson
 from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from accounts.account_rows import lock_account
 from api.errors import BatchConflict, BatchMissing, ObjectMissing, TooManyBatches
-from billing.accounts import lock_account
 from core.db.bulk_insert import insert_missing
 from core.db.engine import Database
 from core.db.tables.base import now, table_of

@@ -6,12 +6,12 @@ whoever takes a batch over begins anew.
 
 from typing import NamedTuple
 
+from accounts.caller import ApiKey
 from api.batches.checking import BadLine, Complaint, Request, check_fit, read_request
 from api.batches.lines import Line, LineReader
 from api.files.rows import object_name
 from api.services import Services
 from core.errors import ModelNotFound
-from jobs.accounts import ApiKey
 from jobs.model_registry import ServedModel
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.log import read_log
+from accounts.audit_log import read_log
 from api.deps import Api, Caller
 from api.documents import Responses, body_of, refusals
 from api.errors import InvalidCursor

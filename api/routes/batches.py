@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from accounts.caller import ApiKey
 from api.auth import caller_field
 from api.batches import rows
 from api.cursor import check_list_cursor
@@ -24,7 +25,6 @@ from api.views.files import page
 from core.db.tables.base import now
 from core.errors import IdempotencyMismatch, InvalidJob
 from core.ids import new_id
-from jobs.accounts import ApiKey
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 

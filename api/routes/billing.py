@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from accounts.caller import ApiKey
 from api.cursor import check_list_cursor
 from api.deps import Api, Caller
 from api.documents import Responses, refusals
@@ -23,7 +24,6 @@ from billing.exports.formats import Format, export_name, print_pdf, writer_of
 from billing.exports.zipped import zip_export
 from billing.invoices import find_invoice, list_invoices
 from core.db.audit import audit
-from jobs.accounts import ApiKey
 
 router = APIRouter(prefix="/v1/billing", tags=["billing"])
 

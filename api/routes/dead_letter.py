@@ -6,13 +6,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from accounts.caller import ApiKey
 from api.deps import Api, Caller
 from api.documents import job_answer, listed, refusals
 from api.responses import json_response
 from api.routes.jobs import Limit, run_again
 from api.services import Services
 from api.views.job import job_object
-from jobs.accounts import ApiKey
 from jobs.job import Job
 
 router = APIRouter(prefix="/v1/dead-letter", tags=["dead letter"])

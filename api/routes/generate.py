@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from accounts.caller import ApiKey
 from api.admission import Wish, admit
 from api.delivery import Form, deliver, policy
 from api.deps import Api, Caller
@@ -18,7 +19,6 @@ from api.schemas.reading import check, read_object
 from api.services import Services
 from api.views.generate import GenerateEvents, generated
 from core.errors import ModelNotFound
-from jobs.accounts import ApiKey
 
 router = APIRouter(prefix="/v1/generate", tags=["generate"], route_class=DirectRoute)
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from accounts.caller import ApiKey
 from api import problems
 from api.admission import Admitted, Wish, admit, repeat
 from api.cursor import check_list_cursor
@@ -26,7 +27,6 @@ from api.services import Services
 from api.views.job import NOWHERE, job_object, result_object
 from api.waiting import wait_end
 from core.errors import JobConflict
-from jobs.accounts import ApiKey
 from jobs.job import Job
 from jobs.status import Status
 

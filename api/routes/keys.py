@@ -7,8 +7,9 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.keys import EVERYBODY, Filter, Made, NewKey
-from accounts.records import LENDS
+from accounts.api_keys import EVERYBODY, Filter, Made, NewKey
+from accounts.cache_records import LENDS
+from accounts.caller import ApiKey, Limits, Role
 from api.cursor import check_list_cursor
 from api.deps import Api, Caller
 from api.documents import Responses, body_of, refusals
@@ -18,7 +19,6 @@ from api.schemas.accounts import KeyAnswer, KeyFields, NewKeyRequest, Rotation
 from api.schemas.reading import check, read_object
 from api.views.accounts import key_view, page
 from core.errors import Forbidden
-from jobs.accounts import ApiKey, Limits, Role
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 

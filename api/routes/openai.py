@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from accounts.caller import ApiKey
 from api.admission import Wish, admit
 from api.delivery import Form, deliver, policy
 from api.deps import Api, Caller
@@ -24,7 +25,6 @@ from api.views.chat import ChatChunks, chat_completion
 from api.views.completion import CompletionChunks, completion
 from api.views.openai import Chunks, Head
 from billing.rating import Cost
-from jobs.accounts import ApiKey
 from jobs.result import Result
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=DirectRoute)

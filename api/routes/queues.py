@@ -12,13 +12,13 @@ import structlog
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
+from accounts.caller import ApiKey
 from api.deps import Api, Caller
 from api.documents import Responses, refusals
 from api.responses import json_response
 from api.services import Services
 from billing.errors import DatabaseUnavailable
 from core.db.audit import audit
-from jobs.accounts import ApiKey
 from jobs.store.queue_control import Mode
 
 log = structlog.get_logger()

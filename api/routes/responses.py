@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from accounts.caller import ApiKey
 from api.admission import Wish, admit
 from api.conversation import to_items
 from api.delivery import Form, deliver, policy
@@ -26,7 +27,6 @@ from api.views.response import response_id, whole_response
 from api.views.response_events import ResponseEvents
 from api.waiting import wait_end
 from core.errors import JobGone
-from jobs.accounts import ApiKey
 from jobs.job import Job, OnDisconnect
 from jobs.result import Result
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from accounts.caller import ApiKey
 from accounts.users import Change
 from api.cursor import check_list_cursor
 from api.deps import Api, Caller
@@ -16,7 +17,6 @@ from api.schemas.accounts import NewPassword, NewUser, UserAnswer, UserChange
 from api.schemas.reading import check, read_object
 from api.views.accounts import page, user_view
 from core.errors import Forbidden
-from jobs.accounts import ApiKey
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 

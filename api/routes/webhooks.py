@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from accounts.caller import ApiKey
 from api.cursor import check_list_cursor
 from api.deps import Api, Caller
 from api.documents import Responses, body_of, refusals
@@ -27,17 +28,16 @@ from api.schemas.webhooks import Delivery as DeliveryAnswer
 from api.services import Services
 from api.views.webhooks import delivery_object, endpoint_object, secret_object
 from core.errors import StoreUnavailable
-from jobs.accounts import ApiKey
-from jobs.webhook_tickets import DeliveryTicket, push_tickets
-from webhooks import endpoints, history, secrets
-from webhooks.urls import check_url
+from webhooks import account_secrets, delivery_history, endpoints
+from webhooks.tickets import DeliveryTicket, push_tickets
+from webhooks.url_rules import check_url
 
 log = structlog.get_logger()
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
 After = Annotated[str | None, Query(description="`last_id` of an earlier page")]
-State = Annotated[history.State | None, Query()]
+State = Annotated[delivery_history.State | None, Query()]
 
 ENDPOINT: Responses = {200: {"model": Webhook}}
 PAGE: Responses = {200: {"model": DeliveryPage}}
@@ -77,13 +77,15 @@ async def list_webhooks(key: Caller, api: Api) -> Response:
 @router.get("/secret", responses={200: {"model": WebhookSecret}, **refusals(401, 403, 503)})
 async def read_webhook_secret(key: Caller, api: Api) -> Response:
     """Return what deliveries to the URLs of this account's jobs are signed with."""
-    return json_response(secret_object(await secrets.read_secret(api.database, key.account)))
+    return json_response(
+        secret_object(await account_secrets.read_secret(api.database, key.account))
+    )
 
 
 @router.post("/secret/rotate", responses={200: {"model": WebhookSecret}, **refusals(401, 403, 503)})
 async def rotate_webhook_secret(key: Caller, api: Api) -> Response:
     """Replace that secret; for a while deliveries carry both signatures."""
-    made = await secrets.rotate_secret(api.database, key.account, key.id, _overlap(api))
+    made = await account_secrets.rotate_secret(api.database, key.account, key.id, _overlap(api))
     return json_response(secret_object(made))
 
 
@@ -101,7 +103,7 @@ async def list_deliveries(
 )
 async def read_delivery(delivery: str, key: Caller, api: Api) -> Response:
     """Return a delivery with its attempts."""
-    found = await history.read_delivery(api.database, key.account, delivery)
+    found = await delivery_history.read_delivery(api.database, key.account, delivery)
     return json_response(delivery_object(found, log=True))
 
 
@@ -112,7 +114,7 @@ async def read_delivery(delivery: str, key: Caller, api: Api) -> Response:
 )
 async def redeliver(delivery: str, key: Caller, api: Api) -> Response:
     """Send a delivery again, under the same `webhook-id`, whatever became of it."""
-    return await _sent(api, await history.redeliver(api.database, key.account, delivery))
+    return await _sent(api, await delivery_history.redeliver(api.database, key.account, delivery))
 
 
 @router.get("/{webhook}", responses={**ENDPOINT, **refusals(401, 403, 404, 422, 503)})
@@ -183,11 +185,11 @@ async def _page(
     target: str | None,
     limit: int,
     after: str | None,
-    state: history.State | None,
+    state: delivery_history.State | None,
 ) -> Response:
     before = None if after is None else check_list_cursor(after, "whd")
-    wanted = history.Wanted(key.account, target, state, before)
-    found = await history.list_deliveries(api.database, wanted, limit + 1)
+    wanted = delivery_history.Wanted(key.account, target, state, before)
+    found = await delivery_history.list_deliveries(api.database, wanted, limit + 1)
     page = found[:limit]
     return json_response(
         {

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from accounts.caller import Role
 from accounts.errors import InvalidAccount
 from accounts.users import checked_email
 from api.schemas.jobs import Instant
 from api.schemas.sampling import Body
 from api.schemas.usage import Answer
-from jobs.accounts import Role
 
 LARGEST = 2**53
 MOST_NAMES = 100

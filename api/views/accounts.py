@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from jobs.accounts import ApiKey, Limits
+from accounts.caller import ApiKey, Limits
 
 LIMITS = tuple(Limits.model_fields)
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from webhooks.account_secrets import Secret
+from webhooks.delivery_history import Attempt, Delivery
 from webhooks.endpoints import Endpoint
-from webhooks.history import Attempt, Delivery
-from webhooks.secrets import Secret
 
 ENDPOINT = "whe_"
 

@@ -14,11 +14,11 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
+from accounts.caller_cache import CallerCopy, SignIns
 from core.errors import InvalidJob, JobConflict, JobGone, JobNotFound, PipelineError
 from core.redis.client import Scripts, guarded
 from core.redis.keys import Keys
 from core.settings import Settings
-from jobs.callers import CallerCopy, SignIns
 from jobs.eta import estimate, estimate_running
 from jobs.events import Event, from_stream
 from jobs.fairness import estimated_tokens

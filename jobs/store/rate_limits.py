@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import orjson
 
-from jobs.accounts import Limits
+from accounts.caller import Limits
 from jobs.store.budget_reservations import ACCOUNT
 
 Kind = Literal["requests", "tokens"]

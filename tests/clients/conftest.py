@@ -8,8 +8,8 @@ from typing import Any
 import openai
 import pytest
 
+from accounts.caller import Limits, Role
 from core.settings import Settings
-from jobs.accounts import Limits, Role
 from tests.support.keys import make_key, prepare_database, sqlite_in
 from tests.support.processes import pipeline
 from tests.support.redis_server import RedisServer

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from jobs.accounts import Limits, Role
+from accounts.caller import Limits, Role
 from tests.clients.conftest import EMBEDDER, Service
 from tests.support.programs import program
 from tests.support.simulated import MODEL

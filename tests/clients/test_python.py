@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from jobs.accounts import Limits, Role
+from accounts.caller import Limits, Role
 from tests.clients.conftest import EMBEDDER, MESSAGES, MODEL, Caller, Service, done, listed
 from tests.support.waiting import eventually
 from workers.engines.simulated_text import expected, vector

@@ -11,16 +11,16 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
-from accounts.copying import Copying
-from accounts.keys import EVERYBODY, Made, NewKey
-from accounts.open import Directory, directory_of
-from accounts.records import KEYS
-from billing.accounts import ensure_account
+from accounts.account_rows import ensure_account
+from accounts.api_keys import EVERYBODY, Made, NewKey
+from accounts.cache_records import KEYS
+from accounts.cache_sync import Copying
+from accounts.caller import Role, digest_of
+from accounts.directory import Directory, directory_of
 from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.db.tables.base import now
 from core.settings import DatabaseSettings, Settings
-from jobs.accounts import Role, digest_of
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
 from tests.conftest import settings_for

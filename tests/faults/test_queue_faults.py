@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from accounts.caller import NO_LIMITS, Limits
 from core.errors import RateLimited
-from jobs.accounts import NO_LIMITS, Limits
 from jobs.store.factory import open_store
 from jobs.store.queue_control import Mode
 from jobs.store.rate_limits import quota_of

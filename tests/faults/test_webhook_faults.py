@@ -18,7 +18,6 @@ from core.db.schema_version import upgrade
 from core.settings import DatabaseSettings, Settings
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
-from jobs.webhook_tickets import push_tickets
 from tests.support.databases import PostgresServer
 from tests.support.ledger import consuming, end_jobs, until_consumed
 from tests.support.processes import Pipeline, PipelineProcess, pipeline
@@ -35,6 +34,7 @@ from tests.support.webhooks import (
     tell,
     webhook_settings,
 )
+from webhooks.tickets import push_tickets
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from core.settings import Settings
-from webhooks.service import Deliverer
+from webhooks.deliverer import Deliverer
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import asyncio
 from datetime import timedelta
 
+from accounts.account_rows import ensure_account
 from api.batches.rows import add_batch, new_batch
 from api.errors import TooManyBatches
-from billing.accounts import ensure_account
 from core.db.engine import Database
 from core.db.tables.base import now
 from core.ids import new_id

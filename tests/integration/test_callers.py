@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from accounts.caller import ApiKey
+from accounts.caller_cache import WHOLE, Callers
 from core.errors import StoreUnavailable
-from jobs.accounts import ApiKey
-from jobs.callers import WHOLE, Callers
 from jobs.store.job_store import JobStore
 
 GOOD = ApiKey(id="key_1", account="acme")

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from accounts.caller import NO_LIMITS, Limits
 from core.errors import LimitTooSmall, RateLimited
-from jobs.accounts import NO_LIMITS, Limits
 from jobs.fairness import estimated_tokens
 from jobs.status import Status
 from jobs.store.budget_reservations import ACCOUNT

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
+from accounts.caller import Limits
 from core.errors import IdempotencyMismatch, JobGone, JobNotFound, QueueFull
 from core.settings import Settings
-from jobs.accounts import Limits
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 from jobs.store.factory import open_store

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
-from accounts.keys import NewKey
-from accounts.open import directory_of
-from billing.accounts import ensure_account
+from accounts.account_rows import ensure_account
+from accounts.api_keys import NewKey
+from accounts.caller import NO_LIMITS, Limits
+from accounts.directory import directory_of
 from core.db.engine import Database, is_sqlite
 from core.db.schema_version import upgrade
 from core.settings import DatabaseSettings, Settings
-from jobs.accounts import NO_LIMITS, Limits
 
 T = TypeVar("T")
 

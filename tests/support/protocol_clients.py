@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from accounts.caller import Limits as KeyLimits
 from core.errors import IdempotencyMismatch, InvalidJob, JobConflict, QueueDraining, QueueFull
 from core.redis.client import connect
-from jobs.accounts import Limits as KeyLimits
 from jobs.broker.tickets import ticket_template
 from jobs.fairness import ServiceTier
 from jobs.store.factory import open_celery

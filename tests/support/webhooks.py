@@ -7,19 +7,19 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 
-from billing.webhook_events import NewEvent, add_events, listeners
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from core.ids import new_id
 from core.settings import DatabaseSettings, Settings
-from jobs.webhook_tickets import DeliveryTicket
 from tests.conftest import settings_for
 from tests.support.receiver import Receiver
 from tests.support.redis_server import RedisServer
-from webhooks.book import find_due
-from webhooks.service import Deliverer
+from webhooks.deliverer import Deliverer
+from webhooks.deliveries import find_due
+from webhooks.events import NewEvent, add_events, listeners
 from webhooks.signing import new_secret
+from webhooks.tickets import DeliveryTicket
 
 #: For settings: receivers of tests live on the loopback.
 REACHABLE = {"allow_networks": "127.0.0.0/8", "require_https": False, "ports": ""}

@@ -13,7 +13,9 @@ from cli.main import app
 from tests.support.prometheus import ROOT, rules_of
 
 PAGE = (ROOT / "docs/operations.md").read_text()
-PACKAGES = ("jobs", "billing", "workers", "api", "webhooks")
+PACKAGES = (
+    "core", "jobs", "accounts", "billing", "webhooks", "wire", "intake", "files", "batches", "workers", "api"
+)
 KINDS = {"Counter", "Gauge", "Histogram", "_gauge", "_labelled"}
 FAMILIES = {"GaugeMetricFamily", "CounterMetricFamily", "InfoMetricFamily"}
 SUFFIXES = re.compile(r"_(bucket|count|sum)$")

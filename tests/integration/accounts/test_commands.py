@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from accounts.log import read_log
+from accounts.audit_log import read_log
+from accounts.caller import digest_of
 from cli.main import app
 from core.db.engine import Database
 from core.settings import DatabaseSettings, get_settings
-from jobs.accounts import digest_of
 from jobs.store.factory import open_store
 from tests.conftest import settings_for
 from tests.support.redis_server import RedisServer

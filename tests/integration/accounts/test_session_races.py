@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from accounts.account_rows import ensure_account
+from accounts.caller import Role
+from accounts.directory import Directory, directory_of, open_signing_in
 from accounts.errors import SessionOver
-from accounts.open import Directory, directory_of, open_signing_in
 from accounts.sessions import Session, Sessions
-from billing.accounts import ensure_account
 from core.db.engine import Database
 from core.settings import DatabaseSettings, Settings
-from jobs.accounts import Role
 from jobs.store.factory import open_store
 from tests.conftest import settings_for
 from tests.support.redis_server import RedisServer

@@ -3,7 +3,7 @@
 import pytest
 
 from accounts.errors import TooManySignIns
-from accounts.throttle import Throttle
+from accounts.login_throttle import Throttle
 from core.settings import AuthSettings
 from jobs.store.job_store import JobStore
 

@@ -15,11 +15,11 @@ import openai
 import orjson
 import pytest
 
+from accounts.caller import Role
 from api.main import Server, create_server
 from core.db.engine import Database
 from core.errors import PipelineError
 from core.settings import Settings
-from jobs.accounts import Role
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.status import Status
 from jobs.store.job_store import JobStore

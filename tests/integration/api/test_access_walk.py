@@ -13,10 +13,10 @@ import httpx2
 import orjson
 import pytest
 
-from accounts.open import directory_of
+from accounts.caller import Role
+from accounts.directory import directory_of
 from api.access import TABLE
 from core.settings import Settings
-from jobs.accounts import Role
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.factory import open_store
 from tests.conftest import settings_for

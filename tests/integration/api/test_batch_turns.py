@@ -11,6 +11,7 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
+from accounts.caller_cache import Callers
 from api.batches import names, rows
 from api.batches.feeding import Feed
 from api.batches.parts import Parts, joined
@@ -21,7 +22,6 @@ from billing.errors import DatabaseUnavailable
 from core.errors import StoreUnavailable
 from core.redis.keys import Keys
 from core.settings import Settings
-from jobs.callers import Callers
 from jobs.model_registry import ModelRegistry
 from jobs.status import Status
 from jobs.store.job_store import JobStore

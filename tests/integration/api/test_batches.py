@@ -10,8 +10,8 @@ import orjson
 import pytest
 from sqlalchemy import insert, select
 
-from accounts.keys import Filter, NewKey
-from accounts.open import directory_of
+from accounts.api_keys import Filter, NewKey
+from accounts.directory import directory_of
 from api.batches import names
 from api.files.objects import Objects
 from core.db.engine import Database

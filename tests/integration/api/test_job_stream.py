@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from accounts.keys import EVERYBODY, NewKey
-from accounts.open import directory_of
+from accounts.api_keys import EVERYBODY, NewKey
+from accounts.directory import directory_of
 from core.errors import RunTimeout
 from core.settings import Settings
 from jobs.status import Status

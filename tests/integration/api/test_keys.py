@@ -7,9 +7,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from accounts.keys import SHOWN
+from accounts.api_keys import SHOWN
+from accounts.caller import Role, digest_of
 from core.settings import DatabaseSettings, Settings
-from jobs.accounts import Role, digest_of
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import MODEL, Keys, RunningApi, chat_job, connect, submit
 from tests.support.keys import make_key

@@ -9,9 +9,9 @@ import httpx2
 import openai
 import pytest
 
+from accounts.caller import Limits
 from api.limits import duration
 from core.errors import EngineError
-from jobs.accounts import Limits
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from jobs.store.queue_control import Mode

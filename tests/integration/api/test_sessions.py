@@ -9,8 +9,8 @@ import httpx2
 import jwt
 import pytest
 
+from accounts.access_tokens import ALGORITHM, AUDIENCE, ISSUER
 from accounts.passwords import Passwords
-from accounts.tokens import ALGORITHM, AUDIENCE, ISSUER
 from core.settings import DatabaseSettings
 from tests.conftest import JWT_SECRET
 from tests.integration.api.conftest import RunningApi

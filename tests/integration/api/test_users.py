@@ -5,8 +5,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from accounts.caller import Role
 from core.settings import DatabaseSettings, Settings
-from jobs.accounts import Role
 from tests.integration.api.conftest import RunningApi, connect
 from tests.support.keys import make_key
 from tests.support.waiting import eventually

@@ -20,7 +20,7 @@ from tests.support.receiver import receiving
 from tests.support.redis_server import free_port
 from tests.support.waiting import eventually
 from tests.support.webhooks import REACHABLE, deliver, deliveries
-from webhooks.service import Deliverer
+from webhooks.deliverer import Deliverer
 
 
 @pytest.fixture

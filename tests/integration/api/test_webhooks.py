@@ -23,8 +23,8 @@ from tests.integration.api.conftest import Hand, submit
 from tests.support.ledger import consuming, until_consumed
 from tests.support.receiver import receiving
 from tests.support.webhooks import REACHABLE, deliver, tell
-from webhooks.book import disable
-from webhooks.service import Deliverer
+from webhooks.deliverer import Deliverer
+from webhooks.deliveries import disable
 
 URL = "https://hooks.example.com/in"
 

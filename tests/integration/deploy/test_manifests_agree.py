@@ -11,7 +11,7 @@ from cli.main import NOUNS
 from core.redis.keys import Keys
 from core.settings import Settings
 from tests.support.manifests import ROOT, Container, Manifests, matches
-from webhooks.app import CLOSE_SECONDS
+from webhooks.celery_app import CLOSE_SECONDS
 
 SECRETS = {
     "penstock-redis/url": "redis://:password@redis:6379/0",

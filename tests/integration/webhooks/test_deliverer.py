@@ -13,7 +13,6 @@ from billing.budgets import Budget, remove_budget, set_budget
 from billing.months import month_of
 from billing.spending import Sum
 from billing.warnings import warn
-from billing.webhook_events import NewEvent, Receiver, add_events
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.webhooks import WebhookEndpoint, WebhookEvent
@@ -33,11 +32,12 @@ from tests.support.webhooks import (
     tell,
     webhook_settings,
 )
-from webhooks.book import find_due, purge, take
-from webhooks.results import Result, settle
-from webhooks.secrets import read_secret, rotate_secret
+from webhooks.account_secrets import read_secret, rotate_secret
+from webhooks.attempt_results import Result, settle
+from webhooks.deliverer import Deliverer
+from webhooks.deliveries import find_due, purge, take
+from webhooks.events import NewEvent, Receiver, add_events
 from webhooks.sender import Outcome
-from webhooks.service import Deliverer
 from webhooks.signing import new_secret
 
 MONTH = month_of(now())

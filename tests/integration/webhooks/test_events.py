@@ -10,17 +10,17 @@ from kombu import Connection
 from kombu.transport.virtual import Message
 from sqlalchemy import insert, select
 
-from billing.webhook_events import add_event
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.webhooks import WebhookDelivery, WebhookEndpoint, WebhookEvent
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Ending
-from jobs.webhook_tickets import TASK_NAME, DeliveryTicket, message, push_tickets
 from tests.integration.billing.test_consumer import copy_outbox, replay
 from tests.support.jobs import submission, write
 from tests.support.ledger import a_price, consuming, end_jobs, until_consumed
+from webhooks.events import add_event
+from webhooks.tickets import TASK_NAME, DeliveryTicket, message, push_tickets
 
 URL = "https://hooks.example.com:8443/in"
 
@@ -155,7 +155,7 @@ async def test_tickets_are_celery_messages_and_the_queue_is_bounded(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticket = DeliveryTicket("whd_1", "acme", "hooks.example.com")
-    monkeypatch.setattr("jobs.webhook_tickets.MOST_TICKETS", 3)
+    monkeypatch.setattr("webhooks.tickets.MOST_TICKETS", 3)
     assert await push_tickets(store.redis, store.keys, [ticket] * 2) == 2
     assert await push_tickets(store.redis, store.keys, [ticket] * 2) == 1
     redis: Any = store.redis

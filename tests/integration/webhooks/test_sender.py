@@ -16,8 +16,8 @@ from cryptography.x509.oid import NameOID
 
 from core.settings import WebhookSettings
 from tests.support.receiver import Receiver, receiving
+from webhooks.dns_resolver import Resolver
 from webhooks.errors import Undeliverable
-from webhooks.resolver import Resolver
 from webhooks.sender import Outcome, PinnedBackend, Sender
 
 LOOPBACK = "127.0.0.0/8"

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from starlette.routing import Route
 
+from accounts.caller import ApiKey, Role
 from api.access import TABLE, check_access
 from api.app import create_app
 from core.errors import Forbidden
 from core.settings import Settings
-from jobs.accounts import ApiKey, Role
 
 
 def routes() -> Iterator[str]:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from accounts.caller import ApiKey
 from api.address import check_address, client_address
 from core.errors import AddressForbidden
-from jobs.accounts import ApiKey
 
 PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from accounts.caller import ApiKey, Limits, digest_of
 from core.errors import AccountSuspended, Unauthenticated
-from jobs.accounts import ApiKey, Limits, digest_of
 
 
 def test_a_record_is_read_back_as_it_was_written_and_newer_fields_are_no_error() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks.addresses import CLOSED_V4, is_public, may_reach, read_address
+from webhooks.address_rules import CLOSED_V4, is_public, may_reach, read_address
 
 
 @pytest.mark.parametrize(

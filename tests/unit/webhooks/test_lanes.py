@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from jobs.webhook_tickets import DeliveryTicket
-from webhooks.batching import Gathered
-from webhooks.lanes import MOST_WAITING, Lanes
+from webhooks.batched_calls import Gathered
+from webhooks.concurrency_limits import MOST_WAITING, Lanes
+from webhooks.tickets import DeliveryTicket
 
 
 def ticket(number: int, account: str = "acme", host: str = "a") -> DeliveryTicket:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core.settings import WebhookSettings
-from webhooks.schedule import pause_seconds, retry_after
+from webhooks.retry_schedule import pause_seconds, retry_after
 from webhooks.signing import new_secret, sign, valid_keys
 
 PAUSES = WebhookSettings().pauses

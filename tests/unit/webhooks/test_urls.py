@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from core.settings import WebhookSettings
 from webhooks.errors import InvalidWebhook
-from webhooks.urls import Target, check_url
+from webhooks.url_rules import Target, check_url
 
 DEFAULT = WebhookSettings()
 LOOSE = WebhookSettings(require_https=False, ports="")

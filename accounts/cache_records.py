@@ -12,10 +12,10 @@ import orjson
 from sqlalchemy import Row, Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from accounts.caller import ApiKey, Limits, Role
 from core.db.tables.accounts import Account, RefreshToken, User
 from core.db.tables.accounts import ApiKey as KeyRow
 from core.db.tables.base import now, table_of
-from jobs.accounts import ApiKey, Limits, Role
 
 ACCOUNTS, USERS, KEYS = table_of(Account), table_of(User), table_of(KeyRow)
 TOKENS = table_of(RefreshToken)

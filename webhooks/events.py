@@ -18,7 +18,7 @@ from core.db.bulk_insert import Row, insert_missing
 from core.db.tables.base import now, table_of
 from core.db.tables.webhooks import WebhookDelivery, WebhookEndpoint, WebhookEvent
 from core.ids import new_id
-from jobs.webhook_tickets import DeliveryTicket
+from webhooks.tickets import DeliveryTicket
 
 #: What an endpoint may ask for.
 EVENT_TYPES = (

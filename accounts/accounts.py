@@ -11,9 +11,9 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from accounts.copying import Copying
+from accounts.cache_records import ACCOUNTS
+from accounts.cache_sync import Copying
 from accounts.errors import AccountExists
-from accounts.records import ACCOUNTS
 from billing.errors import AccountNotFound
 from core.db.audit import audit
 from core.db.engine import Database

@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from billing.errors import DatabaseUnavailable
 from core.exposition import Lazy
-from webhooks.service import Deliverer
+from webhooks.deliverer import Deliverer
 
 READ_SECONDS = 3.0
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from core.settings import WebhookSettings
-from webhooks.addresses import may_reach, read_address
+from webhooks.address_rules import may_reach, read_address
 from webhooks.errors import InvalidWebhook
 
 LONGEST = 2_048

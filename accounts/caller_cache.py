@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import structlog
 from pydantic import ValidationError
 
+from accounts.caller import ApiKey
 from core.errors import StoreUnavailable
 from core.redis.client import Scripts, guarded
 from core.redis.keys import Keys
-from jobs.accounts import ApiKey
 
 log = structlog.get_logger()
 

@@ -20,15 +20,15 @@ from core.errors import StoreUnavailable
 from core.redis.client import connect
 from core.redis.keys import Keys
 from core.settings import Settings
-from jobs.webhook_tickets import DeliveryTicket, push_tickets
-from webhooks.batching import Gathered
-from webhooks.book import Taken, backlog, find_due, purge, take
-from webhooks.lanes import Lanes
-from webhooks.resolver import Resolve, Resolver
-from webhooks.results import GONE, Result, settle
-from webhooks.schedule import pause_seconds
+from webhooks.attempt_results import GONE, Result, settle
+from webhooks.batched_calls import Gathered
+from webhooks.concurrency_limits import Lanes
+from webhooks.deliveries import Taken, backlog, find_due, purge, take
+from webhooks.dns_resolver import Resolve, Resolver
+from webhooks.retry_schedule import pause_seconds
 from webhooks.sender import Outcome, Sender
 from webhooks.signing import sign
+from webhooks.tickets import DeliveryTicket, push_tickets
 
 log = structlog.get_logger()
 

@@ -23,9 +23,9 @@ from core.redis.keys import Keys
 from core.runtime.health_server import HealthServer
 from core.settings import Settings, get_settings
 from jobs.store.factory import open_celery
-from jobs.webhook_tickets import TASK_NAME, DeliveryTicket
-from webhooks.gauges import DueCollector
-from webhooks.service import Deliverer
+from webhooks.collector import DueCollector
+from webhooks.deliverer import Deliverer
+from webhooks.tickets import TASK_NAME, DeliveryTicket
 
 log = structlog.get_logger()
 

@@ -12,9 +12,9 @@ from sqlalchemy import select, update
 
 from core.db.engine import Database
 from core.db.tables.base import now
-from jobs.webhook_tickets import DeliveryTicket
-from webhooks.book import ATTEMPTS, DELIVERIES, ENDPOINTS, EVENTS, ID
+from webhooks.deliveries import ATTEMPTS, DELIVERIES, ENDPOINTS, EVENTS, ID
 from webhooks.errors import DeliveryNotFound, EndpointDisabled
+from webhooks.tickets import DeliveryTicket
 
 State = Literal["pending", "delivered", "failed"]
 

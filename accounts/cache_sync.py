@@ -14,13 +14,13 @@ import structlog
 from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from accounts.records import ACCOUNTS, KEYS, TOKENS, USERS, read_records, user_fields
+from accounts.cache_records import ACCOUNTS, KEYS, TOKENS, USERS, read_records, user_fields
+from accounts.caller_cache import CallerCopy
 from billing.errors import DatabaseUnavailable
 from core.db.engine import Database
 from core.db.tables.base import now
 from core.errors import StoreUnavailable
 from core.settings import AuthSettings
-from jobs.callers import CallerCopy
 
 log = structlog.get_logger()
 

@@ -7,7 +7,7 @@ is found again in SQL.
 
 from collections import Counter, defaultdict, deque
 
-from jobs.webhook_tickets import DeliveryTicket
+from webhooks.tickets import DeliveryTicket
 
 #: Tickets that wait for one receiver; more of them are found when these are gone.
 MOST_WAITING = 200

@@ -13,14 +13,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.webhook_events import host_of
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.budgets import Budget
 from core.db.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookEvent
-from jobs.webhook_tickets import DeliveryTicket
-from webhooks.secrets import account_keys
+from webhooks.account_secrets import account_keys
+from webhooks.events import host_of
 from webhooks.signing import valid_keys
+from webhooks.tickets import DeliveryTicket
 
 DELIVERIES = table_of(WebhookDelivery)
 EVENTS = table_of(WebhookEvent)

@@ -7,10 +7,10 @@ everybody with IPv6 has, is one address.
 
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
+from accounts.caller import digest_of
+from accounts.caller_cache import Attempts, SignIns
 from accounts.errors import TooManySignIns
 from core.settings import AuthSettings
-from jobs.accounts import digest_of
-from jobs.callers import Attempts, SignIns
 
 #: What is given to a site as one, and from which it takes as many addresses as it likes.
 SITE_BITS = 64

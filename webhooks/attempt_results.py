@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.db.engine import Database
 from core.db.tables.base import now
 from core.db.tables.webhooks import WebhookAttempt
-from webhooks.book import DELIVERIES, ENDPOINTS, Taken, disable
+from webhooks.deliveries import DELIVERIES, ENDPOINTS, Taken, disable
 from webhooks.sender import Outcome
 
 #: What a receiver answers that wants to hear nothing more.

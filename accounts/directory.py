@@ -4,13 +4,13 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from accounts.copying import Copying
-from accounts.keys import Keys
+from accounts.accounts import Owners
+from accounts.api_keys import Keys
+from accounts.cache_sync import Copying
+from accounts.login_throttle import Throttle
 from accounts.oidc import Issuer
-from accounts.owners import Owners
 from accounts.passwords import Passwords
 from accounts.sessions import Sessions
-from accounts.throttle import Throttle
 from accounts.users import Users
 from core.db.engine import Database
 from core.settings import AuthSettings, Settings

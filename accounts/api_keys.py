@@ -14,16 +14,16 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from accounts.copying import Copying
+from accounts.cache_records import KEYS
+from accounts.cache_sync import Copying
+from accounts.caller import NO_LIMITS, PREFIX, Limits, Role, digest_of
 from accounts.errors import KeyNotFound
-from accounts.records import KEYS
 from billing.errors import AccountNotFound
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.tables.accounts import Account, ApiKey
 from core.db.tables.base import now, table_of
 from core.ids import new_id
-from jobs.accounts import NO_LIMITS, PREFIX, Limits, Role, digest_of
 
 ID = re.compile(r"key_[0-9a-f]{32}")
 SECRET_BYTES = 32
