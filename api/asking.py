@@ -10,7 +10,7 @@ import orjson
 from accounts.caller import ApiKey
 from api.errors import FieldError, InvalidBody, InvalidCursor
 from billing.errors import AccountNotFound
-from billing.usage_report import DIMENSIONS, Place, UsageQuery, UsageTotal
+from billing.reports.usage import DIMENSIONS, Place, UsageQuery, UsageTotal
 
 MOST_DAYS = 366
 FIRST, LAST = date(1970, 1, 1), date(9999, 12, 30)

@@ -16,11 +16,11 @@ from typing import Any
 import orjson
 import structlog
 
-from api.costs import Costs
-from billing.budgets import Budget, load_budgets, most, most_tokens
+from billing.budgets.budgets import Budget, load_budgets, most, most_tokens
+from billing.budgets.spending import spending_in
 from billing.errors import DatabaseUnavailable
 from billing.months import month_of
-from billing.spending import spending_in
+from billing.pricing.cost_cache import Costs
 from core.db.engine import Database
 from core.errors import SpendingUnknown
 from core.settings import BillingSettings

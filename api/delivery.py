@@ -15,7 +15,7 @@ from api.responses import accepted, job_headers, json_response
 from api.services import Services
 from api.sse import EventStream, View, Watched, leave
 from api.waiting import too_long, wait_result
-from billing.rating import Cost
+from billing.pricing.rating import Cost
 from jobs.job import Job, OnDisconnect
 from jobs.result import Result
 from jobs.status import Status

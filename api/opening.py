@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from accounts.caller_cache import Callers
 from accounts.directory import open_directory
 from api.budgets import Budgets
-from api.costs import Costs
 from api.download import Slots
 from api.files.objects import Objects
 from api.measure import watch_loop
 from api.services import Models, Services
+from billing.pricing.cost_cache import Costs
 from core.db.engine import Database
 from core.settings import Settings
 from jobs.model_registry import ModelRegistry

@@ -8,10 +8,10 @@ import orjson
 from starlette.responses import Response
 
 from api.admission import Admitted, fresh_job
-from api.costs import OPEN
 from api.limits import rate_headers
 from api.preferences import Preferences
 from api.views.job import NOWHERE, job_object
+from billing.pricing.cost_cache import OPEN
 from jobs.fairness import ServiceTier
 from jobs.job import Job, JobSpec, OnDisconnect
 from jobs.store.transitions import Accepted, Place, Submission

@@ -10,10 +10,10 @@ from redis.exceptions import RedisError
 from accounts.caller_cache import Callers
 from accounts.directory import Directory
 from api.budgets import Budgets
-from api.costs import Costs
 from api.download import Slots
 from api.files.objects import Objects
 from api.presence import Closing, Watchers
+from billing.pricing.cost_cache import Costs
 from core.db.engine import Database
 from core.errors import ModelNotFound, StoreUnavailable
 from core.redis.client import unavailable

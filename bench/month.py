@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from bench.postgres import postgres
-from billing.prices import NewPrice, set_price
+from billing.pricing.prices import NewPrice, set_price
 from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.settings import DatabaseSettings

@@ -18,8 +18,8 @@ from sqlalchemy import func, select
 from bench.figures import Figure, rounded
 from bench.postgres import postgres
 from bench.servers import Servers, bench_settings, redis_server
-from billing.consumer import GROUP
-from billing.prices import NewPrice, set_price
+from billing.ledger.consumer import GROUP
+from billing.pricing.prices import NewPrice, set_price
 from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.db.tables.usage import ArchivedJob, UsageEvent

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from billing.consumer import Consumer
 from billing.errors import DatabaseUnavailable
-from billing.gauges import MoneyCollector
+from billing.ledger.collector import MoneyCollector
+from billing.ledger.consumer import Consumer
 from core import metrics
 from core.db.engine import Database
 from core.exposition import Exposition

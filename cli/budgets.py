@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from billing.budgets import WARN_PERCENTS, Budget, load_budgets, remove_budget, set_budget
+from billing.budgets.budgets import WARN_PERCENTS, Budget, load_budgets, remove_budget, set_budget
+from billing.budgets.spending import spending_since
 from billing.money import ZERO, plain
 from billing.months import month_of
-from billing.spending import spending_since
 from cli.database import with_database
 from cli.failures import Usage
 from cli.options import Json, number

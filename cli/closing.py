@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from billing.close import close_month
-from billing.credits import NewAdjustment
-from billing.credits import adjust as add_adjustment
-from billing.credits import credit as credit_invoice
-from billing.invoices import Invoice, list_invoices
+from billing.invoices.close import close_month
+from billing.invoices.credits import NewAdjustment
+from billing.invoices.credits import adjust as add_adjustment
+from billing.invoices.credits import credit as credit_invoice
+from billing.invoices.invoices import Invoice, list_invoices
 from billing.money import plain
 from cli.database import with_database
 from cli.failures import Usage

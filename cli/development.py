@@ -14,8 +14,8 @@ from accounts.api_keys import NewKey
 from accounts.caller import Role, digest_of
 from accounts.directory import directory_of
 from billing.money import plain
-from billing.prices import NewPrice, load_prices, set_price
-from billing.rating import Price
+from billing.pricing.prices import NewPrice, load_prices, set_price
+from billing.pricing.rating import Price
 from cli.failures import Unreachable
 from cli.home import Home, write_aside
 from core.db.engine import Database

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from billing.gpu_rates import GpuRate, load_gpu_rates, set_gpu_rate
 from billing.money import plain
+from billing.pricing.gpu_rates import GpuRate, load_gpu_rates, set_gpu_rate
 from cli.database import with_database
 from cli.options import Json, instant, number
 from cli.output import print_json, print_table

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from billing.margin import Margin, margins
 from billing.money import plain
+from billing.reports.margin import Margin, margins
 from cli.database import with_database
 from cli.failures import Usage
 from cli.options import Json, number

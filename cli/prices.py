@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from billing.ledger import Ledger
+from billing.ledger.ledger import Ledger
 from billing.money import plain
-from billing.prices import NewPrice, load_prices, set_price
-from billing.rating import Price
+from billing.pricing.prices import NewPrice, load_prices, set_price
+from billing.pricing.rating import Price
 from cli.database import with_database
 from cli.options import Json, instant, number
 from cli.output import err, print_json, print_table

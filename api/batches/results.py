@@ -11,7 +11,7 @@ import orjson
 
 from api.problems import Problem, from_ending, from_error
 from api.views.job import result_object
-from billing.rating import Cost
+from billing.pricing.rating import Cost
 from core.errors import BudgetExceeded, ClientError, JobGone, ModelNotFound, PipelineError
 from jobs.archive.archived_job import Archived
 

@@ -21,8 +21,8 @@ from api.views.billing import invoice_view
 from billing.errors import AccountNotFound
 from billing.exports.content import Wanted, open_content
 from billing.exports.formats import Format, export_name, print_pdf, writer_of
-from billing.exports.zipped import zip_export
-from billing.invoices import find_invoice, list_invoices
+from billing.exports.zip_stream import zip_export
+from billing.invoices.invoices import find_invoice, list_invoices
 from core.db.audit import audit
 
 router = APIRouter(prefix="/v1/billing", tags=["billing"])

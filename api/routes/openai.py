@@ -24,7 +24,7 @@ from api.services import Services
 from api.views.chat import ChatChunks, chat_completion
 from api.views.completion import CompletionChunks, completion
 from api.views.openai import Chunks, Head
-from billing.rating import Cost
+from billing.pricing.rating import Cost
 from jobs.result import Result
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=DirectRoute)

@@ -18,8 +18,8 @@ from api.schemas.usage import UsagePage, UsageProof
 from api.services import Services
 from api.views.proof import Place, proof_object
 from api.views.usage import page_csv, page_object
-from billing.proof import read_proof
-from billing.usage_report import usage_totals
+from billing.reports.proof import read_proof
+from billing.reports.usage import usage_totals
 from core.errors import JobGone, JobNotFound
 from jobs.result import Result
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from billing.exports.as_json import invoice_object, plain_json
-from billing.invoices import Invoice
+from billing.exports.json_format import invoice_object, plain_json
+from billing.invoices.invoices import Invoice
 
 #: They are sums over lines, which a list does not read.
 OF_LINES = ("lines", "usage_total", "adjustments_total")

@@ -5,7 +5,7 @@ from typing import Any
 
 from api.views.cost import Billing, unbilled
 from api.views.openai import Chunks, Head, choice_fields, usage_object
-from billing.rating import Cost
+from billing.pricing.rating import Cost
 from jobs.result import Choice, Result
 
 JOINED = ("content", "refusal", "reasoning", "reasoning_content")

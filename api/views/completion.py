@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from api.views.openai import Chunks, Head, choice_fields, usage_object
-from billing.rating import Cost
+from billing.pricing.rating import Cost
 from jobs.result import Choice, Result
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from api.costs import OPEN, Bill
 from billing.money import plain
-from billing.rating import Cost
+from billing.pricing.cost_cache import OPEN, Bill
+from billing.pricing.rating import Cost
 
 #: Bills a job from the data of its `finished` event.
 Billing = Callable[[Mapping[str, Any]], Bill]

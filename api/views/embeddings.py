@@ -5,7 +5,7 @@ from array import array
 from typing import Any
 
 from api.views.cost import cost_object
-from billing.rating import Cost
+from billing.pricing.rating import Cost
 from jobs.job import Job
 from jobs.result import Choice, Result
 

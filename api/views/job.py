@@ -5,7 +5,6 @@ from typing import Any
 
 import orjson
 
-from api.costs import Bill
 from api.problems import Problem, from_ending
 from api.sse import frame
 from api.views.chat import chat_completion
@@ -14,7 +13,8 @@ from api.views.cost import Billing, cost_object, unbilled
 from api.views.embeddings import embeddings
 from api.views.openai import Head
 from api.views.response import whole_response
-from billing.rating import Cost
+from billing.pricing.cost_cache import Bill
+from billing.pricing.rating import Cost
 from jobs.eta import Eta
 from jobs.events import Event, EventType
 from jobs.job import Job, JobSpec

@@ -11,7 +11,7 @@ from api.errors import Restarted
 from api.problems import Problem, from_ending, from_error
 from api.sse import frame
 from api.views.cost import Billing, cost_object, unbilled
-from billing.rating import Cost
+from billing.pricing.rating import Cost
 from jobs.events import Event, EventType, Usage
 from jobs.job import Job
 from jobs.result import Choice

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from api.views.cost import cost_object
 from billing.money import plain
-from billing.proof import Proof
-from billing.rating import Price
+from billing.pricing.rating import Price
+from billing.reports.proof import Proof
 from jobs.result import Result
 from jobs.result_digest import delivered
 

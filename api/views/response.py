@@ -5,7 +5,7 @@ from typing import Any
 from api.problems import from_ending
 from api.views.cost import cost_object
 from api.views.response_items import Ending, Items
-from billing.rating import Cost
+from billing.pricing.rating import Cost
 from jobs.events import Usage
 from jobs.job import Job
 from jobs.result import Choice, Result

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from billing.money import plain
-from billing.usage_report import UsageQuery, UsageTotal
+from billing.reports.usage import UsageQuery, UsageTotal
 
 COUNTS = ("jobs", "input_tokens", "cached_input_tokens", "output_tokens")
 

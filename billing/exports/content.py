@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.close import check_month, draft_month
 from billing.errors import MonthNotClosed
-from billing.invoices import Invoice, stream_invoices
+from billing.invoices.close import check_month, draft_month
+from billing.invoices.invoices import Invoice, stream_invoices
 from core.db.tables.base import table_of
 from core.db.tables.invoices import ClosedMonth
 from core.db.tables.usage import UsageEvent

@@ -5,7 +5,7 @@ from enum import StrEnum
 from importlib import import_module
 
 from billing.exports.content import Chunk, Content, Wanted
-from billing.invoices import Invoice
+from billing.invoices.invoices import Invoice
 
 
 class Format(StrEnum):
@@ -25,13 +25,13 @@ SUMS = "SHA256SUMS"
 
 def writer_of(as_format: Format) -> Writer:
     """Return what writes a format; only now its libraries are loaded, which are large."""
-    writer: Writer = import_module(f"billing.exports.as_{as_format}").write
+    writer: Writer = import_module(f"billing.exports.{as_format}_format").write
     return writer
 
 
 def print_pdf(invoice: Invoice) -> bytes:
     """Return an invoice as a PDF."""
-    data: bytes = import_module("billing.exports.as_pdf").render(invoice)
+    data: bytes = import_module("billing.exports.pdf_format").render(invoice)
     return data
 
 

@@ -4,8 +4,8 @@ from decimal import Decimal
 from itertools import groupby
 
 from billing.currencies import decimals_of
-from billing.exports.sheet import ACCENT, MARGIN, RULE, SOFT, WIDTH, Sheet
-from billing.invoices import Invoice, Line
+from billing.exports.page_layout import ACCENT, MARGIN, RULE, SOFT, WIDTH, Sheet
+from billing.invoices.invoices import Invoice, Line
 from billing.money import plain, total
 from core.db.tables.types import MICROS
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from billing.invoices import Invoice
+from billing.invoices.invoices import Invoice
 from billing.money import total
 
 Row = tuple[Any, ...]

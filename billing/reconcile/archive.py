@@ -4,10 +4,10 @@ from typing import Any
 
 from sqlalchemy import Select, select
 
+from billing.ledger.recording import instant
 from billing.months import bounds
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.jobs import EVENTS, compare, not_recorded
-from billing.recording import instant
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import ArchivedJob

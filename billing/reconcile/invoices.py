@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, func, select
 
-from billing.ledger import closed_months
+from billing.ledger.ledger import closed_months
 from billing.money import to_micros
-from billing.rating import Tokens
+from billing.pricing.rating import Tokens
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.jobs import EVENTS
 from billing.reconcile.snapshot import snapshot

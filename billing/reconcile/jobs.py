@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-from billing.pricebook import PriceBook
+from billing.ledger.recording import instant, usage_row
+from billing.pricing.price_book import PriceBook
 from billing.reconcile.findings import Findings, Kind
-from billing.recording import instant, usage_row
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import UsageEvent

@@ -1,7 +1,7 @@
 """Checks every row of a month's ledger against the rules: what is charged, at which price, when.
 
-SQL finds the rows that break one, with a computation of its own, in one pass; `billing.rating`
-then says what they should be. Invariant: memory does not grow with the month.
+SQL finds the rows that break one, with a computation of its own, in one pass;
+`billing.pricing.rating` then says what they should be. Invariant: memory does not grow with the month.
 """
 
 from typing import Any
@@ -20,15 +20,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from billing.ledger import closed_months
+from billing.ledger.ledger import closed_months
+from billing.ledger.recording import PRICED, priced
 from billing.months import first_open, month_of
-from billing.pricebook import PriceBook
-from billing.prices import load_prices
-from billing.rating import ONE, RULES, Rule, Tokens, charged_tokens
+from billing.pricing.price_book import PriceBook
+from billing.pricing.prices import load_prices
+from billing.pricing.rating import ONE, RULES, Rule, Tokens, charged_tokens
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.jobs import EVENTS
 from billing.reconcile.snapshot import snapshot
-from billing.recording import PRICED, priced
 from core.db.engine import Database
 from core.db.sql_time import utc_text
 from core.db.tables.base import table_of

@@ -7,10 +7,10 @@ more, in the ledger again. Invariant: only what was in neither counts as not rec
 
 from itertools import islice
 
+from billing.ledger.recording import instant
 from billing.months import month_of
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.jobs import compare, compare_entry, ledger_rows, not_recorded
-from billing.recording import instant
 from core.db.engine import Database
 from core.errors import JobGone, JobNotFound
 from jobs.job import Job

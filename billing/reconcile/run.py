@@ -6,8 +6,8 @@ Invariant: what happens while it runs is no difference; what is still in the out
 
 from sqlalchemy import select
 
-from billing.close import check_month
-from billing.consumer import GROUP
+from billing.invoices.close import check_month
+from billing.ledger.consumer import GROUP
 from billing.reconcile.archive import compare_archive
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.guards import check_guards

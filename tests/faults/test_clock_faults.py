@@ -109,7 +109,7 @@ STAMPS = {
 #: to compare it with the date of a row in SQL or of a file, hours away,
 DATES = {"api/batches/feeding.py", "api/batches/parts.py", "api/files/objects.py"}
 #: or to know the date, by which prices and months go.
-CALENDAR = {"api/costs.py", "api/budgets.py", "api/asking.py"}
+CALENDAR = {"billing/pricing/cost_cache.py", "api/budgets.py", "api/asking.py"}
 WALL_CLOCKS = {
     ("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"),
     ("datetime", "today"), ("date", "today"),

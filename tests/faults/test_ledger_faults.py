@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from billing.consumer import GROUP
-from billing.ledger import Ledger
+from billing.budgets.spending import spending_in
+from billing.ledger.consumer import GROUP
+from billing.ledger.ledger import Ledger
 from billing.months import month_of
 from billing.reconcile.findings import Findings
 from billing.reconcile.run import reconcile
-from billing.spending import spending_in
 from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.errors import StoreUnavailable

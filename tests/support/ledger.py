@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-from billing.consumer import GROUP, Consumer
-from billing.prices import NewPrice, set_price
-from billing.rating import Price
+from billing.ledger.consumer import GROUP, Consumer
+from billing.pricing.prices import NewPrice, set_price
+from billing.pricing.rating import Price
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import ArchivedJob, SetAsideEntry, UsageEvent

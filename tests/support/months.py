@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from billing.close import Closed, close_month
 from billing.exports.content import Content, Wanted, open_content
-from billing.invoices import Invoice, find_invoice
-from billing.ledger import Ledger
-from billing.prices import NewPrice, set_price
-from billing.rating import Price
+from billing.invoices.close import Closed, close_month
+from billing.invoices.invoices import Invoice, find_invoice
+from billing.ledger.ledger import Ledger
+from billing.pricing.prices import NewPrice, set_price
+from billing.pricing.rating import Price
 from core.db.engine import Database
 from core.db.tables.accounts import Account
 from core.db.tables.base import table_of

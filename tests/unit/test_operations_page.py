@@ -14,7 +14,17 @@ from tests.support.prometheus import ROOT, rules_of
 
 PAGE = (ROOT / "docs/operations.md").read_text()
 PACKAGES = (
-    "core", "jobs", "accounts", "billing", "webhooks", "wire", "intake", "files", "batches", "workers", "api"
+    "core",
+    "jobs",
+    "accounts",
+    "billing",
+    "webhooks",
+    "wire",
+    "intake",
+    "files",
+    "batches",
+    "workers",
+    "api",
 )
 KINDS = {"Counter", "Gauge", "Histogram", "_gauge", "_labelled"}
 FAMILIES = {"GaugeMetricFamily", "CounterMetricFamily", "InfoMetricFamily"}

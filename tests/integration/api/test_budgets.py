@@ -12,7 +12,7 @@ import openai
 import pytest
 from sqlalchemy import make_url
 
-from billing.budgets import Budget, set_budget
+from billing.budgets.budgets import Budget, set_budget
 from core.db.engine import Database
 from core.settings import Settings
 from jobs.store.job_store import JobStore

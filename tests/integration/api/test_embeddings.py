@@ -11,7 +11,7 @@ import openai
 import orjson
 import pytest
 
-from billing.budgets import most_tokens
+from billing.budgets.budgets import most_tokens
 from core.errors import EngineError
 from jobs.fairness import estimated_tokens
 from jobs.model_registry import ModelRegistry, ServedModel

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from api.schemas.usage import UsageProof
-from billing.close import close_month
+from billing.invoices.close import close_month
 from billing.months import month_of, next_month
 from core.db.engine import Database
 from jobs.status import Status

@@ -11,15 +11,22 @@ import pytest
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
 
-from billing.budgets import Budget, load_budgets, most, most_tokens, remove_budget, set_budget
-from billing.consumer import GROUP
+from billing.budgets.budgets import (
+    Budget,
+    load_budgets,
+    most,
+    most_tokens,
+    remove_budget,
+    set_budget,
+)
+from billing.budgets.spending import Sum, spending_in
+from billing.budgets.warnings import warn
 from billing.errors import InvalidBudget
-from billing.ledger import Ledger
+from billing.ledger.consumer import GROUP
+from billing.ledger.ledger import Ledger
+from billing.ledger.settlement import settle
 from billing.money import total
 from billing.months import month_of
-from billing.settling import settle
-from billing.spending import Sum, spending_in
-from billing.warnings import warn
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.budgets import BudgetWarning, Spending

@@ -8,8 +8,6 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from billing.close import close_month, draft_month
-from billing.credits import NewAdjustment, adjust, credit
 from billing.errors import (
     AccountNotFound,
     InvalidAmount,
@@ -20,7 +18,9 @@ from billing.errors import (
     MonthOutOfOrder,
     UnpricedUsage,
 )
-from billing.ledger import Ledger, closed_months
+from billing.invoices.close import close_month, draft_month
+from billing.invoices.credits import NewAdjustment, adjust, credit
+from billing.ledger.ledger import Ledger, closed_months
 from billing.money import to_micros
 from core.db.engine import Database
 from core.db.tables.base import table_of

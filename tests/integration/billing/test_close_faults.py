@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from billing.errors import DatabaseUnavailable
-from billing.ledger import closed_months
+from billing.ledger.ledger import closed_months
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import Invoice, InvoiceLine

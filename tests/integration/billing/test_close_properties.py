@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from billing.close import close_month
-from billing.credits import NewAdjustment, adjust
 from billing.errors import MonthClosed
-from billing.ledger import Ledger
+from billing.invoices.close import close_month
+from billing.invoices.credits import NewAdjustment, adjust
+from billing.ledger.ledger import Ledger
 from billing.money import to_micros
 from billing.months import month_of
 from billing.reconcile.findings import Findings

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from billing.consumer import GROUP
-from billing.ledger import Ledger
+from billing.ledger.consumer import GROUP
+from billing.ledger.ledger import Ledger
 from billing.months import month_of, next_month
-from billing.rating import charged_tokens, rate
+from billing.pricing.rating import charged_tokens, rate
 from core import metrics
 from core.db.engine import Database
 from core.db.tables.invoices import ClosedMonth
@@ -284,7 +284,7 @@ async def test_who_left_long_ago_is_forgotten_unless_entries_are_in_their_hands(
     assert await names(store) == {b"killed", b"holding"}
     assert await store.ended.forget_consumers(GROUP, 0) == 1
     assert await names(store) == {b"holding"}
-    monkeypatch.setattr("billing.consumer.FORGET_MS", 0)
+    monkeypatch.setattr("billing.ledger.consumer.FORGET_MS", 0)
     async with consuming(store, database, claim_seconds=0.1):
         await until_consumed(store)
 
@@ -406,7 +406,7 @@ async def test_a_job_that_sql_will_not_archive_is_billed_all_the_same(
             replace(job, record=b"\xed\xa0\x80") if job.job_id == ids[2] else job for job in found
         ]
 
-    monkeypatch.setattr("billing.consumer.read_finished", refused_by_sql)
+    monkeypatch.setattr("billing.ledger.consumer.read_finished", refused_by_sql)
     async with consuming(store, database):
         await until_consumed(store)
     assert set(await usage_of(database)) == set(ids)

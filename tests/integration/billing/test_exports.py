@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import select
 
-from billing.credits import NewAdjustment, adjust, credit
 from billing.errors import ExportFailed, InvalidMonth, MonthNotClosed
 from billing.exports.content import Content, Wanted, open_content
 from billing.exports.files import Exported, export_month
 from billing.exports.formats import SUMS, Format, writer_of
-from billing.exports.zipped import zip_export
+from billing.exports.zip_stream import zip_export
+from billing.invoices.credits import NewAdjustment, adjust, credit
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import Export

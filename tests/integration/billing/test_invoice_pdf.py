@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from billing.exports.as_pdf import coins, day, lines_of, render
 from billing.exports.invoice_table import money
-from billing.invoices import Invoice, Line
+from billing.exports.pdf_format import coins, day, lines_of, render
+from billing.invoices.invoices import Invoice, Line
 from core.settings import SellerSettings
 
 ISSUED = datetime(2026, 11, 1, 3, tzinfo=UTC)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from billing.errors import InvalidMonth, InvalidPrice
-from billing.gpu_rates import GpuRate, load_gpu_rates, set_gpu_rate
-from billing.margin import Margin, margins
+from billing.pricing.gpu_rates import GpuRate, load_gpu_rates, set_gpu_rate
+from billing.reports.margin import Margin, margins
 from core.db.engine import Database
 from jobs.status import Status
 from jobs.store.usage_outbox import UsageEntry

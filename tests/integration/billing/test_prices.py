@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import select
 
 from billing.errors import InvalidPrice
-from billing.pricebook import PriceBook
-from billing.prices import LEAD, load_prices
+from billing.pricing.price_book import PriceBook
+from billing.pricing.prices import LEAD, load_prices
 from core.db.engine import Database
 from core.db.tables.audit import AuditEntry
 from tests.support.ledger import a_price
@@ -111,7 +111,7 @@ async def test_two_first_prices_at_once_never_price_the_same_time(
         added.set()
         await may_commit.wait()
 
-    monkeypatch.setattr("billing.prices.audit", audit_and_wait)
+    monkeypatch.setattr("billing.pricing.prices.audit", audit_and_wait)
     now = datetime.now(UTC)
     early = asyncio.create_task(a_price(database, valid_from=now - timedelta(days=2)))
     await added.wait()

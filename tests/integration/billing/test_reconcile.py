@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, text
 
-from billing.consumer import GROUP
-from billing.ledger import Ledger
+from billing.ledger.consumer import GROUP
+from billing.ledger.ledger import Ledger
 from billing.months import month_of, next_month
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.guards import TRIGGERS, guards

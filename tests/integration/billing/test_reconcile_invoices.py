@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from billing.credits import NewAdjustment, adjust, credit
+from billing.invoices.credits import NewAdjustment, adjust, credit
 from billing.reconcile.findings import Findings, Kind
 from billing.reconcile.run import reconcile
 from core.db.engine import Database

@@ -12,9 +12,9 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from pydantic import SecretStr
 
-from billing.budgets import Budget, set_budget
-from billing.gauges import MoneyCollector
-from billing.gpu_rates import GpuRate, set_gpu_rate
+from billing.budgets.budgets import Budget, set_budget
+from billing.ledger.collector import MoneyCollector
+from billing.pricing.gpu_rates import GpuRate, set_gpu_rate
 from core.db.engine import Database
 from core.errors import EngineError
 from core.settings import DatabaseSettings

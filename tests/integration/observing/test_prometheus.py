@@ -12,7 +12,7 @@ from math import isfinite
 import httpx2
 import pytest
 
-from billing.gpu_rates import GpuRate, set_gpu_rate
+from billing.pricing.gpu_rates import GpuRate, set_gpu_rate
 from core.db.engine import Database
 from core.settings import Settings
 from tests.support.keys import make_key, prepare_database, sqlite_in

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import delete, select, update
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from billing.budgets import Budget, remove_budget, set_budget
+from billing.budgets.budgets import Budget, remove_budget, set_budget
+from billing.budgets.spending import Sum
+from billing.budgets.warnings import warn
 from billing.months import month_of
-from billing.spending import Sum
-from billing.warnings import warn
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.webhooks import WebhookEndpoint, WebhookEvent

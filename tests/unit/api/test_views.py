@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.costs import OPEN
 from api.problems import from_error
 from api.sse import View
 from api.views.chat import ChatChunks, chat_completion, message
@@ -15,6 +14,7 @@ from api.views.completion import CompletionChunks, completion
 from api.views.generate import GenerateEvents, generated
 from api.views.job import JobEvents, job_object, result_object
 from api.views.openai import Head, usage_object
+from billing.pricing.cost_cache import OPEN
 from core.errors import EngineError, StoreUnavailable
 from jobs.eta import Eta
 from jobs.events import Event

@@ -9,12 +9,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.close_sums import Group, KindSum
 from billing.currencies import payable
-from billing.invoices import Invoice
-from billing.invoices_draft import Customer, MonthBooks, draft_invoices
+from billing.invoices.close_sums import Group, KindSum
+from billing.invoices.draft import Customer, MonthBooks, draft_invoices
+from billing.invoices.invoices import Invoice
 from billing.money import to_micros
-from billing.rating import Price, Tokens, rate
+from billing.pricing.rating import Price, Tokens, rate
 from core.settings import SellerSettings
 from jobs.fairness import ServiceTier
 

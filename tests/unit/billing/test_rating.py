@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.money import plain, to_micros
-from billing.pricebook import PriceBook
-from billing.rating import Price, Tokens, charged_tokens, rate
+from billing.pricing.price_book import PriceBook
+from billing.pricing.rating import Price, Tokens, charged_tokens, rate
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.prices import load_prices
-from billing.rating import Cost, Price, Tokens
+from billing.pricing.prices import load_prices
+from billing.pricing.rating import Cost, Price, Tokens
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import Invoice

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.errors import InvalidPrice
 from billing.money import plain
-from billing.pricebook import PriceBook
-from billing.rating import Price
+from billing.pricing.price_book import PriceBook
+from billing.pricing.rating import Price
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.locks import own_prices

@@ -14,7 +14,7 @@ import orjson
 
 from billing.exports.content import USAGE, Chunk, Content
 from billing.exports.rows import LINES, SUMMARY, line_rows, summary_rows, written_time
-from billing.invoices import Invoice
+from billing.invoices.invoices import Invoice
 from billing.money import plain
 
 OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME

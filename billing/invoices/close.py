@@ -13,13 +13,13 @@ from typing import Any
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.close_sums import adjustments_of, earliest_open, sum_month, unpriced_models
 from billing.errors import InvalidMonth, MonthNotOver, MonthOutOfOrder, UnpricedUsage
-from billing.invoices import INVOICES, Invoice, Line, list_invoices
-from billing.invoices_draft import Customer, MonthBooks, draft_invoices
-from billing.ledger import closed_months
+from billing.invoices.close_sums import adjustments_of, earliest_open, sum_month, unpriced_models
+from billing.invoices.draft import Customer, MonthBooks, draft_invoices
+from billing.invoices.invoices import INVOICES, Invoice, Line, list_invoices
+from billing.ledger.ledger import closed_months
 from billing.months import bounds, next_month
-from billing.prices import load_prices
+from billing.pricing.prices import load_prices
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.locks import own_ledger

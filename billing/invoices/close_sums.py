@@ -12,7 +12,7 @@ from sqlalchemy import case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.months import next_month
-from billing.rating import Tokens
+from billing.pricing.rating import Tokens
 from billing.sums import exact_sum
 from core.db.tables.base import table_of
 from core.db.tables.invoices import Adjustment

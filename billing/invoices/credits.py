@@ -10,10 +10,10 @@ from decimal import Decimal
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.close import check_month, line_rows, row_of, seal
 from billing.errors import AccountNotFound, InvalidAmount, MonthClosed
-from billing.invoices import INVOICES, Invoice, Line, find_invoice
-from billing.ledger import closed_months
+from billing.invoices.close import check_month, line_rows, row_of, seal
+from billing.invoices.invoices import INVOICES, Invoice, Line, find_invoice
+from billing.ledger.ledger import closed_months
 from billing.money import plain
 from billing.months import first_open, month_of
 from core.db.audit import audit

@@ -14,11 +14,11 @@ from typing import Any
 from prometheus_client.core import GaugeMetricFamily, Metric
 from sqlalchemy import Select, func, select
 
-from billing.budgets import Budget, load_budgets
+from billing.budgets.budgets import Budget, load_budgets
+from billing.budgets.spending import Sum, spending_since
 from billing.errors import DatabaseUnavailable
-from billing.gpu_rates import GpuRate, load_gpu_rates
 from billing.months import month_of
-from billing.spending import Sum, spending_since
+from billing.pricing.gpu_rates import GpuRate, load_gpu_rates
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.webhooks import WebhookDelivery

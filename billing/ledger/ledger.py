@@ -16,11 +16,11 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.job_events import job_events
+from billing.ledger.job_events import job_events
+from billing.ledger.recording import PRICED, priced, usage_row
 from billing.money import ZERO, total
-from billing.prices import load_prices
-from billing.rating import Tokens
-from billing.recording import PRICED, priced, usage_row
+from billing.pricing.prices import load_prices
+from billing.pricing.rating import Tokens
 from core.db.bulk_insert import Row, insert_missing
 from core.db.engine import Database
 from core.db.locks import share_ledger

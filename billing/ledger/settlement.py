@@ -6,10 +6,10 @@ Invariant: may be repeated, and be done by several at once, in any order.
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
-from billing.budgets import load_budgets
+from billing.budgets.budgets import load_budgets
+from billing.budgets.spending import Sum, spending_since
+from billing.budgets.warnings import warn
 from billing.months import month_of
-from billing.spending import Sum, spending_since
-from billing.warnings import warn
 from core.db.engine import Database
 from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Entry, UsageEntry

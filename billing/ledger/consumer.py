@@ -14,10 +14,10 @@ from typing import Any
 
 import structlog
 
-from billing.billing_trace import write_bills
 from billing.errors import DatabaseUnavailable
-from billing.ledger import DATA_ERRORS, Ledger, Recorded
-from billing.settling import settle
+from billing.ledger.billing_span import write_bills
+from billing.ledger.ledger import DATA_ERRORS, Ledger, Recorded
+from billing.ledger.settlement import settle
 from core import metrics
 from core.db.engine import Database
 from core.errors import StoreUnavailable

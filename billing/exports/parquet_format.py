@@ -14,8 +14,8 @@ from sqlalchemy import BigInteger, Boolean
 from sqlalchemy.types import TypeEngine
 
 from billing.exports.content import EVENTS, USAGE, Chunk, Content
-from billing.exports.drain import Drain
 from billing.exports.rows import INVOICE_TABLES
+from billing.exports.write_buffer import Drain
 from core.db.tables.prices import MULTIPLIER_DECIMALS
 from core.db.tables.types import MICROS, WHOLE_DIGITS, Money, UtcTime
 

@@ -14,10 +14,10 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.budgets import Budget
+from billing.budgets.budgets import Budget
+from billing.budgets.spending import Sum
 from billing.money import plain
 from billing.months import month_of
-from billing.spending import Sum
 from core import metrics
 from core.db.bulk_insert import insert_missing
 from core.db.engine import Database

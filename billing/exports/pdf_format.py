@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from billing.currencies import decimals_of
 from billing.exports.content import Chunk, Content
 from billing.exports.invoice_table import draw_lines, money
+from billing.exports.page_layout import ACCENT, MARGIN, PAPER, RULE, SOFT, TOP, WIDTH, Sheet
 from billing.exports.rows import part
-from billing.exports.sheet import ACCENT, MARGIN, PAPER, RULE, SOFT, TOP, WIDTH, Sheet
-from billing.invoices import Invoice
+from billing.invoices.invoices import Invoice
 from billing.money import total
 from billing.months import bounds
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from accounts.account_rows import ensure_account
 from billing.errors import InvalidBudget
 from billing.money import plain
-from billing.rating import Price, Tokens, rate
+from billing.pricing.rating import Price, Tokens, rate
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.tables.base import now, table_of

@@ -4,8 +4,8 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from billing.months import first_open, month_of
-from billing.pricebook import PriceBook
-from billing.rating import Price, Tokens, charged_tokens, rate
+from billing.pricing.price_book import PriceBook
+from billing.pricing.rating import Price, Tokens, charged_tokens, rate
 from core.db.bulk_insert import Row
 from jobs.fairness import ServiceTier
 from jobs.store.usage_outbox import UsageEntry

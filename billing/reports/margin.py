@@ -10,11 +10,11 @@ from decimal import Decimal
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.close import check_month
-from billing.gpu_rates import GpuRate, load_gpu_rates
-from billing.gpu_time import EVENTS, Period, measure_gpu_time
+from billing.invoices.close import check_month
 from billing.money import ROUNDING, ZERO, to_micros, total
 from billing.months import bounds
+from billing.pricing.gpu_rates import GpuRate, load_gpu_rates
+from billing.reports.gpu_time import EVENTS, Period, measure_gpu_time
 from billing.sums import bytewise, exact_sum
 from core.db.engine import Database
 

@@ -14,10 +14,10 @@ from typing import Any
 import structlog
 
 from billing.errors import DatabaseUnavailable
-from billing.pricebook import PriceBook
-from billing.prices import LEAD, load_prices
-from billing.rating import Cost, charged_tokens, rate
-from billing.recording import instant
+from billing.ledger.recording import instant
+from billing.pricing.price_book import PriceBook
+from billing.pricing.prices import LEAD, load_prices
+from billing.pricing.rating import Cost, charged_tokens, rate
 from core.db.engine import Database
 from jobs.events import Usage
 from jobs.fairness import ServiceTier

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from billing.close_sums import Group
-from billing.invoices import Invoice, Line
+from billing.invoices.close_sums import Group
+from billing.invoices.invoices import Invoice, Line
 from billing.money import plain, to_micros, total
-from billing.rating import ONE, Price, Tokens
+from billing.pricing.rating import ONE, Price, Tokens
 from core.ids import new_id
 from core.settings import SellerSettings
 from jobs.fairness import ServiceTier

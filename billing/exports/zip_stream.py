@@ -11,8 +11,8 @@ from typing import IO, Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from billing.exports.content import Content
-from billing.exports.drain import Drain
 from billing.exports.formats import SUMS, Writer, sums_text
+from billing.exports.write_buffer import Drain
 
 #: Text shrinks tenfold even so; more effort would be the slowest step.
 EFFORT = 1

@@ -1,4 +1,4 @@
-"""Which price was valid when; a value, read from SQL by `billing.prices`.
+"""Which price was valid when; a value, read from SQL by `billing.pricing.prices`.
 
 Invariant: at each instant a model has at most one price, the youngest that is valid by then.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from operator import attrgetter
 
-from billing.rating import Price
+from billing.pricing.rating import Price
 
 
 class PriceBook:

@@ -1,0 +1,1 @@
+"""Budgets of accounts and keys, what was spent, and the warnings."""

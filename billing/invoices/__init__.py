@@ -1,0 +1,1 @@
+"""Closes months and issues invoices, adjustments and credit notes."""

@@ -1,0 +1,1 @@
+"""One immutable usage event per job, written from the outbox exactly once."""

@@ -1,0 +1,1 @@
+"""What a job costs: prices, rating and the costs clients are shown."""

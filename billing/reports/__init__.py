@@ -1,0 +1,1 @@
+"""Usage, margin and the proof of one job, read from the ledger."""
