@@ -17,7 +17,7 @@ PREFIX = "pk_"
 
 
 class Role(StrEnum):
-    """What a caller may do within its account; `api.access` says which routes that is."""
+    """What a caller may do within its account; `intake.permissions` says which routes that is."""
 
     ADMIN = "admin"
     MEMBER = "member"

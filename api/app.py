@@ -12,10 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.directory import open_signing_in
-from api import problems
 from api.documents import describe
 from api.middleware import Door
-from api.opening import open_services
 from api.routes import (
     accounts,
     batches,
@@ -39,6 +37,8 @@ from api.routes import (
 )
 from core.errors import PipelineError
 from core.settings import Settings
+from intake.factory import open_services
+from wire import problems
 
 #: What a form holds besides its file.
 FORM_BYTES = 65_536

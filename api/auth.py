@@ -12,10 +12,10 @@ from starlette.types import Scope
 from accounts.caller import PREFIX, ApiKey, digest_of
 from accounts.directory import SigningIn
 from accounts.errors import SessionOver
-from api.access import check_access
 from api.address import check_address
-from api.services import Services
 from core.errors import Overloaded, Unauthenticated
+from intake.permissions import check_access
+from intake.services import Services
 
 NEEDED = "an API key is required: Authorization: Bearer pk_..."
 UNKNOWN = "this API key is not known, or no longer"

@@ -2,7 +2,7 @@
 
 import re
 
-from api.errors import InvalidCursor
+from wire.errors import InvalidCursor
 
 FORM = re.compile(r"[0-9a-f]{32}")
 

@@ -7,18 +7,18 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import problems
-from api.admission import Admitted
-from api.preferences import Preferences
-from api.presence import Ended
 from api.responses import accepted, job_headers, json_response
-from api.services import Services
 from api.sse import EventStream, View, Watched, leave
-from api.waiting import too_long, wait_result
 from billing.pricing.rating import Cost
+from intake.admission import Admitted
+from intake.preferences import Preferences
+from intake.request_lifetime import Ended
+from intake.services import Services
+from intake.waiting import too_long, wait_result
 from jobs.job import Job, OnDisconnect
 from jobs.result import Result
 from jobs.status import Status
+from wire import problems
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from accounts.caller import ApiKey
 from accounts.directory import SigningIn
 from api.auth import authenticate
-from api.services import Services
+from intake.services import Services
 
 
 async def services(request: Request) -> Services:

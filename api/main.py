@@ -16,11 +16,11 @@ import uvicorn
 
 from accounts.access_tokens import MissingSecretError
 from api.app import create_app
-from api.presence import GRACE_SECONDS
 from api.wire import Wire, wire
 from core.logs import configure_logs
 from core.settings import Settings
 from core.tracing import close_tracing, configure_tracing
+from intake.request_lifetime import GRACE_SECONDS
 
 #: How often uvicorn looks after itself.
 TICKS_PER_SECOND = 10

@@ -18,11 +18,11 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import problems
-from api.errors import BodyTimeout, BodyTooLarge
 from api.measure import Measured, method_of, route_of
 from core import tracing
 from core.settings import LimitSettings
+from wire import problems
+from wire.errors import BodyTimeout, BodyTooLarge
 
 log = structlog.get_logger()
 

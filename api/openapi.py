@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
-from api.access import TABLE
 from api.examples import ANSWERS, OPENAI_ERROR, PROBLEM_EXAMPLE, REQUESTS
-from api.problems import is_openai_path
-from api.schemas.answers import SCHEMAS
+from intake.permissions import TABLE
+from wire.problems import is_openai_path
+from wire.schemas.answers import SCHEMAS
 
 REF = "#/components/schemas/{model}"
 RESPONSE = "#/components/responses/"

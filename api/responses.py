@@ -7,14 +7,14 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from api.admission import Admitted, fresh_job
 from api.limits import rate_headers
-from api.preferences import Preferences
-from api.views.job import NOWHERE, job_object
 from billing.pricing.cost_cache import OPEN
+from intake.admission import Admitted, fresh_job
+from intake.preferences import Preferences
 from jobs.fairness import ServiceTier
 from jobs.job import Job, JobSpec, OnDisconnect
 from jobs.store.transitions import Accepted, Place, Submission
+from wire.views.job import NOWHERE, job_object
 
 POLL_SECONDS = "1"
 

@@ -17,17 +17,17 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api import problems
 from api.auth import check_again
 from api.delivery_trace import delivering
-from api.errors import ShuttingDown, WaitTimeout
-from api.presence import Ended, Presence
-from api.services import Services
 from core import metrics
 from core.errors import PipelineError
+from intake.request_lifetime import Ended, Presence
+from intake.services import Services
 from jobs.events import Event
 from jobs.job import Job, OnDisconnect
 from jobs.status import Status
+from wire import problems
+from wire.errors import ShuttingDown, WaitTimeout
 
 log = structlog.get_logger()
 

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from api import problems
-from api.errors import HeadersTimeout, HeadersTooLarge, MalformedRequest
 from api.middleware import new_request_id
 from core.errors import PipelineError
 from core.settings import LimitSettings
+from wire import problems
+from wire.errors import HeadersTimeout, HeadersTooLarge, MalformedRequest
 
 #: What a header takes besides its name and value: ": " and the end of its line.
 FRAMING = 4

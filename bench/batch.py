@@ -47,7 +47,7 @@ async def measure_batch(requests: int, file_bytes: int) -> Figure:
         settings = servers.settings
         for name, module, port in (
             ("ledger", "billing", settings.billing.health_port),
-            ("feeder", "api.batches", settings.batches.health_port),
+            ("feeder", "batches", settings.batches.health_port),
         ):
             ready = f"http://127.0.0.1:{port}/health"
             await asyncio.to_thread(servers.start, name, module, ready)

@@ -4,16 +4,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import declare, submitters
-from api.admission import Wish, prepare
 from api.app import create_app
 from api.deps import Api, Caller
 from api.direct import DirectRoute
 from api.main import create_server
-from api.preferences import read_preferences
-from api.schemas.jobs import BODIES, JobRequest
-from api.schemas.reading import check, read_object
 from core.settings import Settings, get_settings
+from intake.admission import Wish, prepare
+from intake.permissions import declare, submitters
+from intake.preferences import read_preferences
+from wire.schemas.jobs import BODIES, JobRequest
+from wire.schemas.reading import check, read_object
 
 PATH = "/noop"
 ANSWER = b'{"id":"job_000000000000000000000000000000","object":"job","status":"queued"}'

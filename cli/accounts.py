@@ -8,12 +8,12 @@ import typer
 from accounts.accounts import ID
 from accounts.caller import Limits
 from accounts.directory import Directory
-from api.views.accounts import account_view
 from cli.directory import with_directory
 from cli.failures import Usage
 from cli.options import Json
 from cli.output import ago, err, print_json, print_table
 from core.db.engine import Database
+from wire.views.accounts import account_view
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Who pays, and what they may use."

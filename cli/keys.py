@@ -12,14 +12,14 @@ from accounts.account_rows import ensure_account
 from accounts.api_keys import EVERYBODY, Filter, Made, NewKey
 from accounts.caller import Limits, Role
 from accounts.directory import Directory
-from api.schemas.accounts import NewKeyRequest
-from api.views.accounts import key_view
 from cli.directory import with_directory
 from cli.failures import Usage
 from cli.options import Json, instant
 from cli.output import ago, err, print_json, print_table
 from cli.settings import describe
 from core.db.engine import Database
+from wire.schemas.accounts import NewKeyRequest
+from wire.views.accounts import key_view
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -137,7 +137,7 @@ def process_specs(plan: Plan, home: Home, settings: Settings) -> dict[str, Child
         ),
         "feeder": ChildSpec(
             "feeder",
-            python("api.batches"),
+            python("batches"),
             home.log_file("feeder"),
             common | _any_port(settings, "batches"),
             restarts=True,

@@ -52,7 +52,7 @@ def deliverer() -> None:
 @app.command()
 def feeder() -> None:
     """Run one feeder: it feeds the lines of batches to the queue, and sweeps files."""
-    _become("api.batches")
+    _become("batches")
 
 
 @app.command()

@@ -15,12 +15,12 @@ from accounts.caller import Role
 from accounts.directory import Directory
 from accounts.passwords import check_password
 from accounts.users import Change, checked_email
-from api.views.accounts import user_view
 from cli.directory import with_directory
 from cli.failures import Usage
 from cli.options import Json
 from cli.output import ago, err, print_json, print_table
 from core.db.engine import Database
+from wire.views.accounts import user_view
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The people who may sign in.")
 

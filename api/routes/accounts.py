@@ -9,19 +9,14 @@ from starlette.responses import Response
 from accounts.audit_log import read_log
 from api.deps import Api, Caller
 from api.documents import Responses, body_of, refusals
-from api.errors import InvalidCursor
 from api.responses import json_response
 from api.routes.jobs import Limit
-from api.schemas.accounts import (
-    AccountAnswer,
-    AccountChange,
-    AccountFields,
-    NewAccount,
-)
-from api.schemas.reading import check, read_object
-from api.views.accounts import account_view, audit_view, page
 from billing.errors import AccountNotFound
 from core.db.tables.base import now
+from wire.errors import InvalidCursor
+from wire.schemas.accounts import AccountAnswer, AccountChange, AccountFields, NewAccount
+from wire.schemas.reading import check, read_object
+from wire.views.accounts import account_view, audit_view, page
 
 router = APIRouter(prefix="/v1", tags=["accounts"])
 

@@ -10,21 +10,21 @@ from starlette.responses import Response
 
 from accounts.caller import ApiKey
 from api.auth import caller_field
-from api.batches import rows
 from api.cursor import check_list_cursor
 from api.deps import Api, Caller
 from api.documents import body_of, refusals
-from api.files.rows import find_file
-from api.preferences import read_preferences
 from api.responses import json_response
-from api.schemas.batches import BatchRequest, window_length
-from api.schemas.reading import check, read_object
-from api.services import Services
-from api.views.batches import batch_object
-from api.views.files import page
+from batches import repository
 from core.db.tables.base import now
 from core.errors import IdempotencyMismatch, InvalidJob
 from core.ids import new_id
+from files.repository import find_file
+from intake.preferences import read_preferences
+from intake.services import Services
+from wire.schemas.batches import BatchRequest, window_length
+from wire.schemas.reading import check, read_object
+from wire.views.batches import batch_object
+from wire.views.files import page
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -47,7 +47,7 @@ async def create_batch(request: Request, key: Caller, api: Api) -> Response:
     created = now()
     ends = created + window_length(asked.completion_window)
     own = asked.output_expires_after
-    values = rows.new_batch(
+    values = repository.new_batch(
         batch_id,
         key.account,
         caller_field(request, key),
@@ -58,14 +58,14 @@ async def create_batch(request: Request, key: Caller, api: Api) -> Response:
         None if own is None else own.seconds,
         created,
     )
-    if not (replayed and await rows.exists(api.database, batch_id)):
-        await rows.add_batch(api.database, values, api.settings.batches.max_open_per_account)
+    if not (replayed and await repository.exists(api.database, batch_id)):
+        await repository.add_batch(api.database, values, api.settings.batches.max_open_per_account)
     return await _made(key, api, batch_id, replayed=replayed)
 
 
 async def _made(key: ApiKey, api: Services, batch_id: str, *, replayed: bool) -> Response:
     headers = {"Idempotency-Replayed": "true"} if replayed else {}
-    row = await rows.find_batch(api.database, batch_id, key.account)
+    row = await repository.find_batch(api.database, batch_id, key.account)
     return json_response(batch_object(row), headers=headers)
 
 
@@ -78,7 +78,7 @@ async def _repeated(
     if kept is None:
         return None
     batch_id = _same(kept, asked)
-    if not await rows.exists(api.database, batch_id):
+    if not await repository.exists(api.database, batch_id):
         return None
     return await _made(key, api, batch_id, replayed=True)
 
@@ -126,7 +126,7 @@ async def list_batches(
 ) -> Response:
     """List this account's batches, newest first."""
     before = None if after is None else check_list_cursor(after, "batch")
-    found = await rows.list_batches(api.database, key.account, limit=limit + 1, after=before)
+    found = await repository.list_batches(api.database, key.account, limit=limit + 1, after=before)
     data = [batch_object(row) for row in found[:limit]]
     return json_response(page(data, more=len(found) > limit))
 
@@ -134,12 +134,14 @@ async def list_batches(
 @router.get("/{batch_id}", responses=refusals(401, 403, 404, 503))
 async def read_batch(batch_id: str, key: Caller, api: Api) -> Response:
     """Return a batch with its progress."""
-    return json_response(batch_object(await rows.find_batch(api.database, batch_id, key.account)))
+    return json_response(
+        batch_object(await repository.find_batch(api.database, batch_id, key.account))
+    )
 
 
 @router.post("/{batch_id}/cancel", responses=refusals(401, 403, 404, 409, 503))
 async def cancel_batch(batch_id: str, key: Caller, api: Api) -> Response:
     """Stop a batch; what is done by then is in its output file. Repeating it changes nothing."""
     return json_response(
-        batch_object(await rows.ask_to_cancel(api.database, batch_id, key.account))
+        batch_object(await repository.ask_to_cancel(api.database, batch_id, key.account))
     )

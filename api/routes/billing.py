@@ -15,15 +15,15 @@ from api.documents import Responses, refusals
 from api.download import Download
 from api.responses import json_response
 from api.routes.jobs import Limit
-from api.schemas.billing import Invoice, InvoicePage
-from api.services import Services
-from api.views.billing import invoice_view
 from billing.errors import AccountNotFound
 from billing.exports.content import Wanted, open_content
 from billing.exports.formats import Format, export_name, print_pdf, writer_of
 from billing.exports.zip_stream import zip_export
 from billing.invoices.invoices import find_invoice, list_invoices
 from core.db.audit import audit
+from intake.services import Services
+from wire.schemas.billing import Invoice, InvoicePage
+from wire.views.billing import invoice_view
 
 router = APIRouter(prefix="/v1/billing", tags=["billing"])
 

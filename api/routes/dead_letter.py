@@ -11,9 +11,9 @@ from api.deps import Api, Caller
 from api.documents import job_answer, listed, refusals
 from api.responses import json_response
 from api.routes.jobs import Limit, run_again
-from api.services import Services
-from api.views.job import job_object
+from intake.services import Services
 from jobs.job import Job
+from wire.views.job import job_object
 
 router = APIRouter(prefix="/v1/dead-letter", tags=["dead letter"])
 

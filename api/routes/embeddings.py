@@ -6,15 +6,15 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.admission import EMBEDDINGS, Wish, admit
 from api.delivery import Form, deliver, policy
 from api.deps import Api, Caller
 from api.direct import DirectRoute
 from api.documents import body_of, job_answer, refusals
-from api.preferences import read_preferences
-from api.schemas.embeddings import EmbeddingRequest
-from api.schemas.reading import check, read_object
-from api.views.embeddings import embeddings
+from intake.admission import EMBEDDINGS, Wish, admit
+from intake.preferences import read_preferences
+from wire.schemas.embeddings import EmbeddingRequest
+from wire.schemas.reading import check, read_object
+from wire.views.embeddings import embeddings
 
 router = APIRouter(prefix="/v1/embeddings", tags=["openai"], route_class=DirectRoute)
 

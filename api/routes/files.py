@@ -10,13 +10,13 @@ from api.cursor import check_list_cursor
 from api.deps import Api, Caller
 from api.documents import multipart_of, refusals
 from api.download import Download
-from api.files import rows
-from api.files.sweeping import drop
-from api.files.upload import Upload
 from api.responses import json_response
-from api.views.files import file_object, page
+from batches.file_sweeper import drop
 from core.db.tables.base import now
 from core.ids import new_id
+from files import repository
+from files.upload import Upload
+from wire.views.files import file_object, page
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
@@ -39,13 +39,13 @@ FIELDS = {
 async def upload_file(request: Request, key: Caller, api: Api) -> Response:
     """Store a file; it is there once this answers, whole and checked, or not at all."""
     limits = api.settings.files
-    await rows.check_quota(api.database, key.account, limits.account_bytes)
+    await repository.check_quota(api.database, key.account, limits.account_bytes)
     upload = Upload(request, limits.max_bytes)
     file_id = new_id("file")
     with api.uploads.take():
-        await api.objects.put(rows.object_name(file_id), upload.pieces())
+        await api.objects.put(repository.object_name(file_id), upload.pieces())
     created = now()
-    row = rows.new_row(
+    row = repository.new_row(
         file_id,
         key.account,
         upload.purpose,
@@ -56,8 +56,10 @@ async def upload_file(request: Request, key: Caller, api: Api) -> Response:
         created + (upload.expires_after or limits.kept),
     )
     async with api.database.write() as connection:
-        await rows.add_files(connection, [row])
-    return json_response(file_object(await rows.find_file(api.database, file_id, key.account)))
+        await repository.add_files(connection, [row])
+    return json_response(
+        file_object(await repository.find_file(api.database, file_id, key.account))
+    )
 
 
 @router.get("", responses=refusals(400, 401, 403, 503))
@@ -70,7 +72,7 @@ async def list_files(
     purpose: Annotated[str | None, Query(pattern=PURPOSE)] = None,
 ) -> Response:
     """List this account's files."""
-    found = await rows.list_files(
+    found = await repository.list_files(
         api.database,
         key.account,
         limit=limit + 1,
@@ -84,14 +86,16 @@ async def list_files(
 @router.get("/{file_id}", responses=refusals(401, 403, 404, 503))
 async def read_file(file_id: str, key: Caller, api: Api) -> Response:
     """Return what is known of a file."""
-    return json_response(file_object(await rows.find_file(api.database, file_id, key.account)))
+    return json_response(
+        file_object(await repository.find_file(api.database, file_id, key.account))
+    )
 
 
 @router.get("/{file_id}/content", responses=refusals(401, 403, 404, 503))
 async def read_content(file_id: str, key: Caller, api: Api) -> Response:
     """Return a file's bytes."""
-    row = await rows.find_file(api.database, file_id, key.account)
-    pieces = api.objects.pieces(rows.object_name(row.id), row.bytes, PIECE_BYTES)
+    row = await repository.find_file(api.database, file_id, key.account)
+    pieces = api.objects.pieces(repository.object_name(row.id), row.bytes, PIECE_BYTES)
     seconds = api.settings.stream.send_timeout_seconds
     return await Download.begin(
         pieces, row.filename, seconds, "application/octet-stream", size=row.bytes
@@ -101,6 +105,6 @@ async def read_content(file_id: str, key: Caller, api: Api) -> Response:
 @router.delete("/{file_id}", responses=refusals(401, 403, 404, 503))
 async def delete_file(file_id: str, key: Caller, api: Api) -> Response:
     """Delete a file; a batch that reads it goes on to its end."""
-    await rows.hide_file(api.database, file_id, key.account)
-    await drop(api.database, api.objects, await rows.unneeded(api.database, 1, file_id))
+    await repository.hide_file(api.database, file_id, key.account)
+    await drop(api.database, api.objects, await repository.unneeded(api.database, 1, file_id))
     return json_response({"id": file_id, "object": "file", "deleted": True})

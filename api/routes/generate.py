@@ -7,18 +7,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.caller import ApiKey
-from api.admission import Wish, admit
 from api.delivery import Form, deliver, policy
 from api.deps import Api, Caller
 from api.direct import DirectRoute
 from api.documents import body_of, event_stream, job_answer, refusals
-from api.preferences import read_preferences
-from api.schemas.completions import CompletionRequest
-from api.schemas.generate import GenerateRequest
-from api.schemas.reading import check, read_object
-from api.services import Services
-from api.views.generate import GenerateEvents, generated
 from core.errors import ModelNotFound
+from intake.admission import Wish, admit
+from intake.preferences import read_preferences
+from intake.services import Services
+from wire.schemas.completions import CompletionRequest
+from wire.schemas.generate import GenerateRequest
+from wire.schemas.reading import check, read_object
+from wire.views.generate import GenerateEvents, generated
 
 router = APIRouter(prefix="/v1/generate", tags=["generate"], route_class=DirectRoute)
 

@@ -9,13 +9,13 @@ from starlette.responses import Response
 
 from api.deps import Api, Caller
 from api.documents import event_stream, refusals
-from api.errors import InvalidCursor
-from api.services import Services
 from api.sse import HEADERS, EventStream, Watched, frame
-from api.views.job import JobEvents, done
 from core.errors import InvalidJob
+from intake.services import Services
 from jobs.job import Job
 from jobs.store.job_store import check_cursor
+from wire.errors import InvalidCursor
+from wire.views.job import JobEvents, done
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 

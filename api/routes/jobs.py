@@ -9,26 +9,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.caller import ApiKey
-from api import problems
-from api.admission import Admitted, Wish, admit, repeat
 from api.cursor import check_list_cursor
 from api.deps import Api, Caller
 from api.direct import DirectRoute
 from api.documents import body_of, job_answer, listed, refusals
-from api.errors import ResultNotReady
-from api.finding import Found, erase_job, find_job
-from api.preferences import NO_PREFERENCES, read_preferences
-from api.responding import as_chat
 from api.responses import accepted, job_headers, json_response, just_accepted
-from api.schemas.jobs import BODIES, JobRequest
-from api.schemas.reading import check, read_object
-from api.schemas.responses import ResponseRequest
-from api.services import Services
-from api.views.job import NOWHERE, job_object, result_object
-from api.waiting import wait_end
 from core.errors import JobConflict
+from intake.admission import Admitted, Wish, admit, repeat
+from intake.job_lookup import Found, erase_job, find_job
+from intake.preferences import NO_PREFERENCES, read_preferences
+from intake.response_chat import as_chat
+from intake.services import Services
+from intake.waiting import wait_end
 from jobs.job import Job
 from jobs.status import Status
+from wire import problems
+from wire.errors import ResultNotReady
+from wire.schemas.jobs import BODIES, JobRequest
+from wire.schemas.reading import check, read_object
+from wire.schemas.responses import ResponseRequest
+from wire.views.job import NOWHERE, job_object, result_object
 
 submissions = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=DirectRoute)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])

@@ -15,10 +15,10 @@ from api.deps import Api, Caller
 from api.documents import Responses, body_of, refusals
 from api.responses import json_response
 from api.routes.jobs import Limit
-from api.schemas.accounts import KeyAnswer, KeyFields, NewKeyRequest, Rotation
-from api.schemas.reading import check, read_object
-from api.views.accounts import key_view, page
 from core.errors import Forbidden
+from wire.schemas.accounts import KeyAnswer, KeyFields, NewKeyRequest, Rotation
+from wire.schemas.reading import check, read_object
+from wire.views.accounts import key_view, page
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 

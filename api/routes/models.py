@@ -5,10 +5,10 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.access import check_model
 from api.deps import Api, Caller
 from api.documents import refusals
 from api.responses import json_response
+from intake.permissions import check_model
 from jobs.model_registry import ServedModel
 
 router = APIRouter(prefix="/v1/models", tags=["openai"])

@@ -10,22 +10,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.caller import ApiKey
-from api.admission import Wish, admit
 from api.delivery import Form, deliver, policy
 from api.deps import Api, Caller
 from api.direct import DirectRoute
 from api.documents import body_of, event_stream, job_answer, refusals
-from api.preferences import read_preferences
-from api.schemas.chat import ChatRequest
-from api.schemas.completions import CompletionRequest
-from api.schemas.reading import check, read_object
-from api.schemas.sampling import Sampling
-from api.services import Services
-from api.views.chat import ChatChunks, chat_completion
-from api.views.completion import CompletionChunks, completion
-from api.views.openai import Chunks, Head
 from billing.pricing.rating import Cost
+from intake.admission import Wish, admit
+from intake.preferences import read_preferences
+from intake.services import Services
 from jobs.result import Result
+from wire.schemas.chat import ChatRequest
+from wire.schemas.completions import CompletionRequest
+from wire.schemas.reading import check, read_object
+from wire.schemas.sampling import Sampling
+from wire.views.chat import ChatChunks, chat_completion
+from wire.views.completion import CompletionChunks, completion
+from wire.views.openai import Chunks, Head
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=DirectRoute)
 

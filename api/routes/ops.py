@@ -6,11 +6,11 @@ from starlette.responses import Response
 
 from api.deps import Api
 from api.documents import refusals
-from api.fleet import describe_workers, is_connected
 from api.responses import json_response
 from core import metrics as counted
 from core.errors import StoreUnavailable
 from core.exposition import Exposition
+from intake.fleet import describe_workers, is_connected
 
 EXPOSITION = Exposition("api", counted.API)
 

@@ -16,9 +16,9 @@ from accounts.caller import ApiKey
 from api.deps import Api, Caller
 from api.documents import Responses, refusals
 from api.responses import json_response
-from api.services import Services
 from billing.errors import DatabaseUnavailable
 from core.db.audit import audit
+from intake.services import Services
 from jobs.store.queue_control import Mode
 
 log = structlog.get_logger()

@@ -8,27 +8,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.caller import ApiKey
-from api.admission import Wish, admit
-from api.conversation import to_items
 from api.delivery import Form, deliver, policy
 from api.deps import Api, Caller
 from api.direct import DirectRoute
 from api.documents import body_of, event_stream, job_answer, refusals
-from api.errors import InvalidCursor
-from api.finding import Found, erase_job
-from api.preferences import Preferences, read_preferences
-from api.responding import FIELDS, as_chat, find_response
 from api.responses import job_headers, json_response
-from api.schemas.reading import check, read_object
-from api.schemas.responses import ResponseRequest
-from api.services import Services
 from api.sse import EventStream, Watched
-from api.views.response import response_id, whole_response
-from api.views.response_events import ResponseEvents
-from api.waiting import wait_end
 from core.errors import JobGone
+from intake.admission import Wish, admit
+from intake.conversation import to_items
+from intake.job_lookup import Found, erase_job
+from intake.preferences import Preferences, read_preferences
+from intake.response_chat import FIELDS, as_chat, find_response
+from intake.services import Services
+from intake.waiting import wait_end
 from jobs.job import Job, OnDisconnect
 from jobs.result import Result
+from wire.errors import InvalidCursor
+from wire.schemas.reading import check, read_object
+from wire.schemas.responses import ResponseRequest
+from wire.views.response import response_id, whole_response
+from wire.views.response_events import ResponseEvents
 
 creation = APIRouter(prefix="/v1/responses", tags=["openai"], route_class=DirectRoute)
 router = APIRouter(prefix="/v1/responses", tags=["openai"])

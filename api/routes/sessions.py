@@ -10,10 +10,10 @@ from api.address import client_address
 from api.deps import Api, Caller, Signing
 from api.documents import Responses, body_of, refusals
 from api.responses import json_response
-from api.schemas.accounts import Me, OwnPassword, Refresh, SessionAnswer, SignIn
-from api.schemas.reading import check, read_object
-from api.views.accounts import caller_view
 from core.errors import Forbidden
+from wire.schemas.accounts import Me, OwnPassword, Refresh, SessionAnswer, SignIn
+from wire.schemas.reading import check, read_object
+from wire.views.accounts import caller_view
 
 router = APIRouter(prefix="/v1", tags=["sessions"])
 

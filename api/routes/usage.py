@@ -8,20 +8,20 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.asking import read_usage_query, usage_cursor
 from api.deps import Api, Caller
 from api.documents import Responses, refusals
-from api.errors import ProofNotReady
-from api.finding import ID, Found, find_job
 from api.responses import json_response
-from api.schemas.usage import UsagePage, UsageProof
-from api.services import Services
-from api.views.proof import Place, proof_object
-from api.views.usage import page_csv, page_object
 from billing.reports.proof import read_proof
 from billing.reports.usage import usage_totals
 from core.errors import JobGone, JobNotFound
+from intake.job_lookup import ID, Found, find_job
+from intake.services import Services
+from intake.usage_query import read_usage_query, usage_cursor
 from jobs.result import Result
+from wire.errors import ProofNotReady
+from wire.schemas.usage import UsagePage, UsageProof
+from wire.views.proof import Place, proof_object
+from wire.views.usage import page_csv, page_object
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
 

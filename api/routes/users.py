@@ -13,10 +13,10 @@ from api.deps import Api, Caller
 from api.documents import Responses, body_of, refusals
 from api.responses import json_response
 from api.routes.jobs import Limit
-from api.schemas.accounts import NewPassword, NewUser, UserAnswer, UserChange
-from api.schemas.reading import check, read_object
-from api.views.accounts import page, user_view
 from core.errors import Forbidden
+from wire.schemas.accounts import NewPassword, NewUser, UserAnswer, UserChange
+from wire.schemas.reading import check, read_object
+from wire.views.accounts import page, user_view
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 

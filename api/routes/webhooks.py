@@ -14,8 +14,13 @@ from api.deps import Api, Caller
 from api.documents import Responses, body_of, refusals
 from api.responses import json_response
 from api.routes.jobs import Limit
-from api.schemas.reading import check, read_object
-from api.schemas.webhooks import (
+from core.errors import StoreUnavailable
+from intake.services import Services
+from webhooks import account_secrets, delivery_history, endpoints
+from webhooks.tickets import DeliveryTicket, push_tickets
+from webhooks.url_rules import check_url
+from wire.schemas.reading import check, read_object
+from wire.schemas.webhooks import (
     Accepted,
     DeliveryPage,
     Webhook,
@@ -24,13 +29,8 @@ from api.schemas.webhooks import (
     WebhookRequest,
     WebhookSecret,
 )
-from api.schemas.webhooks import Delivery as DeliveryAnswer
-from api.services import Services
-from api.views.webhooks import delivery_object, endpoint_object, secret_object
-from core.errors import StoreUnavailable
-from webhooks import account_secrets, delivery_history, endpoints
-from webhooks.tickets import DeliveryTicket, push_tickets
-from webhooks.url_rules import check_url
+from wire.schemas.webhooks import Delivery as DeliveryAnswer
+from wire.views.webhooks import delivery_object, endpoint_object, secret_object
 
 log = structlog.get_logger()
 

@@ -1,7 +1,8 @@
 """Checks every row of a month's ledger against the rules: what is charged, at which price, when.
 
 SQL finds the rows that break one, with a computation of its own, in one pass;
-`billing.pricing.rating` then says what they should be. Invariant: memory does not grow with the month.
+`billing.pricing.rating` then says what they should be.
+Invariant: memory does not grow with the month.
 """
 
 from typing import Any

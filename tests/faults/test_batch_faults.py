@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from api.batches import names
+from batches import ids as names
 from core.db.engine import Database
 from core.settings import DatabaseSettings, Settings
 from jobs.store.factory import open_store

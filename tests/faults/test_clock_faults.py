@@ -107,9 +107,9 @@ STAMPS = {
     *("workers/service.py", "workers/control.py"),
 }
 #: to compare it with the date of a row in SQL or of a file, hours away,
-DATES = {"api/batches/feeding.py", "api/batches/parts.py", "api/files/objects.py"}
+DATES = {"batches/line_submitter.py", "batches/result_parts.py", "files/object_store.py"}
 #: or to know the date, by which prices and months go.
-CALENDAR = {"billing/pricing/cost_cache.py", "api/budgets.py", "api/asking.py"}
+CALENDAR = {"billing/pricing/cost_cache.py", "intake/budget_guard.py", "intake/usage_query.py"}
 WALL_CLOCKS = {
     ("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"),
     ("datetime", "today"), ("date", "today"),

@@ -9,10 +9,10 @@ from typing import Any
 import httpx2
 import orjson
 
-from api.batches.feeder import Feeder
-from api.opening import open_services
+from batches.scheduler import Feeder
 from core.errors import EngineError
 from core.settings import Settings
+from intake.factory import open_services
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Append, Claimed, Ending

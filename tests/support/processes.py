@@ -153,7 +153,7 @@ class Pipeline:
         """Start a process that feeds batches without waiting for it."""
         own = self.settings.batches.model_dump(exclude_unset=True)
         own["health_port"] = free_port()
-        return self._start("feeder", self._with(batches=own), "api.batches")
+        return self._start("feeder", self._with(batches=own), "batches")
 
     def begin_webhooks(self) -> PipelineProcess:
         """Start a process that delivers webhooks without waiting for it."""

@@ -1,6 +1,6 @@
 """Every route, called over HTTP by nobody, by each role, by the operator, and by another account.
 
-A route that is new has to stand in `api.access`; one with a new kind of id also in MADE.
+A route that is new has to stand in `intake.permissions`; one with a new kind of id also in MADE.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ import pytest
 
 from accounts.caller import Role
 from accounts.directory import directory_of
-from api.access import TABLE
 from core.settings import Settings
+from intake.permissions import TABLE
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.factory import open_store
 from tests.conftest import settings_for

@@ -12,16 +12,16 @@ import pytest
 from pydantic import SecretStr
 
 from accounts.caller_cache import Callers
-from api.batches import names, rows
-from api.batches.feeding import Feed
-from api.batches.parts import Parts, joined
-from api.batches.results import Outcome
-from api.opening import open_services
-from api.services import Services
+from batches import ids, repository
+from batches.line_submitter import Feed
+from batches.result_lines import Outcome
+from batches.result_parts import Parts, joined
 from billing.errors import DatabaseUnavailable
 from core.errors import StoreUnavailable
 from core.redis.keys import Keys
 from core.settings import Settings
+from intake.factory import open_services
+from intake.services import Services
 from jobs.model_registry import ModelRegistry
 from jobs.status import Status
 from jobs.store.job_store import JobStore
@@ -53,23 +53,23 @@ class Taken:
 
     @property
     def job_ids(self) -> list[str]:
-        return [names.job_id(self.row.id, index) for index in range(COUNT)]
+        return [ids.job_id(self.row.id, index) for index in range(COUNT)]
 
 
 @asynccontextmanager
 async def taken(settings: Settings, batch_id: str) -> AsyncIterator[Taken]:
     """Take a batch, and the lock of who works on it."""
     async with open_services(settings, "feeder") as api:
-        lock = Lock(names.lock_name(batch_id), HOLDER)
+        lock = Lock(ids.lock_name(batch_id), HOLDER)
         assert await api.store.lock(*lock, 60)
-        row = await rows.take(api.database, batch_id)
+        row = await repository.take(api.database, batch_id)
         assert row is not None
-        yield begin(api, row, await rows.input_bytes(api.database, batch_id))
+        yield begin(api, row, await repository.input_bytes(api.database, batch_id))
 
 
 def begin(api: Services, row: Any, size: int = len(CONTENT)) -> Taken:
     """Begin to feed a batch from what its row said."""
-    lock = Lock(names.lock_name(row.id), HOLDER)
+    lock = Lock(ids.lock_name(row.id), HOLDER)
     parts = Parts(api, row, 0)
     return Taken(api, row, parts, Feed(api, row, size, parts, lock))
 
@@ -90,14 +90,14 @@ async def test_a_feeder_without_the_lock_submits_nothing(
     batch: str, settings: Settings, store: JobStore
 ) -> None:
     async with taken(settings, batch) as mine:
-        await store.lock(names.lock_name(batch), HOLDER, 0)
-        await store.lock(names.lock_name(batch), "another", 60)
+        await store.lock(ids.lock_name(batch), HOLDER, 0)
+        await store.lock(ids.lock_name(batch), "another", 60)
         assert await mine.feed.turn()
         assert not await store.redis.exists(*(store.keys.job(one) for one in mine.job_ids))
-        await store.lock(names.lock_name(batch), "another", 0)
+        await store.lock(ids.lock_name(batch), "another", 0)
         assert await begin(mine.api, mine.row).feed.turn()
         assert not await store.redis.exists(*(store.keys.job(one) for one in mine.job_ids))
-        await store.lock(names.lock_name(batch), HOLDER, 60)
+        await store.lock(ids.lock_name(batch), HOLDER, 60)
         assert await begin(mine.api, mine.row).feed.turn()
         assert await store.redis.zcard(store.keys.queued(MODEL)) == COUNT
 
@@ -141,7 +141,7 @@ async def test_requests_whose_jobs_were_lost_stay_with_the_batch_while_its_calle
 
         # Redis lost its copy of the callers, too.
         callers = Callers(store.redis, Keys("lost"), truth)
-        row = await rows.take(mine.api.database, batch)
+        row = await repository.take(mine.api.database, batch)
         heir = begin(replace(mine.api, callers=callers), row)
         with pytest.raises(DatabaseUnavailable):
             await heir.feed.turn()
@@ -150,7 +150,7 @@ async def test_requests_whose_jobs_were_lost_stay_with_the_batch_while_its_calle
             await turn_until_done(heir.feed)
         await callers.close()
         assert heir.feed.settled == COUNT
-        state = await rows.state_of(mine.api.database, batch)
+        state = await repository.state_of(mine.api.database, batch)
         assert state.completed == COUNT
 
 
@@ -182,12 +182,12 @@ async def test_a_part_written_again_holds_what_came_in_since(
         again = Parts(mine.api, mine.row, 0)
         again.add(outcome(index) for index in range(4))
         await again.flush()
-        parts = await rows.parts_of(mine.api.database, batch)
+        parts = await repository.parts_of(mine.api.database, batch)
         for kind, odd in (("output", 0), ("error", 1)):
             found = [piece async for piece in joined(mine.api, batch, parts, kind)]
             written = [orjson.loads(line)["index"] for line in b"".join(found).splitlines()]
             assert written == [odd, odd + 2]
-        state = await rows.state_of(mine.api.database, batch)
+        state = await repository.state_of(mine.api.database, batch)
         assert (state.completed, state.failed) == (2, 2)
 
 
@@ -205,5 +205,5 @@ async def test_large_answers_that_are_all_there_at_once_are_read_a_few_at_a_time
         await turn_until_done(mine.feed)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert (await rows.state_of(mine.api.database, made["id"])).completed == count
+        assert (await repository.state_of(mine.api.database, made["id"])).completed == count
     assert peak < count * size, f"{peak >> 20} MiB"

@@ -12,11 +12,11 @@ from sqlalchemy import insert, select
 
 from accounts.api_keys import Filter, NewKey
 from accounts.directory import directory_of
-from api.batches import names
-from api.files.objects import Objects
+from batches import ids as names
 from core.db.engine import Database
 from core.db.tables.webhooks import WebhookEndpoint, WebhookEvent
 from core.settings import Settings
+from files.object_store import Objects
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (

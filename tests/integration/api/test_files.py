@@ -14,15 +14,15 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import update
 
-from api.errors import FilesUnavailable, ObjectMissing, StorageFull
-from api.files.objects import Objects
-from api.files.rows import object_name
-from api.files.sweeping import keep_swept, sweep_orphans
+from batches.file_sweeper import keep_swept, sweep_orphans
 from core.db.engine import Database
 from core.db.tables.base import now
 from core.db.tables.files import StoredFile
 from core.settings import FileSettings, Settings
+from files.object_store import Objects
+from files.repository import object_name
 from tests.support.waiting import eventually
+from wire.errors import FilesUnavailable, ObjectMissing, StorageFull
 
 LINE = b'{"custom_id":"a","method":"POST","url":"/v1/completions","body":{}}\n'
 LIMIT = 3_000_000

@@ -12,12 +12,6 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from api.schemas.chat import ChatRequest
-from api.schemas.completions import CompletionRequest
-from api.schemas.embeddings import EmbeddingRequest
-from api.schemas.generate import GenerateRequest
-from api.schemas.jobs import JobRequest
-from api.schemas.responses import ResponseRequest
 from core.settings import Settings
 from jobs.store.job_store import JobStore
 from tests.conftest import settings_for
@@ -32,6 +26,12 @@ from tests.integration.api.conftest import (
     one_api,
 )
 from tests.support.redis_server import RedisServer
+from wire.schemas.chat import ChatRequest
+from wire.schemas.completions import CompletionRequest
+from wire.schemas.embeddings import EmbeddingRequest
+from wire.schemas.generate import GenerateRequest
+from wire.schemas.jobs import JobRequest
+from wire.schemas.responses import ResponseRequest
 
 SECRET = "a-value-nobody-repeats"
 ASYNC = {"Prefer": "respond-async", "Content-Type": "application/json"}

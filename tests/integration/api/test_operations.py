@@ -10,8 +10,8 @@ import httpx2
 import orjson
 import pytest
 
-from api.access import TABLE
 from core.settings import Settings
+from intake.permissions import TABLE
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
@@ -162,7 +162,7 @@ async def test_shutdown_does_not_wait_for_ever(
     store: JobStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("api.presence.GRACE_SECONDS", 0.3)
+    monkeypatch.setattr("intake.request_lifetime.GRACE_SECONDS", 0.3)
     call = asyncio.create_task(client.post(CHAT, json=chat_body()))
     whole = await hand.take()
     body = chat_body(stream=True)

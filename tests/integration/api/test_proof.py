@@ -9,7 +9,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.schemas.usage import UsageProof
 from billing.invoices.close import close_month
 from billing.months import month_of, next_month
 from core.db.engine import Database
@@ -28,6 +27,7 @@ from tests.integration.api.conftest import (
 from tests.support.ledger import a_price, consuming, until_consumed
 from tests.support.months import SELLER
 from tests.support.waiting import eventually
+from wire.schemas.usage import UsageProof
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.schemas.usage import UsagePage
 from core.db.engine import Database
 from core.settings import DatabaseSettings
 from tests.integration.api.conftest import Keys, RunningApi, WithoutDatabase, connect
 from tests.support.months import a_past_price, usage_entry, used
+from wire.schemas.usage import UsagePage
 
 FIRST = datetime(2026, 10, 1, tzinfo=UTC)
 OCTOBER = {"from": "2026-10-01", "to": "2026-10-31"}

@@ -7,14 +7,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.schemas.webhooks import (
-    Accepted,
-    Delivery,
-    DeliveryPage,
-    Webhook,
-    WebhookList,
-    WebhookSecret,
-)
 from core.db.engine import Database
 from core.db.tables.base import now
 from core.settings import DatabaseSettings
@@ -25,6 +17,14 @@ from tests.support.receiver import receiving
 from tests.support.webhooks import REACHABLE, deliver, tell
 from webhooks.deliverer import Deliverer
 from webhooks.deliveries import disable
+from wire.schemas.webhooks import (
+    Accepted,
+    Delivery,
+    DeliveryPage,
+    Webhook,
+    WebhookList,
+    WebhookSecret,
+)
 
 URL = "https://hooks.example.com/in"
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from api.app import create_app
-from api.presence import GRACE_SECONDS
 from cli.main import NOUNS
 from core.redis.keys import Keys
 from core.settings import Settings
+from intake.request_lifetime import GRACE_SECONDS
 from tests.support.manifests import ROOT, Container, Manifests, matches
 from webhooks.celery_app import CLOSE_SECONDS
 

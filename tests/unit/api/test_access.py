@@ -8,10 +8,10 @@ import pytest
 from starlette.routing import Route
 
 from accounts.caller import ApiKey, Role
-from api.access import TABLE, check_access
 from api.app import create_app
 from core.errors import Forbidden
 from core.settings import Settings
+from intake.permissions import TABLE, check_access
 
 
 def routes() -> Iterator[str]:

@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from api.conversation import to_items, to_messages
-from api.schemas.response_items import ResponseInput
+from intake.conversation import to_items, to_messages
+from wire.schemas.response_items import ResponseInput
 
 INPUT: TypeAdapter[Any] = TypeAdapter(ResponseInput)
 

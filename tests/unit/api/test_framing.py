@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.sse import frame
-from api.views.job import numbered
 from tests.integration.api.parsing import parse_sse
+from wire.views.job import numbered
 
 
 def test_a_frame_has_id_event_and_data() -> None:

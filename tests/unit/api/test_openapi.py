@@ -8,8 +8,8 @@ import pytest
 
 from api.documents import BODIES
 from api.examples import ANSWERS, OPENAI_ERROR, PROBLEM_EXAMPLE, REQUESTS
-from api.problems import is_openai_path
 from tests.support.openapi import SNAPSHOT, document
+from wire.problems import is_openai_path
 
 DOCUMENT = document()
 METHODS = {"get", "post", "put", "patch", "delete"}

@@ -6,17 +6,19 @@ from pathlib import Path
 import pytest
 from starlette.exceptions import HTTPException
 
-from api import errors as door
-from api import problems
 from core import errors
 from jobs.status import Status
+from wire import errors as door
+from wire import problems
 
 ALL = sorted(
     {
         error
         for error in problems.subclasses(errors.PipelineError)
         if error.__module__
-        in (*("core.errors", "api.errors", "billing.errors", "webhooks.errors", "accounts.errors"),)
+        in (
+            *("core.errors", "wire.errors", "billing.errors", "webhooks.errors", "accounts.errors"),
+        )
     },
     key=lambda error: error.__name__,
 )

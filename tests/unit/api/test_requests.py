@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from api.cursor import check_list_cursor
-from api.errors import InvalidCursor, InvalidHeader
-from api.preferences import Preferences, read_preferences
-from api.presence import Closing, Ended, Presence, Watchers
 from core.ids import new_id
+from intake.preferences import Preferences, read_preferences
+from intake.request_lifetime import Closing, Ended, Presence, Watchers
+from wire.errors import InvalidCursor, InvalidHeader
 
 
 def preferences(*headers: tuple[str, str]) -> Preferences:
@@ -113,7 +113,7 @@ async def test_errors_inside_pass_through() -> None:
 
 
 async def test_closing_ends_the_impatient_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.presence.GRACE_SECONDS", 0.05)
+    monkeypatch.setattr("intake.request_lifetime.GRACE_SECONDS", 0.05)
     closing, ended = Closing(), list[str]()
 
     async def wait(name: str, *, patient: bool) -> None:

@@ -8,11 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.admission import fresh_job
-from api.errors import Restarted
-from api.problems import from_error
-from api.views.response import whole_response
-from api.views.response_events import ResponseEvents
+from intake.admission import fresh_job
 from jobs.events import Event
 from jobs.job import JobSpec
 from jobs.result import fold
@@ -20,6 +16,10 @@ from jobs.status import Status
 from jobs.store.transitions import Accepted, Submission
 from tests.integration.api.parsing import SseEvent, parse_sse
 from tests.unit.api.test_views import STARTED, delta, finished, log
+from wire.errors import Restarted
+from wire.problems import from_error
+from wire.views.response import whole_response
+from wire.views.response_events import ResponseEvents
 
 TEXT: Any = st.text(min_size=1, max_size=5)
 

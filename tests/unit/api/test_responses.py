@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from api.admission import Admitted
 from api.responses import accepted, just_accepted
 from core.ids import new_id
+from intake.admission import Admitted
 from jobs.fairness import ServiceTier
 from jobs.job import JobSpec
 from jobs.store.transitions import Accepted, Submission

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletionMessage
 
-from api.errors import InvalidBody
-from api.schemas.chat import ChatRequest
-from api.schemas.completions import CompletionRequest
-from api.schemas.jobs import JobRequest
-from api.schemas.reading import check
+from wire.errors import InvalidBody
+from wire.schemas.chat import ChatRequest
+from wire.schemas.completions import CompletionRequest
+from wire.schemas.jobs import JobRequest
+from wire.schemas.reading import check
 
 USER = {"role": "user", "content": "hi"}
 

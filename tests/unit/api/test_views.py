@@ -7,13 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.problems import from_error
 from api.sse import View
-from api.views.chat import ChatChunks, chat_completion, message
-from api.views.completion import CompletionChunks, completion
-from api.views.generate import GenerateEvents, generated
-from api.views.job import JobEvents, job_object, result_object
-from api.views.openai import Head, usage_object
 from billing.pricing.cost_cache import OPEN
 from core.errors import EngineError, StoreUnavailable
 from jobs.eta import Eta
@@ -23,6 +17,12 @@ from jobs.result import fold
 from jobs.status import Status
 from jobs.store.transitions import Place
 from tests.integration.api.parsing import SseEvent, parse_sse
+from wire.problems import from_error
+from wire.views.chat import ChatChunks, chat_completion, message
+from wire.views.completion import CompletionChunks, completion
+from wire.views.generate import GenerateEvents, generated
+from wire.views.job import JobEvents, job_object, result_object
+from wire.views.openai import Head, usage_object
 
 HEAD = Head("job_ab", 1_700_000_000, "m", "default")
 USAGE = {"input_tokens": 5, "cached_input_tokens": 2, "output_tokens": 3}

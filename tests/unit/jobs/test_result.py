@@ -2,9 +2,9 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.views.chat import message
 from jobs.events import Event
 from jobs.result import Result, fold
+from wire.views.chat import message
 
 
 def delta(seq: int, index: int, ids: list[int], text: str, finish: str | None = None) -> Event:

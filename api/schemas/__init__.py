@@ -1,1 +1,0 @@
-"""What clients may send: strict pydantic models, one file per body."""

@@ -1,0 +1,199 @@
+"""Reads an upload piece by piece: the file goes on to the store while it arrives.
+
+Invariant: no more of it is in memory than was just received, and fields are bounded. The pieces
+end without an error only if the whole form is valid, so that nothing else is ever stored.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from datetime import timedelta
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from files.file_names import clean_name
+from wire.errors import BodyTimeout, BodyTooLarge, FieldError, InvalidBody, MalformedBody
+
+#: An upload of which nothing arrived for so long is given up.
+SILENCE_SECONDS = 60.0
+FIELD_BYTES = 4_096
+FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
+PURPOSES = ("batch",)
+SHORTEST = timedelta(hours=1)
+LONGEST = timedelta(days=30)
+
+
+class Upload:
+    """One form with a file; its results are there once `pieces` has ended."""
+
+    def __init__(self, request: Request, max_bytes: int) -> None:
+        """Look at the headers.
+
+        Raises:
+            MalformedBody: this is no form.
+        """
+        kind, options = parse_options_header(request.headers.get("content-type"))
+        boundary = options.get(b"boundary")
+        if kind != b"multipart/form-data" or not boundary:
+            raise MalformedBody("Content-Type: multipart/form-data with a boundary is expected")
+        self._request = request
+        self._max_bytes = max_bytes
+        self._form = _Form(boundary)
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+        self.filename = ""
+        self.expires_after: timedelta | None = None
+        self.purpose = ""
+
+    @property
+    def sha256(self) -> str:
+        """Return the hash of the file."""
+        return self._digest.hexdigest()
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """Yield the file's bytes.
+
+        Raises:
+            InvalidBody, MalformedBody: naming what is wrong with the form.
+            BodyTooLarge, BodyTimeout: too much of it, or too slowly.
+        """
+        body = aiter(self._request.stream())
+        while (received := await _next(body)) is not None:
+            piece = self._form.feed(received)
+            self.bytes += len(piece)
+            if self.bytes > self._max_bytes:
+                raise BodyTooLarge(f"a file may have at most {self._max_bytes} bytes")
+            self._digest.update(piece)
+            if piece:
+                yield piece
+            self._check_purpose()
+        self._check()
+
+    def _check_purpose(self) -> None:
+        """Refuse early what is wrong however it goes on."""
+        purpose = self._form.fields.get("purpose")
+        if purpose is not None and purpose not in PURPOSES:
+            raise _wrong("purpose", "`batch` is expected: files serve no other purpose here")
+
+    def _check(self) -> None:
+        form = self._form
+        if not form.ended:
+            raise MalformedBody("the form breaks off before its last boundary")
+        if form.filename is None:
+            raise _wrong("file", "this field is required, with a filename")
+        if "purpose" not in form.fields:
+            raise _wrong("purpose", "this field is required")
+        self.purpose = form.fields["purpose"]
+        self.filename = clean_name(form.filename)
+        if not self.filename:
+            raise _wrong("file", "a filename with a visible character is expected")
+        if not self.bytes:
+            raise _wrong("file", "the file is empty")
+        self.expires_after = _expiry(form.fields)
+
+
+class _Form:
+    """What the parser found so far."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.fields: dict[str, str] = {}
+        self.filename: str | None = None
+        self.ended = False
+        self._pieces: list[bytes] = []
+        self._headers: dict[bytes, bytes] = {}
+        self._header = (b"", b"")
+        self._value = b""
+        self._part = ""
+        self._in_file = False
+        callbacks: dict[str, Callable[..., None]] = {
+            "on_part_begin": self._begin,
+            "on_header_field": self._name_header,
+            "on_header_value": self._fill_header,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._start,
+            "on_part_data": self._take,
+            "on_part_end": self._end,
+            "on_end": self._finish,
+        }
+        self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
+
+    def feed(self, received: bytes) -> bytes:
+        """Take what was received; returns what of it belongs to the file.
+
+        The parser gives it in many pieces where there are carriage returns.
+        """
+        self._pieces = []
+        try:
+            self._parser.write(received)
+        except FormParserError:
+            raise MalformedBody("the body is not multipart/form-data") from None
+        return b"".join(self._pieces)
+
+    def _begin(self) -> None:
+        self._headers, self._header, self._value = {}, (b"", b""), b""
+
+    def _name_header(self, data: bytes, start: int, end: int) -> None:
+        self._header = (self._header[0] + data[start:end], b"")
+
+    def _fill_header(self, data: bytes, start: int, end: int) -> None:
+        self._header = (self._header[0], self._header[1] + data[start:end])
+
+    def _end_header(self) -> None:
+        self._headers[self._header[0].lower()] = self._header[1]
+        self._header = (b"", b"")
+
+    def _start(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        name = self._part = options.get(b"name", b"").decode(errors="replace")
+        filename = options.get(b"filename")
+        self._in_file = name == "file" and filename is not None
+        if name in self.fields or (name == "file" and self.filename is not None):
+            raise _wrong(name, "this field may be given once")
+        if name != "file" and name not in FIELDS:
+            raise _wrong(name[:64] or "form", "this field is not known here")
+        if name == "file" and filename is not None:
+            self.filename = filename.decode(errors="replace")
+
+    def _take(self, data: bytes, start: int, end: int) -> None:
+        if self._in_file:
+            self._pieces.append(data[start:end])
+            return
+        self._value += data[start:end]
+        if len(self._value) > FIELD_BYTES:
+            raise _wrong(self._part, f"at most {FIELD_BYTES} bytes are expected")
+
+    def _end(self) -> None:
+        if not self._in_file:
+            self.fields[self._part] = self._value.decode(errors="replace")
+
+    def _finish(self) -> None:
+        self.ended = True
+
+
+async def _next(body: AsyncIterator[bytes]) -> bytes | None:
+    try:
+        async with asyncio.timeout(SILENCE_SECONDS):
+            return await anext(body, None)
+    except TimeoutError:
+        raise BodyTimeout(f"nothing of the file arrived for {SILENCE_SECONDS:.0f} s") from None
+
+
+def _expiry(fields: dict[str, str]) -> timedelta | None:
+    anchor, seconds = (fields.get(f"expires_after[{name}]") for name in ("anchor", "seconds"))
+    if anchor is None and seconds is None:
+        return None
+    if anchor != "created_at":
+        raise _wrong("expires_after.anchor", "`created_at` is expected")
+    if seconds is None or not seconds.isascii() or not seconds.isdigit() or len(seconds) > 9:
+        raise _wrong("expires_after.seconds", "a whole number of seconds is expected")
+    after = timedelta(seconds=int(seconds))
+    if not SHORTEST <= after <= LONGEST:
+        least, most = (int(bound.total_seconds()) for bound in (SHORTEST, LONGEST))
+        raise _wrong("expires_after.seconds", f"{least} to {most} seconds are expected")
+    return after
+
+
+def _wrong(field: str, message: str) -> InvalidBody:
+    return InvalidBody([FieldError("/" + field.replace(".", "/"), field, message)])

@@ -1,0 +1,213 @@
+"""Who may call what: one table of every route; `api.auth` asks it on each request.
+
+A new route is one line here. Invariant: a route that is not in the table is refused to everybody,
+and a test that walks all routes fails; nothing but the table decides who may call.
+
+Roles act within their own account: an admin does everything there, a member submits and watches,
+a viewer reads, billing reads what it cost. The operator of the installation (`key.admin`) is above
+all roles, and alone is let through to OPERATOR routes.
+"""
+
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from accounts.caller import ApiKey, Role
+from core.errors import Forbidden, ModelForbidden
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Which roles may call a route; `group` is what the scopes of a key name."""
+
+    group: str
+    roles: frozenset[Role]
+    public: bool = False
+
+
+SUBMITTERS = frozenset({Role.ADMIN, Role.MEMBER})
+READERS = SUBMITTERS | {Role.VIEWER}
+PAYERS = frozenset({Role.ADMIN, Role.BILLING})
+
+PUBLIC = Access("", frozenset(), public=True)
+
+
+def anyone(group: str) -> Access:
+    """Allow every role."""
+    return Access(group, frozenset(Role))
+
+
+def readers(group: str) -> Access:
+    """Allow who may look at jobs."""
+    return Access(group, READERS)
+
+
+def submitters(group: str) -> Access:
+    """Allow who may start, change and delete jobs."""
+    return Access(group, SUBMITTERS)
+
+
+def payers(group: str) -> Access:
+    """Allow who may see invoices."""
+    return Access(group, PAYERS)
+
+
+def admins(group: str) -> Access:
+    """Allow the account's admins."""
+    return Access(group, frozenset({Role.ADMIN}))
+
+
+def operators(group: str) -> Access:
+    """Allow only the operator of the installation."""
+    return Access(group, frozenset())
+
+
+TABLE: dict[str, Access] = {
+    "GET /health": PUBLIC,
+    "GET /ready": PUBLIC,
+    "GET /metrics": PUBLIC,
+    "GET /circuit-breaker/status": PUBLIC,
+    "GET /openapi.json": PUBLIC,
+    "GET /docs": PUBLIC,
+    "GET /docs/oauth2-redirect": PUBLIC,
+    "GET /redoc": PUBLIC,
+    "POST /v1/jobs": submitters("jobs"),
+    "GET /v1/jobs": readers("jobs"),
+    "GET /v1/jobs/{job_id}": readers("jobs"),
+    "GET /v1/jobs/{job_id}/result": readers("jobs"),
+    "GET /v1/jobs/{job_id}/stream": readers("jobs"),
+    "POST /v1/jobs/{job_id}/cancel": submitters("jobs"),
+    "POST /v1/jobs/{job_id}/retry": submitters("jobs"),
+    "DELETE /v1/jobs/{job_id}": submitters("jobs"),
+    "GET /v1/dead-letter": readers("jobs"),
+    "POST /v1/dead-letter/{job_id}/requeue": submitters("jobs"),
+    "POST /v1/chat/completions": submitters("chat"),
+    "POST /v1/completions": submitters("completions"),
+    "POST /v1/embeddings": submitters("embeddings"),
+    "POST /v1/responses": submitters("responses"),
+    "GET /v1/responses/{response_id}": readers("responses"),
+    "GET /v1/responses/{response_id}/input_items": readers("responses"),
+    "POST /v1/responses/{response_id}/cancel": submitters("responses"),
+    "DELETE /v1/responses/{response_id}": submitters("responses"),
+    "POST /v1/generate": submitters("generate"),
+    "POST /v1/generate/stream": submitters("generate"),
+    "POST /v1/files": submitters("files"),
+    "GET /v1/files": readers("files"),
+    "GET /v1/files/{file_id}": readers("files"),
+    "GET /v1/files/{file_id}/content": readers("files"),
+    "DELETE /v1/files/{file_id}": submitters("files"),
+    "POST /v1/batches": submitters("batches"),
+    "GET /v1/batches": readers("batches"),
+    "GET /v1/batches/{batch_id}": readers("batches"),
+    "POST /v1/batches/{batch_id}/cancel": submitters("batches"),
+    "GET /v1/models": anyone("models"),
+    "GET /v1/models/{name:path}": anyone("models"),
+    "GET /v1/usage": anyone("usage"),
+    "GET /v1/usage/{job_id}/proof": anyone("usage"),
+    "GET /v1/billing/invoices": payers("billing"),
+    "GET /v1/billing/invoices/{invoice}": payers("billing"),
+    "GET /v1/billing/invoices/{invoice}/pdf": payers("billing"),
+    "GET /v1/billing/exports": payers("billing"),
+    "POST /v1/webhooks": submitters("webhooks"),
+    "GET /v1/webhooks": readers("webhooks"),
+    "GET /v1/webhooks/secret": submitters("webhooks"),
+    "POST /v1/webhooks/secret/rotate": submitters("webhooks"),
+    "GET /v1/webhooks/deliveries": readers("webhooks"),
+    "GET /v1/webhooks/deliveries/{delivery}": readers("webhooks"),
+    "POST /v1/webhooks/deliveries/{delivery}/redeliver": submitters("webhooks"),
+    "GET /v1/webhooks/{webhook}": readers("webhooks"),
+    "PATCH /v1/webhooks/{webhook}": submitters("webhooks"),
+    "DELETE /v1/webhooks/{webhook}": submitters("webhooks"),
+    "POST /v1/webhooks/{webhook}/rotate": submitters("webhooks"),
+    "POST /v1/webhooks/{webhook}/enable": submitters("webhooks"),
+    "POST /v1/webhooks/{webhook}/test": submitters("webhooks"),
+    "GET /v1/webhooks/{webhook}/deliveries": readers("webhooks"),
+    "POST /v1/auth/login": PUBLIC,
+    "POST /v1/auth/refresh": PUBLIC,
+    "POST /v1/auth/logout": PUBLIC,
+    "GET /v1/me": anyone("me"),
+    "POST /v1/me/password": anyone("me"),
+    "GET /v1/keys": submitters("keys"),
+    "POST /v1/keys": submitters("keys"),
+    "GET /v1/keys/{key_id}": submitters("keys"),
+    "PATCH /v1/keys/{key_id}": submitters("keys"),
+    "POST /v1/keys/{key_id}/rotate": submitters("keys"),
+    "DELETE /v1/keys/{key_id}": submitters("keys"),
+    "GET /v1/users": admins("users"),
+    "POST /v1/users": admins("users"),
+    "GET /v1/users/{user_id}": admins("users"),
+    "PATCH /v1/users/{user_id}": admins("users"),
+    "POST /v1/users/{user_id}/password": admins("users"),
+    "GET /v1/account": anyone("account"),
+    "PATCH /v1/account": admins("account"),
+    "GET /v1/accounts": operators("accounts"),
+    "POST /v1/accounts": operators("accounts"),
+    "GET /v1/accounts/{account}": operators("accounts"),
+    "PATCH /v1/accounts/{account}": operators("accounts"),
+    "GET /v1/audit": admins("audit"),
+    "GET /v1/admin/queues": operators("queues"),
+    "POST /v1/admin/queues/{model:path}/pause": operators("queues"),
+    "POST /v1/admin/queues/{model:path}/drain": operators("queues"),
+    "POST /v1/admin/queues/{model:path}/resume": operators("queues"),
+    "POST /v1/admin/queues/{model:path}/purge": operators("queues"),
+}
+
+#: What the scopes of a key may name.
+GROUPS = frozenset(access.group for access in TABLE.values()) - {""}
+
+#: Where a caller could give itself more than its own scopes allow.
+MANAGING = frozenset({"me", "keys", "users", "account", "accounts"})
+
+_BY_ROUTE: dict[tuple[str, ...], Access] = {}
+
+
+def declare(route: str, access: Access) -> None:
+    """Say who may call a route, `METHOD path`, that is not part of every installation."""
+    _BY_ROUTE[tuple(route.split(" ", 1))] = access
+
+
+for _route, _access in TABLE.items():
+    declare(_route, _access)
+
+
+def check_access(scope: Scope, key: ApiKey) -> None:
+    """Refuse a caller whose role, or whose key's scopes, do not reach to this route.
+
+    Raises:
+        Forbidden: naming the role or the scope.
+        LookupError: nobody said who may call this route.
+    """
+    check_route(scope["method"], scope["route"].path, key)
+
+
+def check_route(method: str, path: str, key: ApiKey) -> None:
+    """Refuse a caller as `check_access` does, where there is no request: what it began goes on.
+
+    Raises:
+        Forbidden, LookupError: as `check_access`.
+    """
+    access = _BY_ROUTE.get((method, path))
+    if access is None:
+        raise LookupError(f"{method} {path} does not stand in intake/permissions.py")
+    if key.role not in access.roles and not key.admin:
+        needed = ", ".join(sorted(access.roles)) or "the operator"
+        raise Forbidden(f"the role {key.role} may not do this; it takes: {needed}")
+    if key.limited:
+        _check_scopes(method, access, key)
+
+
+def _check_scopes(method: str, access: Access, key: ApiKey) -> None:
+    if key.routes is not None and access.group not in key.routes:
+        raise Forbidden(f"this key may not use the routes {access.group!r}")
+    if access.group in MANAGING and method != "GET":
+        raise Forbidden("a key with scopes or an end may not change keys, users or accounts")
+
+
+def check_model(key: ApiKey, name: str) -> None:
+    """Refuse a model that a key's scopes leave out.
+
+    Raises:
+        ModelForbidden: naming the model.
+    """
+    if key.models is not None and name not in key.models:
+        raise ModelForbidden(f"this key may not use the model {name!r}", param="model")

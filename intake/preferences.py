@@ -1,0 +1,89 @@
+"""What request headers ask for besides the body: waiting, idempotency, and what a leaving means.
+
+Prefer follows RFC 7240: what is not understood is ignored, what was honoured is said in
+`Preference-Applied`.
+"""
+
+import re
+from typing import NamedTuple
+
+from starlette.requests import Request
+
+from jobs.job import OnDisconnect
+from wire.errors import InvalidHeader
+
+KEY = re.compile(r"[\x20-\x7e]{1,255}")
+WAIT = re.compile(r'wait="?(\d{1,9})"?')
+
+
+class Preferences(NamedTuple):
+    """`wait_seconds` is None when the client did not ask to be handed over."""
+
+    respond_async: bool
+    wait_seconds: int | None
+    idempotency_key: str
+    on_disconnect: OnDisconnect | None
+
+    @property
+    def hands_over(self) -> bool:
+        """Return whether the answer may be a job instead of a result."""
+        return self.respond_async or self.wait_seconds is not None
+
+    @property
+    def applied(self) -> dict[str, str]:
+        """Headers that say what was honoured."""
+        words = []
+        if self.respond_async:
+            words.append("respond-async")
+        if self.wait_seconds is not None:
+            words.append(f"wait={self.wait_seconds}")
+        return {"Preference-Applied": ", ".join(words)} if words else {}
+
+
+#: Of a request that may have none.
+NO_PREFERENCES = Preferences(
+    respond_async=False, wait_seconds=None, idempotency_key="", on_disconnect=None
+)
+
+
+def read_preferences(request: Request, longest_wait: float) -> Preferences:
+    """Read the headers.
+
+    Raises:
+        InvalidHeader: Idempotency-Key or X-On-Disconnect has an unusable value.
+    """
+    headers = request.headers
+    respond_async, wait = False, None
+    if "prefer" in headers:
+        words = [word.strip() for word in ",".join(headers.getlist("prefer")).split(",")]
+        respond_async = "respond-async" in words
+        waits = [int(found[1]) for word in words if (found := WAIT.fullmatch(word))]
+        wait = min(waits[0], int(longest_wait)) if waits else None
+    key = headers.get("idempotency-key")
+    policy = headers.get("x-on-disconnect")
+    return Preferences(
+        respond_async,
+        wait,
+        "" if key is None else _unquote(key.strip()),
+        None if policy is None else _policy(policy),
+    )
+
+
+def _unquote(key: str) -> str:
+    """Accept the draft standard's quoted string, and the bare one everybody sends."""
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = re.sub(r"\\(.)", r"\1", key[1:-1])
+    if not KEY.fullmatch(key):
+        raise InvalidHeader(
+            "Idempotency-Key: 1 to 255 printable ASCII characters are expected",
+            param="Idempotency-Key",
+        )
+    return key
+
+
+def _policy(value: str) -> OnDisconnect:
+    if value == "continue":
+        return "continue"
+    if value == "cancel":
+        return "cancel"
+    raise InvalidHeader("X-On-Disconnect: continue or cancel is expected", param="X-On-Disconnect")

@@ -1,0 +1,144 @@
+"""From the body of a response to the chat that is stored and run, with what came before it.
+
+Invariant: what is stored is the whole conversation; a response that is erased later takes nothing
+away from those that went on from it.
+"""
+
+from typing import Any
+
+import orjson
+
+from core.errors import ContextLengthExceeded, InvalidJob, JobGone, JobNotFound
+from intake.conversation import Message, to_messages
+from intake.job_lookup import Found, find_job
+from intake.services import Services
+from jobs.result import Choice
+from jobs.status import Status
+from wire.schemas.responses import LOGPROBS, ResponseRequest
+from wire.views.chat import message
+from wire.views.response import job_id_of
+
+#: A conversation may have grown to so many times the bytes that one request may send.
+GROWTH = 8
+
+#: What a chat calls the same way.
+SAME = (
+    *("model", "temperature", "top_p", "top_logprobs", "parallel_tool_calls", "user"),
+    *("prompt_cache_key", "safety_identifier"),
+)
+
+#: Where an engine names a field of the chat, and the client knows another.
+FIELDS = {
+    "messages": "input",
+    "max_completion_tokens": "max_output_tokens",
+    "response_format": "text.format",
+    "reasoning_effort": "reasoning.effort",
+    "logprobs": "top_logprobs",
+}
+
+
+async def find_response(api: Services, name: str, account: str) -> Found:
+    """Return a response of this account that was to be stored.
+
+    Raises:
+        JobNotFound: there is none.
+        JobGone, DatabaseUnavailable: as `find_job`.
+    """
+    job_id = job_id_of(name)
+    try:
+        found = await find_job(api, job_id, account) if job_id else None
+    except JobNotFound:
+        found = None
+    except JobGone:
+        raise JobGone(f"response {name!r} was deleted, or is kept no longer") from None
+    if found is None or not found.job.spec.keeps_body:
+        raise JobNotFound(f"no response {name!r}", param="response_id")
+    return found
+
+
+async def as_chat(
+    api: Services, account: str, asked: ResponseRequest
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the body of the chat, and what `JobSpec.response` keeps beside it.
+
+    Raises:
+        InvalidJob: there is no such earlier response, or it has no answer.
+        ContextLengthExceeded: the conversation has grown too long.
+    """
+    messages: list[Message] = []
+    if asked.instructions is not None:
+        messages.append({"role": "system", "content": asked.instructions})
+    if asked.previous_response_id is not None:
+        messages += await _earlier(api, account, asked.previous_response_id)
+    messages += to_messages(asked.input)
+    if asked.previous_response_id is not None:
+        _check_size(messages, GROWTH * api.settings.limits.body_bytes)
+    kept = {
+        "store": asked.store is not False,
+        "background": bool(asked.background),
+        "instructed": asked.instructions is not None,
+        "previous_response_id": asked.previous_response_id,
+        "max_tool_calls": asked.max_tool_calls,
+    }
+    return _chat(asked, messages), kept
+
+
+def _chat(asked: ResponseRequest, messages: list[Message]) -> dict[str, Any]:
+    body: dict[str, Any] = {name: getattr(asked, name) for name in SAME}
+    body.update(
+        messages=messages,
+        max_completion_tokens=asked.max_output_tokens,
+        reasoning_effort=asked.reasoning and asked.reasoning.effort,
+        verbosity=asked.text and asked.text.verbosity,
+        response_format=_format(asked),
+    )
+    if LOGPROBS in (asked.include or ()) or asked.top_logprobs:
+        body["logprobs"] = True
+    if asked.tools:
+        tools = [tool.model_dump(exclude={"type"}, exclude_none=True) for tool in asked.tools]
+        body["tools"] = [{"type": "function", "function": tool} for tool in tools]
+        body["tool_choice"] = _tool_choice(asked)
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _tool_choice(asked: ResponseRequest) -> Any:
+    choice = asked.tool_choice
+    if choice is None or isinstance(choice, str):
+        return choice
+    return {"type": "function", "function": {"name": choice.name}}
+
+
+def _format(asked: ResponseRequest) -> dict[str, Any] | None:
+    form = asked.text and asked.text.format
+    if not form or form.type == "text":
+        return None
+    dumped: dict[str, Any] = form.model_dump(exclude={"type"}, exclude_none=True, by_alias=True)
+    if form.type == "json_schema":
+        return {"type": form.type, "json_schema": dumped}
+    return {"type": form.type}
+
+
+async def _earlier(api: Services, account: str, name: str) -> list[Message]:
+    """Return a conversation up to and with an earlier response, without its instructions."""
+    try:
+        found = await find_response(api, name, account)
+        result = await found.result(api)
+    except (JobNotFound, JobGone):
+        text = f"previous_response_id: no response {name!r} is stored"
+        raise InvalidJob(text, param="previous_response_id") from None
+    job = found.job
+    if job.status is not Status.COMPLETED:
+        text = f"previous_response_id: {name} is {job.status}, so there is no answer to go on from"
+        raise InvalidJob(text, param="previous_response_id")
+    said = message(result.choices.get(0, Choice()).deltas)
+    body = job.spec.body
+    before = body["messages"][1:] if (job.spec.response or {})["instructed"] else body["messages"]
+    return [*before, {name: value for name, value in said.items() if value is not None}]
+
+
+def _check_size(messages: list[Message], limit: int) -> None:
+    if len(orjson.dumps(messages)) > limit:
+        raise ContextLengthExceeded(
+            f"previous_response_id: the conversation is longer than {limit} bytes",
+            param="previous_response_id",
+        )

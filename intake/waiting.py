@@ -1,0 +1,79 @@
+"""Waiting for a job: as long as the client stays, the server stands, and time allows."""
+
+from contextlib import aclosing
+
+from starlette.requests import Request
+
+from api.delivery_trace import delivering
+from api.sse import Watched, leave
+from core.errors import JobGone
+from intake.request_lifetime import Ended, Presence
+from intake.services import Services
+from jobs.job import Job
+from jobs.result import Result
+from wire.errors import ShuttingDown, WaitTimeout
+
+PAGE_EVENTS = 512
+
+
+async def wait_result(
+    api: Services, request: Request, watched: Watched, seconds: float
+) -> tuple[Result, Ended | None]:
+    """Gather a job's result until it ends or the wait does; says why when it was the wait.
+
+    When the client leaves, the job's policy decides what becomes of it.
+    """
+    result = Result()
+    with (
+        api.watchers.watching(watched.job_id),
+        delivering(watched.job_id, watched.traceparent, "whole"),
+    ):
+        presence = Presence(request.receive, api.closing, seconds, patient=True)
+        async with presence:
+            following = api.hub.follow(watched.job_id, watched.account, watched.after)
+            async with aclosing(following) as batches:
+                async for events in batches:
+                    for event in events:
+                        result.add(event)
+    if presence.ended is Ended.CLIENT:
+        await leave(api, watched)
+    if result.status is None and presence.ended is None:
+        raise JobGone(f"job {watched.job_id} was deleted")
+    return result, None if result.status else presence.ended
+
+
+async def wait_end(
+    api: Services, request: Request, job: Job, seconds: float, *, leaving_counts: bool = False
+) -> Job:
+    """Wait until a job has ended or the wait has; returns its record as it is then."""
+    watched = Watched.of(job, job.seq)
+    with api.watchers.watching(job.id), delivering(job.id, watched.traceparent, "wait"):
+        presence = Presence(request.receive, api.closing, seconds)
+        async with presence:
+            following = api.hub.follow(watched.job_id, watched.account, watched.after)
+            async with aclosing(following) as batches:
+                async for _ in batches:
+                    pass
+    if presence.ended is Ended.CLIENT and leaving_counts:
+        await leave(api, watched)
+    return await api.store.get(job.id, job.account)
+
+
+def too_long(ended: Ended, job_id: str, seconds: float) -> ShuttingDown | WaitTimeout:
+    """Return the error for a wait that ended before the job."""
+    where = f"job {job_id} goes on: GET /v1/jobs/{job_id}"
+    if ended is Ended.SERVER:
+        return ShuttingDown(f"this server is closing; {where}", retry_after_seconds=1)
+    return WaitTimeout(f"not finished within {seconds:.0f} s; {where}")
+
+
+async def read_result(api: Services, job_id: str) -> Result:
+    """Fold a job's log as it stands."""
+    result, after = Result(), 0
+    while True:
+        events = await api.store.read_log(job_id, after, PAGE_EVENTS)
+        for event in events:
+            result.add(event)
+        if len(events) < PAGE_EVENTS:
+            return result
+        after = events[-1].seq

@@ -1,0 +1,1 @@
+"""The shapes of OpenAI's API and our own, without HTTP."""

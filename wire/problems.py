@@ -1,0 +1,328 @@
+"""Errors as HTTP: the only place that knows which error is which status.
+
+One table maps error classes to statuses; two shapes render them: `application/problem+json`
+(RFC 9457), and OpenAI's `{"error": ...}` where OpenAI clients look. Invariant: nothing leaves
+in another shape, 429 and 503 always say when to come back, and no text of an unknown exception
+is ever shown.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Scope
+
+from accounts import errors as accounts
+from api.limits import rate_headers
+from billing import errors as billing
+from core import errors
+from jobs.status import Status
+from webhooks import errors as webhooks
+from wire import errors as door
+from wire.schemas.reading import field_errors
+
+RETRY_AFTER_SECONDS = 2.0
+#: The pipeline has retried already; OpenAI's clients would repeat the job, and pay, on their own.
+NO_RETRY = {"X-Should-Retry": "false"}
+OWN_SHAPE = (
+    "/v1/admin",
+    "/v1/jobs",
+    "/v1/generate",
+    "/v1/dead-letter",
+    "/v1/billing",
+    "/v1/usage",
+    "/v1/webhooks",
+    "/v1/auth",
+    "/v1/me",
+    "/v1/keys",
+    "/v1/users",
+    "/v1/account",
+    "/v1/audit",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one class of error looks; `openai_status` where OpenAI's clients expect another."""
+
+    status: int
+    title: str
+    openai_status: int | None = None
+    openai_code: str | None = None
+
+
+TABLE: dict[type[errors.PipelineError], Kind] = {
+    errors.PipelineError: Kind(500, "Internal error"),
+    errors.ClientError: Kind(400, "Bad request"),
+    errors.InvalidJob: Kind(422, "Invalid request", openai_status=400),
+    errors.ContextLengthExceeded: Kind(422, "Context length exceeded", openai_status=400),
+    errors.ModelNotFound: Kind(404, "Model not found"),
+    errors.Unauthenticated: Kind(401, "Unauthenticated", openai_code="invalid_api_key"),
+    errors.Forbidden: Kind(403, "Forbidden", openai_code="insufficient_permissions"),
+    errors.AccountSuspended: Kind(403, "Account suspended", openai_code="account_suspended"),
+    errors.ModelForbidden: Kind(403, "Model not allowed"),
+    errors.AddressForbidden: Kind(403, "Address not allowed"),
+    errors.LimitTooSmall: Kind(422, "Limit too small", openai_status=400),
+    errors.BudgetExceeded: Kind(402, "Budget exceeded", openai_code="insufficient_quota"),
+    errors.JobNotFound: Kind(404, "Job not found"),
+    errors.JobGone: Kind(410, "Job gone", openai_status=404),
+    errors.JobConflict: Kind(409, "Conflict with the job's status"),
+    errors.IdempotencyMismatch: Kind(422, "Idempotency key reused"),
+    errors.Overloaded: Kind(503, "Overloaded"),
+    errors.QueueFull: Kind(429, "Queue full"),
+    errors.WaitTooLong: Kind(429, "Wait too long"),
+    errors.QueueDraining: Kind(503, "Queue draining"),
+    errors.RateLimited: Kind(429, "Rate limited", openai_code="rate_limit_exceeded"),
+    errors.LockLost: Kind(503, "Lock lost"),
+    errors.SpendingUnknown: Kind(503, "Spending unknown"),
+    errors.StoreUnavailable: Kind(503, "Job store unavailable"),
+    errors.AttemptError: Kind(500, "The job failed"),
+    errors.EngineError: Kind(500, "Engine error"),
+    errors.EngineDead: Kind(503, "Engine gone"),
+    errors.LeaseLost: Kind(500, "Lease lost"),
+    errors.DeadlineExceeded: Kind(504, "Deadline exceeded"),
+    errors.RunTimeout: Kind(504, "Run timeout"),
+    errors.TooManyAttempts: Kind(503, "Too many attempts"),
+    billing.DatabaseUnavailable: Kind(503, "Billing database unavailable"),
+    billing.InvalidPrice: Kind(422, "Invalid price"),
+    billing.InvalidBudget: Kind(422, "Invalid budget"),
+    billing.InvalidMonth: Kind(422, "Invalid month"),
+    billing.InvalidAmount: Kind(422, "Invalid amount"),
+    billing.AccountNotFound: Kind(404, "Account not found"),
+    billing.InvoiceNotFound: Kind(404, "Invoice not found"),
+    billing.ExportFailed: Kind(500, "Export failed"),
+    billing.MonthConflict: Kind(409, "Conflict with the month's state"),
+    billing.MonthNotOver: Kind(409, "Month not over"),
+    billing.MonthOutOfOrder: Kind(409, "Earlier month open"),
+    billing.MonthClosed: Kind(409, "Month closed"),
+    billing.MonthNotClosed: Kind(409, "Month not closed"),
+    billing.UnpricedUsage: Kind(409, "Usage without a price"),
+    webhooks.InvalidWebhook: Kind(422, "Invalid webhook"),
+    webhooks.EndpointNotFound: Kind(404, "Webhook not found"),
+    webhooks.DeliveryNotFound: Kind(404, "Delivery not found"),
+    webhooks.TooManyEndpoints: Kind(409, "Too many webhooks"),
+    webhooks.EndpointDisabled: Kind(409, "Webhook disabled"),
+    accounts.KeyNotFound: Kind(404, "Key not found"),
+    accounts.UserNotFound: Kind(404, "User not found"),
+    accounts.InvalidAccount: Kind(422, "Invalid account, user or key"),
+    accounts.WrongPassword: Kind(401, "Wrong email or password"),
+    accounts.SessionOver: Kind(401, "Session over", openai_code="invalid_api_key"),
+    accounts.AccountConflict: Kind(409, "Conflict with what there is"),
+    accounts.EmailTaken: Kind(409, "Email taken"),
+    accounts.AccountExists: Kind(409, "Account exists"),
+    accounts.LastAdmin: Kind(409, "Last admin"),
+    accounts.TooManySignIns: Kind(429, "Too many sign-ins"),
+    accounts.Busy: Kind(503, "Sign-in busy"),
+    accounts.IssuerUnavailable: Kind(503, "Identity provider unavailable"),
+    door.MalformedBody: Kind(400, "Malformed body"),
+    door.BodyTooLarge: Kind(413, "Body too large"),
+    door.MalformedRequest: Kind(400, "Malformed request"),
+    door.HeadersTooLarge: Kind(431, "Headers too large"),
+    door.HeadersTimeout: Kind(408, "Headers timeout"),
+    door.BodyTimeout: Kind(408, "Body timeout"),
+    door.InvalidBody: Kind(422, "Invalid request", openai_status=400),
+    door.UnsupportedModel: Kind(422, "Model not fit for this", openai_status=400),
+    door.UnsupportedParameter: Kind(422, "Parameter not supported", openai_status=400),
+    door.InvalidHeader: Kind(400, "Invalid header"),
+    door.InvalidCursor: Kind(400, "Invalid cursor"),
+    door.ResultNotReady: Kind(409, "No result"),
+    door.ProofNotReady: Kind(409, "No proof yet"),
+    door.JobCancelled: Kind(409, "Job cancelled"),
+    door.FileMissing: Kind(404, "File not found"),
+    door.BatchMissing: Kind(404, "Batch not found"),
+    door.BatchConflict: Kind(409, "Conflict with the batch's status"),
+    door.TooManyBatches: Kind(429, "Too many batches"),
+    door.QuotaReached: Kind(413, "File quota reached"),
+    door.StorageFull: Kind(507, "Storage full"),
+    door.FilesUnavailable: Kind(503, "File store unavailable"),
+    door.ObjectMissing: Kind(500, "Content missing"),
+    door.ShuttingDown: Kind(503, "Shutting down"),
+    door.WaitTimeout: Kind(504, "Wait timeout"),
+    door.Restarted: Kind(500, "Restarted"),
+}
+
+
+def subclasses(base: type[errors.PipelineError]) -> Iterator[type[errors.PipelineError]]:
+    """Yield a class and all that derive from it."""
+    yield base
+    for derived in base.__subclasses__():
+        yield from subclasses(derived)
+
+
+def kind_of(error: type[errors.PipelineError]) -> Kind:
+    """Return the row of a class, or of the nearest class above it."""
+    return next(TABLE[above] for above in error.__mro__ if above in TABLE)
+
+
+#: A failed job's record keeps only the code; InvalidBody shares its parent's.
+BY_CODE = {error.code: kind for error, kind in TABLE.items() if error is not door.InvalidBody}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One occurrence of an error, ready for either shape."""
+
+    kind: Kind
+    code: str
+    detail: str
+    param: str | None = None
+    job_id: str | None = None
+    request_id: str | None = None
+    retry_after: int | None = None
+    fields: Sequence[door.FieldError] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    budget: Mapping[str, str] | None = None
+
+    def as_problem(self) -> dict[str, Any]:
+        """Return the RFC 9457 object."""
+        optional = {
+            "instance": self.job_id and f"/v1/jobs/{self.job_id}",
+            "param": self.param,
+            "request_id": self.request_id,
+            "job_id": self.job_id,
+            "retry_after": self.retry_after,
+            "errors": [
+                {"pointer": wrong.pointer, "message": wrong.message} for wrong in self.fields
+            ],
+            "budget": self.budget,
+        }
+        return {
+            "type": f"urn:penstock:problem:{self.code}",
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "detail": self.detail,
+            "code": self.code,
+            **{name: value for name, value in optional.items() if value},
+        }
+
+    def as_openai(self) -> dict[str, Any]:
+        """Return the object OpenAI clients turn into an exception."""
+        error = {
+            "message": self.detail,
+            "type": _openai_type(self.openai_status),
+            "param": self.param,
+            "code": self.kind.openai_code or self.code.replace("-", "_"),
+        }
+        extra = {"job_id": self.job_id, "request_id": self.request_id, "budget": self.budget}
+        return {"error": error | {name: value for name, value in extra.items() if value}}
+
+    @property
+    def openai_status(self) -> int:
+        """Status on the OpenAI routes."""
+        return self.kind.openai_status or self.kind.status
+
+
+def _openai_type(status: int) -> str:
+    if status >= 500:
+        return "server_error"
+    return {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(
+        status, "invalid_request_error"
+    )
+
+
+def from_error(
+    error: errors.PipelineError, *, job_id: str | None = None, request_id: str | None = None
+) -> Problem:
+    """Describe an error raised on purpose."""
+    kind = kind_of(type(error))
+    retry_after = None
+    if kind.status in (429, 503, 507):
+        seconds = getattr(error, "retry_after_seconds", RETRY_AFTER_SECONDS)
+        retry_after = max(1, math.ceil(seconds))
+    return Problem(
+        kind,
+        error.code,
+        error.message,
+        error.param,
+        job_id,
+        request_id,
+        retry_after,
+        getattr(error, "fields", ()),
+        headers=rate_headers(getattr(error, "standings", ())),
+        budget=getattr(error, "budget", None),
+    )
+
+
+def from_record(record: Mapping[str, Any], job_id: str) -> Problem:
+    """Describe the error a failed job's record and log keep."""
+    code = str(record.get("code") or errors.PipelineError.code)
+    kind = BY_CODE.get(code, TABLE[errors.AttemptError])
+    retry_after = int(RETRY_AFTER_SECONDS) if kind.status in (429, 503) else None
+    message = str(record.get("message") or kind.title)
+    return Problem(
+        kind,
+        code,
+        message,
+        record.get("param"),
+        job_id,
+        retry_after=retry_after,
+        headers=NO_RETRY,
+    )
+
+
+def from_ending(status: Status, error: Mapping[str, Any] | None, job_id: str) -> Problem:
+    """Describe why a finished job has no result."""
+    if status is Status.CANCELLED:
+        cancelled = from_error(door.JobCancelled(f"job {job_id} was cancelled"), job_id=job_id)
+        return replace(cancelled, headers=NO_RETRY)
+    return from_record(error or {}, job_id)
+
+
+def from_http(error: HTTPException) -> Problem:
+    """Describe what the framework refuses: no such path, wrong method."""
+    phrase = HTTPStatus(error.status_code).phrase
+    code = phrase.lower().replace(" ", "-").replace("'", "")
+    kind = Kind(error.status_code, phrase)
+    retry_after = int(RETRY_AFTER_SECONDS) if error.status_code in (429, 503) else None
+    return Problem(
+        kind, code, str(error.detail), retry_after=retry_after, headers=error.headers or {}
+    )
+
+
+def from_validation(error: RequestValidationError) -> Problem:
+    """Describe wrong path, query or header parameters."""
+    found = [{**item, "loc": item["loc"][1:]} for item in error.errors()]
+    return from_error(
+        door.InvalidBody(field_errors(found, {item["loc"][0]: None for item in found}))
+    )
+
+
+def internal() -> Problem:
+    """Describe an unknown exception, without any of its text."""
+    return Problem(
+        TABLE[errors.PipelineError], "internal", "something went wrong on our side; it is logged"
+    )
+
+
+def is_openai_path(path: str) -> bool:
+    """Return whether clients of this path expect OpenAI's error shape."""
+    return path.startswith("/v1/") and not path.startswith(OWN_SHAPE)
+
+
+def response(problem: Problem, scope: Scope) -> Response:
+    """Render a problem in the shape of the route it happened on."""
+    request_id = scope.get("state", {}).get("request_id")
+    headers = dict(problem.headers)
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(problem.retry_after)
+    if problem.kind.status == 408:
+        headers["Connection"] = "close"
+    if problem.kind.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="penstock"'
+    if problem.job_id:
+        headers["X-Penstock-Job"] = problem.job_id
+    if is_openai_path(scope["path"]):
+        body = problem.as_openai()
+        body["error"].setdefault("request_id", request_id)
+        status, media_type = problem.openai_status, "application/json"
+    else:
+        body = {**problem.as_problem(), "request_id": request_id}
+        body.setdefault("instance", scope["path"])
+        status, media_type = problem.kind.status, "application/problem+json"
+    return Response(orjson.dumps(body), status, headers, media_type)

@@ -1,0 +1,1 @@
+"""Bodies that clients send: strict pydantic models, one file per resource."""

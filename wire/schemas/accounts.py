@@ -1,0 +1,282 @@
+"""Bodies and answers of the routes for accounts, users, keys and sessions."""
+
+from ipaddress import ip_network
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from accounts.caller import Role
+from accounts.errors import InvalidAccount
+from accounts.users import checked_email
+from wire.schemas.jobs import Instant
+from wire.schemas.sampling import Body
+from wire.schemas.usage import Answer
+
+LARGEST = 2**53
+MOST_NAMES = 100
+
+
+def _clean(value: str) -> str:
+    """Refuse what cannot be stored or printed on one line."""
+    if not value.isprintable():
+        raise PydanticCustomError("text", "one line of printable text is expected")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("text", "text in Unicode is expected") from None
+    return value
+
+
+def _email(value: str) -> str:
+    try:
+        return checked_email(value)
+    except InvalidAccount:
+        raise PydanticCustomError(
+            "email", "an address such as ann@example.com is expected"
+        ) from None
+
+
+def _lines(value: str) -> str:
+    for line in value.splitlines():
+        _clean(line)
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value))
+    except ValueError:
+        raise PydanticCustomError(
+            "network", "a range of addresses such as 10.0.0.0/8 or 2001:db8::/32 is expected"
+        ) from None
+
+
+def _group(value: str) -> str:
+    # Imported late: the table names the groups of routes, whose modules import this one.
+    from intake.permissions import GROUPS  # noqa: PLC0415
+
+    if value not in GROUPS:
+        raise PydanticCustomError("group", f"one of {', '.join(sorted(GROUPS))} is expected")
+    return value
+
+
+Text = Annotated[str, Field(max_length=128), AfterValidator(_clean)]
+Email = Annotated[str, Field(min_length=3, max_length=254), AfterValidator(_email)]
+Password = Annotated[str, Field(min_length=1, max_length=256)]
+AccountId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Amount = Annotated[int, Field(ge=0, le=LARGEST, strict=True)]
+Model = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+Network = Annotated[str, AfterValidator(_network)]
+Group = Annotated[str, AfterValidator(_group)]
+RoleName = Annotated[Role, Field(strict=False)]
+Weight = Annotated[float, Field(gt=0, le=1000)]
+
+
+def _some(kind: Any) -> Any:
+    return Annotated[list[kind], Field(min_length=1, max_length=MOST_NAMES)] | None
+
+
+class SignIn(Body):
+    """An email and its password."""
+
+    email: Email
+    password: Password
+
+
+class Refresh(Body):
+    """A refresh token."""
+
+    refresh_token: str = Field(min_length=1, max_length=128)
+
+
+class OwnPassword(Body):
+    """A new password, and the one that is good now."""
+
+    current: Password
+    password: Password
+
+
+class NewPassword(Body):
+    """A new password."""
+
+    password: Password
+
+
+class LimitsChange(Body):
+    """Limits that are to change; 0 means no limit."""
+
+    requests_per_minute: Amount | None = None
+    tokens_per_minute: Amount | None = None
+    max_running: Amount | None = None
+    max_queued: Amount | None = None
+
+
+class KeyFields(Body):
+    """What a key may be given, and what may be changed of it; null scopes mean everything."""
+
+    name: Text = ""
+    role: RoleName = Role.MEMBER
+    models: _some(Model) = None  # type: ignore[valid-type]
+    routes: _some(Group) = None  # type: ignore[valid-type]
+    networks: _some(Network) = None  # type: ignore[valid-type]
+    limits: LimitsChange = LimitsChange()
+    weight: Weight = 1.0
+    expires_at: Instant = None
+
+
+class NewKeyRequest(KeyFields):
+    """A key to be made; `account` is for the operator."""
+
+    account: AccountId | None = None
+
+
+class Rotation(Body):
+    """How long the old key is good beside the new one."""
+
+    overlap_seconds: int = Field(default=86_400, ge=0, le=31_536_000)
+
+
+class NewUser(Body):
+    """A user to be made; without a password, an identity provider must vouch for the email."""
+
+    email: Email
+    role: RoleName = Role.MEMBER
+    password: Password | None = None
+    account: AccountId | None = None
+
+
+class UserChange(Body):
+    """What is to change of a user."""
+
+    role: RoleName | None = None
+    disabled: bool | None = None
+
+
+class AccountFields(Body):
+    """What an account's admin may change: name and what stands on invoices."""
+
+    name: Text = ""
+    billing_name: Text = ""
+    billing_address: Annotated[str, Field(max_length=1000), AfterValidator(_lines)] = ""
+    billing_email: Text = ""
+    tax_id: Text = ""
+
+
+class NewAccount(AccountFields):
+    """An account to be made, by the operator."""
+
+    id: AccountId
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    limits: LimitsChange = LimitsChange()
+
+
+class AccountChange(AccountFields):
+    """What the operator may change of an account."""
+
+    limits: LimitsChange = LimitsChange()
+    suspended: bool = False
+
+
+class SessionAnswer(Answer):
+    """What who signed in sends from now on, and what brings the next one."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+    refresh_token: str
+    refresh_expires_in: int
+
+
+class LimitsAnswer(Answer):
+    """Limits; 0 means none."""
+
+    requests_per_minute: int
+    tokens_per_minute: int
+    max_running: int
+    max_queued: int
+
+
+class KeyAnswer(Answer):
+    """A key; `key` is there only when it was made."""
+
+    object: Literal["key"]
+    id: str
+    account: str
+    user: str | None
+    name: str
+    prefix: str | None
+    role: Role
+    operator: bool
+    models: list[str] | None
+    routes: list[str] | None
+    networks: list[str] | None
+    limits: LimitsAnswer
+    weight: float
+    created_at: float
+    expires_at: float | None
+    revoked_at: float | None
+    rotated_from: str | None
+    key: str | None = None
+
+
+class UserAnswer(Answer):
+    """A user."""
+
+    object: Literal["user"]
+    id: str
+    account: str
+    email: str
+    role: Role
+    operator: bool
+    has_password: bool
+    created_at: float
+    disabled_at: float | None
+
+
+class AccountAnswer(Answer):
+    """An account."""
+
+    object: Literal["account"]
+    id: str
+    name: str
+    currency: str
+    billing_name: str
+    billing_address: str
+    billing_email: str
+    tax_id: str
+    limits: LimitsAnswer
+    created_at: float
+    suspended_at: float | None
+
+
+class Me(Answer):
+    """Who is calling, and what that allows."""
+
+    object: Literal["caller"]
+    id: str
+    account: str
+    user: str | None
+    name: str
+    role: Role
+    operator: bool
+    models: list[str] | None
+    routes: list[str] | None
+    networks: list[str] | None
+    limits: LimitsAnswer
+    account_limits: LimitsAnswer
+    weight: float
+    expires_at: float | None
+
+
+class AuditAnswer(Answer):
+    """Who did what to what."""
+
+    object: Literal["audit_entry"]
+    id: str
+    at: float
+    actor: str
+    action: str
+    target: str
+    account: str | None
+    details: dict[str, Any]

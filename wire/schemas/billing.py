@@ -1,0 +1,70 @@
+"""What the billing routes answer; money is text, since JSON's numbers are not exact."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from wire.schemas.usage import Answer
+
+
+class Party(Answer):
+    """Who issues an invoice, as it was when it was issued; `|` begins a new line."""
+
+    name: str
+    address: str
+    email: str
+    tax_id: str
+    payment: str
+
+
+class InvoiceLine(Answer):
+    """One line: usage of one model, tier, kind of token and price, or an adjustment."""
+
+    position: int
+    kind: Literal["usage", "adjustment"]
+    description: str
+    model: str | None
+    service_tier: str | None
+    token_kind: Literal["input", "cached_input", "output"] | None
+    price_version_id: str | None
+    multiplier: str | None
+    per_million: str | None
+    late: bool = Field(description="usage of an earlier month, which was closed already")
+    jobs: int
+    tokens: int
+    amount: str = Field(description="rounded, once, to micros")
+
+
+class Invoice(Answer):
+    """An invoice or a credit note; it never changes."""
+
+    object: Literal["invoice"]
+    id: str
+    number: str
+    kind: Literal["invoice", "credit_note"]
+    corrects: str | None = Field(description="the number of the invoice a credit note corrects")
+    account_id: str
+    month: str
+    currency: str
+    billing_name: str
+    billing_address: str
+    tax_id: str
+    tax_note: str
+    usage_total: str | None = None
+    adjustments_total: str | None = None
+    total: str = Field(description="the sum of the lines")
+    due: str = Field(description="the total in whole coins: what is paid")
+    issued_at: str
+    due_at: str
+    seller: Party
+    lines: list[InvoiceLine] | None = Field(default=None, description="not in lists")
+
+
+class InvoicePage(Answer):
+    """A page of invoices, newest first."""
+
+    object: Literal["list"]
+    data: list[Invoice]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool

@@ -1,0 +1,62 @@
+"""The body of a text completion."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from wire.schemas.sampling import Sampling, unsupported
+
+
+def _one_prompt(value: Any) -> Any:
+    """Accept text or token ids, alone or as the only item of a list."""
+    prompt = value
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | list):
+        prompt = value[0]
+    if isinstance(prompt, str) and prompt:
+        return value
+    if isinstance(prompt, list) and prompt and all(_is_token(item) for item in prompt):
+        return value
+    if isinstance(value, list) and len(value) > 1 and isinstance(value[0], str | list):
+        raise PydanticCustomError("prompt", "one prompt per request is expected; send one job each")
+    raise PydanticCustomError(
+        "prompt", "text or a list of token ids is expected, and it must not be empty"
+    )
+
+
+def _is_token(item: Any) -> bool:
+    return type(item) is int and 0 <= item < 2**31
+
+
+Prompt = Annotated[
+    Any,
+    BeforeValidator(_one_prompt),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+            ],
+        }
+    ),
+]
+
+
+class CompletionRequest(Sampling):
+    """`POST /v1/completions`."""
+
+    prompt: Prompt
+    best_of: int | None = Field(default=None, ge=1, le=128)
+    echo: bool | None = None
+    suffix: str | None = None
+    logprobs: int | None = Field(default=None, ge=0, le=20)
+
+    @model_validator(mode="after")
+    def _here(self) -> Self:
+        if self.echo:
+            raise unsupported("echo", "the prompt is not repeated")
+        if self.suffix:
+            raise unsupported("suffix", "text is only continued")
+        if self.best_of not in (None, self.n or 1):
+            raise unsupported("best_of", "all choices are returned; ask for n")
+        return self

@@ -1,0 +1,31 @@
+"""The body of the plain generate routes."""
+
+from typing import Any
+
+from pydantic import Field
+
+from wire.schemas.sampling import Body, ModelName
+
+DEFAULT_TOKENS = 256
+
+
+class GenerateRequest(Body):
+    """`POST /v1/generate`; without a model, the first one served."""
+
+    prompt: str = Field(min_length=1)
+    model: ModelName | None = None
+    max_tokens: int = Field(default=DEFAULT_TOKENS, ge=1, le=2048)
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, ge=0, le=1)
+
+    def as_completion(self, model: str) -> dict[str, Any]:
+        """Return the same request as the body of a text completion."""
+        # A nucleus of nothing still holds the likeliest token: that is greedy decoding.
+        greedy = self.top_p == 0
+        return {
+            "model": model,
+            "prompt": self.prompt,
+            "max_tokens": self.max_tokens,
+            "temperature": 0 if greedy else self.temperature,
+            "top_p": 1 if greedy else self.top_p,
+        }

@@ -1,0 +1,179 @@
+"""The items of a response's input: messages, calls of functions, what they returned, reasoning."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from wire.schemas.chat import Name
+from wire.schemas.sampling import Body
+
+ItemId = Annotated[str, Field(min_length=1, max_length=256)]
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
+
+
+class InputText(Body):
+    """A piece of text."""
+
+    type: Literal["input_text"]
+    text: str
+
+
+class InputImage(Body):
+    """A picture, for models that see: an https or data URL."""
+
+    type: Literal["input_image"]
+    image_url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class OutputText(Body):
+    """A piece of text that a model wrote; clients send answers back whole."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: list[Any] | None = None
+    logprobs: list[Any] | None = None
+
+
+class OutputRefusal(Body):
+    """A refusal an assistant gave earlier."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+def _kind(value: Any, prefix: str) -> str:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return f"{prefix}:{kind}"
+
+
+InputPart = Annotated[
+    Annotated[InputText, Tag("part:input_text")] | Annotated[InputImage, Tag("part:input_image")],
+    Discriminator(
+        lambda part: _kind(part, "part"),
+        custom_error_type="part",
+        custom_error_message="an object with type input_text or input_image is expected",
+    ),
+]
+OutputPart = Annotated[
+    Annotated[OutputText, Tag("part:output_text")] | Annotated[OutputRefusal, Tag("part:refusal")],
+    Discriminator(
+        lambda part: _kind(part, "part"),
+        custom_error_type="part",
+        custom_error_message="an object with type output_text or refusal is expected",
+    ),
+]
+
+
+def _content_kind(content: Any) -> str:
+    return "content:parts" if isinstance(content, list) else "content:text"
+
+
+InputContent = Annotated[
+    Annotated[str, Tag("content:text")]
+    | Annotated[list[InputPart], Field(min_length=1), Tag("content:parts")],
+    Discriminator(_content_kind),
+]
+OutputContent = Annotated[
+    Annotated[str, Tag("content:text")] | Annotated[list[OutputPart], Tag("content:parts")],
+    Discriminator(_content_kind),
+]
+
+
+class Item(Body):
+    """What all items have in common."""
+
+    id: ItemId | None = None
+    status: ItemStatus | None = None
+
+
+class InputMessage(Item):
+    """What a user said, or instructions."""
+
+    type: Literal["message"] = "message"
+    role: Literal["user", "system", "developer"]
+    content: InputContent
+
+
+class OutputMessage(Item):
+    """What the model said earlier."""
+
+    type: Literal["message"] = "message"
+    role: Literal["assistant"]
+    content: OutputContent
+    phase: Literal["commentary", "final_answer"] | None = None
+
+
+class FunctionCall(Item):
+    """Which function the model called, and its arguments as JSON text."""
+
+    type: Literal["function_call"]
+    call_id: ItemId
+    name: Name
+    arguments: str
+
+
+class FunctionCallOutput(Item):
+    """What a called function returned."""
+
+    type: Literal["function_call_output"]
+    call_id: ItemId
+    output: InputContent
+
+
+class ReasoningText(Body):
+    """A piece of what the model thought."""
+
+    type: Literal["reasoning_text", "summary_text"]
+    text: str
+
+
+class Reasoning(Item):
+    """What the model thought before it answered."""
+
+    type: Literal["reasoning"]
+    summary: list[ReasoningText]
+    content: list[ReasoningText] | None = None
+    encrypted_content: None = None
+
+
+def _item_kind(item: Any) -> str:
+    if not isinstance(item, dict):
+        return f"item:{type(item).__name__}"
+    kind = item.get("type", "message")
+    if kind != "message":
+        return f"item:{kind}"
+    return "item:output" if item.get("role") == "assistant" else "item:input"
+
+
+AnyItem = Annotated[
+    Annotated[InputMessage, Tag("item:input")]
+    | Annotated[OutputMessage, Tag("item:output")]
+    | Annotated[FunctionCall, Tag("item:function_call")]
+    | Annotated[FunctionCallOutput, Tag("item:function_call_output")]
+    | Annotated[Reasoning, Tag("item:reasoning")],
+    Discriminator(
+        _item_kind,
+        custom_error_type="item",
+        custom_error_message=(
+            "a message, function_call, function_call_output or reasoning is expected"
+        ),
+    ),
+]
+
+
+def _input_kind(value: Any) -> str:
+    if isinstance(value, list):
+        return "input:items"
+    return "input:text" if isinstance(value, str) else "input:other"
+
+
+ResponseInput = Annotated[
+    Annotated[str, Tag("input:text")]
+    | Annotated[list[AnyItem], Field(min_length=1), Tag("input:items")],
+    Discriminator(
+        _input_kind,
+        custom_error_type="input",
+        custom_error_message="text or a list of items is expected",
+    ),
+]

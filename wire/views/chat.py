@@ -1,0 +1,93 @@
+"""Chat completions, whole and in chunks, from a job's log."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from billing.pricing.rating import Cost
+from jobs.result import Choice, Result
+from wire.views.cost import Billing, unbilled
+from wire.views.openai import Chunks, Head, choice_fields, usage_object
+
+JOINED = ("content", "refusal", "reasoning", "reasoning_content")
+
+
+def chat_completion(head: Head, result: Result, cost: Cost | None = None) -> dict[str, Any]:
+    """Return the whole answer of a completed job."""
+    return {
+        **head.fields("chatcmpl", "chat.completion"),
+        "choices": [_choice(index, result.choices[index]) for index in sorted(result.choices)],
+        "usage": usage_object(result.usage, cost),
+    }
+
+
+def _choice(index: int, choice: Choice) -> dict[str, Any]:
+    return choice_fields(
+        index, choice, message=message(choice.deltas), logprobs=_logprobs(choice.logprobs)
+    )
+
+
+def message(deltas: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Put an assistant's message together from its deltas."""
+    whole: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
+    texts: dict[str, list[str]] = {}
+    calls: dict[int, dict[str, Any]] = {}
+    for delta in deltas:
+        for name in JOINED:
+            if delta.get(name):
+                texts.setdefault(name, []).append(delta[name])
+        for part in delta.get("tool_calls") or ():
+            _add_call(calls, part)
+    whole.update({name: "".join(parts) for name, parts in texts.items()})
+    if calls:
+        whole["tool_calls"] = [calls[index] for index in sorted(calls)]
+    elif whole["content"] is None:
+        whole["content"] = ""
+    return whole
+
+
+def _add_call(calls: dict[int, dict[str, Any]], part: dict[str, Any]) -> None:
+    """Add a piece of a tool call: id and name come once, arguments piece by piece."""
+    call = calls.setdefault(
+        part["index"],
+        {"id": None, "type": "function", "function": {"name": None, "arguments": ""}},
+    )
+    call["id"] = part.get("id") or call["id"]
+    call["type"] = part.get("type") or call["type"]
+    function, piece = call["function"], part.get("function") or {}
+    function["name"] = piece.get("name") or function["name"]
+    function["arguments"] += piece.get("arguments") or ""
+
+
+def _logprobs(pieces: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    if not pieces:
+        return None
+    return {"content": [item for piece in pieces for item in piece.get("content") or ()]}
+
+
+class ChatChunks(Chunks):
+    """The chunks of one chat stream; the first of each choice says who speaks."""
+
+    prefix = "chatcmpl"
+    kind = "chat.completion.chunk"
+
+    def __init__(self, head: Head, *, include_usage: bool, bill: Billing = unbilled) -> None:
+        super().__init__(head, include_usage=include_usage, bill=bill)
+        self._said: set[int] = set()
+
+    def _show_delta(self, out: list[bytes], seq: int, data: dict[str, Any]) -> None:
+        index, text = data["index"], data["text"]
+        delta = data.get("delta")
+        if delta is None:
+            delta = {"content": text} if text else {}
+        reason, logprobs = data.get("finish_reason"), data.get("logprobs")
+        if not delta and reason is None and logprobs is None:
+            return
+        self._content = self._content or bool(delta)
+        if index not in self._said:
+            self._said.add(index)
+            first = {"role": "assistant", "content": ""}
+            self._add(out, {"index": index, "delta": first, "finish_reason": None}, None)
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        if data.get("stop_reason") is not None:
+            choice["stop_reason"] = data["stop_reason"]
+        self._add(out, choice, seq)

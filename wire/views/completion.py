@@ -1,0 +1,58 @@
+"""Text completions, whole and in chunks, from a job's log."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from billing.pricing.rating import Cost
+from jobs.result import Choice, Result
+from wire.views.openai import Chunks, Head, choice_fields, usage_object
+
+
+def completion(head: Head, result: Result, cost: Cost | None = None) -> dict[str, Any]:
+    """Return the whole answer of a completed job."""
+    return {
+        **head.fields("cmpl", "text_completion"),
+        "choices": [_choice(index, result.choices[index]) for index in sorted(result.choices)],
+        "usage": usage_object(result.usage, cost),
+    }
+
+
+def _choice(index: int, choice: Choice) -> dict[str, Any]:
+    text, logprobs = "".join(choice.text), _logprobs(choice.logprobs)
+    return choice_fields(index, choice, text=text, logprobs=logprobs)
+
+
+def _logprobs(pieces: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Join parallel lists."""
+    if not pieces:
+        return None
+    whole: dict[str, Any] = {}
+    for piece in pieces:
+        for name, values in piece.items():
+            if isinstance(values, list):
+                whole.setdefault(name, []).extend(values)
+            else:
+                whole.setdefault(name, values)
+    return whole
+
+
+class CompletionChunks(Chunks):
+    """The chunks of one text stream."""
+
+    prefix = "cmpl"
+    kind = "text_completion"
+
+    def _show_delta(self, out: list[bytes], seq: int, data: dict[str, Any]) -> None:
+        text, reason, logprobs = data["text"], data.get("finish_reason"), data.get("logprobs")
+        if not text and reason is None and logprobs is None:
+            return
+        self._content = self._content or bool(text)
+        choice = {
+            "index": data["index"],
+            "text": text,
+            "logprobs": logprobs,
+            "finish_reason": reason,
+        }
+        if data.get("stop_reason") is not None:
+            choice["stop_reason"] = data["stop_reason"]
+        self._add(out, choice, seq)

@@ -1,0 +1,38 @@
+"""The vectors of an embedding job, as OpenAI's clients read them."""
+
+import base64
+from array import array
+from typing import Any
+
+from billing.pricing.rating import Cost
+from jobs.job import Job
+from jobs.result import Choice, Result
+from wire.views.cost import cost_object
+
+
+def embeddings(
+    job: Job, result: Result, cost: Cost | None = None, *, as_base64: bool = False
+) -> dict[str, Any]:
+    """Return the vectors in the order of the inputs."""
+    usage = result.usage
+    tokens = usage["input_tokens"] if usage is not None else job.input_tokens
+    counted: dict[str, Any] = {"prompt_tokens": tokens, "total_tokens": tokens}
+    if cost is not None:
+        counted["cost"] = cost_object(cost)
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": _vector(choice, as_base64)}
+            for index, choice in sorted(result.choices.items())
+        ],
+        "model": job.queue,
+        "usage": counted,
+    }
+
+
+def _vector(choice: Choice, as_base64: bool) -> str | list[float]:
+    """Return the vector of one input; an attempt that was repeated has logged the same again."""
+    encoded = next(delta["embedding"] for delta in choice.deltas if "embedding" in delta)
+    if as_base64:
+        return str(encoded)
+    return array("f", base64.b64decode(encoded)).tolist()

@@ -1,0 +1,89 @@
+"""The plain generate routes, from a text completion's log."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from api.sse import frame
+from jobs.events import Event, EventType
+from jobs.result import Choice, Result
+from jobs.status import Status
+from wire.problems import Problem, from_ending
+
+
+def generated(prompt: str, result: Result, started: float) -> dict[str, Any]:
+    """Return the whole answer; `started` is a `time.monotonic` reading."""
+    choice = result.choices.get(0) or Choice()
+    return {
+        "generated_text": "".join(choice.text),
+        "prompt": prompt,
+        "finish_reason": choice.finish_reason,
+        "tokens_generated": _tokens(result),
+        "latency_ms": _milliseconds_since(started),
+    }
+
+
+def _tokens(result: Result) -> int:
+    if result.usage is not None:
+        return result.usage["output_tokens"]
+    return sum(choice.token_count for choice in result.choices.values())
+
+
+def _milliseconds_since(started: float) -> float:
+    return round((time.monotonic() - started) * 1000, 3)
+
+
+class GenerateEvents:
+    """Text as it comes, then one `done` with the totals."""
+
+    ping = b": ping\n\n"
+    opening = b""
+    patient = True
+
+    def __init__(self, job_id: str, started: float) -> None:
+        self.ended = False
+        self._job_id = job_id
+        self._started = started
+        self._reason: str | None = None
+
+    def show(self, events: Sequence[Event]) -> bytes:
+        """Return a batch of events in wire form."""
+        return b"".join([self._show(event) for event in events])
+
+    def _show(self, event: Event) -> bytes:
+        if event.type == EventType.DELTA:
+            return self._delta(event)
+        if event.type == EventType.RESTARTED:
+            data = {"sequence_number": event.seq}
+            return frame(orjson.dumps(data), event=event.type, seq=event.seq)
+        if event.type == EventType.FINISHED:
+            return self._finish(event)
+        return b""
+
+    def _delta(self, event: Event) -> bytes:
+        data = event.decode()
+        self._reason = data.get("finish_reason") or self._reason
+        if not data["text"]:
+            return b""
+        shown = {"text": data["text"], "sequence_number": event.seq}
+        return frame(orjson.dumps(shown), seq=event.seq)
+
+    def _finish(self, event: Event) -> bytes:
+        self.ended = True
+        data = event.decode()
+        if data["status"] != Status.COMPLETED:
+            return self.fail(from_ending(Status(data["status"]), data["error"], self._job_id))
+        totals = {
+            "job_id": self._job_id,
+            "finish_reason": self._reason,
+            "tokens_generated": data["usage"]["output_tokens"],
+            "latency_ms": _milliseconds_since(self._started),
+            "sequence_number": event.seq,
+        }
+        return frame(orjson.dumps(totals), event="done", seq=event.seq)
+
+    def fail(self, problem: Problem) -> bytes:
+        """Return what tells the client that the stream ends here."""
+        return frame(orjson.dumps(problem.as_problem()), event="error")

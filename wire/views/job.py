@@ -1,0 +1,160 @@
+"""The job object, and a job's own event stream."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from api.sse import frame
+from billing.pricing.cost_cache import Bill
+from billing.pricing.rating import Cost
+from jobs.eta import Eta
+from jobs.events import Event, EventType
+from jobs.job import Job, JobSpec
+from jobs.result import Result
+from jobs.status import Status
+from jobs.store.transitions import Place
+from wire.problems import Problem, from_ending
+from wire.views.chat import chat_completion
+from wire.views.completion import completion
+from wire.views.cost import Billing, cost_object, unbilled
+from wire.views.embeddings import embeddings
+from wire.views.openai import Head
+from wire.views.response import whole_response
+
+NOWHERE = Place(None, None)
+
+
+def result_object(job: Job, result: Result, cost: Cost | None = None) -> dict[str, Any]:
+    """Return the OpenAI object a completed job produced."""
+    if job.spec.response is not None:
+        return whole_response(job, result, cost)
+    if job.spec.url == "/v1/embeddings":
+        return embeddings(job, result, cost)
+    chat = job.spec.url == "/v1/chat/completions"
+    return (chat_completion if chat else completion)(Head.of(job), result, cost)
+
+
+def job_object(
+    job: Job, bill: Bill, place: Place = NOWHERE, result: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what clients see of a job; times are Unix seconds, null when not reached."""
+    spec = job.spec
+    fields = {
+        "id": job.id,
+        "object": "job",
+        "status": job.status,
+        "url": spec.url,
+        "model": job.queue,
+        "service_tier": spec.service_tier,
+        "created_at": _seconds(job.created),
+        "started_at": _seconds(job.started),
+        "completed_at": _seconds(job.finished),
+        "queue_position": place.position,
+        "eta": _eta(place.eta),
+        "attempt": job.attempt,
+        "queue_seconds": None if job.queue_ms is None else job.queue_ms / 1000,
+        "run_seconds": (job.run_ms + place.run_ms) / 1000 if job.started else None,
+        "usage": {
+            "input_tokens": job.input_tokens,
+            "cached_input_tokens": job.cached_tokens,
+            "output_tokens": job.output_tokens,
+        },
+        "cost": cost_object(bill.cost),
+        "cost_note": bill.note,
+        "error": _error(job),
+        "cancel_requested_at": _seconds(job.cancel_requested),
+        "metadata": spec.metadata,
+        "retry_of": spec.retry_of,
+        "webhook": _webhook(spec),
+        "on_disconnect": spec.on_disconnect,
+        "deadline": _seconds(job.deadline),
+        "start_by": _seconds(job.start_by),
+        "urls": urls(job.id),
+    }
+    if result is not None:
+        fields["result"] = result
+    return fields
+
+
+def urls(job_id: str) -> dict[str, str]:
+    """Return where a job can be watched, cancelled and fetched."""
+    path = f"/v1/jobs/{job_id}"
+    return {
+        "self": path,
+        "cancel": f"{path}/cancel",
+        "stream": f"{path}/stream",
+        "result": f"{path}/result",
+    }
+
+
+def _seconds(milliseconds: int) -> float | None:
+    return milliseconds / 1000 if milliseconds else None
+
+
+def _webhook(spec: JobSpec) -> dict[str, Any] | None:
+    if spec.webhook is None:
+        return None
+    return {"url": spec.webhook, "events": list(spec.webhook_events)}
+
+
+def _eta(eta: Eta | None) -> dict[str, float] | None:
+    if eta is None:
+        return None
+    return {"seconds": round(eta.seconds, 3), "low": round(eta.low, 3), "high": round(eta.high, 3)}
+
+
+def _error(job: Job) -> dict[str, Any] | None:
+    if job.status in (Status.FAILED, Status.EXPIRED):
+        return from_ending(job.status, job.error, job.id).as_problem()
+    return None
+
+
+class JobEvents:
+    """A job's log as it is: every event, numbered."""
+
+    ping = b": ping\n\n"
+    patient = False
+
+    def __init__(self, job_id: str, bill: Billing = unbilled, opening: bytes = b"") -> None:
+        self.ended = False
+        self.opening = opening
+        self._job_id = job_id
+        self._bill = bill
+
+    def show(self, events: Sequence[Event]) -> bytes:
+        """Return a batch of events in wire form."""
+        return b"".join([self._show(event) for event in events])
+
+    def _show(self, event: Event) -> bytes:
+        data = event.data
+        if event.type == EventType.FINISHED:
+            return self._finish(event)
+        return frame(numbered(event.seq, data), event=event.type, seq=event.seq)
+
+    def _finish(self, event: Event) -> bytes:
+        """Show error and cost as the job object does, then say that nothing follows."""
+        self.ended = True
+        data = event.decode()
+        if data["error"] is not None:
+            problem = from_ending(Status(data["status"]), data["error"], self._job_id)
+            data["error"] = problem.as_problem()
+        data["cost"] = cost_object(self._bill(data).cost)
+        last = numbered(event.seq, orjson.dumps(data))
+        return frame(last, event=event.type, seq=event.seq) + done(self._job_id, data["status"])
+
+    def fail(self, problem: Problem) -> bytes:
+        """Return what tells the client that the stream ends here; it may resume."""
+        return frame(orjson.dumps(problem.as_problem()), event="error")
+
+
+def done(job_id: str, status: str) -> bytes:
+    """Return the event after which a client need not come back."""
+    return frame(orjson.dumps({"id": job_id, "status": status}), event="done")
+
+
+def numbered(seq: int, data: bytes) -> bytes:
+    """Put the event's number into its JSON object."""
+    rest = data.lstrip()[1:]
+    comma = b"" if rest.lstrip().startswith(b"}") else b","
+    return b'{"sequence_number":%d%b%b' % (seq, comma, rest)
