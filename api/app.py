@@ -12,8 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.directory import open_signing_in
-from api.documents import describe
-from api.middleware import Door
+from api.openapi.route_docs import describe
 from api.routes import (
     accounts,
     batches,
@@ -35,6 +34,7 @@ from api.routes import (
     users,
     webhooks,
 )
+from api.server.middleware import Door
 from core.errors import PipelineError
 from core.settings import Settings
 from intake.factory import open_services

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from accounts.caller import ApiKey
 from accounts.directory import SigningIn
-from api.auth import authenticate
+from api.security.authentication import authenticate
 from intake.services import Services
 
 

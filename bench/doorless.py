@@ -2,9 +2,9 @@
 
 from starlette.requests import Request
 
-import api.direct
+import api.fast_route
 from accounts.caller import ApiKey, Role
-from api.main import create_server
+from api.server.uvicorn_server import create_server
 from core.settings import Settings, get_settings
 
 ANYBODY = ApiKey(id="key_anybody", account="bench", role=Role.MEMBER)
@@ -18,7 +18,7 @@ async def let_in(request: Request) -> ApiKey:
 
 def run(settings: Settings) -> None:
     """Serve without a door; the routes that submit ask this module's name for it."""
-    api.direct.authenticate = let_in  # type: ignore[attr-defined]
+    api.fast_route.authenticate = let_in  # type: ignore[attr-defined]
     create_server(settings).run()
 
 

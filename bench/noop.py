@@ -6,8 +6,8 @@ from starlette.responses import Response
 
 from api.app import create_app
 from api.deps import Api, Caller
-from api.direct import DirectRoute
-from api.main import create_server
+from api.fast_route import DirectRoute
+from api.server.uvicorn_server import create_server
 from core.settings import Settings, get_settings
 from intake.admission import Wish, prepare
 from intake.permissions import declare, submitters

@@ -155,7 +155,7 @@ async def _api(server: Server, directory: Path) -> AsyncIterator[Servers]:
     try:
         ready = f"http://127.0.0.1:{settings.api.port}/ready"
         await asyncio.to_thread(
-            servers.start, "control", "workers.control", PENSTOCK_CONTROL__HEALTH_PORT="0"
+            servers.start, "control", "workers.sweeper", PENSTOCK_CONTROL__HEALTH_PORT="0"
         )
         await asyncio.to_thread(servers.start, "api", "api", ready)
         await asyncio.gather(*(client() for _ in range(AT_ONCE)))

@@ -169,7 +169,7 @@ async def make_key(settings: Settings, *, account_limits: Limits = NO_LIMITS, **
 
 def _start_all(servers: Servers, worker: bool) -> None:
     settings = servers.settings
-    servers.start("control", "workers.control", PENSTOCK_CONTROL__HEALTH_PORT="0")
+    servers.start("control", "workers.sweeper", PENSTOCK_CONTROL__HEALTH_PORT="0")
     if worker:
         port = settings.worker.health_port
         servers.start("worker", "workers", f"http://127.0.0.1:{port}/ready")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from cli.failures import Refused, Unreachable, Usage
-from cli.home import Home
+from cli.local.state_dir import Home
 
 TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
 STREAM_TIMEOUT = httpx2.Timeout(60.0, connect=5.0)  # pings come every 15 s

@@ -3,7 +3,7 @@
 from pydantic import SecretStr, ValidationError
 
 from cli.failures import Usage
-from cli.home import Home
+from cli.local.state_dir import Home
 from core.settings import Settings, get_settings
 
 

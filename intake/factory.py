@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 from accounts.caller_cache import Callers
 from accounts.directory import open_directory
-from api.download import Slots
-from api.measure import watch_loop
+from api.server.http_metrics import watch_loop
+from api.streaming.download import Slots
 from billing.pricing.cost_cache import Costs
 from core.db.engine import Database
 from core.settings import Settings

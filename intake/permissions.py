@@ -1,4 +1,6 @@
-"""Who may call what: one table of every route; `api.auth` asks it on each request.
+"""Who may call what: one table of every route.
+
+`api.security.authentication` reads it on each request.
 
 A new route is one line here. Invariant: a route that is not in the table is refused to everybody,
 and a test that walks all routes fails; nothing but the table decides who may call.

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from accounts.caller_cache import Callers
 from accounts.directory import Directory
-from api.download import Slots
+from api.streaming.download import Slots
 from billing.pricing.cost_cache import Costs
 from core.db.engine import Database
 from core.errors import ModelNotFound, StoreUnavailable

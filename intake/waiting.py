@@ -4,8 +4,8 @@ from contextlib import aclosing
 
 from starlette.requests import Request
 
-from api.delivery_trace import delivering
-from api.sse import Watched, leave
+from api.streaming.client_span import delivering
+from api.streaming.sse import Watched, leave
 from core.errors import JobGone
 from intake.request_lifetime import Ended, Presence
 from intake.services import Services

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from accounts import errors as accounts
-from api.limits import rate_headers
+from api.rate_limit_headers import rate_headers
 from billing import errors as billing
 from core import errors
 from jobs.status import Status

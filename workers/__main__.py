@@ -1,6 +1,6 @@
 """`python -m workers`: one worker process."""
 
-from workers.app import main
+from workers.celery_app import main
 
 if __name__ == "__main__":
     main()

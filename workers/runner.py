@@ -29,13 +29,13 @@ from jobs.retry import Retry, decide
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Appended, Claimed
-from workers.attempt_trace import write_attempt, write_wait
+from workers.attempt import Run
+from workers.attempt_span import write_attempt, write_wait
 from workers.batcher import Acknowledgeable
-from workers.breaker import Breaker
+from workers.circuit_breaker import Breaker
 from workers.engines.base import ENDPOINTS, Engine, Generation, Output, Resume
-from workers.run import Run
-from workers.steps import StepWriter
-from workers.telemetry import Telemetry
+from workers.step_writer import StepWriter
+from workers.worker_metrics import Telemetry
 
 log = structlog.get_logger()
 

@@ -27,12 +27,12 @@ from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.factory import open_store
 from jobs.store.queue_control import Mode
 from workers.batcher import Acknowledgeable, Batcher
-from workers.breaker import Breaker
+from workers.circuit_breaker import Breaker
 from workers.engines.base import EngineInfo, Load
 from workers.engines.factory import create_engine
-from workers.gpu import open_gpus
+from workers.gpu_metrics import open_gpus
 from workers.runner import Runner
-from workers.telemetry import WorkerCollector
+from workers.worker_metrics import WorkerCollector
 
 log = structlog.get_logger()
 

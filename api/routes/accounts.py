@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from accounts.audit_log import read_log
 from api.deps import Api, Caller
-from api.documents import Responses, body_of, refusals
-from api.responses import json_response
+from api.json_responses import json_response
+from api.openapi.route_docs import Responses, body_of, refusals
 from api.routes.jobs import Limit
 from billing.errors import AccountNotFound
 from core.db.tables.base import now

@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.caller import ApiKey
-from api.auth import caller_field
 from api.cursor import check_list_cursor
 from api.deps import Api, Caller
-from api.documents import body_of, refusals
-from api.responses import json_response
+from api.json_responses import json_response
+from api.openapi.route_docs import body_of, refusals
+from api.security.authentication import caller_field
 from batches import repository
 from core.db.tables.base import now
 from core.errors import IdempotencyMismatch, InvalidJob

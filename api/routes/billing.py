@@ -11,10 +11,10 @@ from starlette.responses import Response
 from accounts.caller import ApiKey
 from api.cursor import check_list_cursor
 from api.deps import Api, Caller
-from api.documents import Responses, refusals
-from api.download import Download
-from api.responses import json_response
+from api.json_responses import json_response
+from api.openapi.route_docs import Responses, refusals
 from api.routes.jobs import Limit
+from api.streaming.download import Download
 from billing.errors import AccountNotFound
 from billing.exports.content import Wanted, open_content
 from billing.exports.formats import Format, export_name, print_pdf, writer_of

@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from accounts.caller import ApiKey
 from api.deps import Api, Caller
-from api.documents import job_answer, listed, refusals
-from api.responses import json_response
+from api.json_responses import json_response
+from api.openapi.route_docs import job_answer, listed, refusals
 from api.routes.jobs import Limit, run_again
 from intake.services import Services
 from jobs.job import Job

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.delivery import Form, deliver, policy
 from api.deps import Api, Caller
-from api.direct import DirectRoute
-from api.documents import body_of, job_answer, refusals
+from api.fast_route import DirectRoute
+from api.openapi.route_docs import body_of, job_answer, refusals
+from api.streaming.job_response import Form, deliver, policy
 from intake.admission import EMBEDDINGS, Wish, admit
 from intake.preferences import read_preferences
 from wire.schemas.embeddings import EmbeddingRequest

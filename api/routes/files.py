@@ -8,9 +8,9 @@ from starlette.responses import Response
 
 from api.cursor import check_list_cursor
 from api.deps import Api, Caller
-from api.documents import multipart_of, refusals
-from api.download import Download
-from api.responses import json_response
+from api.json_responses import json_response
+from api.openapi.route_docs import multipart_of, refusals
+from api.streaming.download import Download
 from batches.file_sweeper import drop
 from core.db.tables.base import now
 from core.ids import new_id

@@ -7,10 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.caller import ApiKey
-from api.delivery import Form, deliver, policy
 from api.deps import Api, Caller
-from api.direct import DirectRoute
-from api.documents import body_of, event_stream, job_answer, refusals
+from api.fast_route import DirectRoute
+from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
+from api.streaming.job_response import Form, deliver, policy
 from core.errors import ModelNotFound
 from intake.admission import Wish, admit
 from intake.preferences import read_preferences

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from api.deps import Api, Caller
-from api.documents import event_stream, refusals
-from api.sse import HEADERS, EventStream, Watched, frame
+from api.openapi.route_docs import event_stream, refusals
+from api.streaming.sse import HEADERS, EventStream, Watched, frame
 from core.errors import InvalidJob
 from intake.services import Services
 from jobs.job import Job

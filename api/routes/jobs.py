@@ -11,9 +11,9 @@ from starlette.responses import Response
 from accounts.caller import ApiKey
 from api.cursor import check_list_cursor
 from api.deps import Api, Caller
-from api.direct import DirectRoute
-from api.documents import body_of, job_answer, listed, refusals
-from api.responses import accepted, job_headers, json_response, just_accepted
+from api.fast_route import DirectRoute
+from api.json_responses import accepted, job_headers, json_response, just_accepted
+from api.openapi.route_docs import body_of, job_answer, listed, refusals
 from core.errors import JobConflict
 from intake.admission import Admitted, Wish, admit, repeat
 from intake.job_lookup import Found, erase_job, find_job

@@ -12,8 +12,8 @@ from accounts.cache_records import LENDS
 from accounts.caller import ApiKey, Limits, Role
 from api.cursor import check_list_cursor
 from api.deps import Api, Caller
-from api.documents import Responses, body_of, refusals
-from api.responses import json_response
+from api.json_responses import json_response
+from api.openapi.route_docs import Responses, body_of, refusals
 from api.routes.jobs import Limit
 from core.errors import Forbidden
 from wire.schemas.accounts import KeyAnswer, KeyFields, NewKeyRequest, Rotation

@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.deps import Api, Caller
-from api.documents import refusals
-from api.responses import json_response
+from api.json_responses import json_response
+from api.openapi.route_docs import refusals
 from intake.permissions import check_model
 from jobs.model_registry import ServedModel
 

@@ -5,8 +5,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.deps import Api
-from api.documents import refusals
-from api.responses import json_response
+from api.json_responses import json_response
+from api.openapi.route_docs import refusals
 from core import metrics as counted
 from core.errors import StoreUnavailable
 from core.exposition import Exposition

@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from accounts.caller import ApiKey
 from api.deps import Api, Caller
-from api.documents import Responses, refusals
-from api.responses import json_response
+from api.json_responses import json_response
+from api.openapi.route_docs import Responses, refusals
 from billing.errors import DatabaseUnavailable
 from core.db.audit import audit
 from intake.services import Services

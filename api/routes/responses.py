@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.caller import ApiKey
-from api.delivery import Form, deliver, policy
 from api.deps import Api, Caller
-from api.direct import DirectRoute
-from api.documents import body_of, event_stream, job_answer, refusals
-from api.responses import job_headers, json_response
-from api.sse import EventStream, Watched
+from api.fast_route import DirectRoute
+from api.json_responses import job_headers, json_response
+from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
+from api.streaming.job_response import Form, deliver, policy
+from api.streaming.sse import EventStream, Watched
 from core.errors import JobGone
 from intake.admission import Wish, admit
 from intake.conversation import to_items

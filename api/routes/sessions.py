@@ -6,10 +6,10 @@ from starlette.responses import Response
 
 from accounts.errors import WrongPassword
 from accounts.sessions import Session
-from api.address import client_address
 from api.deps import Api, Caller, Signing
-from api.documents import Responses, body_of, refusals
-from api.responses import json_response
+from api.json_responses import json_response
+from api.openapi.route_docs import Responses, body_of, refusals
+from api.security.client_ip import client_address
 from core.errors import Forbidden
 from wire.schemas.accounts import Me, OwnPassword, Refresh, SessionAnswer, SignIn
 from wire.schemas.reading import check, read_object

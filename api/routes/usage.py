@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.deps import Api, Caller
-from api.documents import Responses, refusals
-from api.responses import json_response
+from api.json_responses import json_response
+from api.openapi.route_docs import Responses, refusals
 from billing.reports.proof import read_proof
 from billing.reports.usage import usage_totals
 from core.errors import JobGone, JobNotFound

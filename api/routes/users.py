@@ -10,8 +10,8 @@ from accounts.caller import ApiKey
 from accounts.users import Change
 from api.cursor import check_list_cursor
 from api.deps import Api, Caller
-from api.documents import Responses, body_of, refusals
-from api.responses import json_response
+from api.json_responses import json_response
+from api.openapi.route_docs import Responses, body_of, refusals
 from api.routes.jobs import Limit
 from core.errors import Forbidden
 from wire.schemas.accounts import NewPassword, NewUser, UserAnswer, UserChange

@@ -11,8 +11,8 @@ from starlette.responses import Response
 from accounts.caller import ApiKey
 from api.cursor import check_list_cursor
 from api.deps import Api, Caller
-from api.documents import Responses, body_of, refusals
-from api.responses import json_response
+from api.json_responses import json_response
+from api.openapi.route_docs import Responses, body_of, refusals
 from api.routes.jobs import Limit
 from core.errors import StoreUnavailable
 from intake.services import Services

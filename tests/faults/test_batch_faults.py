@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from batches import ids as names
+from batches import ids as batch_ids
 from core.db.engine import Database
 from core.settings import DatabaseSettings, Settings
 from jobs.store.factory import open_store
@@ -75,7 +75,7 @@ class Case:
             said = one["response"]["body"]["choices"][0]["text"]
             body = {"prompt": f"say {one['custom_id']}", "max_tokens": 8, "ignore_eos": True}
             assert said == expected(body).text
-        ids = {names.job_id(batch["id"], index) for index in range(count)}
+        ids = {batch_ids.job_id(batch["id"], index) for index in range(count)}
 
         async def billed() -> bool:
             return set(await usage_of(self.database)) == ids
@@ -153,7 +153,7 @@ async def test_a_batch_is_whole_whatever_is_killed_while_it_runs(
         own_server.revive()
         batch = await until(at.client, made["id"], timeout=120)
         await at.check(batch, REQUESTS)
-        ids = [names.job_id(made["id"], index) for index in range(REQUESTS)]
+        ids = [batch_ids.job_id(made["id"], index) for index in range(REQUESTS)]
         await check_archived(at, ids)
 
 

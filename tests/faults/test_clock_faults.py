@@ -104,7 +104,7 @@ async def check_list(pipe: Case, ids: set[str]) -> None:
 #: Where a wall clock is read at all: to stamp an id, a span or a record for people,
 STAMPS = {
     *("core/ids.py", "accounts/caller.py", "jobs/store/collector.py", "core/tracing.py"),
-    *("workers/service.py", "workers/control.py"),
+    *("workers/service.py", "workers/sweeper.py"),
 }
 #: to compare it with the date of a row in SQL or of a file, hours away,
 DATES = {"batches/line_submitter.py", "batches/result_parts.py", "files/object_store.py"}

@@ -141,7 +141,7 @@ class Pipeline:
         """Start a control process (the sweeper)."""
         own = self.settings.control.model_dump(exclude_unset=True)
         own["health_port"] = free_port()
-        return self._start("control", self._with(control=own), "workers.control")
+        return self._start("control", self._with(control=own), "workers.sweeper")
 
     def ledger(self) -> PipelineProcess:
         """Start a ledger process without waiting for it."""

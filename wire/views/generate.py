@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from api.sse import frame
+from api.streaming.sse import frame
 from jobs.events import Event, EventType
 from jobs.result import Choice, Result
 from jobs.status import Status

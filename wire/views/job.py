@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from api.sse import frame
+from api.streaming.sse import frame
 from billing.pricing.cost_cache import Bill
 from billing.pricing.rating import Cost
 from jobs.eta import Eta

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-from api.sse import frame
+from api.streaming.sse import frame
 from billing.pricing.rating import Cost
 from jobs.events import Event, EventType, Usage
 from jobs.job import Job

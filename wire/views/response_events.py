@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from api.sse import frame
+from api.streaming.sse import frame
 from jobs.events import Event, EventType
 from jobs.job import Job
 from jobs.status import Status

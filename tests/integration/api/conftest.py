@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from accounts.caller import Role
-from api.main import Server, create_server
+from api.server.uvicorn_server import Server, create_server
 from core.db.engine import Database
 from core.errors import PipelineError
 from core.settings import Settings

@@ -12,7 +12,7 @@ from sqlalchemy import insert, select
 
 from accounts.api_keys import Filter, NewKey
 from accounts.directory import directory_of
-from batches import ids as names
+from batches import ids as batch_ids
 from core.db.engine import Database
 from core.db.tables.webhooks import WebhookEndpoint, WebhookEvent
 from core.settings import Settings
@@ -137,7 +137,7 @@ async def test_jobs_have_ids_that_follow_from_the_batch(
     made = await create(client, lines(3, MODEL))
     async with feeding(settings), answering_all(store, MODEL) as taken:
         await until(client, made["id"])
-    assert sorted(taken) == sorted(names.job_id(made["id"], index) for index in range(3))
+    assert sorted(taken) == sorted(batch_ids.job_id(made["id"], index) for index in range(3))
     job = await store.get(taken[0], "acme")
     assert job.deadline == pytest.approx(made["expires_at"] * 1000, abs=1_000)
     assert (await client.get(f"/v1/jobs/{taken[0]}")).status_code == 200
@@ -297,7 +297,7 @@ async def test_a_batch_on_s3_is_as_whole_as_in_a_folder(
     objects = Objects(settings.files)
 
     async def no_part_left() -> bool:
-        folder = names.parts_folder(made["id"])
+        folder = batch_ids.parts_folder(made["id"])
         return not [one async for page in objects.listed(folder) for one in page]
 
     async with feeding(settings), answering_all(store, MODEL):
@@ -524,7 +524,7 @@ async def test_a_job_its_client_cancels_or_erases_is_said_to_be(
     client: httpx2.AsyncClient, settings: Settings, store: JobStore, hand: Hand
 ) -> None:
     made = await create(client, lines(2, MODEL))
-    jobs = [names.job_id(made["id"], index) for index in range(2)]
+    jobs = [batch_ids.job_id(made["id"], index) for index in range(2)]
 
     async def queued() -> bool:
         return await store.redis.zcard(store.keys.queued(MODEL)) == 2

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from accounts.caller import Limits
-from api.limits import duration
+from api.rate_limit_headers import duration
 from core.errors import EngineError
 from jobs.status import Status
 from jobs.store.job_store import JobStore

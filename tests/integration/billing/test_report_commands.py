@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from billing.months import month_of
-from cli.home import Home, State
+from cli.local.state_dir import Home, State
 from core.db.engine import Database
 from core.settings import DatabaseSettings, Settings
 from jobs.store.job_store import JobStore

@@ -24,7 +24,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.scraping import metrics_port
 from tests.support.simulated import MODEL, simulated_settings
 from tests.support.waiting import eventually
-from workers.gpu import READINGS
+from workers.gpu_metrics import READINGS
 
 DASHBOARD = ROOT / "deploy/grafana/dashboards/penstock.json"
 SCALE = 60

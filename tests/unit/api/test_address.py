@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import Request
 
 from accounts.caller import ApiKey
-from api.address import check_address, client_address
+from api.security.client_ip import check_address, client_address
 from core.errors import AddressForbidden
 
 PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.sse import frame
+from api.streaming.sse import frame
 from tests.integration.api.parsing import parse_sse
 from wire.views.job import numbered
 

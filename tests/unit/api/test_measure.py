@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from api.measure import watch_loop
+from api.server.http_metrics import watch_loop
 from core.metrics import API
 from tests.support.waiting import eventually
 

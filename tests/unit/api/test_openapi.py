@@ -6,8 +6,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from api.documents import BODIES
-from api.examples import ANSWERS, OPENAI_ERROR, PROBLEM_EXAMPLE, REQUESTS
+from api.openapi.examples import ANSWERS, OPENAI_ERROR, PROBLEM_EXAMPLE, REQUESTS
+from api.openapi.route_docs import BODIES
 from tests.support.openapi import SNAPSHOT, document
 from wire.problems import is_openai_path
 

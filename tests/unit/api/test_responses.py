@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from api.responses import accepted, just_accepted
+from api.json_responses import accepted, just_accepted
 from core.ids import new_id
 from intake.admission import Admitted
 from jobs.fairness import ServiceTier

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.sse import View
+from api.streaming.sse import View
 from billing.pricing.cost_cache import OPEN
 from core.errors import EngineError, StoreUnavailable
 from jobs.eta import Eta

@@ -9,7 +9,7 @@ import pytest
 from cli import client as client_module
 from cli.client import Client
 from cli.failures import Refused, Unreachable, Usage
-from cli.home import Home, State
+from cli.local.state_dir import Home, State
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.failures import Failure
-from cli.home import Home, State
+from cli.local.state_dir import Home, State
 
 STATE = State(
     pid=7,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cli.checks import (
+from cli.failures import Failure
+from cli.local.checks import (
     CPU_WORKER_GIB,
     check_kernels,
     check_memory,
@@ -15,10 +16,9 @@ from cli.checks import (
     choose_port,
     is_free,
 )
-from cli.embedded import find_program, redis_command
-from cli.failures import Failure
-from cli.home import Home
-from cli.plan import Plan, make_plan, process_specs, reachable, redis_spec
+from cli.local.embedded_redis import find_program, redis_command
+from cli.local.plan import Plan, make_plan, process_specs, reachable, redis_spec
+from cli.local.state_dir import Home
 from core.settings import EngineSettings, Settings
 
 
@@ -69,7 +69,7 @@ def test_given_redis_is_used_and_none_is_embedded(tmp_path: Path) -> None:
 
 
 def test_embedded_redis_moves_when_its_port_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.plan.is_free", lambda _host, _port: False)
+    monkeypatch.setattr("cli.local.plan.is_free", lambda _host, _port: False)
 
     made = make_plan(settings())
 

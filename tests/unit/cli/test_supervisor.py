@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cli.supervisor import restart_delay, tail
+from cli.local.supervisor import restart_delay, tail
 
 
 def test_delay_doubles_up_to_half_a_minute() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from core.settings import BreakerSettings
-from workers.breaker import Breaker, BreakerState
+from workers.circuit_breaker import Breaker, BreakerState
 
 SETTINGS = BreakerSettings(failures=3, window_seconds=10, cooldown_seconds=5)
 

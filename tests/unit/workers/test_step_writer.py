@@ -9,9 +9,9 @@ import pytest
 from core.settings import StreamSettings
 from jobs.store.transitions import Append, Appended, Claimed
 from tests.support.waiting import eventually
+from workers.attempt import Run
 from workers.engines.base import Accepted, Generation, Output
-from workers.run import Run
-from workers.steps import StepWriter
+from workers.step_writer import StepWriter
 
 PAUSE = 30.0
 SETTINGS = StreamSettings(flush_seconds=PAUSE, events_per_second=1, unwatched_flush_seconds=PAUSE)

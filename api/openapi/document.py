@@ -1,0 +1,126 @@
+"""Completes the OpenAPI document: what holds for every route is said here, once.
+
+Invariant: every error that a route can answer with is declared in the shape it has there
+(`application/problem+json`, or OpenAI's on OpenAI's routes), also for routes that are added later.
+"""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from api.openapi.examples import ANSWERS, OPENAI_ERROR, PROBLEM_EXAMPLE, REQUESTS
+from intake.permissions import TABLE
+from wire.problems import is_openai_path
+from wire.schemas.answers import SCHEMAS
+
+REF = "#/components/schemas/{model}"
+RESPONSE = "#/components/responses/"
+
+#: What any route that needs a key may answer, and what any that reads a body may besides.
+EVERYWHERE = (401, 403, 500, 503)
+WITH_BODY = (400, 408, 413)
+
+HEADERS = {
+    401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
+    429: {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}},
+    503: {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}},
+}
+
+#: What FastAPI says of wrong parameters by itself; nothing here answers so.
+FASTAPIS = ("HTTPValidationError", "ValidationError")
+
+
+def complete(document: dict[str, Any]) -> None:
+    """Add errors, schemas and examples to a document in place."""
+    schemas = document["components"]["schemas"]
+    schemas.update(SCHEMAS)
+    for name, example in (("Problem", PROBLEM_EXAMPLE), ("OpenAiError", OPENAI_ERROR)):
+        schemas[name] = {**schemas[name], "examples": [example]}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            _complete(method.upper(), path, operation)
+            for name, status in _referred(operation["responses"]):
+                document["components"].setdefault("responses", {})[name] = _error(name, status)
+    for name in FASTAPIS:
+        schemas.pop(name, None)
+
+
+def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    if path.startswith("/v1/"):
+        access = TABLE.get(f"{method} {path}")
+        public = access is not None and access.public
+        if not public:
+            operation["security"] = [{"key": []}]
+        for status in _errors(path, operation, public=public):
+            responses[str(status)] = {}
+    model = "OpenAiError" if is_openai_path(path) else "Problem"
+    for status in [status for status in responses if int(status) >= 400]:
+        responses[status] = {"$ref": f"{RESPONSE}{model}{status}"}
+    _show(operation, method, path)
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _errors(path: str, operation: dict[str, Any], *, public: bool) -> set[int]:
+    """Return the statuses of errors that the route need not have declared."""
+    found = {status for status in EVERYWHERE if not public or status >= 500}
+    responses = operation["responses"]
+    has_body, has_fields = "requestBody" in operation, bool(operation.get("parameters"))
+    if has_body:
+        found.update(WITH_BODY)
+    if is_openai_path(path):
+        # Wrong fields and forgotten jobs look there as OpenAI's clients expect them.
+        if responses.pop("410", None):
+            found.add(404)
+        if _is_fastapis(responses.get("422", {})):
+            del responses["422"]
+        if has_fields:
+            found.add(400)
+    elif has_body or has_fields:
+        found.add(422)
+    return found
+
+
+def _is_fastapis(response: dict[str, Any]) -> bool:
+    schema = response.get("content", {}).get("application/json", {}).get("schema", {})
+    return str(schema.get("$ref", "")).endswith(FASTAPIS[0])
+
+
+def _referred(responses: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield the names and statuses of the errors that responses refer to."""
+    for status, described in responses.items():
+        if "$ref" in described:
+            yield described["$ref"].removeprefix(RESPONSE), int(status)
+
+
+def _error(name: str, status: int) -> dict[str, Any]:
+    model = name.removesuffix(str(status))
+    media = "application/json" if model == "OpenAiError" else "application/problem+json"
+    described: dict[str, Any] = {
+        "description": HTTPStatus(status).phrase,
+        "content": {media: {"schema": {"$ref": REF.format(model=model)}}},
+    }
+    if status in HEADERS:
+        described["headers"] = HEADERS[status]
+    return described
+
+
+def _show(operation: dict[str, Any], method: str, path: str) -> None:
+    """Add what the body and the answer look like, by example."""
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    if body is not None:
+        name = body["schema"].get("$ref", "").rpartition("/")[2]
+        if name in REQUESTS:
+            body["examples"] = {key: {"value": value} for key, value in REQUESTS[name].items()}
+    answer = ANSWERS.get(f"{method} {path}")
+    if answer is None:
+        return
+    model, example = answer
+    for status, described in operation["responses"].items():
+        if status in ("200", "201", "202") and "application/json" in described.get("content", {}):
+            known = described["content"]["application/json"].get("schema") or {}
+            if not known or status == "200":
+                described["content"]["application/json"] = {
+                    "schema": {"$ref": REF.format(model=model)},
+                    "example": example,
+                }

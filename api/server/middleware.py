@@ -1,0 +1,193 @@
+"""The outermost layer, plain ASGI: request ids, the body's limits, the last resort, measuring.
+
+Invariant: every response carries X-Request-ID; a body is never held beyond its limit, whether
+its length was announced or not, nor awaited for longer than a slow but honest client needs; no
+exception leaves without an answer in our shape.
+"""
+
+import asyncio
+import itertools
+import re
+import secrets
+import types
+from collections.abc import Generator, Mapping
+from time import monotonic
+from typing import Any
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.server.http_metrics import Measured, method_of, route_of
+from core import tracing
+from core.settings import LimitSettings
+from wire import problems
+from wire.errors import BodyTimeout, BodyTooLarge
+
+log = structlog.get_logger()
+
+#: Request ids need to be unique, not secret: no random numbers for each.
+PROCESS = secrets.token_hex(8).encode()
+_numbers = itertools.count(1)
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+
+def new_request_id() -> bytes:
+    """Return an id for a request that brought none."""
+    return b"req_%b%x" % (PROCESS, next(_numbers))
+
+
+class Door:
+    """Wraps the application; `uploads` are the paths that take larger bodies."""
+
+    def __init__(self, app: ASGIApp, limits: LimitSettings, uploads: Mapping[str, int]) -> None:
+        self._app = app
+        self._limits = limits
+        self._uploads = uploads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        most = self._uploads.get(scope["path"], self._limits.body_bytes)
+        visit = _Visit(scope, receive, send, most, self._limits)
+        structlog.contextvars.bind_contextvars(request_id=visit.request_id)
+        visit.trace()
+        try:
+            visit.check_length()
+            await self._app(scope, visit.receive, visit.send)
+        except (BodyTooLarge, BodyTimeout) as error:
+            await visit.answer(problems.from_error(error))
+        except ClientDisconnect:
+            log.info("client_left", path=scope["path"])
+        except Exception:
+            log.exception("request_failed", method=scope["method"], path=scope["path"])
+            await visit.answer(problems.internal())
+        finally:
+            visit.close()
+
+
+class _Visit:
+    """One request's way through."""
+
+    __slots__ = (
+        *("_header", "_limits", "_most", "_received", "_receive", "_scope", "_send", "_waited"),
+        *("_measured", "_traced", "_whole", "request_id"),
+    )
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, most: int, limits: LimitSettings
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._most, self._limits = most, limits
+        self._received, self._waited, self._whole = 0, 0.0, False
+        self._measured = Measured()
+        self._traced: tracing.Request | None = None
+        given = _header(scope, b"x-request-id")
+        if given is None or not REQUEST_ID.fullmatch(given):
+            given = new_request_id()
+        self._header = (b"x-request-id", given)
+        self.request_id = given.decode()
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = self.request_id
+        # uvicorn offers no way to drop a client that stopped reading; closing would wait for it.
+        transport = getattr(getattr(send, "__self__", None), "transport", None)
+        state["abort"] = getattr(transport, "abort", None)
+
+    def trace(self) -> None:
+        """Join the client's trace, or be ready to begin one, where tracing is on."""
+        tracer = tracing.active()
+        if tracer is not None:
+            given = _header(self._scope, b"traceparent")
+            self._traced = tracing.Request(tracer, given.decode("latin-1") if given else None)
+            tracing.request.set(self._traced)
+
+    def close(self) -> None:
+        """Count the request, and end its span if it has one."""
+        span = self._traced.span if self._traced is not None else None
+        self._measured.close(self._scope, span.context.trace if span else "")
+        if span is not None:
+            status, route = self._measured.status, route_of(self._scope)
+            method = method_of(self._scope)
+            attributes: tracing.Attributes = {
+                "http.request.method": method,
+                "http.route": route,
+                "http.response.status_code": status,
+                "penstock.request.id": self.request_id,
+            }
+            error = str(status) if status >= 500 else ""
+            span.end(f"{method} {route}", attributes, kind="server", error=error)
+
+    def check_length(self) -> None:
+        """Refuse a body that announces itself as too large."""
+        length = _header(self._scope, b"content-length")
+        if length is not None and length.isdigit() and int(length) > self._most:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        raise BodyTooLarge(f"the body may have at most {self._most} bytes")
+
+    async def receive(self) -> Message:
+        """Pass the body on, counting its bytes and the time they take."""
+        if self._whole:
+            return await self._receive()
+        # The clock is set only if nothing is there yet, which is rare.
+        receiving: Any = self._receive().__await__()
+        try:
+            waits_for = next(receiving)
+        except StopIteration as done:
+            message: Message = done.value
+        else:
+            message = await self._in_time(waits_for, receiving)
+        if message["type"] == "http.request":
+            self._received += len(message.get("body", b""))
+            self._whole = not message.get("more_body", False)
+            if self._received > self._most:
+                self._refuse()
+        return message
+
+    async def _in_time(self, waits_for: Any, receiving: Generator[Any, Any, Message]) -> Message:
+        """Wait for more; only a client's own pauses count, and a steady one is given its time."""
+        limits, began = self._limits, monotonic()
+        allowed = limits.body_seconds + self._received / limits.body_bytes_per_second
+        try:
+            async with asyncio.timeout(max(0.0, allowed - self._waited)):
+                return await _resume(waits_for, receiving)
+        except TimeoutError:
+            raise BodyTimeout(
+                f"the body did not arrive within {limits.body_seconds:g} s, nor at"
+                f" {limits.body_bytes_per_second} bytes a second"
+            ) from None
+        finally:
+            self._waited += monotonic() - began
+
+    async def send(self, message: Message) -> None:
+        """Pass the response on, with the request id."""
+        if message["type"] == "http.response.start":
+            self._scope["state"]["answered"] = True
+            self._measured.answered(message["status"])
+            message["headers"] = [*message.get("headers", ()), self._header]
+        await self._send(message)
+
+    async def answer(self, problem: problems.Problem) -> None:
+        """Send a problem, unless a response is under way: then cut it off."""
+        if "answered" not in self._scope["state"]:
+            response = problems.response(problem, self._scope)
+            await response(self._scope, self._receive, self.send)
+
+
+@types.coroutine
+def _resume(
+    waits_for: Any, receiving: Generator[Any, Any, Message]
+) -> Generator[Any, Any, Message]:
+    """Go on with a coroutine that was started by hand."""
+    yield waits_for
+    return (yield from receiving)
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    found: bytes | None = next((value for key, value in scope["headers"] if key == name), None)
+    return found

@@ -1,0 +1,89 @@
+"""From an accepted job to an answer: at once, after a wait, or as a stream."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.json_responses import accepted, job_headers, json_response
+from api.streaming.sse import EventStream, View, Watched, leave
+from billing.pricing.rating import Cost
+from intake.admission import Admitted
+from intake.preferences import Preferences
+from intake.request_lifetime import Ended
+from intake.services import Services
+from intake.waiting import too_long, wait_result
+from jobs.job import Job, OnDisconnect
+from jobs.result import Result
+from jobs.status import Status
+from wire import problems
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How one route shows its job: whole, or as a stream where the client asked for one.
+
+    `fields` are those that the client knows by another name than the engine.
+    """
+
+    whole: Callable[[Job, Result, Cost | None], dict[str, Any]]
+    stream: Callable[[Job], View] | None
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+def policy(preferences: Preferences) -> OnDisconnect:
+    """Return what a leaving client means on routes that answer with the result itself.
+
+    A client that sent an idempotency key means to come back for it.
+    """
+    if preferences.on_disconnect is not None:
+        return preferences.on_disconnect
+    return "continue" if preferences.idempotency_key else "cancel"
+
+
+async def deliver(
+    api: Services, request: Request, admitted: Admitted, preferences: Preferences, form: Form
+) -> Response:
+    """Answer a request with its job's result, or with the job where it prefers that."""
+    job = admitted.job
+    if admitted.replayed:
+        job = await api.store.get(job.id, job.account)
+    headers = job_headers(admitted.accepted, preferences)
+    if preferences.respond_async and preferences.wait_seconds is None:
+        return accepted(job, headers)
+    watched = Watched.of(job)
+    if form.stream is not None and not preferences.respond_async:
+        return EventStream(api, watched, form.stream(job), headers=headers)
+    limit = api.settings.limits.sync_seconds
+    seconds = limit if preferences.wait_seconds is None else preferences.wait_seconds
+    result, ended = await wait_result(api, request, watched, seconds)
+    if ended is Ended.TIME and preferences.hands_over:
+        job = await api.store.get(job.id, job.account)
+        return accepted(job, headers, await api.store.place(job))
+    if ended is not None:
+        if ended is Ended.SERVER:
+            await leave(api, watched)
+        late = problems.from_error(too_long(ended, job.id, seconds))
+        return _refuse(late, job, request, headers)
+    status = Status(result.status or Status.FAILED)
+    if status is not Status.COMPLETED:
+        ending = problems.from_ending(status, result.error, job.id)
+        if ending.param is not None:
+            ending = replace(ending, param=form.fields.get(ending.param, ending.param))
+        return _refuse(ending, job, request, headers)
+    bill = api.costs.of_result(job, result)
+    shown = form.whole(job, result, bill.cost)
+    return json_response(shown, 200, headers | bill.headers)
+
+
+def _refuse(
+    problem: problems.Problem, job: Job, request: Request, said: Mapping[str, str]
+) -> Response:
+    """Answer with why there is no result; `said` is what every answer to a submission says."""
+    headers = problem.headers
+    if problem.kind.status == 504:
+        headers = problems.NO_RETRY
+    whole = replace(problem, job_id=job.id, headers={**said, **headers})
+    return problems.response(whole, request.scope)

@@ -1,0 +1,205 @@
+"""Server-sent events: framing, and the response that follows one job.
+
+Framing splits at CR, LF and CRLF only, as the standard says: other line separators are text.
+Invariant: one client holds at most one batch of events; a client that does not take it within
+the send timeout is cut off and may resume at its cursor; whoever may not call any more is told
+nothing more.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from api.security.authentication import check_again
+from api.streaming.client_span import delivering
+from core import metrics
+from core.errors import PipelineError
+from intake.request_lifetime import Ended, Presence
+from intake.services import Services
+from jobs.events import Event
+from jobs.job import Job, OnDisconnect
+from jobs.status import Status
+from wire import problems
+from wire.errors import ShuttingDown, WaitTimeout
+
+log = structlog.get_logger()
+
+HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
+LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+def frame(data: bytes, *, event: str = "", seq: int | None = None) -> bytes:
+    """Return one event in wire form."""
+    head = b"" if seq is None else b"id: %d\n" % seq
+    if event:
+        head += b"event: %b\n" % event.encode()
+    if b"\n" in data or b"\r" in data:
+        data = b"\ndata: ".join(LINE_END.split(data))
+    return b"%bdata: %b\n\n" % (head, data)
+
+
+class View(Protocol):
+    """One of the ways to show a job's log. `ended` is set once nothing more may be shown.
+
+    `opening` is sent at once, before anything has happened.
+    """
+
+    opening: bytes
+    ping: bytes
+    patient: bool
+    ended: bool
+
+    def show(self, events: Sequence[Event]) -> bytes:
+        """Return a batch of events in wire form, maybe nothing."""
+        ...
+
+    def fail(self, problem: problems.Problem) -> bytes:
+        """Return what tells the client that the stream ends here."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Which job a stream follows, and what the client's leaving does to it."""
+
+    job_id: str
+    account: str
+    on_disconnect: OnDisconnect
+    after: int = 0
+    traceparent: str | None = None
+
+    @classmethod
+    def of(cls, job: Job, after: int = 0) -> "Watched":
+        """Follow a job after a cursor."""
+        spec = job.spec
+        return cls(job.id, job.account, spec.on_disconnect, after, spec.traceparent)
+
+
+class EventStream(Response):
+    """Follows one job until it ends, the client leaves or the server closes."""
+
+    def __init__(
+        self,
+        api: Services,
+        watched: Watched,
+        view: View,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        own = {**HEADERS, "X-Penstock-Job": watched.job_id}
+        super().__init__(None, headers={**own, **(headers or {})})
+        del self.headers["content-length"]
+        self._api = api
+        self._watched = watched
+        self._view = view
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        watched, view = self._watched, self._view
+        pipe = _Pipe(send, self._api.settings.stream.send_timeout_seconds)
+        with (
+            metrics.streams.track_inprogress(),
+            self._api.watchers.watching(watched.job_id),
+            delivering(watched.job_id, watched.traceparent, "stream"),
+        ):
+            presence = Presence(receive, self._api.closing, patient=view.patient)
+            async with presence:
+                await send(
+                    {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+                )
+                await self._follow(pipe, scope)
+            if presence.ended is Ended.SERVER:
+                stop = ShuttingDown("this server is closing", retry_after_seconds=1)
+                await pipe.write(view.fail(problems.from_error(stop, job_id=watched.job_id)))
+        if (presence.ended is Ended.CLIENT or pipe.stuck) and not view.ended:
+            await leave(self._api, watched)
+        if pipe.stuck:
+            log.info("stream_cut", job_id=watched.job_id, reason="client does not read")
+            if (abort := scope["state"].get("abort")) is not None:
+                abort()
+        await pipe.end()
+
+    async def _follow(self, pipe: "_Pipe", scope: Scope) -> None:
+        view, watched = self._view, self._watched
+        try:
+            await pipe.write(view.opening)
+            await self._show(pipe, scope)
+        except PipelineError as error:
+            await pipe.write(view.fail(problems.from_error(error, job_id=watched.job_id)))
+        except Exception:
+            log.exception("stream_failed", job_id=watched.job_id)
+            await pipe.write(view.fail(problems.internal()))
+
+    async def _show(self, pipe: "_Pipe", scope: Scope) -> None:
+        view, watched = self._view, self._watched
+        settings = self._api.settings
+        silence = 0.0
+        following = self._api.hub.follow(watched.job_id, watched.account, watched.after)
+        async with aclosing(following) as batches:
+            async for events in batches:
+                await check_again(self._api, scope)
+                if events:
+                    silence = 0.0
+                    shown = view.show(events)
+                    await pipe.write(shown, last=view.ended)
+                else:
+                    silence += settings.stream.ping_seconds
+                    await pipe.write(view.ping)
+                if silence >= settings.limits.sync_seconds:
+                    raise WaitTimeout("nothing happened for long; the job goes on")
+                if view.ended or pipe.stuck:
+                    return
+
+
+class _Pipe:
+    """The client's end: writes within the send timeout, or not at all."""
+
+    __slots__ = ("_closed", "_seconds", "_send", "stuck")
+
+    def __init__(self, send: Send, seconds: float) -> None:
+        self._send = send
+        self._seconds = seconds
+        self._closed = False
+        self.stuck = False
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        if self._closed or self.stuck or not (data or last):
+            return
+        self._closed = last
+        timeout = asyncio.timeout(self._seconds)
+        try:
+            async with timeout:
+                await self._send(
+                    {"type": "http.response.body", "body": data, "more_body": not last}
+                )
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            self.stuck = True
+
+    async def end(self) -> None:
+        await self.write(b"", last=True)
+
+
+async def leave(api: Services, watched: Watched) -> None:
+    """Do what the job's policy says when the last client of this process has left."""
+    if watched.on_disconnect != "cancel" or api.watchers.any(watched.job_id):
+        return
+    try:
+        answer = await api.store.cancel(watched.job_id, watched.account)
+    except PipelineError as error:
+        log.warning("cancel_on_disconnect_failed", job_id=watched.job_id, error=error.code)
+    else:
+        if answer in ("cancelling", Status.CANCELLED):
+            log.info("job_abandoned", job_id=watched.job_id, answer=answer)

@@ -1,0 +1,1 @@
+"""`penstock bills`: close, show, export and check a month."""

@@ -1,0 +1,141 @@
+"""The first jobs, submitted, streamed and polled over the API, and what to try next.
+
+Invariant: it uses nothing but the public API, and returns only if each job completed with text.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from cli.client import Client
+from cli.failures import Failure
+from cli.local.state_dir import Home
+from cli.watching import TERMINAL, outcome, place, stream_text, text_of
+
+STORY = "Tell me a long story about a river."
+ESSAY = "Write a long essay about a penstock."
+MAX_TOKENS = 96
+POLL_SECONDS = 0.3
+POLLS = 400
+INDENT = " " * 9
+
+
+def run_demo(client: Client, model: str, console: Console) -> list[dict[str, Any]]:
+    """Submit a job and stream it, submit another and poll it; returns both as they ended.
+
+    Raises:
+        Failure: any of it did not work.
+    """
+    job = _submit(client, model, STORY, console)
+    path = f"/v1/jobs/{job['id']}"
+    title(console, "stream", f"GET {path}/stream")
+    printed = _stream(client, job["id"], console)
+    streamed = client.get(path)
+    _check(streamed, console, printed)
+
+    console.print()
+    job = _submit(client, model, ESSAY, console)
+    path = f"/v1/jobs/{job['id']}"
+    title(console, "poll", f"GET {path}")
+    job = _poll(client, path, console)
+    text = text_of(job)
+    _check(job, console, text)
+    line(console, f"[cyan]{escape(text.partition('. ')[0])}...")
+    return [streamed, job]
+
+
+def _submit(client: Client, model: str, prompt: str, console: Console) -> dict[str, Any]:
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": MAX_TOKENS,
+        "temperature": 0,
+    }
+    title(console, "submit", f'POST /v1/jobs  [dim]"{prompt}"[/]')
+    job = client.post("/v1/jobs", {"url": "/v1/chat/completions", "body": body})
+    line(console, f"202 Accepted: {job['id']}, {place(job)}")
+    return job
+
+
+def _stream(client: Client, job_id: str, console: Console) -> str:
+    """Print the text as it comes, and return it."""
+    pieces: list[str] = []
+
+    def write(text: str) -> None:
+        if not pieces:
+            console.print(INDENT, end="")
+        pieces.append(text)
+        console.print(Text(text.replace("\n", f"\n{INDENT}"), style="cyan"), end="", soft_wrap=True)
+        console.file.flush()
+
+    stream_text(client, job_id, 0, write, console.print)
+    console.print()
+    return "".join(pieces).strip()
+
+
+def _poll(client: Client, path: str, console: Console) -> dict[str, Any]:
+    """Ask until the job has ended, and print what each answer says."""
+    for _ in range(POLLS):
+        job = client.get(path)
+        if job["status"] in TERMINAL:
+            return job
+        line(console, f"[cyan]{place(job)}[/] · {job['usage']['output_tokens']} tokens so far")
+        time.sleep(POLL_SECONDS)
+    raise Failure("the polled job did not end", f"it is at {path}")
+
+
+def _check(job: dict[str, Any], console: Console, text: str) -> None:
+    line(console, outcome(job))
+    if job["status"] != "completed" or not text or not job["usage"]["output_tokens"]:
+        error = job.get("error") or {}
+        raise Failure(f"the job {job['status']}", str(error.get("detail", "it has no text")))
+
+
+def title(console: Console, name: str, text: str) -> None:
+    """Print the heading of a step."""
+    console.print(f"[bold]{name:<8}[/] {text}", soft_wrap=True)
+
+
+def line(console: Console, text: str) -> None:
+    """Print a line below it."""
+    console.print(f"{INDENT}{text}", soft_wrap=True)
+
+
+def print_next(client: Client, model: str, home: Home, console: Console) -> None:
+    """Print commands to try in another terminal."""
+    key = f"$(cat {home.key_file})"
+    curl = f"""curl -N {client.url}/v1/chat/completions \\
+       -H "Authorization: Bearer {key}" -H 'Content-Type: application/json' \\
+       -d '{{"model": "{model}", "stream": true,
+            "messages": [{{"role": "user", "content": "What is a dam?"}}]}}'"""
+    python = f"""from openai import OpenAI  # in Python, with the official client
+  key = open("{home.key_file}").read().strip()
+  client = OpenAI(base_url="{client.url}/v1", api_key=key)
+  messages = [{{"role": "user", "content": "What is a queue?"}}]
+  answer = client.chat.completions.create(model="{model}", messages=messages)
+  print(answer.choices[0].message.content)"""
+    penstock = _program()
+    console.print("\n[bold]Try next[/], in another terminal in this directory:\n")
+    for text in (
+        f'{penstock} jobs submit "What is a turbine?" --stream',
+        f"{penstock} jobs list",
+        f'curl {client.url}/v1/jobs -H "Authorization: Bearer {key}"',
+        curl,
+        python,
+    ):
+        console.print(f"  {text}\n", markup=False, highlight=False, soft_wrap=True)
+
+
+def _program() -> str:
+    """Return how this command was called, as short as it can be typed here."""
+    program = Path(sys.argv[0])
+    if program.parent in map(Path, os.environ.get("PATH", "").split(os.pathsep)):
+        return program.name
+    here = Path.cwd()
+    return str(program.relative_to(here) if program.is_relative_to(here) else program)

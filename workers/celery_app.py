@@ -1,0 +1,71 @@
+"""Boots one worker process: Celery's consumer in the main thread, our pool beside it."""
+
+import logging
+import os
+import socket
+import sys
+
+import structlog
+from celery import Celery, signals
+
+from core.logs import configure_logs
+from core.redis.keys import Keys
+from core.settings import Settings, get_settings
+from core.tracing import close_tracing, configure_tracing
+from jobs.broker.tickets import TASK_NAME, celery_queue
+from jobs.store.factory import open_celery
+
+log = structlog.get_logger()
+
+
+def create_worker_app(settings: Settings) -> Celery:
+    """Return the Celery app of a worker that serves one model's queue."""
+    app = open_celery(settings)
+    keys = Keys(settings.redis.prefix)
+    queue = celery_queue(keys, settings.engine.served_name)
+    app.conf.update(
+        broker_transport="jobs.broker.transport:Transport",
+        task_queues=(queue,),
+        task_default_queue=queue.name,
+        worker_concurrency=settings.engine.slots,
+        worker_enable_prefetch_count_reduction=False,
+        penstock_settings=settings,
+    )
+    app.conf.broker_transport_options["dead_tickets_key"] = keys.dead_tickets
+
+    @app.task(name=TASK_NAME, acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
+    def run_one(version: int) -> None:
+        """Never called: the pool hands the ticket to the runner instead."""
+        raise NotImplementedError(version)
+
+    return app
+
+
+def run_worker(settings: Settings) -> int:
+    """Run until a signal or a fatal error; returns the exit code."""
+    signals.setup_logging.connect(lambda **_: None, weak=False)
+    app = create_worker_app(settings)
+    worker = app.Worker(
+        pool="workers.celery_pool:AsyncioPool",
+        hostname=f"penstock@{socket.gethostname()}",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel="WARNING",
+        quiet=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def main() -> None:
+    """Entry point of `python -m workers`."""
+    settings = get_settings()
+    configure_logs(settings.log, "worker")
+    configure_tracing(settings.trace, "worker")
+    code = run_worker(settings)
+    close_tracing()
+    # Dismantling torch and vLLM takes the interpreter seconds, and nothing is left to save.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)

@@ -1,0 +1,168 @@
+"""The control process: the sweeper, one at a time by lock, and what Redis shows, for metrics.
+
+`python -m workers.sweeper`. Invariant: any number may run; the holder of the lock sweeps, and
+if it dies another takes over when the lock runs out. A sweeper that hangs is not live. Each makes
+the declared models known.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+import structlog
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from core import metrics
+from core.errors import StoreUnavailable
+from core.exposition import Exposition, Lazy
+from core.runtime.health_server import HealthServer
+from core.runtime.process import run_process, until_told
+from core.settings import Settings
+from core.tracing import Attributes, active, joined
+from jobs.model_registry import DECLARED, ModelRegistry, ServedModel
+from jobs.store.collector import StoreCollector
+from jobs.store.factory import open_store
+from jobs.store.job_store import JobStore
+from jobs.store.transitions import Abandoned
+
+log = structlog.get_logger()
+
+LOCK_SECONDS = 3
+RETRY_SECONDS = 0.5
+#: A turn that takes so long hangs, whether Redis answers or not.
+HUNG_SECONDS = 60.0
+
+
+class Sweeper:
+    """Sweeps every queue each `lease.sweep_seconds` while it holds the lock."""
+
+    def __init__(self, store: JobStore, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._models = ModelRegistry(store.redis, store.keys)
+        self._name = f"{socket.gethostname()}-{os.getpid()}"
+        self._turn_at = time.monotonic()
+        self._heard_at: float | None = None
+        self.swept_at: float | None = None
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            self._turn_at = time.monotonic()
+            try:
+                if await self._store.lock_sweeper(self._name, LOCK_SECONDS):
+                    with metrics.sweep_seconds.time():
+                        await self.sweep_once()
+                    self.swept_at = time.time()
+                self._heard_at = time.monotonic()
+                await self._declare()
+            except StoreUnavailable:
+                log.warning("sweep_failed_store_unavailable")
+                await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(self._settings.lease.sweep_seconds)
+
+    def liveness(self) -> str | None:
+        """Say what a restart would mend."""
+        silent = time.monotonic() - self._turn_at
+        return f"no turn for {silent:.0f} s" if silent > HUNG_SECONDS else None
+
+    def readiness(self) -> str | None:
+        """Say whether Redis answered lately."""
+        if self._heard_at is None or time.monotonic() - self._heard_at > 2 * LOCK_SECONDS:
+            return "no answer from Redis"
+        return None
+
+    async def sweep_once(self) -> None:
+        """Sweep every queue and forget what is past its retention."""
+        for queue in await self._store.queues():
+            found = await self._store.sweep(queue)
+            swept = found.counts
+            for kind, count in swept.items():
+                # Also of none: a series that begins at its first count shows no increase.
+                metrics.swept.labels(queue, kind).inc(count)
+            if any(swept.values()):
+                log.info("queue_swept", queue=queue, **swept)
+            for one in found.abandoned:
+                _tell(queue, one)
+        released = await self._store.holds.sweep()
+        if released:
+            metrics.holds_swept.inc(released)
+            log.warning("holds_swept", count=released)
+        await self._store.purge()
+
+    async def _declare(self) -> None:
+        """Make models known to a Redis that has not heard of them: no worker may be there to."""
+        for name, declared in self._settings.control.models.items():
+            length, task = declared.max_model_len, declared.task
+            model = ServedModel(name, length, DECLARED, int(time.time()), task)
+            try:
+                await self._models.keep(model)
+            except StoreUnavailable:
+                log.warning("model_not_declared_store_unavailable", model=name)
+
+
+def _tell(queue: str, one: Abandoned) -> None:
+    """Say whose attempt ended without a word, and end its span in its worker's place."""
+    ids = {"job_id": one.id, "account_id": one.account, "request_id": one.spec.request_id}
+    context = joined(one.spec.traceparent)
+    if context is not None:
+        ids["trace_id"] = context.trace
+    log.warning("attempt_abandoned", **ids, attempt=one.attempt, worker=one.worker)
+    tracer = active()
+    if context is None or tracer is None:
+        return
+    attributes: Attributes = {
+        "gen_ai.request.model": queue,
+        "penstock.job.id": one.id,
+        "penstock.attempt": one.attempt,
+        "penstock.worker": one.worker,
+        "penstock.outcome": "lost",
+    }
+    times = (one.claimed * 1_000_000, one.now * 1_000_000)
+    own = context.attempt(one.id, one.fence)
+    tracer.writer.write("attempt", own, context, times, attributes, "consumer", error="lease-lost")
+
+
+class SweepCollector(Lazy):
+    """When this process swept last; absent where it never did."""
+
+    def __init__(self, sweeper: Sweeper) -> None:
+        self._sweeper = sweeper
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the time."""
+        name, text = "penstock_last_sweep_timestamp_seconds", "When this process swept last"
+        if self._sweeper.swept_at is not None:
+            yield GaugeMetricFamily(name, text, value=self._sweeper.swept_at)
+
+
+async def run_control(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    store = open_store(settings)
+    sweeper = Sweeper(store, settings)
+    loop = asyncio.get_running_loop()
+    control = settings.control
+    collectors = StoreCollector(store, loop), SweepCollector(sweeper)
+    health = HealthServer(
+        control.health_host,
+        control.health_port,
+        sweeper.liveness,
+        sweeper.readiness,
+        Exposition("control", metrics.CONTROL, *collectors),
+    )
+    health.start()
+    sweeping = until_told(sweeper.run())
+    log.info("control_started")
+    try:
+        await sweeping
+    except asyncio.CancelledError:
+        log.info("control_stopped")
+    finally:
+        health.close()
+        await store.close()
+
+
+if __name__ == "__main__":
+    run_process("control", run_control)

@@ -1,0 +1,128 @@
+"""What one worker measures: a job's waits, tokens and ends, and the gauges of its engine.
+
+Invariant: an attempt is counted once, however it ends; a token once, when the engine made it.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from core import metrics
+from core.exposition import Lazy
+from jobs.status import Status
+from workers.attempt import Run
+from workers.circuit_breaker import BreakerState
+from workers.engines.base import Load, Output
+
+TERMINAL = frozenset(status.value for status in Status if status.is_terminal)
+
+
+class Telemetry:
+    """One worker's counters, with their labels bound."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._stepped_at: float | None = None
+        self._output = metrics.tokens.labels(model, "output")
+        self._input = metrics.tokens.labels(model, "input")
+        self._cached = metrics.tokens.labels(model, "cached_input")
+        self._inter_token = metrics.inter_token.labels(model)
+        self._sequences = metrics.step_sequences.labels(model)
+
+    def started(self, run: Run) -> None:
+        """A job was claimed."""
+        claimed = run.claimed
+        if claimed.fence == 1:
+            waited = max(0, claimed.now - claimed.created) / 1000
+            tier = claimed.spec.service_tier
+            metrics.queue_wait.labels(self._model, tier).observe(waited, run.exemplar)
+
+    def accepted(self, run: Run) -> None:
+        """The engine rendered a prompt."""
+        self._input.inc(run.input_tokens)
+
+    def stepped(self, outputs: Sequence[Output], now: float) -> None:
+        """The engine made one step."""
+        if self._stepped_at is not None:
+            self._inter_token.observe(now - self._stepped_at)
+        self._stepped_at = now
+        self._sequences.observe(len(outputs))
+        self._output.inc(sum(len(output.token_ids) for output in outputs))
+
+    def idle(self) -> None:
+        """Nothing runs: the time until the next step lies between no tokens."""
+        self._stepped_at = None
+
+    def first_token(self, run: Run) -> None:
+        """An attempt made its first token."""
+        assert run.first_token_at is not None
+        seconds = run.first_token_at - run.claimed_at
+        metrics.prefill.labels(self._model).observe(seconds, run.exemplar)
+        if run.claimed.output_tokens == 0:
+            tier = run.claimed.spec.service_tier
+            waited = max(0, run.claimed.now - run.claimed.created) / 1000
+            histogram = metrics.time_to_first_token.labels(self._model, tier)
+            histogram.observe(waited + seconds, run.exemplar)
+
+    def failed(self, code: str) -> None:
+        """An attempt failed; what becomes of the job is decided next."""
+        metrics.attempt_failures.labels(self._model, code).inc()
+
+    def ended(self, run: Run, outcome: str) -> None:
+        """An attempt is over; `outcome` is a terminal status where the job is, too."""
+        seconds = time.monotonic() - run.claimed_at
+        metrics.attempts.labels(self._model, outcome).inc()
+        metrics.run_time.labels(self._model).observe(seconds, run.exemplar)
+        self._cached.inc(run.cached_tokens)
+        if outcome in TERMINAL:
+            metrics.jobs_ended.labels(self._model, outcome).inc()
+        if outcome == Status.COMPLETED:
+            waited = max(0, run.claimed.now - run.claimed.created) / 1000
+            histogram = metrics.job_seconds.labels(self._model, run.claimed.spec.service_tier)
+            histogram.observe(waited + seconds, run.exemplar)
+        if outcome == "lost":
+            metrics.leases_lost.labels(self._model).inc()
+
+
+class WorkerCollector(Lazy):
+    """The gauges of one worker, read at the scrape; those of the engine only once it is loaded."""
+
+    def __init__(
+        self,
+        model: str,
+        ready: Callable[[], bool],
+        breaker: Callable[[], BreakerState],
+        load: Callable[[], tuple[Load, int, int] | None],
+    ) -> None:
+        self._model = model
+        self._ready = ready
+        self._breaker = breaker
+        self._load = load
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the gauges."""
+        ready = "1 when the worker claims jobs"
+        yield self._gauge("penstock_worker_ready", ready, self._ready())
+        breaker = GaugeMetricFamily(
+            "penstock_breaker_state",
+            "1 for the state the engine's circuit breaker is in",
+            labels=["model", "state"],
+        )
+        present = self._breaker()
+        for state in BreakerState:
+            breaker.add_metric([self._model, state], float(state is present))
+        yield breaker
+        found = self._load()
+        if found is None:
+            return
+        load, running, slots = found
+        yield self._gauge("penstock_running_jobs", "Jobs this worker runs", running)
+        yield self._gauge("penstock_worker_slots", "Jobs it can run at once", slots)
+        yield self._gauge("penstock_engine_waiting", "Admitted, not scheduled", load.waiting)
+        yield self._gauge("penstock_kv_cache_ratio", "KV cache in use, 0 to 1", load.kv_usage)
+
+    def _gauge(self, name: str, text: str, value: float) -> Metric:
+        family = GaugeMetricFamily(name, text, labels=["model"])
+        family.add_metric([self._model], float(value))
+        return family
