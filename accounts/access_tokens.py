@@ -37,7 +37,7 @@ class Claims(NamedTuple):
     session: int
 
 
-class Tokens:
+class AccessTokens:
     """Signs and reads access tokens."""
 
     def __init__(self, settings: AuthSettings) -> None:

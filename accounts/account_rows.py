@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.db.bulk_insert import insert_missing
 from core.db.engine import Database
-from core.db.tables.accounts import Account
+from core.db.tables.accounts import AccountRow
 from core.db.tables.base import now, table_of
 
 
@@ -14,7 +14,7 @@ async def ensure_account(database: Database, account_id: str, name: str = "") ->
     row = {"id": account_id, "name": name, "currency": "USD", "created_at": now()}
     texts = ("billing_name", "billing_address", "billing_email", "tax_id", "tax_note")
     async with database.write() as connection:
-        await insert_missing(connection, table_of(Account), [row | dict.fromkeys(texts, "")])
+        await insert_missing(connection, table_of(AccountRow), [row | dict.fromkeys(texts, "")])
 
 
 async def lock_account(connection: AsyncConnection, account_id: str) -> None:
@@ -22,6 +22,6 @@ async def lock_account(connection: AsyncConnection, account_id: str) -> None:
 
     On PostgreSQL another one waits here; on SQLite it waits to begin.
     """
-    accounts = table_of(Account)
+    accounts = table_of(AccountRow)
     query = select(accounts.c.id).where(accounts.c.id == account_id)
     await connection.execute(query.with_for_update(key_share=True))

@@ -12,21 +12,21 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.cache_records import ACCOUNTS
-from accounts.cache_sync import Copying
+from accounts.cache_sync import CacheSync
 from accounts.errors import AccountExists
 from billing.errors import AccountNotFound
 from core.db.audit import audit
 from core.db.engine import Database
-from core.db.tables.accounts import Account
+from core.db.tables.accounts import AccountRow
 from core.db.tables.base import now
 
 ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-class Owners:
+class Accounts:
     """The accounts in SQL."""
 
-    def __init__(self, database: Database, copying: Copying) -> None:
+    def __init__(self, database: Database, copying: CacheSync) -> None:
         self._database = database
         self._copying = copying
 
@@ -38,7 +38,7 @@ class Owners:
         """
         try:
             async with self._database.write() as connection:
-                await connection.execute(insert(Account), [{"id": account, **values}])
+                await connection.execute(insert(AccountRow), [{"id": account, **values}])
                 await audit(connection, actor, "account_created", account, account=account)
                 return await _find(connection, account)
         except IntegrityError:

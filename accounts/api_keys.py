@@ -15,13 +15,13 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.cache_records import KEYS
-from accounts.cache_sync import Copying
+from accounts.cache_sync import CacheSync
 from accounts.caller import NO_LIMITS, PREFIX, Limits, Role, digest_of
 from accounts.errors import KeyNotFound
 from billing.errors import AccountNotFound
 from core.db.audit import audit
 from core.db.engine import Database
-from core.db.tables.accounts import Account, ApiKey
+from core.db.tables.accounts import AccountRow, ApiKeyRow
 from core.db.tables.base import now, table_of
 from core.ids import new_id
 
@@ -48,14 +48,14 @@ class NewKey:
     operator: bool = False
 
 
-class Made(NamedTuple):
+class MadeKey(NamedTuple):
     """A new key: the secret, which is not kept, and its row."""
 
     secret: str
     row: Row[Any]
 
 
-class Filter(NamedTuple):
+class KeyFilter(NamedTuple):
     """Which keys are meant; None means all, but the operator's own unless asked for."""
 
     account: str | None
@@ -63,17 +63,17 @@ class Filter(NamedTuple):
     operators: bool = False
 
 
-EVERYBODY = Filter(None, operators=True)
+EVERYBODY = KeyFilter(None, operators=True)
 
 
-class Keys:
+class ApiKeys:
     """The keys in SQL."""
 
-    def __init__(self, database: Database, copying: Copying) -> None:
+    def __init__(self, database: Database, copying: CacheSync) -> None:
         self._database = database
         self._copying = copying
 
-    async def create(self, actor: str, new: NewKey) -> Made:
+    async def create(self, actor: str, new: NewKey) -> MadeKey:
         """Make a key; it works at once, or within seconds when Redis is away.
 
         Raises:
@@ -81,7 +81,7 @@ class Keys:
             DatabaseUnavailable: come back later.
         """
         async with self._database.write() as connection:
-            accounts = table_of(Account)
+            accounts = table_of(AccountRow)
             known = select(accounts.c.id).where(accounts.c.id == new.account)
             if await connection.scalar(known) is None:
                 raise AccountNotFound(f"no account {new.account!r}", param="account")
@@ -98,7 +98,7 @@ class Keys:
         return made
 
     async def list(
-        self, whose: Filter, *, prefix: str = "", before: str | None = None, limit: int = 100
+        self, whose: KeyFilter, *, prefix: str = "", before: str | None = None, limit: int = 100
     ) -> Sequence[Row[Any]]:
         """Return keys, newest first, revoked ones too."""
         query = _of(whose).order_by(KEYS.c.id.desc()).limit(limit)
@@ -109,7 +109,7 @@ class Keys:
         async with self._database.read() as connection:
             return (await connection.execute(query)).all()
 
-    async def get(self, key_id: str, whose: Filter) -> Row[Any]:
+    async def get(self, key_id: str, whose: KeyFilter) -> Row[Any]:
         """Return a key.
 
         Raises:
@@ -119,7 +119,7 @@ class Keys:
             return await _find(connection, key_id, whose)
 
     async def change(
-        self, actor: str, key_id: str, whose: Filter, values: dict[str, Any]
+        self, actor: str, key_id: str, whose: KeyFilter, values: dict[str, Any]
     ) -> Row[Any]:
         """Change columns of a key that is not revoked.
 
@@ -140,7 +140,9 @@ class Keys:
         await self._copying.copy([row.sha256])
         return row
 
-    async def rotate(self, actor: str, key_id: str, whose: Filter, overlap: timedelta) -> Made:
+    async def rotate(
+        self, actor: str, key_id: str, whose: KeyFilter, overlap: timedelta
+    ) -> MadeKey:
         """Make a key like this one, which ends after `overlap`.
 
         Raises:
@@ -167,7 +169,7 @@ class Keys:
         await self._copying.try_copy([made.row.sha256, old.sha256])
         return made
 
-    async def revoke(self, actor: str, key_id: str, whose: Filter) -> None:
+    async def revoke(self, actor: str, key_id: str, whose: KeyFilter) -> None:
         """End a key for good; repeating it changes nothing.
 
         Raises:
@@ -212,15 +214,15 @@ def _successor(old: Row[Any]) -> dict[str, Any]:
     return {**{name: getattr(old, name) for name in kept}, "rotated_from": old.id}
 
 
-async def _insert(connection: AsyncConnection, columns: dict[str, Any]) -> Made:
+async def _insert(connection: AsyncConnection, columns: dict[str, Any]) -> MadeKey:
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     key_id = new_id("key")
     row = {**columns, "id": key_id, "sha256": digest_of(secret), "prefix": secret[:SHOWN]}
-    await connection.execute(insert(ApiKey), [row])
-    return Made(secret, await _find(connection, key_id, EVERYBODY))
+    await connection.execute(insert(ApiKeyRow), [row])
+    return MadeKey(secret, await _find(connection, key_id, EVERYBODY))
 
 
-def _of(whose: Filter) -> Any:
+def _of(whose: KeyFilter) -> Any:
     query = select(KEYS)
     if whose.account is not None:
         query = query.where(KEYS.c.account_id == whose.account)
@@ -233,7 +235,7 @@ def _of(whose: Filter) -> Any:
 
 
 async def _find(
-    connection: AsyncConnection, key_id: str, whose: Filter, *, revoked: bool = True
+    connection: AsyncConnection, key_id: str, whose: KeyFilter, *, revoked: bool = True
 ) -> Row[Any]:
     query = _of(whose).where(KEYS.c.id == key_id)
     if ID.fullmatch(key_id) is None:

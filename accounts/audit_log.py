@@ -6,10 +6,10 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from core.db.engine import Database
-from core.db.tables.audit import AuditEntry
+from core.db.tables.audit import AuditEntryRow
 from core.db.tables.base import table_of
 
-LOG = table_of(AuditEntry)
+LOG = table_of(AuditEntryRow)
 
 
 async def read_log(

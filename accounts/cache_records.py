@@ -12,13 +12,13 @@ import orjson
 from sqlalchemy import Row, Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from accounts.caller import ApiKey, Limits, Role
-from core.db.tables.accounts import Account, RefreshToken, User
-from core.db.tables.accounts import ApiKey as KeyRow
+from accounts.caller import Caller, Limits, Role
+from core.db.tables.accounts import AccountRow, RefreshTokenRow, UserRow
+from core.db.tables.accounts import ApiKeyRow as KeyRow
 from core.db.tables.base import now, table_of
 
-ACCOUNTS, USERS, KEYS = table_of(Account), table_of(User), table_of(KeyRow)
-TOKENS = table_of(RefreshToken)
+ACCOUNTS, USERS, KEYS = table_of(AccountRow), table_of(UserRow), table_of(KeyRow)
+TOKENS = table_of(RefreshTokenRow)
 
 USER_ID = "user_"
 
@@ -101,7 +101,7 @@ async def _ended_sessions(
     return ended
 
 
-def _encoded(record: ApiKey | None) -> bytes | None:
+def _encoded(record: Caller | None) -> bytes | None:
     """Return the copy's form: sets in order, for copies are compared byte by byte."""
     if record is None:
         return None
@@ -120,7 +120,7 @@ def _account_limits(row: Row[Any]) -> Limits:
     )
 
 
-def key_record(row: Row[Any]) -> ApiKey | None:
+def key_record(row: Row[Any]) -> Caller | None:
     """Return a key's record, None when it was revoked or its user disabled."""
     if row.revoked_at is not None or row.user_disabled_at is not None:
         return None
@@ -128,7 +128,7 @@ def key_record(row: Row[Any]) -> ApiKey | None:
     if row.user_id is not None:
         role = role if role in LENDS[row.user_role] else Role(row.user_role)
         operator = operator and row.user_operator
-    return ApiKey(
+    return Caller(
         id=row.id,
         account=row.account_id,
         user=row.user_id or "",
@@ -155,11 +155,11 @@ def _scope(names: list[str] | None) -> frozenset[str] | None:
     return None if names is None else frozenset(names)
 
 
-def user_record(row: Row[Any], ended: Iterable[str]) -> ApiKey | None:
+def user_record(row: Row[Any], ended: Iterable[str]) -> Caller | None:
     """Return the record of a person who is signed in, None when disabled."""
     if row.disabled_at is not None:
         return None
-    return ApiKey(
+    return Caller(
         id=row.id,
         account=row.account_id,
         user=row.id,

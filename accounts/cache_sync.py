@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.cache_records import ACCOUNTS, KEYS, TOKENS, USERS, read_records, user_fields
-from accounts.caller_cache import CallerCopy
+from accounts.caller_cache import CallerCacheWriter
 from billing.errors import DatabaseUnavailable
 from core.db.engine import Database
 from core.db.tables.base import now
@@ -38,10 +38,10 @@ FILL_SECONDS = 5.0
 KEPT = timedelta(days=1)
 
 
-class Copying:
+class CacheSync:
     """Copies callers from SQL to Redis."""
 
-    def __init__(self, database: Database, copy: CallerCopy, settings: AuthSettings) -> None:
+    def __init__(self, database: Database, copy: CallerCacheWriter, settings: AuthSettings) -> None:
         self._database = database
         self._redis = copy
         self._pause = settings.sync_seconds

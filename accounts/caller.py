@@ -39,7 +39,7 @@ class Limits(BaseModel):
 NO_LIMITS = Limits()
 
 
-class ApiKey(BaseModel):
+class Caller(BaseModel):
     """What a caller may do: a key's record, or that of a person who signed in (`user` = `id`).
 
     `admin` is the operator of the installation, above all roles. `weight` is the fair share; of

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import structlog
 from pydantic import ValidationError
 
-from accounts.caller import ApiKey
+from accounts.caller import Caller
 from core.errors import StoreUnavailable
 from core.redis.client import Scripts, guarded
 from core.redis.keys import Keys
@@ -37,17 +37,17 @@ BEGUN = "begun"
 OWN = frozenset({WHOLE, GENERATION, BEGUN})
 
 
-class Known(NamedTuple):
+class CachedCaller(NamedTuple):
     """A record and when it was asked for."""
 
-    record: ApiKey
+    record: Caller
     asked_at: float
 
 
 Ask = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]
 
 
-class Callers:
+class CallerCache:
     """Records by field of the hash: a key's digest, or a user's id.
 
     Who calls again is found in this process's memory; what is missing there at one moment is asked
@@ -58,12 +58,12 @@ class Callers:
         self._redis = redis
         self._key = keys.callers
         self._truth = truth
-        self._known: dict[str, Known] = {}
-        self._asked: dict[str, asyncio.Future[ApiKey | None]] = {}
+        self._known: dict[str, CachedCaller] = {}
+        self._asked: dict[str, asyncio.Future[Caller | None]] = {}
         self._next: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def find(self, field: str) -> ApiKey | None:
+    async def find(self, field: str) -> Caller | None:
         """Return a record that is good at this moment, None where there is none.
 
         Raises:
@@ -84,7 +84,7 @@ class Callers:
             record.check()
         return record
 
-    async def find_anew(self, field: str) -> ApiKey | None:
+    async def find_anew(self, field: str) -> Caller | None:
         """Return a record as it is now: somebody knows that it has changed.
 
         Raises:
@@ -93,10 +93,10 @@ class Callers:
         self._known.pop(field, None)
         return await self.find(field)
 
-    async def _ask(self, field: str) -> ApiKey | None:
+    async def _ask(self, field: str) -> Caller | None:
         return await asyncio.shield(self._begin(field))
 
-    def _begin(self, field: str) -> asyncio.Future[ApiKey | None]:
+    def _begin(self, field: str) -> asyncio.Future[Caller | None]:
         """Have a record read, together with all others wanted in this turn of the loop."""
         under_way = self._asked.get(field)
         if under_way is None:
@@ -130,11 +130,11 @@ class Callers:
                 future.set_exception(_as_error(failure))
 
     def _answer(
-        self, future: asyncio.Future[ApiKey | None], field: str, raw: bytes | None, asked_at: float
+        self, future: asyncio.Future[Caller | None], field: str, raw: bytes | None, asked_at: float
     ) -> None:
         """Answer who waits for one record; one that cannot be read is no other's trouble."""
         try:
-            record = None if raw is None else ApiKey.model_validate_json(raw)
+            record = None if raw is None else Caller.model_validate_json(raw)
         except ValidationError as error:
             # A newer version wrote it, for instance; the error itself would tell names.
             log.error("caller_not_readable", problems=error.error_count())  # noqa: TRY400
@@ -159,10 +159,10 @@ class Callers:
             return {**found, **await self._truth(missing)}
         return found
 
-    def _remember(self, field: str, record: ApiKey | None, asked_at: float) -> None:
+    def _remember(self, field: str, record: Caller | None, asked_at: float) -> None:
         self._known.pop(field, None)
         if record is not None:
-            self._known[field] = Known(record, asked_at)
+            self._known[field] = CachedCaller(record, asked_at)
             if len(self._known) > MOST_KNOWN:
                 del self._known[next(iter(self._known))]
 
@@ -173,7 +173,7 @@ class Callers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def _seen(future: asyncio.Future[ApiKey | None]) -> None:
+def _seen(future: asyncio.Future[Caller | None]) -> None:
     """Take note of an error that nobody waits for: the next caller asks anew."""
     if not future.cancelled():
         future.exception()
@@ -185,7 +185,7 @@ def _as_error(failure: BaseException) -> BaseException:
     return failure
 
 
-class CallerCopy:
+class CallerCacheWriter:
     """The writing side: changes the copy, and only from what it has not overtaken."""
 
     def __init__(self, redis: Any, keys: Keys, scripts: Scripts) -> None:
@@ -251,7 +251,7 @@ class CallerCopy:
         return str(info["run_id"])
 
 
-class Attempts(NamedTuple):
+class AttemptLimit(NamedTuple):
     """So many of something, over `seconds` at most `most`."""
 
     name: str
@@ -259,7 +259,7 @@ class Attempts(NamedTuple):
     seconds: float
 
 
-class SignIns:
+class SignInAttempts:
     """Counts attempts to sign in, for all API processes together."""
 
     def __init__(self, redis: Any, keys: Keys, scripts: Scripts) -> None:
@@ -267,7 +267,7 @@ class SignIns:
         self._keys = keys
         self._scripts = scripts
 
-    async def count(self, *attempts: Attempts) -> float:
+    async def count(self, *attempts: AttemptLimit) -> float:
         """Count one attempt against each, or none of them; returns how long to wait, in seconds.
 
         Raises:

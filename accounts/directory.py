@@ -4,10 +4,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from accounts.accounts import Owners
-from accounts.api_keys import Keys
-from accounts.cache_sync import Copying
-from accounts.login_throttle import Throttle
+from accounts.accounts import Accounts
+from accounts.api_keys import ApiKeys
+from accounts.cache_sync import CacheSync
+from accounts.login_throttle import LoginThrottle
 from accounts.oidc import Issuer
 from accounts.passwords import Passwords
 from accounts.sessions import Sessions
@@ -22,10 +22,10 @@ from jobs.store.job_store import JobStore
 class Directory:
     """Accounts, users and keys, and the copy of them in Redis."""
 
-    copying: Copying
-    keys: Keys
+    copying: CacheSync
+    keys: ApiKeys
     users: Users
-    owners: Owners
+    owners: Accounts
     passwords: Passwords
 
 
@@ -34,19 +34,19 @@ class SigningIn:
     """How people sign in."""
 
     sessions: Sessions
-    throttle: Throttle
+    throttle: LoginThrottle
     issuer: Issuer
 
 
 def open_directory(database: Database, store: JobStore, settings: AuthSettings) -> Directory:
     """Return the directory; nothing is opened before its first use."""
-    copying = Copying(database, store.callers, settings)
+    copying = CacheSync(database, store.callers, settings)
     passwords = Passwords()
     return Directory(
         copying=copying,
-        keys=Keys(database, copying),
+        keys=ApiKeys(database, copying),
         users=Users(database, copying, passwords),
-        owners=Owners(database, copying),
+        owners=Accounts(database, copying),
         passwords=passwords,
     )
 
@@ -72,6 +72,6 @@ def open_signing_in(
     Raises:
         MissingSecretError: there is nothing to sign tokens with.
     """
-    throttle = Throttle(store.sign_ins, settings)
+    throttle = LoginThrottle(store.sign_ins, settings)
     sessions = Sessions(database, directory.copying, throttle, directory.passwords, settings)
     return SigningIn(sessions, throttle, Issuer(settings.oidc))

@@ -8,7 +8,7 @@ everybody with IPv6 has, is one address.
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from accounts.caller import digest_of
-from accounts.caller_cache import Attempts, SignIns
+from accounts.caller_cache import AttemptLimit, SignInAttempts
 from accounts.errors import TooManySignIns
 from core.settings import AuthSettings
 
@@ -16,10 +16,10 @@ from core.settings import AuthSettings
 SITE_BITS = 64
 
 
-class Throttle:
+class LoginThrottle:
     """Counts attempts per person and per address."""
 
-    def __init__(self, counts: SignIns, settings: AuthSettings) -> None:
+    def __init__(self, counts: SignInAttempts, settings: AuthSettings) -> None:
         self._counts = counts
         self._settings = settings
 
@@ -33,8 +33,8 @@ class Throttle:
         settings = self._settings
         seconds = settings.attempts_seconds
         wait = await self._counts.count(
-            Attempts(_person(email), settings.attempts, seconds),
-            Attempts(_place(address), settings.attempts_per_address, seconds),
+            AttemptLimit(_person(email), settings.attempts, seconds),
+            AttemptLimit(_place(address), settings.attempts_per_address, seconds),
         )
         if wait:
             raise TooManySignIns("too many attempts to sign in", retry_after_seconds=wait)

@@ -12,17 +12,17 @@ from typing import NamedTuple
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from accounts.access_tokens import Claims, Tokens
+from accounts.access_tokens import AccessTokens, Claims
 from accounts.cache_records import TOKENS, USERS
-from accounts.cache_sync import Copying
+from accounts.cache_sync import CacheSync
 from accounts.caller import digest_of
 from accounts.errors import SessionOver, WrongPassword
-from accounts.login_throttle import Throttle
+from accounts.login_throttle import LoginThrottle
 from accounts.passwords import Passwords
 from accounts.users import clean_email
 from core.db.audit import audit
 from core.db.engine import Database
-from core.db.tables.accounts import RefreshToken
+from core.db.tables.accounts import RefreshTokenRow
 from core.db.tables.base import now
 from core.ids import new_id
 from core.settings import AuthSettings
@@ -47,8 +47,8 @@ class Sessions:
     def __init__(
         self,
         database: Database,
-        copying: Copying,
-        throttle: Throttle,
+        copying: CacheSync,
+        throttle: LoginThrottle,
         passwords: Passwords,
         settings: AuthSettings,
     ) -> None:
@@ -56,7 +56,7 @@ class Sessions:
         self._copying = copying
         self._throttle = throttle
         self._passwords = passwords
-        self.tokens = Tokens(settings)
+        self.tokens = AccessTokens(settings)
         self._seconds = settings.refresh_seconds
 
     async def sign_in(self, email: str, password: str, address: str) -> Session:
@@ -151,7 +151,7 @@ class Sessions:
             "session": claims.session,
             "expires_at": now() + timedelta(seconds=self._seconds),
         }
-        await connection.execute(insert(RefreshToken), [row])
+        await connection.execute(insert(RefreshTokenRow), [row])
         token = self.tokens.issue(claims)
         return Session(token, secret, self.tokens.seconds, self._seconds)
 

@@ -16,14 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.account_rows import lock_account
 from accounts.cache_records import USERS
-from accounts.cache_sync import Copying
+from accounts.cache_sync import CacheSync
 from accounts.caller import Role
 from accounts.errors import EmailTaken, InvalidAccount, LastAdmin, UserNotFound
 from accounts.passwords import Passwords, check_password
 from billing.errors import AccountNotFound
 from core.db.audit import audit
 from core.db.engine import Database
-from core.db.tables.accounts import Account, User
+from core.db.tables.accounts import AccountRow, UserRow
 from core.db.tables.base import now, table_of
 from core.ids import new_id
 
@@ -51,7 +51,7 @@ def checked_email(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class UserUpdate:
     """What is to change of a user; None leaves it as it is."""
 
     role: Role | None = None
@@ -61,7 +61,7 @@ class Change:
 class Users:
     """The users in SQL; with `account` None the operator asks, for whom they are all there."""
 
-    def __init__(self, database: Database, copying: Copying, passwords: Passwords) -> None:
+    def __init__(self, database: Database, copying: CacheSync, passwords: Passwords) -> None:
         self._database = database
         self._copying = copying
         self._passwords = passwords
@@ -99,11 +99,11 @@ class Users:
         }
         try:
             async with self._database.write() as connection:
-                accounts = table_of(Account)
+                accounts = table_of(AccountRow)
                 known = select(accounts.c.id).where(accounts.c.id == account)
                 if await connection.scalar(known) is None:
                     raise AccountNotFound(f"no account {account!r}", param="account")
-                await connection.execute(insert(User), [user])
+                await connection.execute(insert(UserRow), [user])
                 await audit(
                     connection,
                     *(actor, "user_created", user_id),
@@ -153,7 +153,7 @@ class Users:
         return found
 
     async def change(
-        self, actor: str, user_id: str, account: str | None, change: Change
+        self, actor: str, user_id: str, account: str | None, change: UserUpdate
     ) -> Row[Any]:
         """Change a user's role, or disable or enable one.
 

@@ -34,7 +34,7 @@ from api.routes import (
     users,
     webhooks,
 )
-from api.server.middleware import Door
+from api.server.middleware import RequestMiddleware
 from core.errors import PipelineError
 from core.settings import Settings
 from intake.factory import open_services
@@ -112,7 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.api.cors_origins:
         app.add_middleware(CORSMiddleware, **_cors(settings.api.cors_origins))
     app.add_middleware(
-        Door,
+        RequestMiddleware,
         limits=settings.limits,
         uploads={"/v1/files": settings.files.max_bytes + FORM_BYTES},
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
-from accounts.caller import ApiKey
+from accounts.caller import Caller
 from accounts.directory import SigningIn
 from api.security.authentication import authenticate
 from intake.services import Services
@@ -25,4 +25,4 @@ async def signing_in(request: Request) -> SigningIn:
 
 Api = Annotated[Services, Depends(services)]
 Signing = Annotated[SigningIn, Depends(signing_in)]
-Caller = Annotated[ApiKey, Depends(authenticate)]
+CurrentCaller = Annotated[Caller, Depends(authenticate)]

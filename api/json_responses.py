@@ -9,11 +9,11 @@ from starlette.responses import Response
 
 from api.rate_limit_headers import rate_headers
 from billing.pricing.cost_cache import OPEN
-from intake.admission import Admitted, fresh_job
+from intake.admission import Admission, fresh_job
 from intake.preferences import Preferences
 from jobs.fairness import ServiceTier
 from jobs.job import Job, JobSpec, OnDisconnect
-from jobs.store.transitions import Accepted, Place, Submission
+from jobs.store.transitions import AcceptedJob, QueuePlace, Submission
 from wire.views.job import NOWHERE, job_object
 
 POLL_SECONDS = "1"
@@ -29,7 +29,7 @@ def json_response(
     return Response(orjson.dumps(content), status, headers, "application/json")
 
 
-def job_headers(accepted: Accepted, preferences: Preferences) -> dict[str, str]:
+def job_headers(accepted: AcceptedJob, preferences: Preferences) -> dict[str, str]:
     """Return what every answer to a submission says about its job, and about the limits."""
     headers = {"X-Penstock-Job": accepted.id, **preferences.applied}
     if accepted.replayed:
@@ -39,13 +39,13 @@ def job_headers(accepted: Accepted, preferences: Preferences) -> dict[str, str]:
     return headers
 
 
-def accepted(job: Job, headers: Mapping[str, str], place: Place = NOWHERE) -> Response:
+def accepted(job: Job, headers: Mapping[str, str], place: QueuePlace = NOWHERE) -> Response:
     """Return 202 with the job and where to find it."""
     where = {"Location": f"/v1/jobs/{job.id}", "Retry-After": POLL_SECONDS}
     return json_response(job_object(job, OPEN, place), 202, where | dict(headers))
 
 
-def just_accepted(admitted: Admitted, headers: Mapping[str, str]) -> Response:
+def just_accepted(admitted: Admission, headers: Mapping[str, str]) -> Response:
     """Return 202 with a job that was accepted this instant.
 
     Most jobs differ in nothing but id and time, which are filled into what was rendered before:
@@ -65,5 +65,5 @@ def just_accepted(admitted: Admitted, headers: Mapping[str, str]) -> Response:
 def _rendered(queue: str, url: str, tier: ServiceTier, on_disconnect: OnDisconnect) -> str:
     """Return the job object of a plain submission, with ID and CREATED for its own."""
     spec = JobSpec(url, {}, tier, on_disconnect=on_disconnect)
-    job = fresh_job(Submission(ID, "", queue, spec), Accepted(ID, replayed=False))
+    job = fresh_job(Submission(ID, "", queue, spec), AcceptedJob(ID, replayed=False))
     return orjson.dumps(job_object(job, OPEN) | {"created_at": CREATED.strip('"')}).decode()

@@ -8,14 +8,14 @@ OpenAI's; where key and account are both limited, the one with less left is show
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from jobs.store.rate_limits import Kind, Rate, Standing
+from jobs.store.rate_limits import Kind, RateLimit, RateLimitStatus
 
 WINDOW_SECONDS = 60
 
 Headers = dict[str, str]
 
 
-def rate_headers(standings: Sequence[Standing]) -> Headers:
+def rate_headers(standings: Sequence[RateLimitStatus]) -> Headers:
     """Return the headers for the rates of a key; none for one without."""
     if not standings:
         return {}
@@ -30,20 +30,20 @@ def rate_headers(standings: Sequence[Standing]) -> Headers:
 
 
 @lru_cache(maxsize=1024)
-def _policy(rates: Iterable[Rate]) -> str:
+def _policy(rates: Iterable[RateLimit]) -> str:
     return ", ".join(f'"{_name(rate)}";q={rate.limit};w={WINDOW_SECONDS}' for rate in rates)
 
 
-def _name(rate: Rate) -> str:
+def _name(rate: RateLimit) -> str:
     return f"{rate.whose}-{rate.kind}"
 
 
-def _left(standing: Standing) -> str:
+def _left(standing: RateLimitStatus) -> str:
     seconds = -(-standing.reset_ms // 1000)
     return f'"{_name(standing.rate)}";r={standing.remaining};t={seconds}'
 
 
-def _openai(kind: Kind, standings: Sequence[Standing]) -> Headers:
+def _openai(kind: Kind, standings: Sequence[RateLimitStatus]) -> Headers:
     if not standings:
         return {}
     tightest = min(standings, key=lambda one: one.remaining)

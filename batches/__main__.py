@@ -10,7 +10,7 @@ import socket
 import structlog
 
 from batches.file_sweeper import keep_swept
-from batches.scheduler import Feeder
+from batches.scheduler import BatchScheduler
 from core import metrics
 from core.exposition import Exposition
 from core.ids import new_id
@@ -31,7 +31,7 @@ async def run_batches(settings: Settings) -> None:
         health = HealthServer(host, port, only_waits, only_waits, exposition)
         health.start()
         running = until_told(
-            Feeder(api, name).run(),
+            BatchScheduler(api, name).run(),
             keep_swept(api.database, api.objects, settings.files),
         )
         log.info("feeder_started")

@@ -16,7 +16,7 @@ from core.db.engine import Database
 from core.db.tables.base import now
 from core.settings import FileSettings
 from files import repository
-from files.object_store import Listed, Objects
+from files.object_store import ListedObject, ObjectStore
 from wire.errors import FilesUnavailable, StorageFull
 
 log = structlog.get_logger()
@@ -31,7 +31,7 @@ Needed = Callable[[Database, Sequence[str]], Awaitable[set[str]]]
 FOLDERS: dict[str, Needed] = {"files": repository.known, "batches": still_open}
 
 
-async def keep_swept(database: Database, objects: Objects, settings: FileSettings) -> None:
+async def keep_swept(database: Database, objects: ObjectStore, settings: FileSettings) -> None:
     """Sweep until cancelled."""
     turn = 0
     while True:
@@ -46,7 +46,7 @@ async def keep_swept(database: Database, objects: Objects, settings: FileSetting
         await asyncio.sleep(settings.sweep_seconds)
 
 
-async def drop(database: Database, objects: Objects, file_ids: Sequence[str]) -> None:
+async def drop(database: Database, objects: ObjectStore, file_ids: Sequence[str]) -> None:
     """Delete files for good."""
     if file_ids:
         await objects.delete([repository.object_name(file_id) for file_id in file_ids])
@@ -54,7 +54,7 @@ async def drop(database: Database, objects: Objects, file_ids: Sequence[str]) ->
         log.info("files_deleted", files=len(file_ids))
 
 
-async def sweep_orphans(database: Database, objects: Objects, seconds: float) -> int:
+async def sweep_orphans(database: Database, objects: ObjectStore, seconds: float) -> int:
     """Delete what lies in the store and belongs to nothing; returns how many objects."""
     before = now() - timedelta(seconds=seconds)
     deleted = 0
@@ -67,7 +67,7 @@ async def sweep_orphans(database: Database, objects: Objects, seconds: float) ->
 
 
 async def _delete_unneeded(
-    database: Database, objects: Objects, old: Sequence[Listed], needed: Needed
+    database: Database, objects: ObjectStore, old: Sequence[ListedObject], needed: Needed
 ) -> int:
     if not old:
         return 0

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from batches import ids, repository
-from batches.line_check import Complaint
+from batches.line_check import LineError
 from batches.result_parts import joined
 from core.db.tables.base import now
 from files.repository import add_files, new_row, object_name
@@ -22,7 +22,7 @@ FILE_NAMES = {"output": "{}_output.jsonl", "error": "{}_error.jsonl"}
 
 
 async def end(
-    api: Services, row: Any, status: str, complaints: Sequence[Complaint] = (), /, **counts: Any
+    api: Services, row: Any, status: str, complaints: Sequence[LineError] = (), /, **counts: Any
 ) -> bool:
     """End a batch that has this status no more; False when a client wanted something else.
 

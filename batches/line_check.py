@@ -20,7 +20,7 @@ FIELDS = ("custom_id", "method", "url", "body")
 CUSTOM_ID_CHARACTERS = 512
 
 
-class Request(NamedTuple):
+class LineRequest(NamedTuple):
     """A line that can become a job."""
 
     custom_id: str
@@ -28,7 +28,7 @@ class Request(NamedTuple):
     checked: Addressed
 
 
-class Complaint(NamedTuple):
+class LineError(NamedTuple):
     """What is wrong with a batch; `line` is None where it is about all of it."""
 
     code: str
@@ -51,7 +51,7 @@ class BadLine(Exception):
         self.param = param
 
 
-def read_request(raw: bytes | None, endpoint: str, longest: int) -> Request:
+def read_request(raw: bytes | None, endpoint: str, longest: int) -> LineRequest:
     """Return what a line asks for.
 
     Raises:
@@ -75,7 +75,7 @@ def read_request(raw: bytes | None, endpoint: str, longest: int) -> Request:
         checked = check(BODIES[endpoint], fields.get("body"), "body")
     except InvalidBody as error:
         raise BadLine("invalid_request", error.message, error.param) from None
-    return Request(custom_id, fields["body"], checked)
+    return LineRequest(custom_id, fields["body"], checked)
 
 
 def _object(raw: bytes) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _custom_id(fields: dict[str, Any]) -> str:
     return custom_id
 
 
-def check_fit(request: Request, url: str, model: ServedModel) -> None:
+def check_fit(request: LineRequest, url: str, model: ServedModel) -> None:
     """Refuse what the model does not do, and what cannot fit its context.
 
     Raises:

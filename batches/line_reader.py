@@ -6,14 +6,14 @@ place in it names it for good. Nothing is open between two blocks.
 
 from dataclasses import dataclass
 
-from files.object_store import Objects
+from files.object_store import ObjectStore
 
 BLOCK_BYTES = 1024 * 1024
 BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class RequestLine:
     """One line with something on it: `number` counts all lines from 1, `index` these from 0.
 
     `raw` is None where it is longer than it may be.
@@ -34,7 +34,7 @@ class _Splitter:
         self._number = 0
         self._index = 0
 
-    def split(self, block: bytes) -> list[Line]:
+    def split(self, block: bytes) -> list[RequestLine]:
         """Return the lines that end in this block."""
         first, *others = block.split(b"\n")
         self._hold(first)
@@ -51,7 +51,7 @@ class _Splitter:
         else:
             self._rest.clear()
 
-    def end(self) -> list[Line]:
+    def end(self) -> list[RequestLine]:
         """Return the line that is complete now, unless it is blank."""
         self._number += 1
         raw = b"".join(self._rest).strip() if self._held <= self._longest else None
@@ -59,7 +59,7 @@ class _Splitter:
         if raw == b"":
             return []
         self._index += 1
-        return [Line(self._number, self._index - 1, raw)]
+        return [RequestLine(self._number, self._index - 1, raw)]
 
 
 class LineReader:
@@ -68,7 +68,7 @@ class LineReader:
     A byte order mark at the beginning is passed over.
     """
 
-    def __init__(self, objects: Objects, name: str, size: int, longest: int) -> None:
+    def __init__(self, objects: ObjectStore, name: str, size: int, longest: int) -> None:
         self._objects = objects
         self._name = name
         self._size = size
@@ -76,7 +76,7 @@ class LineReader:
         self._splitter = _Splitter(longest)
         self._ended = False
 
-    async def next(self) -> list[Line] | None:
+    async def next(self) -> list[RequestLine] | None:
         """Return the lines of the next block, which may be none; None after the last.
 
         Raises:

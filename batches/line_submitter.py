@@ -14,14 +14,14 @@ from typing import Any
 
 import structlog
 
-from accounts.caller import ApiKey
+from accounts.caller import Caller
 from batches import ids, repository
-from batches.line_check import BadLine, Request, read_request
-from batches.line_reader import Line, LineReader
+from batches.line_check import BadLine, LineRequest, read_request
+from batches.line_reader import LineReader, RequestLine
 from batches.owner import find_caller
-from batches.result_collection import Pending, collect
-from batches.result_lines import CANCELLED, EXPIRED, Outcome, Place, is_final
-from batches.result_parts import Parts
+from batches.result_collection import PendingJob, collect
+from batches.result_lines import CANCELLED, EXPIRED, LineOutcome, RequestRef, is_final
+from batches.result_parts import ResultParts
 from core.errors import (
     ClientError,
     InvalidJob,
@@ -32,7 +32,7 @@ from core.errors import (
     StoreUnavailable,
 )
 from files.repository import object_name
-from intake.admission import Admitted, Wish, admit
+from intake.admission import Admission, AdmissionRequest, admit
 from intake.preferences import NO_PREFERENCES
 from intake.response_chat import as_chat
 from intake.services import Services
@@ -52,10 +52,10 @@ NO_BUDGET_SECONDS = 10.0
 EXPIRY_SECONDS = 30.0
 
 
-class Feed:
+class LineSubmitter:
     """One batch on its way through the queue, in the hands of one process."""
 
-    def __init__(self, api: Services, row: Any, size: int, parts: Parts, lock: Lock) -> None:
+    def __init__(self, api: Services, row: Any, size: int, parts: ResultParts, lock: Lock) -> None:
         self._api = api
         self._row = row
         self._lock = lock
@@ -64,9 +64,9 @@ class Feed:
         name = object_name(row.input_file_id)
         self._reader = LineReader(api.objects, name, size, self._longest)
         self._parts = parts
-        self._lines: deque[Line] = deque()
+        self._lines: deque[RequestLine] = deque()
         self._read = False
-        self._window: dict[str, Pending] = {}
+        self._window: dict[str, PendingJob] = {}
         self._window_bytes = 0
         self._reached: int = row.reached
         self._reached_before: int = row.reached
@@ -155,9 +155,11 @@ class Feed:
                 self._lines.extend(line for line in lines if line.index not in self._parts)
         return bool(self._lines)
 
-    async def _take(self, group: Sequence[Line], why: tuple[str, str] | None) -> list[Line]:
+    async def _take(
+        self, group: Sequence[RequestLine], why: tuple[str, str] | None
+    ) -> list[RequestLine]:
         """Put lines into the window; returns those that were refused for now."""
-        readable: list[tuple[Line, Pending, Request]] = []
+        readable: list[tuple[RequestLine, PendingJob, LineRequest]] = []
         for line in group:
             if line.index in self._parts:
                 continue
@@ -169,7 +171,7 @@ class Feed:
             else:
                 place = self._place(line, request.custom_id)
                 job_id = ids.job_id(self._row.id, line.index)
-                readable.append((line, Pending(place, job_id, line.raw or b""), request))
+                readable.append((line, PendingJob(place, job_id, line.raw or b""), request))
         maybe = [one for one in readable if one[0].index < self._reached_before]
         for _, pending, _ in maybe:
             self._wait_for(pending)
@@ -182,8 +184,8 @@ class Feed:
         answers = await self._submit([(pending, request) for _, pending, request in fresh])
         return [one[0] for one, stays in zip(fresh, answers, strict=True) if not stays]
 
-    def _place(self, line: Line, custom_id: str) -> Place:
-        return Place(line.index, custom_id, ids.request_id(self._row.id, line.index))
+    def _place(self, line: RequestLine, custom_id: str) -> RequestRef:
+        return RequestRef(line.index, custom_id, ids.request_id(self._row.id, line.index))
 
     async def _reach(self, index: int) -> None:
         """Write down that jobs up to this request, and a window more, may exist."""
@@ -194,11 +196,11 @@ class Feed:
             await repository.reach(connection, self._row.id, self._row.fence, reached)
         self._reached = reached
 
-    async def _submit(self, requests: Sequence[tuple[Pending, Request]]) -> list[bool]:
+    async def _submit(self, requests: Sequence[tuple[PendingJob, LineRequest]]) -> list[bool]:
         """Submit requests together; returns which of them are waited for, or have their result."""
         answers = await self._ask_all(requests)
         for (pending, _), answer in zip(requests, answers, strict=True):
-            if isinstance(answer, Admitted):
+            if isinstance(answer, Admission):
                 self._wait_for(pending)
             elif not isinstance(answer, PipelineError):
                 raise answer
@@ -211,8 +213,8 @@ class Feed:
         return [one.job_id in self._window or one.place.index in self._parts for one, _ in requests]
 
     async def _ask_all(
-        self, requests: Sequence[tuple[Pending, Request]]
-    ) -> Sequence[Admitted | BaseException]:
+        self, requests: Sequence[tuple[PendingJob, LineRequest]]
+    ) -> Sequence[Admission | BaseException]:
         """Ask for jobs as who made the batch, for as long as it may: limits may have changed."""
         if not requests:
             return []
@@ -223,11 +225,11 @@ class Feed:
         asked = [self._ask(key, *one) for one in requests]
         return await asyncio.gather(*asked, return_exceptions=True)
 
-    async def _ask(self, key: ApiKey, pending: Pending, request: Request) -> Admitted:
+    async def _ask(self, key: Caller, pending: PendingJob, request: LineRequest) -> Admission:
         body, kept = request.body, None
         if isinstance(request.checked, ResponseRequest):
             body, kept = await as_chat(self._api, key.account, request.checked)
-        wish = Wish(
+        wish = AdmissionRequest(
             url=self._row.endpoint,
             body=body,
             checked=request.checked,
@@ -243,12 +245,12 @@ class Feed:
         )
         return await admit(self._api, key, wish)
 
-    def _wait_for(self, pending: Pending) -> None:
+    def _wait_for(self, pending: PendingJob) -> None:
         if pending.job_id not in self._window:
             self._window[pending.job_id] = pending
             self._window_bytes += len(pending.raw)
 
-    def _refuse(self, pending: Pending, error: PipelineError) -> None:
+    def _refuse(self, pending: PendingJob, error: PipelineError) -> None:
         late = self.expired or error.param == "deadline"
         place = pending.place
         self._parts.add([place.undone(EXPIRED) if late else place.refused(error)])
@@ -266,7 +268,7 @@ class Feed:
     async def _collect(self, why: tuple[str, str] | None) -> None:
         if not self._window:
             return
-        unknown: list[Pending] = []
+        unknown: list[PendingJob] = []
         async for found in collect(self._api, self._row.account_id, self._window, why):
             unknown += found.unknown
             self._settle(found.outcomes)
@@ -280,7 +282,7 @@ class Feed:
             rest = list(self._window.values())
             self._settle([pending.place.undone(why) for pending in rest])
 
-    async def _submit_again(self, unknown: Sequence[Pending]) -> None:
+    async def _submit_again(self, unknown: Sequence[PendingJob]) -> None:
         """Submit what Redis and SQL know nothing of, and cannot have run."""
         for start in range(0, len(unknown), AT_ONCE):
             if time.monotonic() < self._not_before:
@@ -294,7 +296,7 @@ class Feed:
                 if pending.place.index in self._parts:
                     self._leave(pending.job_id)  # the others are looked for, and tried, again
 
-    def _settle(self, outcomes: Sequence[Outcome]) -> None:
+    def _settle(self, outcomes: Sequence[LineOutcome]) -> None:
         self._parts.add(outcomes)
         if outcomes and self._queue_full:
             self._queue_full, self._not_before = False, 0.0  # there is room again

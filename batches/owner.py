@@ -1,12 +1,12 @@
 """Who made a batch, as it stands now: a batch can do no more than its maker may at the moment."""
 
-from accounts.caller import ApiKey
+from accounts.caller import Caller
 from core.errors import Unauthenticated
 from intake.permissions import check_route
 from intake.services import Services
 
 
-async def find_caller(api: Services, field: str) -> ApiKey:
+async def find_caller(api: Services, field: str) -> Caller:
     """Return the record of who made a batch.
 
     Raises:

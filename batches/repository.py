@@ -16,12 +16,12 @@ from accounts.account_rows import lock_account
 from core.db.bulk_insert import insert_missing
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
-from core.db.tables.files import Batch, BatchPart, StoredFile
+from core.db.tables.files import BatchPartRow, BatchRow, FileRow
 from wire.errors import BatchConflict, BatchMissing, ObjectMissing, TooManyBatches
 
-BATCHES = table_of(Batch)
-PARTS = table_of(BatchPart)
-FILES = table_of(StoredFile)
+BATCHES = table_of(BatchRow)
+PARTS = table_of(BatchPartRow)
+FILES = table_of(FileRow)
 #: What clients are shown; `done` is large, and nobody's business.
 SHOWN = [column for column in BATCHES.c if column.name not in ("done", "caller")]
 

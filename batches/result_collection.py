@@ -7,35 +7,35 @@ process was away for days still finds what its jobs produced. Results are read a
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import NamedTuple
 
-from batches.result_lines import EXPIRED, Outcome, Place
+from batches.result_lines import EXPIRED, LineOutcome, RequestRef
 from intake.services import Services
-from jobs.archive.archived_job import Archived, read_finished
+from jobs.archive.archived_job import ArchivedJob, read_finished
 from jobs.archive.job_archive import archived_jobs
 from jobs.status import Status
-from jobs.store.transitions import Ended
+from jobs.store.transitions import EndedJob
 
 #: Answers may be large, and a whole window of them may be there at once.
 AT_ONCE = 16
 
 
-class Pending(NamedTuple):
+class PendingJob(NamedTuple):
     """A request whose job is open, as far as is known; `raw` is its line."""
 
-    place: Place
+    place: RequestRef
     job_id: str
     raw: bytes
 
 
-class Found(NamedTuple):
+class CollectedJob(NamedTuple):
     """What became of some jobs; nothing remembers the `unknown`."""
 
-    outcomes: list[Outcome]
-    unknown: list[Pending]
+    outcomes: list[LineOutcome]
+    unknown: list[PendingJob]
 
 
 async def collect(
-    api: Services, account: str, window: Mapping[str, Pending], why: tuple[str, str] | None
-) -> AsyncGenerator[Found, None]:
+    api: Services, account: str, window: Mapping[str, PendingJob], why: tuple[str, str] | None
+) -> AsyncGenerator[CollectedJob, None]:
     """Look at every open job; `why` is set once the batch itself is being stopped.
 
     Whoever is given some may take these out of the window, and no others.
@@ -51,10 +51,10 @@ async def collect(
 async def _collect(
     api: Services,
     account: str,
-    window: Mapping[str, Pending],
+    window: Mapping[str, PendingJob],
     why: tuple[str, str] | None,
-    ended: Sequence[Ended],
-) -> Found:
+    ended: Sequence[EndedJob],
+) -> CollectedJob:
     finished = [one for one in ended if one.status]
     archived = {job.job_id: job for job in await read_finished(api.store, finished)}
     missing = [one.job_id for one in ended if one.job_id not in archived]
@@ -68,12 +68,12 @@ async def _collect(
         lost = set(stones) | {one.job_id for one in finished if one.job_id in missing}
     outcomes = [_outcome(api, window[job_id].place, job, why) for job_id, job in archived.items()]
     outcomes += [window[job_id].place.lost() for job_id in lost]
-    return Found(outcomes, [window[job_id] for job_id in missing if job_id not in lost])
+    return CollectedJob(outcomes, [window[job_id] for job_id in missing if job_id not in lost])
 
 
 def _outcome(
-    api: Services, place: Place, archived: Archived, why: tuple[str, str] | None
-) -> Outcome:
+    api: Services, place: RequestRef, archived: ArchivedJob, why: tuple[str, str] | None
+) -> LineOutcome:
     job = archived.job()
     if job.status is Status.COMPLETED:
         return place.answered(archived, api.costs.of(job).cost)

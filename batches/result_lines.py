@@ -11,7 +11,7 @@ import orjson
 
 from billing.pricing.rating import Cost
 from core.errors import BudgetExceeded, ClientError, JobGone, ModelNotFound, PipelineError
-from jobs.archive.archived_job import Archived
+from jobs.archive.archived_job import ArchivedJob
 from wire.problems import Problem, from_ending, from_error
 from wire.views.job import result_object
 
@@ -20,7 +20,7 @@ CANCELLED = ("batch_cancelled", "the batch was cancelled before this request was
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LineOutcome:
     """A request's line; whether it is an answer, and whether the completion window ended first."""
 
     index: int
@@ -30,39 +30,39 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RequestRef:
     """Which request of a batch it is about."""
 
     index: int
     custom_id: str
     request_id: str
 
-    def answered(self, archived: Archived, cost: Cost | None) -> Outcome:
+    def answered(self, archived: ArchivedJob, cost: Cost | None) -> LineOutcome:
         """Return the answer of a completed job."""
         body = result_object(archived.job(), archived.outcome(), cost)
         response = {"status_code": 200, "request_id": self.request_id, "body": body}
         return self._outcome(response, None, answered=True)
 
-    def ended(self, archived: Archived) -> Outcome:
+    def ended(self, archived: ArchivedJob) -> LineOutcome:
         """Return why a job that ended otherwise has no answer."""
         job = archived.job()
         return self._refused(from_ending(job.status, job.error, job.id))
 
-    def refused(self, error: PipelineError) -> Outcome:
+    def refused(self, error: PipelineError) -> LineOutcome:
         """Return why a request did not become a job."""
         return self._refused(from_error(error))
 
-    def lost(self) -> Outcome:
+    def lost(self) -> LineOutcome:
         """Return that what a job produced is kept nowhere any more."""
         return self.refused(JobGone("this request's job was erased before its result was read"))
 
-    def undone(self, why: tuple[str, str]) -> Outcome:
+    def undone(self, why: tuple[str, str]) -> LineOutcome:
         """Return that the batch ended before the request did."""
         code, message = why
         outcome = self._outcome(None, {"code": code, "message": message}, answered=False)
         return replace(outcome, expired=why == EXPIRED)
 
-    def _refused(self, problem: Problem) -> Outcome:
+    def _refused(self, problem: Problem) -> LineOutcome:
         response = {
             "status_code": problem.openai_status,
             "request_id": self.request_id,
@@ -72,14 +72,14 @@ class Place:
 
     def _outcome(
         self, response: dict[str, Any] | None, error: dict[str, Any] | None, *, answered: bool
-    ) -> Outcome:
+    ) -> LineOutcome:
         line = {
             "id": self.request_id,
             "custom_id": self.custom_id,
             "response": response,
             "error": error,
         }
-        return Outcome(self.index, orjson.dumps(line) + b"\n", answered)
+        return LineOutcome(self.index, orjson.dumps(line) + b"\n", answered)
 
 
 def is_final(error: PipelineError) -> bool:

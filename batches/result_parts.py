@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any
 
 from batches import ids, repository
-from batches.result_lines import Outcome
+from batches.result_lines import LineOutcome
 from intake.services import Services
 
 PART_BYTES = 4_000_000
@@ -18,7 +18,7 @@ PART_LINES = 2_000
 SHARE_OF_TIME = 1 / 200
 
 
-class Done:
+class WrittenParts:
     """One bit for each request that has its result in a part."""
 
     def __init__(self, bits: bytes) -> None:
@@ -42,7 +42,7 @@ class Done:
         self._bits = bytearray(bits)
 
 
-class Parts:
+class ResultParts:
     """The parts one process writes of one batch."""
 
     def __init__(self, api: Services, row: Any, next_number: int) -> None:
@@ -52,16 +52,16 @@ class Parts:
         self._number = next_number
         self._counts = [row.completed, row.failed]
         self._since = (row.in_progress_at or row.created_at).timestamp()
-        self._waiting: dict[int, Outcome] = {}
+        self._waiting: dict[int, LineOutcome] = {}
         self._bytes = 0
         self._first_at = 0.0
-        self.done = Done(row.done)
+        self.done = WrittenParts(row.done)
         self.added = 0
 
     def __contains__(self, index: int) -> bool:
         return index in self.done or index in self._waiting
 
-    def add(self, outcomes: Iterable[Outcome]) -> None:
+    def add(self, outcomes: Iterable[LineOutcome]) -> None:
         """Keep results until they are written."""
         for outcome in outcomes:
             if outcome.index in self:

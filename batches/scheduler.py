@@ -12,7 +12,7 @@ from contextlib import suppress
 import structlog
 
 from batches import ids, repository
-from batches.state_machine import AWAY, Work
+from batches.state_machine import AWAY, BatchStateMachine
 from core import metrics
 from core.errors import StoreUnavailable
 from intake.services import Services
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 REST_SECONDS = 15.0
 
 
-class Feeder:
+class BatchScheduler:
     """The batches this process has."""
 
     def __init__(self, api: Services, name: str) -> None:
@@ -73,7 +73,7 @@ class Feeder:
             if row is not None:
                 log.info("batch_taken", batch_id=batch_id, fence=row.fence, status=row.status)
                 lock = Lock(ids.lock_name(batch_id), self._name)
-                await self._work(Work(self._api, row, lock), batch_id)
+                await self._work(BatchStateMachine(self._api, row, lock), batch_id)
         except repository.Superseded:
             log.warning("batch_lost", batch_id=batch_id)
         except AWAY as error:
@@ -89,7 +89,7 @@ class Feeder:
             with suppress(StoreUnavailable):
                 await self._api.store.lock(ids.lock_name(batch_id), self._name, 0)
 
-    async def _work(self, work: Work, batch_id: str) -> None:
+    async def _work(self, work: BatchStateMachine, batch_id: str) -> None:
         """Work, and keep the lock meanwhile."""
         tasks = [asyncio.create_task(work.run()), asyncio.create_task(self._keep(batch_id))]
         try:

@@ -14,10 +14,10 @@ import structlog
 
 from batches import repository
 from batches.finalisation import end
-from batches.line_check import Complaint
-from batches.line_submitter import Feed
+from batches.line_check import LineError
+from batches.line_submitter import LineSubmitter
 from batches.owner import find_caller
-from batches.result_parts import Parts
+from batches.result_parts import ResultParts
 from batches.validation import Validation
 from billing.errors import DatabaseUnavailable
 from core.db.tables.base import now
@@ -36,11 +36,11 @@ FIRST_PAUSE_SECONDS = 0.1
 #: How soon is looked again while results come in, as a part of `look_seconds`.
 BUSY = 0.1
 
-NO_INPUT = Complaint("input_file_missing", "input_file_id: the file's content is gone")
-NO_PARTS = Complaint("results_missing", "what had been written of the results is gone")
+NO_INPUT = LineError("input_file_missing", "input_file_id: the file's content is gone")
+NO_PARTS = LineError("results_missing", "what had been written of the results is gone")
 
 
-class Work:
+class BatchStateMachine:
     """One batch in the hands of this process."""
 
     def __init__(self, api: Services, row: Any, lock: Lock) -> None:
@@ -48,8 +48,8 @@ class Work:
         self._row = row
         self._lock = lock
         self._state = row
-        self._feed: Feed | None = None
-        self._parts: Parts | None = None
+        self._feed: LineSubmitter | None = None
+        self._parts: ResultParts | None = None
         self._pause = 0.0
         self._look_at = 0.0
 
@@ -98,7 +98,7 @@ class Work:
             caller = await find_caller(self._api, self._row.caller)
         except ClientError as error:
             await self._end(
-                repository.FAILED, [Complaint(error.code.replace("-", "_"), error.message)]
+                repository.FAILED, [LineError(error.code.replace("-", "_"), error.message)]
             )
             return
         validation = Validation(self._api, self._row.endpoint, caller)
@@ -146,12 +146,12 @@ class Work:
         await asyncio.sleep(look * BUSY if feed.settled > before else look)
         return False
 
-    async def _open_feed(self) -> Feed:
+    async def _open_feed(self) -> LineSubmitter:
         if self._feed is None:
             size = await repository.input_bytes(self._api.database, self._row.id)
             parts = await repository.parts_of(self._api.database, self._row.id)
-            self._parts = Parts(self._api, self._row, len(parts))
-            self._feed = Feed(self._api, self._row, size, self._parts, self._lock)
+            self._parts = ResultParts(self._api, self._row, len(parts))
+            self._feed = LineSubmitter(self._api, self._row, size, self._parts, self._lock)
         return self._feed
 
     async def _finish(self, status: str) -> None:
@@ -163,7 +163,7 @@ class Work:
             await self._change(status=repository.FAILED, ended_at=now(), errors=_json(NO_PARTS))
 
     async def _end(
-        self, status: str, complaints: Sequence[Complaint] = (), /, **values: Any
+        self, status: str, complaints: Sequence[LineError] = (), /, **values: Any
     ) -> None:
         self._look_at = 0.0
         await end(self._api, self._state, status, complaints, **values)
@@ -176,5 +176,5 @@ class Work:
             )
 
 
-def _json(complaint: Complaint) -> str:
+def _json(complaint: LineError) -> str:
     return repository.complaints_json([complaint.as_dict()])

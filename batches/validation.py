@@ -6,9 +6,9 @@ whoever takes a batch over begins anew.
 
 from typing import NamedTuple
 
-from accounts.caller import ApiKey
-from batches.line_check import BadLine, Complaint, Request, check_fit, read_request
-from batches.line_reader import Line, LineReader
+from accounts.caller import Caller
+from batches.line_check import BadLine, LineError, LineRequest, check_fit, read_request
+from batches.line_reader import LineReader, RequestLine
 from core.errors import ModelNotFound
 from files.repository import object_name
 from intake.services import Services
@@ -20,13 +20,13 @@ class Verdict(NamedTuple):
 
     total: int
     model: str | None
-    complaints: list[Complaint]
+    complaints: list[LineError]
 
 
 class Validation:
     """One pass over one file."""
 
-    def __init__(self, api: Services, endpoint: str, caller: ApiKey) -> None:
+    def __init__(self, api: Services, endpoint: str, caller: Caller) -> None:
         self._api = api
         self._caller = caller
         self._endpoint = endpoint
@@ -34,7 +34,7 @@ class Validation:
         self._limits = api.settings.batches
         self._seen: dict[str, int] = {}
         self._models: dict[str, ServedModel | None] = {}
-        self._complaints: list[Complaint] = []
+        self._complaints: list[LineError] = []
         self._total = 0
         self._more = 0
 
@@ -54,25 +54,25 @@ class Validation:
                 await self._look(line)
         return self._verdict()
 
-    async def _look(self, line: Line) -> None:
+    async def _look(self, line: RequestLine) -> None:
         try:
             request = read_request(line.raw, self._endpoint, self._longest)
             self._check_unique(request, line.number)
             await self._check_model(request)
         except BadLine as error:
             if len(self._complaints) < self._limits.max_errors:
-                complaint = Complaint(error.code, error.message, line.number, error.param)
+                complaint = LineError(error.code, error.message, line.number, error.param)
                 self._complaints.append(complaint)
             else:
                 self._more += 1
 
-    def _check_unique(self, request: Request, number: int) -> None:
+    def _check_unique(self, request: LineRequest, number: int) -> None:
         first = self._seen.setdefault(request.custom_id, number)
         if first != number:
             text = f"custom_id: lines {first} and {number} have the same one"
             raise BadLine("duplicate_custom_id", text, "custom_id")
 
-    async def _check_model(self, request: Request) -> None:
+    async def _check_model(self, request: LineRequest) -> None:
         name = request.checked.model
         if name not in self._models:
             self._models[name] = await self._find(name)
@@ -93,10 +93,10 @@ class Validation:
         found = self._complaints
         most = self._limits.max_lines
         if self._total > most:
-            found.append(Complaint("too_many_requests", f"at most {most} requests are expected"))
+            found.append(LineError("too_many_requests", f"at most {most} requests are expected"))
         elif not self._total:
-            found.append(Complaint("empty_file", "the file has no request in it"))
+            found.append(LineError("empty_file", "the file has no request in it"))
         if self._more:
-            found.append(Complaint("more_errors", f"{self._more} more lines are wrong"))
+            found.append(LineError("more_errors", f"{self._more} more lines are wrong"))
         models = list(self._models)
         return Verdict(self._total, models[0] if len(models) == 1 else None, found)

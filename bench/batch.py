@@ -18,7 +18,7 @@ from bench.figures import Figure
 from bench.servers import Servers, free_port, pipeline
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.usage import UsageEvent
+from core.db.tables.usage import UsageEventRow
 
 REQUESTS = 50_000
 FILE_BYTES = 199_000_000
@@ -161,7 +161,7 @@ class _Run:
                 seen.update(orjson.loads(line)["custom_id"] for line in lines)
         assert len(seen) == sum(seen.values()) == self._requests
         database = Database(self._servers.settings.database, "bench")
-        query = select(func.count()).select_from(table_of(UsageEvent))
+        query = select(func.count()).select_from(table_of(UsageEventRow))
         give_up = time.monotonic() + 120
         billed = 0
         while billed < self._requests and time.monotonic() < give_up:

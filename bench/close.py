@@ -4,7 +4,7 @@ import asyncio
 import json
 
 from bench.figures import Figure
-from bench.month import EVENTS, MONTH, SQLITE_EVENTS, Run, on_postgresql, on_sqlite
+from bench.month import EVENTS, MONTH, SQLITE_EVENTS, BenchRun, on_postgresql, on_sqlite
 
 MUST_SECONDS = 60.0
 AIM_SECONDS = 20.0
@@ -34,5 +34,5 @@ async def measure() -> Figure:
     )
 
 
-def _invoices(run: Run) -> int:
+def _invoices(run: BenchRun) -> int:
     return len(json.loads(run.output))

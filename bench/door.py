@@ -7,7 +7,7 @@ import orjson
 
 from accounts.caller import Limits, Role
 from bench.figures import Figure, interleaved, rounded
-from bench.http_client import Connection
+from bench.http_client import HttpConnection
 from bench.servers import ACCOUNT, Servers, free_port, make_key, pipeline
 from bench.submit import known_model
 from jobs.store.job_store import JobStore
@@ -73,7 +73,7 @@ async def _sides(servers: Servers, store: JobStore, key: str) -> dict[str, list[
 
 
 async def _times(port: int, key: str) -> list[float]:
-    connection = await Connection(port, key).open()
+    connection = await HttpConnection(port, key).open()
     spent = []
     for _ in range(REQUESTS):
         began = time.perf_counter()

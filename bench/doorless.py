@@ -3,14 +3,14 @@
 from starlette.requests import Request
 
 import api.fast_route
-from accounts.caller import ApiKey, Role
+from accounts.caller import Caller, Role
 from api.server.uvicorn_server import create_server
 from core.settings import Settings, get_settings
 
-ANYBODY = ApiKey(id="key_anybody", account="bench", role=Role.MEMBER)
+ANYBODY = Caller(id="key_anybody", account="bench", role=Role.MEMBER)
 
 
-async def let_in(request: Request) -> ApiKey:
+async def let_in(request: Request) -> Caller:
     """Return the same caller for every request."""
     request.state.account = ANYBODY.account
     return ANYBODY

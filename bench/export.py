@@ -5,7 +5,15 @@ import json
 import tempfile
 
 from bench.figures import Figure
-from bench.month import EVENTS, MONTH, SQLITE_EVENTS, Ledger, Run, on_postgresql, on_sqlite
+from bench.month import (
+    EVENTS,
+    MONTH,
+    SQLITE_EVENTS,
+    BenchLedger,
+    BenchRun,
+    on_postgresql,
+    on_sqlite,
+)
 
 MUST_SECONDS = 60.0
 AIM_SECONDS = 40.0
@@ -40,7 +48,7 @@ async def measure() -> Figure:
     )
 
 
-def _export(ledger: Ledger, events: int) -> tuple[Run, int]:
+def _export(ledger: BenchLedger, events: int) -> tuple[BenchRun, int]:
     ledger.penstock("bills", "close", MONTH)
     with tempfile.TemporaryDirectory() as out:
         words = ("--month", MONTH, "--format", "csv", "--out", out, "--json")

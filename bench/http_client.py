@@ -16,7 +16,7 @@ class Streamed:
     tokens: int
 
 
-class Connection:
+class HttpConnection:
     """One keep-alive connection."""
 
     def __init__(self, port: int, key: str) -> None:
@@ -25,7 +25,7 @@ class Connection:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
-    async def open(self) -> "Connection":
+    async def open(self) -> "HttpConnection":
         """Connect."""
         self._reader, self._writer = await asyncio.open_connection(
             "127.0.0.1", self._port, limit=1 << 20

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import orjson
 
-from bench.http_client import Connection, Streamed
+from bench.http_client import HttpConnection, Streamed
 from bench.servers import Servers
 
 OUTPUT_TOKENS = 64
@@ -37,10 +37,10 @@ def body(number: int, tokens: int = OUTPUT_TOKENS) -> bytes:
     )
 
 
-class Load:
+class OfferedLoad:
     """Clients with an open connection each."""
 
-    def __init__(self, connections: list[Connection]) -> None:
+    def __init__(self, connections: list[HttpConnection]) -> None:
         self._connections = connections
         self._number = 0
 
@@ -53,7 +53,7 @@ class Load:
         left = iter(range(requests))
         done: list[Streamed] = []
 
-        async def client(connection: Connection) -> None:
+        async def client(connection: HttpConnection) -> None:
             for _ in left:
                 one = await connection.stream(PATH, body(self._next()))
                 done.append(one)
@@ -72,10 +72,10 @@ class Load:
 
 
 @asynccontextmanager
-async def load(servers: Servers, clients: int) -> AsyncIterator[Load]:
+async def load(servers: Servers, clients: int) -> AsyncIterator[OfferedLoad]:
     """Open the connections and warm everything up."""
-    opened = [await Connection(servers.port, servers.key).open() for _ in range(clients)]
-    ready = Load(opened)
+    opened = [await HttpConnection(servers.port, servers.key).open() for _ in range(clients)]
+    ready = OfferedLoad(opened)
     await ready.throughput(clients, clients * 2)
     try:
         yield ready

@@ -72,7 +72,7 @@ JOIN price_versions AS price ON price.model = 'model-' || (i % {MODELS})
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class BenchRun:
     """How one command went."""
 
     seconds: float
@@ -81,12 +81,12 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class BenchLedger:
     """A database with a month in it."""
 
     settings: DatabaseSettings
 
-    def penstock(self, *words: str) -> Run:
+    def penstock(self, *words: str) -> BenchRun:
         """Run a command as a user does."""
         program = Path(sys.executable).with_name("penstock")
         url = self.settings.url.get_secret_value()
@@ -99,24 +99,24 @@ class Ledger:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise RuntimeError(f"penstock {' '.join(words)} failed")
-        return Run(time.perf_counter() - began, usage.ru_maxrss / 1024, output)
+        return BenchRun(time.perf_counter() - began, usage.ru_maxrss / 1024, output)
 
 
 @asynccontextmanager
-async def on_postgresql(events: int = EVENTS) -> AsyncIterator[Ledger]:
+async def on_postgresql(events: int = EVENTS) -> AsyncIterator[BenchLedger]:
     """Have a month of events on a PostgreSQL of our own."""
     with postgres() as url:
         yield await _fill(url, FILL, events)
 
 
 @asynccontextmanager
-async def on_sqlite(events: int = SQLITE_EVENTS) -> AsyncIterator[Ledger]:
+async def on_sqlite(events: int = SQLITE_EVENTS) -> AsyncIterator[BenchLedger]:
     """Have a month of events in a SQLite file."""
     with tempfile.TemporaryDirectory() as folder:
         yield await _fill(f"sqlite+aiosqlite:///{folder}/penstock.db", FILL_SQLITE, events)
 
 
-async def _fill(url: str, statement: str, events: int) -> Ledger:
+async def _fill(url: str, statement: str, events: int) -> BenchLedger:
     settings = DatabaseSettings(url=SecretStr(url))
     await asyncio.to_thread(upgrade, settings)
     database = Database(settings, "bench", bounded=False)
@@ -131,4 +131,4 @@ async def _fill(url: str, statement: str, events: int) -> Ledger:
             await connection.execute(text("ANALYZE"))
     finally:
         await database.close()
-    return Ledger(settings)
+    return BenchLedger(settings)

@@ -5,11 +5,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.app import create_app
-from api.deps import Api, Caller
+from api.deps import Api, CurrentCaller
 from api.fast_route import DirectRoute
 from api.server.uvicorn_server import create_server
 from core.settings import Settings, get_settings
-from intake.admission import Wish, prepare
+from intake.admission import AdmissionRequest, prepare
 from intake.permissions import declare, submitters
 from intake.preferences import read_preferences
 from wire.schemas.jobs import BODIES, JobRequest
@@ -23,12 +23,12 @@ declare(f"POST {PATH}", submitters("jobs"))
 
 
 @router.post(PATH)
-async def answer(request: Request, key: Caller, api: Api) -> Response:
+async def answer(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Validate headers and body as `POST /v1/jobs` does, and answer at once."""
     preferences = read_preferences(request, api.settings.limits.wait_seconds)
     asked = check(JobRequest, await read_object(request))
     checked = check(BODIES[asked.url], asked.body, "body")
-    wish = Wish(asked.url, asked.body, checked, "", preferences, asked.on_disconnect)
+    wish = AdmissionRequest(asked.url, asked.body, checked, "", preferences, asked.on_disconnect)
     await prepare(api, key, wish)
     return Response(ANSWER, status_code=202, media_type="application/json")
 

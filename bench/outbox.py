@@ -22,7 +22,7 @@ from billing.ledger.consumer import GROUP
 from billing.pricing.prices import NewPrice, set_price
 from core.db.engine import Database
 from core.db.schema_version import upgrade
-from core.db.tables.usage import ArchivedJob, UsageEvent
+from core.db.tables.usage import ArchivedJobRow, UsageEventRow
 from core.ids import new_id
 from core.settings import Settings
 from jobs.job import JobSpec
@@ -116,6 +116,6 @@ async def _drain(settings: Settings, store: JobStore, directory: Path) -> float:
 
 async def _counts(database: Database) -> tuple[int, int]:
     async with database.read() as connection:
-        events = await connection.scalar(select(func.count()).select_from(UsageEvent))
-        archived = await connection.scalar(select(func.count()).select_from(ArchivedJob))
+        events = await connection.scalar(select(func.count()).select_from(UsageEventRow))
+        archived = await connection.scalar(select(func.count()).select_from(ArchivedJobRow))
     return events or 0, archived or 0

@@ -39,7 +39,7 @@ SAMPLE_SECONDS = 0.01
 GIVE_UP_SECONDS = 120.0
 
 
-class Server:
+class BenchRedis:
     """A Redis that can be killed and started again on its data, which it appends to `folder`."""
 
     def __init__(self, directory: Path, fsync: str) -> None:
@@ -127,7 +127,7 @@ async def measure() -> Figure:
 
 async def _kill(directory: Path, fsync: str) -> dict[str, Any]:
     (directory / "redis").mkdir()
-    server = Server(directory / "redis", fsync)
+    server = BenchRedis(directory / "redis", fsync)
     server.start()
     try:
         await server.ready()
@@ -138,7 +138,7 @@ async def _kill(directory: Path, fsync: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _api(server: Server, directory: Path) -> AsyncIterator[Servers]:
+async def _api(server: BenchRedis, directory: Path) -> AsyncIterator[Servers]:
     """Run API and control on it, and fill the queue."""
     settings = bench_settings(server.url, directory)
     key = await make_key(settings)
@@ -165,7 +165,7 @@ async def _api(server: Server, directory: Path) -> AsyncIterator[Servers]:
         await asyncio.to_thread(servers.stop)
 
 
-async def _under_load(server: Server, servers: Servers, fsync: str) -> dict[str, Any]:
+async def _under_load(server: BenchRedis, servers: Servers, fsync: str) -> dict[str, Any]:
     accepted: dict[str, float] = {}
     over = asyncio.Event()
     sizes = Sizes(server.directory / "appendonlydir")
@@ -185,7 +185,7 @@ async def _under_load(server: Server, servers: Servers, fsync: str) -> dict[str,
     over.set()
     await asyncio.gather(*clients)
     lost = await _missing(server, servers, by_then)
-    cut = Server(copy, fsync)
+    cut = BenchRedis(copy, fsync)
     sizes.cut(copy / "appendonlydir", PROMISED_SECONDS[fsync])
     cut.start()
     await cut.ready()
@@ -228,7 +228,7 @@ async def _submit(servers: Servers, accepted: dict[str, float], over: asyncio.Ev
                     await asyncio.sleep(0.05)
 
 
-async def _missing(server: Server, servers: Servers, jobs: list[str]) -> int:
+async def _missing(server: BenchRedis, servers: Servers, jobs: list[str]) -> int:
     """Count the jobs that are not there."""
     settings = servers.settings.model_copy(
         update={"redis": servers.settings.redis.model_copy(update={"url": SecretStr(server.url)})}

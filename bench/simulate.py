@@ -20,7 +20,7 @@ from planning.outcome import Spread
 from planning.policy import SHIPPED
 from planning.profile import EngineProfile, read_profile, simulated_profile
 from planning.simulation import Simulation
-from planning.trace import Request, Trace, as_trace, read_trace
+from planning.trace import Trace, TraceRequest, as_trace, read_trace
 
 PLANNING = Path(synthetic.__file__).parent
 WORKERS = 2
@@ -79,7 +79,7 @@ def wave() -> Trace:
         at = chance.expovariate(rate)
         while at < seconds:
             output = 1 + int(chance.expovariate(1 / OUTPUT))
-            requests.append(Request(at, chance.randrange(1, 800), output, account, tier))
+            requests.append(TraceRequest(at, chance.randrange(1, 800), output, account, tier))
             at += chance.expovariate(rate)
     return as_trace(sorted(requests, key=lambda request: request.at))
 

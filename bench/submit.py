@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
 from bench.figures import Figure, interleaved, ratio, rounded
-from bench.http_client import Connection
+from bench.http_client import HttpConnection
 from bench.noop import PATH
 from bench.servers import Servers, bench_settings, free_port, pipeline, redis_server
 from core.ids import new_id
@@ -139,10 +139,10 @@ async def _route_against_nothing(
     looks: Counter[float] = Counter()
 
     async def rate(port: int, path: str) -> float:
-        connections = [await Connection(port, servers.key).open() for _ in range(CLIENTS)]
+        connections = [await HttpConnection(port, servers.key).open() for _ in range(CLIENTS)]
         left = iter(range(REQUESTS))
 
-        async def client(connection: Connection) -> None:
+        async def client(connection: HttpConnection) -> None:
             for _ in left:
                 status = await connection.post(path, data)
                 assert status == 202, status

@@ -16,7 +16,7 @@ import orjson
 import psutil
 
 from bench.figures import Figure, interleaved, ratio, rounded
-from bench.http_client import Connection
+from bench.http_client import HttpConnection
 from bench.servers import Servers, free_port, pipeline
 from bench.submit import AT_ONCE, known_model
 from core import tracing
@@ -110,10 +110,10 @@ async def _sides(servers: Servers, endpoint: str) -> dict[str, list[float]]:
 
 
 async def _submit_all(port: int, key: str) -> None:
-    connections = [await Connection(port, key).open() for _ in range(AT_ONCE)]
+    connections = [await HttpConnection(port, key).open() for _ in range(AT_ONCE)]
     left = iter(range(REQUESTS))
 
-    async def client(connection: Connection) -> None:
+    async def client(connection: HttpConnection) -> None:
         for _ in left:
             status = await connection.post("/v1/jobs", JOB)
             if status != 202:

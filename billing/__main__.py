@@ -12,7 +12,7 @@ import structlog
 
 from billing.errors import DatabaseUnavailable
 from billing.ledger.collector import MoneyCollector
-from billing.ledger.consumer import Consumer
+from billing.ledger.consumer import OutboxConsumer
 from core import metrics
 from core.db.engine import Database
 from core.exposition import Exposition
@@ -47,7 +47,7 @@ async def run_ledger(settings: Settings) -> None:
     database = Database(settings.database, "ledger")
     name = f"{socket.gethostname()}-{os.getpid()}-{new_id('c')[-6:]}"
     consumers = [
-        Consumer(store, database, settings.billing, f"{name}-{number}")
+        OutboxConsumer(store, database, settings.billing, f"{name}-{number}")
         for number in range(CONSUMERS)
     ]
     loop = asyncio.get_running_loop()

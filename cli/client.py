@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from cli.failures import Refused, Unreachable, Usage
-from cli.local.state_dir import Home
+from cli.failures import Refused, Unreachable, UsageError
+from cli.local.state_dir import StateDir
 
 TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
 STREAM_TIMEOUT = httpx2.Timeout(60.0, connect=5.0)  # pings come every 15 s
@@ -55,10 +55,10 @@ class Client:
         Raises:
             Usage: neither is there.
         """
-        home = Home()
+        home = StateDir()
         state = home.read_state()
         if url is None and state is None:
-            raise Usage(
+            raise UsageError(
                 "no pipeline runs in this directory",
                 "start one with `penstock up`, or name a server: --url or PENSTOCK_URL",
             )

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from billing.errors import DatabaseUnavailable, ExportFailed, MonthConflict
-from cli.failures import Failure, Unreachable, Usage
+from cli.failures import Failure, Unreachable, UsageError
 from cli.settings import load_settings
 from core.db.engine import Database
 from core.errors import ClientError
@@ -34,7 +34,7 @@ def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
     except (MonthConflict, ExportFailed) as error:
         raise Failure(error.message) from None
     except ClientError as error:
-        raise Usage(error.message) from None
+        raise UsageError(error.message) from None
     except DatabaseUnavailable as error:
         raise Unreachable(
             "the billing database cannot be used",

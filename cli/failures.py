@@ -19,7 +19,7 @@ class Failure(Exception):
         self.advice = advice
 
 
-class Usage(Failure):
+class UsageError(Failure):
     """An argument or a setting is wrong."""
 
     exit_code = 2

@@ -44,7 +44,7 @@ NOUNS = {
 }
 
 
-class Nouns(TyperGroup):
+class CommandGroups(TyperGroup):
     """Loads the asked-for noun, and turns failures into a message and an exit code."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -74,7 +74,7 @@ class Nouns(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Nouns,
+    cls=CommandGroups,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings, 3 no connection.",

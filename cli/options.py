@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.failures import Usage
+from cli.failures import UsageError
 
 Url = Annotated[
     str | None,
@@ -24,7 +24,7 @@ def number(name: str, text: str) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation:
-        raise Usage(f"{name}: {text!r} is no number") from None
+        raise UsageError(f"{name}: {text!r} is no number") from None
 
 
 def instant(name: str, text: str) -> datetime:
@@ -32,7 +32,7 @@ def instant(name: str, text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise Usage(f"{name}: {text!r} is no time; one is written 2026-12-01T00:00Z") from None
+        raise UsageError(f"{name}: {text!r} is no time; one is written 2026-12-01T00:00Z") from None
     if found.tzinfo is None:
-        raise Usage(f"{name}: {text!r} has no time zone; Z means UTC")
+        raise UsageError(f"{name}: {text!r} has no time zone; Z means UTC")
     return found

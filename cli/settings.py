@@ -2,8 +2,8 @@
 
 from pydantic import SecretStr, ValidationError
 
-from cli.failures import Usage
-from cli.local.state_dir import Home
+from cli.failures import UsageError
+from cli.local.state_dir import StateDir
 from core.settings import Settings, get_settings
 
 
@@ -27,12 +27,12 @@ def load_settings() -> Settings:
     try:
         return get_settings()
     except ValidationError as error:
-        raise Usage("the settings are wrong", *describe(error, "PENSTOCK_")) from None
+        raise UsageError("the settings are wrong", *describe(error, "PENSTOCK_")) from None
 
 
 def load_local_settings() -> Settings:
     """Read them; where they name no Redis, it is the one that `penstock up` runs here."""
-    settings, state = load_settings(), Home().read_state()
+    settings, state = load_settings(), StateDir().read_state()
     if state is None or "url" in settings.redis.model_fields_set:
         return settings
     redis = settings.redis.model_copy(update={"url": SecretStr(f"redis://{state.redis}/0")})

@@ -33,13 +33,13 @@ Network = IPv4Network | IPv6Network
 TINY_MODEL = Path(__file__).resolve().parent.parent / "models" / "tiny"
 
 
-class Group(BaseModel):
+class SettingsGroup(BaseModel):
     """A nested group: unknown fields are errors, values are fixed after start."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RedisSettings(Group):
+class RedisSettings(SettingsGroup):
     """Where live jobs are kept."""
 
     url: SecretStr = SecretStr("redis://127.0.0.1:6399/0")
@@ -48,7 +48,7 @@ class RedisSettings(Group):
     max_connections: int = Field(default=64, ge=4)
 
 
-class LeaseSettings(Group):
+class LeaseSettings(SettingsGroup):
     """A worker's claim on a running job. 4 s and a sweep of 0.5 s recover a killed one's in 5."""
 
     seconds: float = Field(default=4.0, gt=0)
@@ -62,7 +62,7 @@ class LeaseSettings(Group):
         return self
 
 
-class QueueSettings(Group):
+class QueueSettings(SettingsGroup):
     """Bounds and order of each model's queue."""
 
     max_queued: int = Field(default=200_000, ge=1)
@@ -82,7 +82,7 @@ class QueueSettings(Group):
         return self
 
 
-class RetrySettings(Group):
+class RetrySettings(SettingsGroup):
     """How often and when a failed attempt is repeated."""
 
     max_attempts: int = Field(default=4, ge=1)
@@ -90,7 +90,7 @@ class RetrySettings(Group):
     cap_seconds: float = Field(default=30.0, gt=0)
 
 
-class LimitSettings(Group):
+class LimitSettings(SettingsGroup):
     """Bounds on one request and one run."""
 
     header_seconds: float = Field(default=10.0, gt=0)
@@ -107,7 +107,7 @@ class LimitSettings(Group):
     metadata_bytes: int = Field(default=16_384, ge=0)
 
 
-class StreamSettings(Group):
+class StreamSettings(SettingsGroup):
     """How events reach watchers, and how appends are coalesced."""
 
     ping_seconds: float = Field(default=15.0, gt=0)
@@ -121,7 +121,7 @@ class StreamSettings(Group):
     unwatched_flush_tokens: int = Field(default=64, ge=1)
 
 
-class RetentionSettings(Group):
+class RetentionSettings(SettingsGroup):
     """How long finished jobs stay readable.
 
     `start` says when the clock starts: `finish`, or `archive` (the outbox consumer has the job).
@@ -134,7 +134,7 @@ class RetentionSettings(Group):
     start: Literal["finish", "archive"] = "finish"
 
 
-class SimulatedSettings(Group):
+class SimulatedSettings(SettingsGroup):
     """Latency model and scripted faults of the `simulated` engine (tests, load, planning)."""
 
     start_seconds: float = Field(default=0.0, ge=0)
@@ -148,7 +148,7 @@ ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/
 Task = Literal["generate", "embed"]
 
 
-class EngineSettings(Group):
+class EngineSettings(SettingsGroup):
     """Which engine a worker drives and how. `simulated` must be asked for by name."""
 
     kind: Literal["vllm", "simulated"] = "vllm"
@@ -170,7 +170,7 @@ class EngineSettings(Group):
     simulated: SimulatedSettings = SimulatedSettings()
 
 
-class BreakerSettings(Group):
+class BreakerSettings(SettingsGroup):
     """When an engine that keeps failing stops claiming, and when it is probed."""
 
     failures: int = Field(default=5, ge=1)
@@ -179,7 +179,7 @@ class BreakerSettings(Group):
     probe_timeout_seconds: float = Field(default=30.0, gt=0)
 
 
-class WorkerSettings(Group):
+class WorkerSettings(SettingsGroup):
     """The worker process."""
 
     health_host: str = "127.0.0.1"
@@ -197,14 +197,14 @@ class WorkerSettings(Group):
         return self
 
 
-class DeclaredModel(Group):
+class DeclaredModel(SettingsGroup):
     """What jobs need to know of a model before any worker has said it."""
 
     max_model_len: int = Field(ge=16)
     task: Task = "generate"
 
 
-class ControlSettings(Group):
+class ControlSettings(SettingsGroup):
     """The control process: the sweeper, what Redis shows for metrics, the models it makes known."""
 
     health_host: str = "127.0.0.1"
@@ -215,7 +215,7 @@ class ControlSettings(Group):
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s]+)$")]
 
 
-class ApiSettings(Group):
+class ApiSettings(SettingsGroup):
     """The HTTP front."""
 
     host: str = "127.0.0.1"
@@ -224,7 +224,7 @@ class ApiSettings(Group):
     cors_origins: list[Origin] = Field(default_factory=list)
 
 
-class OidcSettings(Group):
+class OidcSettings(SettingsGroup):
     """An identity provider whose tokens are taken in place of a password; off without an issuer."""
 
     issuer: str = ""
@@ -244,7 +244,7 @@ class OidcSettings(Group):
         return self
 
 
-class AuthSettings(Group):
+class AuthSettings(SettingsGroup):
     """How people sign in, and how keys get from SQL to Redis.
 
     `jwt_secret` signs the tokens of the API; it must be set, `penstock up` makes one of its own.
@@ -260,7 +260,7 @@ class AuthSettings(Group):
     oidc: OidcSettings = OidcSettings()
 
 
-class FileSettings(Group):
+class FileSettings(SettingsGroup):
     """Where files are kept: a folder (`file:///...`) or a bucket of any S3-compatible store."""
 
     url: SecretStr = SecretStr("file:.penstock/files")
@@ -277,7 +277,7 @@ class FileSettings(Group):
         return timedelta(days=self.expire_days)
 
 
-class BatchSettings(Group):
+class BatchSettings(SettingsGroup):
     """Bounds of a batch, and how its lines are fed to the queue.
 
     `window` lines of a batch are in the queue at once: as much as one batch makes workers scale up.
@@ -297,7 +297,7 @@ class BatchSettings(Group):
     health_port: int = Field(default=8084, ge=0, le=65535)
 
 
-class DatabaseSettings(Group):
+class DatabaseSettings(SettingsGroup):
     """Where accounts, prices, the ledger and finished jobs are kept for good."""
 
     url: SecretStr = SecretStr("sqlite+aiosqlite:///.penstock/penstock.db")
@@ -306,7 +306,7 @@ class DatabaseSettings(Group):
     connections: int = Field(default=5, ge=1)
 
 
-class BillingSettings(Group):
+class BillingSettings(SettingsGroup):
     """How usage gets from the outbox into the ledger, and what tiers cost by default."""
 
     batch_events: int = Field(default=1_000, ge=1, le=10_000)
@@ -319,7 +319,7 @@ class BillingSettings(Group):
     health_port: int = Field(default=8082, ge=0, le=65535)
 
 
-class WebhookSettings(Group):
+class WebhookSettings(SettingsGroup):
     """How accounts are told of what happened, and whereto nothing is ever sent."""
 
     require_https: bool = True
@@ -383,7 +383,7 @@ class WebhookSettings(Group):
         return tuple(int(text) for text in self.retry_seconds.split(","))
 
 
-class SellerSettings(Group):
+class SellerSettings(SettingsGroup):
     """Who issues the invoices, as it stands on them; `|` begins a new line."""
 
     name: str = ""
@@ -394,7 +394,7 @@ class SellerSettings(Group):
     due_days: int = Field(default=30, ge=0)
 
 
-class PlanningSettings(Group):
+class PlanningSettings(SettingsGroup):
     """What `penstock simulate` holds a plan to, and what it takes a GPU to cost."""
 
     slo_seconds: float = Field(default=2.0, gt=0)
@@ -403,7 +403,7 @@ class PlanningSettings(Group):
     gpu_hour_cost: Decimal = Field(default=Decimal("2.50"), ge=0)
 
 
-class LogSettings(Group):
+class LogSettings(SettingsGroup):
     """Logs: JSON for machines, console for people."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -422,7 +422,7 @@ class _OwnLines(DotEnvSettingsSource):
         }
 
 
-class TraceSettings(Group):
+class TraceSettings(SettingsGroup):
     """Traces by OTLP over HTTP; off without an endpoint."""
 
     endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")

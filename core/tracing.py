@@ -124,7 +124,7 @@ class Tracer:
         return Span(self.writer, parent.child(), parent)
 
 
-class Request:
+class RequestTrace:
     """One HTTP request's span, made only if something in the request asks for it."""
 
     __slots__ = ("_decided", "_incoming", "_tracer", "began", "span")
@@ -149,7 +149,7 @@ class Request:
 
 
 #: The request that is being answered, where tracing is on.
-request: ContextVar[Request | None] = ContextVar("request", default=None)
+request: ContextVar[RequestTrace | None] = ContextVar("request", default=None)
 
 _active: Tracer | None = None
 

@@ -42,7 +42,7 @@ NO_ROOM = ("No space left", "Disk quota exceeded", "File too large")
 ASIDE = re.compile(r"#\d+$")
 
 
-class Listed(NamedTuple):
+class ListedObject(NamedTuple):
     """One object as the store lists it."""
 
     name: str
@@ -50,7 +50,7 @@ class Listed(NamedTuple):
     modified: datetime
 
 
-class Objects:
+class ObjectStore:
     """The one store of an installation."""
 
     def __init__(self, settings: FileSettings) -> None:
@@ -143,7 +143,7 @@ class Objects:
                 async with _translated():
                     await obstore.delete_async(self._store, name)
 
-    async def listed(self, prefix: str) -> AsyncGenerator[list[Listed], None]:
+    async def listed(self, prefix: str) -> AsyncGenerator[list[ListedObject], None]:
         """Yield the objects under a prefix, a page at a time."""
         pages = obstore.list(self._store, prefix=prefix, chunk_size=1_000)
         while True:
@@ -151,7 +151,7 @@ class Objects:
                 page = await anext(pages, None)
             if page is None:
                 return
-            yield [Listed(one["path"], one["size"], one["last_modified"]) for one in page]
+            yield [ListedObject(one["path"], one["size"], one["last_modified"]) for one in page]
 
     async def forget_unfinished(self, seconds: float) -> None:
         """Delete what killed writers left in a folder; buckets do so by a rule of their own."""

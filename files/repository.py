@@ -14,11 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.db.bulk_insert import insert_missing
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
-from core.db.tables.files import Batch, StoredFile
+from core.db.tables.files import BatchRow, FileRow
 from wire.errors import FileMissing, QuotaReached
 
-FILES = table_of(StoredFile)
-BATCHES = table_of(Batch)
+FILES = table_of(FileRow)
+BATCHES = table_of(BatchRow)
 
 Order = Literal["asc", "desc"]
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 from prometheus_client import Counter
 
-from accounts.caller import ApiKey
+from accounts.caller import Caller
 from core import metrics, tracing
 from core.errors import (
     ContextLengthExceeded,
@@ -31,7 +31,7 @@ from jobs.job import Job, JobSpec, JobWebhook, OnDisconnect
 from jobs.model_registry import ServedModel
 from jobs.status import Status
 from jobs.store.rate_limits import UNLIMITED, quota_of
-from jobs.store.transitions import Accepted, Lock, Submission
+from jobs.store.transitions import AcceptedJob, Lock, Submission
 from webhooks.url_rules import check_url
 from wire.errors import UnsupportedModel
 from wire.schemas.sampling import TRANSPORT, Addressed
@@ -40,7 +40,7 @@ RETRY_SECONDS = 0.1
 EMBEDDINGS = "/v1/embeddings"
 
 
-class Wish(NamedTuple):
+class AdmissionRequest(NamedTuple):
     """One request for a job. Times are Unix milliseconds; `response` as in `JobSpec`."""
 
     url: str
@@ -63,11 +63,11 @@ class Wish(NamedTuple):
     lock: Lock | None = None
 
 
-class Admitted(NamedTuple):
+class Admission(NamedTuple):
     """What was accepted, and how."""
 
     submission: Submission
-    accepted: Accepted
+    accepted: AcceptedJob
 
     @property
     def replayed(self) -> bool:
@@ -80,7 +80,7 @@ class Admitted(NamedTuple):
         return fresh_job(self.submission, self.accepted)
 
 
-async def admit(api: Services, key: ApiKey, wish: Wish) -> Admitted:
+async def admit(api: Services, key: Caller, wish: AdmissionRequest) -> Admission:
     """Accept a job.
 
     Raises:
@@ -102,7 +102,7 @@ async def admit(api: Services, key: ApiKey, wish: Wish) -> Admitted:
         raise
 
 
-async def submit(api: Services, submission: Submission) -> Admitted:
+async def submit(api: Services, submission: Submission) -> Admission:
     """Hand a submission to the store; its trace, where there is one, begins here."""
     span = tracing.begin_here()
     if span is None:
@@ -110,7 +110,7 @@ async def submit(api: Services, submission: Submission) -> Admitted:
     spec = replace(submission.spec, traceparent=span.context.traceparent)
     submission = submission._replace(spec=spec)
     error = "cancelled"
-    accepted: Accepted | None = None
+    accepted: AcceptedJob | None = None
     try:
         admitted = await _submit(api, submission)
     except PipelineError as refused:
@@ -123,7 +123,7 @@ async def submit(api: Services, submission: Submission) -> Admitted:
         span.end("submit", _described(submission, accepted), kind="producer", error=error)
 
 
-def _described(submission: Submission, accepted: Accepted | None) -> tracing.Attributes:
+def _described(submission: Submission, accepted: AcceptedJob | None) -> tracing.Attributes:
     described: dict[str, str | bool] = {
         "gen_ai.request.model": submission.queue,
         "penstock.job.id": submission.id if accepted is None else accepted.id,
@@ -137,7 +137,7 @@ def _described(submission: Submission, accepted: Accepted | None) -> tracing.Att
     return described
 
 
-async def _submit(api: Services, submission: Submission) -> Admitted:
+async def _submit(api: Services, submission: Submission) -> Admission:
     """Submit, once more if the answer was lost or spending unknown."""
     try:
         accepted = await _submit_once_more(api, submission)
@@ -145,10 +145,10 @@ async def _submit(api: Services, submission: Submission) -> Admitted:
         accepted = await _submit_knowing(api, submission)
     if not accepted.replayed:
         _accepted(submission.queue, submission.spec.service_tier).inc()
-    return Admitted(submission, accepted)
+    return Admission(submission, accepted)
 
 
-async def _submit_within_budget(api: Services, submission: Submission) -> Admitted:
+async def _submit_within_budget(api: Services, submission: Submission) -> Admission:
     """Submit with what the budgets hold back; a repeat of what was accepted needs no budget."""
     model = await api.models.get(submission.queue)
     spec, key_id = submission.spec, submission.key_id
@@ -158,11 +158,11 @@ async def _submit_within_budget(api: Services, submission: Submission) -> Admitt
         repeated = await api.store.repeated(submission)
         if repeated is None:
             raise
-        return Admitted(submission, repeated)
+        return Admission(submission, repeated)
     return await submit(api, submission if hold is None else submission._replace(hold=hold))
 
 
-async def _submit_once_more(api: Services, submission: Submission) -> Accepted:
+async def _submit_once_more(api: Services, submission: Submission) -> AcceptedJob:
     """Submit, and again if the answer was lost: the store knows the id if it got through."""
     try:
         return await api.store.submit(submission)
@@ -171,7 +171,7 @@ async def _submit_once_more(api: Services, submission: Submission) -> Accepted:
         return await api.store.submit(submission)
 
 
-async def _submit_knowing(api: Services, submission: Submission) -> Accepted:
+async def _submit_knowing(api: Services, submission: Submission) -> AcceptedJob:
     """Submit once Redis knows what the account has spent this month."""
     if submission.hold is not None:
         try:
@@ -188,7 +188,7 @@ def _accepted(queue: str, tier: ServiceTier) -> Counter:
     return metrics.jobs_submitted.labels(queue, tier)
 
 
-async def prepare(api: Services, key: ApiKey, wish: Wish) -> Submission:
+async def prepare(api: Services, key: Caller, wish: AdmissionRequest) -> Submission:
     """Check what the schema cannot: the model, its context, times and sizes; no budget yet.
 
     Raises:
@@ -269,7 +269,7 @@ def check_length(checked: Addressed, longest: int) -> None:
         )
 
 
-def _check_times(wish: Wish) -> None:
+def _check_times(wish: AdmissionRequest) -> None:
     if wish.deadline and wish.start_by and wish.start_by > wish.deadline:
         raise InvalidJob("start_by: a time before deadline is expected", param="start_by")
 
@@ -279,7 +279,7 @@ def _check_metadata(metadata: dict[str, str] | None, limit: int) -> None:
         raise InvalidJob(f"metadata: at most {limit} bytes of JSON are expected", param="metadata")
 
 
-def fresh_job(submission: Submission, accepted: Accepted) -> Job:
+def fresh_job(submission: Submission, accepted: AcceptedJob) -> Job:
     """Return the record as the store has just written it, without reading it back."""
     return Job(
         id=accepted.id,
@@ -308,7 +308,7 @@ def fresh_job(submission: Submission, accepted: Accepted) -> Job:
     )
 
 
-async def repeat(api: Services, key: ApiKey, job: Job, request_id: str) -> Admitted:
+async def repeat(api: Services, key: Caller, job: Job, request_id: str) -> Admission:
     """Submit a finished job's spec as a new job; the same one however often this is called."""
     # A limit in time was meant for the first run; another account's key says nothing about it.
     own = key.account == job.account

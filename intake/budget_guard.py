@@ -20,13 +20,13 @@ from billing.budgets.budgets import Budget, load_budgets, most, most_tokens
 from billing.budgets.spending import spending_in
 from billing.errors import DatabaseUnavailable
 from billing.months import month_of
-from billing.pricing.cost_cache import Costs
+from billing.pricing.cost_cache import CostCache
 from core.db.engine import Database
 from core.errors import SpendingUnknown
 from core.settings import BillingSettings
 from jobs.fairness import ServiceTier
 from jobs.model_registry import ServedModel
-from jobs.store.budget_reservations import Bucket, Hold, Limit, to_nanos
+from jobs.store.budget_reservations import BudgetLimit, BudgetMonth, BudgetReservation, to_nanos
 from jobs.store.job_store import JobStore
 
 log = structlog.get_logger()
@@ -37,11 +37,11 @@ STALE_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 5.0
 
 
-class Budgets:
+class BudgetGuard:
     """Every account's budgets."""
 
     def __init__(
-        self, database: Database, store: JobStore, costs: Costs, settings: BillingSettings
+        self, database: Database, store: JobStore, costs: CostCache, settings: BillingSettings
     ) -> None:
         self._database = database
         self._store = store
@@ -77,7 +77,7 @@ class Budgets:
         model: ServedModel,
         tier: ServiceTier,
         body: dict[str, Any],
-    ) -> Hold | None:
+    ) -> BudgetReservation | None:
         """Return what a job must hold back, None where no budget covers it.
 
         Raises:
@@ -103,10 +103,10 @@ class Budgets:
         size = len(orjson.dumps(body))
         later = [p for p in self._costs.prices.versions(model.name) if p.valid_from > now]
         cost = most([price, *later], tier, most_tokens(body, size, model.max_model_len))
-        bucket = Bucket(account, month_of(now), price.currency)
-        return Hold(bucket, to_nanos(cost, up=True), _limits(covering))
+        bucket = BudgetMonth(account, month_of(now), price.currency)
+        return BudgetReservation(bucket, to_nanos(cost, up=True), _limits(covering))
 
-    async def find_out(self, hold: Hold) -> None:
+    async def find_out(self, hold: BudgetReservation) -> None:
         """Tell Redis what an account has spent, where it does not know.
 
         Raises:
@@ -120,14 +120,14 @@ class Budgets:
             raise _unknown("what this account has spent cannot be read at the moment") from error
         await self._store.holds.settle([], [one.spent for one in sums])
 
-    def lets_pass(self, hold: Hold) -> bool:
+    def lets_pass(self, hold: BudgetReservation) -> bool:
         """Whether every budget behind a hold lets pass what cannot be checked."""
         budgets = self._by_account.get(hold.bucket.account, ())
         scopes = {limit.scope for limit in hold.limits}
         return not any(_refuses(budget) for budget in budgets if budget.scope in scopes)
 
 
-def _limits(budgets: Sequence[Budget]) -> tuple[Limit, ...]:
+def _limits(budgets: Sequence[Budget]) -> tuple[BudgetLimit, ...]:
     return tuple(budget.limit for budget in budgets)
 
 

@@ -15,7 +15,7 @@ from wire.schemas.response_items import (
     InputMessage,
     OutputMessage,
     OutputText,
-    Reasoning,
+    ReasoningItem,
 )
 
 Message = dict[str, Any]
@@ -51,7 +51,7 @@ class _Talk:
                 function = {"name": item.name, "arguments": item.arguments}
                 call = {"id": item.call_id, "type": "function", "function": function}
                 self._turn().setdefault("tool_calls", []).append(call)
-            case Reasoning():
+            case ReasoningItem():
                 thought = "".join(part.text for part in item.content or item.summary)
                 turn = self._turn("reasoning", "content", "tool_calls")
                 turn.update(reasoning=thought, content="")

@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from accounts.caller_cache import Callers
+from accounts.caller_cache import CallerCache
 from accounts.directory import open_directory
 from api.server.http_metrics import watch_loop
 from api.streaming.download import Slots
-from billing.pricing.cost_cache import Costs
+from billing.pricing.cost_cache import CostCache
 from core.db.engine import Database
 from core.settings import Settings
-from files.object_store import Objects
-from intake.budget_guard import Budgets
-from intake.services import Models, Services
+from files.object_store import ObjectStore
+from intake.budget_guard import BudgetGuard
+from intake.services import ModelCache, Services
 from jobs.model_registry import ModelRegistry
 from jobs.store.factory import open_store
 from jobs.stream.event_hub import EventHub
@@ -27,20 +27,20 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
     """
     store = open_store(settings)
     database = Database(settings.database, process)
-    costs = Costs(database)
-    budgets = Budgets(database, store, costs, settings.billing)
+    costs = CostCache(database)
+    budgets = BudgetGuard(database, store, costs, settings.billing)
     directory = open_directory(database, store, settings.auth)
     services = Services(
         settings=settings,
         store=store,
         hub=EventHub(store, settings.stream),
-        models=Models(ModelRegistry(store.redis, store.keys)),
-        callers=Callers(store.redis, store.keys, directory.copying.truth),
+        models=ModelCache(ModelRegistry(store.redis, store.keys)),
+        callers=CallerCache(store.redis, store.keys, directory.copying.truth),
         directory=directory,
         database=database,
         costs=costs,
         budgets=budgets,
-        objects=Objects(settings.files),
+        objects=ObjectStore(settings.files),
         uploads=Slots(settings.files.uploads, "uploads"),
     )
     refreshing = (costs.keep_fresh(), budgets.keep_fresh(), directory.copying.keep_in_step())

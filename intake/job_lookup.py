@@ -9,20 +9,20 @@ from intake.services import Services
 from intake.waiting import read_result
 from jobs.archive.job_archive import archived_job, erase_archived
 from jobs.job import Job
-from jobs.result import Result
+from jobs.result import JobResult
 
 #: Anything else was never an id of ours, and SQL need not be asked.
 ID = re.compile(r"job_[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundJob:
     """A job's record, with its result where the archive had both."""
 
     job: Job
-    archived: Result | None = None
+    archived: JobResult | None = None
 
-    async def result(self, api: Services) -> Result:
+    async def result(self, api: Services) -> JobResult:
         """Return what it produced.
 
         Raises:
@@ -42,7 +42,7 @@ class Found:
         return result
 
 
-async def find_job(api: Services, job_id: str, account: str | None) -> Found:
+async def find_job(api: Services, job_id: str, account: str | None) -> FoundJob:
     """Return a job of this account; of any when None.
 
     Raises:
@@ -51,7 +51,7 @@ async def find_job(api: Services, job_id: str, account: str | None) -> Found:
         DatabaseUnavailable: it is no longer in Redis, and the archive cannot be asked.
     """
     try:
-        return Found(await api.store.get(job_id, account))
+        return FoundJob(await api.store.get(job_id, account))
     except (JobGone, JobNotFound) as missing:
         if ID.fullmatch(job_id):
             try:
@@ -61,7 +61,7 @@ async def find_job(api: Services, job_id: str, account: str | None) -> Found:
                     raise
                 raise missing from None
             if archived is not None:
-                return Found(archived.job(), archived.outcome())
+                return FoundJob(archived.job(), archived.outcome())
         raise
 
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
-from accounts.caller import ApiKey, Role
+from accounts.caller import Caller, Role
 from core.errors import Forbidden, ModelForbidden
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class RoutePermission:
     """Which roles may call a route; `group` is what the scopes of a key name."""
 
     group: str
@@ -31,40 +31,40 @@ SUBMITTERS = frozenset({Role.ADMIN, Role.MEMBER})
 READERS = SUBMITTERS | {Role.VIEWER}
 PAYERS = frozenset({Role.ADMIN, Role.BILLING})
 
-PUBLIC = Access("", frozenset(), public=True)
+PUBLIC = RoutePermission("", frozenset(), public=True)
 
 
-def anyone(group: str) -> Access:
+def anyone(group: str) -> RoutePermission:
     """Allow every role."""
-    return Access(group, frozenset(Role))
+    return RoutePermission(group, frozenset(Role))
 
 
-def readers(group: str) -> Access:
+def readers(group: str) -> RoutePermission:
     """Allow who may look at jobs."""
-    return Access(group, READERS)
+    return RoutePermission(group, READERS)
 
 
-def submitters(group: str) -> Access:
+def submitters(group: str) -> RoutePermission:
     """Allow who may start, change and delete jobs."""
-    return Access(group, SUBMITTERS)
+    return RoutePermission(group, SUBMITTERS)
 
 
-def payers(group: str) -> Access:
+def payers(group: str) -> RoutePermission:
     """Allow who may see invoices."""
-    return Access(group, PAYERS)
+    return RoutePermission(group, PAYERS)
 
 
-def admins(group: str) -> Access:
+def admins(group: str) -> RoutePermission:
     """Allow the account's admins."""
-    return Access(group, frozenset({Role.ADMIN}))
+    return RoutePermission(group, frozenset({Role.ADMIN}))
 
 
-def operators(group: str) -> Access:
+def operators(group: str) -> RoutePermission:
     """Allow only the operator of the installation."""
-    return Access(group, frozenset())
+    return RoutePermission(group, frozenset())
 
 
-TABLE: dict[str, Access] = {
+TABLE: dict[str, RoutePermission] = {
     "GET /health": PUBLIC,
     "GET /ready": PUBLIC,
     "GET /metrics": PUBLIC,
@@ -160,10 +160,10 @@ GROUPS = frozenset(access.group for access in TABLE.values()) - {""}
 #: Where a caller could give itself more than its own scopes allow.
 MANAGING = frozenset({"me", "keys", "users", "account", "accounts"})
 
-_BY_ROUTE: dict[tuple[str, ...], Access] = {}
+_BY_ROUTE: dict[tuple[str, ...], RoutePermission] = {}
 
 
-def declare(route: str, access: Access) -> None:
+def declare(route: str, access: RoutePermission) -> None:
     """Say who may call a route, `METHOD path`, that is not part of every installation."""
     _BY_ROUTE[tuple(route.split(" ", 1))] = access
 
@@ -172,7 +172,7 @@ for _route, _access in TABLE.items():
     declare(_route, _access)
 
 
-def check_access(scope: Scope, key: ApiKey) -> None:
+def check_access(scope: Scope, key: Caller) -> None:
     """Refuse a caller whose role, or whose key's scopes, do not reach to this route.
 
     Raises:
@@ -182,7 +182,7 @@ def check_access(scope: Scope, key: ApiKey) -> None:
     check_route(scope["method"], scope["route"].path, key)
 
 
-def check_route(method: str, path: str, key: ApiKey) -> None:
+def check_route(method: str, path: str, key: Caller) -> None:
     """Refuse a caller as `check_access` does, where there is no request: what it began goes on.
 
     Raises:
@@ -198,14 +198,14 @@ def check_route(method: str, path: str, key: ApiKey) -> None:
         _check_scopes(method, access, key)
 
 
-def _check_scopes(method: str, access: Access, key: ApiKey) -> None:
+def _check_scopes(method: str, access: RoutePermission, key: Caller) -> None:
     if key.routes is not None and access.group not in key.routes:
         raise Forbidden(f"this key may not use the routes {access.group!r}")
     if access.group in MANAGING and method != "GET":
         raise Forbidden("a key with scopes or an end may not change keys, users or accounts")
 
 
-def check_model(key: ApiKey, name: str) -> None:
+def check_model(key: Caller, name: str) -> None:
     """Refuse a model that a key's scopes leave out.
 
     Raises:

@@ -1,6 +1,6 @@
 """Requests that last: they end when the client leaves, the server closes, or time is up.
 
-Invariant: every lasting request stands in `Closing`, so that a shutdown ends it in an orderly
+Invariant: every lasting request stands in `OpenRequests`, so that a shutdown ends it in an orderly
 way; one listener per request notices the client's leaving at once.
 """
 
@@ -18,7 +18,7 @@ from starlette.types import Receive
 GRACE_SECONDS = 10.0
 
 
-class Ended(StrEnum):
+class EndReason(StrEnum):
     """Why a lasting request ended before its job did."""
 
     CLIENT = "client"
@@ -26,7 +26,7 @@ class Ended(StrEnum):
     TIME = "time"
 
 
-class Presence:
+class RequestLifetime:
     """Wraps the waiting part of one request; leaves it early and says why in `ended`.
 
     A `patient` request is given GRACE_SECONDS when the server closes.
@@ -35,12 +35,12 @@ class Presence:
     def __init__(
         self,
         receive: Receive,
-        closing: "Closing",
+        closing: "OpenRequests",
         seconds: float | None = None,
         *,
         patient: bool = False,
     ) -> None:
-        self.ended: Ended | None = None
+        self.ended: EndReason | None = None
         self.patient = patient
         self._receive = receive
         self._closing = closing
@@ -63,11 +63,11 @@ class Presence:
         try:
             await self._timeout.__aexit__(kind, error, trace)
         except TimeoutError:
-            self.ended = self.ended or Ended.TIME
+            self.ended = self.ended or EndReason.TIME
             return True
         return False
 
-    def end(self, why: Ended) -> None:
+    def end(self, why: EndReason) -> None:
         """Leave the wrapped part now."""
         if self.ended is None and not self._timeout.expired():
             self.ended = why
@@ -76,24 +76,24 @@ class Presence:
     async def _listen(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.end(Ended.CLIENT)
+        self.end(EndReason.CLIENT)
 
 
-class Closing:
+class OpenRequests:
     """All lasting requests of this process, and whether it is shutting down."""
 
     def __init__(self) -> None:
         self.closing = False
         self._closed = False
-        self._present: set[Presence] = set()
+        self._present: set[RequestLifetime] = set()
 
-    def add(self, presence: Presence) -> None:
+    def add(self, presence: RequestLifetime) -> None:
         """Register a request; it ends at once when its time is over already."""
         self._present.add(presence)
         if self._closed or (self.closing and not presence.patient):
-            presence.end(Ended.SERVER)
+            presence.end(EndReason.SERVER)
 
-    def discard(self, presence: Presence) -> None:
+    def discard(self, presence: RequestLifetime) -> None:
         """Forget a request that ended."""
         self._present.discard(presence)
 
@@ -101,16 +101,16 @@ class Closing:
         """End what can be resumed now, the rest after GRACE_SECONDS."""
         self.closing = True
         for presence in [item for item in self._present if not item.patient]:
-            presence.end(Ended.SERVER)
+            presence.end(EndReason.SERVER)
         asyncio.get_running_loop().call_later(GRACE_SECONDS, self._finish)
 
     def _finish(self) -> None:
         self._closed = True
         for presence in list(self._present):
-            presence.end(Ended.SERVER)
+            presence.end(EndReason.SERVER)
 
 
-class Watchers:
+class JobWatchers:
     """How many clients of this process watch each job."""
 
     def __init__(self) -> None:

@@ -10,9 +10,9 @@ import orjson
 
 from core.errors import ContextLengthExceeded, InvalidJob, JobGone, JobNotFound
 from intake.conversation import Message, to_messages
-from intake.job_lookup import Found, find_job
+from intake.job_lookup import FoundJob, find_job
 from intake.services import Services
-from jobs.result import Choice
+from jobs.result import ResultChoice
 from jobs.status import Status
 from wire.schemas.responses import LOGPROBS, ResponseRequest
 from wire.views.chat import message
@@ -37,7 +37,7 @@ FIELDS = {
 }
 
 
-async def find_response(api: Services, name: str, account: str) -> Found:
+async def find_response(api: Services, name: str, account: str) -> FoundJob:
     """Return a response of this account that was to be stored.
 
     Raises:
@@ -130,7 +130,7 @@ async def _earlier(api: Services, account: str, name: str) -> list[Message]:
     if job.status is not Status.COMPLETED:
         text = f"previous_response_id: {name} is {job.status}, so there is no answer to go on from"
         raise InvalidJob(text, param="previous_response_id")
-    said = message(result.choices.get(0, Choice()).deltas)
+    said = message(result.choices.get(0, ResultChoice()).deltas)
     body = job.spec.body
     before = body["messages"][1:] if (job.spec.response or {})["instructed"] else body["messages"]
     return [*before, {name: value for name, value in said.items() if value is not None}]

@@ -7,17 +7,17 @@ from time import monotonic
 import structlog
 from redis.exceptions import RedisError
 
-from accounts.caller_cache import Callers
+from accounts.caller_cache import CallerCache
 from accounts.directory import Directory
 from api.streaming.download import Slots
-from billing.pricing.cost_cache import Costs
+from billing.pricing.cost_cache import CostCache
 from core.db.engine import Database
 from core.errors import ModelNotFound, StoreUnavailable
 from core.redis.client import unavailable
 from core.settings import Settings
-from files.object_store import Objects
-from intake.budget_guard import Budgets
-from intake.request_lifetime import Closing, Watchers
+from files.object_store import ObjectStore
+from intake.budget_guard import BudgetGuard
+from intake.request_lifetime import JobWatchers, OpenRequests
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.job_store import JobStore
 from jobs.stream.event_hub import EventHub
@@ -29,7 +29,7 @@ MODELS_SECONDS = 1.0
 EXPORTS = 2
 
 
-class Models:
+class ModelCache:
     """The registry, remembered for a second; an older memory serves while Redis is away."""
 
     def __init__(self, registry: ModelRegistry) -> None:
@@ -87,14 +87,14 @@ class Services:
     settings: Settings
     store: JobStore
     hub: EventHub
-    models: Models
-    callers: Callers
+    models: ModelCache
+    callers: CallerCache
     directory: Directory
     database: Database
-    costs: Costs
-    budgets: Budgets
-    objects: Objects
+    costs: CostCache
+    budgets: BudgetGuard
+    objects: ObjectStore
     uploads: Slots
-    closing: Closing = field(default_factory=Closing)
-    watchers: Watchers = field(default_factory=Watchers)
+    closing: OpenRequests = field(default_factory=OpenRequests)
+    watchers: JobWatchers = field(default_factory=JobWatchers)
     exports: Slots = field(default_factory=lambda: Slots(EXPORTS, "exports"))

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 
 import orjson
 
-from accounts.caller import ApiKey
+from accounts.caller import Caller
 from billing.errors import AccountNotFound
 from billing.reports.usage import DIMENSIONS, Place, UsageQuery, UsageTotal
 from wire.errors import FieldError, InvalidBody, InvalidCursor
@@ -17,7 +17,7 @@ FIRST, LAST = date(1970, 1, 1), date(9999, 12, 30)
 
 
 def read_usage_query(
-    key: ApiKey,
+    key: Caller,
     since: str | None,
     until: str | None,
     group_by: str,

@@ -7,10 +7,10 @@ from starlette.requests import Request
 from api.streaming.client_span import delivering
 from api.streaming.sse import Watched, leave
 from core.errors import JobGone
-from intake.request_lifetime import Ended, Presence
+from intake.request_lifetime import EndReason, RequestLifetime
 from intake.services import Services
 from jobs.job import Job
-from jobs.result import Result
+from jobs.result import JobResult
 from wire.errors import ShuttingDown, WaitTimeout
 
 PAGE_EVENTS = 512
@@ -18,24 +18,24 @@ PAGE_EVENTS = 512
 
 async def wait_result(
     api: Services, request: Request, watched: Watched, seconds: float
-) -> tuple[Result, Ended | None]:
+) -> tuple[JobResult, EndReason | None]:
     """Gather a job's result until it ends or the wait does; says why when it was the wait.
 
     When the client leaves, the job's policy decides what becomes of it.
     """
-    result = Result()
+    result = JobResult()
     with (
         api.watchers.watching(watched.job_id),
         delivering(watched.job_id, watched.traceparent, "whole"),
     ):
-        presence = Presence(request.receive, api.closing, seconds, patient=True)
+        presence = RequestLifetime(request.receive, api.closing, seconds, patient=True)
         async with presence:
             following = api.hub.follow(watched.job_id, watched.account, watched.after)
             async with aclosing(following) as batches:
                 async for events in batches:
                     for event in events:
                         result.add(event)
-    if presence.ended is Ended.CLIENT:
+    if presence.ended is EndReason.CLIENT:
         await leave(api, watched)
     if result.status is None and presence.ended is None:
         raise JobGone(f"job {watched.job_id} was deleted")
@@ -48,28 +48,28 @@ async def wait_end(
     """Wait until a job has ended or the wait has; returns its record as it is then."""
     watched = Watched.of(job, job.seq)
     with api.watchers.watching(job.id), delivering(job.id, watched.traceparent, "wait"):
-        presence = Presence(request.receive, api.closing, seconds)
+        presence = RequestLifetime(request.receive, api.closing, seconds)
         async with presence:
             following = api.hub.follow(watched.job_id, watched.account, watched.after)
             async with aclosing(following) as batches:
                 async for _ in batches:
                     pass
-    if presence.ended is Ended.CLIENT and leaving_counts:
+    if presence.ended is EndReason.CLIENT and leaving_counts:
         await leave(api, watched)
     return await api.store.get(job.id, job.account)
 
 
-def too_long(ended: Ended, job_id: str, seconds: float) -> ShuttingDown | WaitTimeout:
+def too_long(ended: EndReason, job_id: str, seconds: float) -> ShuttingDown | WaitTimeout:
     """Return the error for a wait that ended before the job."""
     where = f"job {job_id} goes on: GET /v1/jobs/{job_id}"
-    if ended is Ended.SERVER:
+    if ended is EndReason.SERVER:
         return ShuttingDown(f"this server is closing; {where}", retry_after_seconds=1)
     return WaitTimeout(f"not finished within {seconds:.0f} s; {where}")
 
 
-async def read_result(api: Services, job_id: str) -> Result:
+async def read_result(api: Services, job_id: str) -> JobResult:
     """Fold a job's log as it stands."""
-    result, after = Result(), 0
+    result, after = JobResult(), 0
     while True:
         events = await api.store.read_log(job_id, after, PAGE_EVENTS)
         for event in events:

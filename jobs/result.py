@@ -13,7 +13,7 @@ from jobs.events import Event, EventType, Usage
 
 
 @dataclass(slots=True)
-class Choice:
+class ResultChoice:
     """What one choice produced so far. `deltas` are OpenAI chat deltas beyond plain text."""
 
     chunks: list[tuple[int, ...]] = field(default_factory=list)
@@ -30,10 +30,10 @@ class Choice:
 
 
 @dataclass(slots=True)
-class Result:
+class JobResult:
     """What a job produced so far."""
 
-    choices: dict[int, Choice] = field(default_factory=dict)
+    choices: dict[int, ResultChoice] = field(default_factory=dict)
     status: str | None = None
     usage: Usage | None = None
     error: dict[str, Any] | None = None
@@ -61,12 +61,12 @@ class Result:
         return orjson.dumps({"choices": choices, "usage": self.usage})
 
     @classmethod
-    def decode(cls, raw: bytes) -> "Result":
+    def decode(cls, raw: bytes) -> "JobResult":
         """Read the JSON kept in the archive."""
         kept = orjson.loads(raw)
         result = cls(usage=kept["usage"])
         for index, token_ids, text, deltas, logprobs, finish_reason, stop_reason in kept["choices"]:
-            result.choices[index] = Choice(
+            result.choices[index] = ResultChoice(
                 [tuple(token_ids)] if token_ids else [],
                 [text] if text else [],
                 deltas,
@@ -88,7 +88,7 @@ class Result:
             self.finished_at = data["finished_at"]
 
     def _add_delta(self, data: dict[str, Any]) -> None:
-        choice = self.choices.setdefault(data["index"], Choice())
+        choice = self.choices.setdefault(data["index"], ResultChoice())
         if data["token_ids"]:
             choice.chunks.append(tuple(data["token_ids"]))
         if data.get("delta") is not None:
@@ -120,9 +120,9 @@ def _joined(deltas: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return joined
 
 
-def fold(events: list[Event]) -> Result:
+def fold(events: list[Event]) -> JobResult:
     """Fold a whole log."""
-    result = Result()
+    result = JobResult()
     for event in events:
         result.add(event)
     return result

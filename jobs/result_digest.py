@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import orjson
 
-from jobs.result import Choice, Result
+from jobs.result import JobResult, ResultChoice
 
 
 @dataclass(frozen=True, slots=True)
-class Delivered:
+class DeliveredDigest:
     """What one choice delivered: SHA-256 over its token ids as compact JSON, and over its text."""
 
     index: int
@@ -21,14 +21,14 @@ class Delivered:
     text_sha256: str
 
 
-def delivered(result: Result) -> list[Delivered]:
+def delivered(result: JobResult) -> list[DeliveredDigest]:
     """Return the hashes of each choice."""
     return [_digest(index, choice) for index, choice in sorted(result.choices.items())]
 
 
-def _digest(index: int, choice: Choice) -> Delivered:
+def _digest(index: int, choice: ResultChoice) -> DeliveredDigest:
     token_ids = [token for chunk in choice.chunks for token in chunk]
-    return Delivered(
+    return DeliveredDigest(
         index,
         len(token_ids),
         hashlib.sha256(orjson.dumps(token_ids)).hexdigest(),

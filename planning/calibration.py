@@ -13,7 +13,7 @@ from math import inf
 from statistics import median
 from typing import Any
 
-from planning.engine import Work, Worker
+from planning.engine import EngineWork, Worker
 from planning.errors import CannotFit
 from planning.profile import EngineProfile
 
@@ -129,7 +129,7 @@ def _play(point: Sequence[Ran], profile: EngineProfile) -> list[float]:
         at = point[waiting[-1]].started - first if waiting else inf
         if at <= worker.due:
             index = waiting.pop()
-            worker.claim(Work(index, point[index].prompt, point[index].output), at)
+            worker.claim(EngineWork(index, point[index].prompt, point[index].output), at)
             continue
         now = worker.due
         for index in worker.advance(now):

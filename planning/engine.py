@@ -22,7 +22,7 @@ from planning.profile import EngineProfile
 TIGHT = 1e-9
 
 
-class Work(NamedTuple):
+class EngineWork(NamedTuple):
     """A job as a worker sees it: what to read first, what to make."""
 
     job: int
@@ -58,8 +58,8 @@ class Worker:
         self._profile = profile
         self._kv_free = profile.kv_tokens or inf
         self._running: list[tuple[int, int]] = []  # (last step, job), a heap
-        self._works: dict[int, tuple[Work, int]] = {}  # job -> work, step at which it joined
-        self._pending: deque[tuple[float, Work]] = deque()
+        self._works: dict[int, tuple[EngineWork, int]] = {}  # job -> work, step at which it joined
+        self._pending: deque[tuple[float, EngineWork]] = deque()
         self._step = 0
         self._ahead = 0  # steps from the clock until `due`
         self._clock = 0.0  # the boundary at which this run of steps began
@@ -81,7 +81,7 @@ class Worker:
             return False
         return not self._pending or at <= self._pending[0][0] + together
 
-    def claim(self, work: Work, at: float) -> None:
+    def claim(self, work: EngineWork, at: float) -> None:
         """Take a job that is handed to the engine at `at`, which must not go backwards."""
         self.room -= 1
         self._pending.append((at, work))

@@ -13,7 +13,7 @@ from planning.profile import EngineProfile
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FleetChange:
     """What a change of size set going: numbers that start, workers that drain."""
 
     starting: tuple[int, ...] = ()
@@ -52,10 +52,12 @@ class Fleet:
         """Return the seconds in which engines made steps."""
         return self._busy + sum(worker.busy_seconds for worker in self._serving)
 
-    def resize(self, replicas: int, now: float) -> Change:
+    def resize(self, replicas: int, now: float) -> FleetChange:
         """Ask for more workers, or let some go."""
         if replicas >= self.replicas:
-            return Change(starting=tuple(self._ask(now) for _ in range(replicas - self.replicas)))
+            return FleetChange(
+                starting=tuple(self._ask(now) for _ in range(replicas - self.replicas))
+            )
         draining = []
         while self.replicas > replicas:
             if self._starting:
@@ -64,7 +66,7 @@ class Fleet:
                 worker = self._serving.pop()
                 worker.draining = True
                 draining.append(worker)
-        return Change(draining=tuple(draining))
+        return FleetChange(draining=tuple(draining))
 
     def come_up(self, number: int) -> Worker | None:
         """Make a worker that was asked for serve; None if it was let go meanwhile."""

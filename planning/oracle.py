@@ -12,9 +12,9 @@ from math import ceil
 
 from core.settings import QueueSettings
 from planning.controllers import Controller, Timetable
-from planning.outcome import Objective, Outcome
+from planning.outcome import Objective, StudyOutcome
 from planning.profile import EngineProfile
-from planning.simulation import Bounds, Simulation
+from planning.simulation import Simulation, SimulationBounds
 from planning.trace import Trace
 
 INTERVAL_SECONDS = 60.0
@@ -42,13 +42,13 @@ class Planner:
         self._queue = queue
         self._allowed = int(len(trace) * (1 - objective.share) + 1e-9)
 
-    def run(self, controller: Controller) -> Outcome:
+    def run(self, controller: Controller) -> StudyOutcome:
         """Run to the end."""
         return Simulation(self.trace, self.profile, controller, self._queue).run()
 
     def meets(self, controller: Controller) -> bool:
         """Say whether the objective is met; stops as soon as it cannot be any more."""
-        bounds = Bounds(self.objective.seconds, self._allowed, self.objective.on)
+        bounds = SimulationBounds(self.objective.seconds, self._allowed, self.objective.on)
         outcome = Simulation(self.trace, self.profile, controller, self._queue, bounds).run()
         return outcome.meets(self.objective)
 

@@ -79,7 +79,7 @@ def quantile_index(share: float, count: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StudyOutcome:
     """One run. A time of -1 means it never came to that."""
 
     trace: Trace

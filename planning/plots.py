@@ -12,7 +12,7 @@ from typing import Any
 
 from planning.errors import PlanningError
 from planning.oracle import INTERVAL_SECONDS
-from planning.outcome import Objective, Outcome, Spread
+from planning.outcome import Objective, Spread, StudyOutcome
 from planning.study import Row, Study
 
 SUFFIXES = (".svg", ".png")
@@ -85,7 +85,7 @@ def _workers(axis: Any, row: Row, colour: str) -> None:
     axis.step(times, [*sizes, sizes[-1]], where="post", color=colour, label=row.name, linewidth=1.4)
 
 
-def _waits(axis: Any, outcome: Outcome, colour: str, objective: Objective) -> None:
+def _waits(axis: Any, outcome: StudyOutcome, colour: str, objective: Objective) -> None:
     moments = outcome.moments(objective.on)
     arrivals = outcome.trace.arrivals
     delays = [m - a if m >= 0 else -1.0 for a, m in zip(arrivals, moments, strict=True)]

@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from planning.errors import PolicyInvalid
 
 
-class Group(BaseModel):
+class PolicyGroup(BaseModel):
     """Fixed after it was made; unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Behaviour(Group):
+class Behaviour(PolicyGroup):
     """One direction of an HPA: at most the larger of `percent` and `pods` per `period_seconds`."""
 
     window_seconds: float = Field(ge=0, le=3600)
@@ -33,7 +33,7 @@ class Behaviour(Group):
         return self
 
 
-class Policy(Group):
+class Policy(PolicyGroup):
     """A ScaledObject. `target` is the metric per worker as a share of its slots."""
 
     name: str = Field(min_length=1, max_length=100)

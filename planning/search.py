@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from planning.controllers import KedaController
 from planning.oracle import Planner
-from planning.outcome import Objective, Outcome
+from planning.outcome import Objective, StudyOutcome
 from planning.policy import Policy
 
 TARGETS = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
@@ -26,7 +26,7 @@ class Tried:
     """A policy and what came of it."""
 
     policy: Policy
-    outcome: Outcome
+    outcome: StudyOutcome
 
     def rank(self, objective: Objective) -> tuple[bool, float, float]:
         """Return a key: the smallest is the best."""

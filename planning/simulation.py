@@ -15,10 +15,10 @@ from typing import Any
 
 from core.settings import QueueSettings
 from planning.controllers import Controller
-from planning.engine import Work, Worker
+from planning.engine import EngineWork, Worker
 from planning.errors import TraceInvalid
 from planning.fleet import Fleet
-from planning.outcome import Moment, Outcome, Sample
+from planning.outcome import Moment, Sample, StudyOutcome
 from planning.profile import EngineProfile
 from planning.ready import ReadySet
 from planning.trace import Trace
@@ -29,7 +29,7 @@ NEVER = -1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class SimulationBounds:
     """When a run may stop early: more than `misses` requests were later than `seconds`."""
 
     seconds: float = inf
@@ -57,13 +57,13 @@ class Simulation:
         profile: EngineProfile,
         controller: Controller,
         queue: QueueSettings | None = None,
-        bounds: Bounds | None = None,
+        bounds: SimulationBounds | None = None,
     ) -> None:
         check_fits(trace, profile)
         self._trace = trace
         self._profile = profile
         self._controller = controller
-        self._bounds = bounds or Bounds()
+        self._bounds = bounds or SimulationBounds()
         self._on_claim = self._bounds.on == "claim"
         queue = queue or QueueSettings()
         self._ready = ReadySet(queue)
@@ -81,7 +81,7 @@ class Simulation:
         self._samples: list[Sample] = []
         self._sizes: list[tuple[float, int]] = []
 
-    def run(self) -> Outcome:
+    def run(self) -> StudyOutcome:
         """Play everything; returns what came of it."""
         # Millions of small tuples, none in a cycle: the collector would only look at them.
         collecting = gc.isenabled()
@@ -92,7 +92,7 @@ class Simulation:
             if collecting:
                 gc.enable()
         end = max(now, self._trace.seconds)
-        return Outcome(
+        return StudyOutcome(
             trace=self._trace,
             profile=self._profile,
             starts=self._record.starts,
@@ -164,7 +164,7 @@ class Simulation:
             made = record.made.get(job, 0)
             record.virtual[job] = start
             prefill = self._trace.inputs[job] + made
-            worker.claim(Work(job, prefill, self._trace.outputs[job] - made), at)
+            worker.claim(EngineWork(job, prefill, self._trace.outputs[job] - made), at)
             self._schedule(worker)
 
     def _schedule(self, worker: Worker) -> None:

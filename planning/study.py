@@ -10,7 +10,7 @@ from typing import Any
 
 from planning.controllers import KedaController, Timetable
 from planning.oracle import Planner
-from planning.outcome import Outcome
+from planning.outcome import StudyOutcome
 from planning.policy import Policy
 from planning.search import Tried, recommend
 
@@ -26,7 +26,7 @@ class Row:
     """One fleet of a study."""
 
     name: str
-    outcome: Outcome
+    outcome: StudyOutcome
     policy: Policy | None = None  # None: the fixed fleet, the oracle
 
 
@@ -107,7 +107,7 @@ def conduct(
     return Study(planner, rows, fleet, tried)
 
 
-def _run(planner: Planner, policy: Policy, seed: int) -> Outcome:
+def _run(planner: Planner, policy: Policy, seed: int) -> StudyOutcome:
     if policy.kind == "fixed":
         return planner.run(Timetable([policy.min_replicas]))
     return planner.run(KedaController(policy, planner.profile.slots, seed))

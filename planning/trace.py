@@ -28,7 +28,7 @@ SPREAD_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class TraceRequest:
     """One line of a file."""
 
     at: float
@@ -61,13 +61,13 @@ class Trace:
         """Input and output tokens of all requests."""
         return sum(self.inputs) + sum(self.outputs)
 
-    def requests(self) -> Iterator[Request]:
+    def requests(self) -> Iterator[TraceRequest]:
         """Yield the requests one by one."""
         columns = (self.arrivals, self.inputs, self.outputs, self.accounts, self.tiers)
-        return map(Request, *columns)
+        return map(TraceRequest, *columns)
 
 
-def as_trace(requests: Sequence[Request]) -> Trace:
+def as_trace(requests: Sequence[TraceRequest]) -> Trace:
     """Return the columns of requests that are in order; the first one arrives at 0."""
     start = requests[0].at
     return Trace(
@@ -131,7 +131,7 @@ def parse_time(text: str) -> float:
     return stamp.timestamp() + float(f"0.{digits or 0}")
 
 
-def _requests(rows: Any, path: Path) -> Iterator[Request]:
+def _requests(rows: Any, path: Path) -> Iterator[TraceRequest]:
     last = float("-inf")
     try:
         places = _header(rows, path)
@@ -164,7 +164,7 @@ def _header(rows: Any, path: Path) -> dict[str, int]:
     return places
 
 
-def _request(row: list[str], places: dict[str, int], where: str) -> Request:
+def _request(row: list[str], places: dict[str, int], where: str) -> TraceRequest:
     if len(row) <= max(places.values()):
         raise TraceInvalid(f"{where}: {len(row)} fields; expected at least {len(places)}")
     try:
@@ -174,7 +174,7 @@ def _request(row: list[str], places: dict[str, int], where: str) -> Request:
         raise TraceInvalid(
             f"{where}: TIMESTAMP {text!r} is no time; expected one like 2023-11-16 18:17:03.9799600"
         ) from None
-    return Request(
+    return TraceRequest(
         at,
         _tokens(row[places["ContextTokens"]], 0, f"{where}: ContextTokens"),
         _tokens(row[places["GeneratedTokens"]], 1, f"{where}: GeneratedTokens"),

@@ -14,14 +14,14 @@ from core.db.audit import audit
 from core.db.bulk_insert import insert_missing
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
-from core.db.tables.webhooks import WebhookSecret
+from core.db.tables.webhooks import WebhookSecretRow
 from webhooks.signing import new_secret, valid_keys
 
-SECRETS = table_of(WebhookSecret)
+SECRETS = table_of(WebhookSecretRow)
 
 
 @dataclass(frozen=True, slots=True)
-class Secret:
+class AccountSecret:
     """An account's secret; the one before counts, too, until `previous_until`."""
 
     secret: str
@@ -50,14 +50,16 @@ async def account_keys(
     }
 
 
-async def read_secret(database: Database, account: str) -> Secret:
+async def read_secret(database: Database, account: str) -> AccountSecret:
     """Return an account's secret."""
     async with database.write() as connection:
         await account_keys(connection, {account}, now())
         return await _read(connection, account)
 
 
-async def rotate_secret(database: Database, account: str, actor: str, overlap: timedelta) -> Secret:
+async def rotate_secret(
+    database: Database, account: str, actor: str, overlap: timedelta
+) -> AccountSecret:
     """Replace an account's secret; deliveries carry both signatures for a while."""
     instant = now()
     async with database.write() as connection:
@@ -76,7 +78,7 @@ async def rotate_secret(database: Database, account: str, actor: str, overlap: t
         return await _read(connection, account)
 
 
-async def _read(connection: AsyncConnection, account: str) -> Secret:
+async def _read(connection: AsyncConnection, account: str) -> AccountSecret:
     row = (await connection.execute(select(SECRETS).where(SECRETS.c.account_id == account))).one()
     until = row.previous_until if row.previous_until and row.previous_until > now() else None
-    return Secret(row.secret, row.created_at, until)
+    return AccountSecret(row.secret, row.created_at, until)

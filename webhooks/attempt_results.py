@@ -14,26 +14,26 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.db.engine import Database
 from core.db.tables.base import now
-from core.db.tables.webhooks import WebhookAttempt
-from webhooks.deliveries import DELIVERIES, ENDPOINTS, Taken, disable
-from webhooks.sender import Outcome
+from core.db.tables.webhooks import WebhookAttemptRow
+from webhooks.deliveries import DELIVERIES, ENDPOINTS, ClaimedDelivery, disable
+from webhooks.sender import SendOutcome
 
 #: What a receiver answers that wants to hear nothing more.
 GONE = 410
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class AttemptResult:
     """How an attempt went, and what follows: the next one at `due_at`, or none."""
 
-    taken: Taken
-    outcome: Outcome
+    taken: ClaimedDelivery
+    outcome: SendOutcome
     at: datetime
     due_at: datetime | None
 
 
 async def settle(
-    database: Database, results: Sequence[Result], disable_after: timedelta
+    database: Database, results: Sequence[AttemptResult], disable_after: timedelta
 ) -> Sequence[str]:
     """Write down results; returns for each why its endpoint was disabled over it, or ''.
 
@@ -45,7 +45,7 @@ async def settle(
         kept = set(await connection.scalars(there.with_for_update(read=True, key_share=True)))
         tries = [_attempt(one) for one in results if one.taken.id in kept]
         if tries:
-            await connection.execute(insert(WebhookAttempt), tries)
+            await connection.execute(insert(WebhookAttemptRow), tries)
         await _settle_deliveries(connection, results)
         # In one order: two processes must not wait for each other.
         ordered = sorted(results, key=lambda one: one.taken.target)
@@ -53,7 +53,7 @@ async def settle(
     return [why[one.taken.id] for one in results]
 
 
-def _attempt(result: Result) -> dict[str, Any]:
+def _attempt(result: AttemptResult) -> dict[str, Any]:
     outcome = result.outcome
     return {
         "delivery_id": result.taken.id,
@@ -64,7 +64,7 @@ def _attempt(result: Result) -> dict[str, Any]:
     }
 
 
-async def _settle_deliveries(connection: AsyncConnection, results: Sequence[Result]) -> None:
+async def _settle_deliveries(connection: AsyncConnection, results: Sequence[AttemptResult]) -> None:
     done = [one.taken.id for one in results if one.outcome.taken]
     common = {"attempts": DELIVERIES.c.attempts + 1, "taken_until": None, "ticket_until": None}
     instant = now()
@@ -94,7 +94,9 @@ async def _settle_deliveries(connection: AsyncConnection, results: Sequence[Resu
         await connection.execute(change.values(**common, **bound), failed)
 
 
-async def _judge(connection: AsyncConnection, result: Result, disable_after: timedelta) -> str:
+async def _judge(
+    connection: AsyncConnection, result: AttemptResult, disable_after: timedelta
+) -> str:
     """Note whether an endpoint works; one that is gone, or failed for too long, is disabled."""
     own = ENDPOINTS.c.id == result.taken.target
     if not result.taken.target:

@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-class Gathered(Generic[Item, Answer]):
+class BatchedCalls(Generic[Item, Answer]):
     """Calls `work` with all items that came meanwhile; it returns an answer to each, in order."""
 
     def __init__(

@@ -32,7 +32,7 @@ log = structlog.get_logger()
 CLOSE_SECONDS = 10.0
 
 
-class Loop:
+class DelivererLoop:
     """An asyncio loop in a thread, and the deliverer that lives on it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -85,7 +85,7 @@ class Loop:
         return None if self._thread.is_alive() else "the loop has ended"
 
 
-def create_app(settings: Settings, loop: Loop) -> Celery:
+def create_app(settings: Settings, loop: DelivererLoop) -> Celery:
     """Return the Celery app of a process that delivers webhooks."""
     app = open_celery(settings)
     keys = Keys(settings.redis.prefix)
@@ -108,7 +108,7 @@ def create_app(settings: Settings, loop: Loop) -> Celery:
 def run(settings: Settings) -> int:
     """Run until a signal; returns the exit code."""
     signals.setup_logging.connect(lambda **_: None, weak=False)
-    loop = Loop(settings)
+    loop = DelivererLoop(settings)
     loop.start()
     signals.worker_shutting_down.connect(lambda **_: loop.begin_close(), weak=False)
     own = settings.webhooks

@@ -13,7 +13,7 @@ from webhooks.tickets import DeliveryTicket
 MOST_WAITING = 200
 
 
-class Lanes:
+class ConcurrencyLimits:
     """The deliveries of this process, one lane for each account and host."""
 
     def __init__(self, per_host: int, per_account: int) -> None:

@@ -20,13 +20,13 @@ from core.errors import StoreUnavailable
 from core.redis.client import connect
 from core.redis.keys import Keys
 from core.settings import Settings
-from webhooks.attempt_results import GONE, Result, settle
-from webhooks.batched_calls import Gathered
-from webhooks.concurrency_limits import Lanes
-from webhooks.deliveries import Taken, backlog, find_due, purge, take
+from webhooks.attempt_results import GONE, AttemptResult, settle
+from webhooks.batched_calls import BatchedCalls
+from webhooks.concurrency_limits import ConcurrencyLimits
+from webhooks.deliveries import ClaimedDelivery, backlog, find_due, purge, take
 from webhooks.dns_resolver import Resolve, Resolver
 from webhooks.retry_schedule import pause_seconds
-from webhooks.sender import Outcome, Sender
+from webhooks.sender import Sender, SendOutcome
 from webhooks.signing import sign
 from webhooks.tickets import DeliveryTicket, push_tickets
 
@@ -51,9 +51,11 @@ class Deliverer:
         self._database = Database(settings.database, "deliverer")
         self._resolver = Resolver(2 * self._settings.at_once)
         self._sender = Sender(self._settings, resolve or self._resolver)
-        self._lanes = Lanes(self._settings.at_once_per_host, self._settings.at_once_per_account)
-        self._take = Gathered(self._take_all, self._settings.at_once)
-        self._settle = Gathered(self._settle_all, self._settings.at_once)
+        self._lanes = ConcurrencyLimits(
+            self._settings.at_once_per_host, self._settings.at_once_per_account
+        )
+        self._take = BatchedCalls(self._take_all, self._settings.at_once)
+        self._settle = BatchedCalls(self._settle_all, self._settings.at_once)
         self._closing = asyncio.Event()
         self._beside: list[asyncio.Task[None]] = []
 
@@ -121,20 +123,20 @@ class Deliverer:
         at = now()
         headers = sign(taken.event_id, at, taken.payload, taken.keys)
         outcome = await self._sender.send(taken.url, taken.payload.encode(), headers)
-        result = Result(taken, outcome, at, self._next(taken, outcome))
+        result = AttemptResult(taken, outcome, at, self._next(taken, outcome))
         metrics.webhook_seconds.observe(outcome.milliseconds / 1000)
         metrics.webhook_attempts.labels(_word(result)).inc()
         why = await self._write_down(result)
         _say(result, why)
 
-    def _next(self, taken: Taken, outcome: Outcome) -> Any:
+    def _next(self, taken: ClaimedDelivery, outcome: SendOutcome) -> Any:
         """Return when it is tried again; None when it is not."""
         if outcome.taken or outcome.status == GONE:
             return None
         pause = pause_seconds(self._settings.pauses, taken.attempts + 1, outcome.retry_after)
         return None if pause is None else now() + timedelta(seconds=pause)
 
-    async def _write_down(self, result: Result) -> str:
+    async def _write_down(self, result: AttemptResult) -> str:
         for tried in range(SETTLE_TRIES):
             try:
                 return await self._settle(result)
@@ -146,10 +148,10 @@ class Deliverer:
         log.error("webhook_result_lost", id=result.taken.id)
         return ""
 
-    async def _take_all(self, ids: Sequence[str]) -> Sequence[Taken | None]:
+    async def _take_all(self, ids: Sequence[str]) -> Sequence[ClaimedDelivery | None]:
         return await take(self._database, ids, self._settings.total_seconds + MARGIN_SECONDS)
 
-    async def _settle_all(self, results: Sequence[Result]) -> Sequence[str]:
+    async def _settle_all(self, results: Sequence[AttemptResult]) -> Sequence[str]:
         after = timedelta(days=self._settings.disable_after_days)
         return await settle(self._database, results, after)
 
@@ -171,13 +173,13 @@ class Deliverer:
             pass
 
 
-def _word(result: Result) -> str:
+def _word(result: AttemptResult) -> str:
     if result.outcome.taken:
         return "delivered"
     return "retry" if result.due_at else "failed"
 
 
-def _say(result: Result, why: str) -> None:
+def _say(result: AttemptResult, why: str) -> None:
     """Log what somebody may have to look at; never the URL's path, which may hold a secret."""
     taken, failure = result.taken, result.outcome.failure
     if why:

@@ -15,18 +15,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
-from core.db.tables.budgets import Budget
-from core.db.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookEvent
+from core.db.tables.budgets import BudgetRow
+from core.db.tables.webhooks import (
+    WebhookAttemptRow,
+    WebhookDeliveryRow,
+    WebhookEndpointRow,
+    WebhookEventRow,
+)
 from webhooks.account_secrets import account_keys
 from webhooks.events import host_of
 from webhooks.signing import valid_keys
 from webhooks.tickets import DeliveryTicket
 
-DELIVERIES = table_of(WebhookDelivery)
-EVENTS = table_of(WebhookEvent)
-ENDPOINTS = table_of(WebhookEndpoint)
-ATTEMPTS = table_of(WebhookAttempt)
-BUDGETS = table_of(Budget)
+DELIVERIES = table_of(WebhookDeliveryRow)
+EVENTS = table_of(WebhookEventRow)
+ENDPOINTS = table_of(WebhookEndpointRow)
+ATTEMPTS = table_of(WebhookAttemptRow)
+BUDGETS = table_of(BudgetRow)
 
 #: Anything else was never an id of ours, and SQL need not be asked.
 ID = re.compile(r"[a-z]+_[0-9a-z]{1,48}")
@@ -40,7 +45,7 @@ TICKETS_PER_LANE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ClaimedDelivery:
     """A delivery that this process has for a while; `keys` sign it."""
 
     id: str
@@ -105,7 +110,9 @@ async def backlog(database: Database) -> tuple[int, float]:
     return count, (instant - oldest).total_seconds() if oldest else 0.0
 
 
-async def take(database: Database, ids: Sequence[str], seconds: float) -> Sequence[Taken | None]:
+async def take(
+    database: Database, ids: Sequence[str], seconds: float
+) -> Sequence[ClaimedDelivery | None]:
     """Take deliveries for so long; None for one that is not due, or another's at the moment.
 
     One whose endpoint is gone or disabled is given up here.
@@ -149,7 +156,7 @@ async def _details(connection: AsyncConnection, ids: Collection[str]) -> Sequenc
     return (await connection.execute(query)).all()
 
 
-def _taken(row: Any, account: Sequence[str], instant: datetime) -> Taken | None:
+def _taken(row: Any, account: Sequence[str], instant: datetime) -> ClaimedDelivery | None:
     """Return a delivery with the URL and secrets of its receiver; None if that is not there."""
     url, keys = row.url, account
     if row.endpoint_url is not None:
@@ -166,7 +173,7 @@ def _taken(row: Any, account: Sequence[str], instant: datetime) -> Taken | None:
         keys = [row.webhook_secret] if row.webhook_secret else account
     elif row.target:
         return None
-    return Taken(
+    return ClaimedDelivery(
         *(row.id, row.event_id, row.account_id, row.target, url, row.payload, row.attempts),
         keys=keys,
     )

@@ -23,7 +23,7 @@ MOST_ATTEMPTS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class DeliveryAttempt:
     """One try."""
 
     at: datetime
@@ -47,11 +47,11 @@ class Delivery:
     due_at: datetime | None
     done_at: datetime | None
     failure: str
-    log: Sequence[Attempt] = ()
+    log: Sequence[DeliveryAttempt] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DeliveryFilter:
     """Which deliveries; `before` is the last id of an earlier page."""
 
     account: str
@@ -64,7 +64,7 @@ def _deliveries() -> Any:
     return select(DELIVERIES, EVENTS.c.type).join(EVENTS, EVENTS.c.id == DELIVERIES.c.event_id)
 
 
-def _delivery(row: Any, log: Sequence[Attempt] = ()) -> Delivery:
+def _delivery(row: Any, log: Sequence[DeliveryAttempt] = ()) -> Delivery:
     return Delivery(
         id=row.id,
         event_id=row.event_id,
@@ -81,7 +81,9 @@ def _delivery(row: Any, log: Sequence[Attempt] = ()) -> Delivery:
     )
 
 
-async def list_deliveries(database: Database, wanted: Wanted, limit: int) -> Sequence[Delivery]:
+async def list_deliveries(
+    database: Database, wanted: DeliveryFilter, limit: int
+) -> Sequence[Delivery]:
     """Return up to `limit` deliveries, the newest first, without their attempts."""
     query = _deliveries().where(DELIVERIES.c.account_id == wanted.account)
     if wanted.target is not None:
@@ -109,7 +111,7 @@ async def read_delivery(database: Database, account: str, name: str) -> Delivery
         if row is None:
             raise DeliveryNotFound(f"no delivery {name}")
         log = [
-            Attempt(one.at, one.status, one.milliseconds, one.failure)
+            DeliveryAttempt(one.at, one.status, one.milliseconds, one.failure)
             for one in await connection.execute(tries.limit(MOST_ATTEMPTS))
         ]
     return _delivery(row, log)

@@ -16,7 +16,7 @@ from accounts.account_rows import lock_account
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
-from core.db.tables.webhooks import WebhookEndpoint
+from core.db.tables.webhooks import WebhookEndpointRow
 from core.ids import new_id
 from webhooks.deliveries import ID, hurry, redirect, stop
 from webhooks.errors import EndpointDisabled, EndpointNotFound, TooManyEndpoints
@@ -24,7 +24,7 @@ from webhooks.events import NewEvent, Receiver, add_events
 from webhooks.signing import new_secret
 from webhooks.tickets import DeliveryTicket
 
-TABLE = table_of(WebhookEndpoint)
+TABLE = table_of(WebhookEndpointRow)
 
 #: The type of event that only tells an endpoint that it is heard.
 TEST = "webhook.test"
@@ -47,7 +47,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class EndpointOwner:
     """On whose behalf, and by which key."""
 
     account: str
@@ -72,7 +72,7 @@ def _endpoint(row: Any, secret: str | None = None) -> Endpoint:
 
 async def create_endpoint(
     database: Database,
-    caller: Caller,
+    caller: EndpointOwner,
     *,
     url: str,
     events: Sequence[str],
@@ -101,7 +101,7 @@ async def create_endpoint(
         there = await connection.scalar(select(func.count()).select_from(TABLE).where(own))
         if (there or 0) >= most:
             raise TooManyEndpoints(f"an account may have {most} webhook endpoints: remove one")
-        await connection.execute(insert(WebhookEndpoint), [row])
+        await connection.execute(insert(WebhookEndpointRow), [row])
         await _note(connection, caller, "webhook_created", name)
         return _endpoint(await _find(connection, caller.account, name), secret)
 
@@ -124,7 +124,7 @@ async def read_endpoint(database: Database, account: str, name: str) -> Endpoint
 
 
 async def change_endpoint(
-    database: Database, caller: Caller, name: str, changes: dict[str, Any]
+    database: Database, caller: EndpointOwner, name: str, changes: dict[str, Any]
 ) -> Endpoint:
     """Change URL, events or description; what is on its way goes to the new URL.
 
@@ -142,7 +142,7 @@ async def change_endpoint(
         return _endpoint(await _find(connection, caller.account, name))
 
 
-async def remove_endpoint(database: Database, caller: Caller, name: str) -> None:
+async def remove_endpoint(database: Database, caller: EndpointOwner, name: str) -> None:
     """Remove an endpoint; what was on its way there is given up, its log stays.
 
     Raises:
@@ -156,7 +156,7 @@ async def remove_endpoint(database: Database, caller: Caller, name: str) -> None
 
 
 async def rotate_endpoint(
-    database: Database, caller: Caller, name: str, overlap: timedelta
+    database: Database, caller: EndpointOwner, name: str, overlap: timedelta
 ) -> Endpoint:
     """Give an endpoint a new secret; deliveries carry both signatures for a while.
 
@@ -175,7 +175,7 @@ async def rotate_endpoint(
         return _endpoint(await _find(connection, caller.account, name), secret)
 
 
-async def enable_endpoint(database: Database, caller: Caller, name: str) -> Endpoint:
+async def enable_endpoint(database: Database, caller: EndpointOwner, name: str) -> Endpoint:
     """Let an endpoint hear of events again; of those it missed only what is redelivered.
 
     Raises:
@@ -222,7 +222,7 @@ async def tell_test(database: Database, account: str, name: str) -> DeliveryTick
 
 
 async def _note(
-    connection: AsyncConnection, caller: Caller, action: str, name: str, **details: Any
+    connection: AsyncConnection, caller: EndpointOwner, action: str, name: str, **details: Any
 ) -> None:
     """Write down what was done, where the account's admins find it."""
     await audit(connection, caller.actor, action, name, account=caller.account, **details)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.db.bulk_insert import Row, insert_missing
 from core.db.tables.base import now, table_of
-from core.db.tables.webhooks import WebhookDelivery, WebhookEndpoint, WebhookEvent
+from core.db.tables.webhooks import WebhookDeliveryRow, WebhookEndpointRow, WebhookEventRow
 from core.ids import new_id
 from webhooks.tickets import DeliveryTicket
 
@@ -78,7 +78,7 @@ async def add_event(
 
 async def listeners(connection: AsyncConnection, accounts: Collection[str]) -> Sequence[Listener]:
     """Return the endpoints of accounts that are not disabled."""
-    table = table_of(WebhookEndpoint)
+    table = table_of(WebhookEndpointRow)
     query = select(table.c.id, table.c.account_id, table.c.url, table.c.events).where(
         table.c.account_id.in_(accounts), table.c.disabled_at.is_(None)
     )
@@ -93,8 +93,8 @@ async def add_events(
     if not heard:
         return []
     deliveries = [_delivery(event, one) for event, receivers in heard for one in receivers]
-    await insert_missing(connection, table_of(WebhookEvent), [_row(event) for event, _ in heard])
-    await insert_missing(connection, table_of(WebhookDelivery), deliveries)
+    await insert_missing(connection, table_of(WebhookEventRow), [_row(event) for event, _ in heard])
+    await insert_missing(connection, table_of(WebhookDeliveryRow), deliveries)
     return [DeliveryTicket(row["id"], row["account_id"], row["host"]) for row in deliveries]
 
 

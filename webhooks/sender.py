@@ -28,7 +28,7 @@ MOST_ADDRESSES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SendOutcome:
     """How an attempt went: `failure` is empty when it was taken."""
 
     status: int | None
@@ -93,7 +93,7 @@ class Sender:
             network_backend=PinnedBackend(resolve, settings),
         )
 
-    async def send(self, url: str, body: bytes, headers: dict[str, str]) -> Outcome:
+    async def send(self, url: str, body: bytes, headers: dict[str, str]) -> SendOutcome:
         """Post once; whatever goes wrong is the outcome."""
         began = time.monotonic()
         status, asked = None, None
@@ -110,7 +110,7 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - whatever a receiver answers is its own fault
             failure = f"no HTTP answer ({type(error).__name__})"
         elapsed = round((time.monotonic() - began) * 1000)
-        return Outcome(status, failure[:128], elapsed, asked)
+        return SendOutcome(status, failure[:128], elapsed, asked)
 
     async def _post(
         self, url: str, body: bytes, headers: dict[str, str]

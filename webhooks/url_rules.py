@@ -21,7 +21,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class WebhookTarget:
     """The parts of a URL; `target` is path and query."""
 
     scheme: str
@@ -36,7 +36,7 @@ class Target:
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-def check_url(text: str, settings: WebhookSettings, param: str = "url") -> Target:
+def check_url(text: str, settings: WebhookSettings, param: str = "url") -> WebhookTarget:
     """Return the parts of a URL that may be sent to, as far as can be told without asking DNS.
 
     Raises:
@@ -64,7 +64,7 @@ def check_url(text: str, settings: WebhookSettings, param: str = "url") -> Targe
     elif not may_reach(address, settings.networks):
         raise refuse("an address on the public internet is expected")
     path = parts.path or "/"
-    return Target(parts.scheme, host, port, f"{path}?{parts.query}" if parts.query else path)
+    return WebhookTarget(parts.scheme, host, port, f"{path}?{parts.query}" if parts.query else path)
 
 
 def _split(text: str) -> SplitResult | str:

@@ -48,7 +48,7 @@ OWN_SHAPE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ErrorKind:
     """How one class of error looks; `openai_status` where OpenAI's clients expect another."""
 
     status: int
@@ -57,94 +57,94 @@ class Kind:
     openai_code: str | None = None
 
 
-TABLE: dict[type[errors.PipelineError], Kind] = {
-    errors.PipelineError: Kind(500, "Internal error"),
-    errors.ClientError: Kind(400, "Bad request"),
-    errors.InvalidJob: Kind(422, "Invalid request", openai_status=400),
-    errors.ContextLengthExceeded: Kind(422, "Context length exceeded", openai_status=400),
-    errors.ModelNotFound: Kind(404, "Model not found"),
-    errors.Unauthenticated: Kind(401, "Unauthenticated", openai_code="invalid_api_key"),
-    errors.Forbidden: Kind(403, "Forbidden", openai_code="insufficient_permissions"),
-    errors.AccountSuspended: Kind(403, "Account suspended", openai_code="account_suspended"),
-    errors.ModelForbidden: Kind(403, "Model not allowed"),
-    errors.AddressForbidden: Kind(403, "Address not allowed"),
-    errors.LimitTooSmall: Kind(422, "Limit too small", openai_status=400),
-    errors.BudgetExceeded: Kind(402, "Budget exceeded", openai_code="insufficient_quota"),
-    errors.JobNotFound: Kind(404, "Job not found"),
-    errors.JobGone: Kind(410, "Job gone", openai_status=404),
-    errors.JobConflict: Kind(409, "Conflict with the job's status"),
-    errors.IdempotencyMismatch: Kind(422, "Idempotency key reused"),
-    errors.Overloaded: Kind(503, "Overloaded"),
-    errors.QueueFull: Kind(429, "Queue full"),
-    errors.WaitTooLong: Kind(429, "Wait too long"),
-    errors.QueueDraining: Kind(503, "Queue draining"),
-    errors.RateLimited: Kind(429, "Rate limited", openai_code="rate_limit_exceeded"),
-    errors.LockLost: Kind(503, "Lock lost"),
-    errors.SpendingUnknown: Kind(503, "Spending unknown"),
-    errors.StoreUnavailable: Kind(503, "Job store unavailable"),
-    errors.AttemptError: Kind(500, "The job failed"),
-    errors.EngineError: Kind(500, "Engine error"),
-    errors.EngineDead: Kind(503, "Engine gone"),
-    errors.LeaseLost: Kind(500, "Lease lost"),
-    errors.DeadlineExceeded: Kind(504, "Deadline exceeded"),
-    errors.RunTimeout: Kind(504, "Run timeout"),
-    errors.TooManyAttempts: Kind(503, "Too many attempts"),
-    billing.DatabaseUnavailable: Kind(503, "Billing database unavailable"),
-    billing.InvalidPrice: Kind(422, "Invalid price"),
-    billing.InvalidBudget: Kind(422, "Invalid budget"),
-    billing.InvalidMonth: Kind(422, "Invalid month"),
-    billing.InvalidAmount: Kind(422, "Invalid amount"),
-    billing.AccountNotFound: Kind(404, "Account not found"),
-    billing.InvoiceNotFound: Kind(404, "Invoice not found"),
-    billing.ExportFailed: Kind(500, "Export failed"),
-    billing.MonthConflict: Kind(409, "Conflict with the month's state"),
-    billing.MonthNotOver: Kind(409, "Month not over"),
-    billing.MonthOutOfOrder: Kind(409, "Earlier month open"),
-    billing.MonthClosed: Kind(409, "Month closed"),
-    billing.MonthNotClosed: Kind(409, "Month not closed"),
-    billing.UnpricedUsage: Kind(409, "Usage without a price"),
-    webhooks.InvalidWebhook: Kind(422, "Invalid webhook"),
-    webhooks.EndpointNotFound: Kind(404, "Webhook not found"),
-    webhooks.DeliveryNotFound: Kind(404, "Delivery not found"),
-    webhooks.TooManyEndpoints: Kind(409, "Too many webhooks"),
-    webhooks.EndpointDisabled: Kind(409, "Webhook disabled"),
-    accounts.KeyNotFound: Kind(404, "Key not found"),
-    accounts.UserNotFound: Kind(404, "User not found"),
-    accounts.InvalidAccount: Kind(422, "Invalid account, user or key"),
-    accounts.WrongPassword: Kind(401, "Wrong email or password"),
-    accounts.SessionOver: Kind(401, "Session over", openai_code="invalid_api_key"),
-    accounts.AccountConflict: Kind(409, "Conflict with what there is"),
-    accounts.EmailTaken: Kind(409, "Email taken"),
-    accounts.AccountExists: Kind(409, "Account exists"),
-    accounts.LastAdmin: Kind(409, "Last admin"),
-    accounts.TooManySignIns: Kind(429, "Too many sign-ins"),
-    accounts.Busy: Kind(503, "Sign-in busy"),
-    accounts.IssuerUnavailable: Kind(503, "Identity provider unavailable"),
-    door.MalformedBody: Kind(400, "Malformed body"),
-    door.BodyTooLarge: Kind(413, "Body too large"),
-    door.MalformedRequest: Kind(400, "Malformed request"),
-    door.HeadersTooLarge: Kind(431, "Headers too large"),
-    door.HeadersTimeout: Kind(408, "Headers timeout"),
-    door.BodyTimeout: Kind(408, "Body timeout"),
-    door.InvalidBody: Kind(422, "Invalid request", openai_status=400),
-    door.UnsupportedModel: Kind(422, "Model not fit for this", openai_status=400),
-    door.UnsupportedParameter: Kind(422, "Parameter not supported", openai_status=400),
-    door.InvalidHeader: Kind(400, "Invalid header"),
-    door.InvalidCursor: Kind(400, "Invalid cursor"),
-    door.ResultNotReady: Kind(409, "No result"),
-    door.ProofNotReady: Kind(409, "No proof yet"),
-    door.JobCancelled: Kind(409, "Job cancelled"),
-    door.FileMissing: Kind(404, "File not found"),
-    door.BatchMissing: Kind(404, "Batch not found"),
-    door.BatchConflict: Kind(409, "Conflict with the batch's status"),
-    door.TooManyBatches: Kind(429, "Too many batches"),
-    door.QuotaReached: Kind(413, "File quota reached"),
-    door.StorageFull: Kind(507, "Storage full"),
-    door.FilesUnavailable: Kind(503, "File store unavailable"),
-    door.ObjectMissing: Kind(500, "Content missing"),
-    door.ShuttingDown: Kind(503, "Shutting down"),
-    door.WaitTimeout: Kind(504, "Wait timeout"),
-    door.Restarted: Kind(500, "Restarted"),
+TABLE: dict[type[errors.PipelineError], ErrorKind] = {
+    errors.PipelineError: ErrorKind(500, "Internal error"),
+    errors.ClientError: ErrorKind(400, "Bad request"),
+    errors.InvalidJob: ErrorKind(422, "Invalid request", openai_status=400),
+    errors.ContextLengthExceeded: ErrorKind(422, "Context length exceeded", openai_status=400),
+    errors.ModelNotFound: ErrorKind(404, "Model not found"),
+    errors.Unauthenticated: ErrorKind(401, "Unauthenticated", openai_code="invalid_api_key"),
+    errors.Forbidden: ErrorKind(403, "Forbidden", openai_code="insufficient_permissions"),
+    errors.AccountSuspended: ErrorKind(403, "Account suspended", openai_code="account_suspended"),
+    errors.ModelForbidden: ErrorKind(403, "Model not allowed"),
+    errors.AddressForbidden: ErrorKind(403, "Address not allowed"),
+    errors.LimitTooSmall: ErrorKind(422, "Limit too small", openai_status=400),
+    errors.BudgetExceeded: ErrorKind(402, "Budget exceeded", openai_code="insufficient_quota"),
+    errors.JobNotFound: ErrorKind(404, "Job not found"),
+    errors.JobGone: ErrorKind(410, "Job gone", openai_status=404),
+    errors.JobConflict: ErrorKind(409, "Conflict with the job's status"),
+    errors.IdempotencyMismatch: ErrorKind(422, "Idempotency key reused"),
+    errors.Overloaded: ErrorKind(503, "Overloaded"),
+    errors.QueueFull: ErrorKind(429, "Queue full"),
+    errors.WaitTooLong: ErrorKind(429, "Wait too long"),
+    errors.QueueDraining: ErrorKind(503, "Queue draining"),
+    errors.RateLimited: ErrorKind(429, "Rate limited", openai_code="rate_limit_exceeded"),
+    errors.LockLost: ErrorKind(503, "Lock lost"),
+    errors.SpendingUnknown: ErrorKind(503, "Spending unknown"),
+    errors.StoreUnavailable: ErrorKind(503, "Job store unavailable"),
+    errors.AttemptError: ErrorKind(500, "The job failed"),
+    errors.EngineError: ErrorKind(500, "Engine error"),
+    errors.EngineDead: ErrorKind(503, "Engine gone"),
+    errors.LeaseLost: ErrorKind(500, "Lease lost"),
+    errors.DeadlineExceeded: ErrorKind(504, "Deadline exceeded"),
+    errors.RunTimeout: ErrorKind(504, "Run timeout"),
+    errors.TooManyAttempts: ErrorKind(503, "Too many attempts"),
+    billing.DatabaseUnavailable: ErrorKind(503, "Billing database unavailable"),
+    billing.InvalidPrice: ErrorKind(422, "Invalid price"),
+    billing.InvalidBudget: ErrorKind(422, "Invalid budget"),
+    billing.InvalidMonth: ErrorKind(422, "Invalid month"),
+    billing.InvalidAmount: ErrorKind(422, "Invalid amount"),
+    billing.AccountNotFound: ErrorKind(404, "Account not found"),
+    billing.InvoiceNotFound: ErrorKind(404, "Invoice not found"),
+    billing.ExportFailed: ErrorKind(500, "Export failed"),
+    billing.MonthConflict: ErrorKind(409, "Conflict with the month's state"),
+    billing.MonthNotOver: ErrorKind(409, "Month not over"),
+    billing.MonthOutOfOrder: ErrorKind(409, "Earlier month open"),
+    billing.MonthClosed: ErrorKind(409, "Month closed"),
+    billing.MonthNotClosed: ErrorKind(409, "Month not closed"),
+    billing.UnpricedUsage: ErrorKind(409, "Usage without a price"),
+    webhooks.InvalidWebhook: ErrorKind(422, "Invalid webhook"),
+    webhooks.EndpointNotFound: ErrorKind(404, "Webhook not found"),
+    webhooks.DeliveryNotFound: ErrorKind(404, "Delivery not found"),
+    webhooks.TooManyEndpoints: ErrorKind(409, "Too many webhooks"),
+    webhooks.EndpointDisabled: ErrorKind(409, "Webhook disabled"),
+    accounts.KeyNotFound: ErrorKind(404, "Key not found"),
+    accounts.UserNotFound: ErrorKind(404, "User not found"),
+    accounts.InvalidAccount: ErrorKind(422, "Invalid account, user or key"),
+    accounts.WrongPassword: ErrorKind(401, "Wrong email or password"),
+    accounts.SessionOver: ErrorKind(401, "Session over", openai_code="invalid_api_key"),
+    accounts.AccountConflict: ErrorKind(409, "Conflict with what there is"),
+    accounts.EmailTaken: ErrorKind(409, "Email taken"),
+    accounts.AccountExists: ErrorKind(409, "Account exists"),
+    accounts.LastAdmin: ErrorKind(409, "Last admin"),
+    accounts.TooManySignIns: ErrorKind(429, "Too many sign-ins"),
+    accounts.Busy: ErrorKind(503, "Sign-in busy"),
+    accounts.IssuerUnavailable: ErrorKind(503, "Identity provider unavailable"),
+    door.MalformedBody: ErrorKind(400, "Malformed body"),
+    door.BodyTooLarge: ErrorKind(413, "Body too large"),
+    door.MalformedRequest: ErrorKind(400, "Malformed request"),
+    door.HeadersTooLarge: ErrorKind(431, "Headers too large"),
+    door.HeadersTimeout: ErrorKind(408, "Headers timeout"),
+    door.BodyTimeout: ErrorKind(408, "Body timeout"),
+    door.InvalidBody: ErrorKind(422, "Invalid request", openai_status=400),
+    door.UnsupportedModel: ErrorKind(422, "Model not fit for this", openai_status=400),
+    door.UnsupportedParameter: ErrorKind(422, "Parameter not supported", openai_status=400),
+    door.InvalidHeader: ErrorKind(400, "Invalid header"),
+    door.InvalidCursor: ErrorKind(400, "Invalid cursor"),
+    door.ResultNotReady: ErrorKind(409, "No result"),
+    door.ProofNotReady: ErrorKind(409, "No proof yet"),
+    door.JobCancelled: ErrorKind(409, "Job cancelled"),
+    door.FileMissing: ErrorKind(404, "File not found"),
+    door.BatchMissing: ErrorKind(404, "Batch not found"),
+    door.BatchConflict: ErrorKind(409, "Conflict with the batch's status"),
+    door.TooManyBatches: ErrorKind(429, "Too many batches"),
+    door.QuotaReached: ErrorKind(413, "File quota reached"),
+    door.StorageFull: ErrorKind(507, "Storage full"),
+    door.FilesUnavailable: ErrorKind(503, "File store unavailable"),
+    door.ObjectMissing: ErrorKind(500, "Content missing"),
+    door.ShuttingDown: ErrorKind(503, "Shutting down"),
+    door.WaitTimeout: ErrorKind(504, "Wait timeout"),
+    door.Restarted: ErrorKind(500, "Restarted"),
 }
 
 
@@ -155,7 +155,7 @@ def subclasses(base: type[errors.PipelineError]) -> Iterator[type[errors.Pipelin
         yield from subclasses(derived)
 
 
-def kind_of(error: type[errors.PipelineError]) -> Kind:
+def kind_of(error: type[errors.PipelineError]) -> ErrorKind:
     """Return the row of a class, or of the nearest class above it."""
     return next(TABLE[above] for above in error.__mro__ if above in TABLE)
 
@@ -168,7 +168,7 @@ BY_CODE = {error.code: kind for error, kind in TABLE.items() if error is not doo
 class Problem:
     """One occurrence of an error, ready for either shape."""
 
-    kind: Kind
+    kind: ErrorKind
     code: str
     detail: str
     param: str | None = None
@@ -278,7 +278,7 @@ def from_http(error: HTTPException) -> Problem:
     """Describe what the framework refuses: no such path, wrong method."""
     phrase = HTTPStatus(error.status_code).phrase
     code = phrase.lower().replace(" ", "-").replace("'", "")
-    kind = Kind(error.status_code, phrase)
+    kind = ErrorKind(error.status_code, phrase)
     retry_after = int(RETRY_AFTER_SECONDS) if error.status_code in (429, 503) else None
     return Problem(
         kind, code, str(error.detail), retry_after=retry_after, headers=error.headers or {}

@@ -15,9 +15,9 @@ from core.errors import AttemptError, PipelineError
 from core.tracing import Context
 from jobs.events import EventType
 from jobs.status import Status
-from jobs.store.transitions import Append, Claimed, Ending
+from jobs.store.transitions import ClaimedJob, Ending, LogAppend
 from workers.batcher import Acknowledgeable
-from workers.engines.base import Accepted, Generation, Output
+from workers.engines.base import AcceptedGeneration, Generation, Output
 
 
 @dataclass(slots=True)
@@ -63,10 +63,10 @@ class Delta:
 
 
 @dataclass(slots=True)
-class Run:
+class Attempt:
     """A claimed job while this worker has it."""
 
-    claimed: Claimed
+    claimed: ClaimedJob
     ticket: Acknowledgeable
     generation: Generation
     claimed_at: float
@@ -75,7 +75,7 @@ class Run:
     watched: bool
     input_tokens: int = 0
     cached_tokens: int = 0
-    accepted: Accepted | None = None
+    accepted: AcceptedGeneration | None = None
     finished_choices: set[int] = field(default_factory=set)
     early: list[Output] = field(default_factory=list)
     pending: list[Delta | tuple[str, bytes]] = field(default_factory=list)
@@ -123,7 +123,7 @@ class Run:
         decided = self.ending is not None or self.failure is not None
         return self.over or decided or self.failing or self.handing_over
 
-    def accept(self, accepted: Accepted) -> None:
+    def accept(self, accepted: AcceptedGeneration) -> None:
         """The engine has rendered the prompt."""
         self.accepted = accepted
         self.input_tokens = accepted.input_tokens
@@ -165,10 +165,10 @@ class Run:
             self.ending = Ending(status, error)
             self.error = self.error or (error.code if error else "")
 
-    def next_append(self) -> Append:
+    def next_append(self) -> LogAppend:
         """Return what to write now; repeats itself until `wrote` is called."""
         self.flushing = len(self.pending)
-        return Append(
+        return LogAppend(
             id=self.id,
             fence=self.claimed.fence,
             after=self.written,

@@ -8,13 +8,13 @@ this worker may have been frozen, and would write it twice.
 import time
 
 from core.tracing import Attributes, active
-from workers.attempt import Run
+from workers.attempt import Attempt
 
 OPERATIONS = {"/v1/chat/completions": "chat", "/v1/completions": "text_completion"}
 MILLION = 1_000_000
 
 
-def write_wait(run: Run) -> None:
+def write_wait(run: Attempt) -> None:
     """Write how long a job waited for this attempt, as soon as it is known."""
     tracer, parent = active(), run.trace
     if tracer is not None and parent is not None:
@@ -24,7 +24,7 @@ def write_wait(run: Run) -> None:
         tracer.writer.write("queue", parent.child(), parent, times, job)
 
 
-def write_attempt(run: Run, model: str, worker: str, outcome: str, error: str) -> None:
+def write_attempt(run: Attempt, model: str, worker: str, outcome: str, error: str) -> None:
     """Write an attempt's spans, where its job is traced."""
     tracer, parent = active(), run.trace
     if tracer is None or parent is None or outcome == "lost":
@@ -51,7 +51,7 @@ def write_attempt(run: Run, model: str, worker: str, outcome: str, error: str) -
         write(name, own.child(), own, (first, last), job)
 
 
-def _parts(run: Run, began: int, ended: int) -> list[tuple[str, int, int]]:
+def _parts(run: Attempt, began: int, ended: int) -> list[tuple[str, int, int]]:
     """Cut the attempt where the engine accepted it and where its first token came."""
     accepted = ended if run.accepted_at is None else _at(run, run.accepted_at)
     parts = [("claim", began, accepted)]
@@ -63,6 +63,6 @@ def _parts(run: Run, began: int, ended: int) -> list[tuple[str, int, int]]:
     return parts
 
 
-def _at(run: Run, monotonic: float) -> int:
+def _at(run: Attempt, monotonic: float) -> int:
     """Return when something happened, in Unix nanoseconds of Redis's clock."""
     return run.claimed.now * MILLION + int((monotonic - run.claimed_at) * 1e9)

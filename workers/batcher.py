@@ -15,7 +15,7 @@ from core import metrics
 from core.errors import StoreUnavailable
 from core.settings import QueueSettings
 from jobs.store.job_store import JobStore
-from jobs.store.transitions import Claimed
+from jobs.store.transitions import ClaimedJob
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ class Batcher:
         worker: str,
         room: Callable[[], int],
         busy: Callable[[], bool],
-        start: Callable[[Claimed, Acknowledgeable], None],
+        start: Callable[[ClaimedJob, Acknowledgeable], None],
     ) -> None:
         self._store = store
         self._settings = settings

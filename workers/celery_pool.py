@@ -33,7 +33,7 @@ CLOSE_SECONDS = 1.0
 LOAD_POLL_SECONDS = 0.25
 
 
-class Ticket:
+class HeldTicket:
     """One Celery message in flight; `done` may be called from any thread, once."""
 
     __slots__ = ("_acknowledge",)
@@ -99,7 +99,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
             self._wake()
 
         reason = unreadable(args[3])
-        ticket = Ticket(acknowledge)
+        ticket = HeldTicket(acknowledge)
         if reason is None:
             self._loop.call_soon_threadsafe(self._service.offer, ticket)
         else:

@@ -20,7 +20,7 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half_open"
 
 
-class Breaker:
+class CircuitBreaker:
     """Counts engine failures; `clock` returns monotonic seconds."""
 
     def __init__(self, settings: BreakerSettings, clock: Callable[[], float]) -> None:

@@ -28,11 +28,11 @@ from jobs.result import fold
 from jobs.retry import Retry, decide
 from jobs.status import Status
 from jobs.store.job_store import JobStore
-from jobs.store.transitions import Appended, Claimed
-from workers.attempt import Run
+from jobs.store.transitions import Appended, ClaimedJob
+from workers.attempt import Attempt
 from workers.attempt_span import write_attempt, write_wait
 from workers.batcher import Acknowledgeable
-from workers.circuit_breaker import Breaker
+from workers.circuit_breaker import CircuitBreaker
 from workers.engines.base import ENDPOINTS, Engine, Generation, Output, Resume
 from workers.step_writer import StepWriter
 from workers.worker_metrics import Telemetry
@@ -50,7 +50,7 @@ class Runner:
         self,
         store: JobStore,
         engine: Engine,
-        breaker: Breaker,
+        breaker: CircuitBreaker,
         settings: Settings,
         worker: str,
         *,
@@ -67,26 +67,26 @@ class Runner:
         self._fatal = fatal
         self._random = Random()
         self._telemetry = Telemetry(self._queue)
-        self._by_generation: dict[str, Run] = {}
+        self._by_generation: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._empty = asyncio.Event()
         self._empty.set()
         self._dying = False
-        self.runs: dict[str, Run] = {}
+        self.runs: dict[str, Attempt] = {}
         self.last_step_at = time.monotonic()
         self.writer = StepWriter(store, settings.stream, self._queue, worker, self._answered)
 
     # --- starting ---------------------------------------------------------------------
 
-    def start(self, claimed: Claimed, ticket: Acknowledgeable) -> None:
+    def start(self, claimed: ClaimedJob, ticket: Acknowledgeable) -> None:
         """Run a claimed job."""
         generation = Generation(
             id=f"{claimed.id}.{claimed.fence}",
             endpoint=ENDPOINTS.get(claimed.spec.url, "/v1/chat/completions"),
             body=claimed.spec.body,
         )
-        run = Run(
+        run = Attempt(
             claimed=claimed,
             ticket=ticket,
             generation=generation,
@@ -108,7 +108,7 @@ class Runner:
         self._timers[run.id] = loop.call_later(left, self._out_of_time, run)
         self._spawn(self._add(run))
 
-    async def _add(self, run: Run) -> None:
+    async def _add(self, run: Attempt) -> None:
         try:
             if run.claimed.spec.url not in ENDPOINTS:
                 text = f"this worker does not know {run.claimed.spec.url}"
@@ -134,7 +134,7 @@ class Runner:
         elif run.pending or run.stopping:
             self.writer.changed(run)
 
-    async def _resume(self, run: Run) -> None:
+    async def _resume(self, run: Attempt) -> None:
         """Read what earlier attempts logged, so that the engine continues after it."""
         events = await self._read_log(run)
         result = fold(events)
@@ -155,7 +155,7 @@ class Runner:
         run.generation = generation
         run.log.info("attempt_continues", tokens=run.claimed.output_tokens)
 
-    async def _read_log(self, run: Run) -> list[Any]:
+    async def _read_log(self, run: Attempt) -> list[Any]:
         while True:
             try:
                 return await self._store.read_log(run.id, 0)
@@ -205,7 +205,7 @@ class Runner:
 
     # --- ends -------------------------------------------------------------------------
 
-    def _answered(self, run: Run, answer: Appended) -> None:
+    def _answered(self, run: Attempt, answer: Appended) -> None:
         """Hear what the append script said about a run."""
         run.watched = answer == "watched"
         if answer == "finished":
@@ -217,7 +217,7 @@ class Runner:
             run.watched = True
             self.cancel(run.id)
 
-    def _ended(self, run: Run, status: Status) -> None:
+    def _ended(self, run: Attempt, status: Status) -> None:
         if status is Status.COMPLETED:
             self._breaker.record_success()
         run.log.info("job_ended", status=status, output_tokens=run.output_tokens)
@@ -240,7 +240,7 @@ class Runner:
             if run.pending:
                 self.writer.flush(run)
 
-    def lose(self, run: Run) -> None:
+    def lose(self, run: Attempt) -> None:
         """Another attempt owns the job now: stop without writing."""
         if run.over:
             return
@@ -248,7 +248,7 @@ class Runner:
         self._spawn(self._abort(run))
         self._release(run, "lost")
 
-    def _out_of_time(self, run: Run) -> None:
+    def _out_of_time(self, run: Attempt) -> None:
         if run.stopping:
             return
         limit_ms = int(self._settings.limits.run_seconds * 1000)
@@ -259,7 +259,7 @@ class Runner:
             run.end(Status.FAILED, RunTimeout(f"the job ran longer than {limit_ms / 1000:g} s"))
         self.writer.changed(run)
 
-    async def _failed(self, run: Run, error: PipelineError) -> None:
+    async def _failed(self, run: Attempt, error: PipelineError) -> None:
         """An attempt failed: try again later, or end the job."""
         if run.over or run.failing or run.ending is not None:
             return
@@ -286,7 +286,7 @@ class Runner:
             run.end(Status.FAILED, error)
             self.writer.flush(run)
 
-    async def _abort(self, run: Run) -> None:
+    async def _abort(self, run: Attempt) -> None:
         """Have the engine let go of a run; one that hangs is not waited for."""
         try:
             async with asyncio.timeout(ABORT_SECONDS):
@@ -296,7 +296,7 @@ class Runner:
 
     # --- giving back ------------------------------------------------------------------
 
-    async def hand_over(self, run: Run) -> None:
+    async def hand_over(self, run: Attempt) -> None:
         """Give a running job to another worker, mid-stream; no attempt is counted."""
         if run.stopping:
             return
@@ -306,7 +306,7 @@ class Runner:
 
     async def _give_back(
         self,
-        run: Run,
+        run: Attempt,
         error: PipelineError | None,
         *,
         delay_seconds: float = 0.0,
@@ -330,7 +330,7 @@ class Runner:
                 again = "retried" if counted else "handed_over"
                 self._release(run, again if outcome == Status.QUEUED else outcome)
 
-    def _release(self, run: Run, outcome: str) -> None:
+    def _release(self, run: Attempt, outcome: str) -> None:
         """Let go of a run; `outcome` is a terminal status, retried, handed_over or lost."""
         self._telemetry.ended(run, outcome)
         error = run.error if outcome != Status.COMPLETED else ""

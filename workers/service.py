@@ -25,10 +25,10 @@ from core.runtime.health_server import HealthServer
 from core.settings import Settings
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.factory import open_store
-from jobs.store.queue_control import Mode
+from jobs.store.queue_control import QueueMode
 from workers.batcher import Acknowledgeable, Batcher
-from workers.circuit_breaker import Breaker
-from workers.engines.base import EngineInfo, Load
+from workers.circuit_breaker import CircuitBreaker
+from workers.engines.base import EngineInfo, EngineLoad
 from workers.engines.factory import create_engine
 from workers.gpu_metrics import open_gpus
 from workers.runner import Runner
@@ -51,7 +51,7 @@ class WorkerService:
         self._state = "loading"
         self._info: EngineInfo | None = None
         self._last_contact = time.monotonic()
-        self._mode = Mode.OPEN
+        self._mode = QueueMode.OPEN
         self._tasks: set[asyncio.Task[None]] = set()
         self._claiming: asyncio.Task[None] | None = None
 
@@ -61,7 +61,7 @@ class WorkerService:
         self._store = open_store(settings)
         self._registry = ModelRegistry(self._store.redis, self._store.keys)
         self._engine = create_engine(settings.engine)
-        self._breaker = Breaker(settings.breaker, time.monotonic)
+        self._breaker = CircuitBreaker(settings.breaker, time.monotonic)
         self._runner = Runner(
             self._store,
             self._engine,
@@ -152,7 +152,7 @@ class WorkerService:
         """
         if self._state != "ready" or not self._breaker.allows_claims or self._info is None:
             return 0
-        if self._mode is Mode.PAUSED:
+        if self._mode is QueueMode.PAUSED:
             return 0
         if self._engine.load().waiting:
             return 0
@@ -238,9 +238,9 @@ class WorkerService:
         elif verb == "watch":
             self._runner.watched(about)
         elif verb == "mode":
-            self._set_mode(Mode(about))
+            self._set_mode(QueueMode(about))
 
-    def _set_mode(self, mode: Mode) -> None:
+    def _set_mode(self, mode: QueueMode) -> None:
         """Stop or go on claiming; a note says so at once, the heartbeat if the note was lost."""
         if mode is not self._mode:
             log.info("queue_mode_changed", queue=self._queue, mode=mode)
@@ -298,7 +298,7 @@ class WorkerService:
         shown: list[Collector] = [metrics.WORKER, own]
         return shown if gpus is None else [*shown, gpus]
 
-    def _load(self) -> tuple[Load, int, int] | None:
+    def _load(self) -> tuple[EngineLoad, int, int] | None:
         """Return the engine's load, the jobs that run and the slots; None until it is loaded."""
         if self._info is None:
             return None

@@ -18,15 +18,15 @@ from core import metrics
 from core.errors import StoreUnavailable
 from core.settings import StreamSettings
 from jobs.store.job_store import JobStore
-from jobs.store.transitions import Append, Appended
-from workers.attempt import Run
+from jobs.store.transitions import Appended, LogAppend
+from workers.attempt import Attempt
 
 log = structlog.get_logger()
 
 RETRY_SECONDS = 0.2
 
 
-class Hold:
+class CoalescingBuffer:
     """Runs whose events wait for each other.
 
     They go with the first step that comes a pause after the last ones went, and if none comes,
@@ -34,17 +34,17 @@ class Hold:
     """
 
     def __init__(
-        self, pause: Callable[[int], float], release: Callable[[dict[str, Run]], None]
+        self, pause: Callable[[int], float], release: Callable[[dict[str, Attempt]], None]
     ) -> None:
         self._pause = pause
         self._release = release
         self._seconds = 0.0
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, Attempt] = {}
         self._open_at = 0.0
         self._opening: asyncio.Handle | None = None
         self._net: asyncio.TimerHandle | None = None
 
-    def add(self, run: Run) -> None:
+    def add(self, run: Attempt) -> None:
         """Hold a run; one that is held already stays."""
         self._runs[run.id] = run
         loop = asyncio.get_running_loop()
@@ -54,7 +54,7 @@ class Hold:
         elif self._net is None:
             self._net = loop.call_at(self._open_at + self._seconds, self._go)
 
-    def drop(self, run: Run) -> None:
+    def drop(self, run: Attempt) -> None:
         """Hold a run no longer."""
         self._runs.pop(run.id, None)
 
@@ -78,19 +78,21 @@ class StepWriter:
         settings: StreamSettings,
         queue: str,
         worker: str,
-        answered: Callable[[Run, Appended], None],
+        answered: Callable[[Attempt, Appended], None],
     ) -> None:
         self._store = store
         self._settings = settings
         self._queue = queue
         self._worker = worker
         self._answered = answered
-        self._due: dict[str, Run] = {}
-        self._watched = Hold(self._pause, self._release)
-        self._unwatched = Hold(lambda _: settings.unwatched_flush_seconds, self._release)
+        self._due: dict[str, Attempt] = {}
+        self._watched = CoalescingBuffer(self._pause, self._release)
+        self._unwatched = CoalescingBuffer(
+            lambda _: settings.unwatched_flush_seconds, self._release
+        )
         self._bell = asyncio.Event()
 
-    def changed(self, run: Run) -> None:
+    def changed(self, run: Attempt) -> None:
         """A run has something to write: now if it begins or ends, else soon."""
         if run.stopping or not run.begun:
             self.flush(run)
@@ -103,7 +105,7 @@ class StepWriter:
         else:
             self._unwatched.add(run)
 
-    def flush(self, run: Run) -> None:
+    def flush(self, run: Attempt) -> None:
         """Write a run's pending events with the next append."""
         self._watched.drop(run)
         self._unwatched.drop(run)
@@ -114,11 +116,11 @@ class StepWriter:
         settings = self._settings
         return min(settings.flush_seconds, (runs - 1) / settings.events_per_second)
 
-    def _release(self, runs: dict[str, Run]) -> None:
+    def _release(self, runs: dict[str, Attempt]) -> None:
         self._due.update(runs)
         self._bell.set()
 
-    def forget(self, run: Run) -> None:
+    def forget(self, run: Attempt) -> None:
         """Write nothing more for a run."""
         self._due.pop(run.id, None)
         self._watched.drop(run)
@@ -133,7 +135,7 @@ class StepWriter:
             if runs:
                 await self._write(runs)
 
-    async def _write(self, runs: list[Run]) -> None:
+    async def _write(self, runs: list[Attempt]) -> None:
         steps = [run.next_append() for run in runs]
         metrics.step_events.labels(self._queue).observe(sum(len(step.events) for step in steps))
         answers = await self._append(steps)
@@ -145,7 +147,7 @@ class StepWriter:
             if not run.over and run.pending:
                 self.changed(run)
 
-    async def _append(self, steps: list[Append]) -> list[Appended]:
+    async def _append(self, steps: list[LogAppend]) -> list[Appended]:
         while True:
             try:
                 return await self._store.append(self._worker, steps)

@@ -25,7 +25,7 @@ from jobs.model_registry import DECLARED, ModelRegistry, ServedModel
 from jobs.store.collector import StoreCollector
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
-from jobs.store.transitions import Abandoned
+from jobs.store.transitions import AbandonedAttempt
 
 log = structlog.get_logger()
 
@@ -103,7 +103,7 @@ class Sweeper:
                 log.warning("model_not_declared_store_unavailable", model=name)
 
 
-def _tell(queue: str, one: Abandoned) -> None:
+def _tell(queue: str, one: AbandonedAttempt) -> None:
     """Say whose attempt ended without a word, and end its span in its worker's place."""
     ids = {"job_id": one.id, "account_id": one.account, "request_id": one.spec.request_id}
     context = joined(one.spec.traceparent)

@@ -11,9 +11,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from core import metrics
 from core.exposition import Lazy
 from jobs.status import Status
-from workers.attempt import Run
+from workers.attempt import Attempt
 from workers.circuit_breaker import BreakerState
-from workers.engines.base import Load, Output
+from workers.engines.base import EngineLoad, Output
 
 TERMINAL = frozenset(status.value for status in Status if status.is_terminal)
 
@@ -30,7 +30,7 @@ class Telemetry:
         self._inter_token = metrics.inter_token.labels(model)
         self._sequences = metrics.step_sequences.labels(model)
 
-    def started(self, run: Run) -> None:
+    def started(self, run: Attempt) -> None:
         """A job was claimed."""
         claimed = run.claimed
         if claimed.fence == 1:
@@ -38,7 +38,7 @@ class Telemetry:
             tier = claimed.spec.service_tier
             metrics.queue_wait.labels(self._model, tier).observe(waited, run.exemplar)
 
-    def accepted(self, run: Run) -> None:
+    def accepted(self, run: Attempt) -> None:
         """The engine rendered a prompt."""
         self._input.inc(run.input_tokens)
 
@@ -54,7 +54,7 @@ class Telemetry:
         """Nothing runs: the time until the next step lies between no tokens."""
         self._stepped_at = None
 
-    def first_token(self, run: Run) -> None:
+    def first_token(self, run: Attempt) -> None:
         """An attempt made its first token."""
         assert run.first_token_at is not None
         seconds = run.first_token_at - run.claimed_at
@@ -69,7 +69,7 @@ class Telemetry:
         """An attempt failed; what becomes of the job is decided next."""
         metrics.attempt_failures.labels(self._model, code).inc()
 
-    def ended(self, run: Run, outcome: str) -> None:
+    def ended(self, run: Attempt, outcome: str) -> None:
         """An attempt is over; `outcome` is a terminal status where the job is, too."""
         seconds = time.monotonic() - run.claimed_at
         metrics.attempts.labels(self._model, outcome).inc()
@@ -93,7 +93,7 @@ class WorkerCollector(Lazy):
         model: str,
         ready: Callable[[], bool],
         breaker: Callable[[], BreakerState],
-        load: Callable[[], tuple[Load, int, int] | None],
+        load: Callable[[], tuple[EngineLoad, int, int] | None],
     ) -> None:
         self._model = model
         self._ready = ready

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.audit_log import read_log
-from api.deps import Api, Caller
+from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
 from api.routes.jobs import Limit
@@ -25,7 +25,7 @@ PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 
 
 @router.get("/account", responses={**ACCOUNT, **refusals(401, 404, 503)})
-async def read_own(key: Caller, api: Api) -> Response:
+async def read_own(key: CurrentCaller, api: Api) -> Response:
     """Return the caller's account."""
     return json_response(account_view(await api.directory.owners.get(key.account)))
 
@@ -35,7 +35,7 @@ async def read_own(key: Caller, api: Api) -> Response:
     openapi_extra=body_of(AccountFields),
     responses={**ACCOUNT, **refusals(400, 401, 404, 408, 413, 422, 503)},
 )
-async def change_own(request: Request, key: Caller, api: Api) -> Response:
+async def change_own(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Change the account's name and what stands on its invoices."""
     asked = check(AccountFields, await read_object(request))
     row = await api.directory.owners.change(key.id, key.account, _given(asked))
@@ -44,7 +44,7 @@ async def change_own(request: Request, key: Caller, api: Api) -> Response:
 
 @router.get("/accounts", responses=refusals(400, 401, 422, 503))
 async def list_accounts(
-    key: Caller,
+    key: CurrentCaller,
     api: Api,
     limit: Limit = 20,
     after: Annotated[str, Query(pattern=PATTERN, description="`last_id` of a page")] | None = None,
@@ -61,7 +61,7 @@ async def list_accounts(
     openapi_extra=body_of(NewAccount),
     responses={201: {"model": AccountAnswer}, **refusals(400, 401, 408, 409, 413, 422, 503)},
 )
-async def create_account(request: Request, key: Caller, api: Api) -> Response:
+async def create_account(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Add an account, for the operator."""
     asked = check(NewAccount, await read_object(request))
     values = asked.model_dump(exclude={"id", "limits"})
@@ -71,7 +71,7 @@ async def create_account(request: Request, key: Caller, api: Api) -> Response:
 
 
 @router.get("/accounts/{account}", responses={**ACCOUNT, **refusals(401, 404, 503)})
-async def read_account(account: str, key: Caller, api: Api) -> Response:
+async def read_account(account: str, key: CurrentCaller, api: Api) -> Response:
     """Return any account, for the operator."""
     del key
     return json_response(account_view(await api.directory.owners.get(account)))
@@ -82,7 +82,7 @@ async def read_account(account: str, key: Caller, api: Api) -> Response:
     openapi_extra=body_of(AccountChange),
     responses={**ACCOUNT, **refusals(400, 401, 404, 408, 413, 422, 503)},
 )
-async def change_account(request: Request, account: str, key: Caller, api: Api) -> Response:
+async def change_account(request: Request, account: str, key: CurrentCaller, api: Api) -> Response:
     """Change an account, its limits, or suspend it at once, for the operator."""
     asked = check(AccountChange, await read_object(request))
     values = _given(asked) | asked.limits.model_dump(exclude_none=True)
@@ -94,7 +94,7 @@ async def change_account(request: Request, account: str, key: Caller, api: Api) 
 
 @router.get("/audit", responses=refusals(400, 401, 404, 422, 503))
 async def read_audit(
-    key: Caller,
+    key: CurrentCaller,
     api: Api,
     limit: Limit = 20,
     after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,

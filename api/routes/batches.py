@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.caller import ApiKey
+from accounts.caller import Caller
 from api.cursor import check_list_cursor
-from api.deps import Api, Caller
+from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import body_of, refusals
 from api.security.authentication import caller_field
@@ -34,7 +34,7 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"])
     openapi_extra=body_of(BatchRequest),
     responses=refusals(400, 401, 403, 404, 413, 422, 429, 503),
 )
-async def create_batch(request: Request, key: Caller, api: Api) -> Response:
+async def create_batch(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Accept a batch; its file is validated next, line by line, and then run."""
     asked = check(BatchRequest, await read_object(request))
     if (repeated := await _repeated(request, key, api, asked)) is not None:
@@ -63,14 +63,14 @@ async def create_batch(request: Request, key: Caller, api: Api) -> Response:
     return await _made(key, api, batch_id, replayed=replayed)
 
 
-async def _made(key: ApiKey, api: Services, batch_id: str, *, replayed: bool) -> Response:
+async def _made(key: Caller, api: Services, batch_id: str, *, replayed: bool) -> Response:
     headers = {"Idempotency-Replayed": "true"} if replayed else {}
     row = await repository.find_batch(api.database, batch_id, key.account)
     return json_response(batch_object(row), headers=headers)
 
 
 async def _repeated(
-    request: Request, key: ApiKey, api: Services, asked: BatchRequest
+    request: Request, key: Caller, api: Services, asked: BatchRequest
 ) -> Response | None:
     """Answer what was accepted before, whatever has become of its file since."""
     given = read_preferences(request, 0).idempotency_key
@@ -84,7 +84,7 @@ async def _repeated(
 
 
 async def _first(
-    request: Request, key: ApiKey, api: Services, asked: BatchRequest
+    request: Request, key: Caller, api: Services, asked: BatchRequest
 ) -> tuple[str, bool]:
     """Return the id of the batch that is asked for, and whether it was asked for before.
 
@@ -119,7 +119,7 @@ def _same(kept: str, asked: BatchRequest) -> str:
 
 @router.get("", responses=refusals(400, 401, 403, 503))
 async def list_batches(
-    key: Caller,
+    key: CurrentCaller,
     api: Api,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
@@ -132,7 +132,7 @@ async def list_batches(
 
 
 @router.get("/{batch_id}", responses=refusals(401, 403, 404, 503))
-async def read_batch(batch_id: str, key: Caller, api: Api) -> Response:
+async def read_batch(batch_id: str, key: CurrentCaller, api: Api) -> Response:
     """Return a batch with its progress."""
     return json_response(
         batch_object(await repository.find_batch(api.database, batch_id, key.account))
@@ -140,7 +140,7 @@ async def read_batch(batch_id: str, key: Caller, api: Api) -> Response:
 
 
 @router.post("/{batch_id}/cancel", responses=refusals(401, 403, 404, 409, 503))
-async def cancel_batch(batch_id: str, key: Caller, api: Api) -> Response:
+async def cancel_batch(batch_id: str, key: CurrentCaller, api: Api) -> Response:
     """Stop a batch; what is done by then is in its output file. Repeating it changes nothing."""
     return json_response(
         batch_object(await repository.ask_to_cancel(api.database, batch_id, key.account))

@@ -8,21 +8,21 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from accounts.caller import ApiKey
+from accounts.caller import Caller
 from api.cursor import check_list_cursor
-from api.deps import Api, Caller
+from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, refusals
 from api.routes.jobs import Limit
 from api.streaming.download import Download
 from billing.errors import AccountNotFound
-from billing.exports.content import Wanted, open_content
+from billing.exports.content import ExportRequest, open_content
 from billing.exports.formats import Format, export_name, print_pdf, writer_of
 from billing.exports.zip_stream import zip_export
 from billing.invoices.invoices import find_invoice, list_invoices
 from core.db.audit import audit
 from intake.services import Services
-from wire.schemas.billing import Invoice, InvoicePage
+from wire.schemas.billing import InvoiceObject, InvoicePage
 from wire.views.billing import invoice_view
 
 router = APIRouter(prefix="/v1/billing", tags=["billing"])
@@ -39,7 +39,7 @@ ZIP: Responses = {
     "/invoices", responses={200: {"model": InvoicePage}, **refusals(400, 401, 404, 422, 503)}
 )
 async def list_issued(
-    key: Caller,
+    key: CurrentCaller,
     api: Api,
     limit: Limit = 20,
     after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
@@ -68,9 +68,9 @@ async def list_issued(
 
 
 @router.get(
-    "/invoices/{invoice}", responses={200: {"model": Invoice}, **refusals(401, 404, 422, 503)}
+    "/invoices/{invoice}", responses={200: {"model": InvoiceObject}, **refusals(401, 404, 422, 503)}
 )
-async def read_invoice(invoice: str, key: Caller, api: Api) -> Response:
+async def read_invoice(invoice: str, key: CurrentCaller, api: Api) -> Response:
     """Return an invoice, by its id or number, with its lines."""
     async with api.database.read() as connection:
         found = await find_invoice(connection, invoice, _account(key, None))
@@ -78,7 +78,7 @@ async def read_invoice(invoice: str, key: Caller, api: Api) -> Response:
 
 
 @router.get("/invoices/{invoice}/pdf", responses={**PDF, **refusals(401, 404, 422, 503)})
-async def print_invoice(invoice: str, key: Caller, api: Api) -> Response:
+async def print_invoice(invoice: str, key: CurrentCaller, api: Api) -> Response:
     """Return an invoice as a PDF; the same bytes each time."""
     async with api.database.read() as connection:
         found = await find_invoice(connection, invoice, _account(key, None))
@@ -89,7 +89,7 @@ async def print_invoice(invoice: str, key: Caller, api: Api) -> Response:
 
 @router.get("/exports", responses={**ZIP, **refusals(401, 404, 409, 422, 503)})
 async def export_month(
-    key: Caller,
+    key: CurrentCaller,
     api: Api,
     month: Month,
     as_format: Annotated[Format, Query(alias="format")],
@@ -97,14 +97,14 @@ async def export_month(
     preliminary: Annotated[bool, Query(description="a month that is not closed")] = False,
 ) -> Response:
     """Stream a month's bills as a ZIP: summary, lines and usage, or a PDF per invoice."""
-    wanted = Wanted(month, _account(key, account), preliminary)
+    wanted = ExportRequest(month, _account(key, account), preliminary)
     name = f"{export_name(wanted, as_format, preliminary=preliminary)}.zip"
     seconds = api.settings.stream.send_timeout_seconds
     return await Download.begin(_export(api, key.id, wanted, as_format), name, seconds)
 
 
 async def _export(
-    api: Services, actor: str, wanted: Wanted, as_format: Format
+    api: Services, actor: str, wanted: ExportRequest, as_format: Format
 ) -> AsyncGenerator[bytes, None]:
     with api.exports.take():
         write = await asyncio.to_thread(writer_of, as_format)
@@ -118,7 +118,7 @@ async def _export(
                     yield piece
 
 
-def _account(key: ApiKey, asked: str | None) -> str | None:
+def _account(key: Caller, asked: str | None) -> str | None:
     """Return whose bills are meant; None is everybody's.
 
     Raises:

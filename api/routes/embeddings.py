@@ -6,11 +6,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.deps import Api, Caller
+from api.deps import Api, CurrentCaller
 from api.fast_route import DirectRoute
 from api.openapi.route_docs import body_of, job_answer, refusals
 from api.streaming.job_response import Form, deliver, policy
-from intake.admission import EMBEDDINGS, Wish, admit
+from intake.admission import EMBEDDINGS, AdmissionRequest, admit
 from intake.preferences import read_preferences
 from wire.schemas.embeddings import EmbeddingRequest
 from wire.schemas.reading import check, read_object
@@ -25,12 +25,12 @@ ANSWERS = {
 
 
 @router.post("", openapi_extra=body_of(EmbeddingRequest), responses=ANSWERS)
-async def create_embedding(request: Request, key: Caller, api: Api) -> Response:
+async def create_embedding(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Return the vectors of some texts, or a job that makes them (`Prefer`)."""
     preferences = read_preferences(request, api.settings.limits.wait_seconds)
     body = await read_object(request)
     asked = check(EmbeddingRequest, body)
-    wish = Wish(
+    wish = AdmissionRequest(
         url=EMBEDDINGS,
         body=body,
         checked=asked,

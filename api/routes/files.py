@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.cursor import check_list_cursor
-from api.deps import Api, Caller
+from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import multipart_of, refusals
 from api.streaming.download import Download
@@ -36,7 +36,7 @@ FIELDS = {
     openapi_extra=multipart_of(FIELDS, required=["file", "purpose"]),
     responses=refusals(400, 401, 403, 408, 413, 503, 507),
 )
-async def upload_file(request: Request, key: Caller, api: Api) -> Response:
+async def upload_file(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Store a file; it is there once this answers, whole and checked, or not at all."""
     limits = api.settings.files
     await repository.check_quota(api.database, key.account, limits.account_bytes)
@@ -64,7 +64,7 @@ async def upload_file(request: Request, key: Caller, api: Api) -> Response:
 
 @router.get("", responses=refusals(400, 401, 403, 503))
 async def list_files(
-    key: Caller,
+    key: CurrentCaller,
     api: Api,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
     after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
@@ -84,7 +84,7 @@ async def list_files(
 
 
 @router.get("/{file_id}", responses=refusals(401, 403, 404, 503))
-async def read_file(file_id: str, key: Caller, api: Api) -> Response:
+async def read_file(file_id: str, key: CurrentCaller, api: Api) -> Response:
     """Return what is known of a file."""
     return json_response(
         file_object(await repository.find_file(api.database, file_id, key.account))
@@ -92,7 +92,7 @@ async def read_file(file_id: str, key: Caller, api: Api) -> Response:
 
 
 @router.get("/{file_id}/content", responses=refusals(401, 403, 404, 503))
-async def read_content(file_id: str, key: Caller, api: Api) -> Response:
+async def read_content(file_id: str, key: CurrentCaller, api: Api) -> Response:
     """Return a file's bytes."""
     row = await repository.find_file(api.database, file_id, key.account)
     pieces = api.objects.pieces(repository.object_name(row.id), row.bytes, PIECE_BYTES)
@@ -103,7 +103,7 @@ async def read_content(file_id: str, key: Caller, api: Api) -> Response:
 
 
 @router.delete("/{file_id}", responses=refusals(401, 403, 404, 503))
-async def delete_file(file_id: str, key: Caller, api: Api) -> Response:
+async def delete_file(file_id: str, key: CurrentCaller, api: Api) -> Response:
     """Delete a file; a batch that reads it goes on to its end."""
     await repository.hide_file(api.database, file_id, key.account)
     await drop(api.database, api.objects, await repository.unneeded(api.database, 1, file_id))

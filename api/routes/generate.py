@@ -6,13 +6,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.caller import ApiKey
-from api.deps import Api, Caller
+from accounts.caller import Caller
+from api.deps import Api, CurrentCaller
 from api.fast_route import DirectRoute
 from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
 from api.streaming.job_response import Form, deliver, policy
 from core.errors import ModelNotFound
-from intake.admission import Wish, admit
+from intake.admission import AdmissionRequest, admit
 from intake.preferences import read_preferences
 from intake.services import Services
 from wire.schemas.completions import CompletionRequest
@@ -29,7 +29,7 @@ REFUSALS = {
 
 
 @router.post("", openapi_extra=body_of(GenerateRequest), responses=REFUSALS)
-async def generate(request: Request, key: Caller, api: Api) -> Response:
+async def generate(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Return the generated text."""
     return await _answer(request, key, api, streaming=False)
 
@@ -39,17 +39,17 @@ async def generate(request: Request, key: Caller, api: Api) -> Response:
     openapi_extra=body_of(GenerateRequest),
     responses={**event_stream(), **REFUSALS},
 )
-async def generate_stream(request: Request, key: Caller, api: Api) -> Response:
+async def generate_stream(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Send the text as it comes."""
     return await _answer(request, key, api, streaming=True)
 
 
-async def _answer(request: Request, key: ApiKey, api: Services, *, streaming: bool) -> Response:
+async def _answer(request: Request, key: Caller, api: Services, *, streaming: bool) -> Response:
     started = time.monotonic()
     preferences = read_preferences(request, api.settings.limits.wait_seconds)
     asked = check(GenerateRequest, await read_object(request))
     body = asked.as_completion(asked.model or await _first_model(api))
-    wish = Wish(
+    wish = AdmissionRequest(
         url="/v1/completions",
         body=body,
         checked=CompletionRequest.model_construct(**body),

@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from api.deps import Api, Caller
+from api.deps import Api, CurrentCaller
 from api.openapi.route_docs import event_stream, refusals
 from api.streaming.sse import HEADERS, EventStream, Watched, frame
 from core.errors import InvalidJob
@@ -29,7 +29,7 @@ SEQ_DIGITS = 15
 )
 async def stream_job(
     job_id: str,
-    key: Caller,
+    key: CurrentCaller,
     api: Api,
     last_event_id: Annotated[str | None, Header()] = None,
     last_event_id_query: Annotated[str | None, Query(alias="lastEventID")] = None,

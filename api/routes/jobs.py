@@ -8,15 +8,15 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.caller import ApiKey
+from accounts.caller import Caller
 from api.cursor import check_list_cursor
-from api.deps import Api, Caller
+from api.deps import Api, CurrentCaller
 from api.fast_route import DirectRoute
 from api.json_responses import accepted, job_headers, json_response, just_accepted
 from api.openapi.route_docs import body_of, job_answer, listed, refusals
 from core.errors import JobConflict
-from intake.admission import Admitted, Wish, admit, repeat
-from intake.job_lookup import Found, erase_job, find_job
+from intake.admission import Admission, AdmissionRequest, admit, repeat
+from intake.job_lookup import FoundJob, erase_job, find_job
 from intake.preferences import NO_PREFERENCES, read_preferences
 from intake.response_chat import as_chat
 from intake.services import Services
@@ -45,7 +45,7 @@ Limit = Annotated[int, Query(ge=1, le=100)]
     openapi_extra=body_of(JobRequest),
     responses={**job_answer(200, 202), **refusals(400, 401, 402, 404, 413, 422, 429, 503)},
 )
-async def submit_job(request: Request, key: Caller, api: Api) -> Response:
+async def submit_job(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Accept a job; 200 when it was done within `Prefer: wait`."""
     preferences = read_preferences(request, api.settings.limits.wait_seconds)
     body = await read_object(request)
@@ -57,7 +57,7 @@ async def submit_job(request: Request, key: Caller, api: Api) -> Response:
     admitted = await admit(
         api,
         key,
-        Wish(
+        AdmissionRequest(
             url=asked.url,
             body=content,
             checked=checked,
@@ -80,13 +80,13 @@ async def submit_job(request: Request, key: Caller, api: Api) -> Response:
     if preferences.wait_seconds and not job.status.is_terminal:
         job = await wait_end(api, request, job, preferences.wait_seconds, leaving_counts=True)
     if preferences.wait_seconds and job.status.is_terminal:
-        return await job_response(api, Found(job), headers=headers)
+        return await job_response(api, FoundJob(job), headers=headers)
     return accepted(job, headers)
 
 
 @router.get("", responses={**listed(), **refusals(400, 401, 422, 503)})
 async def list_jobs(
-    key: Caller,
+    key: CurrentCaller,
     api: Api,
     limit: Limit = 20,
     after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
@@ -117,18 +117,18 @@ async def list_jobs(
 
 @router.get("/{job_id}", responses={**job_answer(200), **refusals(401, 404, 410, 422, 503)})
 async def read_job(
-    request: Request, job_id: str, key: Caller, api: Api, wait: Wait = 0
+    request: Request, job_id: str, key: CurrentCaller, api: Api, wait: Wait = 0
 ) -> Response:
     """Return a job; with `wait`, once it has ended or the time is up."""
     found = await find_job(api, job_id, key.account)
     seconds = min(wait, api.settings.limits.wait_seconds)
     if seconds and not found.job.status.is_terminal:
-        found = Found(await wait_end(api, request, found.job, seconds))
+        found = FoundJob(await wait_end(api, request, found.job, seconds))
     return await job_response(api, found)
 
 
 @router.get("/{job_id}/result", responses=refusals(401, 404, 409, 410, 500, 503, 504))
-async def read_job_result(request: Request, job_id: str, key: Caller, api: Api) -> Response:
+async def read_job_result(request: Request, job_id: str, key: CurrentCaller, api: Api) -> Response:
     """Return the OpenAI object a job produced."""
     found = await find_job(api, job_id, key.account)
     job = found.job
@@ -142,12 +142,12 @@ async def read_job_result(request: Request, job_id: str, key: Caller, api: Api) 
 
 
 @router.post("/{job_id}/cancel", responses={**job_answer(200, 202), **refusals(401, 404, 410, 503)})
-async def cancel_job(job_id: str, key: Caller, api: Api) -> Response:
+async def cancel_job(job_id: str, key: CurrentCaller, api: Api) -> Response:
     """Stop a job; 202 while it is stopping. Repeating it changes nothing."""
     answer = await api.store.cancel(job_id, key.account)
     job = await api.store.get(job_id, key.account)
     stopping = answer == "cancelling" and not job.status.is_terminal
-    return await job_response(api, Found(job), 202 if stopping else 200)
+    return await job_response(api, FoundJob(job), 202 if stopping else 200)
 
 
 @router.post(
@@ -155,20 +155,20 @@ async def cancel_job(job_id: str, key: Caller, api: Api) -> Response:
     status_code=202,
     responses={**job_answer(202), **refusals(401, 402, 404, 409, 410, 429, 503)},
 )
-async def retry_job(request: Request, job_id: str, key: Caller, api: Api) -> Response:
+async def retry_job(request: Request, job_id: str, key: CurrentCaller, api: Api) -> Response:
     """Run a failed, expired or cancelled job again, as a new job with `retry_of`."""
     job = await api.store.get(job_id, key.account)
     return await run_again(request, api, key, job)
 
 
 @router.delete("/{job_id}", status_code=204, responses=refusals(401, 404, 409, 410, 503))
-async def delete_job(job_id: str, key: Caller, api: Api) -> Response:
+async def delete_job(job_id: str, key: CurrentCaller, api: Api) -> Response:
     """Erase a finished job and its events; what it used stays billed."""
     await erase_job(api, job_id, key.account)
     return Response(status_code=204)
 
 
-async def run_again(request: Request, api: Services, key: ApiKey, job: Job) -> Response:
+async def run_again(request: Request, api: Services, key: Caller, job: Job) -> Response:
     """Submit a job's spec again and take it off the dead-letter list."""
     if job.status not in REPEATABLE:
         raise JobConflict(f"job {job.id} is {job.status}: only a job without a result runs again")
@@ -178,7 +178,7 @@ async def run_again(request: Request, api: Services, key: ApiKey, job: Job) -> R
     return accepted(again, job_headers(admitted.accepted, NO_PREFERENCES))
 
 
-async def _current(api: Services, admitted: Admitted) -> Job:
+async def _current(api: Services, admitted: Admission) -> Job:
     """Return the record; it is only read when the submission was a repeat."""
     if not admitted.replayed:
         return admitted.job
@@ -186,7 +186,7 @@ async def _current(api: Services, admitted: Admitted) -> Job:
 
 
 async def job_response(
-    api: Services, found: Found, status: int = 200, headers: Mapping[str, str] | None = None
+    api: Services, found: FoundJob, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return the job object with what is known now: result and cost, or position and ETA."""
     job, bill = found.job, api.costs.of(found.job)

@@ -7,11 +7,11 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.api_keys import EVERYBODY, Filter, Made, NewKey
+from accounts.api_keys import EVERYBODY, KeyFilter, MadeKey, NewKey
 from accounts.cache_records import LENDS
-from accounts.caller import ApiKey, Limits, Role
+from accounts.caller import Caller, Limits, Role
 from api.cursor import check_list_cursor
-from api.deps import Api, Caller
+from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
 from api.routes.jobs import Limit
@@ -32,7 +32,7 @@ Prefix = Annotated[str, Query(pattern=r"^pk_[A-Za-z0-9_-]{0,8}$", description="h
 
 @router.get("", responses=refusals(400, 401, 422, 503))
 async def list_keys(
-    key: Caller,
+    key: CurrentCaller,
     api: Api,
     limit: Limit = 20,
     after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
@@ -52,7 +52,7 @@ async def list_keys(
     openapi_extra=body_of(NewKeyRequest),
     responses={**MADE, **refusals(400, 401, 404, 408, 413, 422, 503)},
 )
-async def create_key(request: Request, key: Caller, api: Api) -> Response:
+async def create_key(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Make a key; it is shown this once, and works at once."""
     asked = check(NewKeyRequest, await read_object(request))
     whose = _whose(key)
@@ -76,7 +76,7 @@ async def create_key(request: Request, key: Caller, api: Api) -> Response:
 
 
 @router.get("/{key_id}", responses={**KEY, **refusals(401, 404, 503)})
-async def read_key(key_id: str, key: Caller, api: Api) -> Response:
+async def read_key(key_id: str, key: CurrentCaller, api: Api) -> Response:
     """Return a key, without its secret."""
     return json_response(key_view(await api.directory.keys.get(key_id, _whose(key))))
 
@@ -86,7 +86,7 @@ async def read_key(key_id: str, key: Caller, api: Api) -> Response:
     openapi_extra=body_of(KeyFields),
     responses={**KEY, **refusals(400, 401, 404, 408, 413, 422, 503)},
 )
-async def change_key(request: Request, key_id: str, key: Caller, api: Api) -> Response:
+async def change_key(request: Request, key_id: str, key: CurrentCaller, api: Api) -> Response:
     """Change what is given; in force everywhere within a second."""
     asked = check(KeyFields, await read_object(request))
     whose = _whose(key)
@@ -101,7 +101,7 @@ async def change_key(request: Request, key_id: str, key: Caller, api: Api) -> Re
     openapi_extra=body_of(Rotation),
     responses={**MADE, **refusals(400, 401, 404, 408, 413, 422, 503)},
 )
-async def rotate_key(request: Request, key_id: str, key: Caller, api: Api) -> Response:
+async def rotate_key(request: Request, key_id: str, key: CurrentCaller, api: Api) -> Response:
     """Make a key like this one; the old one ends after `overlap_seconds`."""
     asked = check(Rotation, await read_object(request))
     overlap = timedelta(seconds=asked.overlap_seconds)
@@ -109,13 +109,13 @@ async def rotate_key(request: Request, key_id: str, key: Caller, api: Api) -> Re
 
 
 @router.delete("/{key_id}", status_code=204, responses=refusals(401, 404, 503))
-async def revoke_key(key_id: str, key: Caller, api: Api) -> Response:
+async def revoke_key(key_id: str, key: CurrentCaller, api: Api) -> Response:
     """Revoke a key: refused everywhere within a second; repeating it changes nothing."""
     await api.directory.keys.revoke(key.id, key_id, _whose(key))
     return Response(status_code=204)
 
 
-def _whose(key: ApiKey) -> Filter:
+def _whose(key: Caller) -> KeyFilter:
     """Return whose keys a caller may handle.
 
     Raises:
@@ -124,13 +124,13 @@ def _whose(key: ApiKey) -> Filter:
     if key.admin:
         return EVERYBODY
     if key.role is Role.ADMIN:
-        return Filter(key.account)
+        return KeyFilter(key.account)
     if key.id != key.user:
         raise Forbidden("keys are handled by an admin, or by who has signed in")
-    return Filter(key.account, key.user)
+    return KeyFilter(key.account, key.user)
 
 
-def _check_rights(key: ApiKey, asked: KeyFields) -> None:
+def _check_rights(key: Caller, asked: KeyFields) -> None:
     """Refuse to give what the caller does not have."""
     given = asked.model_fields_set
     if key.admin:
@@ -158,5 +158,5 @@ def _moment(milliseconds: int | None) -> datetime | None:
     return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def _made(made: Made) -> Response:
+def _made(made: MadeKey) -> Response:
     return json_response({**key_view(made.row), "key": made.secret}, 201, PRIVATE)

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.deps import Api, Caller
+from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import refusals
 from intake.permissions import check_model
@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1/models", tags=["openai"])
 
 
 @router.get("", responses=refusals(401, 403, 503))
-async def list_models(key: Caller, api: Api) -> Response:
+async def list_models(key: CurrentCaller, api: Api) -> Response:
     """List the models the caller may use, also those whose workers are scaled to zero."""
     models = await api.models.all()
     allowed = [model for model in models if key.models is None or model.name in key.models]
@@ -23,7 +23,7 @@ async def list_models(key: Caller, api: Api) -> Response:
 
 
 @router.get("/{name:path}", responses=refusals(401, 403, 404, 503))
-async def read_model(name: str, key: Caller, api: Api) -> Response:
+async def read_model(name: str, key: CurrentCaller, api: Api) -> Response:
     """Return one model."""
     check_model(key, name)
     return json_response(_model_object(await api.models.get(name)))

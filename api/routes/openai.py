@@ -9,16 +9,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.caller import ApiKey
-from api.deps import Api, Caller
+from accounts.caller import Caller
+from api.deps import Api, CurrentCaller
 from api.fast_route import DirectRoute
 from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
 from api.streaming.job_response import Form, deliver, policy
 from billing.pricing.rating import Cost
-from intake.admission import Wish, admit
+from intake.admission import AdmissionRequest, admit
 from intake.preferences import read_preferences
 from intake.services import Services
-from jobs.result import Result
+from jobs.result import JobResult
 from wire.schemas.chat import ChatRequest
 from wire.schemas.completions import CompletionRequest
 from wire.schemas.reading import check, read_object
@@ -37,36 +37,38 @@ ANSWERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class CompletionEndpoint:
     """One of OpenAI's routes."""
 
     url: str
     schema: type[Sampling]
-    whole: Callable[[Head, Result, Cost | None], dict[str, Any]]
+    whole: Callable[[Head, JobResult, Cost | None], dict[str, Any]]
     chunks: type[Chunks]
 
 
-CHAT = Endpoint("/v1/chat/completions", ChatRequest, chat_completion, ChatChunks)
-TEXT = Endpoint("/v1/completions", CompletionRequest, completion, CompletionChunks)
+CHAT = CompletionEndpoint("/v1/chat/completions", ChatRequest, chat_completion, ChatChunks)
+TEXT = CompletionEndpoint("/v1/completions", CompletionRequest, completion, CompletionChunks)
 
 
 @router.post("/chat/completions", openapi_extra=body_of(ChatRequest), responses=ANSWERS)
-async def create_chat_completion(request: Request, key: Caller, api: Api) -> Response:
+async def create_chat_completion(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Answer a conversation: whole, streamed, or as a job (`Prefer`)."""
     return await _answer(request, key, api, CHAT)
 
 
 @router.post("/completions", openapi_extra=body_of(CompletionRequest), responses=ANSWERS)
-async def create_completion(request: Request, key: Caller, api: Api) -> Response:
+async def create_completion(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Continue a text: whole, streamed, or as a job (`Prefer`)."""
     return await _answer(request, key, api, TEXT)
 
 
-async def _answer(request: Request, key: ApiKey, api: Services, endpoint: Endpoint) -> Response:
+async def _answer(
+    request: Request, key: Caller, api: Services, endpoint: CompletionEndpoint
+) -> Response:
     preferences = read_preferences(request, api.settings.limits.wait_seconds)
     body = await read_object(request)
     checked = check(endpoint.schema, body)
-    wish = Wish(
+    wish = AdmissionRequest(
         url=endpoint.url,
         body=body,
         checked=checked,

@@ -12,14 +12,14 @@ import structlog
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from accounts.caller import ApiKey
-from api.deps import Api, Caller
+from accounts.caller import Caller
+from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, refusals
 from billing.errors import DatabaseUnavailable
 from core.db.audit import audit
 from intake.services import Services
-from jobs.store.queue_control import Mode
+from jobs.store.queue_control import QueueMode
 
 log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ REFUSALS = refusals(401, 403, 404, 503)
 
 
 @router.get("", responses=refusals(401, 403, 503))
-async def list_queues(key: Caller, api: Api) -> Response:
+async def list_queues(key: CurrentCaller, api: Api) -> Response:
     """List every queue a worker has ever served."""
     del key
     names = await api.store.queues()
@@ -48,25 +48,25 @@ async def list_queues(key: Caller, api: Api) -> Response:
 
 
 @router.post("/{model:path}/pause", responses={**ANSWER, **REFUSALS})
-async def pause(model: Model, key: Caller, api: Api) -> Response:
+async def pause(model: Model, key: CurrentCaller, api: Api) -> Response:
     """Claim nothing more; what runs goes on, and jobs are still accepted."""
-    return await _change(api, key, model, Mode.PAUSED)
+    return await _change(api, key, model, QueueMode.PAUSED)
 
 
 @router.post("/{model:path}/drain", responses={**ANSWER, **REFUSALS})
-async def drain(model: Model, key: Caller, api: Api) -> Response:
+async def drain(model: Model, key: CurrentCaller, api: Api) -> Response:
     """Accept no more jobs; what waits and runs goes on."""
-    return await _change(api, key, model, Mode.DRAINING)
+    return await _change(api, key, model, QueueMode.DRAINING)
 
 
 @router.post("/{model:path}/resume", responses={**ANSWER, **REFUSALS})
-async def resume(model: Model, key: Caller, api: Api) -> Response:
+async def resume(model: Model, key: CurrentCaller, api: Api) -> Response:
     """Go back to normal, from paused or draining."""
-    return await _change(api, key, model, Mode.OPEN)
+    return await _change(api, key, model, QueueMode.OPEN)
 
 
 @router.post("/{model:path}/purge", responses={**ANSWER, **REFUSALS})
-async def purge(model: Model, key: Caller, api: Api) -> Response:
+async def purge(model: Model, key: CurrentCaller, api: Api) -> Response:
     """Cancel all that waits; `complete` is false where there was too much for one request."""
     await _note(api, key, model, "queue_purged")
     purged = await api.store.control.purge(model)
@@ -75,14 +75,14 @@ async def purge(model: Model, key: Caller, api: Api) -> Response:
     return json_response(standing | {"cancelled": purged.cancelled, "complete": purged.complete})
 
 
-async def _change(api: Services, key: ApiKey, model: str, mode: Mode) -> Response:
+async def _change(api: Services, key: Caller, model: str, mode: QueueMode) -> Response:
     await _note(api, key, model, "queue_mode_set", mode=mode)
     before = await api.store.control.set_mode(model, mode, key.id)
     log.info("queue_mode_set", queue=model, by=key.id, mode=mode, before=before)
     return json_response(await _standing(api, model))
 
 
-async def _note(api: Services, key: ApiKey, model: str, action: str, **details: Any) -> None:
+async def _note(api: Services, key: Caller, model: str, action: str, **details: Any) -> None:
     """Write down what is about to be done to a queue there is."""
     await api.store.control.check_known(model)
     try:

@@ -7,23 +7,23 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.caller import ApiKey
-from api.deps import Api, Caller
+from accounts.caller import Caller
+from api.deps import Api, CurrentCaller
 from api.fast_route import DirectRoute
 from api.json_responses import job_headers, json_response
 from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
 from api.streaming.job_response import Form, deliver, policy
 from api.streaming.sse import EventStream, Watched
 from core.errors import JobGone
-from intake.admission import Wish, admit
+from intake.admission import AdmissionRequest, admit
 from intake.conversation import to_items
-from intake.job_lookup import Found, erase_job
+from intake.job_lookup import FoundJob, erase_job
 from intake.preferences import Preferences, read_preferences
 from intake.response_chat import FIELDS, as_chat, find_response
 from intake.services import Services
 from intake.waiting import wait_end
 from jobs.job import Job, OnDisconnect
-from jobs.result import Result
+from jobs.result import JobResult
 from wire.errors import InvalidCursor
 from wire.schemas.reading import check, read_object
 from wire.schemas.responses import ResponseRequest
@@ -48,7 +48,7 @@ Include = Annotated[list[str] | None, Query(description="has no effect: nothing 
 
 
 @creation.post("", openapi_extra=body_of(ResponseRequest), responses=ANSWERS)
-async def create_response(request: Request, key: Caller, api: Api) -> Response:
+async def create_response(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Answer a conversation: whole, streamed, in the background, or as a job (`Prefer`)."""
     preferences = read_preferences(request, api.settings.limits.wait_seconds)
     asked = check(ResponseRequest, await read_object(request))
@@ -59,24 +59,24 @@ async def create_response(request: Request, key: Caller, api: Api) -> Response:
         if admitted.replayed:
             found = await find_response(api, response_id(job.id), key.account)
             return await _answer(api, found, headers)
-        return json_response(whole_response(job, Result()), headers=headers)
+        return json_response(whole_response(job, JobResult()), headers=headers)
     form = Form(whole_response, partial(_events, api) if asked.stream else None, FIELDS)
     return await deliver(api, request, admitted, preferences, form)
 
 
 async def response_wish(
     api: Services,
-    key: ApiKey,
+    key: Caller,
     request: Request,
     asked: ResponseRequest,
     preferences: Preferences,
-) -> Wish:
+) -> AdmissionRequest:
     """Return what to submit for a response."""
     body, kept = await as_chat(api, key.account, asked)
     leaving: OnDisconnect = policy(preferences)
     if asked.background and preferences.on_disconnect is None:
         leaving = "continue"
-    return Wish(
+    return AdmissionRequest(
         url=URL,
         body=body,
         checked=asked,
@@ -91,7 +91,7 @@ async def response_wish(
 @router.get("/{response_id}", responses={**event_stream(), **refusals(400, 401, 403, 404, 503)})
 async def read_response(
     response_id: str,
-    key: Caller,
+    key: CurrentCaller,
     api: Api,
     stream: bool = False,
     starting_after: After = None,
@@ -112,7 +112,9 @@ async def read_response(
 
 
 @router.post("/{response_id}/cancel", responses=refusals(401, 403, 404, 503))
-async def cancel_response(request: Request, response_id: str, key: Caller, api: Api) -> Response:
+async def cancel_response(
+    request: Request, response_id: str, key: CurrentCaller, api: Api
+) -> Response:
     """Stop a response; repeating it, or stopping one that has ended, changes nothing."""
     found = await find_response(api, response_id, key.account)
     if found.archived is None:
@@ -120,12 +122,12 @@ async def cancel_response(request: Request, response_id: str, key: Caller, api: 
         job = await api.store.get(found.job.id, key.account)
         if not job.status.is_terminal:
             job = await wait_end(api, request, job, CANCEL_SECONDS)
-        found = Found(job)
+        found = FoundJob(job)
     return await _answer(api, found, {})
 
 
 @router.delete("/{response_id}", responses=refusals(401, 403, 404, 409, 503))
-async def delete_response(response_id: str, key: Caller, api: Api) -> Response:
+async def delete_response(response_id: str, key: CurrentCaller, api: Api) -> Response:
     """Erase a response that has ended; what it used stays billed."""
     found = await find_response(api, response_id, key.account)
     await erase_job(api, found.job.id, key.account)
@@ -135,7 +137,7 @@ async def delete_response(response_id: str, key: Caller, api: Api) -> Response:
 @router.get("/{response_id}/input_items", responses=refusals(400, 401, 403, 404, 503))
 async def list_input_items(
     response_id: str,
-    key: Caller,
+    key: CurrentCaller,
     api: Api,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
@@ -174,15 +176,15 @@ def _events(api: Services, job: Job, after: int = -1) -> ResponseEvents:
     return ResponseEvents(job, partial(api.costs.at_end, job), after)
 
 
-async def _answer(api: Services, found: Found, headers: dict[str, str]) -> Response:
+async def _answer(api: Services, found: FoundJob, headers: dict[str, str]) -> Response:
     job = found.job
     bill = api.costs.of(job)
-    result = await found.result(api) if job.status.is_terminal else Result()
+    result = await found.result(api) if job.status.is_terminal else JobResult()
     shown = whole_response(job, result, bill.cost)
     return json_response(shown, headers={**headers, **bill.headers, "X-Penstock-Job": job.id})
 
 
-async def _has_whole_log(api: Services, found: Found) -> bool:
+async def _has_whole_log(api: Services, found: FoundJob) -> bool:
     """Return whether a stream can begin at the beginning, which numbering needs."""
     if found.archived is not None:
         return False

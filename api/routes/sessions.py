@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from accounts.errors import WrongPassword
 from accounts.sessions import Session
-from api.deps import Api, Caller, Signing
+from api.deps import Api, CurrentCaller, Signing
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
 from api.security.client_ip import client_address
@@ -59,7 +59,7 @@ async def sign_out(request: Request, signing_in: Signing) -> Response:
 
 
 @router.get("/me", responses={200: {"model": Me}, **refusals(401, 503)})
-async def read_caller(key: Caller) -> Response:
+async def read_caller(key: CurrentCaller) -> Response:
     """Say who is calling, and what that allows."""
     return json_response(caller_view(key))
 
@@ -70,7 +70,9 @@ async def read_caller(key: Caller) -> Response:
     openapi_extra=body_of(OwnPassword),
     responses=refusals(400, 401, 403, 408, 413, 422, 429, 503),
 )
-async def change_password(request: Request, key: Caller, api: Api, signing_in: Signing) -> Response:
+async def change_password(
+    request: Request, key: CurrentCaller, api: Api, signing_in: Signing
+) -> Response:
     """Change one's own password; every session ends, this one too."""
     if key.id != key.user:
         raise Forbidden("a key has no password: sign in")

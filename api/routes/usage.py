@@ -8,16 +8,16 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.deps import Api, Caller
+from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, refusals
 from billing.reports.proof import read_proof
 from billing.reports.usage import usage_totals
 from core.errors import JobGone, JobNotFound
-from intake.job_lookup import ID, Found, find_job
+from intake.job_lookup import ID, FoundJob, find_job
 from intake.services import Services
 from intake.usage_query import read_usage_query, usage_cursor
-from jobs.result import Result
+from jobs.result import JobResult
 from wire.errors import ProofNotReady
 from wire.schemas.usage import UsagePage, UsageProof
 from wire.views.proof import Place, proof_object
@@ -40,7 +40,7 @@ DAY = "a UTC day, as 2026-11-22; included"
 @router.get("", responses={**PAGE, **refusals(400, 401, 404, 422, 503)})
 async def list_usage(
     request: Request,
-    key: Caller,
+    key: CurrentCaller,
     api: Api,
     since: Annotated[str | None, Query(alias="from", description=DAY)] = None,
     until: Annotated[str | None, Query(alias="to", description=DAY)] = None,
@@ -65,13 +65,13 @@ async def list_usage(
     "/{job_id}/proof",
     responses={200: {"model": UsageProof}, **refusals(401, 404, 409, 410, 422, 503)},
 )
-async def prove_usage(job_id: str, key: Caller, api: Api) -> Response:
+async def prove_usage(job_id: str, key: CurrentCaller, api: Api) -> Response:
     """Say what a job delivered and what is charged for it, so that it can be checked."""
     account = None if key.admin else key.account
     if not ID.fullmatch(job_id):
         raise JobNotFound(f"no job {job_id}")
     missing: Exception | None = None
-    found: Found | None = None
+    found: FoundJob | None = None
     try:
         found = await find_job(api, job_id, account)
     except (JobGone, JobNotFound) as error:
@@ -85,16 +85,16 @@ async def prove_usage(job_id: str, key: Caller, api: Api) -> Response:
     return json_response(proof_object(proof, place, result))
 
 
-async def _kept(api: Services, found: Found | None) -> tuple[Place | None, Result]:
+async def _kept(api: Services, found: FoundJob | None) -> tuple[Place | None, JobResult]:
     """Return what is still kept of what a job delivered, and where."""
     if found is None:
-        return None, Result()
+        return None, JobResult()
     try:
         result = await found.result(api)
     except JobGone:
-        return None, Result()
+        return None, JobResult()
     if result.usage is None:
-        return None, Result()  # erased a moment ago
+        return None, JobResult()  # erased a moment ago
     return "log" if found.archived is None else "archive", result
 
 

@@ -6,15 +6,15 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.caller import ApiKey
-from accounts.users import Change
+from accounts.caller import Caller
+from accounts.users import UserUpdate
 from api.cursor import check_list_cursor
-from api.deps import Api, Caller
+from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
 from api.routes.jobs import Limit
 from core.errors import Forbidden
-from wire.schemas.accounts import NewPassword, NewUser, UserAnswer, UserChange
+from wire.schemas.accounts import NewPassword, NewUser, UserAnswer, UserUpdateRequest
 from wire.schemas.reading import check, read_object
 from wire.views.accounts import page, user_view
 
@@ -25,7 +25,7 @@ USER: Responses = {200: {"model": UserAnswer}}
 
 @router.get("", responses=refusals(400, 401, 422, 503))
 async def list_users(
-    key: Caller,
+    key: CurrentCaller,
     api: Api,
     limit: Limit = 20,
     after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
@@ -42,7 +42,7 @@ async def list_users(
     openapi_extra=body_of(NewUser),
     responses={201: {"model": UserAnswer}, **refusals(400, 401, 404, 408, 409, 413, 422, 503)},
 )
-async def create_user(request: Request, key: Caller, api: Api) -> Response:
+async def create_user(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Add a user, with a password or for the identity provider to vouch for."""
     asked = check(NewUser, await read_object(request))
     if asked.account not in (None, key.account) and not key.admin:
@@ -54,20 +54,20 @@ async def create_user(request: Request, key: Caller, api: Api) -> Response:
 
 
 @router.get("/{user_id}", responses={**USER, **refusals(401, 404, 503)})
-async def read_user(user_id: str, key: Caller, api: Api) -> Response:
+async def read_user(user_id: str, key: CurrentCaller, api: Api) -> Response:
     """Return a user."""
     return json_response(user_view(await api.directory.users.get(user_id, _account(key))))
 
 
 @router.patch(
     "/{user_id}",
-    openapi_extra=body_of(UserChange),
+    openapi_extra=body_of(UserUpdateRequest),
     responses={**USER, **refusals(400, 401, 404, 408, 409, 413, 422, 503)},
 )
-async def change_user(request: Request, user_id: str, key: Caller, api: Api) -> Response:
+async def change_user(request: Request, user_id: str, key: CurrentCaller, api: Api) -> Response:
     """Change a user's role, or disable a user with their keys and sessions, at once."""
-    asked = check(UserChange, await read_object(request))
-    change = Change(asked.role, asked.disabled)
+    asked = check(UserUpdateRequest, await read_object(request))
+    change = UserUpdate(asked.role, asked.disabled)
     row = await api.directory.users.change(key.id, user_id, _account(key), change)
     return json_response(user_view(row))
 
@@ -78,12 +78,12 @@ async def change_user(request: Request, user_id: str, key: Caller, api: Api) -> 
     openapi_extra=body_of(NewPassword),
     responses=refusals(400, 401, 404, 408, 413, 422, 503),
 )
-async def set_password(request: Request, user_id: str, key: Caller, api: Api) -> Response:
+async def set_password(request: Request, user_id: str, key: CurrentCaller, api: Api) -> Response:
     """Give a user a password; every session of the user ends."""
     asked = check(NewPassword, await read_object(request))
     await api.directory.users.set_password(key.id, user_id, _account(key), asked.password)
     return Response(status_code=204)
 
 
-def _account(key: ApiKey) -> str | None:
+def _account(key: Caller) -> str | None:
     return None if key.admin else key.account

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.caller import ApiKey
+from accounts.caller import Caller
 from api.cursor import check_list_cursor
-from api.deps import Api, Caller
+from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
 from api.routes.jobs import Limit
@@ -27,9 +27,9 @@ from wire.schemas.webhooks import (
     WebhookChange,
     WebhookList,
     WebhookRequest,
-    WebhookSecret,
+    WebhookSecretObject,
 )
-from wire.schemas.webhooks import Delivery as DeliveryAnswer
+from wire.schemas.webhooks import DeliveryObject as DeliveryAnswer
 from wire.views.webhooks import delivery_object, endpoint_object, secret_object
 
 log = structlog.get_logger()
@@ -50,7 +50,7 @@ ACCEPTED: Responses = {202: {"model": Accepted}}
     openapi_extra=body_of(WebhookRequest),
     responses={201: {"model": Webhook}, **refusals(400, 401, 403, 409, 413, 422, 503)},
 )
-async def create_webhook(request: Request, key: Caller, api: Api) -> Response:
+async def create_webhook(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Add an endpoint; its secret is in this answer and in no other."""
     asked = check(WebhookRequest, await read_object(request))
     own = api.settings.webhooks
@@ -67,23 +67,25 @@ async def create_webhook(request: Request, key: Caller, api: Api) -> Response:
 
 
 @router.get("", responses={200: {"model": WebhookList}, **refusals(401, 403, 503)})
-async def list_webhooks(key: Caller, api: Api) -> Response:
+async def list_webhooks(key: CurrentCaller, api: Api) -> Response:
     """List this account's endpoints, newest first."""
     found = await endpoints.list_endpoints(api.database, key.account)
     data = [endpoint_object(one) for one in found]
     return json_response({"object": "list", "data": data, "has_more": False})
 
 
-@router.get("/secret", responses={200: {"model": WebhookSecret}, **refusals(401, 403, 503)})
-async def read_webhook_secret(key: Caller, api: Api) -> Response:
+@router.get("/secret", responses={200: {"model": WebhookSecretObject}, **refusals(401, 403, 503)})
+async def read_webhook_secret(key: CurrentCaller, api: Api) -> Response:
     """Return what deliveries to the URLs of this account's jobs are signed with."""
     return json_response(
         secret_object(await account_secrets.read_secret(api.database, key.account))
     )
 
 
-@router.post("/secret/rotate", responses={200: {"model": WebhookSecret}, **refusals(401, 403, 503)})
-async def rotate_webhook_secret(key: Caller, api: Api) -> Response:
+@router.post(
+    "/secret/rotate", responses={200: {"model": WebhookSecretObject}, **refusals(401, 403, 503)}
+)
+async def rotate_webhook_secret(key: CurrentCaller, api: Api) -> Response:
     """Replace that secret; for a while deliveries carry both signatures."""
     made = await account_secrets.rotate_secret(api.database, key.account, key.id, _overlap(api))
     return json_response(secret_object(made))
@@ -91,7 +93,7 @@ async def rotate_webhook_secret(key: Caller, api: Api) -> Response:
 
 @router.get("/deliveries", responses={**PAGE, **refusals(400, 401, 403, 422, 503)})
 async def list_deliveries(
-    key: Caller, api: Api, limit: Limit = 20, after: After = None, state: State = None
+    key: CurrentCaller, api: Api, limit: Limit = 20, after: After = None, state: State = None
 ) -> Response:
     """List all deliveries of this account, also those to the URLs of its jobs, newest first."""
     return await _page(api, key, None, limit, after, state)
@@ -101,7 +103,7 @@ async def list_deliveries(
     "/deliveries/{delivery}",
     responses={200: {"model": DeliveryAnswer}, **refusals(401, 403, 404, 422, 503)},
 )
-async def read_delivery(delivery: str, key: Caller, api: Api) -> Response:
+async def read_delivery(delivery: str, key: CurrentCaller, api: Api) -> Response:
     """Return a delivery with its attempts."""
     found = await delivery_history.read_delivery(api.database, key.account, delivery)
     return json_response(delivery_object(found, log=True))
@@ -112,13 +114,13 @@ async def read_delivery(delivery: str, key: Caller, api: Api) -> Response:
     status_code=202,
     responses={**ACCEPTED, **refusals(401, 403, 404, 409, 422, 503)},
 )
-async def redeliver(delivery: str, key: Caller, api: Api) -> Response:
+async def redeliver(delivery: str, key: CurrentCaller, api: Api) -> Response:
     """Send a delivery again, under the same `webhook-id`, whatever became of it."""
     return await _sent(api, await delivery_history.redeliver(api.database, key.account, delivery))
 
 
 @router.get("/{webhook}", responses={**ENDPOINT, **refusals(401, 403, 404, 422, 503)})
-async def read_webhook(webhook: str, key: Caller, api: Api) -> Response:
+async def read_webhook(webhook: str, key: CurrentCaller, api: Api) -> Response:
     """Return an endpoint."""
     found = await endpoints.read_endpoint(api.database, key.account, webhook)
     return json_response(endpoint_object(found))
@@ -129,7 +131,7 @@ async def read_webhook(webhook: str, key: Caller, api: Api) -> Response:
     openapi_extra=body_of(WebhookChange),
     responses={**ENDPOINT, **refusals(400, 401, 403, 404, 413, 422, 503)},
 )
-async def change_webhook(request: Request, webhook: str, key: Caller, api: Api) -> Response:
+async def change_webhook(request: Request, webhook: str, key: CurrentCaller, api: Api) -> Response:
     """Change an endpoint's URL, events or description."""
     asked = check(WebhookChange, await read_object(request))
     if asked.url is not None:
@@ -140,21 +142,21 @@ async def change_webhook(request: Request, webhook: str, key: Caller, api: Api) 
 
 
 @router.delete("/{webhook}", status_code=204, responses=refusals(401, 403, 404, 422, 503))
-async def remove_webhook(webhook: str, key: Caller, api: Api) -> Response:
+async def remove_webhook(webhook: str, key: CurrentCaller, api: Api) -> Response:
     """Remove an endpoint; what was on its way there is given up."""
     await endpoints.remove_endpoint(api.database, _caller(key), webhook)
     return Response(status_code=204)
 
 
 @router.post("/{webhook}/rotate", responses={**ENDPOINT, **refusals(401, 403, 404, 422, 503)})
-async def rotate_webhook(webhook: str, key: Caller, api: Api) -> Response:
+async def rotate_webhook(webhook: str, key: CurrentCaller, api: Api) -> Response:
     """Give an endpoint a new secret; for a while deliveries carry both signatures."""
     made = await endpoints.rotate_endpoint(api.database, _caller(key), webhook, _overlap(api))
     return json_response(endpoint_object(made))
 
 
 @router.post("/{webhook}/enable", responses={**ENDPOINT, **refusals(401, 403, 404, 422, 503)})
-async def enable_webhook(webhook: str, key: Caller, api: Api) -> Response:
+async def enable_webhook(webhook: str, key: CurrentCaller, api: Api) -> Response:
     """Let an endpoint that was disabled hear of events again."""
     found = await endpoints.enable_endpoint(api.database, _caller(key), webhook)
     return json_response(endpoint_object(found))
@@ -165,14 +167,19 @@ async def enable_webhook(webhook: str, key: Caller, api: Api) -> Response:
     status_code=202,
     responses={**ACCEPTED, **refusals(401, 403, 404, 409, 422, 503)},
 )
-async def test_webhook(webhook: str, key: Caller, api: Api) -> Response:
+async def test_webhook(webhook: str, key: CurrentCaller, api: Api) -> Response:
     """Send an endpoint the event `webhook.test`, whatever it asks for."""
     return await _sent(api, await endpoints.tell_test(api.database, key.account, webhook))
 
 
 @router.get("/{webhook}/deliveries", responses={**PAGE, **refusals(400, 401, 403, 404, 422, 503)})
 async def list_webhook_deliveries(
-    webhook: str, key: Caller, api: Api, limit: Limit = 20, after: After = None, state: State = None
+    webhook: str,
+    key: CurrentCaller,
+    api: Api,
+    limit: Limit = 20,
+    after: After = None,
+    state: State = None,
 ) -> Response:
     """List the deliveries to an endpoint, newest first."""
     await endpoints.read_endpoint(api.database, key.account, webhook)
@@ -181,14 +188,14 @@ async def list_webhook_deliveries(
 
 async def _page(
     api: Services,
-    key: ApiKey,
+    key: Caller,
     target: str | None,
     limit: int,
     after: str | None,
     state: delivery_history.State | None,
 ) -> Response:
     before = None if after is None else check_list_cursor(after, "whd")
-    wanted = delivery_history.Wanted(key.account, target, state, before)
+    wanted = delivery_history.DeliveryFilter(key.account, target, state, before)
     found = await delivery_history.list_deliveries(api.database, wanted, limit + 1)
     page = found[:limit]
     return json_response(
@@ -212,8 +219,8 @@ async def _sent(api: Services, ticket: DeliveryTicket) -> Response:
     return json_response(accepted, 202, {"Location": f"/v1/webhooks/deliveries/{ticket.id}"})
 
 
-def _caller(key: ApiKey) -> endpoints.Caller:
-    return endpoints.Caller(key.account, key.id)
+def _caller(key: Caller) -> endpoints.EndpointOwner:
+    return endpoints.EndpointOwner(key.account, key.id)
 
 
 def _overlap(api: Services) -> timedelta:

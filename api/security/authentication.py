@@ -9,7 +9,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.types import Scope
 
-from accounts.caller import PREFIX, ApiKey, digest_of
+from accounts.caller import PREFIX, Caller, digest_of
 from accounts.directory import SigningIn
 from accounts.errors import SessionOver
 from api.security.client_ip import check_address
@@ -22,7 +22,7 @@ UNKNOWN = "this API key is not known, or no longer"
 OVER = "this session is over: sign in again"
 
 
-class Entry(NamedTuple):
+class Authentication(NamedTuple):
     """How a caller came in: where its record stands, and which sign-in of a person it was."""
 
     field: str
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
     family: str = ""
 
 
-async def authenticate(request: Request) -> ApiKey:
+async def authenticate(request: Request) -> Caller:
     """Return who is calling.
 
     Raises:
@@ -43,7 +43,7 @@ async def authenticate(request: Request) -> ApiKey:
     if scheme.lower() != "bearer" or not credential:
         raise Unauthenticated(NEEDED)
     if credential.startswith(PREFIX):
-        entry = Entry(digest_of(credential))
+        entry = Authentication(digest_of(credential))
         found = await services.callers.find(entry.field)
         if found is None:
             raise Unauthenticated(UNKNOWN)
@@ -64,7 +64,7 @@ async def check_again(services: Services, scope: Scope) -> None:
         Unauthenticated: the key, the user or the session has come to its end.
         Forbidden: the account, the role or the scopes do not allow it any more.
     """
-    entry: Entry = scope["state"]["entry"]
+    entry: Authentication = scope["state"]["entry"]
     try:
         found = await services.callers.find(entry.field)
     except Overloaded:
@@ -75,25 +75,27 @@ async def check_again(services: Services, scope: Scope) -> None:
     check_access(scope, found)
 
 
-def _check_session(found: ApiKey, entry: Entry) -> None:
+def _check_session(found: Caller, entry: Authentication) -> None:
     if entry.family and (found.session != entry.session or entry.family in found.ended):
         raise SessionOver(OVER)
 
 
-def caller_field(request: Request, caller: ApiKey) -> str:
+def caller_field(request: Request, caller: Caller) -> str:
     """Return where this caller's record is found again, without any credential."""
     if caller.user == caller.id:
         return caller.id
     return digest_of(request.headers["authorization"].partition(" ")[2].strip())
 
 
-async def _person(request: Request, services: Services, token: str) -> tuple[ApiKey, Entry]:
+async def _person(
+    request: Request, services: Services, token: str
+) -> tuple[Caller, Authentication]:
     """Return who signed in, with a password here or with the identity provider."""
     if token.count(".") != 2:
         raise Unauthenticated(NEEDED)
     signing_in: SigningIn = request.app.state.signing_in
     if signing_in.issuer.issued(token):
-        entry = Entry(await signing_in.issuer.email_of(token))
+        entry = Authentication(await signing_in.issuer.email_of(token))
         found = await services.callers.find(entry.field)
         if found is None:
             raise Unauthenticated("nobody here has the email of this token")
@@ -105,6 +107,6 @@ async def _person(request: Request, services: Services, token: str) -> tuple[Api
         found = await services.callers.find_anew(claims.user)
     if found is None:
         raise SessionOver(OVER)
-    entry = Entry(claims.user, claims.session, claims.family)
+    entry = Authentication(claims.user, claims.session, claims.family)
     _check_session(found, entry)
     return found, entry

@@ -17,7 +17,7 @@ from ipaddress import (
 
 from starlette.requests import Request
 
-from accounts.caller import ApiKey
+from accounts.caller import Caller
 from core.errors import AddressForbidden
 
 Address = IPv4Address | IPv6Address
@@ -37,7 +37,7 @@ def client_address(request: Request, trusted: Sequence[Network]) -> str:
     return address
 
 
-def check_address(request: Request, key: ApiKey, trusted: Sequence[Network]) -> None:
+def check_address(request: Request, key: Caller, trusted: Sequence[Network]) -> None:
     """Refuse a key that is not to be used from here.
 
     Raises:

@@ -20,7 +20,7 @@ LEFT = 499
 LOOK_SECONDS = 0.1
 
 
-class Measured:
+class MeasuredRequest:
     """One request's time and status."""
 
     __slots__ = ("_began", "_seconds", "status")

@@ -21,7 +21,7 @@ from wire.errors import HeadersTimeout, HeadersTooLarge, MalformedRequest
 FRAMING = 4
 
 
-class Wire(HttpToolsProtocol):
+class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection. `owes_since` is when the client began to owe us the rest of something."""
 
     limits: ClassVar[LimitSettings]
@@ -112,6 +112,6 @@ class Wire(HttpToolsProtocol):
         self.transport.close()
 
 
-def wire(limits: LimitSettings) -> type[Wire]:
+def wire(limits: LimitSettings) -> type[BoundedHttpProtocol]:
     """Return the protocol with these limits."""
-    return type("BoundedWire", (Wire,), {"limits": limits})
+    return type("BoundedWire", (BoundedHttpProtocol,), {"limits": limits})

@@ -18,7 +18,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.server.http_metrics import Measured, method_of, route_of
+from api.server.http_metrics import MeasuredRequest, method_of, route_of
 from core import tracing
 from core.settings import LimitSettings
 from wire import problems
@@ -37,7 +37,7 @@ def new_request_id() -> bytes:
     return b"req_%b%x" % (PROCESS, next(_numbers))
 
 
-class Door:
+class RequestMiddleware:
     """Wraps the application; `uploads` are the paths that take larger bodies."""
 
     def __init__(self, app: ASGIApp, limits: LimitSettings, uploads: Mapping[str, int]) -> None:
@@ -51,7 +51,7 @@ class Door:
             await self._app(scope, receive, send)
             return
         most = self._uploads.get(scope["path"], self._limits.body_bytes)
-        visit = _Visit(scope, receive, send, most, self._limits)
+        visit = _RequestScope(scope, receive, send, most, self._limits)
         structlog.contextvars.bind_contextvars(request_id=visit.request_id)
         visit.trace()
         try:
@@ -68,7 +68,7 @@ class Door:
             visit.close()
 
 
-class _Visit:
+class _RequestScope:
     """One request's way through."""
 
     __slots__ = (
@@ -84,8 +84,8 @@ class _Visit:
         self._send = send
         self._most, self._limits = most, limits
         self._received, self._waited, self._whole = 0, 0.0, False
-        self._measured = Measured()
-        self._traced: tracing.Request | None = None
+        self._measured = MeasuredRequest()
+        self._traced: tracing.RequestTrace | None = None
         given = _header(scope, b"x-request-id")
         if given is None or not REQUEST_ID.fullmatch(given):
             given = new_request_id()
@@ -102,7 +102,7 @@ class _Visit:
         tracer = tracing.active()
         if tracer is not None:
             given = _header(self._scope, b"traceparent")
-            self._traced = tracing.Request(tracer, given.decode("latin-1") if given else None)
+            self._traced = tracing.RequestTrace(tracer, given.decode("latin-1") if given else None)
             tracing.request.set(self._traced)
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ import uvicorn
 
 from accounts.access_tokens import MissingSecretError
 from api.app import create_app
-from api.server.http_protocol import Wire, wire
+from api.server.http_protocol import BoundedHttpProtocol, wire
 from core.logs import configure_logs
 from core.settings import Settings
 from core.tracing import close_tracing, configure_tracing
@@ -26,7 +26,7 @@ from intake.request_lifetime import GRACE_SECONDS
 TICKS_PER_SECOND = 10
 
 
-class Server(uvicorn.Server):
+class ApiServer(uvicorn.Server):
     """Tells the streams before it stops, so that they end in a resumable way."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -42,7 +42,7 @@ class Server(uvicorn.Server):
         if counter % TICKS_PER_SECOND == 0:
             now = time.monotonic()
             for connection in list(self.server_state.connections):
-                if isinstance(connection, Wire):
+                if isinstance(connection, BoundedHttpProtocol):
                     connection.cut_if_overdue(now)
         return await super().on_tick(counter)
 
@@ -77,9 +77,9 @@ class Server(uvicorn.Server):
             connection.transport.abort()
 
 
-def create_server(settings: Settings) -> Server:
+def create_server(settings: Settings) -> ApiServer:
     """Return a server that has not started."""
-    return Server(
+    return ApiServer(
         uvicorn.Config(
             create_app(settings),
             host=settings.api.host,

@@ -10,13 +10,13 @@ from starlette.responses import Response
 from api.json_responses import accepted, job_headers, json_response
 from api.streaming.sse import EventStream, View, Watched, leave
 from billing.pricing.rating import Cost
-from intake.admission import Admitted
+from intake.admission import Admission
 from intake.preferences import Preferences
-from intake.request_lifetime import Ended
+from intake.request_lifetime import EndReason
 from intake.services import Services
 from intake.waiting import too_long, wait_result
 from jobs.job import Job, OnDisconnect
-from jobs.result import Result
+from jobs.result import JobResult
 from jobs.status import Status
 from wire import problems
 
@@ -28,7 +28,7 @@ class Form:
     `fields` are those that the client knows by another name than the engine.
     """
 
-    whole: Callable[[Job, Result, Cost | None], dict[str, Any]]
+    whole: Callable[[Job, JobResult, Cost | None], dict[str, Any]]
     stream: Callable[[Job], View] | None
     fields: Mapping[str, str] = field(default_factory=dict)
 
@@ -44,7 +44,7 @@ def policy(preferences: Preferences) -> OnDisconnect:
 
 
 async def deliver(
-    api: Services, request: Request, admitted: Admitted, preferences: Preferences, form: Form
+    api: Services, request: Request, admitted: Admission, preferences: Preferences, form: Form
 ) -> Response:
     """Answer a request with its job's result, or with the job where it prefers that."""
     job = admitted.job
@@ -59,11 +59,11 @@ async def deliver(
     limit = api.settings.limits.sync_seconds
     seconds = limit if preferences.wait_seconds is None else preferences.wait_seconds
     result, ended = await wait_result(api, request, watched, seconds)
-    if ended is Ended.TIME and preferences.hands_over:
+    if ended is EndReason.TIME and preferences.hands_over:
         job = await api.store.get(job.id, job.account)
         return accepted(job, headers, await api.store.place(job))
     if ended is not None:
-        if ended is Ended.SERVER:
+        if ended is EndReason.SERVER:
             await leave(api, watched)
         late = problems.from_error(too_long(ended, job.id, seconds))
         return _refuse(late, job, request, headers)

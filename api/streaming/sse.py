@@ -21,7 +21,7 @@ from api.security.authentication import check_again
 from api.streaming.client_span import delivering
 from core import metrics
 from core.errors import PipelineError
-from intake.request_lifetime import Ended, Presence
+from intake.request_lifetime import EndReason, RequestLifetime
 from intake.services import Services
 from jobs.events import Event
 from jobs.job import Job, OnDisconnect
@@ -113,16 +113,16 @@ class EventStream(Response):
             self._api.watchers.watching(watched.job_id),
             delivering(watched.job_id, watched.traceparent, "stream"),
         ):
-            presence = Presence(receive, self._api.closing, patient=view.patient)
+            presence = RequestLifetime(receive, self._api.closing, patient=view.patient)
             async with presence:
                 await send(
                     {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
                 )
                 await self._follow(pipe, scope)
-            if presence.ended is Ended.SERVER:
+            if presence.ended is EndReason.SERVER:
                 stop = ShuttingDown("this server is closing", retry_after_seconds=1)
                 await pipe.write(view.fail(problems.from_error(stop, job_id=watched.job_id)))
-        if (presence.ended is Ended.CLIENT or pipe.stuck) and not view.ended:
+        if (presence.ended is EndReason.CLIENT or pipe.stuck) and not view.ended:
             await leave(self._api, watched)
         if pipe.stuck:
             log.info("stream_cut", job_id=watched.job_id, reason="client does not read")

@@ -16,16 +16,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from accounts.account_rows import ensure_account
 from billing.errors import InvalidBudget
 from billing.money import plain
-from billing.pricing.rating import Price, Tokens, rate
+from billing.pricing.rating import Price, TokenCounts, rate
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
-from core.db.tables.budgets import Budget as BudgetRow
-from core.db.tables.budgets import BudgetWarning
+from core.db.tables.budgets import BudgetRow, BudgetWarningRow
 from core.db.tables.types import MICROS
 from core.ids import new_id
 from jobs.fairness import ServiceTier
-from jobs.store.budget_reservations import ACCOUNT, Limit, to_nanos
+from jobs.store.budget_reservations import ACCOUNT, BudgetLimit, to_nanos
 
 #: What chat templates and tools add to a prompt, in tokens, where text gives no bound of its own.
 TEMPLATE_TOKENS = 512
@@ -57,21 +56,21 @@ class Budget:
         return self.key_id or ACCOUNT
 
     @property
-    def limit(self) -> Limit:
+    def limit(self) -> BudgetLimit:
         """What a hold is checked against."""
-        return Limit(self.scope, to_nanos(self.amount, up=False) if self.hard else None)
+        return BudgetLimit(self.scope, to_nanos(self.amount, up=False) if self.hard else None)
 
 
-def most_tokens(body: dict[str, Any], size_bytes: int, longest: int) -> Tokens:
+def most_tokens(body: dict[str, Any], size_bytes: int, longest: int) -> TokenCounts:
     """Return a bound on what an OpenAI body of `size_bytes` can use with a context of `longest`.
 
     Text has no more tokens than bytes. Pictures have, and tools, which templates write out anew.
     """
     if "input" in body:  # embeddings: any number of texts, and no output
-        return Tokens(input=size_bytes, cached_input=0, output=0)
+        return TokenCounts(input=size_bytes, cached_input=0, output=0)
     asked = body.get("max_completion_tokens") or body.get("max_tokens") or longest
     choices = int(body.get("n") or 1)
-    return Tokens(
+    return TokenCounts(
         input=min(size_bytes + TEMPLATE_TOKENS, longest) if _is_text(body) else longest,
         cached_input=0,
         output=min(int(asked), longest) * choices,
@@ -84,7 +83,7 @@ def _is_text(body: dict[str, Any]) -> bool:
     return "tools" not in body and all(part.get("type") == "text" for part in parts)
 
 
-def most(prices: Iterable[Price], tier: ServiceTier, tokens: Tokens) -> Decimal:
+def most(prices: Iterable[Price], tier: ServiceTier, tokens: TokenCounts) -> Decimal:
     """Return the most that many tokens can cost at any of some prices, cached or not."""
     dearest = (replace(price, input=max(price.input, price.cached_input)) for price in prices)
     return max(rate(tokens, price, tier).total for price in dearest)
@@ -126,7 +125,7 @@ async def set_budget(database: Database, budget: Budget, actor: str = "") -> Bud
     """
     _check(budget)
     await ensure_account(database, budget.account)
-    table, warned = table_of(BudgetRow), table_of(BudgetWarning)
+    table, warned = table_of(BudgetRow), table_of(BudgetWarningRow)
     async with database.write() as connection:
         own = (table.c.account_id == budget.account, table.c.key_id == budget.key_id)
         known = await connection.scalar(select(table.c.id).where(*own))

@@ -14,48 +14,48 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.money import ZERO, total
 from core.db.tables.base import table_of
-from core.db.tables.budgets import Spending
-from jobs.store.budget_reservations import ACCOUNT, Bucket, Spent, to_nanos
+from core.db.tables.budgets import SpendingRow
+from jobs.store.budget_reservations import ACCOUNT, BudgetMonth, SpentAmount, to_nanos
 
 
 @dataclass(frozen=True, slots=True)
-class Sum:
+class SpentSum:
     """What one scope (a key, or `ACCOUNT`) has spent in a bucket."""
 
-    bucket: Bucket
+    bucket: BudgetMonth
     scope: str
     amount: Decimal
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> SpentAmount:
         """Return it as budgets are checked with, rounded up."""
-        return Spent(self.bucket, self.scope, to_nanos(self.amount, up=True))
+        return SpentAmount(self.bucket, self.scope, to_nanos(self.amount, up=True))
 
 
 async def spending_since(
     connection: AsyncConnection, accounts: Collection[str], month: str
-) -> list[Sum]:
+) -> list[SpentSum]:
     """Return the sums of accounts from a month on, by key and in all."""
-    table = table_of(Spending)
+    table = table_of(SpendingRow)
     rows = await connection.execute(
         select(table).where(table.c.account_id.in_(accounts), table.c.month >= month)
     )
     return list(_sums(rows))
 
 
-async def spending_in(connection: AsyncConnection, bucket: Bucket) -> list[Sum]:
+async def spending_in(connection: AsyncConnection, bucket: BudgetMonth) -> list[SpentSum]:
     """Return the sums of one bucket; that of the account even if it is zero."""
     sums = await spending_since(connection, [bucket.account], bucket.month)
     own = [one for one in sums if one.bucket == bucket]
-    return own or [Sum(bucket, ACCOUNT, ZERO)]
+    return own or [SpentSum(bucket, ACCOUNT, ZERO)]
 
 
-def _sums(rows: Iterable[Any]) -> Iterator[Sum]:
-    in_all: dict[Bucket, Decimal] = {}
+def _sums(rows: Iterable[Any]) -> Iterator[SpentSum]:
+    in_all: dict[BudgetMonth, Decimal] = {}
     for row in rows:
-        bucket = Bucket(row.account_id, row.month, row.currency)
+        bucket = BudgetMonth(row.account_id, row.month, row.currency)
         in_all[bucket] = total(in_all.get(bucket, ZERO), row.amount)
         if row.key_id:
-            yield Sum(bucket, row.key_id, row.amount)
+            yield SpentSum(bucket, row.key_id, row.amount)
     for bucket, amount in in_all.items():
-        yield Sum(bucket, ACCOUNT, amount)
+        yield SpentSum(bucket, ACCOUNT, amount)

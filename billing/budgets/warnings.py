@@ -15,28 +15,28 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.budgets.budgets import Budget
-from billing.budgets.spending import Sum
+from billing.budgets.spending import SpentSum
 from billing.money import plain
 from billing.months import month_of
 from core import metrics
 from core.db.bulk_insert import insert_missing
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
-from core.db.tables.budgets import BudgetWarning
-from jobs.store.budget_reservations import Bucket
+from core.db.tables.budgets import BudgetWarningRow
+from jobs.store.budget_reservations import BudgetMonth
 from webhooks.events import NewEvent, Receiver, add_events, listeners
 
 log = structlog.get_logger()
 
 EVENT = "budget.threshold"
 
-WARNINGS = table_of(BudgetWarning)
+WARNINGS = table_of(BudgetWarningRow)
 
 #: A budget, a percentage it reached, and what was spent.
 Reached = tuple[Budget, int, Decimal]
 
 
-async def warn(database: Database, budgets: Sequence[Budget], sums: Sequence[Sum]) -> None:
+async def warn(database: Database, budgets: Sequence[Budget], sums: Sequence[SpentSum]) -> None:
     """Note and tell every percentage that was reached this month, once.
 
     Raises:
@@ -66,8 +66,8 @@ async def warn(database: Database, budgets: Sequence[Budget], sums: Sequence[Sum
         log.warning("budgets_near_their_end", warnings=new)
 
 
-def _covers(budget: Budget, one: Sum, month: str) -> bool:
-    bucket = Bucket(budget.account, month, budget.currency)
+def _covers(budget: Budget, one: SpentSum, month: str) -> bool:
+    bucket = BudgetMonth(budget.account, month, budget.currency)
     return (one.bucket, one.scope) == (bucket, budget.scope)
 
 

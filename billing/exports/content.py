@@ -18,11 +18,11 @@ from billing.errors import MonthNotClosed
 from billing.invoices.close import check_month, draft_month
 from billing.invoices.invoices import Invoice, stream_invoices
 from core.db.tables.base import table_of
-from core.db.tables.invoices import ClosedMonth
-from core.db.tables.usage import UsageEvent
+from core.db.tables.invoices import ClosedMonthRow
+from core.db.tables.usage import UsageEventRow
 from core.settings import SellerSettings
 
-EVENTS = table_of(UsageEvent)
+EVENTS = table_of(UsageEventRow)
 
 
 USAGE = (
@@ -35,7 +35,7 @@ USAGE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ExportRequest:
     """What is to be exported; `account` None is everybody."""
 
     month: str
@@ -53,7 +53,7 @@ class Chunk:
 
 
 async def open_content(
-    connection: AsyncConnection, wanted: Wanted, seller: SellerSettings
+    connection: AsyncConnection, wanted: ExportRequest, seller: SellerSettings
 ) -> "Content":
     """Return a month's content, as it was issued or, if preliminary, as it stands.
 
@@ -65,7 +65,7 @@ async def open_content(
     if connection.dialect.name != "sqlite":
         # A running month goes on while it is read.
         await connection.execution_options(isolation_level="REPEATABLE READ")
-    closed = select(ClosedMonth.closed_at).where(ClosedMonth.month == wanted.month)
+    closed = select(ClosedMonthRow.closed_at).where(ClosedMonthRow.month == wanted.month)
     closed_at = await connection.scalar(closed)
     if closed_at is not None:
         return Content(connection, wanted, closed_at, None)
@@ -91,7 +91,7 @@ class Content:
     def __init__(
         self,
         connection: AsyncConnection,
-        wanted: Wanted,
+        wanted: ExportRequest,
         stamp: datetime,
         drafts: Sequence[Invoice] | None,
     ) -> None:

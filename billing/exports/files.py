@@ -16,10 +16,10 @@ from pathlib import Path
 from sqlalchemy import insert
 
 from billing.errors import ExportFailed
-from billing.exports.content import Chunk, Wanted, open_content
+from billing.exports.content import Chunk, ExportRequest, open_content
 from billing.exports.formats import SUMS, Format, export_name, sums_text, writer_of
 from core.db.engine import Database
-from core.db.tables.invoices import Export
+from core.db.tables.invoices import ExportRow
 from core.ids import new_id
 from core.settings import SellerSettings
 
@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class ExportedFile:
     """One file of an export."""
 
     name: str
@@ -42,14 +42,14 @@ class Exported:
     """What was written where; `unchanged` if the very same bytes were there already."""
 
     folder: Path
-    files: list[File]
+    files: list[ExportedFile]
     preliminary: bool
     unchanged: bool
 
 
 async def export_month(
     database: Database,
-    wanted: Wanted,
+    wanted: ExportRequest,
     as_format: Format,
     out: Path,
     seller: SellerSettings,
@@ -90,9 +90,9 @@ def _aside(folder: Path) -> Iterator[Path]:
 
 async def _write(
     aside: Path, chunks: AsyncGenerator[Chunk, None], events: int, progress: Progress
-) -> list[File]:
+) -> list[ExportedFile]:
     """Write files as their chunks come, one after the other, and then their checksums."""
-    files: list[File] = []
+    files: list[ExportedFile] = []
     done = 0
     writing: _Writing | None = None
     try:
@@ -126,13 +126,13 @@ class _Writing:
         self._digest.update(chunk.data)
         self._rows += chunk.rows
 
-    def end(self) -> File:
+    def end(self) -> ExportedFile:
         """Bring it to the disk, where a full one shows."""
         self._file.flush()
         os.fsync(self._file.fileno())
         size = self._file.tell()
         self._file.close()
-        return File(self.name, size, self._digest.hexdigest(), self._rows)
+        return ExportedFile(self.name, size, self._digest.hexdigest(), self._rows)
 
     def close(self) -> None:
         """Close it, whatever became of it: on a full disk this fails once more."""
@@ -159,10 +159,10 @@ def _put_in_place(aside: Path, folder: Path) -> bool:
 
 async def _note(
     database: Database,
-    wanted: Wanted,
+    wanted: ExportRequest,
     as_format: Format,
     folder: str,
-    files: list[File],
+    files: list[ExportedFile],
     actor: str,
 ) -> None:
     rows = [
@@ -181,4 +181,4 @@ async def _note(
     ]
     if rows:
         async with database.write() as connection:
-            await connection.execute(insert(Export), rows)
+            await connection.execute(insert(ExportRow), rows)

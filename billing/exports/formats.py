@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable
 from enum import StrEnum
 from importlib import import_module
 
-from billing.exports.content import Chunk, Content, Wanted
+from billing.exports.content import Chunk, Content, ExportRequest
 from billing.invoices.invoices import Invoice
 
 
@@ -35,7 +35,7 @@ def print_pdf(invoice: Invoice) -> bytes:
     return data
 
 
-def export_name(wanted: Wanted, as_format: Format, *, preliminary: bool) -> str:
+def export_name(wanted: ExportRequest, as_format: Format, *, preliminary: bool) -> str:
     """Return what an export is called: `2026-10-csv`, `2026-10-acme-pdf-preliminary`."""
     parts = (wanted.month, wanted.account, as_format, "preliminary" if preliminary else None)
     return "-".join(part.replace("/", "_") for part in parts if part)

@@ -4,8 +4,8 @@ from decimal import Decimal
 from itertools import groupby
 
 from billing.currencies import decimals_of
-from billing.exports.page_layout import ACCENT, MARGIN, RULE, SOFT, WIDTH, Sheet
-from billing.invoices.invoices import Invoice, Line
+from billing.exports.page_layout import ACCENT, MARGIN, RULE, SOFT, WIDTH, PageLayout
+from billing.invoices.invoices import Invoice, InvoiceLine
 from billing.money import plain, total
 from core.db.tables.types import MICROS
 
@@ -24,7 +24,7 @@ SMALL = 8.7
 NAME_HEIGHT = 6.5
 
 
-def draw_lines(sheet: Sheet, invoice: Invoice) -> None:
+def draw_lines(sheet: PageLayout, invoice: Invoice) -> None:
     """Draw every line, under its model."""
     _draw_heading(sheet, invoice)
     sheet.heading = lambda: _draw_heading(sheet, invoice)
@@ -44,7 +44,7 @@ def _decimals(invoice: Invoice) -> int:
     return coin if whole else MICROS
 
 
-def _draw_heading(sheet: Sheet, invoice: Invoice) -> None:
+def _draw_heading(sheet: PageLayout, invoice: Invoice) -> None:
     sheet.ink(7.5, "B", SOFT)
     for heading, width, align in COLUMNS:
         text = f"{heading} ({invoice.currency})" if heading == "Amount" else heading
@@ -54,7 +54,9 @@ def _draw_heading(sheet: Sheet, invoice: Invoice) -> None:
     sheet.ln(1.5)
 
 
-def _draw_group(sheet: Sheet, invoice: Invoice, model: str | None, lines: list[Line]) -> None:
+def _draw_group(
+    sheet: PageLayout, invoice: Invoice, model: str | None, lines: list[InvoiceLine]
+) -> None:
     # A name never stands alone at the end of a page.
     _make_room(sheet, NAME_HEIGHT + 3 * LINE_HEIGHT)
     name = model or "Adjustments"
@@ -70,25 +72,25 @@ def _draw_group(sheet: Sheet, invoice: Invoice, model: str | None, lines: list[L
     sheet.ln(1.5)
 
 
-def _draw_name(sheet: Sheet, name: str, amount: str) -> None:
+def _draw_name(sheet: PageLayout, name: str, amount: str) -> None:
     sheet.ink(9.5, "B")
     sheet.cell(WIDTH - COLUMNS[-1][1], NAME_HEIGHT, name)
     sheet.cell(COLUMNS[-1][1], NAME_HEIGHT, amount, align="R")
     sheet.ln(NAME_HEIGHT)
 
 
-def _width(line: Line) -> float:
+def _width(line: InvoiceLine) -> float:
     """Return how wide a description may be: an adjustment has no figures beside it."""
     columns = COLUMNS[:-1] if line.kind == "adjustment" else COLUMNS[:1]
     return sum(width for _, width, _ in columns) - INDENT
 
 
-def _height(sheet: Sheet, line: Line) -> float:
+def _height(sheet: PageLayout, line: InvoiceLine) -> float:
     sheet.ink(SMALL)
     return sheet.height_of(line.description, _width(line), LINE_HEIGHT)
 
 
-def _draw_line(sheet: Sheet, invoice: Invoice, line: Line) -> None:
+def _draw_line(sheet: PageLayout, invoice: Invoice, line: InvoiceLine) -> None:
     height, top = _height(sheet, line), sheet.get_y()
     sheet.ink(SMALL, "", SOFT)
     sheet.set_x(MARGIN + INDENT)
@@ -100,7 +102,7 @@ def _draw_line(sheet: Sheet, invoice: Invoice, line: Line) -> None:
     sheet.set_xy(MARGIN, top + height + PADDING)
 
 
-def _figures(line: Line, invoice: Invoice) -> tuple[str, str, str, str]:
+def _figures(line: InvoiceLine, invoice: Invoice) -> tuple[str, str, str, str]:
     amount = money(line.amount, invoice)
     if line.per_million is None:
         return "", "", "", amount
@@ -113,7 +115,7 @@ def _price(per_million: Decimal) -> str:
     return f"{cents:f}" if cents == per_million else plain(per_million)
 
 
-def _make_room(sheet: Sheet, height: float) -> bool:
+def _make_room(sheet: PageLayout, height: float) -> bool:
     """Begin a page unless there is room on this one; says whether it did."""
     if sheet.room >= height:
         return False

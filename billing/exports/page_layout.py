@@ -26,7 +26,7 @@ FONT = "Roboto"
 STYLES = {"": "Roboto", "B": "RobotoMedium"}
 
 
-class Sheet(FPDF):  # type: ignore[misc]
+class PageLayout(FPDF):  # type: ignore[misc]
     """Pages with a foot; `heading` is drawn anew on each page that follows the first."""
 
     def __init__(self, title: str, foot: str, stamp: datetime) -> None:

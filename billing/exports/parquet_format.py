@@ -15,7 +15,7 @@ from sqlalchemy.types import TypeEngine
 
 from billing.exports.content import EVENTS, USAGE, Chunk, Content
 from billing.exports.rows import INVOICE_TABLES
-from billing.exports.write_buffer import Drain
+from billing.exports.write_buffer import WriteBuffer
 from core.db.tables.prices import MULTIPLIER_DECIMALS
 from core.db.tables.types import MICROS, WHOLE_DIGITS, Money, UtcTime
 
@@ -47,7 +47,7 @@ class _Table:
         self._name = name
         self._schema = schema
         self._rows: list[Any] = []
-        self._drain = Drain()
+        self._drain = WriteBuffer()
         self._writer = pq.ParquetWriter(self._drain, schema, compression="zstd")
 
     def add(self, rows: Iterable[Sequence[Any]]) -> Chunk:

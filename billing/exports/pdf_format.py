@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from billing.currencies import decimals_of
 from billing.exports.content import Chunk, Content
 from billing.exports.invoice_table import draw_lines, money
-from billing.exports.page_layout import ACCENT, MARGIN, PAPER, RULE, SOFT, TOP, WIDTH, Sheet
+from billing.exports.page_layout import ACCENT, MARGIN, PAPER, RULE, SOFT, TOP, WIDTH, PageLayout
 from billing.exports.rows import part
 from billing.invoices.invoices import Invoice
 from billing.money import total
@@ -32,7 +32,9 @@ def render(invoice: Invoice) -> bytes:
     """Return an invoice as a PDF, made when it was issued; a preliminary one when its month was."""
     title = TITLES[invoice.kind] if invoice.issued_at else f"Preliminary {invoice.kind}"
     foot = " · ".join(filter(None, (invoice.seller.name, f"{title} {invoice.number}")))
-    sheet = Sheet(f"{title} {invoice.number}", foot, invoice.issued_at or bounds(invoice.month)[0])
+    sheet = PageLayout(
+        f"{title} {invoice.number}", foot, invoice.issued_at or bounds(invoice.month)[0]
+    )
     _draw_head(sheet, invoice, title)
     _draw_parties(sheet, invoice)
     _draw_due(sheet, invoice)
@@ -42,7 +44,7 @@ def render(invoice: Invoice) -> bytes:
     return bytes(sheet.output())
 
 
-def _draw_head(sheet: Sheet, invoice: Invoice, title: str) -> None:
+def _draw_head(sheet: PageLayout, invoice: Invoice, title: str) -> None:
     seller = invoice.seller
     sheet.write_line(title, size=24, style="B", colour=ACCENT, align="R", height=10)
     sheet.write_line(invoice.number, size=10.5, colour=SOFT, align="R", height=6)
@@ -57,7 +59,7 @@ def _draw_head(sheet: Sheet, invoice: Invoice, title: str) -> None:
     sheet.ln(7)
 
 
-def _draw_parties(sheet: Sheet, invoice: Invoice) -> None:
+def _draw_parties(sheet: PageLayout, invoice: Invoice) -> None:
     top = sheet.get_y()
     sheet.write_line("BILLED TO", size=7.5, style="B", colour=SOFT, height=5)
     sheet.write_line(invoice.billing_name, size=10.5, style="B", height=6, width=HALF)
@@ -91,7 +93,7 @@ def _facts(invoice: Invoice) -> list[tuple[str, str]]:
     return [*facts, ("Account", invoice.account_id)]
 
 
-def _draw_due(sheet: Sheet, invoice: Invoice) -> None:
+def _draw_due(sheet: PageLayout, invoice: Invoice) -> None:
     """Draw the one figure that matters, in a box."""
     height = 18.0
     top = sheet.get_y()
@@ -121,7 +123,7 @@ def _asked(invoice: Invoice) -> tuple[str, str]:
     return "Amount due", f"Please pay by {day(until)}" if until else ""
 
 
-def _draw_totals(sheet: Sheet, invoice: Invoice) -> None:
+def _draw_totals(sheet: PageLayout, invoice: Invoice) -> None:
     usage, adjustments = part(invoice, "usage"), part(invoice, "adjustment")
     rows = [("Usage", usage), ("Adjustments", adjustments)] if usage and adjustments else []
     rounding = total(invoice.due, -invoice.total)
@@ -142,7 +144,7 @@ def _draw_totals(sheet: Sheet, invoice: Invoice) -> None:
     _draw_total(sheet, label, coins(invoice), 11.5, "B")
 
 
-def _draw_total(sheet: Sheet, label: str, value: str, size: float, style: str) -> None:
+def _draw_total(sheet: PageLayout, label: str, value: str, size: float, style: str) -> None:
     sheet.set_x(MARGIN + HALF)
     sheet.ink(size, style)
     sheet.cell(HALF / 2, 6, label)
@@ -150,7 +152,7 @@ def _draw_total(sheet: Sheet, label: str, value: str, size: float, style: str) -
     sheet.ln(6)
 
 
-def _draw_notes(sheet: Sheet, invoice: Invoice) -> None:
+def _draw_notes(sheet: PageLayout, invoice: Invoice) -> None:
     payment = lines_of(invoice.seller.payment) if invoice.due > 0 and invoice.issued_at else ""
     notes = (("PAYMENT", payment), ("TAX", lines_of(invoice.tax_note)))
     sheet.heading = None

@@ -3,7 +3,7 @@
 import io
 
 
-class Drain(io.RawIOBase):
+class WriteBuffer(io.RawIOBase):
     """Takes what a library writes to a file, until somebody takes it away."""
 
     def __init__(self) -> None:

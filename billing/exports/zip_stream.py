@@ -12,7 +12,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from billing.exports.content import Content
 from billing.exports.formats import SUMS, Writer, sums_text
-from billing.exports.write_buffer import Drain
+from billing.exports.write_buffer import WriteBuffer
 
 #: Text shrinks tenfold even so; more effort would be the slowest step.
 EFFORT = 1
@@ -20,7 +20,7 @@ EFFORT = 1
 
 async def zip_export(content: Content, write: Writer) -> AsyncGenerator[bytes, None]:
     """Yield the bytes of the archive."""
-    drain = Drain()
+    drain = WriteBuffer()
     digests: dict[str, Any] = {}
     entry: IO[bytes] | None = None
     with ZipFile(drain, "w", ZIP_DEFLATED, compresslevel=EFFORT) as archive:

@@ -16,27 +16,26 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from billing.errors import InvalidMonth, MonthNotOver, MonthOutOfOrder, UnpricedUsage
 from billing.invoices.close_sums import adjustments_of, earliest_open, sum_month, unpriced_models
 from billing.invoices.draft import Customer, MonthBooks, draft_invoices
-from billing.invoices.invoices import INVOICES, Invoice, Line, list_invoices
+from billing.invoices.invoices import INVOICES, Invoice, InvoiceLine, list_invoices
 from billing.ledger.ledger import closed_months
 from billing.months import bounds, next_month
 from billing.pricing.prices import load_prices
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.locks import own_ledger
-from core.db.tables.accounts import Account
+from core.db.tables.accounts import AccountRow
 from core.db.tables.base import table_of
-from core.db.tables.invoices import ClosedMonth, InvoiceLine
-from core.db.tables.invoices import Invoice as InvoiceRow
+from core.db.tables.invoices import ClosedMonthRow, InvoiceLineRow, InvoiceRow
 from core.settings import SellerSettings
 
 #: A second one who closes waits for the first, which may have millions of events to add up.
 LOCK_SECONDS = 300
 INVOICES_AT_ONCE = 1_000
-LINE_FIELDS = tuple(field.name for field in fields(Line))
+LINE_FIELDS = tuple(field.name for field in fields(InvoiceLine))
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class ClosedBooks:
     """A closed month; `already` if it was before. Its invoices come without their lines."""
 
     month: str
@@ -50,7 +49,7 @@ async def close_month(
     seller: SellerSettings,
     actor: str = "",
     now: datetime | None = None,
-) -> Closed:
+) -> ClosedBooks:
     """Issue a month's invoices and let no more usage into it.
 
     Raises:
@@ -74,7 +73,7 @@ async def close_month(
         invoices = await issued_in(connection, month)
         if not already:
             await audit(connection, actor, "month_closed", month, invoices=len(invoices))
-    return Closed(month, invoices, already)
+    return ClosedBooks(month, invoices, already)
 
 
 def check_over(month: str, now: datetime) -> None:
@@ -136,7 +135,7 @@ async def _check_ready(connection: AsyncConnection, month: str, closed: Collecti
 
 
 async def _customers(connection: AsyncConnection) -> dict[str, Customer]:
-    account = table_of(Account).c
+    account = table_of(AccountRow).c
     shown = account.billing_name, account.billing_address, account.tax_id, account.tax_note
     rows = await connection.execute(select(account.id, account.name, *shown))
     return {row[0]: Customer(row[2] or row[1], *row[3:]) for row in rows}
@@ -151,7 +150,7 @@ async def _issue(
         some = drafts[start : start + INVOICES_AT_ONCE]
         await connection.execute(insert(InvoiceRow), [row_of(invoice, now) for invoice in some])
         await connection.execute(
-            insert(InvoiceLine), [row for invoice in some for row in line_rows(invoice)]
+            insert(InvoiceLineRow), [row for invoice in some for row in line_rows(invoice)]
         )
     await seal(connection, INVOICES.c.month == month, now)
 
@@ -191,4 +190,4 @@ async def _mark_closed(
             months.append(following)
             following = next_month(following)
     rows = [{"month": one, "closed_at": now, "closed_by": actor} for one in months]
-    await connection.execute(insert(ClosedMonth), rows)
+    await connection.execute(insert(ClosedMonthRow), rows)

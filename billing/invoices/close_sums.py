@@ -12,14 +12,14 @@ from sqlalchemy import case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.months import next_month
-from billing.pricing.rating import Tokens
+from billing.pricing.rating import TokenCounts
 from billing.sums import exact_sum
 from core.db.tables.base import table_of
-from core.db.tables.invoices import Adjustment
-from core.db.tables.usage import UsageEvent
+from core.db.tables.invoices import AdjustmentRow
+from core.db.tables.usage import UsageEventRow
 
-EVENTS = table_of(UsageEvent).c
-ADJUSTMENTS = table_of(Adjustment)
+EVENTS = table_of(UsageEventRow).c
+ADJUSTMENTS = table_of(AdjustmentRow)
 
 #: Kind of token -> its columns of tokens and amount.
 KINDS = {
@@ -44,7 +44,7 @@ class KindSum:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class UsageGroup:
     """Events that share a line per kind of token."""
 
     account_id: str
@@ -59,7 +59,7 @@ class Group:
 
 async def sum_month(
     connection: AsyncConnection, month: str, account: str | None = None
-) -> list[Group]:
+) -> list[UsageGroup]:
     """Add up a month's priced usage."""
     columns = []
     for tokens, amount in KINDS.values():
@@ -78,14 +78,14 @@ async def sum_month(
     return [_group(tuple(row)) for row in await connection.execute(query)]
 
 
-def _group(row: tuple[Any, ...]) -> Group:
+def _group(row: tuple[Any, ...]) -> UsageGroup:
     shared, sums = row[: len(SHARED)], row[len(SHARED) :]
     by_kind = {
         kind: KindSum(int(sums[3 * index]), int(sums[3 * index + 1]), sums[3 * index + 2])
-        for index, kind in enumerate(Tokens._fields)
+        for index, kind in enumerate(TokenCounts._fields)
     }
     named = {column.name: value for column, value in zip(SHARED, shared, strict=True)}
-    return Group(**named, sums=by_kind)
+    return UsageGroup(**named, sums=by_kind)
 
 
 async def unpriced_models(connection: AsyncConnection, month: str) -> dict[str, int]:

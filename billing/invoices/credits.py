@@ -12,16 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.errors import AccountNotFound, InvalidAmount, MonthClosed
 from billing.invoices.close import check_month, line_rows, row_of, seal
-from billing.invoices.invoices import INVOICES, Invoice, Line, find_invoice
+from billing.invoices.invoices import INVOICES, Invoice, InvoiceLine, find_invoice
 from billing.ledger.ledger import closed_months
 from billing.money import plain
 from billing.months import first_open, month_of
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.locks import own_ledger
-from core.db.tables.accounts import Account
-from core.db.tables.invoices import Adjustment, InvoiceLine
-from core.db.tables.invoices import Invoice as InvoiceRow
+from core.db.tables.accounts import AccountRow
+from core.db.tables.invoices import AdjustmentRow, InvoiceLineRow, InvoiceRow
 from core.db.tables.types import MICROS
 from core.ids import new_id
 
@@ -56,7 +55,9 @@ async def adjust(database: Database, new: NewAdjustment, actor: str = "") -> tup
         check_month(month)
         if month in closed:
             raise MonthClosed(f"{month} is closed: credit its invoice, or adjust a later month")
-        own = await connection.scalar(select(Account.currency).where(Account.id == new.account))
+        own = await connection.scalar(
+            select(AccountRow.currency).where(AccountRow.id == new.account)
+        )
         if own is None:
             raise AccountNotFound(f"no account {new.account!r}", param="account")
         adjustment_id = new_id("adj")
@@ -70,7 +71,7 @@ async def adjust(database: Database, new: NewAdjustment, actor: str = "") -> tup
             "job_id": new.job_id,
             "created_by": actor,
         }
-        await connection.execute(insert(Adjustment), [row])
+        await connection.execute(insert(AdjustmentRow), [row])
         details = {"account": new.account, "month": month, "amount": plain(new.amount)}
         await audit(connection, actor, "adjusted", adjustment_id, **details)
     return adjustment_id, month
@@ -112,11 +113,11 @@ async def credit(
             seller=invoice.seller,
             total=-amount,
             issued_at=None,
-            lines=(Line("adjustment", reason, -amount),),
+            lines=(InvoiceLine("adjustment", reason, -amount),),
         )
         row = row_of(note, now) | {"corrects_id": invoice.id}
         await connection.execute(insert(InvoiceRow), [row])
-        await connection.execute(insert(InvoiceLine), line_rows(note))
+        await connection.execute(insert(InvoiceLineRow), line_rows(note))
         await seal(connection, INVOICES.c.id == note.id, now)
         details = {"credits": invoice.number, "amount": plain(amount)}
         await audit(connection, actor, "credited", note.number, **details)

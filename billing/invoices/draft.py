@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from billing.invoices.close_sums import Group
-from billing.invoices.invoices import Invoice, Line
+from billing.invoices.close_sums import UsageGroup
+from billing.invoices.invoices import Invoice, InvoiceLine
 from billing.money import plain, to_micros, total
-from billing.pricing.rating import ONE, Price, Tokens
+from billing.pricing.rating import ONE, Price, TokenCounts
 from core.ids import new_id
 from core.settings import SellerSettings
 from jobs.fairness import ServiceTier
@@ -36,7 +36,7 @@ class MonthBooks:
     """All that a month's invoices are made of."""
 
     month: str
-    groups: Sequence[Group]
+    groups: Sequence[UsageGroup]
     adjustments: Sequence[Any]
     customers: Mapping[str, Customer]
     prices: Mapping[str, Price]
@@ -45,7 +45,7 @@ class MonthBooks:
 
 def draft_invoices(books: MonthBooks) -> Iterator[Invoice]:
     """Yield the month's invoices by account and currency, numbered, not issued yet."""
-    lines: dict[tuple[str, str], list[Line]] = {}
+    lines: dict[tuple[str, str], list[InvoiceLine]] = {}
     for group in sorted(books.groups, key=lambda group: _place(group, books.prices)):
         price = books.prices[group.price_version_id]
         found = lines.setdefault((group.account_id, group.currency), [])
@@ -74,18 +74,18 @@ def draft_invoices(books: MonthBooks) -> Iterator[Invoice]:
         )
 
 
-def _place(group: Group, prices: Mapping[str, Price]) -> tuple[Any, ...]:
+def _place(group: UsageGroup, prices: Mapping[str, Price]) -> tuple[Any, ...]:
     """Order lines by model, tier, age of the price; late usage comes last."""
     price = prices[group.price_version_id]
     tier = TIERS.index(group.service_tier)
     return group.late, group.model, tier, price.valid_from, price.id
 
 
-def _usage_lines(group: Group, price: Price) -> Iterator[Line]:
-    for kind in Tokens._fields:
+def _usage_lines(group: UsageGroup, price: Price) -> Iterator[InvoiceLine]:
+    for kind in TokenCounts._fields:
         found = group.sums[kind]
         if found.tokens:
-            yield Line(
+            yield InvoiceLine(
                 kind="usage",
                 description=_describe(kind, group, price),
                 amount=to_micros(found.amount),
@@ -101,7 +101,7 @@ def _usage_lines(group: Group, price: Price) -> Iterator[Line]:
             )
 
 
-def _describe(kind: str, group: Group, price: Price) -> str:
+def _describe(kind: str, group: UsageGroup, price: Price) -> str:
     words = [KIND_WORDS[kind]]
     if group.service_tier != ServiceTier.DEFAULT:
         times = f" x {plain(group.multiplier)}" if group.multiplier != ONE else ""
@@ -112,6 +112,6 @@ def _describe(kind: str, group: Group, price: Price) -> str:
     return ", ".join(words)
 
 
-def _adjustment_line(row: Any) -> Line:
+def _adjustment_line(row: Any) -> InvoiceLine:
     text = f"{row.reason} (job {row.job_id})" if row.job_id else row.reason
-    return Line("adjustment", text, Decimal(row.amount), adjustment_id=row.id)
+    return InvoiceLine("adjustment", text, Decimal(row.amount), adjustment_id=row.id)

@@ -17,18 +17,17 @@ from billing.currencies import payable
 from billing.errors import InvoiceNotFound
 from billing.sums import bytewise
 from core.db.tables.base import table_of
-from core.db.tables.invoices import Invoice as InvoiceRow
-from core.db.tables.invoices import InvoiceLine
+from core.db.tables.invoices import InvoiceLineRow, InvoiceRow
 from core.settings import SellerSettings
 
 INVOICES = table_of(InvoiceRow)
-LINES = table_of(InvoiceLine)
+LINES = table_of(InvoiceLineRow)
 CORRECTED = INVOICES.alias("corrected")
 ROWS_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class InvoiceLine:
     """One line: usage of one model, tier, kind of token and price, or an adjustment."""
 
     kind: str
@@ -64,7 +63,7 @@ class Invoice:
     seller: SellerSettings
     total: Decimal
     issued_at: datetime | None
-    lines: Sequence[Line] = ()
+    lines: Sequence[InvoiceLine] = ()
 
     @property
     def due(self) -> Decimal:
@@ -78,7 +77,7 @@ class Invoice:
         return None if self.issued_at is None else self.issued_at + days
 
 
-LINE_COLUMNS = [LINES.c[name] for name in Line.__slots__]
+LINE_COLUMNS = [LINES.c[name] for name in InvoiceLine.__slots__]
 
 
 async def find_invoice(
@@ -165,5 +164,5 @@ def _invoice(head: Any, lines: Iterable[Any] = ()) -> Invoice:
         SellerSettings.model_validate_json(head.seller),
         head.total,
         head.issued_at,
-        tuple(Line(*line) for line in lines),
+        tuple(InvoiceLine(*line) for line in lines),
     )

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping
 
 from core.tracing import Attributes, active, joined
-from jobs.archive.archived_job import Archived
+from jobs.archive.archived_job import ArchivedJob
 from jobs.store.usage_outbox import UsageEntry
 
 
 def write_bills(
-    recorded: Iterable[UsageEntry], archived: Mapping[str, Archived], times: tuple[int, int]
+    recorded: Iterable[UsageEntry], archived: Mapping[str, ArchivedJob], times: tuple[int, int]
 ) -> None:
     """Write a span for each traced job of a batch; `times` are Unix nanoseconds."""
     tracer = active()

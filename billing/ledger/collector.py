@@ -15,15 +15,15 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from sqlalchemy import Select, func, select
 
 from billing.budgets.budgets import Budget, load_budgets
-from billing.budgets.spending import Sum, spending_since
+from billing.budgets.spending import SpentSum, spending_since
 from billing.errors import DatabaseUnavailable
 from billing.months import month_of
 from billing.pricing.gpu_rates import GpuRate, load_gpu_rates
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.webhooks import WebhookDelivery
+from core.db.tables.webhooks import WebhookDeliveryRow
 from core.exposition import Lazy
-from jobs.store.budget_reservations import Bucket
+from jobs.store.budget_reservations import BudgetMonth
 
 READ_SECONDS = 3.0
 NEAR_PERCENT = 80
@@ -56,15 +56,15 @@ async def read_money(database: Database) -> MoneyState:
 
 
 def _overdue(instant: datetime) -> Select[int, Any]:
-    due = table_of(WebhookDelivery).c.due_at
+    due = table_of(WebhookDeliveryRow).c.due_at
     return select(func.count(), func.min(due)).where(due <= instant)
 
 
-def _states(budgets: Sequence[Budget], sums: Sequence[Sum], month: str) -> dict[str, int]:
+def _states(budgets: Sequence[Budget], sums: Sequence[SpentSum], month: str) -> dict[str, int]:
     spent = {(one.bucket, one.scope): one.amount for one in sums}
     found = Counter(dict.fromkeys(STATES, 0))
     for budget in budgets:
-        bucket = Bucket(budget.account, month, budget.currency)
+        bucket = BudgetMonth(budget.account, month, budget.currency)
         amount = spent.get((bucket, budget.scope), 0)
         near = amount * 100 >= budget.amount * NEAR_PERCENT
         found["used_up" if amount >= budget.amount else "near" if near else "fine"] += 1

@@ -16,13 +16,13 @@ import structlog
 
 from billing.errors import DatabaseUnavailable
 from billing.ledger.billing_span import write_bills
-from billing.ledger.ledger import DATA_ERRORS, Ledger, Recorded
+from billing.ledger.ledger import DATA_ERRORS, Ledger, RecordedUsage
 from billing.ledger.settlement import settle
 from core import metrics
 from core.db.engine import Database
 from core.errors import StoreUnavailable
 from core.settings import BillingSettings
-from jobs.archive.archived_job import Archived, erased, read_finished
+from jobs.archive.archived_job import ArchivedJob, erased, read_finished
 from jobs.archive.job_archive import erase_archived
 from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Entry, Outbox, UnreadableEntry, UsageEntry
@@ -47,7 +47,7 @@ FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
 
 
-class Consumer:
+class OutboxConsumer:
     """One member of the ledger's consumer group; any number may run, here or elsewhere."""
 
     def __init__(
@@ -115,7 +115,7 @@ class Consumer:
         write_bills(recorded, archived, (began, ended))
 
     async def _record(
-        self, usage: Sequence[UsageEntry], archived: dict[str, Archived]
+        self, usage: Sequence[UsageEntry], archived: dict[str, ArchivedJob]
     ) -> list[UnreadableEntry]:
         """Record entries, halving the batch around those that cannot be; returns the latter."""
         if not usage:
@@ -202,7 +202,7 @@ def _time(recorded: Sequence[UsageEntry]) -> None:
         metrics.ledger_lag.observe(max(0.0, now - entry.finished / 1000))
 
 
-def _count(recorded: Recorded) -> None:
+def _count(recorded: RecordedUsage) -> None:
     metrics.ledger_events.labels("recorded").inc(recorded.events)
     metrics.ledger_events.labels("duplicate").inc(recorded.duplicates)
     for (model, currency), amount in recorded.charged.items():

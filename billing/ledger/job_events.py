@@ -7,14 +7,14 @@ import orjson
 
 from billing.money import plain, total
 from core.db.bulk_insert import Row
-from jobs.archive.archived_job import Archived
+from jobs.archive.archived_job import ArchivedJob
 from webhooks.events import Listener, NewEvent, Receiver
 
 AMOUNTS = ("input_amount", "cached_amount", "output_amount")
 
 
 def job_events(
-    rows: Sequence[Row], archived: Mapping[str, Archived], known: Sequence[Listener]
+    rows: Sequence[Row], archived: Mapping[str, ArchivedJob], known: Sequence[Listener]
 ) -> list[NewEvent]:
     """Return the events of jobs that somebody hears of. Pure; an event's id follows its job's."""
     listening = {one.account for one in known}
@@ -29,13 +29,13 @@ def job_events(
     return found
 
 
-def _own(kept: Archived, status: str) -> Receiver | None:
+def _own(kept: ArchivedJob, status: str) -> Receiver | None:
     if kept.webhook is None or not kept.webhook.wants(f"job.{status}"):
         return None
     return Receiver("", kept.webhook.url)
 
 
-def _event(row: Row, kept: Archived | None, own: Receiver | None) -> NewEvent:
+def _event(row: Row, kept: ArchivedJob | None, own: Receiver | None) -> NewEvent:
     job_id = row["job_id"]
     return NewEvent(
         account=row["account_id"],
@@ -78,7 +78,7 @@ def _cost(row: Row) -> dict[str, str] | None:
     return {"total": plain(total(*(row[name] for name in AMOUNTS))), "currency": row["currency"]}
 
 
-def _record(kept: Archived | None) -> dict[str, Any]:
+def _record(kept: ArchivedJob | None) -> dict[str, Any]:
     """Return what only the job's record knows; nothing, where it could not be kept."""
     if kept is None:
         return {}

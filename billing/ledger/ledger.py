@@ -20,14 +20,14 @@ from billing.ledger.job_events import job_events
 from billing.ledger.recording import PRICED, priced, usage_row
 from billing.money import ZERO, total
 from billing.pricing.prices import load_prices
-from billing.pricing.rating import Tokens
+from billing.pricing.rating import TokenCounts
 from core.db.bulk_insert import Row, insert_missing
 from core.db.engine import Database
 from core.db.locks import share_ledger
 from core.db.tables.base import table_of
-from core.db.tables.invoices import ClosedMonth
-from core.db.tables.usage import ArchivedJob, SetAsideEntry, UsageEvent
-from jobs.archive.archived_job import Archived
+from core.db.tables.invoices import ClosedMonthRow
+from core.db.tables.usage import ArchivedJobRow, SetAsideEntryRow, UsageEventRow
+from jobs.archive.archived_job import ArchivedJob
 from jobs.fairness import ServiceTier
 from jobs.store.usage_outbox import UnreadableEntry, UsageEntry
 from webhooks.events import add_events, listeners
@@ -46,7 +46,7 @@ ARCHIVE_CHARACTERS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedUsage:
     """What one batch added: new events, the models of those that had no price, what to tell.
 
     `charged` is empty where some were duplicates, since it is not known which.
@@ -65,7 +65,9 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def record(self, entries: Sequence[UsageEntry], archived: Sequence[Archived]) -> Recorded:
+    async def record(
+        self, entries: Sequence[UsageEntry], archived: Sequence[ArchivedJob]
+    ) -> RecordedUsage:
         """Add usage events and archived jobs; those that are there stay as they are.
 
         Raises:
@@ -77,13 +79,13 @@ class Ledger:
             await share_ledger(connection)
             prices, closed = await load_prices(connection), await closed_months(connection)
             rows = [usage_row(entry, prices, closed, now) for entry in entries]
-            added = await insert_missing(connection, table_of(UsageEvent), rows)
+            added = await insert_missing(connection, table_of(UsageEventRow), rows)
             for part in _parts(_archive_rows(rows, archived)):
-                await insert_missing(connection, table_of(ArchivedJob), part)
+                await insert_missing(connection, table_of(ArchivedJobRow), part)
             tickets = await _tell(connection, rows, archived)
         unpriced = [row["model"] for row in rows if row["price_version_id"] is None]
         charged = _charged(rows) if added == len(rows) else {}
-        return Recorded(added, len(rows) - added, unpriced, tickets, charged)
+        return RecordedUsage(added, len(rows) - added, unpriced, tickets, charged)
 
     async def set_aside(self, entries: Sequence[UnreadableEntry]) -> None:
         """Keep entries that cannot be recorded, for a person to look at."""
@@ -97,7 +99,7 @@ class Ledger:
             for entry in entries
         ]
         async with self._database.write() as connection:
-            await insert_missing(connection, table_of(SetAsideEntry), rows)
+            await insert_missing(connection, table_of(SetAsideEntryRow), rows)
 
     async def rate_unpriced(self) -> tuple[int, int]:
         """Give unpriced events the price that was valid when their job finished, now it is known.
@@ -117,7 +119,7 @@ class Ledger:
 
 
 async def _tell(
-    connection: AsyncConnection, rows: Sequence[dict[str, Any]], archived: Sequence[Archived]
+    connection: AsyncConnection, rows: Sequence[dict[str, Any]], archived: Sequence[ArchivedJob]
 ) -> Sequence[DeliveryTicket]:
     """Add the events of jobs that somebody hears of."""
     known = await listeners(connection, {row["account_id"] for row in rows})
@@ -136,7 +138,7 @@ def _charged(rows: Sequence[Row]) -> dict[tuple[str, str], Decimal]:
     return sums
 
 
-def _archive_rows(rows: Sequence[dict[str, Any]], archived: Sequence[Archived]) -> list[Any]:
+def _archive_rows(rows: Sequence[dict[str, Any]], archived: Sequence[ArchivedJob]) -> list[Any]:
     by_id = {row["job_id"]: row for row in rows}
     return [
         {
@@ -165,15 +167,15 @@ def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 async def closed_months(connection: AsyncConnection) -> frozenset[str]:
     """Return the months that take no more usage."""
-    return frozenset(await connection.scalars(select(ClosedMonth.month)))
+    return frozenset(await connection.scalars(select(ClosedMonthRow.month)))
 
 
 async def _unpriced(connection: AsyncConnection, after: str) -> Sequence[Any]:
-    table = table_of(UsageEvent)
+    table = table_of(UsageEventRow)
     waiting = select(table).where(
         table.c.price_version_id.is_(None),
         table.c.job_id > after,
-        table.c.month.not_in(select(ClosedMonth.month)),
+        table.c.month.not_in(select(ClosedMonthRow.month)),
     )
     result = await connection.execute(waiting.order_by(table.c.job_id).limit(RERATE_AT_ONCE))
     return result.all()
@@ -185,13 +187,13 @@ async def _rate(connection: AsyncConnection, rows: Sequence[Any]) -> int:
     for row in rows:
         price = prices.at(row.model, row.finished_at)
         if price is not None:
-            charged = Tokens(
+            charged = TokenCounts(
                 row.charged_input_tokens, row.charged_cached_tokens, row.charged_output_tokens
             )
             columns = priced(charged, price, ServiceTier(row.service_tier))
             changes.append({"id": row.job_id, **columns})
     if changes:
-        table = table_of(UsageEvent)
+        table = table_of(UsageEventRow)
         change = (
             update(table)
             .where(table.c.job_id == bindparam("id"), table.c.price_version_id.is_(None))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from billing.months import first_open, month_of
 from billing.pricing.price_book import PriceBook
-from billing.pricing.rating import Price, Tokens, charged_tokens, rate
+from billing.pricing.rating import Price, TokenCounts, charged_tokens, rate
 from core.db.bulk_insert import Row
 from jobs.fairness import ServiceTier
 from jobs.store.usage_outbox import UsageEntry
@@ -62,7 +62,7 @@ def usage_row(entry: UsageEntry, prices: PriceBook, closed: Collection[str], now
     }
 
 
-def priced(charged: Tokens, price: Price | None, tier: ServiceTier) -> Row:
+def priced(charged: TokenCounts, price: Price | None, tier: ServiceTier) -> Row:
     """Return the columns that a price fills, all null without one."""
     if price is None:
         return dict.fromkeys(PRICED)

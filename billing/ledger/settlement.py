@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from billing.budgets.budgets import load_budgets
-from billing.budgets.spending import Sum, spending_since
+from billing.budgets.spending import SpentSum, spending_since
 from billing.budgets.warnings import warn
 from billing.months import month_of
 from core.db.engine import Database
@@ -29,7 +29,7 @@ async def settle(store: JobStore, database: Database, entries: Sequence[Entry]) 
     await store.holds.settle(_jobs(entries), [one.spent for one in sums])
 
 
-async def _spent(database: Database, accounts: Collection[str]) -> list[Sum]:
+async def _spent(database: Database, accounts: Collection[str]) -> list[SpentSum]:
     since = month_of(datetime.now(UTC) - LOOK_BACK)
     async with database.read() as connection:
         sums = await spending_since(connection, accounts, since)

@@ -22,7 +22,7 @@ from core.db.engine import Database
 from jobs.events import Usage
 from jobs.fairness import ServiceTier
 from jobs.job import Job
-from jobs.result import Result
+from jobs.result import JobResult
 from jobs.status import Status
 
 log = structlog.get_logger()
@@ -38,7 +38,7 @@ IMPOSSIBLE = "the counted usage cannot be; a person will look at it"
 
 
 @dataclass(frozen=True, slots=True)
-class Bill:
+class JobCost:
     """A job's cost, or why there is none to show; both None while it has not ended."""
 
     cost: Cost | None = None
@@ -50,10 +50,10 @@ class Bill:
         return {} if self.cost is None else {"X-Penstock-Price-Version": self.cost.price_id}
 
 
-OPEN = Bill()
+OPEN = JobCost()
 
 
-class Costs:
+class CostCache:
     """The price book of this process."""
 
     def __init__(self, database: Database) -> None:
@@ -82,7 +82,7 @@ class Costs:
             self._certain_until = began + CERTAIN
             self._away = False
 
-    def of(self, job: Job) -> Bill:
+    def of(self, job: Job) -> JobCost:
         """Return the bill of a job as its record stands."""
         usage = Usage(
             input_tokens=job.input_tokens,
@@ -91,33 +91,33 @@ class Costs:
         )
         return self._bill(job, job.status, usage, job.finished)
 
-    def at_end(self, job: Job, finished: Mapping[str, Any]) -> Bill:
+    def at_end(self, job: Job, finished: Mapping[str, Any]) -> JobCost:
         """Return the bill of a job from the data of its `finished` event."""
         return self._bill(
             job, Status(finished["status"]), finished["usage"], _ms(finished["finished_at"])
         )
 
-    def of_result(self, job: Job, result: Result) -> Bill:
+    def of_result(self, job: Job, result: JobResult) -> JobCost:
         """Return the bill of a job from its folded log."""
         if result.status is None or result.usage is None or result.finished_at is None:
             return OPEN
         return self._bill(job, Status(result.status), result.usage, _ms(result.finished_at))
 
-    def _bill(self, job: Job, status: Status, usage: Usage, finished: int) -> Bill:
+    def _bill(self, job: Job, status: Status, usage: Usage, finished: int) -> JobCost:
         if not status.is_terminal:
             return OPEN
         ended = instant(finished)
         if self._certain_until is None or ended >= self._certain_until:
-            return Bill(note=UNKNOWN)
+            return JobCost(note=UNKNOWN)
         price = self.prices.at(job.queue, ended)
         if price is None:
-            return Bill(note=NO_PRICE)
+            return JobCost(note=NO_PRICE)
         counts = usage["input_tokens"], usage["cached_input_tokens"], usage["output_tokens"]
         try:
             charged = charged_tokens(status, *counts)
         except ValueError:
-            return Bill(note=IMPOSSIBLE)
-        return Bill(rate(charged, price, ServiceTier(job.spec.service_tier)))
+            return JobCost(note=IMPOSSIBLE)
+        return JobCost(rate(charged, price, ServiceTier(job.spec.service_tier)))
 
 
 def _ms(seconds: float) -> int:

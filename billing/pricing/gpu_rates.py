@@ -19,7 +19,7 @@ from billing.money import plain
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.prices import GpuRate as GpuRateRow
+from core.db.tables.prices import GpuRateRow
 from core.db.tables.types import MICROS
 
 RATES = table_of(GpuRateRow)

@@ -22,8 +22,7 @@ from core.db.audit import audit
 from core.db.engine import Database
 from core.db.locks import own_prices
 from core.db.tables.base import table_of
-from core.db.tables.prices import MULTIPLIER_DECIMALS, PriceVersion
-from core.db.tables.prices import Price as PriceRow
+from core.db.tables.prices import MULTIPLIER_DECIMALS, PriceRow, PriceVersion
 from core.db.tables.types import MICROS
 from core.ids import new_id
 

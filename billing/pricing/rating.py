@@ -17,7 +17,7 @@ from jobs.status import Status
 ONE = Decimal(1)
 
 
-class Rule(Enum):
+class ChargeRule(Enum):
     """What of a job's usage is charged."""
 
     ALL = auto()
@@ -26,14 +26,14 @@ class Rule(Enum):
 
 
 RULES = {
-    Status.COMPLETED: Rule.ALL,
-    Status.CANCELLED: Rule.DELIVERED,
-    Status.EXPIRED: Rule.DELIVERED,
-    Status.FAILED: Rule.NOTHING,
+    Status.COMPLETED: ChargeRule.ALL,
+    Status.CANCELLED: ChargeRule.DELIVERED,
+    Status.EXPIRED: ChargeRule.DELIVERED,
+    Status.FAILED: ChargeRule.NOTHING,
 }
 
 
-class Tokens(NamedTuple):
+class TokenCounts(NamedTuple):
     """Tokens by the price they have: `input` are those that were not in the cache."""
 
     input: int
@@ -79,7 +79,7 @@ class Cost:
         return total(self.input, self.cached_input, self.output)
 
 
-def charged_tokens(status: Status, input_tokens: int, cached: int, output: int) -> Tokens:
+def charged_tokens(status: Status, input_tokens: int, cached: int, output: int) -> TokenCounts:
     """Return what is charged; `cached` are those of the input tokens that were in the cache.
 
     Raises:
@@ -92,9 +92,9 @@ def charged_tokens(status: Status, input_tokens: int, cached: int, output: int) 
     rule = RULES.get(status)
     if rule is None:
         raise ValueError(f"a job that is {status} has no cost yet")
-    if rule is Rule.NOTHING or (rule is Rule.DELIVERED and output == 0):
-        return Tokens(0, 0, 0)
-    return Tokens(input_tokens - cached, cached, output)
+    if rule is ChargeRule.NOTHING or (rule is ChargeRule.DELIVERED and output == 0):
+        return TokenCounts(0, 0, 0)
+    return TokenCounts(input_tokens - cached, cached, output)
 
 
 def amount(tokens: int, per_million: Decimal, multiplier: Decimal) -> Decimal:
@@ -103,7 +103,7 @@ def amount(tokens: int, per_million: Decimal, multiplier: Decimal) -> Decimal:
     return EXACT.scaleb(EXACT.multiply(Decimal(tokens), price), -MILLION_DIGITS)
 
 
-def rate(charged: Tokens, price: Price, tier: ServiceTier) -> Cost:
+def rate(charged: TokenCounts, price: Price, tier: ServiceTier) -> Cost:
     """Return what charged tokens cost."""
     multiplier = price.multiplier(tier)
     return Cost(

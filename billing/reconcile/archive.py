@@ -6,14 +6,14 @@ from sqlalchemy import Select, select
 
 from billing.ledger.recording import instant
 from billing.months import bounds
-from billing.reconcile.findings import Findings, Kind
+from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.jobs import EVENTS, compare, not_recorded
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.usage import ArchivedJob
-from jobs.archive.archived_job import Archived
+from core.db.tables.usage import ArchivedJobRow
+from jobs.archive.archived_job import ArchivedJob
 
-JOBS = table_of(ArchivedJob)
+JOBS = table_of(ArchivedJobRow)
 
 #: Results can be long, and so many of them are held in memory.
 ROWS_AT_ONCE = 100
@@ -33,17 +33,23 @@ async def compare_archive(database: Database, month: str, findings: Findings) ->
 
 
 def _compare(row: Any, findings: Findings) -> None:
-    archived = Archived(row.archived_id, row.archived_record.encode(), row.archived_result.encode())
+    archived = ArchivedJob(
+        row.archived_id, row.archived_record.encode(), row.archived_result.encode()
+    )
     job = archived.job()
     finished = instant(job.finished)
-    findings.differ(Kind.USAGE, job.id, "archived account", row.archived_account, job.account)
-    findings.differ(Kind.USAGE, job.id, "archived end", row.archived_finished, finished)
+    findings.differ(
+        FindingKind.USAGE, job.id, "archived account", row.archived_account, job.account
+    )
+    findings.differ(FindingKind.USAGE, job.id, "archived end", row.archived_finished, finished)
     if row.job_id is None:
         not_recorded(job, findings)
     else:
         compare(job, row, findings)
         delivered = archived.outcome().output_tokens
-        findings.differ(Kind.LOG, job.id, "archived output_tokens", row.output_tokens, delivered)
+        findings.differ(
+            FindingKind.LOG, job.id, "archived output_tokens", row.output_tokens, delivered
+        )
 
 
 def _jobs(month: str) -> Select[Any]:

@@ -17,7 +17,7 @@ from billing.money import plain
 SHOWN_EVERY = 100
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """What sort of difference it is; `docs/billing.md` says what each means and what to do."""
 
     NOT_RECORDED = "not-recorded"
@@ -39,7 +39,7 @@ class Kind(StrEnum):
 class Difference:
     """One thing that is not as it should be; `subject` is a job or what else the kind is about."""
 
-    kind: Kind
+    kind: FindingKind
     subject: str
     what: str
     expected: str
@@ -52,7 +52,7 @@ class Findings:
     def __init__(self, listed_per_kind: int, progress: Callable[[str], None] | None = None) -> None:
         self._most = listed_per_kind
         self._progress = progress
-        self.counts: Counter[Kind] = Counter()
+        self.counts: Counter[FindingKind] = Counter()
         self.listed: list[Difference] = []
         self.compared: Counter[str] = Counter()
 
@@ -61,13 +61,17 @@ class Findings:
         """Return whether nothing differs."""
         return not self.counts
 
-    def add(self, kind: Kind, subject: str, what: str, expected: object, found: object) -> None:
+    def add(
+        self, kind: FindingKind, subject: str, what: str, expected: object, found: object
+    ) -> None:
         """Add a difference."""
         self.counts[kind] += 1
         if self.counts[kind] <= self._most:
             self.listed.append(Difference(kind, subject, what, shown(expected), shown(found)))
 
-    def differ(self, kind: Kind, subject: str, what: str, expected: object, found: object) -> None:
+    def differ(
+        self, kind: FindingKind, subject: str, what: str, expected: object, found: object
+    ) -> None:
         """Add a difference if the two are not equal."""
         if expected != found:
             self.add(kind, subject, what, expected, found)

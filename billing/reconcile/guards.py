@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import text
 
-from billing.reconcile.findings import Findings, Kind
+from billing.reconcile.findings import FindingKind, Findings
 from core.db.engine import Database
 
 #: What each table's triggers keep from happening to it; `update_job_id` guards what was measured,
@@ -37,4 +37,4 @@ async def check_guards(database: Database, findings: Findings) -> None:
     for table, name in guards(is_sqlite=database.is_sqlite):
         findings.count("guards")
         if name not in names:
-            findings.add(Kind.GUARD, table, "trigger", name, None)
+            findings.add(FindingKind.GUARD, table, "trigger", name, None)

@@ -11,18 +11,18 @@ from sqlalchemy import ColumnElement, FromClause, Select, and_, func, select
 
 from billing.ledger.ledger import closed_months
 from billing.money import to_micros
-from billing.pricing.rating import Tokens
-from billing.reconcile.findings import Findings, Kind
+from billing.pricing.rating import TokenCounts
+from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.jobs import EVENTS
 from billing.reconcile.snapshot import snapshot
 from billing.sums import exact_sum
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.invoices import Adjustment, Invoice, InvoiceLine
+from core.db.tables.invoices import AdjustmentRow, InvoiceLineRow, InvoiceRow
 
-INVOICES = table_of(Invoice)
-LINES = table_of(InvoiceLine)
-ADJUSTMENTS = table_of(Adjustment)
+INVOICES = table_of(InvoiceRow)
+LINES = table_of(InvoiceLineRow)
+ADJUSTMENTS = table_of(AdjustmentRow)
 
 #: What the usage of one line, and of no other line, has in common.
 SHARED = (
@@ -48,7 +48,7 @@ async def check_invoices(database: Database, month: str, findings: Findings) -> 
         findings.count("invoice lines", 0)
         if not closed:
             return
-        for kind in Tokens._fields:
+        for kind in TokenCounts._fields:
             async for row in await connection.stream(_usage_lines(month, kind)):
                 _check_usage_line(row, kind, findings)
         async for row in await connection.stream(_adjustment_lines(month)):
@@ -57,11 +57,11 @@ async def check_invoices(database: Database, month: str, findings: Findings) -> 
 
 def _check_invoice(row: Any, findings: Findings, *, closed: bool) -> None:
     findings.count("invoices")
-    findings.differ(Kind.INVOICE, row.number, "total", row.lines or 0, row.total)
+    findings.differ(FindingKind.INVOICE, row.number, "total", row.lines or 0, row.total)
     if row.issued_at is None:
-        findings.add(Kind.INVOICE, row.number, "issued_at", "an instant", None)
+        findings.add(FindingKind.INVOICE, row.number, "issued_at", "an instant", None)
     if not closed and row.kind == "invoice":
-        findings.add(Kind.INVOICE, row.number, "month", "closed", "open")
+        findings.add(FindingKind.INVOICE, row.number, "month", "closed", "open")
 
 
 def _check_usage_line(row: Any, kind: str, findings: Findings) -> None:
@@ -71,24 +71,26 @@ def _check_usage_line(row: Any, kind: str, findings: Findings) -> None:
     of = f"{row.model or row.line_model} {row.service_tier or row.line_tier} {kind}"
     if row.number is None or row.amount is None:
         expected = None if row.amount is None else to_micros(row.amount)
-        findings.add(Kind.INVOICE_LINE, place, of, expected, row.line_amount)
+        findings.add(FindingKind.INVOICE_LINE, place, of, expected, row.line_amount)
         return
     if row.repeated > 1:
-        findings.add(Kind.INVOICE_LINE, place, of, "one line", f"another of {row.line_amount}")
+        findings.add(
+            FindingKind.INVOICE_LINE, place, of, "one line", f"another of {row.line_amount}"
+        )
     compared = {
         "amount": (to_micros(row.amount), row.line_amount),
         "tokens": (int(row.tokens), row.line_tokens),
         "jobs": (row.jobs, row.line_jobs),
     }
     for what, (expected, found) in compared.items():
-        findings.differ(Kind.INVOICE_LINE, place, f"{of} {what}", expected, found)
+        findings.differ(FindingKind.INVOICE_LINE, place, f"{of} {what}", expected, found)
 
 
 def _check_adjustment(row: Any, findings: Findings) -> None:
     findings.count("invoice lines", 0 if row.number is None else 1)
     place = row.number or f"{row.account_id} {row.currency}"
     what = f"adjustment {row.id or row.adjustment_id}"
-    findings.differ(Kind.INVOICE_LINE, place, what, row.amount, row.line_amount)
+    findings.differ(FindingKind.INVOICE_LINE, place, what, row.amount, row.line_amount)
 
 
 def _totals(month: str) -> Select[Any]:

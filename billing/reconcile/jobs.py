@@ -8,14 +8,14 @@ from sqlalchemy import select
 
 from billing.ledger.recording import instant, usage_row
 from billing.pricing.price_book import PriceBook
-from billing.reconcile.findings import Findings, Kind
+from billing.reconcile.findings import FindingKind, Findings
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.usage import UsageEvent
+from core.db.tables.usage import UsageEventRow
 from jobs.job import Job
 from jobs.store.usage_outbox import UsageEntry
 
-EVENTS = table_of(UsageEvent)
+EVENTS = table_of(UsageEventRow)
 
 
 async def ledger_rows(database: Database, job_ids: Sequence[str]) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def compare(job: Job, row: Any, findings: Findings) -> None:
         "finished_at": (instant(job.finished), row.finished_at),
     }
     for what, (of_job, of_ledger) in expected.items():
-        findings.differ(Kind.USAGE, job.id, what, of_job, of_ledger)
+        findings.differ(FindingKind.USAGE, job.id, what, of_job, of_ledger)
 
 
 def compare_entry(job: Job, entry: UsageEntry, findings: Findings) -> None:
@@ -51,7 +51,7 @@ def compare_entry(job: Job, entry: UsageEntry, findings: Findings) -> None:
     try:
         row = usage_row(entry, PriceBook(), (), instant(entry.finished))
     except (ValueError, OverflowError) as error:
-        findings.add(Kind.SET_ASIDE, job.id, "outbox entry", "usage that can be", error)
+        findings.add(FindingKind.SET_ASIDE, job.id, "outbox entry", "usage that can be", error)
     else:
         compare(job, SimpleNamespace(**row), findings)
 
@@ -59,4 +59,4 @@ def compare_entry(job: Job, entry: UsageEntry, findings: Findings) -> None:
 def not_recorded(job: Job, findings: Findings) -> None:
     """Note a finished job that the ledger has not."""
     expected = f"{job.status}, {job.input_tokens} input and {job.output_tokens} output tokens"
-    findings.add(Kind.NOT_RECORDED, job.id, "ledger row", expected, None)
+    findings.add(FindingKind.NOT_RECORDED, job.id, "ledger row", expected, None)

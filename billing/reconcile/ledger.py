@@ -26,14 +26,14 @@ from billing.ledger.recording import PRICED, priced
 from billing.months import first_open, month_of
 from billing.pricing.price_book import PriceBook
 from billing.pricing.prices import load_prices
-from billing.pricing.rating import ONE, RULES, Rule, Tokens, charged_tokens
-from billing.reconcile.findings import Findings, Kind
+from billing.pricing.rating import ONE, RULES, ChargeRule, TokenCounts, charged_tokens
+from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.jobs import EVENTS
 from billing.reconcile.snapshot import snapshot
 from core.db.engine import Database
 from core.db.sql_time import utc_text
 from core.db.tables.base import table_of
-from core.db.tables.prices import MULTIPLIER_DECIMALS, Price, PriceVersion
+from core.db.tables.prices import MULTIPLIER_DECIMALS, PriceRow, PriceVersion
 from core.db.tables.types import Money
 from jobs.fairness import ServiceTier
 from jobs.status import Status
@@ -60,7 +60,9 @@ def _explain(row: Any, prices: PriceBook, closed: frozenset[str], findings: Find
     _explain_price(row, prices, findings)
     # Late rows are looked at one and all, since they are few.
     if findings.counts.total() == before and not row.late:
-        findings.add(Kind.PRICE, row.job_id, "rating", "the same in SQL and Python", "not the same")
+        findings.add(
+            FindingKind.PRICE, row.job_id, "rating", "the same in SQL and Python", "not the same"
+        )
 
 
 def _explain_charge(row: Any, findings: Findings) -> None:
@@ -68,31 +70,31 @@ def _explain_charge(row: Any, findings: Findings) -> None:
     try:
         expected = charged_tokens(Status(row.status), *usage)
     except ValueError as error:
-        findings.add(Kind.CHARGE, row.job_id, "usage", "usage that can be", error)
+        findings.add(FindingKind.CHARGE, row.job_id, "usage", "usage that can be", error)
         return
     for what, number in zip(CHARGED, expected, strict=True):
-        findings.differ(Kind.CHARGE, row.job_id, what, number, getattr(row, what))
+        findings.differ(FindingKind.CHARGE, row.job_id, what, number, getattr(row, what))
 
 
 def _explain_month(row: Any, closed: frozenset[str], findings: Findings) -> None:
     own = month_of(row.finished_at)
     first = first_open(own, closed)
-    findings.differ(Kind.MONTH, row.job_id, "late", row.month != own, row.late)
+    findings.differ(FindingKind.MONTH, row.job_id, "late", row.month != own, row.late)
     if not own <= row.month <= first:
-        findings.add(Kind.MONTH, row.job_id, "month", first, row.month)
+        findings.add(FindingKind.MONTH, row.job_id, "month", first, row.month)
 
 
 def _explain_price(row: Any, prices: PriceBook, findings: Findings) -> None:
-    charged = Tokens(*(getattr(row, what) for what in CHARGED))
+    charged = TokenCounts(*(getattr(row, what) for what in CHARGED))
     price = prices.at(row.model, row.finished_at)
     if row.price_version_id is None:
         if any(charged):
             expected = "a price" if price is None else price.id
-            findings.add(Kind.UNPRICED, row.job_id, "price_version_id", expected, None)
+            findings.add(FindingKind.UNPRICED, row.job_id, "price_version_id", expected, None)
         return
     columns = priced(charged, price, ServiceTier(row.service_tier))
     for what in PRICED:
-        findings.differ(Kind.PRICE, row.job_id, what, columns[what], getattr(row, what))
+        findings.differ(FindingKind.PRICE, row.job_id, what, columns[what], getattr(row, what))
 
 
 def _suspects(month: str, *, sqlite: bool) -> Select[Any]:
@@ -116,7 +118,7 @@ def _versions() -> Any:
     )
     query = select(version, until.label("valid_until"))
     for kind in ("input", "cached_input", "output"):
-        price = aliased(Price)
+        price = aliased(PriceRow)
         query = query.join(price, and_(price.version_id == version.c.id, price.kind == kind))
         query = query.add_columns(price.per_million.label(kind))
     return query.cte("versions")
@@ -124,8 +126,8 @@ def _versions() -> Any:
 
 def _wrong_charge() -> ColumnElement[bool]:
     row = EVENTS.c
-    whole = [status.value for status, rule in RULES.items() if rule is Rule.ALL]
-    delivered = [status.value for status, rule in RULES.items() if rule is Rule.DELIVERED]
+    whole = [status.value for status, rule in RULES.items() if rule is ChargeRule.ALL]
+    delivered = [status.value for status, rule in RULES.items() if rule is ChargeRule.DELIVERED]
     charged = or_(row.status.in_(whole), and_(row.status.in_(delivered), row.output_tokens > 0))
     return or_(
         row.charged_input_tokens != case((charged, row.input_tokens - row.cached_tokens), else_=0),

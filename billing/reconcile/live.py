@@ -9,13 +9,13 @@ from itertools import islice
 
 from billing.ledger.recording import instant
 from billing.months import month_of
-from billing.reconcile.findings import Findings, Kind
+from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.jobs import compare, compare_entry, ledger_rows, not_recorded
 from core.db.engine import Database
 from core.errors import JobGone, JobNotFound
 from jobs.job import Job
 from jobs.store.job_store import JobStore
-from jobs.store.scan import Surveyed, survey
+from jobs.store.scan import ScannedJob, survey
 from jobs.store.usage_outbox import Outbox, UsageEntry
 
 #: Jobs that the ledger lacks and that are looked for together: each time the outbox is read once.
@@ -52,25 +52,29 @@ class LiveJobs:
         await self._settle()
         await self._count_waiting()
 
-    def _one(self, seen: Surveyed, row: object) -> None:
+    def _one(self, seen: ScannedJob, row: object) -> None:
         if row is None:
             self._missing[seen.job.id] = seen.job
         else:
             compare(seen.job, row, self._findings)
         self._check_log(seen)
 
-    def _check_log(self, seen: Surveyed) -> None:
+    def _check_log(self, seen: ScannedJob) -> None:
         job, log = seen.job, seen.log
         if log is None:
             return
         findings = self._findings
         findings.count("logs")
-        findings.differ(Kind.LOG, job.id, "last event", job.seq, log.last_seq)
+        findings.differ(FindingKind.LOG, job.id, "last event", job.seq, log.last_seq)
         if not log.whole:
-            findings.add(Kind.LOG, job.id, "events", f"{log.last_seq} in a row", log.events)
-        findings.differ(Kind.LOG, job.id, "output_tokens", job.output_tokens, log.output_tokens)
+            findings.add(FindingKind.LOG, job.id, "events", f"{log.last_seq} in a row", log.events)
+        findings.differ(
+            FindingKind.LOG, job.id, "output_tokens", job.output_tokens, log.output_tokens
+        )
         announced = log.usage and log.usage["output_tokens"]
-        findings.differ(Kind.LOG, job.id, "announced output_tokens", job.output_tokens, announced)
+        findings.differ(
+            FindingKind.LOG, job.id, "announced output_tokens", job.output_tokens, announced
+        )
 
     async def _recorded_too_early(self, job_id: str, recorded: str) -> None:
         """Note a job that runs on though the ledger has it; it may just have ended."""
@@ -79,7 +83,7 @@ class LiveJobs:
         except (JobGone, JobNotFound):
             return
         if not job.status.is_terminal:
-            self._findings.add(Kind.NOT_ENDED, job_id, "status", recorded, job.status.value)
+            self._findings.add(FindingKind.NOT_ENDED, job_id, "status", recorded, job.status.value)
 
     async def _settle(self) -> None:
         """Decide about the jobs that the ledger lacked: on their way, there by now, or lost."""
@@ -104,5 +108,5 @@ class LiveJobs:
         self._findings.count("outbox entries waiting for the ledger", waiting)
 
 
-def _ended_in(seen: Surveyed, month: str) -> bool:
+def _ended_in(seen: ScannedJob, month: str) -> bool:
     return seen.job.status.is_terminal and month_of(instant(seen.job.finished)) == month

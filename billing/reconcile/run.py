@@ -9,7 +9,7 @@ from sqlalchemy import select
 from billing.invoices.close import check_month
 from billing.ledger.consumer import GROUP
 from billing.reconcile.archive import compare_archive
-from billing.reconcile.findings import Findings, Kind
+from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.guards import check_guards
 from billing.reconcile.invoices import check_invoices
 from billing.reconcile.ledger import check_ledger
@@ -17,11 +17,11 @@ from billing.reconcile.live import LiveJobs
 from billing.reconcile.spending import check_spending
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.usage import SetAsideEntry
+from core.db.tables.usage import SetAsideEntryRow
 from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Outbox
 
-SET_ASIDE = table_of(SetAsideEntry)
+SET_ASIDE = table_of(SetAsideEntryRow)
 
 
 async def reconcile(store: JobStore, database: Database, month: str, findings: Findings) -> None:
@@ -48,4 +48,4 @@ async def _check_set_aside(database: Database, findings: Findings) -> None:
     async with database.read() as connection:
         async for row in await connection.stream(open_):
             text = f"{row.reason} ({row.fields})"
-            findings.add(Kind.SET_ASIDE, row.entry_id, "outbox entry", "a usage event", text)
+            findings.add(FindingKind.SET_ASIDE, row.entry_id, "outbox entry", "a usage event", text)

@@ -5,14 +5,14 @@ from typing import Any
 from sqlalchemy import Select, and_, select
 
 from billing.money import ZERO
-from billing.reconcile.findings import Findings, Kind
+from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.jobs import EVENTS
 from billing.sums import exact_sum, in_nanos
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.budgets import Spending
+from core.db.tables.budgets import SpendingRow
 
-SPENDING = table_of(Spending)
+SPENDING = table_of(SpendingRow)
 SHARED = ("account_id", "currency", "key_id")
 AMOUNTS = ("input_amount", "cached_amount", "output_amount")
 
@@ -25,7 +25,7 @@ async def check_spending(database: Database, month: str, findings: Findings) -> 
             findings.count("spending counters")
             of = f"{row.account_id or row.account} {row.currency or row.counted_in}"
             key = f"spent by {row.key_id or row.key or 'no key'}"
-            findings.differ(Kind.SPENDING, of, key, row.spent or ZERO, row.amount or ZERO)
+            findings.differ(FindingKind.SPENDING, of, key, row.spent or ZERO, row.amount or ZERO)
 
 
 def _sums(month: str) -> Select[Any]:

@@ -16,13 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from billing.months import bounds
 from core.db.sql_time import unix_ms
 from core.db.tables.base import table_of
-from core.db.tables.usage import UsageEvent
+from core.db.tables.usage import UsageEventRow
 
-EVENTS = table_of(UsageEvent)
+EVENTS = table_of(UsageEventRow)
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
+class BusyPeriod:
     """A part of the time line, open where None, in which a GPU runs so many jobs at once."""
 
     since: datetime | None
@@ -40,7 +40,12 @@ class GpuTime:
 
 
 async def measure_gpu_time(
-    connection: AsyncConnection, month: str, model: str, periods: Sequence[Period], *, sqlite: bool
+    connection: AsyncConnection,
+    month: str,
+    model: str,
+    periods: Sequence[BusyPeriod],
+    *,
+    sqlite: bool,
 ) -> list[GpuTime]:
     """Return the time of each period, for the jobs of a model that finished in a month."""
     cuts = [_ms(period.since) for period in periods if period.since is not None]
@@ -53,7 +58,7 @@ async def measure_gpu_time(
 
 
 def _profile(
-    month: str, model: str, cuts: Sequence[int], period: Period, *, sqlite: bool
+    month: str, model: str, cuts: Sequence[int], period: BusyPeriod, *, sqlite: bool
 ) -> Select[Any]:
     """Follow how many jobs run: up at each start, down at each end, cut where a period begins."""
     first, last = bounds(month)

@@ -14,7 +14,7 @@ from billing.invoices.close import check_month
 from billing.money import ROUNDING, ZERO, to_micros, total
 from billing.months import bounds
 from billing.pricing.gpu_rates import GpuRate, load_gpu_rates
-from billing.reports.gpu_time import EVENTS, Period, measure_gpu_time
+from billing.reports.gpu_time import EVENTS, BusyPeriod, measure_gpu_time
 from billing.sums import bytewise, exact_sum
 from core.db.engine import Database
 
@@ -155,12 +155,12 @@ def _in_force(month: str, rates: Sequence[GpuRate]) -> list[GpuRate]:
     return before[-1:] + [rate for rate in rates if since < rate.valid_from < until]
 
 
-def _periods(rates: Sequence[GpuRate]) -> list[Period]:
+def _periods(rates: Sequence[GpuRate]) -> list[BusyPeriod]:
     """Return the time before the first rate, then that of each."""
     starts = [rate.valid_from for rate in rates]
-    periods = [Period(None, starts[0], 1)]
+    periods = [BusyPeriod(None, starts[0], 1)]
     for rate, until in zip(rates, [*starts[1:], None], strict=True):
-        periods.append(Period(rate.valid_from, until, rate.slots))
+        periods.append(BusyPeriod(rate.valid_from, until, rate.slots))
     return periods
 
 

@@ -8,18 +8,18 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.pricing.prices import load_prices
-from billing.pricing.rating import Cost, Price, Tokens
+from billing.pricing.rating import Cost, Price, TokenCounts
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.invoices import Invoice
-from core.db.tables.usage import UsageEvent
+from core.db.tables.invoices import InvoiceRow
+from core.db.tables.usage import UsageEventRow
 
-EVENTS = table_of(UsageEvent)
-INVOICES = table_of(Invoice)
+EVENTS = table_of(UsageEventRow)
+INVOICES = table_of(InvoiceRow)
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
+class IssuedInvoice:
     """The invoice that bills a job."""
 
     number: str
@@ -37,13 +37,13 @@ class Proof:
     row: Any
     price: Price | None = None
     cost: Cost | None = None
-    invoice: Issued | None = None
+    invoice: IssuedInvoice | None = None
 
     @property
-    def charged(self) -> Tokens:
+    def charged(self) -> TokenCounts:
         """Return what of the usage is charged."""
         row = self.row
-        return Tokens(
+        return TokenCounts(
             row.charged_input_tokens, row.charged_cached_tokens, row.charged_output_tokens
         )
 
@@ -73,7 +73,7 @@ def _cost(row: Any) -> Cost:
     return Cost(row.price_version_id, row.currency, row.multiplier, *amounts)
 
 
-async def _invoice(connection: AsyncConnection, row: Any) -> Issued | None:
+async def _invoice(connection: AsyncConnection, row: Any) -> IssuedInvoice | None:
     query = select(INVOICES.c.number, INVOICES.c.issued_at).where(
         INVOICES.c.account_id == row.account_id,
         INVOICES.c.month == row.month,
@@ -82,4 +82,4 @@ async def _invoice(connection: AsyncConnection, row: Any) -> Issued | None:
         INVOICES.c.issued_at.is_not(None),
     )
     found = (await connection.execute(query)).one_or_none()
-    return None if found is None else Issued(found.number, found.issued_at)
+    return None if found is None else IssuedInvoice(found.number, found.issued_at)

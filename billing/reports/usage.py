@@ -18,9 +18,9 @@ from billing.sums import bytewise, exact_sum
 from core.db.engine import Database
 from core.db.sql_time import utc_text
 from core.db.tables.base import table_of
-from core.db.tables.usage import UsageEvent
+from core.db.tables.usage import UsageEventRow
 
-EVENTS = table_of(UsageEvent)
+EVENTS = table_of(UsageEventRow)
 
 #: What usage can be grouped by, in the order groups are sorted in.
 DIMENSIONS = ("day", "model", "key")

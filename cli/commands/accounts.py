@@ -9,7 +9,7 @@ from accounts.accounts import ID
 from accounts.caller import Limits
 from accounts.directory import Directory
 from cli.directory import with_directory
-from cli.failures import Usage
+from cli.failures import UsageError
 from cli.options import Json
 from cli.output import ago, err, print_json, print_table
 from core.db.engine import Database
@@ -32,7 +32,7 @@ def create(
 ) -> None:
     """Add an account."""
     if ID.fullmatch(account) is None:
-        raise Usage("ACCOUNT: letters, digits, _ . - are expected")
+        raise UsageError("ACCOUNT: letters, digits, _ . - are expected")
     values = {"name": name, "currency": currency}
     with_directory(lambda directory, _: directory.owners.create(getpass.getuser(), account, values))
     typer.echo(account)
@@ -77,7 +77,7 @@ def limits(
     }
     values = {name: value for name, value in given.items() if value is not None}
     if not values:
-        raise Usage("name a limit: --requests-per-minute, --tokens-per-minute, ...")
+        raise UsageError("name a limit: --requests-per-minute, --tokens-per-minute, ...")
     _change(account, values)
 
 

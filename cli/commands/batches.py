@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from rich.progress import TimeElapsedColumn as Elapsed
 
 from cli.client import Client
-from cli.failures import Failure, Usage
+from cli.failures import Failure, UsageError
 from cli.options import Json, Key, Url
 from cli.output import ago, err, print_json, print_table
 
@@ -123,7 +123,7 @@ def _upload(client: Client, file: Path) -> dict[str, Any]:
         ):
             return client.upload(file.name, opened)
     except OSError as error:
-        raise Usage(f"{file} cannot be read: {error.strerror}") from None
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
 
 
 def _fetch(client: Client, file_id: str, output: Path | None) -> None:

@@ -12,12 +12,12 @@ from billing.budgets.spending import spending_since
 from billing.money import ZERO, plain
 from billing.months import month_of
 from cli.database import with_database
-from cli.failures import Usage
+from cli.failures import UsageError
 from cli.options import Json, number
 from cli.output import err, print_json, print_table
 from cli.settings import load_settings
 from core.db.engine import Database
-from jobs.store.budget_reservations import Bucket
+from jobs.store.budget_reservations import BudgetMonth
 from webhooks.errors import InvalidWebhook
 from webhooks.signing import new_secret
 from webhooks.url_rules import check_url
@@ -77,7 +77,7 @@ def _check_webhook(webhook: str) -> None:
     try:
         check_url(webhook, load_settings().webhooks, "--webhook")
     except InvalidWebhook as error:
-        raise Usage(error.message) from None
+        raise UsageError(error.message) from None
 
 
 @app.command("list")
@@ -97,7 +97,7 @@ def remove_account_budget(account: Account, key: Key = "") -> None:
     """Remove a budget."""
     actor = getpass.getuser()
     if not with_database(lambda database: remove_budget(database, account, key, actor)):
-        raise Usage(f"{account} has no such budget")
+        raise UsageError(f"{account} has no such budget")
 
 
 async def _with_spending(database: Database) -> list[dict[str, Any]]:
@@ -109,8 +109,8 @@ async def _with_spending(database: Database) -> list[dict[str, Any]]:
     return [_shown(one, spent.get((_bucket(one, month), one.scope), ZERO)) for one in budgets]
 
 
-def _bucket(budget: Budget, month: str) -> Bucket:
-    return Bucket(budget.account, month, budget.currency)
+def _bucket(budget: Budget, month: str) -> BudgetMonth:
+    return BudgetMonth(budget.account, month, budget.currency)
 
 
 def _shown(budget: Budget, spent: Decimal) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from cli.client import Client
 from cli.commands.models import first_model
-from cli.failures import Failure, Usage
+from cli.failures import Failure, UsageError
 from cli.options import Json, Key, Url
 from cli.output import err, print_json, print_table
 from planning.calibration import OUTPUT, Fit, Point, Ran, design, fit, quietest
@@ -72,7 +72,7 @@ def _design(slots: int, context: int, tokens: int) -> list[Point]:
     try:
         return design(slots, context, tokens)
     except CannotFit as error:
-        raise Usage(str(error), "choose fewer: --tokens") from error
+        raise UsageError(str(error), "choose fewer: --tokens") from error
 
 
 def _slots(client: Client, model: str) -> int:
@@ -96,7 +96,7 @@ def _context(client: Client, model: str) -> int:
     served = client.get("/v1/models")["data"]
     found = next((one for one in served if one["id"] == model), None)
     if found is None:
-        raise Usage(f"no model {model} is served")
+        raise UsageError(f"no model {model} is served")
     return int(found["max_model_len"])
 
 

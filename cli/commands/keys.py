@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from sqlalchemy import Row
 
 from accounts.account_rows import ensure_account
-from accounts.api_keys import EVERYBODY, Filter, Made, NewKey
+from accounts.api_keys import EVERYBODY, KeyFilter, MadeKey, NewKey
 from accounts.caller import Limits, Role
 from accounts.directory import Directory
 from cli.directory import with_directory
-from cli.failures import Usage
+from cli.failures import UsageError
 from cli.options import Json, instant
 from cli.output import ago, err, print_json, print_table
 from cli.settings import describe
@@ -70,7 +70,7 @@ def create(
             }
         )
     except ValidationError as error:
-        raise Usage("there can be no such key", *describe(error)) from None
+        raise UsageError("there can be no such key", *describe(error)) from None
     new = NewKey(
         account=account,
         name=name,
@@ -84,7 +84,7 @@ def create(
         operator=admin,
     )
 
-    async def make(directory: Directory, database: Database) -> Made:
+    async def make(directory: Directory, database: Database) -> MadeKey:
         await ensure_account(database, account)
         return await directory.keys.create(getpass.getuser(), new)
 
@@ -100,7 +100,7 @@ def list_keys(
     """List the keys there are, without the keys themselves, newest first."""
     rows = with_directory(
         lambda directory, _: directory.keys.list(
-            Filter(account, operators=True), prefix=prefix, limit=MOST
+            KeyFilter(account, operators=True), prefix=prefix, limit=MOST
         )
     )
     if as_json:
@@ -135,7 +135,7 @@ def revoke(key_id: KeyId) -> None:
     err.print(f"{key_id} is revoked.", soft_wrap=True)
 
 
-def _print_made(made: Made, *, as_json: bool) -> None:
+def _print_made(made: MadeKey, *, as_json: bool) -> None:
     if as_json:
         print_json({**key_view(made.row), "key": made.secret})
     else:

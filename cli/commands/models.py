@@ -3,7 +3,7 @@
 import typer
 
 from cli.client import Client
-from cli.failures import Usage
+from cli.failures import UsageError
 from cli.options import Json, Key, Url
 from cli.output import ago, print_json, print_table
 
@@ -35,5 +35,5 @@ def first_model(client: Client) -> str:
     """
     served = client.get("/v1/models")["data"]
     if not served:
-        raise Usage("no model is served yet", "wait for a worker, or name one: --model")
+        raise UsageError("no model is served yet", "wait for a worker, or name one: --model")
     return str(served[0]["id"])

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cli.local.embedded_redis import find_program, redis_command
-from cli.local.state_dir import Home
+from cli.local.state_dir import StateDir
 
 app = typer.Typer(add_completion=False)
 
@@ -60,7 +60,7 @@ def redis(
     port: Annotated[int, typer.Option(help="Listens on 127.0.0.1 only.")] = 6399,
 ) -> None:
     """Run the embedded Redis, with its data in .penstock/redis."""
-    home = Home()
+    home = StateDir()
     os.set_inheritable(home.lock(), True)
     home.data.mkdir(parents=True, exist_ok=True)
     command = redis_command(find_program(), port, home.data)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.failures import Usage
+from cli.failures import UsageError
 from cli.options import Json, number
 from cli.output import err, out, print_json
 from cli.settings import load_settings
@@ -103,9 +103,9 @@ def _objective(
     planning = settings.planning
     hour = planning.gpu_hour_cost if cost is None else number("--gpu-hour-cost", cost)
     if not hour.is_finite() or hour < Decimal(0):
-        raise Usage("--gpu-hour-cost: expected a number of at least 0")
+        raise UsageError("--gpu-hour-cost: expected a number of at least 0")
     if seconds == 0 or share == 0:
-        raise Usage("the SLO's seconds and share must be above 0: --slo-seconds, --slo-share")
+        raise UsageError("the SLO's seconds and share must be above 0: --slo-seconds, --slo-share")
     return Objective(
         planning.slo_seconds if seconds is None else seconds,
         planning.slo_share if share is None else share,
@@ -119,9 +119,11 @@ def _planning_errors() -> Iterator[None]:
     try:
         yield
     except NoPlots as error:
-        raise Usage(str(error), "pip install 'penstock[plan]', or leave --plot away") from error
+        raise UsageError(
+            str(error), "pip install 'penstock[plan]', or leave --plot away"
+        ) from error
     except PlanningError as error:
-        raise Usage(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 @contextmanager

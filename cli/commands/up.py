@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.local.local_run import LocalRun
-from cli.local.state_dir import Home
+from cli.local.state_dir import StateDir
 from cli.settings import load_settings
 
 app = typer.Typer(add_completion=False)
@@ -26,5 +26,5 @@ def up(
     if port is not None:
         api = settings.api.model_copy(update={"port": port})
         settings = settings.model_copy(update={"api": api})
-    run = LocalRun(Home(), settings, demo=demo, leave=leave)
+    run = LocalRun(StateDir(), settings, demo=demo, leave=leave)
     raise typer.Exit(asyncio.run(run.run()))

@@ -14,9 +14,9 @@ from accounts.account_rows import ensure_account
 from accounts.caller import Role
 from accounts.directory import Directory
 from accounts.passwords import check_password
-from accounts.users import Change, checked_email
+from accounts.users import UserUpdate, checked_email
 from cli.directory import with_directory
-from cli.failures import Usage
+from cli.failures import UsageError
 from cli.options import Json
 from cli.output import ago, err, print_json, print_table
 from core.db.engine import Database
@@ -35,7 +35,7 @@ def _password() -> str:
         return sys.stdin.readline().rstrip("\r\n")
     first = getpass.getpass("Password: ")
     if getpass.getpass("Again: ") != first:
-        raise Usage("the two passwords are not the same")
+        raise UsageError("the two passwords are not the same")
     return first
 
 
@@ -99,7 +99,7 @@ def list_users(
     )
 
 
-def _change(email: str, change: Change) -> None:
+def _change(email: str, change: UserUpdate) -> None:
     async def work(directory: Directory, _: Database) -> None:
         user = await directory.users.id_of(email)
         await directory.users.change(getpass.getuser(), user, None, change)
@@ -111,19 +111,19 @@ def _change(email: str, change: Change) -> None:
 @app.command()
 def disable(email: Email) -> None:
     """End a user's sessions and keys at once, until enabled again."""
-    _change(email, Change(disabled=True))
+    _change(email, UserUpdate(disabled=True))
 
 
 @app.command()
 def enable(email: Email) -> None:
     """Let a user who was disabled sign in again."""
-    _change(email, Change(disabled=False))
+    _change(email, UserUpdate(disabled=False))
 
 
 @app.command("set-role")
 def set_role(email: Email, role: Annotated[Role, typer.Argument(help="What they may do.")]) -> None:
     """Change what a user may do."""
-    _change(email, Change(role=role))
+    _change(email, UserUpdate(role=role))
 
 
 @app.command("set-password")

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cli.client import Client
 from cli.failures import Failure
-from cli.local.state_dir import Home
+from cli.local.state_dir import StateDir
 from cli.watching import TERMINAL, outcome, place, stream_text, text_of
 
 STORY = "Tell me a long story about a river."
@@ -107,7 +107,7 @@ def line(console: Console, text: str) -> None:
     console.print(f"{INDENT}{text}", soft_wrap=True)
 
 
-def print_next(client: Client, model: str, home: Home, console: Console) -> None:
+def print_next(client: Client, model: str, home: StateDir, console: Console) -> None:
     """Print commands to try in another terminal."""
     key = f"$(cat {home.key_file})"
     curl = f"""curl -N {client.url}/v1/chat/completions \\

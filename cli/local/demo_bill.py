@@ -10,14 +10,14 @@ from typing import Any
 from rich.console import Console
 from sqlalchemy import func, select
 
-from billing.exports.content import Wanted
+from billing.exports.content import ExportRequest
 from billing.exports.files import export_month
 from billing.exports.formats import Format
 from billing.months import month_of
 from cli.failures import Failure
 from cli.local.demo import line, title
 from core.db.engine import Database
-from core.db.tables.usage import UsageEvent
+from core.db.tables.usage import UsageEventRow
 from core.errors import PipelineError
 from core.settings import Settings
 
@@ -46,7 +46,7 @@ async def bill_demo(
         for as_format in FORMATS:
             words = f"--month {month} --format {as_format} --preliminary --out {folder}"
             line(console, f"[dim]penstock bills export {words}[/]")
-            wanted = Wanted(month, preliminary=True)
+            wanted = ExportRequest(month, preliminary=True)
             exported = await export_month(
                 database, wanted, as_format, folder, settings.seller, actor="penstock up"
             )
@@ -74,7 +74,7 @@ def _print_costs(jobs: list[dict[str, Any]], console: Console) -> None:
 
 async def _until_recorded(database: Database, job_ids: list[str]) -> None:
     """Wait until the ledger process has written the jobs down."""
-    query = select(func.count()).where(UsageEvent.job_id.in_(job_ids))
+    query = select(func.count()).where(UsageEventRow.job_id.in_(job_ids))
     give_up = time.monotonic() + LEDGER_SECONDS
     while True:
         async with database.read() as connection:

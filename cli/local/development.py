@@ -17,7 +17,7 @@ from billing.money import plain
 from billing.pricing.prices import NewPrice, load_prices, set_price
 from billing.pricing.rating import Price
 from cli.failures import Unreachable
-from cli.local.state_dir import Home, write_aside
+from cli.local.state_dir import StateDir, write_aside
 from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.settings import TINY_MODEL, Settings
@@ -50,7 +50,7 @@ async def prepare_database(settings: Settings) -> str:
     return _words(price, settings.engine.served_name, made=made)
 
 
-async def ensure_dev_key(home: Home, settings: Settings) -> str | None:
+async def ensure_dev_key(home: StateDir, settings: Settings) -> str | None:
     """Make a development key unless there is a valid one; return it only if it is new."""
     key = home.read_key()
     async with directory_of(settings, "up") as directory:

@@ -13,7 +13,7 @@ from cli.local.demo import print_next, run_demo
 from cli.local.demo_bill import bill_demo
 from cli.local.pipeline import Pipeline
 from cli.local.plan import Plan, make_plan
-from cli.local.state_dir import Home
+from cli.local.state_dir import StateDir
 from cli.local.steps import Steps
 from cli.output import out, print_failure
 from core.settings import Settings
@@ -22,7 +22,7 @@ from core.settings import Settings
 class LocalRun:
     """The pipeline of one directory; `leave` ends it after the demo."""
 
-    def __init__(self, home: Home, settings: Settings, *, demo: bool, leave: bool) -> None:
+    def __init__(self, home: StateDir, settings: Settings, *, demo: bool, leave: bool) -> None:
         self._home = home
         self._settings = settings
         self._demo = demo

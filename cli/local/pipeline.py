@@ -17,7 +17,7 @@ from cli.failures import Failure, Unreachable
 from cli.local.development import ensure_dev_key, prepare_database
 from cli.local.plan import STOP_ORDER, Plan, process_specs, redis_spec
 from cli.local.readiness import Question, http_ok, log_says, redis_answers, wait_for
-from cli.local.state_dir import Home, State
+from cli.local.state_dir import PipelineState, StateDir
 from cli.local.steps import Steps
 from cli.local.supervisor import Supervisor
 from core.settings import Settings
@@ -37,7 +37,9 @@ class Stopped(Exception):
 class Pipeline:
     """One run of everything."""
 
-    def __init__(self, home: Home, settings: Settings, plan: Plan, steps: Steps, lock: int) -> None:
+    def __init__(
+        self, home: StateDir, settings: Settings, plan: Plan, steps: Steps, lock: int
+    ) -> None:
         self._home = home
         self._settings = settings
         self._plan = plan
@@ -172,7 +174,7 @@ class Pipeline:
     def _write_state(self) -> None:
         plan, children = self._plan, self._supervisor.children
         self._home.write_state(
-            State(
+            PipelineState(
                 pid=os.getpid(),
                 url=plan.url,
                 health_url=plan.health_url,

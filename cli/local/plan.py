@@ -15,7 +15,7 @@ from cli.local.checks import (
     is_free,
 )
 from cli.local.embedded_redis import find_program, redis_command
-from cli.local.state_dir import Home
+from cli.local.state_dir import StateDir
 from cli.local.supervisor import ChildSpec
 from core.settings import TINY_MODEL, Settings
 
@@ -81,7 +81,7 @@ def make_plan(settings: Settings) -> Plan:
     return Plan(url, port, api.host, api_port, worker.health_host, health_port)
 
 
-def redis_spec(plan: Plan, home: Home) -> ChildSpec | None:
+def redis_spec(plan: Plan, home: StateDir) -> ChildSpec | None:
     """Return the embedded Redis, or None where one was named."""
     if plan.redis_port is None:
         return None
@@ -90,7 +90,7 @@ def redis_spec(plan: Plan, home: Home) -> ChildSpec | None:
     return ChildSpec("redis", command, home.log_file("redis"), stop_seconds=10.0)
 
 
-def process_specs(plan: Plan, home: Home, settings: Settings) -> dict[str, ChildSpec]:
+def process_specs(plan: Plan, home: StateDir, settings: Settings) -> dict[str, ChildSpec]:
     """Return our own processes by name."""
     common = {
         "PENSTOCK_REDIS__URL": plan.redis_url,

@@ -17,7 +17,7 @@ HOME = Path(".penstock")
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class PipelineState:
     """What is running here; `children` maps names to process ids."""
 
     pid: int
@@ -37,7 +37,7 @@ def write_aside(path: Path, text: str) -> None:
     aside.replace(path)
 
 
-class Home:
+class StateDir:
     """One `.penstock` folder."""
 
     def __init__(self, path: Path = HOME) -> None:
@@ -73,14 +73,14 @@ class Home:
             f"to stop it: kill {state.pid}",
         )
 
-    def read_state(self) -> State | None:
+    def read_state(self) -> PipelineState | None:
         """Return what was last said to run here, if anything was."""
         try:
-            return State(**json.loads(self._state_file.read_text()))
+            return PipelineState(**json.loads(self._state_file.read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
-    def write_state(self, state: State) -> None:
+    def write_state(self, state: PipelineState) -> None:
         """Say what runs here."""
         write_aside(self._state_file, json.dumps(asdict(state), indent=2) + "\n")
 

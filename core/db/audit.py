@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from core.db.tables.audit import AuditEntry
+from core.db.tables.audit import AuditEntryRow
 
 
 async def audit(
@@ -25,4 +25,4 @@ async def audit(
         "account_id": account,
         "details": details,
     }
-    await connection.execute(insert(AuditEntry), [entry])
+    await connection.execute(insert(AuditEntryRow), [entry])

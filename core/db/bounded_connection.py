@@ -37,7 +37,7 @@ class _Bounded(AsyncConnection[Any]):
 def bounded_by(seconds: float) -> Callable[..., Awaitable[AsyncConnection[Any]]]:
     """Return what opens connections whose every wait is bounded."""
 
-    class Connection(_Bounded):
+    class BoundedConnection(_Bounded):
         limit = seconds
 
-    return Connection.connect
+    return BoundedConnection.connect

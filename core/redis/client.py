@@ -88,7 +88,7 @@ def _mended(base: type[AbstractConnection]) -> type[AbstractConnection]:
     stop would go on for ever.
     """
 
-    class Connection(base):  # type: ignore[misc, valid-type]
+    class RedisConnection(base):  # type: ignore[misc, valid-type]
         async def send_packed_command(self, *args: Any, **options: Any) -> None:
             task = asyncio.current_task()
             told = task.cancelling() if task else 0
@@ -102,7 +102,7 @@ def _mended(base: type[AbstractConnection]) -> type[AbstractConnection]:
                     await self.disconnect(nowait=True)
                     raise asyncio.CancelledError
 
-    return Connection
+    return RedisConnection
 
 
 async def messages(pubsub: PubSub) -> AsyncGenerator[dict[str, Any], None]:

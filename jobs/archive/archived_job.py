@@ -16,7 +16,7 @@ import structlog
 from core.redis.client import guarded
 from jobs.events import Event
 from jobs.job import LISTED_FIELDS, Job, JobWebhook
-from jobs.result import Result, fold
+from jobs.result import JobResult, fold
 from jobs.store.ended_jobs import was_erased
 from jobs.store.job_store import JobStore
 
@@ -32,7 +32,7 @@ SPEC, RESPONSE = LISTED_FIELDS.index("spec"), b'"response":{'
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 
-class Finished(Protocol):
+class FinishedJob(Protocol):
     """A job that has ended, and how many events its log has."""
 
     @property
@@ -45,7 +45,7 @@ class Finished(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Archived:
+class ArchivedJob:
     """One finished job in the form it is stored in, both JSON.
 
     `webhook` hears of its end, and of a `quiet` one nobody; both are known when the job is
@@ -71,12 +71,12 @@ class Archived:
         found: str | None = orjson.loads(fields["spec"]).get("traceparent")
         return found
 
-    def outcome(self) -> Result:
+    def outcome(self) -> JobResult:
         """Return what it produced."""
-        return Result.decode(self.result)
+        return JobResult.decode(self.result)
 
 
-async def read_finished(store: JobStore, entries: Sequence[Finished]) -> list[Archived]:
+async def read_finished(store: JobStore, entries: Sequence[FinishedJob]) -> list[ArchivedJob]:
     """Read what is to be kept of these jobs.
 
     Those that Redis no longer has are left out, and so is, said in the log, what cannot be read.
@@ -84,7 +84,7 @@ async def read_finished(store: JobStore, entries: Sequence[Finished]) -> list[Ar
     Raises:
         StoreUnavailable: come back later.
     """
-    found: list[Archived] = []
+    found: list[ArchivedJob] = []
     for chunk in _chunks(entries):
         found += await _read(store, chunk)
     return found
@@ -113,8 +113,8 @@ async def erased(store: JobStore, job_ids: Sequence[str]) -> list[str]:
     ]
 
 
-def _chunks(entries: Sequence[Finished]) -> Iterator[list[Finished]]:
-    chunk: list[Finished] = []
+def _chunks(entries: Sequence[FinishedJob]) -> Iterator[list[FinishedJob]]:
+    chunk: list[FinishedJob] = []
     events = 0
     for entry in entries:
         if chunk and events + _at_once(entry) > READ_EVENTS:
@@ -126,12 +126,12 @@ def _chunks(entries: Sequence[Finished]) -> Iterator[list[Finished]]:
         yield chunk
 
 
-def _at_once(entry: Finished) -> int:
+def _at_once(entry: FinishedJob) -> int:
     """Return how many of a job's events are read with its record; none of a long log."""
     return entry.last_seq if 0 < entry.last_seq <= READ_EVENTS else 0
 
 
-async def _read(store: JobStore, entries: Sequence[Finished]) -> list[Archived]:
+async def _read(store: JobStore, entries: Sequence[FinishedJob]) -> list[ArchivedJob]:
     found = []
     answers = await store.ended.records((entry.job_id, _at_once(entry)) for entry in entries)
     bodies = await _bodies(store, entries, answers)
@@ -149,16 +149,16 @@ async def _read(store: JobStore, entries: Sequence[Finished]) -> list[Archived]:
     return found
 
 
-def _archived(job_id: str, record: dict[str, str], result: Result) -> Archived:
+def _archived(job_id: str, record: dict[str, str], result: JobResult) -> ArchivedJob:
     spec = orjson.loads(record["spec"])
     url = spec.get("webhook")
     webhook = None if url is None else JobWebhook(url, tuple(spec.get("webhook_events", ())))
     quiet = spec.get("quiet", False)
-    return Archived(job_id, orjson.dumps(record), result.encode(), webhook, quiet)
+    return ArchivedJob(job_id, orjson.dumps(record), result.encode(), webhook, quiet)
 
 
 async def _bodies(
-    store: JobStore, entries: Sequence[Finished], answers: Sequence[tuple[Sequence[Any], Any]]
+    store: JobStore, entries: Sequence[FinishedJob], answers: Sequence[tuple[Sequence[Any], Any]]
 ) -> dict[str, dict[str, str]]:
     """Return the bodies that are kept, by job."""
     wanted = [
@@ -179,7 +179,7 @@ def _record(values: Sequence[bytes | None]) -> dict[str, str]:
     return {name: value.decode() for name, value in named if value is not None}
 
 
-def _fold(raw: Sequence[Any]) -> Result:
+def _fold(raw: Sequence[Any]) -> JobResult:
     """Fold raw entries; the scripts write each one's fields in one order: t, kind, d, data."""
     return fold(
         [
@@ -189,8 +189,8 @@ def _fold(raw: Sequence[Any]) -> Result:
     )
 
 
-async def _fold_pages(store: JobStore, job_id: str) -> Result:
-    result = Result()
+async def _fold_pages(store: JobStore, job_id: str) -> JobResult:
+    result = JobResult()
     after = 0
     while events := await store.read_log(job_id, after, READ_EVENTS):
         for event in events:

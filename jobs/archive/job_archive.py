@@ -10,25 +10,25 @@ from sqlalchemy import delete, select
 
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.usage import ArchivedJob
-from jobs.archive.archived_job import Archived
+from core.db.tables.usage import ArchivedJobRow
+from jobs.archive.archived_job import ArchivedJob
 
-JOBS = table_of(ArchivedJob)
+JOBS = table_of(ArchivedJobRow)
 
 
-async def archived_job(database: Database, job_id: str, account: str | None) -> Archived | None:
+async def archived_job(database: Database, job_id: str, account: str | None) -> ArchivedJob | None:
     """Return an archived job of this account, or of any when None; None if there is none."""
     query = select(JOBS.c.record, JOBS.c.result).where(JOBS.c.job_id == job_id)
     if account is not None:
         query = query.where(JOBS.c.account_id == account)
     async with database.read() as connection:
         row = (await connection.execute(query)).one_or_none()
-    return None if row is None else Archived(job_id, row.record.encode(), row.result.encode())
+    return None if row is None else ArchivedJob(job_id, row.record.encode(), row.result.encode())
 
 
 async def archived_jobs(
     database: Database, job_ids: Sequence[str], account: str
-) -> dict[str, Archived]:
+) -> dict[str, ArchivedJob]:
     """Return those of an account's jobs that are in the archive."""
     query = select(JOBS.c.job_id, JOBS.c.record, JOBS.c.result).where(
         JOBS.c.job_id.in_(job_ids), JOBS.c.account_id == account
@@ -36,7 +36,8 @@ async def archived_jobs(
     async with database.read() as connection:
         rows = (await connection.execute(query)).all()
     return {
-        row.job_id: Archived(row.job_id, row.record.encode(), row.result.encode()) for row in rows
+        row.job_id: ArchivedJob(row.job_id, row.record.encode(), row.result.encode())
+        for row in rows
     }
 
 

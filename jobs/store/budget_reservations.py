@@ -32,7 +32,7 @@ def from_nanos(nanos: int) -> Decimal:
     return Decimal(nanos).scaleb(-NANO_DIGITS)
 
 
-class Limit(NamedTuple):
+class BudgetLimit(NamedTuple):
     """What a scope may spend in the bucket; None where it is only watched."""
 
     scope: str
@@ -40,7 +40,7 @@ class Limit(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
+class BudgetMonth:
     """One account's spending in one UTC month and currency."""
 
     account: str
@@ -54,12 +54,12 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class BudgetReservation:
     """The most a job may cost, and whom it counts against."""
 
-    bucket: Bucket
+    bucket: BudgetMonth
     nanos: int
-    limits: Sequence[Limit]
+    limits: Sequence[BudgetLimit]
 
     def arguments(self) -> list[str | int]:
         """Return what `submit.lua` takes."""
@@ -67,22 +67,22 @@ class Hold:
         return [*self.bucket.words, self.nanos, *(word for pair in pairs for word in pair)]
 
 
-class Spent(NamedTuple):
+class SpentAmount(NamedTuple):
     """What a scope has spent in a bucket, according to the ledger."""
 
-    bucket: Bucket
+    bucket: BudgetMonth
     scope: str
     nanos: int
 
 
-class Holds:
+class BudgetReservations:
     """The scripts around holds."""
 
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
         self._cursor = "0"
 
-    async def settle(self, job_ids: Sequence[str], spent: Iterable[Spent]) -> None:
+    async def settle(self, job_ids: Sequence[str], spent: Iterable[SpentAmount]) -> None:
         """Say what was spent, then let go of the jobs' holds; may be repeated.
 
         Raises:

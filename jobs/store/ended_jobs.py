@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from core.redis.client import Scripts, guarded
 from core.redis.keys import Keys
 from jobs.job import LISTED_FIELDS, JobSpec
-from jobs.store.transitions import Ended
+from jobs.store.transitions import EndedJob
 
 #: How many jobs one look at ends asks for; nothing else runs meanwhile.
 ENDED_AT_ONCE = 500
@@ -27,12 +27,12 @@ class EndedJobs:
         self._scripts = scripts
         self._keep = keep
 
-    async def among(self, job_ids: Sequence[str]) -> list[Ended]:
+    async def among(self, job_ids: Sequence[str]) -> list[EndedJob]:
         """Return which of these jobs have ended, or have no record; the others are open."""
-        found: list[Ended] = []
+        found: list[EndedJob] = []
         for start in range(0, len(job_ids), ENDED_AT_ONCE):
             answer = await self._scripts.call("ended", *job_ids[start : start + ENDED_AT_ONCE])
-            found += [Ended(row[0].decode(), row[1].decode(), int(row[2])) for row in answer]
+            found += [EndedJob(row[0].decode(), row[1].decode(), int(row[2])) for row in answer]
         return found
 
     async def tombstones(self, job_ids: Sequence[str]) -> dict[str, bytes]:

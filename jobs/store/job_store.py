@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from accounts.caller_cache import CallerCopy, SignIns
+from accounts.caller_cache import CallerCacheWriter, SignInAttempts
 from core.errors import InvalidJob, JobConflict, JobGone, JobNotFound, PipelineError
 from core.redis.client import Scripts, guarded
 from core.redis.keys import Keys
@@ -25,23 +25,23 @@ from jobs.fairness import estimated_tokens
 from jobs.job import LISTED_FIELDS, Job, JobSpec
 from jobs.status import Status
 from jobs.store.batch_idempotency import BatchKeys
-from jobs.store.budget_reservations import Holds
+from jobs.store.budget_reservations import BudgetReservations
 from jobs.store.ended_jobs import EndedJobs, owner_of
-from jobs.store.load_shedding import Shedding
+from jobs.store.load_shedding import LoadShedding
 from jobs.store.queue_control import QueueControl
 from jobs.store.queue_state import LOOK_AT, QueueState
 from jobs.store.rate_limits import standings
 from jobs.store.rejections import ROOM, mismatch, no_room, refuse
 from jobs.store.transitions import (
-    Abandoned,
-    Accepted,
-    Append,
+    AbandonedAttempt,
+    AcceptedJob,
     Appended,
-    Claimed,
+    ClaimedJob,
     Ending,
-    Place,
+    LogAppend,
+    QueuePlace,
     Submission,
-    Swept,
+    SweepResult,
 )
 
 #: How many unreadable messages are kept.
@@ -65,10 +65,10 @@ class JobStore:
         self.keys = Keys(settings.redis.prefix)
         self._settings = settings
         self._scripts = Scripts(redis, settings.redis.prefix, ticket)
-        self.holds = Holds(self._scripts)
-        self.shedding = Shedding(self._scripts, settings.queue)
-        self.callers = CallerCopy(redis, self.keys, self._scripts)
-        self.sign_ins = SignIns(redis, self.keys, self._scripts)
+        self.holds = BudgetReservations(self._scripts)
+        self.shedding = LoadShedding(self._scripts, settings.queue)
+        self.callers = CallerCacheWriter(redis, self.keys, self._scripts)
+        self.sign_ins = SignInAttempts(redis, self.keys, self._scripts)
         retention = settings.retention
         self._keep = (
             retention.seconds * 1000,
@@ -92,7 +92,7 @@ class JobStore:
 
     # --- submitting -------------------------------------------------------------------
 
-    async def submit(self, job: Submission) -> Accepted:
+    async def submit(self, job: Submission) -> AcceptedJob:
         """Accept a job, or raise why not; once it returns, the job is never lost.
 
         Raises:
@@ -144,10 +144,10 @@ class JobStore:
             refuse(job, cost, answer)
         left = standings(quota.rates, answer[3:]) if quota.rates else ()
         if answer[0] == b"accepted":
-            return Accepted(job.id, False, int(answer[2]), left)
-        return Accepted(answer[1].decode(), True, 0, left)
+            return AcceptedJob(job.id, False, int(answer[2]), left)
+        return AcceptedJob(answer[1].decode(), True, 0, left)
 
-    async def repeated(self, job: Submission) -> Accepted | None:
+    async def repeated(self, job: Submission) -> AcceptedJob | None:
         """Return the job that this submission repeats by its idempotency key, if there is one.
 
         Raises:
@@ -162,7 +162,7 @@ class JobStore:
         digest, first = seen.decode().split()
         if digest != _fingerprint(job, orjson.dumps(job.spec.body)):
             raise mismatch()
-        return Accepted(first, replayed=True)
+        return AcceptedJob(first, replayed=True)
 
     # --- reading ----------------------------------------------------------------------
 
@@ -183,15 +183,15 @@ class JobStore:
             raise JobNotFound(f"no job {job_id}")
         return Job.from_hash(job_id, raw)
 
-    async def place(self, job: Job) -> Place:
+    async def place(self, job: Job) -> QueuePlace:
         """Return a waiting job's position and estimated time of completion."""
         if job.status.is_terminal:
-            return Place(None, None)
+            return QueuePlace(None, None)
         rank, times = await self.shedding.place(job.queue, job.id)
         if job.status is Status.IN_PROGRESS:
             run_ms = max(0, times.now - job.claimed)
-            return Place(None, estimate_running(run_ms / 1000, times), run_ms)
-        return Place(None, None) if rank < 0 else Place(rank + 1, estimate(rank, times))
+            return QueuePlace(None, estimate_running(run_ms / 1000, times), run_ms)
+        return QueuePlace(None, None) if rank < 0 else QueuePlace(rank + 1, estimate(rank, times))
 
     async def list_jobs(
         self, account: str, *, limit: int, before: str | None, status: Status | None
@@ -294,7 +294,7 @@ class JobStore:
 
     # --- a worker's changes -----------------------------------------------------------
 
-    async def claim(self, queue: str, worker: str, n: int) -> list[Claimed]:
+    async def claim(self, queue: str, worker: str, n: int) -> list[ClaimedJob]:
         """Take up to n jobs, next in order first. Each has a lease and a new fence."""
         settings = self._settings
         answer = await self._scripts.call(
@@ -309,7 +309,7 @@ class JobStore:
             *self._keep,
         )
         return [
-            Claimed(
+            ClaimedJob(
                 id=row[0].decode(),
                 fence=int(row[1]),
                 attempt=int(row[2]),
@@ -327,7 +327,7 @@ class JobStore:
             for row in answer
         ]
 
-    async def append(self, worker: str, steps: Sequence[Append]) -> list[Appended]:
+    async def append(self, worker: str, steps: Sequence[LogAppend]) -> list[Appended]:
         """Write one engine step for many jobs in one script call; safe to repeat."""
         args: list[Any] = [worker, *self._keep]
         for step in steps:
@@ -404,7 +404,7 @@ class JobStore:
 
     # --- the control process ----------------------------------------------------------
 
-    async def sweep(self, queue: str, limit: int = 500) -> Swept:
+    async def sweep(self, queue: str, limit: int = 500) -> SweepResult:
         """Repair one queue once."""
         retry = self._settings.retry
         answer = await self._scripts.call(
@@ -417,7 +417,9 @@ class JobStore:
             int(self._settings.lease.seconds * 1000),
             *self._keep,
         )
-        return Swept(*answer[:6])._replace(abandoned=[Abandoned.of(row) for row in answer[6:]])
+        return SweepResult(*answer[:6])._replace(
+            abandoned=[AbandonedAttempt.of(row) for row in answer[6:]]
+        )
 
     async def lock_sweeper(self, name: str, seconds: int) -> bool:
         """Take or keep the sweeper's lock; False when another control process has it."""

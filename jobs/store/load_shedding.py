@@ -23,14 +23,14 @@ UNKNOWN_SECONDS = 30.0
 LEAST_SECONDS, MOST_SECONDS = 1.0, 300.0
 
 
-class Bounds(NamedTuple):
+class QueueBounds(NamedTuple):
     """How many jobs may wait in a queue, and how many before one of this tier ('': any number)."""
 
     queued: int
     ahead: int | str
 
 
-class Shedding:
+class LoadShedding:
     """The bounds of every queue, and the pace they go by."""
 
     def __init__(self, scripts: Scripts, settings: QueueSettings) -> None:
@@ -45,13 +45,13 @@ class Shedding:
         self._paces: dict[str, tuple[float, float | None]] = {}
         self._reading: dict[str, asyncio.Task[None]] = {}
 
-    async def bounds(self, queue: str, tier: ServiceTier) -> Bounds:
+    async def bounds(self, queue: str, tier: ServiceTier) -> QueueBounds:
         """Return what may wait when a job of this tier comes."""
         queued = self._queued[tier]
         if self._longest is None:
-            return Bounds(queued, "")
+            return QueueBounds(queued, "")
         pace = await self._known_pace(queue)
-        return Bounds(queued, "" if pace is None else max(1, int(self._longest * pace)))
+        return QueueBounds(queued, "" if pace is None else max(1, int(self._longest * pace)))
 
     async def seconds_until(self, queue: str, jobs: int) -> float:
         """Estimate when so many jobs will have left the queue."""

@@ -19,7 +19,7 @@ SLICE = 50
 PURGE_SECONDS = 20.0
 
 
-class Mode(StrEnum):
+class QueueMode(StrEnum):
     """What a queue does."""
 
     OPEN = "open"
@@ -30,12 +30,12 @@ class Mode(StrEnum):
 class ModeNote(NamedTuple):
     """What a queue does, and who had it do so; `since` in Unix ms, 0 if it was never changed."""
 
-    mode: Mode
+    mode: QueueMode
     by: str
     since: int
 
 
-class Purged(NamedTuple):
+class PurgedJobs(NamedTuple):
     """How many jobs a purge cancelled; `complete` when none was left that waited as it began."""
 
     cancelled: int
@@ -64,10 +64,10 @@ class QueueControl:
 
     async def _look(self, queue: str) -> tuple[ModeNote, list[str], bool]:
         mode, by, since, parked, known = await self._scripts.call("mode", queue)
-        note = ModeNote(Mode(mode.decode()), by.decode(), int(since))
+        note = ModeNote(QueueMode(mode.decode()), by.decode(), int(since))
         return note, sorted(who.decode() for who in parked), bool(known)
 
-    async def set_mode(self, queue: str, mode: Mode, by: str) -> Mode:
+    async def set_mode(self, queue: str, mode: QueueMode, by: str) -> QueueMode:
         """Change what a queue does and tell its workers; returns what it did before.
 
         Raises:
@@ -76,9 +76,9 @@ class QueueControl:
         before = await self._scripts.call("set_mode", queue, mode, by)
         if before is None:
             raise _unknown(queue)
-        return Mode(before.decode())
+        return QueueMode(before.decode())
 
-    async def purge(self, queue: str, seconds: float = PURGE_SECONDS) -> Purged:
+    async def purge(self, queue: str, seconds: float = PURGE_SECONDS) -> PurgedJobs:
         """Cancel every job that waits now, for so long at most. May be repeated."""
         give_up, began, cancelled = monotonic() + seconds, "", 0
         while True:
@@ -94,11 +94,11 @@ class QueueControl:
                     if looked < SLICE:
                         break
                     if monotonic() > give_up:
-                        return Purged(cancelled + found, complete=False)
+                        return PurgedJobs(cancelled + found, complete=False)
             cancelled += found
             # Jobs move from one place to another meanwhile.
             if not found:
-                return Purged(cancelled, complete=True)
+                return PurgedJobs(cancelled, complete=True)
 
 
 def _unknown(queue: str) -> ModelNotFound:

@@ -25,7 +25,7 @@ PARTS = 60_000
 MOST = 10**10
 
 
-class Rate(NamedTuple):
+class RateLimit(NamedTuple):
     """So many requests or tokens a minute, of one key or (`ACCOUNT`) of a whole account."""
 
     scope: str
@@ -41,16 +41,16 @@ class Rate(NamedTuple):
 class Quota(NamedTuple):
     """Everything that limits one key, made once: `words` is what `submit.lua` takes."""
 
-    rates: tuple[Rate, ...]
+    rates: tuple[RateLimit, ...]
     account_running: int
     account_queued: int
     words: bytes
 
 
-class Standing(NamedTuple):
+class RateLimitStatus(NamedTuple):
     """What is left of a rate, and how long until all of it is there again."""
 
-    rate: Rate
+    rate: RateLimit
     remaining: int
     reset_ms: int
 
@@ -62,7 +62,7 @@ UNLIMITED = Quota((), 0, 0, b"")
 def quota_of(account: str, key_id: str, key: Limits, whole: Limits) -> Quota:
     """Return what limits a key: its own limits and its account's."""
     rates = tuple(
-        Rate(scope, kind, min(limit, MOST))
+        RateLimit(scope, kind, min(limit, MOST))
         for scope, limits in ((key_id, key), (ACCOUNT, whole))
         for kind, limit in _per_minute(limits)
         if limit
@@ -85,11 +85,11 @@ def _per_minute(limits: Limits) -> tuple[tuple[Kind, int], ...]:
     return ("requests", limits.requests_per_minute), ("tokens", limits.tokens_per_minute)
 
 
-def standings(rates: Sequence[Rate], levels: Sequence[bytes]) -> tuple[Standing, ...]:
+def standings(rates: Sequence[RateLimit], levels: Sequence[bytes]) -> tuple[RateLimitStatus, ...]:
     """Read the levels of buckets, as a script returns them."""
     return tuple(_standing(rate, int(level)) for rate, level in zip(rates, levels, strict=False))
 
 
-def _standing(rate: Rate, level: int) -> Standing:
+def _standing(rate: RateLimit, level: int) -> RateLimitStatus:
     left = max(0, rate.limit * PARTS - level)
-    return Standing(rate, left // PARTS, -(-level // rate.limit))
+    return RateLimitStatus(rate, left // PARTS, -(-level // rate.limit))

@@ -17,7 +17,7 @@ from core.errors import (
     WaitTooLong,
 )
 from jobs.fairness import ServiceTier
-from jobs.store.budget_reservations import ACCOUNT, Hold, from_nanos
+from jobs.store.budget_reservations import ACCOUNT, BudgetReservation, from_nanos
 from jobs.store.rate_limits import Quota, standings
 from jobs.store.transitions import Submission
 
@@ -101,7 +101,7 @@ def _rate_limited(quota: Quota, cost: int, answer: Sequence[bytes]) -> RateLimit
     )
 
 
-def _over_budget(hold: Hold, scope: str, left: int) -> BudgetExceeded:
+def _over_budget(hold: BudgetReservation, scope: str, left: int) -> BudgetExceeded:
     bucket, whose = hold.bucket, "account" if scope == ACCOUNT else "key"
     needed, remaining = (f"{from_nanos(nanos):f}" for nanos in (hold.nanos, left))
     return BudgetExceeded(

@@ -11,7 +11,7 @@ from typing import Any
 from core.redis.client import guarded
 from jobs.events import Event, Usage, from_stream
 from jobs.job import LISTED_FIELDS, Job
-from jobs.result import Result
+from jobs.result import JobResult
 from jobs.store.job_store import JobStore
 
 #: Jobs looked at together, and events of each that are read with them; longer logs go on alone.
@@ -28,7 +28,7 @@ class LogFacts:
     events: int = 0
     last_seq: int = 0
     whole: bool = True
-    result: Result = field(default_factory=Result)
+    result: JobResult = field(default_factory=JobResult)
 
     @property
     def output_tokens(self) -> int:
@@ -49,14 +49,14 @@ class LogFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Surveyed:
+class ScannedJob:
     """A job as its record stands; `log` is there once it has ended, unless just erased."""
 
     job: Job
     log: LogFacts | None = None
 
 
-async def survey(store: JobStore) -> AsyncIterator[list[Surveyed]]:
+async def survey(store: JobStore) -> AsyncIterator[list[ScannedJob]]:
     """Yield all jobs, a page at a time; one may come twice.
 
     Raises:
@@ -78,7 +78,7 @@ async def survey(store: JobStore) -> AsyncIterator[list[Surveyed]]:
         yield await _look(store, ids)
 
 
-async def _look(store: JobStore, ids: Sequence[str]) -> list[Surveyed]:
+async def _look(store: JobStore, ids: Sequence[str]) -> list[ScannedJob]:
     pipe: Any = store.redis.pipeline(transaction=False)
     for job_id in ids:
         pipe.hmget(store.keys.job(job_id), LISTED_FIELDS)
@@ -95,7 +95,7 @@ async def _look(store: JobStore, ids: Sequence[str]) -> list[Surveyed]:
         if b"status" in raw:
             job = Job.from_hash(job_id, raw)
             log = await _log(store, job, entries) if job.status.is_terminal else None
-            found.append(Surveyed(job, log))
+            found.append(ScannedJob(job, log))
     return found
 
 

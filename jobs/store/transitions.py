@@ -11,8 +11,8 @@ from core.errors import PipelineError
 from jobs.eta import Eta
 from jobs.job import JobSpec
 from jobs.status import Status
-from jobs.store.budget_reservations import Hold
-from jobs.store.rate_limits import UNLIMITED, Quota, Standing
+from jobs.store.budget_reservations import BudgetReservation
+from jobs.store.rate_limits import UNLIMITED, Quota, RateLimitStatus
 
 Appended = Literal["ok", "watched", "cancel", "lost", "finished"]
 
@@ -41,12 +41,12 @@ class Submission(NamedTuple):
     deadline: int | None = None
     idempotency_key: str = ""
     watcher: str = ""
-    hold: Hold | None = None
+    hold: BudgetReservation | None = None
     quota: Quota = UNLIMITED
     lock: Lock | None = None
 
 
-class Accepted(NamedTuple):
+class AcceptedJob(NamedTuple):
     """The answer to a submit; `replayed` when the idempotency key was seen before.
 
     `created` is in Redis milliseconds, 0 when replayed.
@@ -55,11 +55,11 @@ class Accepted(NamedTuple):
     id: str
     replayed: bool
     created: int = 0
-    standings: Sequence[Standing] = ()
+    standings: Sequence[RateLimitStatus] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimedJob:
     """A job that is now this worker's. `run_deadline` and `now` are Redis milliseconds."""
 
     id: str
@@ -86,7 +86,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Append:
+class LogAppend:
     """One job's part of a step: `events` follow seq `after`; `ending` closes the job."""
 
     id: str
@@ -100,7 +100,7 @@ class Append:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QueuePlace:
     """Where a job stands in its queue (1 = next), when it should be done, how long it has run."""
 
     position: int | None
@@ -108,7 +108,7 @@ class Place:
     run_ms: int = 0
 
 
-class Ended(NamedTuple):
+class EndedJob(NamedTuple):
     """A job that is not open any more; `status` is empty where it has no record."""
 
     job_id: str
@@ -117,7 +117,7 @@ class Ended(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Abandoned:
+class AbandonedAttempt:
     """An attempt that ended without its worker's word; times are Redis milliseconds."""
 
     id: str
@@ -130,14 +130,14 @@ class Abandoned:
     now: int
 
     @classmethod
-    def of(cls, row: Sequence[bytes]) -> "Abandoned":
+    def of(cls, row: Sequence[bytes]) -> "AbandonedAttempt":
         """Read the script's answer; the spec has no body."""
         job_id, account, spec, fence, attempt, worker, claimed, now = row
         numbers = (int(fence), int(attempt), worker.decode(), int(claimed), int(now))
         return cls(job_id.decode(), account.decode(), JobSpec.decode(spec, b"{}"), *numbers)
 
 
-class Swept(NamedTuple):
+class SweepResult(NamedTuple):
     """What one sweep of one queue repaired."""
 
     stalled: int
@@ -146,7 +146,7 @@ class Swept(NamedTuple):
     expired: int
     tickets: int
     unparked: int
-    abandoned: Sequence[Abandoned] = ()
+    abandoned: Sequence[AbandonedAttempt] = ()
 
     @property
     def counts(self) -> dict[str, int]:

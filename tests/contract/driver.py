@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from workers.engines.base import Accepted, Engine, EngineInfo, Generation, Load, Output, Resume
+from workers.engines.base import (
+    AcceptedGeneration,
+    Engine,
+    EngineInfo,
+    EngineLoad,
+    Generation,
+    Output,
+    Resume,
+)
 
 WAIT_SECONDS = 60.0
 CHAT = "/v1/chat/completions"
@@ -51,7 +59,7 @@ class Choice:
 class Job:
     """One generation: the sink's side of it."""
 
-    accepted: Accepted | None = None
+    accepted: AcceptedGeneration | None = None
     choices: dict[int, Choice] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -131,7 +139,7 @@ class Driver:
         assert job.error is None, job.error
         return job.choices[0]
 
-    async def idle(self) -> Load:
+    async def idle(self) -> EngineLoad:
         """Wait until the engine reports no load; another generation's step shows the time."""
         async with asyncio.timeout(WAIT_SECONDS):
             while self.engine.load().running or self.engine.load().waiting:

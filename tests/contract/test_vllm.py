@@ -224,11 +224,11 @@ async def test_reasoning_is_told_apart_also_when_continued(thinking_model: Path)
     from vllm.renderers import renderer_from_config
 
     from workers.engines.vllm_core import engine_config
-    from workers.engines.vllm_requests import Front
+    from workers.engines.vllm_requests import VllmFrontend
 
     config = engine_config(settings)
     renderer = renderer_from_config(config)
-    front = Front(config, renderer, settings)
+    front = VllmFrontend(config, renderer, settings)
     front.open(("generate",))
     ids = renderer.get_tokenizer().encode("<think>It rains.</think>Take a boat.")
     whole = scripted(front, ids, 0)

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import update
 
 from accounts.account_rows import ensure_account
-from accounts.api_keys import EVERYBODY, Made, NewKey
+from accounts.api_keys import EVERYBODY, MadeKey, NewKey
 from accounts.cache_records import KEYS
-from accounts.cache_sync import Copying
+from accounts.cache_sync import CacheSync
 from accounts.caller import Role, digest_of
 from accounts.directory import Directory, directory_of
 from core.db.engine import Database
@@ -48,7 +48,7 @@ async def status(client: httpx2.AsyncClient) -> int:
     return (await client.get("/v1/me")).status_code
 
 
-async def made(directory: Directory, settings: Settings, **fields: Any) -> Made:
+async def made(directory: Directory, settings: Settings, **fields: Any) -> MadeKey:
     make_key(settings)  # the account
     return await directory.keys.create("test", NewKey("acme", **fields))
 
@@ -169,7 +169,7 @@ async def test_an_older_state_never_replaces_a_newer_one(
         await go_on.wait()
         return await replace(generation, records)
 
-    slow = Copying(Database(settings.database, "slow"), store.callers, settings.auth)
+    slow = CacheSync(Database(settings.database, "slow"), store.callers, settings.auth)
     await store.redis.hdel(store.keys.callers, digest_of(key.secret))  # type: ignore[misc]
     monkeypatch.setattr(store.callers, "replace", stalled)
     copying = asyncio.create_task(slow.copy([digest_of(key.secret)]))
@@ -188,7 +188,7 @@ async def test_many_changes_at_once_leave_the_copy_as_sql_has_it(
     keys = [await made(directory, settings) for _ in range(6)]
     async with directory_of(settings, "another") as second:
 
-        async def change(who: Directory, key: Made, name: str) -> None:
+        async def change(who: Directory, key: MadeKey, name: str) -> None:
             await who.keys.change("test", key.row.id, EVERYBODY, {"name": name})
 
         await asyncio.gather(

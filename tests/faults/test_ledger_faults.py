@@ -27,7 +27,13 @@ from core.db.schema_version import upgrade
 from core.errors import StoreUnavailable
 from core.settings import DatabaseSettings, Settings
 from jobs.archive.archived_job import read_finished
-from jobs.store.budget_reservations import ACCOUNT, Bucket, Hold, Limit, Spent
+from jobs.store.budget_reservations import (
+    ACCOUNT,
+    BudgetLimit,
+    BudgetMonth,
+    BudgetReservation,
+    SpentAmount,
+)
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Outbox, UsageEntry
@@ -101,16 +107,16 @@ async def check_holds(store: JobStore, database: Database) -> None:
         assert int(known) == one.spent.nanos
 
 
-def this_month() -> Bucket:
-    return Bucket("acme", month_of(datetime.now(UTC)), "USD")
+def this_month() -> BudgetMonth:
+    return BudgetMonth("acme", month_of(datetime.now(UTC)), "USD")
 
 
 async def load(store: JobStore, seconds: float) -> list[str]:
     """End jobs that hold money, a few at a time for a while."""
     ids: list[str] = []
     bucket = this_month()
-    await store.holds.settle([], [Spent(bucket, ACCOUNT, 0)])
-    hold = Hold(bucket, 50_000, (Limit(ACCOUNT, 10**12),))
+    await store.holds.settle([], [SpentAmount(bucket, ACCOUNT, 0)])
+    hold = BudgetReservation(bucket, 50_000, (BudgetLimit(ACCOUNT, 10**12),))
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         ids += await end_jobs(store, 10, hold=hold)

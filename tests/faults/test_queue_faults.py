@@ -10,7 +10,7 @@ import pytest
 from accounts.caller import NO_LIMITS, Limits
 from core.errors import RateLimited
 from jobs.store.factory import open_store
-from jobs.store.queue_control import Mode
+from jobs.store.queue_control import QueueMode
 from jobs.store.rate_limits import quota_of
 from tests.conftest import settings_for
 from tests.support.api_fleet import ApiFleet
@@ -32,12 +32,12 @@ async def test_a_killed_redis_forgets_neither_rates_nor_modes(own_server: RedisS
     quota = quota_of("acme", "k", Limits(requests_per_minute=2), NO_LIMITS)
     for _ in range(2):
         await store.submit(submission(key_id="k", quota=quota))
-    await store.control.set_mode(QUEUE, Mode.PAUSED, "test")
+    await store.control.set_mode(QUEUE, QueueMode.PAUSED, "test")
     await asyncio.to_thread(own_server.stop, signal.SIGKILL)
     await asyncio.to_thread(own_server.start)
     with pytest.raises(RateLimited):
         await store.submit(submission(key_id="k", quota=quota))
-    assert (await store.control.mode(QUEUE)).mode is Mode.PAUSED
+    assert (await store.control.mode(QUEUE)).mode is QueueMode.PAUSED
     assert await store.claim(QUEUE, "w", 2) == []
     await store.close()
 

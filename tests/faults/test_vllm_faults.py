@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 
-from jobs.result import Result
+from jobs.result import JobResult
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Submission
@@ -50,7 +50,7 @@ class Case:
         self.hub = hub
         self.queue = running.settings.engine.served_name
 
-    async def begin(self, jobs: Sequence[Submission]) -> asyncio.Task[list[Result]]:
+    async def begin(self, jobs: Sequence[Submission]) -> asyncio.Task[list[JobResult]]:
         """Submit jobs and return once all of them are in mid-stream."""
         for job in jobs:
             await self.store.submit(job)
@@ -82,7 +82,7 @@ async def case(running: Pipeline) -> AsyncIterator[Case]:
         yield Case(running, store, hub)
 
 
-def identical(expected: Sequence[Result], got: Sequence[Result]) -> None:
+def identical(expected: Sequence[JobResult], got: Sequence[JobResult]) -> None:
     """Each token and each character is the same."""
     for one, other in zip(expected, got, strict=True):
         assert other.status == "completed"

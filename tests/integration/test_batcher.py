@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from core import metrics
 from core.settings import QueueSettings
 from jobs.store.job_store import JobStore
-from jobs.store.transitions import Claimed
+from jobs.store.transitions import ClaimedJob
 from tests.support.jobs import QUEUE, submission
 from tests.support.waiting import eventually
 from workers.batcher import Acknowledgeable, Batcher
@@ -43,7 +43,7 @@ class Shop:
     started: list[str] = field(default_factory=list)
     claims_before: tuple[int, int] = field(default_factory=claims)
 
-    def start(self, job: Claimed, ticket: Acknowledgeable) -> None:
+    def start(self, job: ClaimedJob, ticket: Acknowledgeable) -> None:
         del ticket
         self.room -= 1
         self.started.append(job.id)

@@ -8,7 +8,7 @@ from batches.repository import add_batch, new_batch
 from core.db.engine import Database
 from core.db.tables.base import now
 from core.ids import new_id
-from webhooks.endpoints import Caller, create_endpoint, list_endpoints
+from webhooks.endpoints import EndpointOwner, create_endpoint, list_endpoints
 from webhooks.errors import TooManyEndpoints
 from wire.errors import TooManyBatches
 
@@ -17,7 +17,7 @@ MOST, AT_ONCE = 3, 12
 
 async def test_an_account_has_only_so_many_endpoints(database: Database) -> None:
     await ensure_account(database, "acme")
-    caller = Caller("acme", "test")
+    caller = EndpointOwner("acme", "test")
     answers = await asyncio.gather(
         *(
             create_endpoint(

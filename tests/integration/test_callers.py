@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from accounts.caller import ApiKey
-from accounts.caller_cache import WHOLE, Callers
+from accounts.caller import Caller
+from accounts.caller_cache import WHOLE, CallerCache
 from core.errors import StoreUnavailable
 from jobs.store.job_store import JobStore
 
-GOOD = ApiKey(id="key_1", account="acme")
+GOOD = Caller(id="key_1", account="acme")
 
 
 async def nobody(_fields: Sequence[str]) -> Mapping[str, bytes]:
@@ -21,7 +21,7 @@ async def test_a_record_that_cannot_be_read_is_no_other_callers_trouble(store: J
     """As where a newer version has written a role that this one does not know."""
     records = {"a": GOOD.model_dump_json(), "b": '{"role": "new"}', "c": GOOD.model_dump_json()}
     await store.redis.hset(store.keys.callers, mapping={WHOLE: "1", **records})
-    callers = Callers(store.redis, store.keys, nobody)
+    callers = CallerCache(store.redis, store.keys, nobody)
     async with asyncio.timeout(5):
         asked = (callers.find(field) for field in "abcd")
         a, b, c, d = await asyncio.gather(*asked, return_exceptions=True)

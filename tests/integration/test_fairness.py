@@ -13,8 +13,8 @@ from jobs.fairness import ServiceTier, estimated_tokens
 from jobs.status import Status
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
-from jobs.store.queue_control import Mode
-from jobs.store.transitions import Append, Claimed, Ending
+from jobs.store.queue_control import QueueMode
+from jobs.store.transitions import ClaimedJob, Ending, LogAppend
 from tests.conftest import settings_for
 from tests.support.following import follow_all, run_jobs
 from tests.support.jobs import QUEUE, submission
@@ -32,7 +32,7 @@ class Shop:
 
     def __init__(self, store: JobStore, clock: VirtualTime) -> None:
         self.store, self.clock = store, clock
-        self.running: list[tuple[int, str, Claimed]] = []
+        self.running: list[tuple[int, str, ClaimedJob]] = []
         self.waits: dict[str, int] = {}
         self.served: Counter[str] = Counter()
 
@@ -53,7 +53,7 @@ class Shop:
         while self.running and self.running[0][0] <= end:
             ends, _, job = heapq.heappop(self.running)
             await self.clock.set(ends)
-            step = Append(job.id, job.fence, job.seq, [], 1, 0, 1, Ending(Status.COMPLETED))
+            step = LogAppend(job.id, job.fence, job.seq, [], 1, 0, 1, Ending(Status.COMPLETED))
             assert await self.store.append("w", [step]) == ["finished"]
             await self.fill()
         await self.clock.set(end)
@@ -151,11 +151,11 @@ async def test_behind_a_real_worker_thousands_of_jobs_do_not_hold_up_anothers(
     settings: Settings = running.settings
     async with client(settings) as (store, hub):
         await run_jobs(store, hub, [generation("warm", tokens=2)])
-        await store.control.set_mode(MODEL, Mode.PAUSED, "test")
+        await store.control.set_mode(MODEL, QueueMode.PAUSED, "test")
         busy = [generation(f"busy {number}", 20, "busy") for number in range(2000)]
         for job in busy:
             await store.submit(job)
-        await store.control.set_mode(MODEL, Mode.OPEN, "test")
+        await store.control.set_mode(MODEL, QueueMode.OPEN, "test")
         quiet = []
         for number in range(10):
             job = generation(f"quiet {number}", 20, "quiet")

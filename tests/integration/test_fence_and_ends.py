@@ -7,7 +7,7 @@ from core.settings import Settings
 from jobs.status import Status, may_follow
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
-from jobs.store.transitions import Claimed, Ending
+from jobs.store.transitions import ClaimedJob, Ending
 from jobs.store.usage_outbox import Outbox
 from tests.conftest import settings_for
 from tests.support.invariants import check_jobs, check_nothing_left
@@ -16,13 +16,13 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
 
-async def running(store: JobStore, **fields: object) -> Claimed:
+async def running(store: JobStore, **fields: object) -> ClaimedJob:
     """Submit and claim one job."""
     await store.submit(submission(**fields))  # type: ignore[arg-type]
     return (await store.claim(QUEUE, "w1", 1))[0]
 
 
-async def expire_lease(store: JobStore, job: Claimed) -> None:
+async def expire_lease(store: JobStore, job: ClaimedJob) -> None:
     """Let the lease run out now."""
     await store.redis.zadd(store.keys.running(QUEUE), {job.id: 1})
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 
 from core.errors import EngineError
 from jobs.status import Status
-from jobs.store.transitions import Append, Ending
+from jobs.store.transitions import Ending, LogAppend
 from tests.support.jobs import QUEUE, delta
 from tests.support.protocol_check import check_agreement, settle
 from tests.support.protocol_clients import PICK, Clients, Hand
@@ -68,7 +68,7 @@ class ProtocolMachine(Clients):
         events = [("restarted", b"{}")] * restart
         events += [("delta", delta(tokens))] if tokens else []
         after = hand.written + 7 * skip
-        step = Append(
+        step = LogAppend(
             job.id, hand.claimed.fence, after, events, 3, 0, output, Ending(end) if end else None
         )
         for _ in range(1 + repeat):

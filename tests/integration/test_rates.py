@@ -17,8 +17,8 @@ from jobs.status import Status
 from jobs.store.budget_reservations import ACCOUNT
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
-from jobs.store.rate_limits import PARTS, Quota, Standing, quota_of
-from jobs.store.transitions import Append, Ending, Submission
+from jobs.store.rate_limits import PARTS, Quota, RateLimitStatus, quota_of
+from jobs.store.transitions import Ending, LogAppend, Submission
 from tests.conftest import settings_for
 from tests.support.bucket import Bucket
 from tests.support.jobs import QUEUE, submission
@@ -75,7 +75,7 @@ class Play:
             level = bucket.look(self.clock.now)
             left = max(0, (bucket.limit - level) // 1)
             reset = -(-(level * PARTS) // bucket.limit)
-            expected.append(Standing(rate, left, reset))
+            expected.append(RateLimitStatus(rate, left, reset))
         assert list(told) == expected
 
     async def submit(self, key: str, tokens: int) -> None:
@@ -118,7 +118,7 @@ class Play:
         for claimed in await self.store.claim(QUEUE, "w", 1):
             job, cost = next(one for one in self.waiting if one[0].id == claimed.id)
             self.waiting.remove((job, cost))
-            step = Append(
+            step = LogAppend(
                 claimed.id, claimed.fence, claimed.seq, [], took, 0, 0, Ending(Status.COMPLETED)
             )
             assert await self.store.append("w", [step]) == ["finished"]
@@ -265,7 +265,7 @@ async def test_a_job_that_took_more_than_was_estimated_is_charged_in_the_end(
     quota = quota_of("acme", "k", Limits(tokens_per_minute=1000), NO_LIMITS)
     await store.submit(submission(key_id="k", tokens=10, quota=quota))
     (job,) = await store.claim(QUEUE, "w", 1)
-    step = Append(job.id, job.fence, job.seq, [], 1500, 0, 0, Ending(Status.COMPLETED))
+    step = LogAppend(job.id, job.fence, job.seq, [], 1500, 0, 0, Ending(Status.COMPLETED))
     assert await store.append("w", [step]) == ["finished"]
     with pytest.raises(RateLimited) as refused:
         await store.submit(submission(key_id="k", tokens=10, quota=quota))

@@ -9,13 +9,13 @@ from typing import Any
 import httpx2
 import orjson
 
-from batches.scheduler import Feeder
+from batches.scheduler import BatchScheduler
 from core.errors import EngineError
 from core.settings import Settings
 from intake.factory import open_services
 from jobs.status import Status
 from jobs.store.job_store import JobStore
-from jobs.store.transitions import Append, Claimed, Ending
+from jobs.store.transitions import ClaimedJob, Ending, LogAppend
 from tests.support.waiting import eventually
 
 ENDED = ("completed", "failed", "expired", "cancelled")
@@ -104,11 +104,11 @@ async def check_whole(client: httpx2.AsyncClient, batch: dict[str, Any], count: 
 
 
 @asynccontextmanager
-async def feeding(settings: Settings, name: str = "test") -> AsyncIterator[Feeder]:
+async def feeding(settings: Settings, name: str = "test") -> AsyncIterator[BatchScheduler]:
     """Feed batches in this process for the length of a block."""
     async with open_services(settings, "feeder") as api:
         await api.costs.refresh()
-        feeder = Feeder(api, name)
+        feeder = BatchScheduler(api, name)
         task = asyncio.create_task(feeder.run())
         try:
             yield feeder
@@ -139,7 +139,7 @@ async def answering_all(store: JobStore, queue: str) -> AsyncIterator[list[str]]
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _answer(job: Claimed) -> Append:
+def _answer(job: ClaimedJob) -> LogAppend:
     body = job.spec.body
     prompt = body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
     ending = COMPLETED
@@ -148,10 +148,10 @@ def _answer(job: Claimed) -> Append:
     return says(job, f"echo {prompt}", ending)
 
 
-def says(job: Claimed, text: str, ending: Ending = COMPLETED) -> Append:
+def says(job: ClaimedJob, text: str, ending: Ending = COMPLETED) -> LogAppend:
     """Return the step that says a text and ends the job."""
     delta = {"index": 0, "token_ids": [7], "text": text, "finish_reason": "stop"}
-    return Append(
+    return LogAppend(
         id=job.id,
         fence=job.fence,
         after=job.seq,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from core.errors import StoreUnavailable
 from jobs.events import Event
-from jobs.result import Result, fold
+from jobs.result import JobResult, fold
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Submission
 from jobs.stream.event_hub import EventHub
@@ -31,7 +31,7 @@ async def follow_as_client(hub: EventHub, job_id: str, account: str = "acme") ->
     return events
 
 
-async def follow_all(hub: EventHub, jobs: Sequence[Submission], seconds: float) -> list[Result]:
+async def follow_all(hub: EventHub, jobs: Sequence[Submission], seconds: float) -> list[JobResult]:
     """Return the results of submitted jobs, reconnecting as clients do."""
     async with asyncio.timeout(seconds):
         logs = await asyncio.gather(*(follow_as_client(hub, job.id, job.account) for job in jobs))
@@ -43,10 +43,10 @@ async def run_jobs(
     hub: EventHub,
     jobs: Sequence[Submission],
     timeout: float = 60.0,  # noqa: ASYNC109
-) -> list[Result]:
+) -> list[JobResult]:
     """Submit jobs and return their results."""
 
-    async def one(job: Submission) -> Result:
+    async def one(job: Submission) -> JobResult:
         await store.submit(job)
         return fold(await follow(hub, job.id, job.account))
 
@@ -54,11 +54,11 @@ async def run_jobs(
         return list(await asyncio.gather(*(one(job) for job in jobs)))
 
 
-def text_of(result: Result, index: int = 0) -> str:
+def text_of(result: JobResult, index: int = 0) -> str:
     """Return a choice's whole text."""
     return "".join(result.choices[index].text)
 
 
-def ids_of(result: Result, index: int = 0) -> list[int]:
+def ids_of(result: JobResult, index: int = 0) -> list[int]:
     """Return a choice's token ids."""
     return [token for chunk in result.choices[index].chunks for token in chunk]

@@ -9,7 +9,7 @@ from jobs.fairness import ServiceTier
 from jobs.job import JobSpec
 from jobs.status import Status
 from jobs.store.job_store import JobStore
-from jobs.store.transitions import Append, Appended, Claimed, Ending, Submission
+from jobs.store.transitions import Appended, ClaimedJob, Ending, LogAppend, Submission
 
 QUEUE = "m"
 
@@ -42,7 +42,7 @@ def delta(token_ids: list[int], text: str = "x", finish_reason: str | None = Non
 
 async def write(
     store: JobStore,
-    job: Claimed,
+    job: ClaimedJob,
     after: int,
     token_ids: list[int],
     *,
@@ -51,7 +51,7 @@ async def write(
     worker: str = "w1",
 ) -> Appended:
     """Append one delta as the holder of `job`."""
-    step = Append(
+    step = LogAppend(
         id=job.id,
         fence=job.fence,
         after=after,
@@ -64,6 +64,6 @@ async def write(
     return (await store.append(worker, [step]))[0]
 
 
-async def complete(store: JobStore, job: Claimed) -> Appended:
+async def complete(store: JobStore, job: ClaimedJob) -> Appended:
     """Write one token and end the job."""
     return await write(store, job, job.seq, [7], ending=Ending(Status.COMPLETED))

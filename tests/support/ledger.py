@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from billing.ledger.consumer import GROUP, Consumer
+from billing.ledger.consumer import GROUP, OutboxConsumer
 from billing.pricing.prices import NewPrice, set_price
 from billing.pricing.rating import Price
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.usage import ArchivedJob, SetAsideEntry, UsageEvent
+from core.db.tables.usage import ArchivedJobRow, SetAsideEntryRow, UsageEventRow
 from core.settings import BillingSettings
 from jobs.status import Status
 from jobs.store.job_store import JobStore
@@ -54,9 +54,9 @@ async def a_price(database: Database, model: str = QUEUE, **fields: Any) -> Pric
 @asynccontextmanager
 async def consuming(
     store: JobStore, database: Database, name: str = "c1", **settings: Any
-) -> AsyncIterator[Consumer]:
+) -> AsyncIterator[OutboxConsumer]:
     """Run a consumer for the length of a block."""
-    consumer = Consumer(store, database, BillingSettings(**settings), name)
+    consumer = OutboxConsumer(store, database, BillingSettings(**settings), name)
     task = asyncio.create_task(consumer.run())
     try:
         yield consumer
@@ -78,17 +78,17 @@ async def until_consumed(store: JobStore, seconds: float = 20.0) -> None:
 
 async def usage_of(database: Database) -> dict[str, Any]:
     """Return the ledger's rows by job."""
-    return {row.job_id: row for row in await _all(database, UsageEvent)}
+    return {row.job_id: row for row in await _all(database, UsageEventRow)}
 
 
 async def archived(database: Database) -> Sequence[Any]:
     """Return the archived jobs."""
-    return await _all(database, ArchivedJob)
+    return await _all(database, ArchivedJobRow)
 
 
 async def set_aside(database: Database) -> Sequence[Any]:
     """Return the entries that were set aside."""
-    return await _all(database, SetAsideEntry)
+    return await _all(database, SetAsideEntryRow)
 
 
 async def _all(database: Database, table: Any) -> Sequence[Any]:

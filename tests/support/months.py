@@ -7,16 +7,16 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from billing.exports.content import Content, Wanted, open_content
-from billing.invoices.close import Closed, close_month
+from billing.exports.content import Content, ExportRequest, open_content
+from billing.invoices.close import ClosedBooks, close_month
 from billing.invoices.invoices import Invoice, find_invoice
 from billing.ledger.ledger import Ledger
 from billing.pricing.prices import NewPrice, set_price
 from billing.pricing.rating import Price
 from core.db.engine import Database
-from core.db.tables.accounts import Account
+from core.db.tables.accounts import AccountRow
 from core.db.tables.base import table_of
-from core.db.tables.usage import UsageEvent
+from core.db.tables.usage import UsageEventRow
 from core.ids import new_id
 from core.settings import SellerSettings
 from jobs.fairness import ServiceTier
@@ -78,10 +78,10 @@ async def an_account(database: Database, account_id: str = "acme", **fields: Any
     """Add an account with its billing details."""
     row = {"id": account_id, "billing_name": "Acme Ltd", "tax_id": "GB9", **fields}
     async with database.write() as connection:
-        await connection.execute(insert(Account), [row])
+        await connection.execute(insert(AccountRow), [row])
 
 
-async def close(database: Database, month: str = MONTH, now: datetime = AFTER) -> Closed:
+async def close(database: Database, month: str = MONTH, now: datetime = AFTER) -> ClosedBooks:
     """Close a month."""
     return await close_month(database, month, SELLER, "tester", now)
 
@@ -95,7 +95,7 @@ async def invoice_of(database: Database, number: str) -> Invoice:
 async def events(database: Database) -> list[Any]:
     """Return the ledger's rows."""
     async with database.read() as connection:
-        return list(await connection.execute(select(table_of(UsageEvent))))
+        return list(await connection.execute(select(table_of(UsageEventRow))))
 
 
 def amounts(rows: Iterable[Any]) -> Decimal:
@@ -107,7 +107,7 @@ def amounts(rows: Iterable[Any]) -> Decimal:
 async def files_of(
     database: Database,
     write: Any,
-    wanted: Wanted = Wanted(MONTH),  # noqa: B008
+    wanted: ExportRequest = ExportRequest(MONTH),  # noqa: B008
 ) -> dict[str, bytes]:
     """Return what an export writes, by name of the file."""
     files: dict[str, bytes] = {}

@@ -6,11 +6,11 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from planning.controllers import Controller
-from planning.outcome import Outcome
+from planning.outcome import StudyOutcome
 from planning.policy import SHIPPED, Behaviour, Policy
 from planning.profile import EngineProfile
 from planning.simulation import Simulation
-from planning.trace import Request, Trace, as_trace
+from planning.trace import Trace, TraceRequest, as_trace
 
 ENGINE = EngineProfile(
     prefill_tokens_per_second=10_000,
@@ -23,27 +23,27 @@ ENGINE = EngineProfile(
 
 def poisson(
     rate: float, seconds: float, seed: int, *, output: int = 60, account: str = "acme"
-) -> list[Request]:
+) -> list[TraceRequest]:
     """Return requests of one account at a steady rate."""
     chance = random.Random(seed)
     found, at = [], 0.0
     while (at := at + chance.expovariate(rate)) < seconds:
         length = 1 + int(chance.expovariate(1 / output))
-        found.append(Request(at, chance.randrange(800), length, account))
+        found.append(TraceRequest(at, chance.randrange(800), length, account))
     return found
 
 
-def merged(*parts: list[Request]) -> Trace:
+def merged(*parts: list[TraceRequest]) -> Trace:
     """Return one trace of several lists of requests."""
     return as_trace(sorted((one for part in parts for one in part), key=lambda one: one.at))
 
 
-def in_tier(requests: list[Request], tier: int) -> list[Request]:
+def in_tier(requests: list[TraceRequest], tier: int) -> list[TraceRequest]:
     """Return the requests in another tier."""
     return [replace(request, tier=tier) for request in requests]
 
 
-def run(trace: Trace, controller: Controller, profile: EngineProfile = ENGINE) -> Outcome:
+def run(trace: Trace, controller: Controller, profile: EngineProfile = ENGINE) -> StudyOutcome:
     """Run a trace to its end."""
     return Simulation(trace, profile, controller).run()
 
@@ -89,5 +89,5 @@ def workloads(draw: st.DrawFn) -> Trace:
             part = [replace(one, at=one.at + 400) if one.at > 30 else one for one in part]
         parts.append(part)
     if not any(parts):
-        parts.append([Request(0.0, 10, 10)])
+        parts.append([TraceRequest(0.0, 10, 10)])
     return merged(*parts)

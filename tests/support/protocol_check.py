@@ -7,8 +7,8 @@ import orjson
 
 from jobs.status import Status
 from jobs.store.job_store import JobStore
-from jobs.store.queue_control import Mode
-from jobs.store.transitions import Append, Ending
+from jobs.store.queue_control import QueueMode
+from jobs.store.transitions import Ending, LogAppend
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.jobs import QUEUE
 from tests.support.protocol_model import Model, ModelJob
@@ -58,7 +58,7 @@ async def settle(store: JobStore, model: Model) -> None:
     """Whatever happened, workers that behave bring everything to an end."""
     redis: Any = store.redis
     ids = {job.id: job.account for job in model.jobs.values()}
-    await store.control.set_mode(QUEUE, Mode.OPEN, "test")
+    await store.control.set_mode(QUEUE, QueueMode.OPEN, "test")
     for _ in range(6 * model.limits.max_attempts):
         for name in ("running", "delayed"):
             for job_id in await redis.zrange(store.keys.part(QUEUE, name), 0, -1):
@@ -66,7 +66,7 @@ async def settle(store: JobStore, model: Model) -> None:
         await store.sweep(QUEUE)
         for job in await store.claim(QUEUE, "last", 64):
             done = Ending(Status.COMPLETED)
-            step = Append(job.id, job.fence, job.seq, [], 3, 0, job.output_tokens, done)
+            step = LogAppend(job.id, job.fence, job.seq, [], 3, 0, job.output_tokens, done)
             assert await store.append("last", [step]) == ["finished"]
     for account in sorted(set(ids.values())):
         own = [job_id for job_id, owner in ids.items() if owner == account]

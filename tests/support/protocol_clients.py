@@ -19,9 +19,9 @@ from jobs.broker.tickets import ticket_template
 from jobs.fairness import ServiceTier
 from jobs.store.factory import open_celery
 from jobs.store.job_store import JobStore
-from jobs.store.queue_control import Mode
+from jobs.store.queue_control import QueueMode
 from jobs.store.rate_limits import quota_of
-from jobs.store.transitions import Claimed, Submission
+from jobs.store.transitions import ClaimedJob, Submission
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, submission
 from tests.support.protocol_model import Limits, Model, ModelJob
@@ -49,7 +49,7 @@ _WHOSE = {"queue": "queue", "account's": "account", "key's": "key"}
 class Hand:
     """A worker's hold on a job, which may have gone stale."""
 
-    claimed: Claimed
+    claimed: ClaimedJob
     written: int
     output: int
 
@@ -187,8 +187,8 @@ class Clients(RuleBasedStateMachine):
         job = self.pick(number)
         assert self.do(self.store.cancel(job.id, job.account)) == self.model.cancel(job)
 
-    @rule(mode=st.sampled_from([*[Mode.OPEN] * 6, Mode.PAUSED, Mode.DRAINING]))
-    def an_operator_changes_what_the_queue_does(self, mode: Mode) -> None:
+    @rule(mode=st.sampled_from([*[QueueMode.OPEN] * 6, QueueMode.PAUSED, QueueMode.DRAINING]))
+    def an_operator_changes_what_the_queue_does(self, mode: QueueMode) -> None:
         before = self.do(self.store.control.set_mode(QUEUE, mode, "test"))
         assert before == self.model.mode
         self.model.mode = mode

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from core.settings import Settings
-from jobs.result import Result
+from jobs.result import JobResult
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Submission
@@ -51,7 +51,7 @@ async def until_running(store: JobStore, count: int) -> None:
 
 async def under_way(
     store: JobStore, hub: EventHub, jobs: Sequence[Submission], running: int, seconds: float = 90
-) -> asyncio.Task[list[Result]]:
+) -> asyncio.Task[list[JobResult]]:
     """Submit jobs and follow them as clients do; returns when so many run at once."""
     for job in jobs:
         await store.submit(job)
@@ -60,7 +60,7 @@ async def under_way(
     return following
 
 
-def check_text(jobs: Sequence[Submission], results: Sequence[Result]) -> None:
+def check_text(jobs: Sequence[Submission], results: Sequence[JobResult]) -> None:
     """Each completed job delivered exactly what an uninterrupted run delivers."""
     for job, result in zip(jobs, results, strict=True):
         assert result.status == "completed", (result.status, result.error)

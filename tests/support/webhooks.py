@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, update
 
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
-from core.db.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from core.db.tables.webhooks import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
 from core.ids import new_id
 from core.settings import DatabaseSettings, Settings
 from tests.conftest import settings_for
@@ -45,7 +45,7 @@ async def listen(database: Database, receiver: Receiver, name: str = "whe_1", **
         **fields,
     }
     async with database.write() as connection:
-        await connection.execute(insert(WebhookEndpoint), [row])
+        await connection.execute(insert(WebhookEndpointRow), [row])
     return str(row["secret"])
 
 
@@ -74,15 +74,15 @@ async def rows(database: Database, table: Any) -> Sequence[Any]:
 
 
 async def deliveries(database: Database) -> Sequence[Any]:
-    return await rows(database, WebhookDelivery)
+    return await rows(database, WebhookDeliveryRow)
 
 
 async def attempts(database: Database) -> Sequence[Any]:
-    return await rows(database, WebhookAttempt)
+    return await rows(database, WebhookAttemptRow)
 
 
 async def endpoint(database: Database) -> Any:
-    (row,) = await rows(database, WebhookEndpoint)
+    (row,) = await rows(database, WebhookEndpointRow)
     return row
 
 
@@ -95,8 +95,8 @@ async def pass_time(database: Database, seconds: float) -> None:
     earlier = timedelta(seconds=seconds)
     async with database.write() as connection:
         for table, names in (
-            (WebhookDelivery, ("due_at", "ticket_until", "taken_until")),
-            (WebhookEndpoint, ("failing_since",)),
+            (WebhookDeliveryRow, ("due_at", "ticket_until", "taken_until")),
+            (WebhookEndpointRow, ("failing_since",)),
         ):
             found = table_of(table)
             for row in (await connection.execute(select(found))).all():

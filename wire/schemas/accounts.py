@@ -146,7 +146,7 @@ class NewUser(Body):
     account: AccountId | None = None
 
 
-class UserChange(Body):
+class UserUpdateRequest(Body):
     """What is to change of a user."""
 
     role: RoleName | None = None

@@ -17,7 +17,7 @@ class Party(Answer):
     payment: str
 
 
-class InvoiceLine(Answer):
+class InvoiceLineObject(Answer):
     """One line: usage of one model, tier, kind of token and price, or an adjustment."""
 
     position: int
@@ -35,7 +35,7 @@ class InvoiceLine(Answer):
     amount: str = Field(description="rounded, once, to micros")
 
 
-class Invoice(Answer):
+class InvoiceObject(Answer):
     """An invoice or a credit note; it never changes."""
 
     object: Literal["invoice"]
@@ -57,14 +57,14 @@ class Invoice(Answer):
     issued_at: str
     due_at: str
     seller: Party
-    lines: list[InvoiceLine] | None = Field(default=None, description="not in lists")
+    lines: list[InvoiceLineObject] | None = Field(default=None, description="not in lists")
 
 
 class InvoicePage(Answer):
     """A page of invoices, newest first."""
 
     object: Literal["list"]
-    data: list[Invoice]
+    data: list[InvoiceObject]
     first_id: str | None
     last_id: str | None
     has_more: bool

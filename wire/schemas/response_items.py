@@ -128,7 +128,7 @@ class ReasoningText(Body):
     text: str
 
 
-class Reasoning(Item):
+class ReasoningItem(Item):
     """What the model thought before it answered."""
 
     type: Literal["reasoning"]
@@ -151,7 +151,7 @@ AnyItem = Annotated[
     | Annotated[OutputMessage, Tag("item:output")]
     | Annotated[FunctionCall, Tag("item:function_call")]
     | Annotated[FunctionCallOutput, Tag("item:function_call_output")]
-    | Annotated[Reasoning, Tag("item:reasoning")],
+    | Annotated[ReasoningItem, Tag("item:reasoning")],
     Discriminator(
         _item_kind,
         custom_error_type="item",

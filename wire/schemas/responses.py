@@ -22,7 +22,7 @@ from wire.schemas.sampling import (
 LOGPROBS = "message.output_text.logprobs"
 
 
-class Reasoning(Body):
+class ReasoningOptions(Body):
     """How much the model should think."""
 
     effort: Effort | None = None
@@ -91,7 +91,7 @@ class ResponseRequest(Asking):
     include: list[Literal["message.output_text.logprobs"]] | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     text: Text | None = None
-    reasoning: Reasoning | None = None
+    reasoning: ReasoningOptions | None = None
     tools: list[Annotated[ResponseTool, BeforeValidator(only_functions)]] | None = None
     tool_choice: Literal["none", "auto", "required"] | ChosenTool | None = None
     parallel_tool_calls: bool | None = None

@@ -16,7 +16,7 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class UsageTotal(Answer):
+class UsageTotalObject(Answer):
     """One group's total; `day`, `model` and `key` are there when they were asked for."""
 
     day: str | None = Field(default=None, description="a UTC day of the jobs' ends")
@@ -38,12 +38,12 @@ class UsagePage(Answer):
     group_by: list[str]
     since: str = Field(alias="from")
     until: str = Field(alias="to")
-    data: list[UsageTotal]
+    data: list[UsageTotalObject]
     has_more: bool
     next: str | None = Field(description="goes into `after` of the next request")
 
 
-class Tokens(Answer):
+class TokensObject(Answer):
     """Tokens the engine counted."""
 
     input_tokens: int
@@ -59,7 +59,7 @@ class Charged(Answer):
     output: int
 
 
-class Choice(Answer):
+class DeliveredChoice(Answer):
     """What one choice delivered."""
 
     index: int
@@ -68,15 +68,15 @@ class Choice(Answer):
     text_sha256: str = Sha256
 
 
-class Delivered(Answer):
+class DeliveredObject(Answer):
     """What was delivered, as far as it is still kept."""
 
     kept_in: Literal["log", "archive"] | None
     events: int = Field(description="number of the last event of the job's log")
-    choices: list[Choice]
+    choices: list[DeliveredChoice]
 
 
-class Price(Answer):
+class PriceObject(Answer):
     """The price that was valid when the job finished."""
 
     version: str
@@ -85,7 +85,7 @@ class Price(Answer):
     per_million: dict[Literal["input", "cached_input", "output"], str]
 
 
-class Cost(Answer):
+class CostObject(Answer):
     """What is charged, exactly, as in the job object."""
 
     total: str
@@ -128,11 +128,11 @@ class UsageProof(Answer):
     started_at: float | None
     finished_at: float
     run_seconds: float
-    usage: Tokens
+    usage: TokensObject
     charged: Charged
-    delivered: Delivered
-    price: Price | None
-    cost: Cost | None
+    delivered: DeliveredObject
+    price: PriceObject | None
+    cost: CostObject | None
     ledger: LedgerEntry
     invoice: InvoiceOf | None
     notes: list[str] = Field(description="what is not there, and why")

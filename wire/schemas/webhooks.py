@@ -78,7 +78,7 @@ class WebhookList(Answer):
     has_more: Literal[False]
 
 
-class WebhookSecret(Answer):
+class WebhookSecretObject(Answer):
     """What deliveries to the URLs of jobs are signed with."""
 
     object: Literal["webhook.secret"]
@@ -87,7 +87,7 @@ class WebhookSecret(Answer):
     previous_secret_until: float | None
 
 
-class Attempt(Answer):
+class DeliveryAttemptObject(Answer):
     """One try."""
 
     at: float
@@ -96,7 +96,7 @@ class Attempt(Answer):
     failure: str | None
 
 
-class Delivery(Answer):
+class DeliveryObject(Answer):
     """One event on its way to one receiver; `log` only where one is read."""
 
     id: str
@@ -111,14 +111,14 @@ class Delivery(Answer):
     next_attempt_at: float | None
     completed_at: float | None
     failure: str | None
-    log: list[Attempt] | None = None
+    log: list[DeliveryAttemptObject] | None = None
 
 
 class DeliveryPage(Answer):
     """A page of deliveries, the newest first."""
 
     object: Literal["list"]
-    data: list[Delivery]
+    data: list[DeliveryObject]
     first_id: str | None
     last_id: str | None
     has_more: bool

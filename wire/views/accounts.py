@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from accounts.caller import ApiKey, Limits
+from accounts.caller import Caller, Limits
 
 LIMITS = tuple(Limits.model_fields)
 
@@ -75,7 +75,7 @@ def account_view(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def caller_view(key: ApiKey) -> dict[str, Any]:
+def caller_view(key: Caller) -> dict[str, Any]:
     """Return who is calling."""
     return {
         "object": "caller",

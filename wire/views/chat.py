@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from billing.pricing.rating import Cost
-from jobs.result import Choice, Result
+from jobs.result import JobResult, ResultChoice
 from wire.views.cost import Billing, unbilled
 from wire.views.openai import Chunks, Head, choice_fields, usage_object
 
 JOINED = ("content", "refusal", "reasoning", "reasoning_content")
 
 
-def chat_completion(head: Head, result: Result, cost: Cost | None = None) -> dict[str, Any]:
+def chat_completion(head: Head, result: JobResult, cost: Cost | None = None) -> dict[str, Any]:
     """Return the whole answer of a completed job."""
     return {
         **head.fields("chatcmpl", "chat.completion"),
@@ -20,7 +20,7 @@ def chat_completion(head: Head, result: Result, cost: Cost | None = None) -> dic
     }
 
 
-def _choice(index: int, choice: Choice) -> dict[str, Any]:
+def _choice(index: int, choice: ResultChoice) -> dict[str, Any]:
     return choice_fields(
         index, choice, message=message(choice.deltas), logprobs=_logprobs(choice.logprobs)
     )

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from billing.pricing.rating import Cost
-from jobs.result import Choice, Result
+from jobs.result import JobResult, ResultChoice
 from wire.views.openai import Chunks, Head, choice_fields, usage_object
 
 
-def completion(head: Head, result: Result, cost: Cost | None = None) -> dict[str, Any]:
+def completion(head: Head, result: JobResult, cost: Cost | None = None) -> dict[str, Any]:
     """Return the whole answer of a completed job."""
     return {
         **head.fields("cmpl", "text_completion"),
@@ -17,7 +17,7 @@ def completion(head: Head, result: Result, cost: Cost | None = None) -> dict[str
     }
 
 
-def _choice(index: int, choice: Choice) -> dict[str, Any]:
+def _choice(index: int, choice: ResultChoice) -> dict[str, Any]:
     text, logprobs = "".join(choice.text), _logprobs(choice.logprobs)
     return choice_fields(index, choice, text=text, logprobs=logprobs)
 

@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from billing.money import plain
-from billing.pricing.cost_cache import OPEN, Bill
+from billing.pricing.cost_cache import OPEN, JobCost
 from billing.pricing.rating import Cost
 
 #: Bills a job from the data of its `finished` event.
-Billing = Callable[[Mapping[str, Any]], Bill]
+Billing = Callable[[Mapping[str, Any]], JobCost]
 
 
-def unbilled(_finished: Mapping[str, Any]) -> Bill:
+def unbilled(_finished: Mapping[str, Any]) -> JobCost:
     """Show no cost."""
     return OPEN
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from billing.pricing.rating import Cost
 from jobs.job import Job
-from jobs.result import Choice, Result
+from jobs.result import JobResult, ResultChoice
 from wire.views.cost import cost_object
 
 
 def embeddings(
-    job: Job, result: Result, cost: Cost | None = None, *, as_base64: bool = False
+    job: Job, result: JobResult, cost: Cost | None = None, *, as_base64: bool = False
 ) -> dict[str, Any]:
     """Return the vectors in the order of the inputs."""
     usage = result.usage
@@ -30,7 +30,7 @@ def embeddings(
     }
 
 
-def _vector(choice: Choice, as_base64: bool) -> str | list[float]:
+def _vector(choice: ResultChoice, as_base64: bool) -> str | list[float]:
     """Return the vector of one input; an attempt that was repeated has logged the same again."""
     encoded = next(delta["embedding"] for delta in choice.deltas if "embedding" in delta)
     if as_base64:

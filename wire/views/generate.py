@@ -8,14 +8,14 @@ import orjson
 
 from api.streaming.sse import frame
 from jobs.events import Event, EventType
-from jobs.result import Choice, Result
+from jobs.result import JobResult, ResultChoice
 from jobs.status import Status
 from wire.problems import Problem, from_ending
 
 
-def generated(prompt: str, result: Result, started: float) -> dict[str, Any]:
+def generated(prompt: str, result: JobResult, started: float) -> dict[str, Any]:
     """Return the whole answer; `started` is a `time.monotonic` reading."""
-    choice = result.choices.get(0) or Choice()
+    choice = result.choices.get(0) or ResultChoice()
     return {
         "generated_text": "".join(choice.text),
         "prompt": prompt,
@@ -25,7 +25,7 @@ def generated(prompt: str, result: Result, started: float) -> dict[str, Any]:
     }
 
 
-def _tokens(result: Result) -> int:
+def _tokens(result: JobResult) -> int:
     if result.usage is not None:
         return result.usage["output_tokens"]
     return sum(choice.token_count for choice in result.choices.values())

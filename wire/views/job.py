@@ -6,14 +6,14 @@ from typing import Any
 import orjson
 
 from api.streaming.sse import frame
-from billing.pricing.cost_cache import Bill
+from billing.pricing.cost_cache import JobCost
 from billing.pricing.rating import Cost
 from jobs.eta import Eta
 from jobs.events import Event, EventType
 from jobs.job import Job, JobSpec
-from jobs.result import Result
+from jobs.result import JobResult
 from jobs.status import Status
-from jobs.store.transitions import Place
+from jobs.store.transitions import QueuePlace
 from wire.problems import Problem, from_ending
 from wire.views.chat import chat_completion
 from wire.views.completion import completion
@@ -22,10 +22,10 @@ from wire.views.embeddings import embeddings
 from wire.views.openai import Head
 from wire.views.response import whole_response
 
-NOWHERE = Place(None, None)
+NOWHERE = QueuePlace(None, None)
 
 
-def result_object(job: Job, result: Result, cost: Cost | None = None) -> dict[str, Any]:
+def result_object(job: Job, result: JobResult, cost: Cost | None = None) -> dict[str, Any]:
     """Return the OpenAI object a completed job produced."""
     if job.spec.response is not None:
         return whole_response(job, result, cost)
@@ -36,7 +36,7 @@ def result_object(job: Job, result: Result, cost: Cost | None = None) -> dict[st
 
 
 def job_object(
-    job: Job, bill: Bill, place: Place = NOWHERE, result: dict[str, Any] | None = None
+    job: Job, bill: JobCost, place: QueuePlace = NOWHERE, result: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return what clients see of a job; times are Unix seconds, null when not reached."""
     spec = job.spec

@@ -11,7 +11,7 @@ from api.streaming.sse import frame
 from billing.pricing.rating import Cost
 from jobs.events import Event, EventType, Usage
 from jobs.job import Job
-from jobs.result import Choice
+from jobs.result import ResultChoice
 from jobs.status import Status
 from wire.errors import Restarted
 from wire.problems import Problem, from_ending, from_error
@@ -128,7 +128,7 @@ class Chunks(ABC):
         self._end(out, event.seq, None)
 
 
-def choice_fields(index: int, choice: Choice, **middle: Any) -> dict[str, Any]:
+def choice_fields(index: int, choice: ResultChoice, **middle: Any) -> dict[str, Any]:
     """Return a whole choice; vLLM's `stop_reason` only where there is one."""
     fields = {"index": index, **middle, "finish_reason": choice.finish_reason}
     if choice.stop_reason is not None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from billing.money import plain
 from billing.pricing.rating import Price
 from billing.reports.proof import Proof
-from jobs.result import Result
+from jobs.result import JobResult
 from jobs.result_digest import delivered
 from wire.views.cost import cost_object
 
@@ -20,7 +20,7 @@ NOTHING_CHARGED = "nothing is charged, so no invoice line stands for it"
 NOT_CLOSED = "the month is not closed, so there is no invoice yet"
 
 
-def proof_object(proof: Proof, kept_in: Place | None, result: Result) -> dict[str, Any]:
+def proof_object(proof: Proof, kept_in: Place | None, result: JobResult) -> dict[str, Any]:
     """Return the proof; `result` is empty when it is not kept."""
     row = proof.row
     return {

@@ -5,7 +5,7 @@ from typing import Any
 from billing.pricing.rating import Cost
 from jobs.events import Usage
 from jobs.job import Job
-from jobs.result import Choice, Result
+from jobs.result import JobResult, ResultChoice
 from jobs.status import Status
 from wire.problems import from_ending
 from wire.views.cost import cost_object
@@ -25,10 +25,10 @@ def job_id_of(response: str) -> str:
     return f"job_{suffix}" if kind == "resp" else ""
 
 
-def whole_response(job: Job, result: Result, cost: Cost | None = None) -> dict[str, Any]:
+def whole_response(job: Job, result: JobResult, cost: Cost | None = None) -> dict[str, Any]:
     """Return the response as its job's log leaves it."""
     status = Status(result.status or job.status)
-    choice = result.choices.get(0) or Choice()
+    choice = result.choices.get(0) or ResultChoice()
     items = output_of(job, choice) if status.is_terminal else []
     shown = head(job, word(status, choice.finish_reason), items)
     if status.is_terminal:
@@ -39,7 +39,7 @@ def whole_response(job: Job, result: Result, cost: Cost | None = None) -> dict[s
     return shown
 
 
-def output_of(job: Job, choice: Choice) -> list[dict[str, Any]]:
+def output_of(job: Job, choice: ResultChoice) -> list[dict[str, Any]]:
     """Return the items of a finished choice."""
     made = Items(job.id.removeprefix("job_"))
     probabilities = [one for piece in choice.logprobs for one in piece.get("content") or ()]

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from webhooks.account_secrets import Secret
-from webhooks.delivery_history import Attempt, Delivery
+from webhooks.account_secrets import AccountSecret
+from webhooks.delivery_history import Delivery, DeliveryAttempt
 from webhooks.endpoints import Endpoint
 
 ENDPOINT = "whe_"
@@ -28,7 +28,7 @@ def endpoint_object(endpoint: Endpoint) -> dict[str, Any]:
     return fields if endpoint.secret is None else {**fields, "secret": endpoint.secret}
 
 
-def secret_object(secret: Secret) -> dict[str, Any]:
+def secret_object(secret: AccountSecret) -> dict[str, Any]:
     """Return an account's secret."""
     return {
         "object": "webhook.secret",
@@ -57,7 +57,7 @@ def delivery_object(delivery: Delivery, *, log: bool = False) -> dict[str, Any]:
     return {**fields, "log": _log(delivery.log)} if log else fields
 
 
-def _log(log: Sequence[Attempt]) -> list[dict[str, Any]]:
+def _log(log: Sequence[DeliveryAttempt]) -> list[dict[str, Any]]:
     return [
         {
             "at": one.at.timestamp(),

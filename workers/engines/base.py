@@ -67,7 +67,7 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedGeneration:
     """What is known once the prompt is rendered.
 
     `restarted` is true when the logged tokens could not be continued (for example a grammar's
@@ -118,7 +118,7 @@ class EngineInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class EngineLoad:
     """What the engine is doing now. `kv_usage` is 0..1; `waiting` are admitted, not scheduled."""
 
     running: int
@@ -143,7 +143,7 @@ class Engine(Protocol):
         """Load and warm the model. Raises EngineDead when it cannot."""
         ...
 
-    async def add(self, generation: Generation) -> Accepted:
+    async def add(self, generation: Generation) -> AcceptedGeneration:
         """Render and enqueue every unfinished choice.
 
         Outputs may reach the sink before the caller goes on, so it registers the generation
@@ -164,7 +164,7 @@ class Engine(Protocol):
         """
         ...
 
-    def load(self) -> Load:
+    def load(self) -> EngineLoad:
         """Return the engine's present load."""
         ...
 

@@ -28,7 +28,14 @@ from typing import Any
 
 from core.errors import ContextLengthExceeded, EngineDead, EngineError
 from core.settings import EngineSettings
-from workers.engines.base import Accepted, EngineInfo, Generation, Load, Output, Sink
+from workers.engines.base import (
+    AcceptedGeneration,
+    EngineInfo,
+    EngineLoad,
+    Generation,
+    Output,
+    Sink,
+)
 from workers.engines.simulated_text import (
     Expected,
     expected,
@@ -122,7 +129,7 @@ class SimulatedEngine:
             task=self._settings.task,
         )
 
-    async def add(self, generation: Generation) -> Accepted:
+    async def add(self, generation: Generation) -> AcceptedGeneration:
         """Script every unfinished choice and let it wait for a slot."""
         self._check_alive()
         body = generation.body
@@ -154,9 +161,9 @@ class SimulatedEngine:
                 _Sequence(generation.id, index, script, held_back, start, sent, length, faults)
             )
         self._work.set()
-        return Accepted(length, choices, restarted)
+        return AcceptedGeneration(length, choices, restarted)
 
-    def _add_inputs(self, generation: Generation) -> Accepted:
+    def _add_inputs(self, generation: Generation) -> AcceptedGeneration:
         """Let every input of an embedding wait for a slot."""
         texts = inputs(generation.body)
         for index, text in enumerate(texts):
@@ -167,17 +174,17 @@ class SimulatedEngine:
                 sequence.faults = _found(str(text)) if self._model.faults else []
                 self._waiting.append(sequence)
         self._work.set()
-        return Accepted(sum(map(input_tokens, texts)), len(texts))
+        return AcceptedGeneration(sum(map(input_tokens, texts)), len(texts))
 
     async def abort(self, generation_id: str) -> None:
         """Forget a generation at once."""
         self._waiting = deque(s for s in self._waiting if s.id != generation_id)
         self._running = [s for s in self._running if s.id != generation_id]
 
-    def load(self) -> Load:
+    def load(self) -> EngineLoad:
         """Return the engine's present load."""
         running = len(self._running)
-        return Load(running, len(self._waiting), running / self._settings.slots)
+        return EngineLoad(running, len(self._waiting), running / self._settings.slots)
 
     async def probe(self) -> None:
         """Take one step's time. Raises EngineDead where there are no more steps."""

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 from core.errors import EngineDead, EngineError
 from core.logs import adopt_logger
 from core.settings import EngineSettings
-from workers.engines.base import Accepted, EngineInfo, Generation, Load, Output, Sink, Task
+from workers.engines.base import (
+    AcceptedGeneration,
+    EngineInfo,
+    EngineLoad,
+    Generation,
+    Output,
+    Sink,
+    Task,
+)
 
 if TYPE_CHECKING:
     from workers.engines.vllm_core import CoreThread
@@ -78,7 +86,7 @@ class VllmEngine:
             raise EngineDead(f"the engine did not start: {error}") from error
         return info
 
-    async def add(self, generation: Generation) -> Accepted:
+    async def add(self, generation: Generation) -> AcceptedGeneration:
         """Render and enqueue every unfinished choice; see `Engine.add`."""
         thread = self._alive()
         self._adding.add(generation.id)
@@ -91,7 +99,7 @@ class VllmEngine:
                 thread.add(prepared.choices)
         finally:
             self._adding.discard(generation.id)
-        return Accepted(
+        return AcceptedGeneration(
             input_tokens=prepared.input_tokens,
             choices=prepared.count,
             restarted=prepared.restarted,
@@ -112,10 +120,10 @@ class VllmEngine:
             self._thread.abort(generation_id)
         await asyncio.wait([done], timeout=ABORT_SECONDS)
 
-    def load(self) -> Load:
+    def load(self) -> EngineLoad:
         """Return the engine's present load."""
         if self._thread is None or self._dead is not None:
-            return Load(running=0, waiting=0, kv_usage=0.0)
+            return EngineLoad(running=0, waiting=0, kv_usage=0.0)
         return self._thread.load()
 
     async def probe(self) -> None:

@@ -1,7 +1,7 @@
 """One choice of one generation: from what the core made to what a client reads.
 
 Detokenising, stop strings, log probabilities, tool and reasoning parsing are vLLM's classes; a
-`Choice` feeds them, and feeds them again from the log when a job is continued.
+`GenerationChoice` feeds them, and feeds them again from the log when a job is continued.
 
 Invariant: after `replay` these classes are in the state that they had when the last logged token
 was made, so that only new text comes out and held-back text comes out once.
@@ -104,7 +104,7 @@ class Scribe:
         )
 
 
-class Choice:
+class GenerationChoice:
     """One sequence in the core and the state needed to read it.
 
     `request` is what the core gets; `finished` is set where nothing is left for it to do.

@@ -28,10 +28,10 @@ from vllm.v1.executor import Executor
 
 from core.errors import EngineError
 from core.settings import EngineSettings
-from workers.engines.base import EngineInfo, Load, Output
-from workers.engines.vllm_choices import Choice
+from workers.engines.base import EngineInfo, EngineLoad, Output
+from workers.engines.vllm_choices import GenerationChoice
 from workers.engines.vllm_embeddings import Embedding
-from workers.engines.vllm_requests import Front
+from workers.engines.vllm_requests import VllmFrontend
 
 log = structlog.get_logger()
 
@@ -60,7 +60,7 @@ def engine_config(settings: EngineSettings) -> VllmConfig:
     config = EngineArgs(**(arguments | settings.extra_args)).create_engine_config()
     generates = settings.task == "generate"
     if generates and not config.use_v2_model_runner and config.speculative_config is None:
-        # The only model runner that takes such processors; `Front` asks whether it is there.
+        # The only model runner that takes such processors; `VllmFrontend` asks whether it is there.
         config.model_config.logits_processors = [PENALTIES]
     return config
 
@@ -89,20 +89,20 @@ class CoreThread:
         self._separate = settings.core == "separate"
         self._post = post
         self._queue: queue.Queue[Any] = queue.Queue()  # commands, and what a core process sends
-        self._choices: dict[str, Choice | Embedding] = {}
+        self._choices: dict[str, GenerationChoice | Embedding] = {}
         self._submitted = 0  # choices; written by the event loop only
         self._taken = 0  # choices; written by the thread only
         self._running = True
-        self._stats = Load(running=0, waiting=0, kv_usage=0.0)
+        self._stats = EngineLoad(running=0, waiting=0, kv_usage=0.0)
         self._thread = threading.Thread(target=self._run, name="vllm-core", daemon=True)
         self._client: Any = None
-        self.front: Front
+        self.front: VllmFrontend
 
     def start(self) -> None:
         """Load the model; posts `started` with an EngineInfo, or `failed` with the error."""
         self._thread.start()
 
-    def add(self, choices: Sequence[Choice | Embedding]) -> None:
+    def add(self, choices: Sequence[GenerationChoice | Embedding]) -> None:
         """Have the core run choices from its next step on; event loop only."""
         self._submitted += len(choices)
         self._queue.put(partial(self._add, choices))
@@ -117,17 +117,17 @@ class CoreThread:
         self._queue.put(lambda: None)  # wakes it
         self._thread.join(timeout)
 
-    def load(self) -> Load:
+    def load(self) -> EngineLoad:
         """Return the present load; may be called from any thread."""
         queued = self._submitted - self._taken
         if not self._choices:
-            return Load(running=0, waiting=queued, kv_usage=0.0)
+            return EngineLoad(running=0, waiting=queued, kv_usage=0.0)
         if self._separate:
             stats = self._stats
-            return Load(stats.running, stats.waiting + queued, stats.kv_usage)
+            return EngineLoad(stats.running, stats.waiting + queued, stats.kv_usage)
         scheduler = self._client.engine_core.scheduler
         running, waiting = scheduler.get_request_counts()
-        return Load(running, waiting + queued, scheduler.get_kv_cache_usage())
+        return EngineLoad(running, waiting + queued, scheduler.get_kv_cache_usage())
 
     def _run(self) -> None:
         try:
@@ -158,7 +158,7 @@ class CoreThread:
 
     def _build(self) -> None:
         config = engine_config(self._settings)
-        self.front = Front(config, renderer_from_config(config), self._settings)
+        self.front = VllmFrontend(config, renderer_from_config(config), self._settings)
         self._client = EngineCoreClient.make_client(
             multiprocess_mode=self._separate,
             asyncio_mode=False,
@@ -238,11 +238,13 @@ class CoreThread:
             self._client.abort_requests(stopped)
         stats = step.scheduler_stats
         if stats is not None:
-            self._stats = Load(stats.num_running_reqs, stats.num_waiting_reqs, stats.kv_cache_usage)
+            self._stats = EngineLoad(
+                stats.num_running_reqs, stats.num_waiting_reqs, stats.kv_cache_usage
+            )
         if outputs:
             self._post("outputs", outputs)
 
-    def _add(self, choices: Sequence[Choice | Embedding]) -> None:
+    def _add(self, choices: Sequence[GenerationChoice | Embedding]) -> None:
         finished = []
         for choice in choices:
             if choice.finished is not None:
@@ -267,7 +269,7 @@ class CoreThread:
             self._client.abort_requests(names)
         self._post("aborted", generation_id)
 
-    def _hand_over(self, choice: Choice | Embedding) -> None:
+    def _hand_over(self, choice: GenerationChoice | Embedding) -> None:
         if self._separate:
             self._client.add_request(choice.request)
             return

@@ -34,7 +34,7 @@ from vllm.v1.engine.input_processor import InputProcessor
 from core.errors import ContextLengthExceeded, EngineError, InvalidJob, PipelineError
 from core.settings import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation
-from workers.engines.vllm_choices import Choice, Scribe
+from workers.engines.vllm_choices import GenerationChoice, Scribe
 from workers.engines.vllm_embeddings import Embedding
 from workers.engines.vllm_penalties import CARRIED
 
@@ -46,12 +46,12 @@ TOO_LONG = re.compile(r"maximum (context|model) length|cannot be greater than ma
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A generation ready for the core: one `Choice` for each that has still to run."""
+    """A generation ready for the core: one `GenerationChoice` for each that has still to run."""
 
     input_tokens: int
     count: int
     restarted: bool
-    choices: Sequence[Choice | Embedding]
+    choices: Sequence[GenerationChoice | Embedding]
 
 
 class _BlockingRenderer:
@@ -70,7 +70,7 @@ class _BlockingRenderer:
         return self._renderer.render_cmpl(*args, **kwargs)
 
 
-class Front:
+class VllmFrontend:
     """Everything of vLLM that comes before the core."""
 
     def __init__(
@@ -227,7 +227,7 @@ class Front:
             own.sampling_params = copy.copy(core.sampling_params)
             if own.sampling_params.seed is not None:
                 own.sampling_params.seed += index
-            choice = Choice(generation.id, index, own, scribe)
+            choice = GenerationChoice(generation.id, index, own, scribe)
             resume = generation.resume.get(index)
             if resume is not None and not restarted:
                 choice.replay([token for chunk in resume.chunks for token in chunk], resume.text)

@@ -14,7 +14,7 @@ from billing.invoices.credits import credit as credit_invoice
 from billing.invoices.invoices import Invoice, list_invoices
 from billing.money import plain
 from cli.database import with_database
-from cli.failures import Usage
+from cli.failures import UsageError
 from cli.options import Json
 from cli.output import err, print_json, print_table
 from cli.settings import load_settings
@@ -108,4 +108,4 @@ def _amount(text: str) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation:
-        raise Usage(f"--amount: {text!r} is no number") from None
+        raise UsageError(f"--amount: {text!r} is no number") from None

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from billing.exports.content import Wanted
+from billing.exports.content import ExportRequest
 from billing.exports.files import Exported, export_month
 from billing.exports.formats import SUMS, Format
 from cli.database import with_database
@@ -31,7 +31,7 @@ def export(
 ) -> None:
     """Write a month's bills: summary, lines and usage, or a PDF per invoice."""
     settings = load_settings()
-    wanted = Wanted(month, account, preliminary)
+    wanted = ExportRequest(month, account, preliminary)
     with Progress(
         TextColumn(f"{month} as {as_format}"),
         BarColumn(),

@@ -9,7 +9,7 @@ import typer
 from billing.money import plain
 from billing.reports.margin import Margin, margins
 from cli.database import with_database
-from cli.failures import Usage
+from cli.failures import UsageError
 from cli.options import Json, number
 from cli.output import err, print_json, print_table
 
@@ -42,10 +42,10 @@ def show_margins(
 def _paid(text: str) -> tuple[str, Decimal]:
     model, equals, hours = text.rpartition("=")
     if not equals or not model:
-        raise Usage(f"--gpu-hours: {text!r} is not MODEL=HOURS")
+        raise UsageError(f"--gpu-hours: {text!r} is not MODEL=HOURS")
     value = number("--gpu-hours", hours)
     if not value.is_finite() or value < 0:
-        raise Usage(f"--gpu-hours: {hours!r} is no number of hours")
+        raise UsageError(f"--gpu-hours: {hours!r} is no number of hours")
     return model, value
 
 

@@ -13,7 +13,7 @@ from core.db.tables.base import Base, Currency, Id, Name, Serial, Word, now
 ZERO = text("0")
 
 
-class Account(Base):
+class AccountRow(Base):
     """Who pays. The tax fields are carried through to invoices; nothing is computed from them."""
 
     __tablename__ = "accounts"
@@ -35,7 +35,7 @@ class Account(Base):
     changed_at: Mapped[datetime | None] = mapped_column(default=now, onupdate=now, index=True)
 
 
-class User(Base):
+class UserRow(Base):
     """A person; `operator` stands above the roles. A new `session` ends every one before."""
 
     __tablename__ = "users"
@@ -52,7 +52,7 @@ class User(Base):
     changed_at: Mapped[datetime | None] = mapped_column(default=now, onupdate=now, index=True)
 
 
-class ApiKey(Base):
+class ApiKeyRow(Base):
     """A key; null scopes mean everything. `admin` is the operator of the installation.
 
     `prefix` is how the key begins, which is shown and can be searched for.
@@ -84,7 +84,7 @@ class ApiKey(Base):
     changed_at: Mapped[datetime | None] = mapped_column(default=now, onupdate=now, index=True)
 
 
-class RefreshToken(Base):
+class RefreshTokenRow(Base):
     """One refresh token; each is used once, and the tokens of one sign-in are one `family`."""
 
     __tablename__ = "refresh_tokens"

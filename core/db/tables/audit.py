@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from core.db.tables.base import Base, Id, Name, Serial, now
 
 
-class AuditEntry(Base):
+class AuditEntryRow(Base):
     """One action of a person or a command; `details` hold no secrets and no prompts."""
 
     __tablename__ = "audit_log"

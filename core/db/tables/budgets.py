@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from core.db.tables.base import Base, Currency, Id, Month, Serial, SpentAmount, Word, now
 
 
-class Budget(Base):
+class BudgetRow(Base):
     """The most an account, or one of its keys, may spend in a month; `key_id` '' is the account.
 
     A hard one refuses; `when_unknown` says what happens while it cannot be checked.
@@ -40,7 +40,7 @@ class Budget(Base):
     changed_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
 
 
-class Spending(Base):
+class SpendingRow(Base):
     """What the jobs of one key cost in a month they are billed in; kept by triggers."""
 
     __tablename__ = "spending"
@@ -56,7 +56,7 @@ class Spending(Base):
     amount: Mapped[SpentAmount]
 
 
-class BudgetWarning(Base):
+class BudgetWarningRow(Base):
     """A budget reached a percentage in a month; said once."""
 
     __tablename__ = "budget_warnings"

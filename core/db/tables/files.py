@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from core.db.tables.base import Base, Id, JsonText, Name, Word, now
 
 
-class StoredFile(Base):
+class FileRow(Base):
     """A file; once `deleted_at` is set clients see it no more, and it goes when no batch needs it.
 
     `sha256` is of its bytes.
@@ -42,7 +42,7 @@ class StoredFile(Base):
     deleted_at: Mapped[datetime | None]
 
 
-class Batch(Base):
+class BatchRow(Base):
     """One batch. `fence` rises with every process that takes it; only the newest may write.
 
     `caller` is where the record of who made it is found; `outcome` is the status it is to end with;
@@ -88,7 +88,7 @@ class Batch(Base):
     done: Mapped[bytes] = mapped_column(LargeBinary, default=b"")
 
 
-class BatchPart(Base):
+class BatchPartRow(Base):
     """Results that were written together: an object for each kind there were any of."""
 
     __tablename__ = "batch_parts"

@@ -22,7 +22,7 @@ from core.db.tables.prices import MULTIPLIER_DECIMALS
 from core.db.tables.types import Money
 
 
-class Adjustment(Base):
+class AdjustmentRow(Base):
     """A credit (negative) or a further charge (positive), with its reason; for one month."""
 
     __tablename__ = "adjustments"
@@ -42,7 +42,7 @@ class Adjustment(Base):
     created_by: Mapped[Name] = mapped_column(default="")
 
 
-class ClosedMonth(Base):
+class ClosedMonthRow(Base):
     """A month that takes no more usage; what comes later belongs to the first open month."""
 
     __tablename__ = "closed_months"
@@ -52,7 +52,7 @@ class ClosedMonth(Base):
     closed_by: Mapped[Name] = mapped_column(default="")
 
 
-class Invoice(Base):
+class InvoiceRow(Base):
     """One account's month in one currency, or a credit note that corrects one."""
 
     __tablename__ = "invoices"
@@ -87,7 +87,7 @@ class Invoice(Base):
     issued_at: Mapped[datetime | None]
 
 
-class InvoiceLine(Base):
+class InvoiceLineRow(Base):
     """One line: usage of one model, tier, kind of token and price, or an adjustment.
 
     A usage line covers the events of the invoice's account and month that share these values.
@@ -117,7 +117,7 @@ class InvoiceLine(Base):
     adjustment_id: Mapped[Id | None] = mapped_column(ForeignKey("adjustments.id"))
 
 
-class Export(Base):
+class ExportRow(Base):
     """A file that was written for a month."""
 
     __tablename__ = "exports"

@@ -35,7 +35,7 @@ class PriceVersion(Base):
     created_by: Mapped[Name] = mapped_column(default="")
 
 
-class Price(Base):
+class PriceRow(Base):
     """The price of a million tokens of one kind: input, cached_input or output."""
 
     __tablename__ = "prices"
@@ -49,7 +49,7 @@ class Price(Base):
     per_million: Mapped[Decimal]
 
 
-class GpuRate(Base):
+class GpuRateRow(Base):
     """What a worker's GPU (or GPUs) costs per hour, from an instant on, and how many jobs it runs.
 
     Margins are computed from it; no bill is.

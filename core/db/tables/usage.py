@@ -15,7 +15,7 @@ from core.db.tables.prices import MULTIPLIER_DECIMALS
 from core.db.tables.types import Money
 
 
-class UsageEvent(Base):
+class UsageEventRow(Base):
     """What one job used and what of it is charged; never changed, but priced once if unpriced.
 
     `month` is the month it is billed in: that of `finished_at`, or for late usage the first month
@@ -75,7 +75,7 @@ class UsageEvent(Base):
     output_amount: Mapped[ExactAmount | None]
 
 
-class ArchivedJob(Base):
+class ArchivedJobRow(Base):
     """A finished job as clients may still read it when Redis no longer keeps it; no prompt.
 
     `spec` is the job's without its body; `result` is what it produced (`jobs.result`).
@@ -91,7 +91,7 @@ class ArchivedJob(Base):
     result: Mapped[JsonText]
 
 
-class SetAsideEntry(Base):
+class SetAsideEntryRow(Base):
     """An outbox entry that could not be recorded, with the reason; a person must look at it."""
 
     __tablename__ = "set_aside_entries"

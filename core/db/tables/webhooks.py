@@ -21,7 +21,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from core.db.tables.base import Base, Id, JsonText, Name, Serial, Word, now
 
 
-class WebhookEndpoint(Base):
+class WebhookEndpointRow(Base):
     """A URL of an account that hears of its events; an empty filter means all of them."""
 
     __tablename__ = "webhook_endpoints"
@@ -41,7 +41,7 @@ class WebhookEndpoint(Base):
     disabled_why: Mapped[Name] = mapped_column(default="")
 
 
-class WebhookSecret(Base):
+class WebhookSecretRow(Base):
     """What an account's deliveries to the URLs of its jobs are signed with."""
 
     __tablename__ = "webhook_secrets"
@@ -53,7 +53,7 @@ class WebhookSecret(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class WebhookEvent(Base):
+class WebhookEventRow(Base):
     """What happened, and the very text that is sent; its id is the `webhook-id`."""
 
     __tablename__ = "webhook_events"
@@ -66,7 +66,7 @@ class WebhookEvent(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class WebhookDelivery(Base):
+class WebhookDeliveryRow(Base):
     """One event on its way to one receiver.
 
     `target` is an endpoint, a budget, or '' for the job's own `url`. `due_at` is when it is tried
@@ -106,7 +106,7 @@ class WebhookDelivery(Base):
     done_at: Mapped[datetime | None]
 
 
-class WebhookAttempt(Base):
+class WebhookAttemptRow(Base):
     """One try: what the receiver answered, or why it could not. Its answer's body is not kept."""
 
     __tablename__ = "webhook_attempts"

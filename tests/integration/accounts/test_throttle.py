@@ -3,7 +3,7 @@
 import pytest
 
 from accounts.errors import TooManySignIns
-from accounts.login_throttle import Throttle
+from accounts.login_throttle import LoginThrottle
 from core.settings import AuthSettings
 from jobs.store.job_store import JobStore
 
@@ -11,9 +11,9 @@ MOST = 3
 
 
 @pytest.fixture
-def throttle(store: JobStore) -> Throttle:
+def throttle(store: JobStore) -> LoginThrottle:
     settings = AuthSettings(attempts=100, attempts_per_address=MOST, attempts_seconds=3600)
-    return Throttle(store.sign_ins, settings)
+    return LoginThrottle(store.sign_ins, settings)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def throttle(store: JobStore) -> Throttle:
     ],
 )
 async def test_whoever_changes_addresses_within_one_network_is_one(
-    throttle: Throttle, addresses: list[str]
+    throttle: LoginThrottle, addresses: list[str]
 ) -> None:
     for number, address in enumerate(addresses[:MOST]):
         await throttle.attempt(f"u{number}@example.com", address)
@@ -34,7 +34,7 @@ async def test_whoever_changes_addresses_within_one_network_is_one(
         await throttle.attempt("u9@example.com", addresses[MOST])
 
 
-async def test_other_networks_are_others(throttle: Throttle) -> None:
+async def test_other_networks_are_others(throttle: LoginThrottle) -> None:
     for number in range(MOST):
         await throttle.attempt(f"u{number}@example.com", "2001:db8:1:2::1")
     for other in ("2001:db8:1:3::1", "192.0.2.1", "192.0.2.2"):

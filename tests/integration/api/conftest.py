@@ -16,14 +16,14 @@ import orjson
 import pytest
 
 from accounts.caller import Role
-from api.server.uvicorn_server import Server, create_server
+from api.server.uvicorn_server import ApiServer, create_server
 from core.db.engine import Database
 from core.errors import PipelineError
 from core.settings import Settings
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.status import Status
 from jobs.store.job_store import JobStore
-from jobs.store.transitions import Append, Appended, Claimed, Ending
+from jobs.store.transitions import Appended, ClaimedJob, Ending, LogAppend
 from tests.conftest import settings_for
 from tests.integration.api.parsing import SseEvent, parse_sse
 from tests.support.keys import make_several, while_sql_was_there
@@ -49,7 +49,7 @@ class RunningApi:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.server: Server = create_server(settings)
+        self.server: ApiServer = create_server(settings)
         self._thread = threading.Thread(target=self.server.run, daemon=True)
 
     def start(self) -> None:
@@ -83,10 +83,10 @@ class Hand:
     _after: dict[str, int] = field(default_factory=dict)
     _tokens: dict[str, int] = field(default_factory=dict)
 
-    async def take(self) -> Claimed:
+    async def take(self) -> ClaimedJob:
         """Claim the next job, when there is one."""
 
-        async def claim() -> Claimed | None:
+        async def claim() -> ClaimedJob | None:
             found = await self.store.claim(self.queue, self.name, 1)
             return found[0] if found else None
 
@@ -96,11 +96,11 @@ class Hand:
         return job
 
     async def write(
-        self, job: Claimed, *events: tuple[str, dict[str, Any]], ending: Ending | None = None
+        self, job: ClaimedJob, *events: tuple[str, dict[str, Any]], ending: Ending | None = None
     ) -> Appended:
         """Append events as one engine step."""
         self._tokens[job.id] += sum(len(data.get("token_ids", ())) for _, data in events)
-        step = Append(
+        step = LogAppend(
             id=job.id,
             fence=job.fence,
             after=self._after[job.id],
@@ -114,17 +114,17 @@ class Hand:
         self._after[job.id] += len(events)
         return answer
 
-    async def say(self, job: Claimed, text: str, **more: Any) -> Appended:
+    async def say(self, job: ClaimedJob, text: str, **more: Any) -> Appended:
         """Append one delta of one token."""
         return await self.write(job, ("delta", says(text, **more)))
 
     async def finish(
-        self, job: Claimed, status: Status = Status.COMPLETED, error: PipelineError | None = None
+        self, job: ClaimedJob, status: Status = Status.COMPLETED, error: PipelineError | None = None
     ) -> Appended:
         """End the job."""
         return await self.write(job, ending=Ending(status, error))
 
-    async def answer(self, job: Claimed, *words: str) -> None:
+    async def answer(self, job: ClaimedJob, *words: str) -> None:
         """Say every word in a step of its own, then finish."""
         for word in words:
             await self.say(job, word)
@@ -147,9 +147,9 @@ def says(text: str, index: int = 0, **more: Any) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def answering(hand: Hand, *words: str, jobs: int = 1) -> AsyncIterator[list[Claimed]]:
+async def answering(hand: Hand, *words: str, jobs: int = 1) -> AsyncIterator[list[ClaimedJob]]:
     """Answer the next jobs with the same words, beside the body of the `with`."""
-    taken: list[Claimed] = []
+    taken: list[ClaimedJob] = []
 
     async def work() -> None:
         for _ in range(jobs):

@@ -11,11 +11,11 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from accounts.caller_cache import Callers
+from accounts.caller_cache import CallerCache
 from batches import ids, repository
-from batches.line_submitter import Feed
-from batches.result_lines import Outcome
-from batches.result_parts import Parts, joined
+from batches.line_submitter import LineSubmitter
+from batches.result_lines import LineOutcome
+from batches.result_parts import ResultParts, joined
 from billing.errors import DatabaseUnavailable
 from core.errors import StoreUnavailable
 from core.redis.keys import Keys
@@ -48,8 +48,8 @@ class Taken:
 
     api: Services
     row: Any
-    parts: Parts
-    feed: Feed
+    parts: ResultParts
+    feed: LineSubmitter
 
     @property
     def job_ids(self) -> list[str]:
@@ -70,8 +70,8 @@ async def taken(settings: Settings, batch_id: str) -> AsyncIterator[Taken]:
 def begin(api: Services, row: Any, size: int = len(CONTENT)) -> Taken:
     """Begin to feed a batch from what its row said."""
     lock = Lock(ids.lock_name(row.id), HOLDER)
-    parts = Parts(api, row, 0)
-    return Taken(api, row, parts, Feed(api, row, size, parts, lock))
+    parts = ResultParts(api, row, 0)
+    return Taken(api, row, parts, LineSubmitter(api, row, size, parts, lock))
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def batch(client: httpx2.AsyncClient) -> str:
     return str((await create(client, CONTENT))["id"])
 
 
-async def turn_until_done(feed: Feed) -> None:
+async def turn_until_done(feed: LineSubmitter) -> None:
     async def done() -> bool:
         return not await feed.turn()
 
@@ -140,7 +140,7 @@ async def test_requests_whose_jobs_were_lost_stay_with_the_batch_while_its_calle
             return await mine.api.directory.copying.truth(fields)
 
         # Redis lost its copy of the callers, too.
-        callers = Callers(store.redis, Keys("lost"), truth)
+        callers = CallerCache(store.redis, Keys("lost"), truth)
         row = await repository.take(mine.api.database, batch)
         heir = begin(replace(mine.api, callers=callers), row)
         with pytest.raises(DatabaseUnavailable):
@@ -172,14 +172,14 @@ async def test_a_model_that_redis_forgot_is_waited_for(
 async def test_a_part_written_again_holds_what_came_in_since(
     batch: str, settings: Settings
 ) -> None:
-    def outcome(index: int) -> Outcome:
-        return Outcome(index, orjson.dumps({"index": index}) + b"\n", answered=index % 2 == 0)
+    def outcome(index: int) -> LineOutcome:
+        return LineOutcome(index, orjson.dumps({"index": index}) + b"\n", answered=index % 2 == 0)
 
     async with taken(settings, batch) as mine:
         mine.parts.add([outcome(0), outcome(1)])
         await mine.parts.flush()
         # The answer to the commit is lost: it knows what it knew, and more by now.
-        again = Parts(mine.api, mine.row, 0)
+        again = ResultParts(mine.api, mine.row, 0)
         again.add(outcome(index) for index in range(4))
         await again.flush()
         parts = await repository.parts_of(mine.api.database, batch)

@@ -10,13 +10,13 @@ import orjson
 import pytest
 from sqlalchemy import insert, select
 
-from accounts.api_keys import Filter, NewKey
+from accounts.api_keys import KeyFilter, NewKey
 from accounts.directory import directory_of
 from batches import ids as batch_ids
 from core.db.engine import Database
-from core.db.tables.webhooks import WebhookEndpoint, WebhookEvent
+from core.db.tables.webhooks import WebhookEndpointRow, WebhookEventRow
 from core.settings import Settings
-from files.object_store import Objects
+from files.object_store import ObjectStore
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (
@@ -294,7 +294,7 @@ async def test_a_batch_on_s3_is_as_whole_as_in_a_folder(
     client: httpx2.AsyncClient, settings: Settings, store: JobStore
 ) -> None:
     made = await create(client, lines(30, MODEL))
-    objects = Objects(settings.files)
+    objects = ObjectStore(settings.files)
 
     async def no_part_left() -> bool:
         folder = batch_ids.parts_folder(made["id"])
@@ -573,9 +573,9 @@ async def test_a_batch_does_no_more_than_its_key_may_at_the_moment(
 
             await eventually(full)
             if taken:
-                await directory.keys.change("test", made.row.id, Filter(None), taken)
+                await directory.keys.change("test", made.row.id, KeyFilter(None), taken)
             else:
-                await directory.keys.revoke("test", made.row.id, Filter(None))
+                await directory.keys.revoke("test", made.row.id, KeyFilter(None))
             # A key is remembered for less than a second.
             await asyncio.sleep(1.0)
             async with answering_all(store, MODEL):
@@ -611,7 +611,7 @@ async def test_each_end_of_a_batch_is_told_to_who_listens_once(
         "events": ["batch.completed", "batch.failed", "batch.cancelled", "batch.expired"],
     }
     async with database.write() as connection:
-        await connection.execute(insert(WebhookEndpoint), [endpoint])
+        await connection.execute(insert(WebhookEndpointRow), [endpoint])
     ends = {
         "completed": await create(client, lines(1, MODEL)),
         "failed": await create(client, b"{broken"),
@@ -625,7 +625,7 @@ async def test_each_end_of_a_batch_is_told_to_who_listens_once(
     async with feeding(settings):
         assert (await until(client, ends["expired"]["id"]))["status"] == "expired"
     async with database.read() as connection:
-        rows = (await connection.execute(select(WebhookEvent.payload))).scalars().all()
+        rows = (await connection.execute(select(WebhookEventRow.payload))).scalars().all()
     await database.close()
     told = [orjson.loads(row) for row in rows]
     assert {one["type"]: one["data"]["id"] for one in told} == {

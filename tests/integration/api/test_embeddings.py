@@ -17,7 +17,7 @@ from jobs.fairness import estimated_tokens
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.status import Status
 from jobs.store.job_store import JobStore
-from jobs.store.transitions import Claimed, Ending
+from jobs.store.transitions import ClaimedJob, Ending
 from tests.integration.api.conftest import CONTEXT, MODEL, Hand, chat_body
 
 EMBEDDER = "embedder"
@@ -35,7 +35,7 @@ async def embedder(store: JobStore) -> Hand:
     return Hand(store, queue=EMBEDDER)
 
 
-async def embed(hand: Hand, job: Claimed, *vectors: tuple[int, Sequence[float]]) -> None:
+async def embed(hand: Hand, job: ClaimedJob, *vectors: tuple[int, Sequence[float]]) -> None:
     """Write some vectors, as a worker does."""
     for index, numbers in vectors:
         data = {"index": index, "token_ids": [], "text": "", "finish_reason": "stop"}
@@ -45,7 +45,7 @@ async def embed(hand: Hand, job: Claimed, *vectors: tuple[int, Sequence[float]])
 async def test_vectors_come_in_the_order_of_the_inputs(
     ai: openai.AsyncOpenAI, embedder: Hand
 ) -> None:
-    async def work() -> Claimed:
+    async def work() -> ClaimedJob:
         job = await embedder.take()
         await embed(embedder, job, (1, [3.0, 4.5]), (0, [1.0, -2.5]))
         await embedder.finish(job)

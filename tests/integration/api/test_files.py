@@ -17,9 +17,9 @@ from sqlalchemy import update
 from batches.file_sweeper import keep_swept, sweep_orphans
 from core.db.engine import Database
 from core.db.tables.base import now
-from core.db.tables.files import StoredFile
+from core.db.tables.files import FileRow
 from core.settings import FileSettings, Settings
-from files.object_store import Objects
+from files.object_store import ObjectStore
 from files.repository import object_name
 from tests.support.waiting import eventually
 from wire.errors import FilesUnavailable, ObjectMissing, StorageFull
@@ -69,7 +69,7 @@ async def pieces(*sizes: int) -> AsyncIterator[bytes]:
 async def test_an_object_is_written_in_pieces_and_read_in_pieces(
     file_settings: FileSettings,
 ) -> None:
-    objects = Objects(file_settings)
+    objects = ObjectStore(file_settings)
     sizes = (1, 6_000_000, 0, 5_242_880, 17)
     await objects.put("files/a", pieces(*sizes))
     found = [piece async for piece in objects.pieces("files/a", sum(sizes), 1_000_000)]
@@ -89,7 +89,7 @@ async def test_an_object_is_written_in_pieces_and_read_in_pieces(
 async def test_what_is_broken_off_leaves_nothing(
     file_settings: FileSettings, tmp_path: Path, how: str
 ) -> None:
-    objects = Objects(file_settings)
+    objects = ObjectStore(file_settings)
     begun = asyncio.Event()
 
     async def broken() -> AsyncIterator[bytes]:
@@ -123,7 +123,7 @@ def small_disk() -> Iterator[None]:
 
 @pytest.mark.usefixtures("small_disk")
 async def test_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path) -> None:
-    objects = Objects(FileSettings(url=SecretStr(f"file://{tmp_path}/small")))
+    objects = ObjectStore(FileSettings(url=SecretStr(f"file://{tmp_path}/small")))
     with pytest.raises(StorageFull) as caught:
         await objects.put("files/big", pieces(6_000_000, 6_000_000, 6_000_000))
     assert caught.value.retry_after_seconds > 0
@@ -134,7 +134,7 @@ async def test_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path) -> None:
 
 async def test_a_store_that_does_not_answer_is_said_to_be_away() -> None:
     url = "s3://bucket?endpoint=http://127.0.0.1:9&region=us-east-1&key=k&secret=s"
-    objects = Objects(FileSettings(url=SecretStr(url)))
+    objects = ObjectStore(FileSettings(url=SecretStr(url)))
     with pytest.raises(FilesUnavailable) as caught:
         await objects.put("files/a", pieces(10))
     assert "127.0.0.1" not in str(caught.value), "nothing of where it is"
@@ -143,7 +143,7 @@ async def test_a_store_that_does_not_answer_is_said_to_be_away() -> None:
 @pytest.mark.parametrize("url", ["", "ftp://x/y", "file://host/x", "s3:///no", "s3://b?nope=1"])
 def test_a_url_that_names_no_store_does_not_start(url: str) -> None:
     with pytest.raises(ValueError, match=r"files\.url"):
-        Objects(FileSettings(url=SecretStr(url)))
+        ObjectStore(FileSettings(url=SecretStr(url)))
 
 
 # --- the routes -----------------------------------------------------------------------
@@ -355,11 +355,13 @@ async def test_an_expired_file_is_not_seen_and_then_deleted(
     database = Database(settings.database, "test")
     past = now() - timedelta(seconds=1)
     async with database.write() as connection:
-        change = update(StoredFile).where(StoredFile.id == expired).values(expires_at=past)
+        change = update(FileRow).where(FileRow.id == expired).values(expires_at=past)
         await connection.execute(change)
     assert (await client.get(f"/v1/files/{expired}")).status_code == 404
     assert [one["id"] for one in (await client.get("/v1/files")).json()["data"]] == [kept]
-    sweeping = asyncio.create_task(keep_swept(database, Objects(settings.files), settings.files))
+    sweeping = asyncio.create_task(
+        keep_swept(database, ObjectStore(settings.files), settings.files)
+    )
 
     async def deleted() -> bool:
         return stored(settings) == [object_name(kept)]
@@ -374,7 +376,7 @@ async def test_bytes_without_a_row_are_swept_and_others_are_not(
     client: httpx2.AsyncClient, settings: Settings
 ) -> None:
     made = (await upload(client)).json()
-    objects = Objects(settings.files)
+    objects = ObjectStore(settings.files)
     await objects.put_bytes("files/file_" + "1" * 32, b"nobody knows me")
     aside = Path(settings.files.url.get_secret_value().removeprefix("file://")) / "files/file_2#1"
     aside.write_bytes(b"its writer was killed")

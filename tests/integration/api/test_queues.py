@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import select
 
 from core.db.engine import Database
-from core.db.tables.audit import AuditEntry
+from core.db.tables.audit import AuditEntryRow
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.job_store import JobStore
-from jobs.store.queue_control import SLICE, Mode
+from jobs.store.queue_control import SLICE, QueueMode
 from tests.integration.api.conftest import (
     MODEL,
     Hand,
@@ -45,9 +45,9 @@ async def entries(api: RunningApi) -> list[tuple[str, str, dict[str, Any]]]:
     database = Database(api.settings.database, "test")
     async with database.read() as connection:
         rows = await connection.execute(
-            select(AuditEntry.action, AuditEntry.target, AuditEntry.details)
-            .where(AuditEntry.target == MODEL)
-            .order_by(AuditEntry.id)
+            select(AuditEntryRow.action, AuditEntryRow.target, AuditEntryRow.details)
+            .where(AuditEntryRow.target == MODEL)
+            .order_by(AuditEntryRow.id)
         )
         found = [(action, target, details) for action, target, details in rows]
     await database.close()
@@ -163,8 +163,8 @@ async def test_models_with_slashes_have_queues_too(
     await ModelRegistry(store.redis, store.keys).register(model)
     response = await operator.post(f"{QUEUES}/{name}/pause")
     assert (response.status_code, response.json()["model"]) == (200, name)
-    assert (await store.control.mode(name)).mode is Mode.PAUSED
-    assert (await store.control.mode(MODEL)).mode is Mode.OPEN
+    assert (await store.control.mode(name)).mode is QueueMode.PAUSED
+    assert (await store.control.mode(MODEL)).mode is QueueMode.OPEN
 
 
 @pytest.mark.parametrize("verb", ["pause", "drain", "resume", "purge"])
@@ -183,7 +183,7 @@ async def test_only_the_operator_may(
 ) -> None:
     assert (await client.get(QUEUES)).status_code == 403
     assert (await client.post(f"{QUEUES}/{MODEL}/{verb}")).status_code == 403
-    assert (await store.control.mode(MODEL)).mode is Mode.OPEN
+    assert (await store.control.mode(MODEL)).mode is QueueMode.OPEN
 
 
 async def test_each_action_stands_in_the_audit_log(

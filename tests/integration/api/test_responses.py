@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import ContextLengthExceeded, EngineError
 from jobs.status import Status
-from jobs.store.transitions import Claimed, Ending
+from jobs.store.transitions import ClaimedJob, Ending
 from tests.integration.api.conftest import (
     MODEL,
     Hand,
@@ -33,7 +33,7 @@ def job_of(response: Any) -> str:
     return found.replace("resp_", "job_")
 
 
-async def end_when_cancelled(hand: Hand, job: Claimed) -> None:
+async def end_when_cancelled(hand: Hand, job: ClaimedJob) -> None:
     """Go on until told to stop, as a worker does."""
 
     async def told() -> bool:
@@ -107,7 +107,7 @@ async def test_tools_are_called_and_their_answers_sent_back(
     function = {"name": "look", "arguments": "{}"}
     part = {"index": 0, "id": "c1", "type": "function", "function": function}
 
-    async def call() -> Claimed:
+    async def call() -> ClaimedJob:
         job = await hand.take()
         delta = says("x", delta={"tool_calls": [part]}, finish_reason="tool_calls")
         thought = says("x", delta={"reasoning": "I look."})

@@ -9,14 +9,14 @@ from sqlalchemy import select
 
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.usage import ArchivedJob
+from core.db.tables.usage import ArchivedJobRow
 from jobs.archive.job_archive import erase_archived
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import MODEL, Hand, answering
 from tests.support.ledger import consuming, until_consumed
 from tests.support.waiting import eventually
 
-JOBS = table_of(ArchivedJob)
+JOBS = table_of(ArchivedJobRow)
 SECRET = "what nobody else may read"
 
 

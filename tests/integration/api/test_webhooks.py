@@ -19,11 +19,11 @@ from webhooks.deliverer import Deliverer
 from webhooks.deliveries import disable
 from wire.schemas.webhooks import (
     Accepted,
-    Delivery,
+    DeliveryObject,
     DeliveryPage,
     Webhook,
     WebhookList,
-    WebhookSecret,
+    WebhookSecretObject,
 )
 
 URL = "https://hooks.example.com/in"
@@ -89,7 +89,7 @@ async def test_a_jobs_end_reaches_the_endpoint_and_its_own_url(
         await deliver(deliverer, database)
         (got,), (also,) = receiver.got, own.got
         secret = (await client.get("/v1/webhooks/secret")).json()
-        WebhookSecret.model_validate(secret)
+        WebhookSecretObject.model_validate(secret)
         told = got.verify(made["secret"])
         assert told == also.verify(secret["secret"])
         assert (told["type"], told["data"]["id"]) == ("job.completed", job_id)
@@ -131,7 +131,7 @@ async def test_the_log_says_how_each_attempt_went_and_a_delivery_can_be_repeated
             Accepted.model_validate(again.json())
             await deliver(deliverer, database)
         read = (await client.get(f"/v1/webhooks/deliveries/{row['id']}")).json()
-    Delivery.model_validate(read)
+    DeliveryObject.model_validate(read)
     assert read["state"] == "delivered"
     assert [line["status"] for line in read["log"]] == [200, 200, 500]
     assert len(set(receiver.ids)) == 1

@@ -19,7 +19,7 @@ from billing.budgets.budgets import (
     remove_budget,
     set_budget,
 )
-from billing.budgets.spending import Sum, spending_in
+from billing.budgets.spending import SpentSum, spending_in
 from billing.budgets.warnings import warn
 from billing.errors import InvalidBudget
 from billing.ledger.consumer import GROUP
@@ -29,27 +29,35 @@ from billing.money import total
 from billing.months import month_of
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.budgets import BudgetWarning, Spending
-from core.db.tables.usage import UsageEvent
+from core.db.tables.budgets import BudgetWarningRow, SpendingRow
+from core.db.tables.usage import UsageEventRow
 from core.errors import BudgetExceeded, SpendingUnknown
 from jobs.fairness import ServiceTier
 from jobs.status import Status
-from jobs.store.budget_reservations import ACCOUNT, Bucket, Hold, Limit, Spent, from_nanos, to_nanos
+from jobs.store.budget_reservations import (
+    ACCOUNT,
+    BudgetLimit,
+    BudgetMonth,
+    BudgetReservation,
+    SpentAmount,
+    from_nanos,
+    to_nanos,
+)
 from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Outbox, UsageEntry
 from tests.support.jobs import submission
 from tests.support.ledger import a_price, consuming, end_jobs, until_consumed, usage_of
 
 MONTH = month_of(datetime.now(UTC))
-BUCKET = Bucket("acme", MONTH, "USD")
+BUCKET = BudgetMonth("acme", MONTH, "USD")
 
 
-def a_hold(nanos: int, *limits: Limit) -> Hold:
-    return Hold(BUCKET, nanos, limits or (Limit(ACCOUNT, 1_000),))
+def a_hold(nanos: int, *limits: BudgetLimit) -> BudgetReservation:
+    return BudgetReservation(BUCKET, nanos, limits or (BudgetLimit(ACCOUNT, 1_000),))
 
 
 async def known(store: JobStore, spent: int = 0) -> None:
-    await store.holds.settle([], [Spent(BUCKET, ACCOUNT, spent)])
+    await store.holds.settle([], [SpentAmount(BUCKET, ACCOUNT, spent)])
 
 
 async def spend(store: JobStore) -> dict[str, int]:
@@ -98,19 +106,21 @@ async def test_what_is_left_is_said(store: JobStore) -> None:
 
 async def test_the_scarcest_of_account_and_key_decides(store: JobStore) -> None:
     await known(store)
-    limits = Limit(ACCOUNT, 1_000), Limit("key_1", 150)
+    limits = BudgetLimit(ACCOUNT, 1_000), BudgetLimit("key_1", 150)
     await store.submit(submission(hold=a_hold(100, *limits)))
     with pytest.raises(BudgetExceeded) as refused:
         await store.submit(submission(hold=a_hold(100, *limits)))
     assert refused.value.budget["scope"] == "key"
-    await store.submit(submission(hold=a_hold(100, Limit(ACCOUNT, 1_000), Limit("key_2", 150))))
+    await store.submit(
+        submission(hold=a_hold(100, BudgetLimit(ACCOUNT, 1_000), BudgetLimit("key_2", 150)))
+    )
     held = {"held:*": 200, "held:key_1": 100, "held:key_2": 100}
     assert await spend(store) == {"spent:*": 0} | held
 
 
 async def test_a_soft_budget_holds_but_never_refuses(store: JobStore) -> None:
     await known(store)
-    await store.submit(submission(hold=a_hold(5_000, Limit(ACCOUNT, None))))
+    await store.submit(submission(hold=a_hold(5_000, BudgetLimit(ACCOUNT, None))))
     assert (await spend(store))["held:*"] == 5_000
 
 
@@ -206,7 +216,7 @@ async def test_what_was_held_last_month_counts_in_the_month_it_will_end_in(
     store: JobStore,
 ) -> None:
     last = replace(BUCKET, month="2026-10")
-    await store.holds.settle([], [Spent(last, ACCOUNT, 0), Spent(BUCKET, ACCOUNT, 0)])
+    await store.holds.settle([], [SpentAmount(last, ACCOUNT, 0), SpentAmount(BUCKET, ACCOUNT, 0)])
     await store.submit(submission(hold=replace(a_hold(900), bucket=last)))
     with pytest.raises(BudgetExceeded):
         await store.submit(submission(hold=a_hold(101)))
@@ -243,7 +253,7 @@ async def test_a_deleted_job_is_held_for_until_its_usage_is_recorded(
 
 async def check_spending(database: Database, keys: Sequence[str]) -> None:
     """What is counted is what each job cost, rounded up to billionths."""
-    usage, spending = table_of(UsageEvent).c, table_of(Spending)
+    usage, spending = table_of(UsageEventRow).c, table_of(SpendingRow)
     expected = dict.fromkeys(keys, 0)
     async with database.read() as connection:
         rows = await connection.execute(
@@ -278,7 +288,7 @@ async def test_a_sum_stays_exact_however_large_it_and_its_amounts_are(
 async def test_a_sum_that_cannot_be_exact_is_refused(database: Database) -> None:
     if not database.is_sqlite:
         return  # its numbers have no such end
-    table = table_of(Spending)
+    table = table_of(SpendingRow)
     row = {"account_id": "acme", "month": MONTH, "currency": "USD", "key_id": ""}
     most = Decimal("9223372036.854775807")
     with pytest.raises(StatementError, match="too large"):
@@ -320,19 +330,21 @@ async def test_each_percentage_warns_once_a_month(store: JobStore, database: Dat
         await end_jobs(store, 3)
         await until_consumed(store)
     async with database.read() as connection:
-        warnings = (await connection.execute(select(table_of(BudgetWarning)))).all()
+        warnings = (await connection.execute(select(table_of(BudgetWarningRow)))).all()
     assert sorted(warning.percent for warning in warnings) == [50, 80, 100]
     assert {(warning.budget_id, warning.month) for warning in warnings} == {(budget.id, MONTH)}
 
 
 async def test_what_was_spent_in_an_earlier_month_warns_of_nothing(database: Database) -> None:
     budget = await set_budget(database, Budget("acme", Decimal(1)))
-    await warn(database, [budget], [Sum(replace(BUCKET, month="2026-10"), ACCOUNT, Decimal(5))])
+    await warn(
+        database, [budget], [SpentSum(replace(BUCKET, month="2026-10"), ACCOUNT, Decimal(5))]
+    )
     assert await percents(database) == []
 
 
 async def test_a_raised_budget_warns_again_of_what_is_no_longer_true(database: Database) -> None:
-    spent = [Sum(BUCKET, ACCOUNT, Decimal(6))]
+    spent = [SpentSum(BUCKET, ACCOUNT, Decimal(6))]
     budget = await set_budget(database, Budget("acme", Decimal(10), warn_percents=(20, 50)))
     await warn(database, [budget], spent)
     assert await percents(database) == [20, 50]
@@ -344,7 +356,7 @@ async def test_a_raised_budget_warns_again_of_what_is_no_longer_true(database: D
 
 
 async def percents(database: Database) -> list[int]:
-    table = table_of(BudgetWarning)
+    table = table_of(BudgetWarningRow)
     async with database.read() as connection:
         return sorted(await connection.scalars(select(table.c.percent)))
 

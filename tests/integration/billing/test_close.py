@@ -24,7 +24,7 @@ from billing.ledger.ledger import Ledger, closed_months
 from billing.money import to_micros
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.invoices import Invoice
+from core.db.tables.invoices import InvoiceRow
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 from tests.support.months import (
@@ -272,7 +272,7 @@ async def test_a_draft_changes_nothing(database: Database) -> None:
     async with database.read() as connection:
         (draft,) = await draft_month(connection, MONTH, SELLER)
     async with database.read() as connection:
-        assert await connection.scalar(select(func.count()).select_from(table_of(Invoice))) == 0
+        assert await connection.scalar(select(func.count()).select_from(table_of(InvoiceRow))) == 0
     (invoice,) = (await close(database)).invoices
     assert (draft.total, draft.number) == (invoice.total, invoice.number)
 
@@ -283,4 +283,4 @@ async def test_an_issued_invoice_cannot_be_issued_anew(database: Database) -> No
     await close(database)
     with pytest.raises(IntegrityError):
         async with database.write() as connection:
-            await connection.execute(table_of(Invoice).update().values(total=Decimal(1)))
+            await connection.execute(table_of(InvoiceRow).update().values(total=Decimal(1)))

@@ -15,7 +15,7 @@ from billing.errors import DatabaseUnavailable
 from billing.ledger.ledger import closed_months
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.invoices import Invoice, InvoiceLine
+from core.db.tables.invoices import InvoiceLineRow, InvoiceRow
 from core.settings import DatabaseSettings
 from tests.support.months import MONTH, a_past_price, close, usage_entry, used
 from tests.support.waiting import eventually
@@ -65,7 +65,7 @@ async def counts(database: Database) -> list[int | None]:
     async with database.read() as connection:
         return [
             await connection.scalar(select(func.count()).select_from(table_of(rows)))
-            for rows in (Invoice, InvoiceLine)
+            for rows in (InvoiceRow, InvoiceLineRow)
         ]
 
 

@@ -26,8 +26,8 @@ from billing.reconcile.ledger import check_ledger
 from billing.reconcile.spending import check_spending
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.invoices import Invoice, InvoiceLine
-from core.db.tables.usage import UsageEvent
+from core.db.tables.invoices import InvoiceLineRow, InvoiceRow
+from core.db.tables.usage import UsageEventRow
 from core.settings import DatabaseSettings
 from jobs.fairness import ServiceTier
 from jobs.status import Status
@@ -92,7 +92,7 @@ async def close_up_to(database: Database, last: str) -> list[str]:
 
 async def check(database: Database) -> None:
     """Every charged event is on exactly one line, and each line is the sum of its events."""
-    usage, line, invoice = table_of(UsageEvent), table_of(InvoiceLine), table_of(Invoice)
+    usage, line, invoice = table_of(UsageEventRow), table_of(InvoiceLineRow), table_of(InvoiceRow)
     async with database.read() as connection:
         events = (await connection.execute(select(usage))).all()
         query = select(line, invoice.c.account_id, invoice.c.month, invoice.c.currency)

@@ -14,9 +14,9 @@ from billing.months import month_of, next_month
 from billing.pricing.rating import charged_tokens, rate
 from core import metrics
 from core.db.engine import Database
-from core.db.tables.invoices import ClosedMonth
+from core.db.tables.invoices import ClosedMonthRow
 from core.errors import JobGone
-from jobs.archive.archived_job import Archived, read_finished
+from jobs.archive.archived_job import ArchivedJob, read_finished
 from jobs.fairness import ServiceTier
 from jobs.result import fold
 from jobs.status import Status
@@ -102,7 +102,7 @@ async def test_the_archive_gives_back_the_job_and_its_result(
     async with consuming(store, database):
         await until_consumed(store)
     (row,) = await archived(database)
-    kept = Archived(row.job_id, row.record.encode(), row.result.encode())
+    kept = ArchivedJob(row.job_id, row.record.encode(), row.result.encode())
     again = kept.job()
     assert again.spec.body == {}
     for name in ("status", "created", "finished", "output_tokens", "run_ms", "attempt", "queue"):
@@ -235,7 +235,7 @@ async def test_usage_of_a_closed_month_goes_to_the_next_and_is_labelled(
     await a_price(database)
     month = month_of(datetime.now(UTC))
     async with database.write() as connection:
-        await connection.execute(insert(ClosedMonth), [{"month": month}])
+        await connection.execute(insert(ClosedMonthRow), [{"month": month}])
     await end_jobs(store, 1)
     async with consuming(store, database):
         await until_consumed(store)
@@ -359,7 +359,7 @@ async def test_however_long_logs_are_redis_is_asked_for_few_events_at_once(
         await until_consumed(store)
     rows = {row.job_id: row for row in await archived(database)}
     for job_id, length in lengths.items():
-        kept = Archived(job_id, rows[job_id].record.encode(), rows[job_id].result.encode())
+        kept = ArchivedJob(job_id, rows[job_id].record.encode(), rows[job_id].result.encode())
         assert kept.outcome().choices[0].token_count == length - 1
         assert kept.outcome().usage is not None
     assert max(most) <= 50
@@ -399,7 +399,7 @@ async def test_a_job_that_sql_will_not_archive_is_billed_all_the_same(
 ) -> None:
     ids = await end_jobs(store, 5)
 
-    async def refused_by_sql(*args: Any) -> list[Archived]:
+    async def refused_by_sql(*args: Any) -> list[ArchivedJob]:
         found = await read_finished(*args)
         # Text that is no UTF-8: neither database takes it.
         return [

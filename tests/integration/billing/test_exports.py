@@ -18,14 +18,14 @@ import pytest
 from sqlalchemy import select
 
 from billing.errors import ExportFailed, InvalidMonth, MonthNotClosed
-from billing.exports.content import Content, Wanted, open_content
+from billing.exports.content import Content, ExportRequest, open_content
 from billing.exports.files import Exported, export_month
 from billing.exports.formats import SUMS, Format, writer_of
 from billing.exports.zip_stream import zip_export
 from billing.invoices.credits import NewAdjustment, adjust, credit
 from core.db.engine import Database
 from core.db.tables.base import table_of
-from core.db.tables.invoices import Export
+from core.db.tables.invoices import ExportRow
 from core.settings import DatabaseSettings
 from jobs.status import Status
 from tests.support.months import (
@@ -61,9 +61,12 @@ async def a_closed_month(database: Database) -> None:
 
 
 async def export(
-    database: Database, out: Path, as_format: Format = Format.CSV, wanted: Wanted | None = None
+    database: Database,
+    out: Path,
+    as_format: Format = Format.CSV,
+    wanted: ExportRequest | None = None,
 ) -> Exported:
-    return await export_month(database, wanted or Wanted(MONTH), as_format, out, SELLER)
+    return await export_month(database, wanted or ExportRequest(MONTH), as_format, out, SELLER)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -151,7 +154,7 @@ async def test_the_same_export_twice_is_the_same_bytes(
         assert (hashlib.sha256(data).hexdigest(), len(data)) == (file.sha256, file.size)
         assert sums[file.name] == file.sha256
     async with database.read() as connection:
-        noted = (await connection.execute(select(table_of(Export)))).all()
+        noted = (await connection.execute(select(table_of(ExportRow)))).all()
     assert len(noted) == 3 * len(first.files)
 
 
@@ -161,7 +164,7 @@ async def test_a_zip_holds_what_the_folder_holds(database: Database, tmp_path: P
     archives = []
     for _ in range(2):
         async with database.read() as connection:
-            opened = await open_content(connection, Wanted(MONTH), SELLER)
+            opened = await open_content(connection, ExportRequest(MONTH), SELLER)
             pieces = [piece async for piece in zip_export(opened, writer_of(Format.CSV))]
         archives.append(b"".join(pieces))
 
@@ -175,11 +178,11 @@ async def test_a_zip_holds_what_the_folder_holds(database: Database, tmp_path: P
 
 async def test_an_account_gets_only_its_own(database: Database) -> None:
     await a_closed_month(database)
-    files = await files_of(database, writer_of(Format.CSV), Wanted(MONTH, "zeta"))
+    files = await files_of(database, writer_of(Format.CSV), ExportRequest(MONTH, "zeta"))
 
     assert [row["account_id"] for row in table(files, "summary.csv")] == ["zeta"]
     assert {row["account_id"] for row in table(files, "usage.csv")} == {"zeta"}
-    assert await files_of(database, writer_of(Format.PDF), Wanted(MONTH, "nobody")) == {}
+    assert await files_of(database, writer_of(Format.PDF), ExportRequest(MONTH, "nobody")) == {}
 
 
 async def test_a_month_that_is_not_closed_is_exported_only_as_preliminary(
@@ -190,10 +193,10 @@ async def test_a_month_that_is_not_closed_is_exported_only_as_preliminary(
     with pytest.raises(MonthNotClosed):
         await export(database, tmp_path)
     with pytest.raises(InvalidMonth):
-        await export(database, tmp_path, wanted=Wanted("2026-1", preliminary=True))
+        await export(database, tmp_path, wanted=ExportRequest("2026-1", preliminary=True))
     assert not [name for name in names_in(tmp_path) if MONTH in name]
 
-    wanted = Wanted(MONTH, preliminary=True)
+    wanted = ExportRequest(MONTH, preliminary=True)
     exported = await export(database, tmp_path, wanted=wanted)
 
     assert exported.folder.name == f"{MONTH}-csv-preliminary"

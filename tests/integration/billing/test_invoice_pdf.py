@@ -10,7 +10,7 @@ import pytest
 
 from billing.exports.invoice_table import money
 from billing.exports.pdf_format import coins, day, lines_of, render
-from billing.invoices.invoices import Invoice, Line
+from billing.invoices.invoices import Invoice, InvoiceLine
 from core.settings import SellerSettings
 
 ISSUED = datetime(2026, 11, 1, 3, tzinfo=UTC)
@@ -19,7 +19,7 @@ SELLER = SellerSettings(
 )
 
 
-def a_line(amount: str = "1.5", **fields: Any) -> Line:
+def a_line(amount: str = "1.5", **fields: Any) -> InvoiceLine:
     values: dict[str, Any] = {
         "kind": "usage",
         "description": "Input, price of 2026-10-01",
@@ -29,10 +29,10 @@ def a_line(amount: str = "1.5", **fields: Any) -> Line:
         "jobs": 12,
         "tokens": 7_500_000,
     }
-    return Line(**values | fields)
+    return InvoiceLine(**values | fields)
 
 
-def an_invoice(*lines: Line, **fields: Any) -> Invoice:
+def an_invoice(*lines: InvoiceLine, **fields: Any) -> Invoice:
     values: dict[str, Any] = {
         "id": "inv_1",
         "number": "INV-2026-10-0001",

@@ -12,7 +12,7 @@ from billing.errors import InvalidPrice
 from billing.pricing.price_book import PriceBook
 from billing.pricing.prices import LEAD, load_prices
 from core.db.engine import Database
-from core.db.tables.audit import AuditEntry
+from core.db.tables.audit import AuditEntryRow
 from tests.support.ledger import a_price
 
 SOON = timedelta(hours=1)
@@ -97,7 +97,7 @@ async def test_who_set_a_price_is_written_down(database: Database) -> None:
     price = await a_price(database)
 
     async with database.read() as connection:
-        (entry,) = (await connection.execute(select(AuditEntry.__table__))).all()
+        (entry,) = (await connection.execute(select(AuditEntryRow.__table__))).all()
     assert (entry.action, entry.target) == ("price_set", price.id)
     assert entry.details["input"] == "0.2"
 

@@ -11,11 +11,11 @@ from sqlalchemy import insert, text
 from billing.ledger.consumer import GROUP
 from billing.ledger.ledger import Ledger
 from billing.months import month_of, next_month
-from billing.reconcile.findings import Findings, Kind
+from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.guards import TRIGGERS, guards
 from billing.reconcile.run import reconcile
 from core.db.engine import Database
-from core.db.tables.invoices import ClosedMonth
+from core.db.tables.invoices import ClosedMonthRow
 from jobs.archive.archived_job import read_finished
 from jobs.fairness import ServiceTier
 from jobs.status import Status
@@ -54,12 +54,14 @@ async def booked(store: JobStore, database: Database, count: int = 3, **fields: 
     return ids
 
 
-def about(findings: Findings, *kinds: Kind) -> list[tuple[str, str, str, str]]:
+def about(findings: Findings, *kinds: FindingKind) -> list[tuple[str, str, str, str]]:
     """Return the listed differences of these kinds; fail when there are others.
 
     What is planted in the ledger is planted without its triggers, so the counters may differ too.
     """
-    assert set(findings.counts) | {Kind.SPENDING} == {*kinds, Kind.SPENDING}, findings.listed
+    assert set(findings.counts) | {FindingKind.SPENDING} == {*kinds, FindingKind.SPENDING}, (
+        findings.listed
+    )
     listed = [one for one in findings.listed if one.kind in kinds]
     return [(one.subject, one.what, one.expected, one.found) for one in listed]
 
@@ -107,7 +109,7 @@ async def test_a_waiting_entry_that_does_not_say_what_its_job_delivered_is_found
     await redis.xdel(store.keys.outbox, entry_id)
     await redis.xadd(store.keys.outbox, {**fields, b"output": b"5"})
 
-    found = about(await look(store, database), Kind.USAGE)
+    found = about(await look(store, database), FindingKind.USAGE)
 
     assert found == [(job_id, "output_tokens", "1", "5")]
 
@@ -165,7 +167,7 @@ async def test_a_job_whose_usage_never_reached_the_ledger_is_found(
 
     findings = await look(store, database)
 
-    ((subject, what, _, found),) = about(findings, Kind.NOT_RECORDED)
+    ((subject, what, _, found),) = about(findings, FindingKind.NOT_RECORDED)
     assert (subject, what, found) == (lost, "ledger row", "nothing")
 
 
@@ -178,8 +180,8 @@ async def test_a_deleted_ledger_row_is_found_by_the_live_and_the_archived_job(
 
     findings = await look(store, database)
 
-    assert {subject for subject, *_ in about(findings, Kind.NOT_RECORDED)} == {lost}
-    assert findings.counts[Kind.NOT_RECORDED] == 2
+    assert {subject for subject, *_ in about(findings, FindingKind.NOT_RECORDED)} == {lost}
+    assert findings.counts[FindingKind.NOT_RECORDED] == 2
 
 
 async def test_changed_tokens_are_found(store: JobStore, database: Database) -> None:
@@ -190,7 +192,7 @@ async def test_changed_tokens_are_found(store: JobStore, database: Database) -> 
 
     findings = await look(store, database)
 
-    found = about(findings, Kind.USAGE, Kind.LOG, Kind.PRICE)
+    found = about(findings, FindingKind.USAGE, FindingKind.LOG, FindingKind.PRICE)
     assert (job_id, "output_tokens", "1", "9") in found
     assert (job_id, "output_amount", "0.0000027", "0.0000003") in found
     assert {subject for subject, *_ in found} == {job_id}
@@ -213,7 +215,7 @@ async def test_a_changed_amount_or_price_is_found(
     job_id, *_ = await booked(store, database)
     await plant(database, f"UPDATE usage_events SET {change} WHERE job_id = :id", id=job_id)
 
-    ((subject, found, _, _),) = about(await look(store, database), Kind.PRICE)
+    ((subject, found, _, _),) = about(await look(store, database), FindingKind.PRICE)
 
     assert (subject, found) == (job_id, what)
 
@@ -227,7 +229,7 @@ async def test_a_price_that_was_not_valid_when_the_job_finished_is_found(
     change = "UPDATE usage_events SET price_version_id = :later WHERE job_id = :id"
     await plant(database, change, later=later.id, id=job_id)
 
-    findings = about(await look(store, database), Kind.PRICE)
+    findings = about(await look(store, database), FindingKind.PRICE)
 
     assert findings == [(job_id, "price_version_id", price.id, later.id)]
 
@@ -239,7 +241,7 @@ async def test_a_budget_counter_that_is_not_the_sum_of_the_ledger_is_found(
     await booked(store, database)
     await plant(database, "UPDATE spending SET amount = amount * 2")
 
-    found = about(await look(store, database), Kind.SPENDING)
+    found = about(await look(store, database), FindingKind.SPENDING)
 
     assert found == [("acme USD", "spent by no key", "0.0000027", "0.0000054")]
 
@@ -250,7 +252,7 @@ async def test_a_charge_against_the_rules_is_found(store: JobStore, database: Da
     change = "UPDATE usage_events SET charged_output_tokens = 1 WHERE job_id = :id"
     await plant(database, change, id=job_id)
 
-    findings = about(await look(store, database), Kind.CHARGE)
+    findings = about(await look(store, database), FindingKind.CHARGE)
 
     assert findings == [(job_id, "charged_output_tokens", "0", "1")]
 
@@ -264,9 +266,9 @@ async def test_usage_in_the_wrong_month_is_found(store: JobStore, database: Data
     await plant(database, "UPDATE usage_events SET late = true WHERE job_id = :id", id=mislabelled)
     findings = Findings(20)
     await reconcile(store, database, following, findings)
-    assert about(findings, Kind.MONTH) == [(early, "month", this_month(), following)]
+    assert about(findings, FindingKind.MONTH) == [(early, "month", this_month(), following)]
 
-    found = about(await look(store, database), Kind.MONTH)
+    found = about(await look(store, database), FindingKind.MONTH)
 
     assert found == [(mislabelled, "late", "false", "true")]
     assert right not in str(found)
@@ -277,7 +279,7 @@ async def test_late_usage_of_a_closed_month_is_no_difference(
 ) -> None:
     await a_price(database)
     async with database.write() as connection:
-        await connection.execute(insert(ClosedMonth), [{"month": this_month()}])
+        await connection.execute(insert(ClosedMonthRow), [{"month": this_month()}])
     await booked(store, database)
     for month in (this_month(), next_month(this_month())):
         findings = Findings(20)
@@ -292,7 +294,7 @@ async def test_usage_without_a_price_is_said_until_it_is_rated(
     began = datetime.now(UTC)
     (job_id,) = await booked(store, database, 1)
 
-    found = about(await look(store, database), Kind.UNPRICED)
+    found = about(await look(store, database), FindingKind.UNPRICED)
     assert found == [(job_id, "price_version_id", "a price", "nothing")]
 
     await a_price(database, valid_from=began.replace(microsecond=0))
@@ -306,7 +308,7 @@ async def test_a_log_shorter_than_its_usage_is_found(store: JobStore, database: 
     job_id, *_ = await booked(store, database)
     await redis.xdel(store.keys.log(job_id), "2-0")
 
-    found = about(await look(store, database), Kind.LOG)
+    found = about(await look(store, database), FindingKind.LOG)
 
     assert (job_id, "events", "3 in a row", "2") in found
     assert (job_id, "output_tokens", "1", "0") in found
@@ -319,7 +321,7 @@ async def test_a_log_that_is_gone_while_its_job_stays_is_found(
     job_id, *_ = await booked(store, database)
     await store.redis.delete(store.keys.log(job_id))
 
-    found = about(await look(store, database), Kind.LOG)
+    found = about(await look(store, database), FindingKind.LOG)
 
     assert (job_id, "output_tokens", "1", "0") in found
 
@@ -355,7 +357,7 @@ async def test_a_changed_archive_is_found(store: JobStore, database: Database) -
     change = "UPDATE archived_jobs SET result = :result WHERE job_id = :id"
     await plant(database, change, id=job_id, result='{"choices":[],"usage":null}')
 
-    found = about(await look(store, database), Kind.LOG)
+    found = about(await look(store, database), FindingKind.LOG)
 
     assert found == [(job_id, "archived output_tokens", "1", "0")]
 
@@ -370,7 +372,7 @@ async def test_a_ledger_row_of_a_job_that_still_runs_is_found(
     change = "UPDATE usage_events SET job_id = :running WHERE job_id = :id"
     await plant(database, change, running=running.id, id=job_id)
 
-    found = about(await look(store, database), Kind.NOT_ENDED, Kind.NOT_RECORDED)
+    found = about(await look(store, database), FindingKind.NOT_ENDED, FindingKind.NOT_RECORDED)
 
     assert (running.id, "status", "completed", "queued") in found
 
@@ -384,7 +386,7 @@ async def test_an_entry_set_aside_is_a_difference_until_it_is_resolved(
         await until_consumed(store)
     (entry,) = await set_aside(database)
 
-    ((subject, *_),) = about(await look(store, database), Kind.SET_ASIDE)
+    ((subject, *_),) = about(await look(store, database), FindingKind.SET_ASIDE)
     assert subject == entry.entry_id
 
     async with database.write() as connection:
@@ -404,7 +406,7 @@ async def test_each_missing_trigger_is_found(store: JobStore, database: Database
             on = "" if database.is_sqlite else f" ON {table}"
             await connection.execute(text(f"DROP TRIGGER {name}{on}"))
 
-    found = about(await look(store, database, listed=len(guarded)), Kind.GUARD)
+    found = about(await look(store, database, listed=len(guarded)), FindingKind.GUARD)
 
     missing = {(table, "trigger", name, "nothing") for name, table in guarded.items()}
     assert set(found) == missing
@@ -417,5 +419,5 @@ async def test_the_list_is_bounded_and_the_count_is_not(
 
     findings = await look(store, database, listed=3)
 
-    assert findings.counts == {Kind.UNPRICED: 30}
+    assert findings.counts == {FindingKind.UNPRICED: 30}
     assert len(findings.listed) == 3

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from billing.invoices.credits import NewAdjustment, adjust, credit
-from billing.reconcile.findings import Findings, Kind
+from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.run import reconcile
 from core.db.engine import Database
 from jobs.fairness import ServiceTier
@@ -26,12 +26,14 @@ async def look(store: JobStore, database: Database, month: str = MONTH) -> Findi
     return findings
 
 
-def about(findings: Findings, kind: Kind) -> list[tuple[str, str, str]]:
+def about(findings: Findings, kind: FindingKind) -> list[tuple[str, str, str]]:
     """Return what, expected and found of the differences; fail if there are other kinds.
 
     What is planted in the ledger is planted without its triggers, so the counters may differ too.
     """
-    assert set(findings.counts) | {Kind.SPENDING} == {kind, Kind.SPENDING}, findings.listed
+    assert set(findings.counts) | {FindingKind.SPENDING} == {kind, FindingKind.SPENDING}, (
+        findings.listed
+    )
     return [(one.what, one.expected, one.found) for one in findings.listed if one.kind is kind]
 
 
@@ -107,7 +109,7 @@ async def test_an_invoice_line_off_by_the_smallest_amount_is_found_and_so_is_its
 
     findings = await look(store, closed)
 
-    assert findings.counts == {Kind.INVOICE_LINE: 1, Kind.INVOICE: 1}
+    assert findings.counts == {FindingKind.INVOICE_LINE: 1, FindingKind.INVOICE: 1}
     total, line = sorted(findings.listed, key=lambda one: one.kind)
     assert (line.subject, line.what) == ("INV-2026-10-0001", "n priority output amount")
     assert Decimal(line.found) - Decimal(line.expected) == Decimal("0.000001")
@@ -119,7 +121,7 @@ async def test_a_total_that_is_not_the_sum_of_its_lines_is_found(
 ) -> None:
     await plant(closed, "UPDATE invoices SET total = total * 2 WHERE account_id = 'other'")
 
-    ((what, _, _),) = about(await look(store, closed), Kind.INVOICE)
+    ((what, _, _),) = about(await look(store, closed), FindingKind.INVOICE)
 
     assert what == "total"
 
@@ -131,7 +133,7 @@ async def test_a_ledger_row_added_to_a_closed_month_is_found(
     change = "UPDATE usage_events SET month = :month, late = false WHERE late"
     assert await plant(closed, change, month=MONTH) == 1
 
-    found = about(await look(store, closed), Kind.INVOICE_LINE)
+    found = about(await look(store, closed), FindingKind.INVOICE_LINE)
 
     assert ("m default output tokens", "3500", "3000") in found
     assert ("m default input jobs", "7", "6") in found
@@ -143,10 +145,10 @@ async def test_usage_that_no_line_bills_is_found(store: JobStore, closed: Databa
 
     findings = await look(store, closed)
 
-    found = about(findings, Kind.INVOICE_LINE)
+    found = about(findings, FindingKind.INVOICE_LINE)
     assert ("m default output", "0.00015", "nothing") in found
     assert ("m default output", "nothing", "0.00015") in found
-    lines = [one for one in findings.listed if one.kind is Kind.INVOICE_LINE]
+    lines = [one for one in findings.listed if one.kind is FindingKind.INVOICE_LINE]
     assert {one.subject for one in lines} == {"nobody USD", "INV-2026-10-0002"}
 
 
@@ -163,14 +165,14 @@ async def test_usage_billed_twice_is_found(store: JobStore, closed: Database) ->
 
     findings = await look(store, closed)
 
-    assert findings.counts == {Kind.INVOICE_LINE: 1, Kind.INVOICE: 1}
+    assert findings.counts == {FindingKind.INVOICE_LINE: 1, FindingKind.INVOICE: 1}
     assert any(one.expected == "one line" for one in findings.listed)
 
 
 async def test_a_changed_or_missing_adjustment_is_found(store: JobStore, closed: Database) -> None:
     await plant(closed, "UPDATE adjustments SET amount = amount * 2")
 
-    ((what, expected, found),) = about(await look(store, closed), Kind.INVOICE_LINE)
+    ((what, expected, found),) = about(await look(store, closed), FindingKind.INVOICE_LINE)
 
     assert what.startswith("adjustment adj_")
     assert (expected, found) == ("-0.00002", "-0.00001")
@@ -179,6 +181,6 @@ async def test_a_changed_or_missing_adjustment_is_found(store: JobStore, closed:
 async def test_a_month_whose_mark_is_gone_is_found(store: JobStore, closed: Database) -> None:
     await plant(closed, "DELETE FROM closed_months")
 
-    found = about(await look(store, closed), Kind.INVOICE)
+    found = about(await look(store, closed), FindingKind.INVOICE)
 
     assert found == [("month", "closed", "open")] * 2

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from billing.months import month_of
-from cli.local.state_dir import Home, State
+from cli.local.state_dir import PipelineState, StateDir
 from core.db.engine import Database
 from core.settings import DatabaseSettings, Settings
 from jobs.store.job_store import JobStore
@@ -97,7 +97,7 @@ async def test_reconcile_takes_the_redis_that_runs_in_this_directory(
 ) -> None:
     await end_jobs(store, 2)
     address = urlsplit(settings.redis.url.get_secret_value()).netloc
-    Home(tmp_path / ".penstock").write_state(State(1, "", "", address, "m", {}))
+    StateDir(tmp_path / ".penstock").write_state(PipelineState(1, "", "", address, "m", {}))
 
     month = month_of(datetime.now(UTC))
     found = await penstock("bills", "reconcile", "--month", month, PENSTOCK_REDIS__URL=None)

@@ -11,11 +11,11 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from core.db.engine import Database
 from core.db.schema_version import check, downgrade, revisions, upgrade
-from core.db.tables.accounts import Account
-from core.db.tables.audit import AuditEntry
-from core.db.tables.invoices import Adjustment, Invoice, InvoiceLine
-from core.db.tables.prices import Price, PriceVersion
-from core.db.tables.usage import UsageEvent
+from core.db.tables.accounts import AccountRow
+from core.db.tables.audit import AuditEntryRow
+from core.db.tables.invoices import AdjustmentRow, InvoiceLineRow, InvoiceRow
+from core.db.tables.prices import PriceRow, PriceVersion
+from core.db.tables.usage import UsageEventRow
 from core.settings import DatabaseSettings
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 123_000, UTC)
@@ -74,9 +74,9 @@ async def test_amounts_and_times_are_read_back_as_written(database: Database) ->
         "output_amount": Decimal("0.00000000000001"),
     }
     async with database.write() as connection:
-        await connection.execute(insert(UsageEvent), [usage_event(**priced)])
+        await connection.execute(insert(UsageEventRow), [usage_event(**priced)])
     async with database.read() as connection:
-        row = (await connection.execute(select(UsageEvent.__table__))).one()
+        row = (await connection.execute(select(UsageEventRow.__table__))).one()
     assert row.input_amount == exact
     assert row.output_amount == Decimal("1e-14")
     assert row.multiplier == Decimal("1.25")
@@ -96,7 +96,7 @@ async def test_nothing_is_rounded_and_no_time_is_guessed(
 ) -> None:
     with pytest.raises(StatementError):
         async with database.write() as connection:
-            await connection.execute(insert(UsageEvent), [usage_event(**wrong)])
+            await connection.execute(insert(UsageEventRow), [usage_event(**wrong)])
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ async def test_nothing_is_rounded_and_no_time_is_guessed(
 async def test_impossible_usage_is_refused(database: Database, wrong: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError):
         async with database.write() as connection:
-            await connection.execute(insert(UsageEvent), [usage_event(**wrong)])
+            await connection.execute(insert(UsageEventRow), [usage_event(**wrong)])
 
 
 ADD_LINE = """
@@ -135,19 +135,19 @@ async def settle(database: Database) -> None:
     line = {"invoice_id": "inv_1", "position": 1, "kind": "usage", "amount": Decimal("1.5")}
     credit = {"account_id": "acme", "month": "2026-10", "currency": "USD", "reason": "an outage"}
     async with database.write() as connection:
-        await connection.execute(insert(Account), [{"id": "acme"}])
+        await connection.execute(insert(AccountRow), [{"id": "acme"}])
         await connection.execute(insert(PriceVersion), [version])
         price = {"version_id": "price_1", "kind": "input", "per_million": Decimal("0.2")}
-        await connection.execute(insert(Price), [price])
-        await connection.execute(insert(UsageEvent), [usage_event()])
+        await connection.execute(insert(PriceRow), [price])
+        await connection.execute(insert(UsageEventRow), [usage_event()])
         await connection.execute(
-            insert(Adjustment), [{"id": "adj_1", "amount": Decimal(-1), **credit}]
+            insert(AdjustmentRow), [{"id": "adj_1", "amount": Decimal(-1), **credit}]
         )
         await connection.execute(
-            insert(AuditEntry), [{"actor": "me", "action": "test", "target": "t"}]
+            insert(AuditEntryRow), [{"actor": "me", "action": "test", "target": "t"}]
         )
-        await connection.execute(insert(Invoice), [invoice])
-        await connection.execute(insert(InvoiceLine), [line])
+        await connection.execute(insert(InvoiceRow), [invoice])
+        await connection.execute(insert(InvoiceLineRow), [line])
         # A draft may change.
         await connection.execute(text("UPDATE invoice_lines SET description = 'usage'"))
         await connection.execute(text("UPDATE invoices SET issued_at = created_at"))

@@ -10,14 +10,14 @@ from sqlalchemy import delete, select, update
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from billing.budgets.budgets import Budget, remove_budget, set_budget
-from billing.budgets.spending import Sum
+from billing.budgets.spending import SpentSum
 from billing.budgets.warnings import warn
 from billing.months import month_of
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
-from core.db.tables.webhooks import WebhookEndpoint, WebhookEvent
+from core.db.tables.webhooks import WebhookEndpointRow, WebhookEventRow
 from core.settings import DatabaseSettings, Settings
-from jobs.store.budget_reservations import ACCOUNT, Bucket
+from jobs.store.budget_reservations import ACCOUNT, BudgetMonth
 from tests.support.receiver import receiving
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
@@ -33,11 +33,11 @@ from tests.support.webhooks import (
     webhook_settings,
 )
 from webhooks.account_secrets import read_secret, rotate_secret
-from webhooks.attempt_results import Result, settle
+from webhooks.attempt_results import AttemptResult, settle
 from webhooks.deliverer import Deliverer
 from webhooks.deliveries import find_due, purge, take
 from webhooks.events import NewEvent, Receiver, add_events
-from webhooks.sender import Outcome
+from webhooks.sender import SendOutcome
 from webhooks.signing import new_secret
 
 MONTH = month_of(now())
@@ -136,7 +136,7 @@ async def test_410_disables_the_endpoint_and_gives_up_what_was_on_its_way(
         assert len(receiver.got) == seen
         assert len(other.got) == 2
     async with database.read() as connection:
-        table = table_of(WebhookEndpoint)
+        table = table_of(WebhookEndpointRow)
         found = {row.id: row for row in await connection.execute(select(table))}
     assert found["whe_1"].disabled_why == "it answered 410: gone"
     assert found["whe_2"].disabled_at is None
@@ -165,7 +165,7 @@ async def test_both_secrets_sign_while_an_endpoint_changes_its_own(
         await tell(database)
         await deliver(deliverer, database)
         async with database.write() as connection:
-            await connection.execute(update(WebhookEndpoint).values(previous_until=now()))
+            await connection.execute(update(WebhookEndpointRow).values(previous_until=now()))
         await tell(database)
         await deliver(deliverer, database)
     during, after = receiver.got
@@ -247,7 +247,7 @@ async def test_a_receiver_that_was_removed_or_disabled_meanwhile_hears_nothing(
         await listen(database, receiver, "whe_2")
         await tell(database)
         async with database.write() as connection:
-            table = table_of(WebhookEndpoint)
+            table = table_of(WebhookEndpointRow)
             await connection.execute(delete(table).where(table.c.id == "whe_1"))
             await connection.execute(update(table).values(disabled_at=now()))
         await deliver(deliverer, database)
@@ -260,7 +260,9 @@ async def warned(database: Database, url: str, secret: str | None, account: str 
     budget = await set_budget(
         database, Budget(account, Decimal(10), webhook=url, webhook_secret=secret)
     )
-    await warn(database, [budget], [Sum(Bucket(account, MONTH, "USD"), ACCOUNT, Decimal(6))])
+    await warn(
+        database, [budget], [SpentSum(BudgetMonth(account, MONTH, "USD"), ACCOUNT, Decimal(6))]
+    )
     return budget
 
 
@@ -350,7 +352,7 @@ async def test_what_is_past_its_retention_is_deleted_with_its_log(
         await deliver(deliverer, database)
         await tell(database)
         async with database.write() as connection:
-            table = table_of(WebhookEvent)
+            table = table_of(WebhookEventRow)
             old = select(table.c.id).order_by(table.c.id).limit(3).scalar_subquery()
             long_ago = now() - timedelta(days=31)
             await connection.execute(
@@ -371,10 +373,10 @@ async def test_what_is_purged_while_it_is_sent_keeps_nothing_else_from_being_wri
         ids = [row.id for row in await deliveries(database)]
         taken = [one for one in await take(database, ids, 30) if one is not None]
         async with database.write() as connection:
-            events = table_of(WebhookEvent)
+            events = table_of(WebhookEventRow)
             await connection.execute(delete(events).where(events.c.id == taken[0].event_id))
-        sent = Outcome(200, "", 5)
-        results = [Result(one, sent, now(), None) for one in taken]
+        sent = SendOutcome(200, "", 5)
+        results = [AttemptResult(one, sent, now(), None) for one in taken]
         assert await settle(database, results, timedelta(days=3)) == ["", ""]
         assert await settle(database, results[:1], timedelta(days=3)) == [""]
     assert await states(database) == ["delivered"]

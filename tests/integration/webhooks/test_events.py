@@ -12,7 +12,7 @@ from sqlalchemy import insert, select
 
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
-from core.db.tables.webhooks import WebhookDelivery, WebhookEndpoint, WebhookEvent
+from core.db.tables.webhooks import WebhookDeliveryRow, WebhookEndpointRow, WebhookEventRow
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Ending
@@ -31,7 +31,7 @@ async def listen(
     """Add an endpoint."""
     row = {"id": name, "account_id": account, "url": URL, "secret": "whsec_c2VjcmV0"} | fields
     async with database.write() as connection:
-        await connection.execute(insert(WebhookEndpoint), [row])
+        await connection.execute(insert(WebhookEndpointRow), [row])
 
 
 async def rows(database: Database, table: Any) -> Sequence[Any]:
@@ -41,7 +41,7 @@ async def rows(database: Database, table: Any) -> Sequence[Any]:
 
 async def told(database: Database) -> list[tuple[str, dict[str, Any]]]:
     """Return type and data of every event."""
-    payloads = [orjson.loads(row.payload) for row in await rows(database, WebhookEvent)]
+    payloads = [orjson.loads(row.payload) for row in await rows(database, WebhookEventRow)]
     return sorted(((one["type"], one["data"]) for one in payloads), key=lambda pair: pair[0])
 
 
@@ -66,7 +66,7 @@ async def test_each_end_of_a_job_is_an_event_of_its_own_type(
     assert completed["cost"] == {"total": "0.0000009", "currency": "USD"}
     assert completed["urls"]["result"] == f"/v1/jobs/{ends[Status.COMPLETED]}/result"
     assert "hello" not in str(found)
-    deliveries = await rows(database, WebhookDelivery)
+    deliveries = await rows(database, WebhookDeliveryRow)
     assert {row.target for row in deliveries} == {"whe_1"}
     assert {row.host for row in deliveries} == {"hooks.example.com:8443"}
     assert all(row.state == "pending" and row.due_at <= now() for row in deliveries)
@@ -79,8 +79,8 @@ async def test_nothing_is_written_where_nobody_listens(store: JobStore, database
     await end_jobs(store, 3)
     async with consuming(store, database):
         await until_consumed(store)
-    assert not await rows(database, WebhookEvent)
-    assert not await rows(database, WebhookDelivery)
+    assert not await rows(database, WebhookEventRow)
+    assert not await rows(database, WebhookDeliveryRow)
     assert await store.redis.llen(store.keys.webhooks) == 0  # type: ignore[misc]
 
 
@@ -95,7 +95,7 @@ async def test_a_job_tells_its_own_url_of_the_ends_it_asks_for(
     await write(store, claimed, claimed.seq, [7], ending=Ending(Status.COMPLETED))
     async with consuming(store, database):
         await until_consumed(store)
-    deliveries = [(row.target, row.url) for row in await rows(database, WebhookDelivery)]
+    deliveries = [(row.target, row.url) for row in await rows(database, WebhookDeliveryRow)]
     assert deliveries == ([("", URL)] if heard else [])
     if heard:
         ((_, data),) = await told(database)
@@ -123,8 +123,8 @@ async def test_usage_that_comes_twice_is_told_once(store: JobStore, database: Da
         await until_consumed(store)
         await replay(store, [*copies, *copies])
         await until_consumed(store)
-    assert len(await rows(database, WebhookEvent)) == 5
-    assert len(await rows(database, WebhookDelivery)) == 5
+    assert len(await rows(database, WebhookEventRow)) == 5
+    assert len(await rows(database, WebhookDeliveryRow)) == 5
 
 
 async def test_what_is_given_up_with_its_transaction_was_never_told(database: Database) -> None:
@@ -137,7 +137,7 @@ async def test_what_is_given_up_with_its_transaction_was_never_told(database: Da
 
     with pytest.raises(RuntimeError, match="after the event"):
         await fail()
-    assert not await rows(database, WebhookEvent)
+    assert not await rows(database, WebhookEventRow)
 
 
 async def test_an_event_with_an_id_is_added_once(database: Database) -> None:
@@ -147,8 +147,8 @@ async def test_an_event_with_an_id_is_added_once(database: Database) -> None:
             await add_event(connection, "acme", "batch.failed", {}, event_id="evt_1")
     async with database.write() as connection:
         (ticket,) = await add_event(connection, "acme", "batch.failed", {})
-    assert len(await rows(database, WebhookEvent)) == 2
-    assert ticket.id in {row.id for row in await rows(database, WebhookDelivery)}
+    assert len(await rows(database, WebhookEventRow)) == 2
+    assert ticket.id in {row.id for row in await rows(database, WebhookDeliveryRow)}
 
 
 async def test_tickets_are_celery_messages_and_the_queue_is_bounded(

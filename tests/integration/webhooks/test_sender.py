@@ -18,7 +18,7 @@ from core.settings import WebhookSettings
 from tests.support.receiver import Receiver, receiving
 from webhooks.dns_resolver import Resolver
 from webhooks.errors import Undeliverable
-from webhooks.sender import Outcome, PinnedBackend, Sender
+from webhooks.sender import PinnedBackend, Sender, SendOutcome
 
 LOOPBACK = "127.0.0.0/8"
 
@@ -45,7 +45,9 @@ def settings(**values: Any) -> WebhookSettings:
     )
 
 
-async def send(url: str, names: Names | None = None, own: WebhookSettings | None = None) -> Outcome:
+async def send(
+    url: str, names: Names | None = None, own: WebhookSettings | None = None
+) -> SendOutcome:
     """Send once."""
     sender = Sender(own or settings(), names or Names())
     try:

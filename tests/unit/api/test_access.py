@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.routing import Route
 
-from accounts.caller import ApiKey, Role
+from accounts.caller import Caller, Role
 from api.app import create_app
 from core.errors import Forbidden
 from core.settings import Settings
@@ -23,8 +23,8 @@ def routes() -> Iterator[str]:
                 yield f"{method} {route.path}"
 
 
-def caller(role: Role, **fields: Any) -> ApiKey:
-    return ApiKey(id="key_1", sha256="", account="acme", role=role, **fields)
+def caller(role: Role, **fields: Any) -> Caller:
+    return Caller(id="key_1", sha256="", account="acme", role=role, **fields)
 
 
 def scope(route: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from accounts.caller import ApiKey
+from accounts.caller import Caller
 from api.security.client_ip import check_address, client_address
 from core.errors import AddressForbidden
 
@@ -62,10 +62,10 @@ def test_without_trusted_proxies_nobody_is_believed() -> None:
     ],
 )
 def test_a_key_with_networks_is_good_from_there_only(peer: str | None, good: bool) -> None:
-    key = ApiKey(id="k", account="acme", networks=("192.0.2.0/24", "2001:db8::/32"))
+    key = Caller(id="k", account="acme", networks=("192.0.2.0/24", "2001:db8::/32"))
     if good:
         check_address(request(peer), key, [])
     else:
         with pytest.raises(AddressForbidden):
             check_address(request(peer), key, [])
-    check_address(request(peer), ApiKey(id="k", account="acme"), [])
+    check_address(request(peer), Caller(id="k", account="acme"), [])

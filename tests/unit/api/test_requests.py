@@ -10,7 +10,7 @@ from starlette.types import Message
 from api.cursor import check_list_cursor
 from core.ids import new_id
 from intake.preferences import Preferences, read_preferences
-from intake.request_lifetime import Closing, Ended, Presence, Watchers
+from intake.request_lifetime import EndReason, JobWatchers, OpenRequests, RequestLifetime
 from wire.errors import InvalidCursor, InvalidHeader
 
 
@@ -82,30 +82,30 @@ class Client:
 
 
 async def test_presence_ends_when_the_client_leaves() -> None:
-    client, closing = Client(), Closing()
-    presence = Presence(client.receive, closing)
+    client, closing = Client(), OpenRequests()
+    presence = RequestLifetime(client.receive, closing)
     async with presence:
         client.left.set()
         await asyncio.sleep(30)
-    assert presence.ended is Ended.CLIENT
+    assert presence.ended is EndReason.CLIENT
 
 
 async def test_presence_ends_when_time_is_up() -> None:
-    presence = Presence(Client().receive, Closing(), 0.01)
+    presence = RequestLifetime(Client().receive, OpenRequests(), 0.01)
     async with presence:
         await asyncio.sleep(30)
-    assert presence.ended is Ended.TIME
+    assert presence.ended is EndReason.TIME
 
 
 async def test_presence_that_was_not_cut_has_no_end() -> None:
-    presence = Presence(Client().receive, Closing(), 30)
+    presence = RequestLifetime(Client().receive, OpenRequests(), 30)
     async with presence:
         pass
     assert presence.ended is None
 
 
 async def test_errors_inside_pass_through() -> None:
-    presence = Presence(Client().receive, Closing())
+    presence = RequestLifetime(Client().receive, OpenRequests())
     with pytest.raises(TimeoutError):
         async with presence:
             raise TimeoutError
@@ -114,13 +114,13 @@ async def test_errors_inside_pass_through() -> None:
 
 async def test_closing_ends_the_impatient_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("intake.request_lifetime.GRACE_SECONDS", 0.05)
-    closing, ended = Closing(), list[str]()
+    closing, ended = OpenRequests(), list[str]()
 
     async def wait(name: str, *, patient: bool) -> None:
-        presence = Presence(Client().receive, closing, patient=patient)
+        presence = RequestLifetime(Client().receive, closing, patient=patient)
         async with presence:
             await asyncio.sleep(30)
-        assert presence.ended is Ended.SERVER
+        assert presence.ended is EndReason.SERVER
         ended.append(name)
 
     async with asyncio.TaskGroup() as group:
@@ -135,7 +135,7 @@ async def test_closing_ends_the_impatient_first(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_watchers_are_counted() -> None:
-    watchers = Watchers()
+    watchers = JobWatchers()
     with watchers.watching("a"), watchers.watching("a"):
         assert watchers.any("a")
     assert not watchers.any("a")

@@ -13,7 +13,7 @@ from jobs.events import Event
 from jobs.job import JobSpec
 from jobs.result import fold
 from jobs.status import Status
-from jobs.store.transitions import Accepted, Submission
+from jobs.store.transitions import AcceptedJob, Submission
 from tests.integration.api.parsing import SseEvent, parse_sse
 from tests.unit.api.test_views import STARTED, delta, finished, log
 from wire.errors import Restarted
@@ -29,7 +29,7 @@ def a_job(**kept: Any) -> Any:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
     spec = JobSpec("/v1/responses", body, response=response)
     job_id = f"job_{'ab' * 16}"
-    return fresh_job(Submission(job_id, "acme", "m", spec), Accepted(job_id, replayed=False))
+    return fresh_job(Submission(job_id, "acme", "m", spec), AcceptedJob(job_id, replayed=False))
 
 
 def told(events: list[Event], cuts: int = 1, after: int = -1, **kept: Any) -> list[SseEvent]:

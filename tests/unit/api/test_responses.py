@@ -6,10 +6,10 @@ import pytest
 
 from api.json_responses import accepted, just_accepted
 from core.ids import new_id
-from intake.admission import Admitted
+from intake.admission import Admission
 from jobs.fairness import ServiceTier
 from jobs.job import JobSpec
-from jobs.store.transitions import Accepted, Submission
+from jobs.store.transitions import AcceptedJob, Submission
 
 PLAIN = JobSpec("/v1/chat/completions", {"model": "org/m-1.5"}, request_id="req_1")
 
@@ -34,7 +34,7 @@ def test_an_answer_filled_in_is_the_answer_rendered(changes: dict, created: int)
     spec = replace(PLAIN, **{name: changes[name] for name in changes.keys() - limits.keys()})
     job_id = new_id("job")
     submission = Submission(job_id, "acme", "org/m-1.5", spec, **limits)
-    admitted = Admitted(submission, Accepted(job_id, replayed=False, created=created))
+    admitted = Admission(submission, AcceptedJob(job_id, replayed=False, created=created))
     headers = {"X-Penstock-Job": job_id, "Preference-Applied": "respond-async"}
 
     filled, rendered = just_accepted(admitted, headers), accepted(admitted.job, headers)

@@ -15,7 +15,7 @@ from jobs.events import Event
 from jobs.job import Job, JobSpec
 from jobs.result import fold
 from jobs.status import Status
-from jobs.store.transitions import Place
+from jobs.store.transitions import QueuePlace
 from tests.integration.api.parsing import SseEvent, parse_sse
 from wire.problems import from_error
 from wire.views.chat import ChatChunks, chat_completion, message
@@ -210,7 +210,7 @@ def job(**fields: Any) -> Job:
 
 
 def test_a_waiting_job_has_position_and_band() -> None:
-    shown_job = job_object(job(), OPEN, Place(3, Eta(10.0, 8.5, 11.5004)))
+    shown_job = job_object(job(), OPEN, QueuePlace(3, Eta(10.0, 8.5, 11.5004)))
     assert shown_job["queue_position"] == 3
     assert shown_job["eta"] == {"seconds": 10.0, "low": 8.5, "high": 11.5}
     assert shown_job["created_at"] == 1_700_000_000.123
@@ -220,7 +220,7 @@ def test_a_waiting_job_has_position_and_band() -> None:
 
 def test_a_running_job_has_run_for_as_long_as_the_store_says() -> None:
     running = job(status=Status.IN_PROGRESS, started=1_700_000_001_123, run_ms=1000)
-    assert job_object(running, OPEN, Place(None, None, 250))["run_seconds"] == 1.25
+    assert job_object(running, OPEN, QueuePlace(None, None, 250))["run_seconds"] == 1.25
 
 
 def test_a_finished_job_has_times_and_result() -> None:

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.currencies import payable
-from billing.invoices.close_sums import Group, KindSum
+from billing.invoices.close_sums import KindSum, UsageGroup
 from billing.invoices.draft import Customer, MonthBooks, draft_invoices
 from billing.invoices.invoices import Invoice
 from billing.money import to_micros
-from billing.pricing.rating import Price, Tokens, rate
+from billing.pricing.rating import Price, TokenCounts, rate
 from core.settings import SellerSettings
 from jobs.fairness import ServiceTier
 
@@ -28,7 +28,7 @@ events = st.tuples(
     st.sampled_from([0, 1, 2]),  # which price
     st.sampled_from(ServiceTier),
     st.booleans(),  # late
-    st.builds(Tokens, counts, counts, counts),
+    st.builds(TokenCounts, counts, counts, counts),
 )
 adjustments = st.tuples(
     st.sampled_from(["acme", "zeta", "none"]),
@@ -43,9 +43,9 @@ def a_price(number: int, amounts: tuple[Decimal, Decimal, Decimal]) -> Price:
     return Price(f"price_{number}", f"m{number}", currency, NOW, *amounts, *multipliers)
 
 
-def grouped(usage: list[Any], book: list[Price]) -> list[Group]:
+def grouped(usage: list[Any], book: list[Price]) -> list[UsageGroup]:
     """Add usage up as the database does."""
-    found: dict[tuple[Any, ...], list[tuple[Tokens, Any]]] = {}
+    found: dict[tuple[Any, ...], list[tuple[TokenCounts, Any]]] = {}
     for account, number, tier, late, tokens in usage:
         found.setdefault((account, number, tier, late), []).append(
             (tokens, rate(tokens, book[number], tier))
@@ -59,16 +59,16 @@ def grouped(usage: list[Any], book: list[Price]) -> list[Group]:
                 sum(getattr(tokens, kind) for tokens, _ in jobs),
                 sum((getattr(cost, kind) for _, cost in jobs), Decimal(0)),
             )
-            for kind in Tokens._fields
+            for kind in TokenCounts._fields
         }
         times = price.multiplier(tier)
         groups.append(
-            Group(account, price.currency, price.model, tier, price.id, times, late, sums)
+            UsageGroup(account, price.currency, price.model, tier, price.id, times, late, sums)
         )
     return groups
 
 
-def drafted(groups: list[Group], rows: list[Any], book: list[Price]) -> list[Invoice]:
+def drafted(groups: list[UsageGroup], rows: list[Any], book: list[Price]) -> list[Invoice]:
     adjusted = [
         SimpleNamespace(id=f"adj_{number}", account_id=account, currency=currency, amount=amount,
                         reason="a reason", job_id=None)
@@ -119,7 +119,9 @@ def test_an_invoice_is_the_sum_of_its_ledger_rounded_once_a_line(
 
 def test_numbers_follow_the_accounts_without_gaps() -> None:
     book = [a_price(0, (Decimal(1),) * 3)]
-    usage = [(account, 0, ServiceTier.DEFAULT, False, Tokens(1, 0, 0)) for account in ("b", "a")]
+    usage = [
+        (account, 0, ServiceTier.DEFAULT, False, TokenCounts(1, 0, 0)) for account in ("b", "a")
+    ]
     invoices = drafted(grouped(usage, book), [("c", "USD", Decimal(-1))], book)
 
     assert [(one.number, one.account_id) for one in invoices] == [

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from billing.money import plain, to_micros
 from billing.pricing.price_book import PriceBook
-from billing.pricing.rating import Price, Tokens, charged_tokens, rate
+from billing.pricing.rating import Price, TokenCounts, charged_tokens, rate
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 
@@ -68,12 +68,12 @@ def test_rating_is_exact_and_never_negative(
     assert abs(Fraction(to_micros(cost.total)) - expected) <= Fraction(1, 2 * 10**6)
 
 
-@given(prices, tiers, st.lists(st.builds(Tokens, counts, counts, counts), max_size=20))
+@given(prices, tiers, st.lists(st.builds(TokenCounts, counts, counts, counts), max_size=20))
 def test_a_sum_of_costs_is_the_cost_of_the_sum(
-    price: Price, tier: ServiceTier, jobs: list[Tokens]
+    price: Price, tier: ServiceTier, jobs: list[TokenCounts]
 ) -> None:
     together = (
-        rate(Tokens(*(sum(kind) for kind in zip(*jobs, strict=True))), price, tier)
+        rate(TokenCounts(*(sum(kind) for kind in zip(*jobs, strict=True))), price, tier)
         if jobs
         else None
     )
@@ -87,16 +87,18 @@ def test_a_sum_of_costs_is_the_cost_of_the_sum(
 @pytest.mark.parametrize(
     ("status", "output", "expected"),
     [
-        (Status.COMPLETED, 7, Tokens(3, 2, 7)),
-        (Status.COMPLETED, 0, Tokens(3, 2, 0)),
-        (Status.CANCELLED, 7, Tokens(3, 2, 7)),
-        (Status.CANCELLED, 0, Tokens(0, 0, 0)),
-        (Status.EXPIRED, 7, Tokens(3, 2, 7)),
-        (Status.EXPIRED, 0, Tokens(0, 0, 0)),
-        (Status.FAILED, 7, Tokens(0, 0, 0)),
+        (Status.COMPLETED, 7, TokenCounts(3, 2, 7)),
+        (Status.COMPLETED, 0, TokenCounts(3, 2, 0)),
+        (Status.CANCELLED, 7, TokenCounts(3, 2, 7)),
+        (Status.CANCELLED, 0, TokenCounts(0, 0, 0)),
+        (Status.EXPIRED, 7, TokenCounts(3, 2, 7)),
+        (Status.EXPIRED, 0, TokenCounts(0, 0, 0)),
+        (Status.FAILED, 7, TokenCounts(0, 0, 0)),
     ],
 )
-def test_each_end_is_charged_by_the_table(status: Status, output: int, expected: Tokens) -> None:
+def test_each_end_is_charged_by_the_table(
+    status: Status, output: int, expected: TokenCounts
+) -> None:
     assert charged_tokens(status, 5, 2, output) == expected
 
 

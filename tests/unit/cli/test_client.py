@@ -8,8 +8,8 @@ import pytest
 
 from cli import client as client_module
 from cli.client import Client
-from cli.failures import Refused, Unreachable, Usage
-from cli.local.state_dir import Home, State
+from cli.failures import Refused, Unreachable, UsageError
+from cli.local.state_dir import PipelineState, StateDir
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
@@ -126,7 +126,7 @@ def test_refused_stream_is_not_repeated() -> None:
 def test_without_a_server_it_asks_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(Usage, match="no pipeline runs"):
+    with pytest.raises(UsageError, match="no pipeline runs"):
         Client.open(None, None)
 
 
@@ -134,8 +134,8 @@ def test_pipeline_of_this_directory_is_the_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    home = Home()
-    home.write_state(State(1, "http://127.0.0.1:7", "", "", "", {}))
+    home = StateDir()
+    home.write_state(PipelineState(1, "http://127.0.0.1:7", "", "", "", {}))
     home.key_file.write_text("pk_dev\n")
 
     opened, other = Client.open(None, None), Client.open("http://elsewhere.test", "pk_1")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.failures import Failure, Refused, Unreachable, Usage
+from cli.failures import Failure, Refused, Unreachable, UsageError
 
 
 def test_problem_document_gives_title_detail_field_and_when_to_come_back() -> None:
@@ -50,5 +50,5 @@ def test_what_is_no_problem_document_is_shown_as_it_is(body: object, advice: obj
 def test_exit_codes_are_the_documented_ones() -> None:
     assert Failure("").exit_code == 1
     assert Refused(500, "").exit_code == 1
-    assert Usage("").exit_code == 2
+    assert UsageError("").exit_code == 2
     assert Unreachable("").exit_code == 3

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from cli.failures import Failure
-from cli.local.state_dir import Home, State
+from cli.local.state_dir import PipelineState, StateDir
 
-STATE = State(
+STATE = PipelineState(
     pid=7,
     url="http://127.0.0.1:8080",
     health_url="http://127.0.0.1:8081",
@@ -19,7 +19,7 @@ STATE = State(
 
 
 def test_state_is_read_as_written_and_can_be_cleared(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
+    home = StateDir(tmp_path / "home")
     assert home.read_state() is None
 
     home.write_state(STATE)
@@ -34,11 +34,11 @@ def test_state_is_read_as_written_and_can_be_cleared(tmp_path: Path) -> None:
 def test_damaged_state_counts_as_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "state.json").write_text(text)
 
-    assert Home(tmp_path).read_state() is None
+    assert StateDir(tmp_path).read_state() is None
 
 
 def test_second_lock_is_refused_and_says_what_runs(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+    home = StateDir(tmp_path)
     held = home.lock()
     with pytest.raises(Failure, match="starting or stopping"):
         home.lock()
@@ -53,7 +53,7 @@ def test_second_lock_is_refused_and_says_what_runs(tmp_path: Path) -> None:
 
 
 def test_lock_lives_as_long_as_any_inheritor(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+    home = StateDir(tmp_path)
     ours = home.lock()
     inherited = os.dup(ours)  # what a child gets
     os.close(ours)

@@ -18,7 +18,7 @@ from cli.local.checks import (
 )
 from cli.local.embedded_redis import find_program, redis_command
 from cli.local.plan import Plan, make_plan, process_specs, reachable, redis_spec
-from cli.local.state_dir import Home
+from cli.local.state_dir import StateDir
 from core.settings import EngineSettings, Settings
 
 
@@ -65,7 +65,7 @@ def test_given_redis_is_used_and_none_is_embedded(tmp_path: Path) -> None:
     assert made.redis_port is None
     assert made.redis_url == "redis://:secret@redis.internal:7000/1"
     assert made.redis_address == "redis.internal:7000"
-    assert redis_spec(made, Home(tmp_path)) is None
+    assert redis_spec(made, StateDir(tmp_path)) is None
 
 
 def test_embedded_redis_moves_when_its_port_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_wildcard_addresses_are_reached_over_the_loopback() -> None:
 
 
 def test_children_are_told_the_ports_that_were_chosen(tmp_path: Path) -> None:
-    specs = process_specs(PLAN, Home(tmp_path), settings())
+    specs = process_specs(PLAN, StateDir(tmp_path), settings())
 
     for spec in specs.values():
         assert spec.environment["PENSTOCK_REDIS__URL"] == "redis://127.0.0.1:6399/0"
@@ -100,14 +100,14 @@ def test_children_are_told_the_ports_that_were_chosen(tmp_path: Path) -> None:
 def test_worker_gets_its_grace_period_and_is_asked_to_end_when_up_is_killed(tmp_path: Path) -> None:
     given = settings(worker={"health_port": 0, "grace_seconds": 40.0})
 
-    worker = process_specs(PLAN, Home(tmp_path), given)["worker"]
+    worker = process_specs(PLAN, StateDir(tmp_path), given)["worker"]
 
     assert worker.stop_seconds > 40
     assert worker.death_signal is signal.SIGTERM
 
 
 def test_log_format_that_was_set_is_kept(tmp_path: Path) -> None:
-    specs = process_specs(PLAN, Home(tmp_path), settings(log={"format": "json"}))
+    specs = process_specs(PLAN, StateDir(tmp_path), settings(log={"format": "json"}))
 
     assert "PENSTOCK_LOG__FORMAT" not in specs["api"].environment
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.events import Event
-from jobs.result import Result, fold
+from jobs.result import JobResult, fold
 from wire.views.chat import message
 
 
@@ -30,7 +30,7 @@ def test_restarted_discards_what_came_before() -> None:
 @given(texts=st.lists(st.text(), max_size=20), cut=st.integers(0, 20))
 def test_folding_in_any_cut_gives_the_same_result(texts: list[str], cut: int) -> None:
     events = [delta(i, i % 2, [i], text) for i, text in enumerate(texts)]
-    whole, parts = fold(events), Result()
+    whole, parts = fold(events), JobResult()
     for piece in (events[:cut], events[cut:]):
         for event in piece:
             parts.add(event)
@@ -60,7 +60,7 @@ def test_the_archive_keeps_all_that_an_answer_is_made_of(
     ]
     result = fold(events)
 
-    again = Result.decode(result.encode())
+    again = JobResult.decode(result.encode())
 
     assert list(again.choices) == sorted(result.choices)
     for index, choice in result.choices.items():

@@ -9,7 +9,7 @@ import pytest
 from core import metrics, tracing
 from core.settings import TraceSettings
 from core.span_exporter import SpanWriter
-from core.tracing import Context, Request, Tracer, parse
+from core.tracing import Context, RequestTrace, Tracer, parse
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE}-{SPAN}-01"
@@ -80,19 +80,19 @@ def writer(black_hole: str) -> Iterator[SpanWriter]:
 
 def test_the_client_decides_for_its_trace_and_the_ratio_for_others(writer: SpanWriter) -> None:
     never, always = Tracer(writer, 0.0), Tracer(writer, 1.0)
-    assert Request(never, GOOD).join() is not None
-    assert Request(always, f"00-{TRACE}-{SPAN}-00").join() is None
-    assert Request(never, None).join() is None
-    assert Request(always, None).join() is not None
+    assert RequestTrace(never, GOOD).join() is not None
+    assert RequestTrace(always, f"00-{TRACE}-{SPAN}-00").join() is None
+    assert RequestTrace(never, None).join() is None
+    assert RequestTrace(always, None).join() is not None
     half = Tracer(writer, 0.5)
-    sampled = sum(Request(half, None).join() is not None for _ in range(2_000))
+    sampled = sum(RequestTrace(half, None).join() is not None for _ in range(2_000))
     assert 800 < sampled < 1_200
 
 
 def test_strangers_decide_nothing_where_clients_are_not_joined(writer: SpanWriter) -> None:
     deaf = Tracer(writer, 0.0, join_clients=False)
-    assert Request(deaf, GOOD).join() is None
-    asked = Request(Tracer(writer, 1.0, join_clients=False), f"00-{TRACE}-{SPAN}-00").join()
+    assert RequestTrace(deaf, GOOD).join() is None
+    asked = RequestTrace(Tracer(writer, 1.0, join_clients=False), f"00-{TRACE}-{SPAN}-00").join()
     assert asked is not None
     assert asked.context.trace != TRACE
 

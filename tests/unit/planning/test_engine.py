@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planning.engine import Work, Worker
+from planning.engine import EngineWork, Worker
 from planning.profile import EngineProfile
 from tests.support.stepping import Job, step_through
 
@@ -59,7 +59,7 @@ def drive(profile: EngineProfile, jobs: list[Job]) -> None:
     while waiting or worker.due < inf:
         if waiting and waiting[0][1].at <= worker.due:
             number, job = waiting.pop(0)
-            worker.claim(Work(number, job.prefill, job.output), job.at)
+            worker.claim(EngineWork(number, job.prefill, job.output), job.at)
             continue
         now = worker.due
         for number in worker.advance(now):
@@ -94,10 +94,10 @@ def test_drained_worker_hands_back_what_each_job_has_made() -> None:
         prefill_tokens_per_second=1_000, step_base_seconds=0.1, slots=4, claim_seconds=0
     )
     worker = Worker(0, profile)
-    worker.claim(Work(7, 100, 50), 0.0)
+    worker.claim(EngineWork(7, 100, 50), 0.0)
     worker.advance(worker.due)
     worker.join(0.0)
-    worker.claim(Work(8, 0, 50), 0.25)
+    worker.claim(EngineWork(8, 0, 50), 0.25)
 
     now = worker.due
     assert now == pytest.approx(0.3)  # prefill and a first step, one more begins at 0.2
@@ -111,8 +111,8 @@ def test_drained_worker_hands_back_what_each_job_has_made() -> None:
 
 def test_a_job_that_waits_for_memory_stops_further_claims() -> None:
     worker = Worker(0, PROFILES["little_memory"])
-    worker.claim(Work(1, 1_500, 1_000), 0.0)
-    worker.claim(Work(2, 1_500, 100), 0.0)
+    worker.claim(EngineWork(1, 1_500, 1_000), 0.0)
+    worker.claim(EngineWork(2, 1_500, 100), 0.0)
     worker.advance(worker.due)
 
     joined, _ = worker.join(0.0)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from planning.controllers import KedaController, Timetable
 from planning.errors import TraceInvalid
 from planning.oracle import Planner
-from planning.outcome import Objective, Outcome, Spread
+from planning.outcome import Objective, Spread, StudyOutcome
 from planning.policy import SHIPPED, Policy
 from planning.search import grid, recommend
-from planning.simulation import Bounds, Simulation
-from planning.trace import Request, Trace, as_trace
+from planning.simulation import Simulation, SimulationBounds
+from planning.trace import Trace, TraceRequest, as_trace
 from tests.support.planning import ENGINE, merged, poisson, policies, run, workloads
 
 OBJECTIVE = Objective(2.0, 0.95, Decimal("2.00"))
@@ -54,7 +54,7 @@ def test_never_more_running_than_the_workers_that_are_up_hold(
         assert sample.serving <= sample.replicas <= policy.max_replicas
 
 
-def assert_none_before_start_up(outcome: Outcome, policy: Policy) -> None:
+def assert_none_before_start_up(outcome: StudyOutcome, policy: Policy) -> None:
     """From the history of sizes alone: what could be up when each request was claimed."""
     if policy.min_replicas:
         return
@@ -101,8 +101,8 @@ def test_more_workers_never_wait_longer(seed: int) -> None:
 
 
 def test_light_account_does_not_wait_behind_a_heavy_one() -> None:
-    heavy = [Request(0.001 * i, 100, 100, "heavy") for i in range(400)]
-    light = [Request(5.0 + i, 100, 100, "light") for i in range(10)]
+    heavy = [TraceRequest(0.001 * i, 100, 100, "heavy") for i in range(400)]
+    light = [TraceRequest(5.0 + i, 100, 100, "light") for i in range(10)]
     outcome = run(merged(heavy, light), Timetable([1]))
 
     waits = defaultdict(list)
@@ -115,7 +115,9 @@ def test_light_account_does_not_wait_behind_a_heavy_one() -> None:
 
 
 def test_drained_worker_hands_its_jobs_over_and_nothing_is_made_twice() -> None:
-    trace = as_trace([Request(0.0, 100, 400), Request(0.1, 100, 400), Request(300.0, 1, 1)])
+    trace = as_trace(
+        [TraceRequest(0.0, 100, 400), TraceRequest(0.1, 100, 400), TraceRequest(300.0, 1, 1)]
+    )
     fields = {"start_seconds": 0.0, "drain_seconds": 1.0, "slots": 1}
     profile = ENGINE.model_copy(update={**fields, "prefill_tokens_per_second": 100.0})
     outcome = run(trace, Timetable([2, 1, 1, 1, 1, 1], interval=4.0), profile)
@@ -133,7 +135,7 @@ def test_drained_worker_hands_its_jobs_over_and_nothing_is_made_twice() -> None:
 
 
 def test_scaling_to_zero_pays_for_nothing_in_between() -> None:
-    trace = as_trace([Request(0.0, 10, 10), Request(3_000.0, 10, 10)])
+    trace = as_trace([TraceRequest(0.0, 10, 10), TraceRequest(3_000.0, 10, 10)])
     policy = SHIPPED.with_(cooldown_seconds=60)
     outcome = run(trace, KedaController(policy, ENGINE.slots, 1))
 
@@ -143,7 +145,7 @@ def test_scaling_to_zero_pays_for_nothing_in_between() -> None:
 
 
 def test_unserved_requests_are_counted_and_the_run_ends() -> None:
-    trace = as_trace([Request(0.0, 10, 10), Request(1.0, 10, 10)])
+    trace = as_trace([TraceRequest(0.0, 10, 10), TraceRequest(1.0, 10, 10)])
     outcome = run(trace, KedaController(SHIPPED.with_(activation=5), ENGINE.slots, 1))
 
     assert outcome.served == 0
@@ -153,7 +155,7 @@ def test_unserved_requests_are_counted_and_the_run_ends() -> None:
 
 def test_run_that_cannot_meet_its_bounds_any_more_stops() -> None:
     trace = merged(poisson(50.0, 60, 1))
-    outcome = Simulation(trace, ENGINE, Timetable([1]), bounds=Bounds(0.5, 10)).run()
+    outcome = Simulation(trace, ENGINE, Timetable([1]), bounds=SimulationBounds(0.5, 10)).run()
 
     assert not outcome.complete
     assert not outcome.meets(OBJECTIVE)
@@ -165,7 +167,7 @@ def test_request_that_no_memory_holds_is_named() -> None:
     profile = ENGINE.model_copy(update={"kv_tokens": 500})
 
     with pytest.raises(TraceInvalid, match=r"request 2 holds 601 tokens.*cache of 500"):
-        run(as_trace([Request(0, 10, 10), Request(1, 600, 1)]), Timetable([1]), profile)
+        run(as_trace([TraceRequest(0, 10, 10), TraceRequest(1, 600, 1)]), Timetable([1]), profile)
 
 
 def test_fixed_fleet_is_the_smallest_that_meets_the_objective() -> None:
@@ -180,7 +182,7 @@ def test_fixed_fleet_is_the_smallest_that_meets_the_objective() -> None:
 
 
 def test_oracle_meets_the_objective_for_less_than_a_fixed_fleet() -> None:
-    trace = merged(poisson(9.0, 200, 4), [Request(2_000.0 + i, 10, 60) for i in range(50)])
+    trace = merged(poisson(9.0, 200, 4), [TraceRequest(2_000.0 + i, 10, 60) for i in range(50)])
     planner = Planner(trace, ENGINE, OBJECTIVE)
     fleet = planner.fixed(50)
     assert fleet is not None
@@ -231,7 +233,7 @@ def test_spread_uses_nearest_ranks() -> None:
 
 def test_money_is_gpu_hours_times_price() -> None:
     profile = ENGINE.model_copy(update={"gpus": 8})
-    trace = as_trace([Request(0, 1_000, 10), Request(3_600, 1_000, 10)])
+    trace = as_trace([TraceRequest(0, 1_000, 10), TraceRequest(3_600, 1_000, 10)])
     outcome = run(trace, Timetable([2]), profile)
     found = outcome.as_dict(OBJECTIVE)
 

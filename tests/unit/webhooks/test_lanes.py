@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from webhooks.batched_calls import Gathered
-from webhooks.concurrency_limits import MOST_WAITING, Lanes
+from webhooks.batched_calls import BatchedCalls
+from webhooks.concurrency_limits import MOST_WAITING, ConcurrencyLimits
 from webhooks.tickets import DeliveryTicket
 
 
@@ -14,7 +14,7 @@ def ticket(number: int, account: str = "acme", host: str = "a") -> DeliveryTicke
 
 
 def test_a_lane_has_so_many_places_and_the_next_waits_for_one() -> None:
-    lanes = Lanes(per_host=2, per_account=10)
+    lanes = ConcurrencyLimits(per_host=2, per_account=10)
     assert [lanes.enter(ticket(number)) for number in range(4)] == [True, True, False, False]
     assert lanes.enter(ticket(0, host="b"))
     assert lanes.running == 3
@@ -28,7 +28,7 @@ def test_a_lane_has_so_many_places_and_the_next_waits_for_one() -> None:
 
 
 def test_what_is_known_here_does_not_go_twice() -> None:
-    lanes = Lanes(per_host=1, per_account=10)
+    lanes = ConcurrencyLimits(per_host=1, per_account=10)
     assert lanes.enter(ticket(0))
     assert not lanes.enter(ticket(0))
     assert not lanes.enter(ticket(1))
@@ -39,7 +39,7 @@ def test_what_is_known_here_does_not_go_twice() -> None:
 
 
 def test_an_account_has_its_share_over_all_hosts() -> None:
-    lanes = Lanes(per_host=2, per_account=3)
+    lanes = ConcurrencyLimits(per_host=2, per_account=3)
     went = [lanes.enter(ticket(0, host=str(host))) for host in range(5)]
     assert went == [True, True, True, False, False]
     assert lanes.enter(ticket(0, "other"))
@@ -48,7 +48,7 @@ def test_an_account_has_its_share_over_all_hosts() -> None:
 
 
 def test_what_waits_is_bounded_and_the_rest_may_come_again() -> None:
-    lanes = Lanes(per_host=1, per_account=10)
+    lanes = ConcurrencyLimits(per_host=1, per_account=10)
     assert lanes.enter(ticket(0))
     for number in range(1, MOST_WAITING + 10):
         assert not lanes.enter(ticket(number))
@@ -66,7 +66,7 @@ async def test_calls_share_a_lot_and_each_gets_its_own_answer() -> None:
         await asyncio.sleep(0)
         return [2 * one for one in lot]
 
-    gathered: Gathered[int, int] = Gathered(double, 4)
+    gathered: BatchedCalls[int, int] = BatchedCalls(double, 4)
     assert await asyncio.gather(*(gathered(number) for number in range(10))) == [
         2 * number for number in range(10)
     ]
@@ -81,7 +81,7 @@ async def test_a_lot_that_fails_fails_its_own_callers_only() -> None:
             raise ValueError("one")
         return lot
 
-    gathered: Gathered[int, int] = Gathered(work, 2)
+    gathered: BatchedCalls[int, int] = BatchedCalls(work, 2)
     answers = await asyncio.gather(*(gathered(n) for n in range(4)), return_exceptions=True)
     assert [type(one) for one in answers] == [ValueError, ValueError, int, int]
     with pytest.raises(ValueError, match="one"):

@@ -7,14 +7,14 @@ from pydantic import ValidationError
 
 from core.settings import WebhookSettings
 from webhooks.errors import InvalidWebhook
-from webhooks.url_rules import Target, check_url
+from webhooks.url_rules import WebhookTarget, check_url
 
 DEFAULT = WebhookSettings()
 LOOSE = WebhookSettings(require_https=False, ports="")
 
 
 def test_the_parts_of_a_url() -> None:
-    assert check_url("https://Hooks.Example.com/in?a=b&c", DEFAULT) == Target(
+    assert check_url("https://Hooks.Example.com/in?a=b&c", DEFAULT) == WebhookTarget(
         "https", "hooks.example.com", 443, "/in?a=b&c"
     )
     assert check_url("https://example.com", DEFAULT).target == "/"

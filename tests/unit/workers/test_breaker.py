@@ -1,7 +1,7 @@
 import pytest
 
 from core.settings import BreakerSettings
-from workers.circuit_breaker import Breaker, BreakerState
+from workers.circuit_breaker import BreakerState, CircuitBreaker
 
 SETTINGS = BreakerSettings(failures=3, window_seconds=10, cooldown_seconds=5)
 
@@ -19,16 +19,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def breaker(clock: Clock) -> Breaker:
-    return Breaker(SETTINGS, clock)
+def breaker(clock: Clock) -> CircuitBreaker:
+    return CircuitBreaker(SETTINGS, clock)
 
 
-def fail(breaker: Breaker, times: int) -> None:
+def fail(breaker: CircuitBreaker, times: int) -> None:
     for _ in range(times):
         breaker.record_failure()
 
 
-def test_it_opens_at_the_threshold_and_not_before(breaker: Breaker) -> None:
+def test_it_opens_at_the_threshold_and_not_before(breaker: CircuitBreaker) -> None:
     fail(breaker, 2)
     assert breaker.allows_claims
     fail(breaker, 1)
@@ -36,21 +36,21 @@ def test_it_opens_at_the_threshold_and_not_before(breaker: Breaker) -> None:
     assert not breaker.allows_claims
 
 
-def test_old_failures_do_not_count(breaker: Breaker, clock: Clock) -> None:
+def test_old_failures_do_not_count(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker, 2)
     clock.now = 11
     fail(breaker, 2)
     assert breaker.allows_claims
 
 
-def test_a_success_in_between_clears_the_count(breaker: Breaker) -> None:
+def test_a_success_in_between_clears_the_count(breaker: CircuitBreaker) -> None:
     fail(breaker, 2)
     breaker.record_success()
     fail(breaker, 2)
     assert breaker.allows_claims
 
 
-def test_one_probe_after_the_cooldown_decides(breaker: Breaker, clock: Clock) -> None:
+def test_one_probe_after_the_cooldown_decides(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker, 3)
     assert not breaker.begin_probe()
     clock.now = 5

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from core.settings import StreamSettings
-from jobs.store.transitions import Append, Appended, Claimed
+from jobs.store.transitions import Appended, ClaimedJob, LogAppend
 from tests.support.waiting import eventually
-from workers.attempt import Run
-from workers.engines.base import Accepted, Generation, Output
+from workers.attempt import Attempt
+from workers.engines.base import AcceptedGeneration, Generation, Output
 from workers.step_writer import StepWriter
 
 PAUSE = 30.0
@@ -23,13 +23,13 @@ class Log:
     def __init__(self) -> None:
         self.calls: list[dict[str, int]] = []
 
-    async def append(self, _worker: str, steps: list[Append]) -> list[Appended]:
+    async def append(self, _worker: str, steps: list[LogAppend]) -> list[Appended]:
         self.calls.append({step.id: len(step.events) for step in steps})
         return ["finished" if step.ending else "watched" for step in steps]
 
 
-def running(job_id: str, *, watched: bool = True) -> Run:
-    claimed: Any = Claimed(
+def running(job_id: str, *, watched: bool = True) -> Attempt:
+    claimed: Any = ClaimedJob(
         id=job_id,
         fence=1,
         attempt=1,
@@ -45,8 +45,8 @@ def running(job_id: str, *, watched: bool = True) -> Run:
         queued=0,
     )
     generation = Generation(job_id, "/v1/completions", {})
-    run = Run(claimed, None, generation, 0.0, 1, 0, watched)  # type: ignore[arg-type]
-    run.accept(Accepted(input_tokens=3, choices=1, restarted=False))
+    run = Attempt(claimed, None, generation, 0.0, 1, 0, watched)  # type: ignore[arg-type]
+    run.accept(AcceptedGeneration(input_tokens=3, choices=1, restarted=False))
     return run
 
 
@@ -57,7 +57,7 @@ async def log() -> Log:
 
 @pytest.fixture
 async def writer(log: Log) -> AsyncIterator[StepWriter]:
-    def answered(run: Run, answer: Appended) -> None:
+    def answered(run: Attempt, answer: Appended) -> None:
         run.over = answer == "finished"
 
     made = StepWriter(log, SETTINGS, "q", "w", answered)  # type: ignore[arg-type]
@@ -66,13 +66,15 @@ async def writer(log: Log) -> AsyncIterator[StepWriter]:
     task.cancel()
 
 
-def step(writer: StepWriter, runs: list[Run], text: str = "x", reason: str | None = None) -> None:
+def step(
+    writer: StepWriter, runs: list[Attempt], text: str = "x", reason: str | None = None
+) -> None:
     for run in runs:
         run.take(Output(run.id, 0, text, (7,), finish_reason=reason))
         writer.changed(run)
 
 
-async def begun(writer: StepWriter, log: Log, *runs: Run) -> None:
+async def begun(writer: StepWriter, log: Log, *runs: Attempt) -> None:
     """Write first tokens, then one step together, after which the pause begins."""
     step(writer, list(runs))
     await eventually(lambda: answer(all(run.begun for run in runs)))
