@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli.failures import Failure
-from cli.output import print_failure
+from cli.terminal.failures import Failure
+from cli.terminal.output import print_failure
 
 #: Noun -> where it stands in the help, and its module.
 NOUNS = {

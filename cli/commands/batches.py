@@ -10,10 +10,10 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.progress import TimeElapsedColumn as Elapsed
 
-from cli.client import Client
-from cli.failures import Failure, UsageError
-from cli.options import Json, Key, Url
-from cli.output import ago, err, print_json, print_table
+from cli.connect.api_client import Client
+from cli.terminal.failures import Failure, UsageError
+from cli.terminal.options import Json, Key, Url
+from cli.terminal.output import ago, err, print_json, print_table
 
 app = typer.Typer(
     no_args_is_help=True,

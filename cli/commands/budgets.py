@@ -11,11 +11,11 @@ from billing.budgets.budgets import WARN_PERCENTS, Budget, load_budgets, remove_
 from billing.budgets.spending import spending_since
 from billing.money import ZERO, plain
 from billing.months import month_of
-from cli.database import with_database
-from cli.failures import UsageError
-from cli.options import Json, number
-from cli.output import err, print_json, print_table
-from cli.settings import load_settings
+from cli.connect.database import with_database
+from cli.connect.settings import load_settings
+from cli.terminal.failures import UsageError
+from cli.terminal.options import Json, number
+from cli.terminal.output import err, print_json, print_table
 from core.db.engine import Database
 from jobs.store.budget_reservations import BudgetMonth
 from webhooks.errors import InvalidWebhook

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from cli.client import Client
 from cli.commands.models import first_model
-from cli.failures import Failure, UsageError
-from cli.options import Json, Key, Url
-from cli.output import err, print_json, print_table
+from cli.connect.api_client import Client
+from cli.terminal.failures import Failure, UsageError
+from cli.terminal.options import Json, Key, Url
+from cli.terminal.output import err, print_json, print_table
 from planning.calibration import OUTPUT, Fit, Point, Ran, design, fit, quietest
 from planning.errors import CannotFit
 from planning.profile import EngineProfile

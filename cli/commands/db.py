@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from cli.failures import Failure, Unreachable
-from cli.settings import load_settings
+from cli.connect.settings import load_settings
+from cli.terminal.failures import Failure, Unreachable
 from core.db.schema_version import is_behind, revisions, upgrade
 
 POLL_SECONDS = 0.5

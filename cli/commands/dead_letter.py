@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from cli.client import Client
-from cli.options import Json, Key, Url
-from cli.output import ago, print_json, print_table
-from cli.watching import print_job
+from cli.connect.api_client import Client
+from cli.terminal.job_progress import print_job
+from cli.terminal.options import Json, Key, Url
+from cli.terminal.output import ago, print_json, print_table
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -9,9 +9,9 @@ import typer
 
 from billing.money import plain
 from billing.pricing.gpu_rates import GpuRate, load_gpu_rates, set_gpu_rate
-from cli.database import with_database
-from cli.options import Json, instant, number
-from cli.output import print_json, print_table
+from cli.connect.database import with_database
+from cli.terminal.options import Json, instant, number
+from cli.terminal.output import print_json, print_table
 from core.db.engine import Database
 
 app = typer.Typer(

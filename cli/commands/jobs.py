@@ -5,11 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.client import Client
 from cli.commands.models import first_model
-from cli.options import Json, Key, Url
-from cli.output import err, print_json, print_table
-from cli.watching import JOB_COLUMNS, job_row, outcome, place, print_job, stream_text, wait_with_bar
+from cli.connect.api_client import Client
+from cli.terminal.job_progress import (
+    JOB_COLUMNS,
+    job_row,
+    outcome,
+    place,
+    print_job,
+    stream_text,
+    wait_with_bar,
+)
+from cli.terminal.options import Json, Key, Url
+from cli.terminal.output import err, print_json, print_table
 
 app = typer.Typer(
     no_args_is_help=True,

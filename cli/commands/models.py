@@ -2,10 +2,10 @@
 
 import typer
 
-from cli.client import Client
-from cli.failures import UsageError
-from cli.options import Json, Key, Url
-from cli.output import ago, print_json, print_table
+from cli.connect.api_client import Client
+from cli.terminal.failures import UsageError
+from cli.terminal.options import Json, Key, Url
+from cli.terminal.output import ago, print_json, print_table
 
 app = typer.Typer(add_completion=False)
 

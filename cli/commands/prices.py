@@ -9,10 +9,10 @@ from billing.ledger.ledger import Ledger
 from billing.money import plain
 from billing.pricing.prices import NewPrice, load_prices, set_price
 from billing.pricing.rating import Price
-from cli.database import with_database
-from cli.options import Json, instant, number
-from cli.output import err, print_json, print_table
-from cli.settings import load_settings
+from cli.connect.database import with_database
+from cli.connect.settings import load_settings
+from cli.terminal.options import Json, instant, number
+from cli.terminal.output import err, print_json, print_table
 from core.db.engine import Database
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Set and list what models cost.")

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from cli.connect.state_dir import StateDir
 from cli.local.embedded_redis import find_program, redis_command
-from cli.local.state_dir import StateDir
 
 app = typer.Typer(add_completion=False)
 

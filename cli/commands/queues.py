@@ -5,9 +5,9 @@ from urllib.parse import quote
 
 import typer
 
-from cli.client import Client
-from cli.options import Json, Key, Url
-from cli.output import ago, print_json, print_table
+from cli.connect.api_client import Client
+from cli.terminal.options import Json, Key, Url
+from cli.terminal.output import ago, print_json, print_table
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.failures import UsageError
-from cli.options import Json, number
-from cli.output import err, out, print_json
-from cli.settings import load_settings
-from cli.studies import print_study
+from cli.connect.settings import load_settings
+from cli.terminal.failures import UsageError
+from cli.terminal.options import Json, number
+from cli.terminal.output import err, out, print_json
+from cli.terminal.study_table import print_study
 from core.settings import Settings
 from planning.errors import PlanningError
 from planning.oracle import Planner

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from cli.connect.settings import load_settings
+from cli.connect.state_dir import StateDir
 from cli.local.local_run import LocalRun
-from cli.local.state_dir import StateDir
-from cli.settings import load_settings
 
 app = typer.Typer(add_completion=False)
 

@@ -15,10 +15,10 @@ from accounts.caller import Role
 from accounts.directory import Directory
 from accounts.passwords import check_password
 from accounts.users import UserUpdate, checked_email
-from cli.directory import with_directory
-from cli.failures import UsageError
-from cli.options import Json
-from cli.output import ago, err, print_json, print_table
+from cli.connect.accounts import with_directory
+from cli.terminal.failures import UsageError
+from cli.terminal.options import Json
+from cli.terminal.output import ago, err, print_json, print_table
 from core.db.engine import Database
 from wire.views.accounts import user_view
 

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.client import Client
-from cli.options import Json, Key, Url
-from cli.output import ago, err, out, print_json, print_table
+from cli.connect.api_client import Client
+from cli.terminal.options import Json, Key, Url
+from cli.terminal.output import ago, err, out, print_json, print_table
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Have a URL told what happened to jobs."

@@ -2,9 +2,9 @@
 
 import typer
 
-from cli.client import Client
-from cli.options import Json, Key, Url
-from cli.output import print_json, print_table
+from cli.connect.api_client import Client
+from cli.terminal.options import Json, Key, Url
+from cli.terminal.output import print_json, print_table
 
 COLOURS = {"closed": "green", "half-open": "yellow", "open": "red"}
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from cli.failures import Failure
+from cli.terminal.failures import Failure
 from core.settings import EngineSettings
 
 #: What a worker with the CPU build of vLLM takes before its KV cache, measured with the tiny model.

@@ -14,8 +14,8 @@ from billing.exports.content import ExportRequest
 from billing.exports.files import export_month
 from billing.exports.formats import Format
 from billing.months import month_of
-from cli.failures import Failure
 from cli.local.demo import line, title
+from cli.terminal.failures import Failure
 from core.db.engine import Database
 from core.db.tables.usage import UsageEventRow
 from core.errors import PipelineError

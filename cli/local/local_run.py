@@ -7,15 +7,15 @@ Invariant: the development key is shown once, when it is made; afterwards it sta
 import asyncio
 import time
 
-from cli.client import Client
-from cli.failures import Failure
+from cli.connect.api_client import Client
+from cli.connect.state_dir import StateDir
 from cli.local.demo import print_next, run_demo
 from cli.local.demo_bill import bill_demo
 from cli.local.pipeline import Pipeline
 from cli.local.plan import Plan, make_plan
-from cli.local.state_dir import StateDir
 from cli.local.steps import Steps
-from cli.output import out, print_failure
+from cli.terminal.failures import Failure
+from cli.terminal.output import out, print_failure
 from core.settings import Settings
 
 

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
-from cli.failures import Failure, Unreachable
+from cli.connect.state_dir import PipelineState, StateDir
 from cli.local.development import ensure_dev_key, prepare_database
 from cli.local.plan import STOP_ORDER, Plan, process_specs, redis_spec
 from cli.local.readiness import Question, http_ok, log_says, redis_answers, wait_for
-from cli.local.state_dir import PipelineState, StateDir
 from cli.local.steps import Steps
 from cli.local.supervisor import Supervisor
+from cli.terminal.failures import Failure, Unreachable
 from core.settings import Settings
 
 T = TypeVar("T")

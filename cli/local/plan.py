@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from cli.connect.state_dir import StateDir
 from cli.local.checks import (
     available_gib,
     check_kernels,
@@ -15,7 +16,6 @@ from cli.local.checks import (
     is_free,
 )
 from cli.local.embedded_redis import find_program, redis_command
-from cli.local.state_dir import StateDir
 from cli.local.supervisor import ChildSpec
 from core.settings import TINY_MODEL, Settings
 

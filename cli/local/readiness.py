@@ -9,7 +9,7 @@ import httpx2
 from pydantic import SecretStr
 from redis.exceptions import BusyLoadingError, RedisError
 
-from cli.failures import Failure
+from cli.terminal.failures import Failure
 from core.redis.client import connect
 from core.settings import RedisSettings
 

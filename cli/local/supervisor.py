@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cli.failures import Failure
+from cli.terminal.failures import Failure
 
 LEASH = Path(__file__).with_name("parent_death.py")
 LONGEST_DELAY_SECONDS = 30.0

@@ -13,11 +13,11 @@ from billing.invoices.credits import adjust as add_adjustment
 from billing.invoices.credits import credit as credit_invoice
 from billing.invoices.invoices import Invoice, list_invoices
 from billing.money import plain
-from cli.database import with_database
-from cli.failures import UsageError
-from cli.options import Json
-from cli.output import err, print_json, print_table
-from cli.settings import load_settings
+from cli.connect.database import with_database
+from cli.connect.settings import load_settings
+from cli.terminal.failures import UsageError
+from cli.terminal.options import Json
+from cli.terminal.output import err, print_json, print_table
 from core.db.engine import Database
 
 Month = Annotated[str, typer.Argument(help="A UTC month, like 2026-10.")]

@@ -10,10 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from billing.exports.content import ExportRequest
 from billing.exports.files import Exported, export_month
 from billing.exports.formats import SUMS, Format
-from cli.database import with_database
-from cli.options import Json
-from cli.output import err, print_json
-from cli.settings import load_settings
+from cli.connect.database import with_database
+from cli.connect.settings import load_settings
+from cli.terminal.options import Json
+from cli.terminal.output import err, print_json
 
 #: A month may have thousands of invoices.
 LISTED = 10

@@ -8,10 +8,10 @@ import typer
 
 from billing.money import plain
 from billing.reports.margin import Margin, margins
-from cli.database import with_database
-from cli.failures import UsageError
-from cli.options import Json, number
-from cli.output import err, print_json, print_table
+from cli.connect.database import with_database
+from cli.terminal.failures import UsageError
+from cli.terminal.options import Json, number
+from cli.terminal.output import err, print_json, print_table
 
 COLUMNS = (
     *("model", "jobs", "tokens", "revenue", "gpu_hours", "mean_jobs", "cost", "margin"),

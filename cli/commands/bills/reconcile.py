@@ -8,11 +8,11 @@ import typer
 
 from billing.reconcile.findings import Difference, Findings
 from billing.reconcile.run import reconcile
-from cli.database import with_database
-from cli.failures import Unreachable
-from cli.options import Json
-from cli.output import err, print_json, print_table
-from cli.settings import load_local_settings
+from cli.connect.database import with_database
+from cli.connect.settings import load_local_settings
+from cli.terminal.failures import Unreachable
+from cli.terminal.options import Json
+from cli.terminal.output import err, print_json, print_table
 from core.db.engine import Database
 from core.errors import StoreUnavailable
 from jobs.store.factory import open_store

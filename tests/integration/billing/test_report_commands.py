@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from billing.months import month_of
-from cli.local.state_dir import PipelineState, StateDir
+from cli.connect.state_dir import PipelineState, StateDir
 from core.db.engine import Database
 from core.settings import DatabaseSettings, Settings
 from jobs.store.job_store import JobStore

@@ -6,10 +6,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from cli import client as client_module
-from cli.client import Client
-from cli.failures import Refused, Unreachable, UsageError
-from cli.local.state_dir import PipelineState, StateDir
+from cli.connect import api_client as client_module
+from cli.connect.api_client import Client
+from cli.connect.state_dir import PipelineState, StateDir
+from cli.terminal.failures import Refused, Unreachable, UsageError
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.failures import Failure, Refused, Unreachable, UsageError
+from cli.terminal.failures import Failure, Refused, Unreachable, UsageError
 
 
 def test_problem_document_gives_title_detail_field_and_when_to_come_back() -> None:

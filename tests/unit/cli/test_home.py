@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.failures import Failure
-from cli.local.state_dir import PipelineState, StateDir
+from cli.connect.state_dir import PipelineState, StateDir
+from cli.terminal.failures import Failure
 
 STATE = PipelineState(
     pid=7,

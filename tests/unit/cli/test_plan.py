@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cli.failures import Failure
+from cli.connect.state_dir import StateDir
 from cli.local.checks import (
     CPU_WORKER_GIB,
     check_kernels,
@@ -18,7 +18,7 @@ from cli.local.checks import (
 )
 from cli.local.embedded_redis import find_program, redis_command
 from cli.local.plan import Plan, make_plan, process_specs, reachable, redis_spec
-from cli.local.state_dir import StateDir
+from cli.terminal.failures import Failure
 from core.settings import EngineSettings, Settings
 
 

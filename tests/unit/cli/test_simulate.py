@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from cli.studies import sparkline
+from cli.terminal.study_table import sparkline
 
 LINES = ["TIMESTAMP,ContextTokens,GeneratedTokens"]
 LINES += [f"2026-01-01 00:{n // 10:02}:{n % 10 * 6:02},{200 + n},{20 + n % 50}" for n in range(200)]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.failures import UsageError
+from cli.terminal.failures import UsageError
 
 Url = Annotated[
     str | None,

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cli.failures import Failure
+from cli.terminal.failures import Failure
 
 #: Wider than any row: ids get copied, so they are never cut.
 TABLE_WIDTH = 400

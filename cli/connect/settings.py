@@ -2,8 +2,8 @@
 
 from pydantic import SecretStr, ValidationError
 
-from cli.failures import UsageError
-from cli.local.state_dir import StateDir
+from cli.connect.state_dir import StateDir
+from cli.terminal.failures import UsageError
 from core.settings import Settings, get_settings
 
 

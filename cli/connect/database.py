@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from billing.errors import DatabaseUnavailable, ExportFailed, MonthConflict
-from cli.failures import Failure, Unreachable, UsageError
-from cli.settings import load_settings
+from cli.connect.settings import load_settings
+from cli.terminal.failures import Failure, Unreachable, UsageError
 from core.db.engine import Database
 from core.errors import ClientError
 

@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.client import Client
-from cli.output import ago, err, out
+from cli.connect.api_client import Client
+from cli.terminal.output import ago, err, out
 
 POLL_SECONDS = 2.0  # one long poll; it returns early when the job ends
 TERMINAL = ("completed", "failed", "cancelled", "expired")

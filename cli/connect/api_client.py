@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from cli.failures import Refused, Unreachable, UsageError
-from cli.local.state_dir import StateDir
+from cli.connect.state_dir import StateDir
+from cli.terminal.failures import Refused, Unreachable, UsageError
 
 TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
 STREAM_TIMEOUT = httpx2.Timeout(60.0, connect=5.0)  # pings come every 15 s

@@ -7,9 +7,9 @@ from typing import TypeVar
 import structlog
 
 from accounts.directory import Directory, open_directory
-from cli.database import with_database
-from cli.failures import Unreachable
-from cli.settings import load_local_settings
+from cli.connect.database import with_database
+from cli.connect.settings import load_local_settings
+from cli.terminal.failures import Unreachable
 from core.db.engine import Database
 from core.errors import StoreUnavailable
 from jobs.store.factory import open_store

@@ -11,7 +11,7 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cli.failures import Failure
+from cli.terminal.failures import Failure
 
 HOME = Path(".penstock")
 
