@@ -1,0 +1,44 @@
+"""Folders import each other in one direction only, and the picture of it is true."""
+
+from collections import Counter
+from pathlib import Path
+
+from tests.support.import_graph import (
+    PICTURE,
+    ROOT,
+    draw,
+    folder_graph,
+    modules,
+    package_graph,
+    ranks,
+)
+
+#: A folder with more modules is split by concern.
+MOST_MODULES = 21
+
+
+def test_no_two_folders_import_each_other_in_a_circle() -> None:
+    assert ranks(folder_graph())["core/redis"] < ranks(folder_graph())["api/routes"]
+
+
+def test_no_two_packages_import_each_other_in_a_circle() -> None:
+    heights = ranks(package_graph(folder_graph()))
+    assert heights["core"] == 0
+    assert heights["cli"] == max(heights.values())
+
+
+def test_the_picture_shows_the_imports_of_today() -> None:
+    assert PICTURE.read_text() == draw(package_graph(folder_graph())), (
+        "draw it again: python -m tests.support.import_graph"
+    )
+
+
+def test_folders_are_small() -> None:
+    sizes = Counter(path.parent for path in modules().values() if path.name != "__init__.py")
+    large = {str(folder.relative_to(ROOT)): n for folder, n in sizes.items() if n > MOST_MODULES}
+    assert large.keys() <= {"bench"}, "bench has one module for each figure"
+
+
+def test_every_package_is_looked_at() -> None:
+    tops = {path.name for path in Path(ROOT).iterdir() if (path / "__init__.py").exists()}
+    assert tops - {"tests"} == {name.partition(".")[0] for name in modules()}
