@@ -68,7 +68,7 @@ openapi: install ## Write tests/contract/openapi.json anew, for review
 	@$(BIN)/python -m tests.support.openapi
 
 lock: ## Resolve the pinned requirements anew (needs uv)
-	@$(COMPILE) requirements/torch.in --extra cpu --extra test \
+	@$(COMPILE) requirements/torch.in --extra cpu --extra test --extra docs \
 		--excludes requirements/excludes.txt -o requirements/cpu.lock
 	@$(COMPILE) --extra gpu -o requirements/gpu.lock
 	@$(COMPILE) -c requirements/cpu.lock -o requirements/core.lock

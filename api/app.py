@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
@@ -99,7 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="Penstock",
-        version="0.1.0",
+        version=version("penstock"),
         description="Queue-based inference on your own GPUs",
         lifespan=lifespan,
         redirect_slashes=False,

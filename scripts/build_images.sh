@@ -5,7 +5,7 @@
 #   scripts/build_images.sh worker             a target by name
 #   scripts/build_images.sh --stand-in api     without a registry: on a base made by debootstrap (root, buildah)
 #
-# TAG: the version (0.1.0 of pyproject.toml by default). BUILD_OPTIONS: further options of the builder,
+# TAG: the version (that of pyproject.toml by default). BUILD_OPTIONS: further options of the builder,
 # such as --volume for a pip.conf or certificates of your network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
