@@ -10,7 +10,7 @@ export VENV
 COMPILE = uv pip compile pyproject.toml --universal --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test install lint rules format typecheck test-fast test-faults chaos bench check openapi lock clean
+.PHONY: help run test install lint rules format typecheck test-fast test-faults chaos bench docs check openapi lock clean
 
 help: ## Show this list
 	@echo "Penstock. Start with: make run"
@@ -61,6 +61,9 @@ chaos: install ## Break things at random under load (SECONDS=60 SEED=...); print
 bench: install ## Measure throughput and latency
 	@$(BIN)/python -m bench $(ARGS)
 
+docs: install ## Build the documentation into site/; every warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 check: ## Do exactly what CI does
 	@bash .ci/run
 
@@ -76,5 +79,5 @@ lock: ## Resolve the pinned requirements anew (needs uv)
 		--excludes requirements/excludes.txt -o requirements/worker-cpu.lock
 
 clean: ## Remove caches and the environment; .penstock (your data) stays
-	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

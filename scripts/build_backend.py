@@ -1,7 +1,7 @@
 """The build backend of pyproject.toml: setuptools' editable install, and nothing else.
 
-Invariant: no archive of Penstock can be made. A wheel would put packages with everyday names (`api`,
-`jobs`, `cli`) into other people's environments, where they would hide other packages of that name.
+Invariant: no archive of Penstock can be made. A wheel would put packages with everyday names
+(`api`, `jobs`, `cli`) into other environments, where they would hide packages of the same name.
 """
 
 # ruff: noqa: INP001 - build tools import it by its path
