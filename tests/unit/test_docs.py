@@ -16,18 +16,25 @@ from cli.main import app
 from core.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+POLICIES = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md")]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *POLICIES]
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
 FILE = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|lua|yml|yaml|md|toml|lock))`")
 TEST = re.compile(r"`(?:tests/)?(?:\w+/)*(test_\w+)(?:\.py)?`")
 VARIABLE = re.compile(r"PENSTOCK_[A-Z_]*[A-Z]")
 SETTING = re.compile(r"`([a-z]+(?:\.[a-z_]+)+)(?:=[^`]*)?`(?: \(([\d.]+)( s| h|)[);,])?")
 COMMAND = re.compile(r"(?<!-n )\bpenstock ((?:[a-z][a-z-]*(?![\w./-]) ?)+)([^`\n#|(]*)")
-OTHERS = {".git", ".venv", ".penstock", ".hypothesis", "node_modules", "__pycache__"}
+OTHERS = {".git", ".venv", ".penstock", ".hypothesis", "node_modules", "site", "__pycache__"}
 #: Calls of OpenAI's clients look like settings.
 CALLS = {"files", "batches"}
 #: No paths of ours: a media type, a device, and paths as seen from where they are used.
-ELSEWHERE = {"text/event-stream", "nvidia.com/gpu", "../../components/tracing", ".venv/bin"}
+ELSEWHERE = {
+    "text/event-stream",
+    "nvidia.com/gpu",
+    "../../components/tracing",
+    ".venv/bin",
+    "site/",
+}
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
