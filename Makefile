@@ -62,7 +62,7 @@ bench: install ## Measure throughput and latency
 	@$(BIN)/python -m bench $(ARGS)
 
 docs: install ## Build the documentation into site/; every warning is an error
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 check: ## Do exactly what CI does
 	@bash .ci/run

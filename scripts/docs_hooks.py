@@ -30,8 +30,9 @@ FROM_ROOT = {
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
 }
+LICENSE = "# Licence\n\n```text\n{text}\n```\n"
 #: Links of those files that lead elsewhere on the site.
-MOVED = {**FROM_ROOT, "docs/decisions/": "decisions/index.md"}
+MOVED = {**FROM_ROOT, "docs/decisions/": "decisions/index.md", "LICENSE": "license.md"}
 LINK = re.compile(r"\]\(([^)#:]+)(#[^)]*)?\)")
 CODE = re.compile(r"`[^`\n]+`")
 #: What must not stand right under other text: Python's Markdown would read on in the paragraph.
@@ -61,6 +62,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, page, content=text))
     for name, text in api_reference.pages(_document()).items():
         files.append(File.generated(config, f"reference/{name}", content=text))
+    licence = LICENSE.format(text=(ROOT / "LICENSE").read_text(encoding="utf-8").strip("\n"))
+    files.append(File.generated(config, "license.md", content=licence))
     files.append(File.generated(config, "decisions/index.md", content=_decisions_index()))
     return files
 
