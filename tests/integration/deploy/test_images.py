@@ -96,17 +96,3 @@ def test_every_dependency_is_in_every_image(lock: str) -> None:
         one for group in extra for one in project["optional-dependencies"][group]
     ]
     assert not {canonicalize_name(Requirement(one).name) for one in wanted} - shipped
-
-
-def test_every_package_is_installed() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = set(project["tool"]["setuptools"]["packages"])
-    tops = {name.partition(".")[0] for name in packages}
-    there = {
-        ".".join(file.parent.relative_to(ROOT).parts)
-        for top in tops
-        for file in (ROOT / top).rglob("__init__.py")
-    }
-    assert there <= packages
-    listed = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()} - {"tests"}
-    assert listed == tops
