@@ -163,6 +163,7 @@ class EngineSettings(SettingsGroup):
     quantization: str | None = None
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     kv_cache_gib: int = Field(default=1, ge=1, description="CPU only: KV cache size in GiB")
+    cpu_amx: bool = Field(default=False, description="CPU only: let vLLM use its AMX kernels")
     tool_parser: str | None = None
     reasoning_parser: str | None = None
     chat_template: Path | None = None

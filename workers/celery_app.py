@@ -1,5 +1,6 @@
 """Boots one worker process: Celery's consumer in the main thread, our pool beside it."""
 
+import faulthandler
 import logging
 import os
 import socket
@@ -62,6 +63,7 @@ def main() -> None:
     """Entry point of `python -m workers`."""
     settings = get_settings()
     configure_logs(settings.log, "worker")
+    faulthandler.enable()  # a crash in native code prints every thread's Python stack to stderr
     configure_tracing(settings.trace, "worker")
     code = run_worker(settings)
     close_tracing()

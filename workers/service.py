@@ -86,11 +86,22 @@ class WorkerService:
         )
         self._health.start()
         began = time.monotonic()
-        log.info("engine_loading", kind=settings.engine.kind, model=settings.engine.model)
+        log.info(
+            "engine_loading",
+            phase="loading",
+            kind=settings.engine.kind,
+            model=settings.engine.model,
+            core=settings.engine.core,
+        )
         self._info = await self._engine.start(self._runner)
         self._model = _described(self._info)
         await self._register()
-        log.info("engine_ready", seconds=round(time.monotonic() - began, 1), slots=self._info.slots)
+        log.info(
+            "engine_ready",
+            phase="ready",
+            seconds=round(time.monotonic() - began, 1),
+            slots=self._info.slots,
+        )
         if self._state == "draining":
             return  # told to stop meanwhile
         self._state = "ready"

@@ -107,7 +107,11 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What a started engine is. `slots` is how many sequences run at once."""
+    """What a started engine is. `slots` is how many sequences run at once.
+
+    On a CPU, `kernel` and `extension` name vLLM's attention kernel and compiled library, and
+    `threads` is how many threads compute; elsewhere they are empty and 1.
+    """
 
     kind: str
     served_name: str
@@ -115,6 +119,9 @@ class EngineInfo:
     slots: int
     device: str
     task: Task = "generate"
+    kernel: str = ""
+    extension: str = ""
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)

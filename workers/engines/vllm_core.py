@@ -35,6 +35,11 @@ from workers.engines.vllm_requests import VllmFrontend
 
 log = structlog.get_logger()
 
+CPU_WORKER = "vllm.v1.worker.cpu_worker.CPUWorker"
+WORKERS = {  # by whether AMX is allowed
+    True: "workers.engines.vllm_cpu_worker.CpuWorker",
+    False: "workers.engines.vllm_cpu_worker.CpuWorkerWithoutAmx",
+}
 PENALTIES = "workers.engines.vllm_penalties:ResumedPenalties"
 LIVENESS_SECONDS = 1.0
 
@@ -62,6 +67,11 @@ def engine_config(settings: EngineSettings) -> VllmConfig:
     if generates and not config.use_v2_model_runner and config.speculative_config is None:
         # The only model runner that takes such processors; `VllmFrontend` asks whether it is there.
         config.model_config.logits_processors = [PENALTIES]
+    parallel = config.parallel_config
+    if parallel.worker_cls == CPU_WORKER:
+        parallel.worker_cls = WORKERS[settings.cpu_amx]
+    elif current_platform.is_cpu():  # `extra_args` names another class
+        log.warning("cpu_worker_replaced", worker=parallel.worker_cls, amx_refused=False)
     return config
 
 
@@ -173,6 +183,9 @@ class CoreThread:
             free_lonely_groups()
         self.front.open(self._client.get_supported_tasks())
         device = "cpu" if current_platform.is_cpu() else current_platform.get_device_name()
+        kernels: dict[str, Any] = {}
+        if config.parallel_config.worker_cls in WORKERS.values():
+            kernels = self._client.collective_rpc("describe_kernels")[0]
         self._post(
             "started",
             EngineInfo(
@@ -182,6 +195,7 @@ class CoreThread:
                 slots=config.scheduler_config.max_num_seqs,
                 device=device,
                 task=self._settings.task,
+                **kernels,
             ),
         )
 

@@ -40,6 +40,7 @@ from workers.engines.vllm_penalties import CARRIED
 
 log = structlog.get_logger()
 
+SAMPLE = "The river runs from the hills to the sea, and 12 small boats follow it (slowly)."
 LIMITS = ("max_completion_tokens", "max_tokens")
 TOO_LONG = re.compile(r"maximum (context|model) length|cannot be greater than max_model_len")
 
@@ -104,6 +105,13 @@ class VllmFrontend:
     def probe_token(self) -> int:
         """A token that every prompt may consist of."""
         return self.renderer.get_bos_token_id() or self.renderer.get_eos_token_id() or 0
+
+    @property
+    def sample_tokens(self) -> list[int]:
+        """Tokens of plain text, to make prompts of; any token if there is no tokeniser."""
+        tokeniser = self.renderer.tokenizer
+        found = [] if tokeniser is None else tokeniser.encode(SAMPLE, add_special_tokens=False)
+        return list(found) or [self.probe_token]
 
     def prepare(self, generation: Generation) -> Prepared:
         """Validate, render and tokenise.
