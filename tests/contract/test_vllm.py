@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from core.errors import EngineDead, InvalidJob
 from core.settings import TINY_MODEL, EngineSettings
@@ -275,15 +276,17 @@ async def test_a_killed_core_process_is_noticed() -> None:
         for process in set(psutil.Process().children(recursive=True)) - before
         if "resource_tracker" not in " ".join(process.cmdline())  # Python's own, shared
     ]
-    for process in family:
-        process.kill()
-
-    async with asyncio.timeout(WAIT_SECONDS):
-        assert isinstance(await driver.death, EngineDead)
-    with pytest.raises(EngineDead):
-        await driver.add(chat("Hello"))
-    await driver.engine.abort(name)
-    await driver.engine.close()
+    with capture_logs() as logs:
+        for process in family:
+            process.kill()
+        async with asyncio.timeout(WAIT_SECONDS):
+            assert isinstance(await driver.death, EngineDead)
+        with pytest.raises(EngineDead):
+            await driver.add(chat("Hello"))
+        await driver.engine.abort(name)
+        await driver.engine.close()
+    (died,) = [entry for entry in logs if entry["event"] == "engine_died"]
+    assert "SIGKILL" in died["processes"].values()
     gone, alive = psutil.wait_procs(family, timeout=WAIT_SECONDS)
     assert (len(gone), alive) == (len(family), [])
 

@@ -8,6 +8,7 @@ Invariant: each step makes at most one call to the event loop.
 """
 
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -154,10 +155,20 @@ class CoreThread:
                 serve()
         except Exception as error:
             self._post("dead", error)
-            log.exception("engine_died")
+            log.exception("engine_died", processes=self._exits())
         finally:
             self._choices.clear()
             self._close()
+
+    def _exits(self) -> dict[str, str]:
+        """Return how each ended process of a separate core ended: a signal or an exit code."""
+        manager = self._client.resources.engine_manager if self._separate else None
+        if manager is None:
+            return {}
+        return {
+            name: signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            for name, code in manager.finished_procs().items()
+        }
 
     def _close(self) -> None:
         self._client.shutdown()
