@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 FIRST = (1, 2, 3, 4, 5, 64)  # tokens
 AMX = {"_is_amx_tile_supported": True}
-NO_AVX512 = {"_is_avx512_supported": False, "_is_avx512_bf16_supported": False}
+NO_BFLOAT16 = {"_is_avx512_bf16_supported": False}
+NO_AVX512 = NO_BFLOAT16 | {"_is_avx512_supported": False}
 CPU = read_cpu_features()
 
 
@@ -81,13 +82,22 @@ def test_the_setting_brings_the_amx_kernel_back(tmp_path: Path) -> None:
         assert "engine_warm " not in process.stdout + process.stderr
 
 
-@pytest.mark.skipif(CPU.architecture != "x86_64", reason="AVX2 is a feature of x86-64")
-@pytest.mark.parametrize("core", ["in-process", "separate"])
-def test_a_cpu_with_avx2_only_runs_the_avx2_extension(core: str, tmp_path: Path) -> None:
-    """The rest of torch still uses AVX-512 here; docs say how an emulated AVX2 CPU was tried."""
-    result = outcome(engine_process(tmp_path, FIRST, cpu=NO_AVX512, core=core))
+@pytest.mark.skipif(CPU.architecture != "x86_64", reason="AVX is a feature of x86-64")
+@pytest.mark.parametrize(
+    ("core", "hidden", "extension"),
+    [
+        ("in-process", NO_AVX512, "_C_AVX2"),
+        ("separate", NO_AVX512, "_C_AVX2"),
+        ("in-process", NO_BFLOAT16, "_C_AVX512" if CPU.avx512 else "_C_AVX2"),
+    ],
+)
+def test_an_older_cpu_runs_the_extension_made_for_it(
+    core: str, hidden: dict[str, bool], extension: str, tmp_path: Path
+) -> None:
+    """The rest of torch still uses AVX-512 here; 0009 says how an emulated AVX2 CPU was tried."""
+    result = outcome(engine_process(tmp_path, FIRST, cpu=hidden, core=core))
 
     assert result["errors"] == []
     assert result["tokens"] == {f"prompt of {length}": 4 for length in FIRST}
     assert result["info"]["kernel"] == "vec"
-    assert result["info"]["extension"] == "_C_AVX2"
+    assert result["info"]["extension"] == extension

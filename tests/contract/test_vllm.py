@@ -224,7 +224,7 @@ async def test_reasoning_is_told_apart_also_when_continued(thinking_model: Path)
     prepare_environment(settings)
     from vllm.renderers import renderer_from_config
 
-    from workers.engines.vllm_core import engine_config
+    from workers.engines.vllm_config import engine_config
     from workers.engines.vllm_requests import VllmFrontend
 
     config = engine_config(settings)

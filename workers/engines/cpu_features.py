@@ -6,6 +6,7 @@ answers in milliseconds. A contract test compares the answer with what a started
 """
 
 import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +59,15 @@ def read_cpu_features(
         cpuinfo: The file to read.
         architecture: The machine's name; None asks the system.
 
+    Outside Linux there is no such file, and every x86 feature is reported as missing.
+
     Raises:
         OSError: `cpuinfo` cannot be read.
     """
     machine = architecture or platform.machine()
-    flags = _flags(cpuinfo.read_text(encoding="utf-8", errors="replace"))
+    flags: frozenset[str] = frozenset()
+    if sys.platform == "linux" or cpuinfo != CPUINFO:
+        flags = _flags(cpuinfo.read_text(encoding="utf-8", errors="replace"))
     amx = "amx_tile" in flags
     return CpuFeatures(
         architecture=machine,
@@ -88,7 +93,7 @@ def _kernel(machine: str, dtype: str, amx: bool, head_size: int | None, block_si
     if head_size is not None and head_size % 32 and head_size % 16 == 0:
         return "vec16"
     wide = block_size % 32 == 0
-    if amx and dtype == "bfloat16" and wide:
+    if amx and dtype in ("bfloat16", "auto") and wide:  # most models' own format is bfloat16
         return "amx"
     if machine in ARM:
         return "neon"

@@ -76,3 +76,13 @@ def test_an_arm_cpu_gets_neon_and_the_only_extension(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_cpu_features(cpuinfo=tmp_path / "missing")
+
+
+def test_amx_needs_a_number_format_that_is_bfloat16(tmp_path: Path) -> None:
+    file = cpuinfo(tmp_path, SAPPHIRE_RAPIDS)
+    chosen = {
+        dtype: read_cpu_features(dtype, allow_amx=True, cpuinfo=file, architecture="x86_64").kernel
+        for dtype in ("auto", "bfloat16", "float16", "float32")
+    }
+
+    assert chosen == {"auto": "amx", "bfloat16": "amx", "float16": "vec", "float32": "vec"}
