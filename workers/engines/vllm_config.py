@@ -1,7 +1,7 @@
 """From our settings to vLLM's configuration, and the classes of ours that vLLM is to create.
 
-Invariant: on a CPU, the process that holds the model creates one of our workers, so that AMX is
-refused there unless `engine.cpu_amx` asks for it.
+Invariant: on a CPU, a configuration refuses AMX in every process it is sent to, unless
+`engine.cpu_amx` asks for it.
 """
 
 from typing import Any
@@ -12,14 +12,12 @@ from vllm.engine.arg_utils import EngineArgs
 from vllm.platforms import current_platform
 
 from core.settings import EngineSettings
+from workers.engines.vllm_amx import RefusesAmx
 
 log = structlog.get_logger()
 
 CPU_WORKER = "vllm.v1.worker.cpu_worker.CPUWorker"
-WORKERS = {  # by whether AMX is allowed
-    True: "workers.engines.vllm_cpu_worker.CpuWorker",
-    False: "workers.engines.vllm_cpu_worker.CpuWorkerWithoutAmx",
-}
+DESCRIBED_WORKER = "workers.engines.vllm_cpu_worker.CpuWorker"
 PENALTIES = "workers.engines.vllm_penalties:ResumedPenalties"
 
 
@@ -46,9 +44,9 @@ def engine_config(settings: EngineSettings) -> VllmConfig:
     if generates and not config.use_v2_model_runner and config.speculative_config is None:
         # The only model runner that takes such processors; `Front` asks whether it is there.
         config.model_config.logits_processors = [PENALTIES]
-    parallel = config.parallel_config
-    if parallel.worker_cls == CPU_WORKER:
-        parallel.worker_cls = WORKERS[settings.cpu_amx]
-    elif current_platform.is_cpu():  # `extra_args` names another class
-        log.warning("cpu_worker_replaced", worker=parallel.worker_cls, amx_refused=False)
+    if current_platform.is_cpu():
+        if config.parallel_config.worker_cls == CPU_WORKER:
+            config.parallel_config.worker_cls = DESCRIBED_WORKER
+        if not settings.cpu_amx:
+            config.additional_config = RefusesAmx(config.additional_config)
     return config

@@ -29,7 +29,7 @@ from core.errors import EngineError
 from core.settings import EngineSettings
 from workers.engines.base import EngineInfo, EngineLoad, Output
 from workers.engines.vllm_choices import GenerationChoice
-from workers.engines.vllm_config import WORKERS, engine_config
+from workers.engines.vllm_config import DESCRIBED_WORKER, engine_config
 from workers.engines.vllm_embeddings import Embedding
 from workers.engines.vllm_requests import VllmFrontend
 
@@ -157,7 +157,7 @@ class CoreThread:
         self.front.open(self._client.get_supported_tasks())
         device = "cpu" if current_platform.is_cpu() else current_platform.get_device_name()
         kernels: dict[str, Any] = {}
-        if config.parallel_config.worker_cls in WORKERS.values():
+        if config.parallel_config.worker_cls == DESCRIBED_WORKER:
             kernels = self._client.collective_rpc("describe_kernels")[0]
         self._post(
             "started",

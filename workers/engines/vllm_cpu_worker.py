@@ -1,7 +1,7 @@
-"""vLLM's CPU worker with two additions: it can refuse AMX, and it says which kernels it runs.
+"""vLLM's CPU worker with one addition: it says which kernels it runs.
 
 vLLM creates it by class path in whichever process holds the model: this one, the separate core, or
-a process of the core. So both hold for every way of running the core.
+a process of the core.
 """
 
 from pathlib import Path
@@ -10,13 +10,11 @@ from typing import Any
 import torch
 from vllm.v1.worker.cpu_worker import CPUWorker
 
-from workers.engines.vllm_amx import refuse_amx
-
 MAPS = Path("/proc/self/maps")
 
 
 class CpuWorker(CPUWorker):  # type: ignore[misc]  # vLLM has no types
-    """The worker where AMX is allowed."""
+    """What vLLM's executor creates instead of `CPUWorker`."""
 
     def describe_kernels(self) -> dict[str, Any]:
         """Return the attention kernels, the compiled extension and the number of threads."""
@@ -27,14 +25,6 @@ class CpuWorker(CPUWorker):  # type: ignore[misc]  # vLLM has no types
             "extension": loaded_extension(),
             "threads": torch.get_num_threads(),
         }
-
-
-class CpuWorkerWithoutAmx(CpuWorker):
-    """The worker where AMX is refused before vLLM chooses a kernel."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        refuse_amx()
-        super().__init__(*args, **kwargs)
 
 
 def loaded_extension() -> str:
