@@ -20,7 +20,7 @@ from workers.engines.base import Generation, Output
 from workers.engines.factory import create_engine
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 240.0
+START_SECONDS = 400.0
 
 #: Replaces answers of torch about the CPU as soon as torch has defined them.
 SITE = """
