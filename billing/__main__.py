@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from billing.errors import DatabaseUnavailable
-from billing.ledger.collector import MoneyCollector
 from billing.ledger.consumer import OutboxConsumer
+from billing.metrics_collector import MoneyCollector
 from core import metrics
 from core.db.engine import Database
 from core.exposition import Exposition

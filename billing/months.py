@@ -4,6 +4,8 @@ import re
 from collections.abc import Collection
 from datetime import UTC, datetime
 
+from billing.errors import InvalidMonth
+
 PATTERN = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 
 
@@ -28,6 +30,18 @@ def bounds(month: str) -> tuple[datetime, datetime]:
         raise ValueError(f"{month!r} is no month; one is written like 2026-11")
     later = next_month(month)
     return _first(month), _first(later)
+
+
+def check_month(month: str) -> tuple[datetime, datetime]:
+    """Return a month's first instant and that of the next one.
+
+    Raises:
+        InvalidMonth: this is none.
+    """
+    try:
+        return bounds(month)
+    except ValueError as error:
+        raise InvalidMonth(str(error), param="month") from None
 
 
 def _first(month: str) -> datetime:

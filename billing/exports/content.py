@@ -15,8 +15,9 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.errors import MonthNotClosed
-from billing.invoices.close import check_month, draft_month
+from billing.invoices.close import draft_month
 from billing.invoices.invoices import Invoice, stream_invoices
+from billing.months import check_month
 from core.db.tables.base import table_of
 from core.db.tables.invoices import ClosedMonthRow
 from core.db.tables.usage import UsageEventRow

@@ -13,12 +13,12 @@ from typing import Any
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.errors import InvalidMonth, MonthNotOver, MonthOutOfOrder, UnpricedUsage
+from billing.errors import MonthNotOver, MonthOutOfOrder, UnpricedUsage
 from billing.invoices.close_sums import adjustments_of, earliest_open, sum_month, unpriced_models
 from billing.invoices.draft import Customer, MonthBooks, draft_invoices
 from billing.invoices.invoices import INVOICES, Invoice, InvoiceLine, list_invoices
 from billing.ledger.ledger import closed_months
-from billing.months import bounds, next_month
+from billing.months import check_month, next_month
 from billing.pricing.prices import load_prices
 from core.db.audit import audit
 from core.db.engine import Database
@@ -83,18 +83,6 @@ def check_over(month: str, now: datetime) -> None:
         raise MonthNotOver(f"{month} has not begun yet", param="month")
     if now < end:
         raise MonthNotOver(f"{month} is still running, until {end:%Y-%m-%d %H:%M} UTC")
-
-
-def check_month(month: str) -> tuple[datetime, datetime]:
-    """Return a month's first instant and that of the next one.
-
-    Raises:
-        InvalidMonth: this is none.
-    """
-    try:
-        return bounds(month)
-    except ValueError as error:
-        raise InvalidMonth(str(error), param="month") from None
 
 
 async def draft_month(

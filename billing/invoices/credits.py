@@ -11,11 +11,11 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.errors import AccountNotFound, InvalidAmount, MonthClosed
-from billing.invoices.close import check_month, line_rows, row_of, seal
+from billing.invoices.close import line_rows, row_of, seal
 from billing.invoices.invoices import INVOICES, Invoice, InvoiceLine, find_invoice
 from billing.ledger.ledger import closed_months
 from billing.money import plain
-from billing.months import first_open, month_of
+from billing.months import check_month, first_open, month_of
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.locks import own_ledger

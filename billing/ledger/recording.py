@@ -1,16 +1,15 @@
 """Turns an outbox entry into a row of the ledger. Pure: prices and closed months are given."""
 
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from billing.months import first_open, month_of
 from billing.pricing.price_book import PriceBook
 from billing.pricing.rating import Price, TokenCounts, charged_tokens, rate
+from billing.unix_time import from_unix_ms
 from core.db.bulk_insert import Row
 from jobs.fairness import ServiceTier
 from jobs.store.usage_outbox import UsageEntry
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: The columns that wait for a price.
 PRICED = (
@@ -19,18 +18,13 @@ PRICED = (
 )
 
 
-def instant(milliseconds: int) -> datetime:
-    """Return a time of Redis, exactly."""
-    return EPOCH + timedelta(milliseconds=milliseconds)
-
-
 def usage_row(entry: UsageEntry, prices: PriceBook, closed: Collection[str], now: datetime) -> Row:
     """Return the usage event of an entry; without a price its amounts are null.
 
     Raises:
         ValueError, OverflowError: the entry says what cannot be.
     """
-    finished = instant(entry.finished)
+    finished = from_unix_ms(entry.finished)
     own_month = month_of(finished)
     month = first_open(own_month, closed)
     charged = charged_tokens(
@@ -49,8 +43,8 @@ def usage_row(entry: UsageEntry, prices: PriceBook, closed: Collection[str], now
         "cached_tokens": entry.cached_tokens,
         "output_tokens": entry.output_tokens,
         "run_ms": entry.run_ms,
-        "created_at": instant(entry.created),
-        "started_at": instant(entry.started) if entry.started else None,
+        "created_at": from_unix_ms(entry.created),
+        "started_at": from_unix_ms(entry.started) if entry.started else None,
         "finished_at": finished,
         "recorded_at": now,
         "month": month,

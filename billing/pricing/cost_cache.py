@@ -14,10 +14,10 @@ from typing import Any
 import structlog
 
 from billing.errors import DatabaseUnavailable
-from billing.ledger.recording import instant
 from billing.pricing.price_book import PriceBook
 from billing.pricing.prices import LEAD, load_prices
 from billing.pricing.rating import Cost, charged_tokens, rate
+from billing.unix_time import from_unix_ms
 from core.db.engine import Database
 from jobs.events import Usage
 from jobs.fairness import ServiceTier
@@ -106,7 +106,7 @@ class CostCache:
     def _bill(self, job: Job, status: Status, usage: Usage, finished: int) -> JobCost:
         if not status.is_terminal:
             return OPEN
-        ended = instant(finished)
+        ended = from_unix_ms(finished)
         if self._certain_until is None or ended >= self._certain_until:
             return JobCost(note=UNKNOWN)
         price = self.prices.at(job.queue, ended)

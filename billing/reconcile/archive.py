@@ -4,10 +4,10 @@ from typing import Any
 
 from sqlalchemy import Select, select
 
-from billing.ledger.recording import instant
 from billing.months import bounds
 from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.jobs import EVENTS, compare, not_recorded
+from billing.unix_time import from_unix_ms
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import ArchivedJobRow
@@ -37,7 +37,7 @@ def _compare(row: Any, findings: Findings) -> None:
         row.archived_id, row.archived_record.encode(), row.archived_result.encode()
     )
     job = archived.job()
-    finished = instant(job.finished)
+    finished = from_unix_ms(job.finished)
     findings.differ(
         FindingKind.USAGE, job.id, "archived account", row.archived_account, job.account
     )

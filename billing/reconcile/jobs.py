@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from billing.ledger.recording import instant, usage_row
+from billing.ledger.recording import usage_row
 from billing.pricing.price_book import PriceBook
 from billing.reconcile.findings import FindingKind, Findings
+from billing.unix_time import from_unix_ms
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import UsageEventRow
@@ -38,9 +39,9 @@ def compare(job: Job, row: Any, findings: Findings) -> None:
         "cached_tokens": (job.cached_tokens, row.cached_tokens),
         "output_tokens": (job.output_tokens, row.output_tokens),
         "run_ms": (job.run_ms, row.run_ms),
-        "created_at": (instant(job.created), row.created_at),
-        "started_at": (instant(job.started) if job.started else None, row.started_at),
-        "finished_at": (instant(job.finished), row.finished_at),
+        "created_at": (from_unix_ms(job.created), row.created_at),
+        "started_at": (from_unix_ms(job.started) if job.started else None, row.started_at),
+        "finished_at": (from_unix_ms(job.finished), row.finished_at),
     }
     for what, (of_job, of_ledger) in expected.items():
         findings.differ(FindingKind.USAGE, job.id, what, of_job, of_ledger)
@@ -49,7 +50,7 @@ def compare(job: Job, row: Any, findings: Findings) -> None:
 def compare_entry(job: Job, entry: UsageEntry, findings: Findings) -> None:
     """Note where a finished job and the row that its outbox entry will become differ."""
     try:
-        row = usage_row(entry, PriceBook(), (), instant(entry.finished))
+        row = usage_row(entry, PriceBook(), (), from_unix_ms(entry.finished))
     except (ValueError, OverflowError) as error:
         findings.add(FindingKind.SET_ASIDE, job.id, "outbox entry", "usage that can be", error)
     else:

@@ -7,10 +7,10 @@ more, in the ledger again. Invariant: only what was in neither counts as not rec
 
 from itertools import islice
 
-from billing.ledger.recording import instant
 from billing.months import month_of
 from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.jobs import compare, compare_entry, ledger_rows, not_recorded
+from billing.unix_time import from_unix_ms
 from core.db.engine import Database
 from core.errors import JobGone, JobNotFound
 from jobs.job import Job
@@ -109,4 +109,4 @@ class LiveJobs:
 
 
 def _ended_in(seen: ScannedJob, month: str) -> bool:
-    return seen.job.status.is_terminal and month_of(instant(seen.job.finished)) == month
+    return seen.job.status.is_terminal and month_of(from_unix_ms(seen.job.finished)) == month

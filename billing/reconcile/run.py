@@ -6,8 +6,8 @@ Invariant: what happens while it runs is no difference; what is still in the out
 
 from sqlalchemy import select
 
-from billing.invoices.close import check_month
 from billing.ledger.consumer import GROUP
+from billing.months import check_month
 from billing.reconcile.archive import compare_archive
 from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.guards import check_guards

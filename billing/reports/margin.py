@@ -10,9 +10,8 @@ from decimal import Decimal
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.invoices.close import check_month
 from billing.money import ROUNDING, ZERO, to_micros, total
-from billing.months import bounds
+from billing.months import bounds, check_month
 from billing.pricing.gpu_rates import GpuRate, load_gpu_rates
 from billing.reports.gpu_time import EVENTS, BusyPeriod, measure_gpu_time
 from billing.sums import bytewise, exact_sum
