@@ -9,10 +9,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
-from sqlalchemy import Select, func, select
 
 from billing.budgets.budgets import Budget, load_budgets
 from billing.budgets.spending import SpentSum, spending_since
@@ -20,10 +18,9 @@ from billing.errors import DatabaseUnavailable
 from billing.months import month_of
 from billing.pricing.gpu_rates import GpuRate, load_gpu_rates
 from core.db.engine import Database
-from core.db.tables.base import table_of
-from core.db.tables.webhooks import WebhookDeliveryRow
 from core.exposition import Lazy
 from jobs.store.budget_reservations import BudgetMonth
+from webhooks.deliveries import backlog
 
 READ_SECONDS = 3.0
 NEAR_PERCENT = 80
@@ -49,26 +46,20 @@ async def read_money(database: Database) -> MoneyState:
         budgets = await load_budgets(connection)
         accounts = {budget.account for budget in budgets}
         sums = await spending_since(connection, accounts, month) if budgets else []
-        overdue, first = (await connection.execute(_overdue(instant))).one()
-    waited = (instant - first).total_seconds() if overdue else 0.0
+    overdue, waited = await backlog(database)
     in_force = {rate.model: rate for rate in rates if rate.valid_from <= instant}
     return MoneyState(list(in_force.values()), _states(budgets, sums, month), overdue, waited)
 
 
-def _overdue(instant: datetime) -> Select[int, Any]:
-    due = table_of(WebhookDeliveryRow).c.due_at
-    return select(func.count(), func.min(due)).where(due <= instant)
-
-
 def _states(budgets: Sequence[Budget], sums: Sequence[SpentSum], month: str) -> dict[str, int]:
-    spent = {(one.bucket, one.scope): one.amount for one in sums}
-    found = Counter(dict.fromkeys(STATES, 0))
+    spent = {(spent.bucket, spent.scope): spent.amount for spent in sums}
+    counts = Counter(dict.fromkeys(STATES, 0))
     for budget in budgets:
         bucket = BudgetMonth(budget.account, month, budget.currency)
         amount = spent.get((bucket, budget.scope), 0)
         near = amount * 100 >= budget.amount * NEAR_PERCENT
-        found["used_up" if amount >= budget.amount else "near" if near else "fine"] += 1
-    return dict(found)
+        counts["used_up" if amount >= budget.amount else "near" if near else "fine"] += 1
+    return dict(counts)
 
 
 class MoneyCollector(Lazy):

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Numeric, String
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.elements import SQLColumnExpression
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -24,7 +24,7 @@ LOW = 10**9
 NANO = 10 ** (EXACT_DECIMALS - NANOS)
 
 
-class _Total(TypeDecorator[Decimal]):
+class _ExactTotal(TypeDecorator[Decimal]):
     """Reads what `exact_sum` selects."""
 
     impl = Numeric
@@ -51,10 +51,11 @@ class exact_sum(FunctionElement[Decimal]):  # noqa: N801 - reads as SQL
 
     inherit_cache = True
 
-    def __init__(self, column: ColumnElement[Any]) -> None:
+    def __init__(self, column: SQLColumnExpression[Any]) -> None:
         super().__init__(column)
-        assert isinstance(column.type, Money)
-        self.type = _Total(column.type.scale)
+        (amount,) = self.clauses
+        assert isinstance(amount.type, Money)
+        self.type = _ExactTotal(amount.type.scale)
 
 
 @compiles(exact_sum)

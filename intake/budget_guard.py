@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import structlog
 
-from billing.budgets.budgets import Budget, load_budgets, most, most_tokens
+from billing.budgets.budgets import Budget, load_budgets, max_cost, max_tokens
 from billing.budgets.spending import spending_in
 from billing.errors import DatabaseUnavailable
 from billing.months import month_of
@@ -102,7 +102,7 @@ class BudgetGuard:
             return None
         size = len(orjson.dumps(body))
         later = [p for p in self._costs.prices.versions(model.name) if p.valid_from > now]
-        cost = most([price, *later], tier, most_tokens(body, size, model.max_model_len))
+        cost = max_cost([price, *later], tier, max_tokens(body, size, model.max_model_len))
         bucket = BudgetMonth(account, month_of(now), price.currency)
         return BudgetReservation(bucket, to_nanos(cost, up=True), _limits(covering))
 

@@ -19,17 +19,17 @@ from billing.money import plain
 from billing.pricing.rating import Price, TokenCounts, rate
 from core.db.audit import audit
 from core.db.engine import Database
-from core.db.tables.base import now, table_of
+from core.db.tables.base import now, table_of, typed_row
 from core.db.tables.budgets import BudgetRow, BudgetWarningRow
 from core.db.tables.types import MICROS
 from core.ids import new_id
 from jobs.fairness import ServiceTier
 from jobs.store.budget_reservations import ACCOUNT, BudgetLimit, to_nanos
 
-#: What chat templates and tools add to a prompt, in tokens, where text gives no bound of its own.
+#: An allowance, in tokens, for what a chat template adds to a prompt of text.
 TEMPLATE_TOKENS = 512
 LARGEST = Decimal(1_000_000_000)
-MOST_PERCENT = 1000
+MAX_PERCENT = 1000
 WARN_PERCENTS = (50, 80, 100)
 
 WhenUnknown = Literal["refuse", "allow"]
@@ -61,19 +61,20 @@ class Budget:
         return BudgetLimit(self.scope, to_nanos(self.amount, up=False) if self.hard else None)
 
 
-def most_tokens(body: dict[str, Any], size_bytes: int, longest: int) -> TokenCounts:
+def max_tokens(body: dict[str, Any], size_bytes: int, context_tokens: int) -> TokenCounts:
     """Return a bound on what an OpenAI body of `size_bytes` can use with a context of `longest`.
 
     Text has no more tokens than bytes. Pictures have, and tools, which templates write out anew.
     """
     if "input" in body:  # embeddings: any number of texts, and no output
         return TokenCounts(input=size_bytes, cached_input=0, output=0)
-    asked = body.get("max_completion_tokens") or body.get("max_tokens") or longest
+    requested = body.get("max_completion_tokens") or body.get("max_tokens") or context_tokens
     choices = int(body.get("n") or 1)
+    is_text = _is_text(body)
     return TokenCounts(
-        input=min(size_bytes + TEMPLATE_TOKENS, longest) if _is_text(body) else longest,
+        input=min(size_bytes + TEMPLATE_TOKENS, context_tokens) if is_text else context_tokens,
         cached_input=0,
-        output=min(int(asked), longest) * choices,
+        output=min(int(requested), context_tokens) * choices,
     )
 
 
@@ -83,10 +84,10 @@ def _is_text(body: dict[str, Any]) -> bool:
     return "tools" not in body and all(part.get("type") == "text" for part in parts)
 
 
-def most(prices: Iterable[Price], tier: ServiceTier, tokens: TokenCounts) -> Decimal:
+def max_cost(prices: Iterable[Price], tier: ServiceTier, tokens: TokenCounts) -> Decimal:
     """Return the most that many tokens can cost at any of some prices, cached or not."""
-    dearest = (replace(price, input=max(price.input, price.cached_input)) for price in prices)
-    return max(rate(tokens, price, tier).total for price in dearest)
+    highest = (replace(price, input=max(price.input, price.cached_input)) for price in prices)
+    return max(rate(tokens, price, tier).total for price in highest)
 
 
 async def load_budgets(
@@ -104,13 +105,13 @@ async def load_budgets(
             key_id=row.key_id,
             currency=row.currency,
             hard=row.hard,
-            when_unknown=row.when_unknown,
+            when_unknown="allow" if row.when_unknown == "allow" else "refuse",
             warn_percents=tuple(row.warn_percents),
             webhook=row.webhook,
             webhook_secret=row.webhook_secret,
             id=row.id,
         )
-        for row in await connection.execute(query)
+        for row in (typed_row(BudgetRow, found) for found in await connection.execute(query))
     ]
 
 
@@ -125,7 +126,7 @@ async def set_budget(database: Database, budget: Budget, actor: str = "") -> Bud
     """
     _check(budget)
     await ensure_account(database, budget.account)
-    table, warned = table_of(BudgetRow), table_of(BudgetWarningRow)
+    table = table_of(BudgetRow)
     async with database.write() as connection:
         own = (table.c.account_id == budget.account, table.c.key_id == budget.key_id)
         known = await connection.scalar(select(table.c.id).where(*own))
@@ -136,9 +137,7 @@ async def set_budget(database: Database, budget: Budget, actor: str = "") -> Bud
             row = _row(budget)
             del row["created_at"]
             await connection.execute(update(table).where(*own).values(row))
-            said = await connection.execute(select(warned).where(warned.c.budget_id == known))
-            untrue = [one.id for one in said if one.spent * 100 < budget.amount * one.percent]
-            await connection.execute(delete(warned).where(warned.c.id.in_(untrue)))
+            await _delete_untrue_warnings(connection, budget)
         await audit(
             connection,
             *(actor, "budget_set", budget.id),
@@ -149,6 +148,18 @@ async def set_budget(database: Database, budget: Budget, actor: str = "") -> Bud
             hard=budget.hard,
         )
     return budget
+
+
+async def _delete_untrue_warnings(connection: AsyncConnection, budget: Budget) -> None:
+    """Delete warnings whose percentage is not reached any more, so that they can be sent again."""
+    warning = BudgetWarningRow
+    query = select(warning.id, warning.spent, warning.percent).where(warning.budget_id == budget.id)
+    untrue = [
+        row_id
+        for row_id, spent, percent in await connection.execute(query)
+        if spent * 100 < budget.amount * percent
+    ]
+    await connection.execute(delete(warning).where(warning.id.in_(untrue)))
 
 
 async def remove_budget(
@@ -186,17 +197,17 @@ def _row(budget: Budget) -> dict[str, Any]:
 def _check(budget: Budget) -> None:
     amount, currency = budget.amount, budget.currency
     if not amount.is_finite() or not 0 <= amount <= LARGEST:
-        raise InvalidBudget(f"amount: a number from 0 to {LARGEST} is expected", param="amount")
+        raise InvalidBudget(f"amount: expected a number from 0 to {LARGEST}", param="amount")
     if amount != round(amount, MICROS):
-        raise InvalidBudget(f"amount: at most {MICROS} decimals are kept", param="amount")
+        raise InvalidBudget(f"amount: expected at most {MICROS} decimals", param="amount")
     if not (len(currency) == 3 and currency.isascii() and currency.isupper()):
-        raise InvalidBudget("currency: three capital letters are expected", param="currency")
-    if not all(0 < percent <= MOST_PERCENT for percent in budget.warn_percents):
+        raise InvalidBudget("currency: expected three capital letters", param="currency")
+    if not all(0 < percent <= MAX_PERCENT for percent in budget.warn_percents):
         raise InvalidBudget(
-            f"warn_percents: numbers from 1 to {MOST_PERCENT} are expected", param="warn_percents"
+            f"warn_percents: expected numbers from 1 to {MAX_PERCENT}", param="warn_percents"
         )
     if budget.webhook is not None and not _is_url(budget.webhook):
-        raise InvalidBudget("webhook: an http or https URL is expected", param="webhook")
+        raise InvalidBudget("webhook: expected an http or https URL", param="webhook")
 
 
 def _is_url(text: str) -> bool:

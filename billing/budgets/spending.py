@@ -7,13 +7,11 @@ rounded up to billionths, so that no sum of a month is ever too large to be exac
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.money import ZERO, total
-from core.db.tables.base import table_of
 from core.db.tables.budgets import SpendingRow
 from jobs.store.budget_reservations import ACCOUNT, BudgetMonth, SpentAmount, to_nanos
 
@@ -36,11 +34,11 @@ async def spending_since(
     connection: AsyncConnection, accounts: Collection[str], month: str
 ) -> list[SpentSum]:
     """Return the sums of accounts from a month on, by key and in all."""
-    table = table_of(SpendingRow)
-    rows = await connection.execute(
-        select(table).where(table.c.account_id.in_(accounts), table.c.month >= month)
+    row = SpendingRow
+    query = select(row.account_id, row.month, row.currency, row.key_id, row.amount).where(
+        row.account_id.in_(accounts), row.month >= month
     )
-    return list(_sums(rows))
+    return list(_sums(await connection.execute(query)))
 
 
 async def spending_in(connection: AsyncConnection, bucket: BudgetMonth) -> list[SpentSum]:
@@ -50,12 +48,13 @@ async def spending_in(connection: AsyncConnection, bucket: BudgetMonth) -> list[
     return own or [SpentSum(bucket, ACCOUNT, ZERO)]
 
 
-def _sums(rows: Iterable[Any]) -> Iterator[SpentSum]:
-    in_all: dict[BudgetMonth, Decimal] = {}
-    for row in rows:
-        bucket = BudgetMonth(row.account_id, row.month, row.currency)
-        in_all[bucket] = total(in_all.get(bucket, ZERO), row.amount)
-        if row.key_id:
-            yield SpentSum(bucket, row.key_id, row.amount)
-    for bucket, amount in in_all.items():
+def _sums(rows: Iterable[tuple[str, str, str, str, Decimal]]) -> Iterator[SpentSum]:
+    """Yield the sum of each key, then that of each account."""
+    by_account: dict[BudgetMonth, Decimal] = {}
+    for account, month, currency, key_id, amount in rows:
+        bucket = BudgetMonth(account, month, currency)
+        by_account[bucket] = total(by_account.get(bucket, ZERO), amount)
+        if key_id:
+            yield SpentSum(bucket, key_id, amount)
+    for bucket, amount in by_account.items():
         yield SpentSum(bucket, ACCOUNT, amount)

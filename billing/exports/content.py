@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Row, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.errors import MonthNotClosed
@@ -26,6 +26,7 @@ from core.settings import SellerSettings
 EVENTS = table_of(UsageEventRow)
 
 
+#: The columns of `usage.*`, in the order they are written in.
 USAGE = (
     *("account_id", "job_id", "key_id", "model", "service_tier", "status", "late", "created_at"),
     *("finished_at", "run_ms", "input_tokens", "cached_tokens", "output_tokens"),
@@ -54,7 +55,7 @@ class Chunk:
 
 
 async def open_content(
-    connection: AsyncConnection, wanted: ExportRequest, seller: SellerSettings
+    connection: AsyncConnection, request: ExportRequest, seller: SellerSettings
 ) -> "Content":
     """Return a month's content, as it was issued or, if preliminary, as it stands.
 
@@ -62,25 +63,25 @@ async def open_content(
         InvalidMonth: this is no month.
         MonthNotClosed: there are no invoices yet, and nobody asked for preliminary ones.
     """
-    first, _ = check_month(wanted.month)
+    first, _ = check_month(request.month)
     if connection.dialect.name != "sqlite":
         # A running month goes on while it is read.
         await connection.execution_options(isolation_level="REPEATABLE READ")
-    closed = select(ClosedMonthRow.closed_at).where(ClosedMonthRow.month == wanted.month)
+    closed = select(ClosedMonthRow.closed_at).where(ClosedMonthRow.month == request.month)
     closed_at = await connection.scalar(closed)
     if closed_at is not None:
-        return Content(connection, wanted, closed_at, None)
-    if not wanted.preliminary:
+        return Content(connection, request, closed_at, None)
+    if not request.preliminary:
         raise MonthNotClosed(
-            f"{wanted.month} is not closed, so it has no invoices yet; what it would have now is"
-            " called preliminary and must be asked for as such",
+            f"{request.month} is not closed, so it has no invoices yet; ask for a preliminary"
+            " export to see what it would have now",
             param="month",
         )
-    drafts = await draft_month(connection, wanted.month, seller, wanted.account)
+    drafts = await draft_month(connection, request.month, seller, request.account)
     renamed = [
         replace(draft, number=draft.number.replace("INV", "PRELIMINARY")) for draft in drafts
     ]
-    return Content(connection, wanted, first, renamed)
+    return Content(connection, request, first, renamed)
 
 
 class Content:
@@ -92,13 +93,13 @@ class Content:
     def __init__(
         self,
         connection: AsyncConnection,
-        wanted: ExportRequest,
+        request: ExportRequest,
         stamp: datetime,
         drafts: Sequence[Invoice] | None,
     ) -> None:
         self.connection = connection
-        self.month = wanted.month
-        self.account = wanted.account
+        self.month = request.month
+        self.account = request.account
         self.preliminary = drafts is not None
         self.sqlite = connection.dialect.name == "sqlite"
         #: The instant all dates inside of files are set to.
@@ -114,7 +115,7 @@ class Content:
         async for invoice in stream_invoices(self.connection, self.month, self.account):
             yield invoice
 
-    def select_usage(self, *columns: Any) -> Select[Any]:
+    def select_usage(self, *columns: ColumnElement[Any]) -> Select[Any]:
         """Return a query of the month's usage, in the order in which its jobs were submitted."""
         return select(*columns).where(*self._where()).order_by(EVENTS.c.job_id)
 
@@ -123,14 +124,14 @@ class Content:
         query = select(func.count()).select_from(EVENTS).where(*self._where())
         return await self.connection.scalar(query) or 0
 
-    async def usage(self) -> AsyncGenerator[Sequence[Any], None]:
+    async def usage(self) -> AsyncGenerator[Sequence[Row[Any]], None]:
         """Yield the usage events some at a time, as rows of the columns `USAGE`."""
         query = self.select_usage(*(EVENTS.c[name] for name in USAGE))
         async with aclosing(self.pieces(query)) as pieces:
             async for rows in pieces:
                 yield rows
 
-    async def pieces(self, query: Select[Any]) -> AsyncGenerator[Sequence[Any], None]:
+    async def pieces(self, query: Select[Any]) -> AsyncGenerator[Sequence[Row[Any]], None]:
         """Yield a query's rows some at a time; the database prepares the next while one is used."""
         options = {"yield_per": self.rows_at_once}
         result = await self.connection.stream(query, execution_options=options)
@@ -143,8 +144,8 @@ class Content:
             upcoming.cancel()
             await asyncio.gather(upcoming, return_exceptions=True)
 
-    def _where(self) -> list[Any]:
-        where: list[Any] = [EVENTS.c.month == self.month]
+    def _where(self) -> list[ColumnElement[bool]]:
+        where: list[ColumnElement[bool]] = [EVENTS.c.month == self.month]
         if self.account is not None:
             where.append(EVENTS.c.account_id == self.account)
         return where

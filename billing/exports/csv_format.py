@@ -11,14 +11,22 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import func, literal, select
+from sqlalchemy import CursorResult, func, literal, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from billing.exports.content import EVENTS, USAGE, Chunk, Content
 from billing.exports.csv_line import FORMULA, csv_line
 from billing.exports.rows import INVOICE_TABLES, written_time
+
+
+class _CsvBlock(NamedTuple):
+    """Rows that PostgreSQL joined into one text; None when there are no more."""
+
+    text: str | None
+    rows: int
+    last_job_id: str
 
 
 async def write(content: Content) -> AsyncGenerator[Chunk, None]:
@@ -47,7 +55,7 @@ async def _blocks(content: Content) -> AsyncGenerator[tuple[str, int], None]:
     line = csv_line(USAGE, sqlite=False).label("line")
     query = content.select_usage(line, EVENTS.c.job_id).limit(content.rows_at_once)
 
-    def fetch(after: str) -> asyncio.Future[Any]:
+    def fetch(after: str) -> asyncio.Future[CursorResult[str | None, int, str]]:
         page = query.where(EVENTS.c.job_id > after).subquery()
         lines = func.string_agg(page.c.line, aggregate_order_by(literal("\n"), page.c.job_id))
         block = select(lines, func.count(), func.max(page.c.job_id))
@@ -55,10 +63,9 @@ async def _blocks(content: Content) -> AsyncGenerator[tuple[str, int], None]:
 
     upcoming = fetch("")
     try:
-        while (found := (await upcoming).one())[0] is not None:
-            text, count, last = found
-            upcoming = fetch(last)
-            yield f"{text}\n", count
+        while (block := _CsvBlock(*(await upcoming).one())).text is not None:
+            upcoming = fetch(block.last_job_id)
+            yield f"{block.text}\n", block.rows
     finally:
         upcoming.cancel()
         await asyncio.gather(upcoming, return_exceptions=True)

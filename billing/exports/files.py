@@ -49,7 +49,7 @@ class Exported:
 
 async def export_month(
     database: Database,
-    wanted: ExportRequest,
+    request: ExportRequest,
     as_format: Format,
     out: Path,
     seller: SellerSettings,
@@ -65,13 +65,13 @@ async def export_month(
         DatabaseUnavailable: come back later; nothing of it is left.
     """
     async with database.read() as connection:
-        content = await open_content(connection, wanted, seller)
-        folder = out / export_name(wanted, as_format, preliminary=content.preliminary)
+        content = await open_content(connection, request, seller)
+        folder = out / export_name(request, as_format, preliminary=content.preliminary)
         events = await content.count_usage()
         with _aside(folder) as aside:
             files = await _write(aside, writer_of(as_format)(content), events, progress)
             unchanged = _put_in_place(aside, folder)
-    await _note(database, wanted, as_format, folder.name, files, actor)
+    await _note(database, request, as_format, folder.name, files, actor)
     return Exported(folder, files, content.preliminary, unchanged)
 
 
@@ -159,7 +159,7 @@ def _put_in_place(aside: Path, folder: Path) -> bool:
 
 async def _note(
     database: Database,
-    wanted: ExportRequest,
+    request: ExportRequest,
     as_format: Format,
     folder: str,
     files: list[ExportedFile],
@@ -168,8 +168,8 @@ async def _note(
     rows = [
         {
             "id": new_id("export"),
-            "month": wanted.month,
-            "account_id": wanted.account,
+            "month": request.month,
+            "account_id": request.account,
             "name": f"{folder}/{file.name}",
             "format": as_format,
             "sha256": file.sha256,

@@ -35,9 +35,9 @@ def print_pdf(invoice: Invoice) -> bytes:
     return data
 
 
-def export_name(wanted: ExportRequest, as_format: Format, *, preliminary: bool) -> str:
+def export_name(request: ExportRequest, as_format: Format, *, preliminary: bool) -> str:
     """Return what an export is called: `2026-10-csv`, `2026-10-acme-pdf-preliminary`."""
-    parts = (wanted.month, wanted.account, as_format, "preliminary" if preliminary else None)
+    parts = (request.month, request.account, as_format, "preliminary" if preliminary else None)
     return "-".join(part.replace("/", "_") for part in parts if part)
 
 

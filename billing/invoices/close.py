@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.errors import MonthNotOver, MonthOutOfOrder, UnpricedUsage
 from billing.invoices.close_sums import adjustments_of, earliest_open, sum_month, unpriced_models
-from billing.invoices.draft import Customer, MonthBooks, draft_invoices
+from billing.invoices.draft import BillingDetails, MonthContent, draft_invoices
 from billing.invoices.invoices import INVOICES, Invoice, InvoiceLine, list_invoices
 from billing.ledger.ledger import closed_months
 from billing.months import check_month, next_month
@@ -24,18 +24,17 @@ from core.db.audit import audit
 from core.db.engine import Database
 from core.db.locks import own_ledger
 from core.db.tables.accounts import AccountRow
-from core.db.tables.base import table_of
 from core.db.tables.invoices import ClosedMonthRow, InvoiceLineRow, InvoiceRow
 from core.settings import SellerSettings
 
-#: A second one who closes waits for the first, which may have millions of events to add up.
+#: How long a close waits for another one, which may have millions of events to add up.
 LOCK_SECONDS = 300
 INVOICES_AT_ONCE = 1_000
 LINE_FIELDS = tuple(field.name for field in fields(InvoiceLine))
 
 
 @dataclass(frozen=True, slots=True)
-class ClosedBooks:
+class ClosedMonth:
     """A closed month; `already` if it was before. Its invoices come without their lines."""
 
     month: str
@@ -49,7 +48,7 @@ async def close_month(
     seller: SellerSettings,
     actor: str = "",
     now: datetime | None = None,
-) -> ClosedBooks:
+) -> ClosedMonth:
     """Issue a month's invoices and let no more usage into it.
 
     Raises:
@@ -73,16 +72,16 @@ async def close_month(
         invoices = await issued_in(connection, month)
         if not already:
             await audit(connection, actor, "month_closed", month, invoices=len(invoices))
-    return ClosedBooks(month, invoices, already)
+    return ClosedMonth(month, invoices, already)
 
 
 def check_over(month: str, now: datetime) -> None:
     """Refuse what cannot be closed yet, whatever is in it."""
     first, end = check_month(month)
     if now < first:
-        raise MonthNotOver(f"{month} has not begun yet", param="month")
+        raise MonthNotOver(f"{month} has not started yet", param="month")
     if now < end:
-        raise MonthNotOver(f"{month} is still running, until {end:%Y-%m-%d %H:%M} UTC")
+        raise MonthNotOver(f"{month} is not over until {end:%Y-%m-%d %H:%M} UTC")
 
 
 async def draft_month(
@@ -90,16 +89,16 @@ async def draft_month(
 ) -> list[Invoice]:
     """Return the invoices a month would have if it were closed now."""
     groups = await sum_month(connection, month, account)
-    book = await load_prices(connection)
-    books = MonthBooks(
+    prices = await load_prices(connection)
+    content = MonthContent(
         month,
         groups,
         await adjustments_of(connection, month, account),
-        await _customers(connection),
-        {price.id: price for price in book.versions()},
+        await _billing_details(connection),
+        {price.id: price for price in prices.versions()},
         seller,
     )
-    return list(draft_invoices(books))
+    return list(draft_invoices(content))
 
 
 async def issued_in(connection: AsyncConnection, month: str) -> list[Invoice]:
@@ -112,21 +111,27 @@ async def issued_in(connection: AsyncConnection, month: str) -> list[Invoice]:
 async def _check_ready(connection: AsyncConnection, month: str, closed: Collection[str]) -> None:
     earlier = await earliest_open(connection, month, closed)
     if earlier is not None:
-        raise MonthOutOfOrder(f"{earlier} has usage or adjustments and is open: close it first")
+        raise MonthOutOfOrder(f"{earlier} is open and has usage or adjustments: close it first")
     unpriced = await unpriced_models(connection, month)
     if unpriced:
         models = ", ".join(f"{model} ({count} jobs)" for model, count in unpriced.items())
         raise UnpricedUsage(
-            f"usage of {month} has no price: {models}; set one from before those jobs on,"
-            " then: penstock prices rate"
+            f"usage of {month} has no price: {models}; set a price that starts before those jobs,"
+            " then run: penstock prices rate"
         )
 
 
-async def _customers(connection: AsyncConnection) -> dict[str, Customer]:
-    account = table_of(AccountRow).c
-    shown = account.billing_name, account.billing_address, account.tax_id, account.tax_note
-    rows = await connection.execute(select(account.id, account.name, *shown))
-    return {row[0]: Customer(row[2] or row[1], *row[3:]) for row in rows}
+async def _billing_details(connection: AsyncConnection) -> dict[str, BillingDetails]:
+    row = AccountRow
+    query = select(
+        row.id, row.name, row.billing_name, row.billing_address, row.tax_id, row.tax_note
+    )
+    return {
+        account: BillingDetails(billing_name or name, address, tax_id, tax_note)
+        for account, name, billing_name, address, tax_id, tax_note in await connection.execute(
+            query
+        )
+    }
 
 
 async def _issue(
@@ -135,10 +140,10 @@ async def _issue(
     """Write the invoices with their lines, then seal them."""
     drafts = await draft_month(connection, month, seller)
     for start in range(0, len(drafts), INVOICES_AT_ONCE):
-        some = drafts[start : start + INVOICES_AT_ONCE]
-        await connection.execute(insert(InvoiceRow), [row_of(invoice, now) for invoice in some])
+        batch = drafts[start : start + INVOICES_AT_ONCE]
+        await connection.execute(insert(InvoiceRow), [row_of(invoice, now) for invoice in batch])
         await connection.execute(
-            insert(InvoiceLineRow), [row for invoice in some for row in line_rows(invoice)]
+            insert(InvoiceLineRow), [row for invoice in batch for row in line_rows(invoice)]
         )
     await seal(connection, INVOICES.c.month == month, now)
 
@@ -177,5 +182,5 @@ async def _mark_closed(
         while following <= month:
             months.append(following)
             following = next_month(following)
-    rows = [{"month": one, "closed_at": now, "closed_by": actor} for one in months]
+    rows = [{"month": name, "closed_at": now, "closed_by": actor} for name in months]
     await connection.execute(insert(ClosedMonthRow), rows)

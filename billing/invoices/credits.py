@@ -55,18 +55,18 @@ async def adjust(database: Database, new: NewAdjustment, actor: str = "") -> tup
         check_month(month)
         if month in closed:
             raise MonthClosed(f"{month} is closed: credit its invoice, or adjust a later month")
-        own = await connection.scalar(
+        currency = await connection.scalar(
             select(AccountRow.currency).where(AccountRow.id == new.account)
         )
-        if own is None:
-            raise AccountNotFound(f"no account {new.account!r}", param="account")
+        if currency is None:
+            raise AccountNotFound(f"account {new.account!r} not found", param="account")
         adjustment_id = new_id("adj")
         row = {
             "id": adjustment_id,
             "account_id": new.account,
             "month": month,
             "amount": new.amount,
-            "currency": new.currency or own,
+            "currency": new.currency or currency,
             "reason": new.reason,
             "job_id": new.job_id,
             "created_by": actor,
@@ -95,7 +95,7 @@ async def credit(
         left = invoice.total + sum(earlier, Decimal(0))
         if invoice.kind != "invoice" or not 0 < amount <= left:
             raise InvalidAmount(
-                f"of {invoice.number} up to {plain(left)} {invoice.currency} can be credited",
+                f"at most {plain(left)} {invoice.currency} of {invoice.number} can be credited",
                 param="amount",
             )
         note = Invoice(
@@ -126,14 +126,16 @@ async def credit(
 
 async def _credits(connection: AsyncConnection, invoice_id: str) -> list[Decimal]:
     """Return the totals of an invoice's credit notes, which are negative."""
-    query = select(INVOICES.c.total).where(INVOICES.c.corrects_id == invoice_id)
+    query = select(InvoiceRow.total).where(InvoiceRow.corrects_id == invoice_id)
     return list(await connection.scalars(query))
 
 
 def _check(amount: Decimal, reason: str) -> None:
     if not amount.is_finite() or not 0 < abs(amount) <= LARGEST:
-        raise InvalidAmount(f"amount: a number up to {LARGEST}, not 0, is expected", param="amount")
+        raise InvalidAmount(
+            f"amount: expected a number other than 0, up to {LARGEST}", param="amount"
+        )
     if amount != round(amount, MICROS):
-        raise InvalidAmount(f"amount: at most {MICROS} decimals are kept", param="amount")
+        raise InvalidAmount(f"amount: expected at most {MICROS} decimals", param="amount")
     if not reason.strip():
-        raise InvalidAmount("reason: it stands on the invoice and cannot be empty", param="reason")
+        raise InvalidAmount("reason: must not be empty, the invoice shows it", param="reason")

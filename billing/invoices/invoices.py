@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -77,6 +77,27 @@ class Invoice:
         return None if self.issued_at is None else self.issued_at + days
 
 
+class _InvoiceHead(NamedTuple):
+    """A row of the invoices table, with the number of the invoice that it corrects."""
+
+    id: str
+    number: str
+    kind: str
+    account_id: str
+    month: str
+    currency: str
+    billing_name: str
+    billing_address: str
+    tax_id: str
+    tax_note: str
+    seller: str
+    total: Decimal
+    issued_at: datetime | None
+    corrects: str | None
+
+
+HEAD_COLUMNS = [INVOICES.c[name] for name in _InvoiceHead._fields if name != "corrects"]
+HEAD_COLUMNS.append(CORRECTED.c.number)
 LINE_COLUMNS = [LINES.c[name] for name in InvoiceLine.__slots__]
 
 
@@ -90,11 +111,12 @@ async def find_invoice(
     """
     wanted = (INVOICES.c.id == invoice_id) | (INVOICES.c.number == invoice_id)
     query = _select(account=account).where(wanted)
-    head = (await connection.execute(query)).one_or_none()
-    if head is None:
-        raise InvoiceNotFound(f"no invoice {invoice_id!r}")
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise InvoiceNotFound(f"invoice {invoice_id!r} not found")
+    head = _InvoiceHead(*row)
     lines = select(*LINE_COLUMNS).where(LINES.c.invoice_id == head.id).order_by(LINES.c.position)
-    return _invoice(head, await connection.execute(lines))
+    return _invoice(head, [InvoiceLine(*line) for line in await connection.execute(lines)])
 
 
 async def list_invoices(
@@ -109,7 +131,7 @@ async def list_invoices(
     query = _select(account=account, month=month).order_by(bytewise(INVOICES.c.id).desc())
     if before is not None:
         query = query.where(bytewise(INVOICES.c.id) < before)
-    return [_invoice(head) for head in await connection.execute(query.limit(limit))]
+    return [_invoice(_InvoiceHead(*row)) for row in await connection.execute(query.limit(limit))]
 
 
 async def stream_invoices(
@@ -118,26 +140,29 @@ async def stream_invoices(
     """Yield a month's invoices with their lines by number, a few in memory at a time."""
     query = (
         _select(account=account, month=month)
-        .add_columns(*(column.label(f"line_{column.name}") for column in LINE_COLUMNS))
+        .add_columns(*LINE_COLUMNS)
         .outerjoin(LINES, LINES.c.invoice_id == INVOICES.c.id)
         .order_by(bytewise(INVOICES.c.number), LINES.c.position)
     )
-    head, lines = None, []
+    head: _InvoiceHead | None = None
+    lines: list[InvoiceLine] = []
     options = {"yield_per": ROWS_AT_ONCE}
     async for row in await connection.stream(query, execution_options=options):
-        if head is not None and row.id != head.id:
-            yield _invoice(head, lines)
-            lines = []
-        head = row
-        if row.line_kind is not None:
-            lines.append(tuple(row)[-len(LINE_COLUMNS) :])
+        head_values, line_values = row[: len(HEAD_COLUMNS)], row[len(HEAD_COLUMNS) :]
+        if head is None or head.id != head_values[0]:
+            if head is not None:
+                yield _invoice(head, lines)
+            head, lines = _InvoiceHead(*head_values), []
+        if line_values[0] is not None:  # an invoice without lines has one row of nulls
+            lines.append(InvoiceLine(*line_values))
     if head is not None:
         yield _invoice(head, lines)
 
 
 def _select(*, account: str | None, month: str | None = None) -> Select[Any]:
     query = (
-        select(INVOICES, CORRECTED.c.number.label("corrects"))
+        select(*HEAD_COLUMNS)
+        .select_from(INVOICES)
         .outerjoin(CORRECTED, CORRECTED.c.id == INVOICES.c.corrects_id)
         .where(INVOICES.c.issued_at.is_not(None))
     )
@@ -148,21 +173,21 @@ def _select(*, account: str | None, month: str | None = None) -> Select[Any]:
     return query
 
 
-def _invoice(head: Any, lines: Iterable[Any] = ()) -> Invoice:
+def _invoice(head: _InvoiceHead, lines: Iterable[InvoiceLine] = ()) -> Invoice:
     return Invoice(
-        head.id,
-        head.number,
-        head.kind,
-        head.corrects,
-        head.account_id,
-        head.month,
-        head.currency,
-        head.billing_name,
-        head.billing_address,
-        head.tax_id,
-        head.tax_note,
-        SellerSettings.model_validate_json(head.seller),
-        head.total,
-        head.issued_at,
-        tuple(InvoiceLine(*line) for line in lines),
+        id=head.id,
+        number=head.number,
+        kind=head.kind,
+        corrects=head.corrects,
+        account_id=head.account_id,
+        month=head.month,
+        currency=head.currency,
+        billing_name=head.billing_name,
+        billing_address=head.billing_address,
+        tax_id=head.tax_id,
+        tax_note=head.tax_note,
+        seller=SellerSettings.model_validate_json(head.seller),
+        total=head.total,
+        issued_at=head.issued_at,
+        lines=tuple(lines),
     )

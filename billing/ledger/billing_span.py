@@ -7,7 +7,7 @@ from jobs.archive.archived_job import ArchivedJob
 from jobs.store.usage_outbox import UsageEntry
 
 
-def write_bills(
+def write_billing_spans(
     recorded: Iterable[UsageEntry], archived: Mapping[str, ArchivedJob], times: tuple[int, int]
 ) -> None:
     """Write a span for each traced job of a batch; `times` are Unix nanoseconds."""
@@ -26,5 +26,5 @@ def write_bills(
                 "penstock.account": entry.account,
                 "penstock.status": entry.status,
             }
-            own = context.child()
-            tracer.writer.write("bill", own, context, times, attributes, "consumer")
+            span = context.child()
+            tracer.writer.write("bill", span, context, times, attributes, "consumer")

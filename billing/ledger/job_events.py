@@ -17,37 +17,38 @@ def job_events(
     rows: Sequence[Row], archived: Mapping[str, ArchivedJob], known: Sequence[Listener]
 ) -> list[NewEvent]:
     """Return the events of jobs that somebody hears of. Pure; an event's id follows its job's."""
-    listening = {one.account for one in known}
-    found = []
+    listening = {listener.account for listener in known}
+    events = []
     for row in rows:
-        kept = archived.get(row["job_id"])
-        if kept is not None and kept.quiet:
+        job = archived.get(row["job_id"])
+        if job is not None and job.quiet:
             continue
-        own = None if kept is None else _own(kept, row["status"])
+        own = None if job is None else _job_receiver(job, row["status"])
         if own is not None or row["account_id"] in listening:
-            found.append(_event(row, kept, own))
-    return found
+            events.append(_event(row, job, own))
+    return events
 
 
-def _own(kept: ArchivedJob, status: str) -> Receiver | None:
-    if kept.webhook is None or not kept.webhook.wants(f"job.{status}"):
+def _job_receiver(job: ArchivedJob, status: str) -> Receiver | None:
+    """Return the URL that the job's request named, if it asked for this event."""
+    if job.webhook is None or not job.webhook.wants(f"job.{status}"):
         return None
-    return Receiver("", kept.webhook.url)
+    return Receiver("", job.webhook.url)
 
 
-def _event(row: Row, kept: ArchivedJob | None, own: Receiver | None) -> NewEvent:
+def _event(row: Row, job: ArchivedJob | None, own: Receiver | None) -> NewEvent:
     job_id = row["job_id"]
     return NewEvent(
         account=row["account_id"],
         type=f"job.{row['status']}",
-        data=_data(row) | _record(kept),
+        data=_usage_fields(row) | _record_fields(job),
         id=f"evt_{job_id.removeprefix('job_')}",
         at=row["finished_at"],
         own=own,
     )
 
 
-def _data(row: Row) -> dict[str, Any]:
+def _usage_fields(row: Row) -> dict[str, Any]:
     started = row["started_at"]
     path = f"/v1/jobs/{row['job_id']}"
     return {
@@ -78,11 +79,11 @@ def _cost(row: Row) -> dict[str, str] | None:
     return {"total": plain(total(*(row[name] for name in AMOUNTS))), "currency": row["currency"]}
 
 
-def _record(kept: ArchivedJob | None) -> dict[str, Any]:
+def _record_fields(job: ArchivedJob | None) -> dict[str, Any]:
     """Return what only the job's record knows; nothing, where it could not be kept."""
-    if kept is None:
+    if job is None:
         return {}
-    record = orjson.loads(kept.record)
+    record = orjson.loads(job.record)
     spec = orjson.loads(record["spec"])
     error = orjson.loads(record["error"]) if record.get("error") else None
     return {

@@ -17,14 +17,14 @@ from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.ledger.job_events import job_events
-from billing.ledger.recording import PRICED, priced, usage_row
+from billing.ledger.recording import PRICE_COLUMNS, price_columns, usage_row
 from billing.money import ZERO, total
 from billing.pricing.prices import load_prices
 from billing.pricing.rating import TokenCounts
 from core.db.bulk_insert import Row, insert_missing
 from core.db.engine import Database
 from core.db.locks import share_ledger
-from core.db.tables.base import table_of
+from core.db.tables.base import table_of, typed_row
 from core.db.tables.invoices import ClosedMonthRow
 from core.db.tables.usage import ArchivedJobRow, SetAsideEntryRow, UsageEventRow
 from jobs.archive.archived_job import ArchivedJob
@@ -33,16 +33,16 @@ from jobs.store.usage_outbox import UnreadableEntry, UsageEntry
 from webhooks.events import add_events, listeners
 from webhooks.tickets import DeliveryTicket
 
-#: What the data is to blame for, whatever the database says about it.
+#: Errors that the data causes: to try again would fail again.
 DATA_ERRORS = (
     *(DataError, IntegrityError, StatementError),
     *(ValueError, ArithmeticError, orjson.JSONEncodeError),
 )
 
-RERATE_AT_ONCE = 1_000
+MAX_RERATED = 1_000
 
-#: What is archived by one statement, so that none takes long; a single job may be larger.
-ARCHIVE_CHARACTERS = 4_000_000
+#: Most characters archived by one statement, so that each stays short; a single job may be larger.
+MAX_ARCHIVED_CHARACTERS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Ledger:
             added = await insert_missing(connection, table_of(UsageEventRow), rows)
             for part in _parts(_archive_rows(rows, archived)):
                 await insert_missing(connection, table_of(ArchivedJobRow), part)
-            tickets = await _tell(connection, rows, archived)
+            tickets = await _add_job_events(connection, rows, archived)
         unpriced = [row["model"] for row in rows if row["price_version_id"] is None]
         charged = _charged(rows) if added == len(rows) else {}
         return RecordedUsage(added, len(rows) - added, unpriced, tickets, charged)
@@ -113,12 +113,12 @@ class Ledger:
                 rows = await _unpriced(connection, after)
                 found = await _rate(connection, rows)
             done, left = done + found, left + len(rows) - found
-            if len(rows) < RERATE_AT_ONCE:
+            if len(rows) < MAX_RERATED:
                 return done, left
             after = rows[-1].job_id
 
 
-async def _tell(
+async def _add_job_events(
     connection: AsyncConnection, rows: Sequence[dict[str, Any]], archived: Sequence[ArchivedJob]
 ) -> Sequence[DeliveryTicket]:
     """Add the events of jobs that somebody hears of."""
@@ -157,7 +157,7 @@ def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     size = 0
     for row in rows:
         size += len(row["record"]) + len(row["result"])
-        if part and size > ARCHIVE_CHARACTERS:
+        if part and size > MAX_ARCHIVED_CHARACTERS:
             yield part
             part, size = [], len(row["record"]) + len(row["result"])
         part.append(row)
@@ -170,18 +170,18 @@ async def closed_months(connection: AsyncConnection) -> frozenset[str]:
     return frozenset(await connection.scalars(select(ClosedMonthRow.month)))
 
 
-async def _unpriced(connection: AsyncConnection, after: str) -> Sequence[Any]:
+async def _unpriced(connection: AsyncConnection, after: str) -> Sequence[UsageEventRow]:
     table = table_of(UsageEventRow)
     waiting = select(table).where(
         table.c.price_version_id.is_(None),
         table.c.job_id > after,
         table.c.month.not_in(select(ClosedMonthRow.month)),
     )
-    result = await connection.execute(waiting.order_by(table.c.job_id).limit(RERATE_AT_ONCE))
-    return result.all()
+    result = await connection.execute(waiting.order_by(table.c.job_id).limit(MAX_RERATED))
+    return [typed_row(UsageEventRow, row) for row in result]
 
 
-async def _rate(connection: AsyncConnection, rows: Sequence[Any]) -> int:
+async def _rate(connection: AsyncConnection, rows: Sequence[UsageEventRow]) -> int:
     prices = await load_prices(connection)
     changes = []
     for row in rows:
@@ -190,14 +190,14 @@ async def _rate(connection: AsyncConnection, rows: Sequence[Any]) -> int:
             charged = TokenCounts(
                 row.charged_input_tokens, row.charged_cached_tokens, row.charged_output_tokens
             )
-            columns = priced(charged, price, ServiceTier(row.service_tier))
+            columns = price_columns(charged, price, ServiceTier(row.service_tier))
             changes.append({"id": row.job_id, **columns})
     if changes:
         table = table_of(UsageEventRow)
         change = (
             update(table)
             .where(table.c.job_id == bindparam("id"), table.c.price_version_id.is_(None))
-            .values({name: bindparam(name) for name in PRICED})
+            .values({name: bindparam(name) for name in PRICE_COLUMNS})
         )
         await connection.execute(change, changes)
     return len(changes)

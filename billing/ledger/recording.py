@@ -11,8 +11,8 @@ from core.db.bulk_insert import Row
 from jobs.fairness import ServiceTier
 from jobs.store.usage_outbox import UsageEntry
 
-#: The columns that wait for a price.
-PRICED = (
+#: The columns that stay null until the event has a price.
+PRICE_COLUMNS = (
     *("price_version_id", "currency", "multiplier"),
     *("input_amount", "cached_amount", "output_amount"),
 )
@@ -52,15 +52,15 @@ def usage_row(entry: UsageEntry, prices: PriceBook, closed: Collection[str], now
         "charged_input_tokens": charged.input,
         "charged_cached_tokens": charged.cached_input,
         "charged_output_tokens": charged.output,
-        **priced(charged, prices.at(entry.model, finished), entry.service_tier),
+        **price_columns(charged, prices.at(entry.model, finished), entry.service_tier),
     }
 
 
-def priced(charged: TokenCounts, price: Price | None, tier: ServiceTier) -> Row:
+def price_columns(charged: TokenCounts, price: Price | None, tier: ServiceTier) -> Row:
     """Return the columns that a price fills, all null without one."""
     if price is None:
-        return dict.fromkeys(PRICED)
+        return dict.fromkeys(PRICE_COLUMNS)
     cost = rate(charged, price, tier)
     amounts = (cost.input, cost.cached_input, cost.output)
     values = (cost.price_id, cost.currency, cost.multiplier, *amounts)
-    return dict(zip(PRICED, values, strict=True))
+    return dict(zip(PRICE_COLUMNS, values, strict=True))

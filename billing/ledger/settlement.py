@@ -8,17 +8,17 @@ from datetime import UTC, datetime, timedelta
 
 from billing.budgets.budgets import load_budgets
 from billing.budgets.spending import SpentSum, spending_since
-from billing.budgets.warnings import warn
+from billing.budgets.warnings import record_warnings
 from billing.months import month_of
 from core.db.engine import Database
 from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Entry, UsageEntry
 
-#: Budgets ask for the present month; at its turn, clocks may differ about which one that is.
+#: Budgets look at the current month. Around its first day the clocks of processes may disagree.
 LOOK_BACK = timedelta(days=1)
 
 
-async def settle(store: JobStore, database: Database, entries: Sequence[Entry]) -> None:
+async def settle_budgets(store: JobStore, database: Database, entries: Sequence[Entry]) -> None:
     """Pass on what the accounts of recorded entries have spent, and warn who comes near.
 
     Raises:
@@ -26,7 +26,7 @@ async def settle(store: JobStore, database: Database, entries: Sequence[Entry]) 
     """
     usage = [entry for entry in entries if isinstance(entry, UsageEntry)]
     sums = await _spent(database, {entry.account for entry in usage})
-    await store.holds.settle(_jobs(entries), [one.spent for one in sums])
+    await store.holds.settle(_job_ids(entries), [spent.spent for spent in sums])
 
 
 async def _spent(database: Database, accounts: Collection[str]) -> list[SpentSum]:
@@ -35,11 +35,11 @@ async def _spent(database: Database, accounts: Collection[str]) -> list[SpentSum
         sums = await spending_since(connection, accounts, since)
         budgets = await load_budgets(connection, accounts)
     if budgets:
-        await warn(database, budgets, sums)
+        await record_warnings(database, budgets, sums)
     return sums
 
 
-def _jobs(entries: Sequence[Entry]) -> list[str]:
+def _job_ids(entries: Sequence[Entry]) -> list[str]:
     """Return the entries' jobs, also those of entries that were set aside."""
     ids = (
         entry.job_id if isinstance(entry, UsageEntry) else entry.fields.get("job", "")

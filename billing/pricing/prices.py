@@ -21,12 +21,11 @@ from billing.pricing.rating import Price
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.locks import own_prices
-from core.db.tables.base import table_of
 from core.db.tables.prices import MULTIPLIER_DECIMALS, PriceRow, PriceVersion
 from core.db.tables.types import MICROS
 from core.ids import new_id
 
-#: How long before it is valid a change of price must be known.
+#: How long before it becomes valid a change of price must be stored.
 LEAD = timedelta(seconds=60)
 
 LARGEST = Decimal(1_000_000)
@@ -48,21 +47,26 @@ class NewPrice:
 
 async def load_prices(connection: AsyncConnection) -> PriceBook:
     """Read the book."""
-    version, price = table_of(PriceVersion).c, table_of(PriceRow).c
-    rows = await connection.execute(
-        select(
-            *(version.id, version.model, version.currency, version.valid_from),
-            *(version.priority_multiplier, version.flex_multiplier, price.kind, price.per_million),
-        ).join_from(PriceVersion, PriceRow)
-    )
-    by_version: dict[str, dict[str, Decimal]] = {}
-    heads = {}
-    for *head, kind, per_million in rows:
-        heads[head[0]] = head
-        by_version.setdefault(head[0], {})[kind] = per_million
+    version, price = PriceVersion, PriceRow
+    query = select(
+        version.id,
+        version.model,
+        version.currency,
+        version.valid_from,
+        version.priority_multiplier,
+        version.flex_multiplier,
+        price.kind,
+        price.per_million,
+    ).join_from(version, price)
+    versions: dict[str, tuple[str, str, datetime, Decimal, Decimal]] = {}
+    amounts: dict[str, dict[str, Decimal]] = {}
+    for row in await connection.execute(query):
+        price_id, model, currency, since, priority, flex, kind, per_million = row
+        versions[price_id] = (model, currency, since, priority, flex)
+        amounts.setdefault(price_id, {})[kind] = per_million
     return PriceBook(
-        Price(id, model, currency, since, **by_version[id], priority=priority, flex=flex)
-        for id, model, currency, since, priority, flex in heads.values()  # noqa: A001
+        Price(price_id, model, currency, since, **amounts[price_id], priority=priority, flex=flex)
+        for price_id, (model, currency, since, priority, flex) in versions.items()
     )
 
 
@@ -81,7 +85,9 @@ async def set_price(database: Database, new: NewPrice, actor: str = "") -> Price
         try:
             await _add(connection, price)
         except IntegrityError:
-            raise InvalidPrice(f"{new.model} has a price from that instant already") from None
+            raise InvalidPrice(
+                f"{new.model} already has a price that starts at that instant"
+            ) from None
         await audit(
             connection,
             *(actor, "price_set", price.id),
@@ -101,11 +107,11 @@ def _check_amounts(new: NewPrice) -> None:
     for values, decimals in ((amounts, MICROS), (multipliers, MULTIPLIER_DECIMALS)):
         for name, value in values.items():
             if not value.is_finite() or not 0 <= value <= LARGEST:
-                raise InvalidPrice(f"{name}: a number from 0 to {LARGEST} is expected", param=name)
+                raise InvalidPrice(f"{name}: expected a number from 0 to {LARGEST}", param=name)
             if value != round(value, decimals):
-                raise InvalidPrice(f"{name}: at most {decimals} decimals are kept", param=name)
+                raise InvalidPrice(f"{name}: expected at most {decimals} decimals", param=name)
     if not (len(new.currency) == 3 and new.currency.isascii() and new.currency.isupper()):
-        raise InvalidPrice("currency: three capital letters are expected", param="currency")
+        raise InvalidPrice("currency: expected three capital letters", param="currency")
 
 
 def _decide(new: NewPrice, book: PriceBook, now: datetime) -> Price:
@@ -117,12 +123,14 @@ def _decide(new: NewPrice, book: PriceBook, now: datetime) -> Price:
     known: Sequence[Price] = book.versions(new.model)
     if book.at(new.model, since) is not None and since < earliest:
         raise InvalidPrice(
-            f"{new.model} has a price at {since:%Y-%m-%d %H:%M:%S} UTC; a change must lie at least"
-            f" {LEAD.seconds} s in the future",
+            f"{new.model} already has a price at {since:%Y-%m-%d %H:%M:%S} UTC; a change must start"
+            f" at least {LEAD.seconds} s in the future",
             param="valid_from",
         )
     if any(price.valid_from == since for price in known):
-        raise InvalidPrice(f"{new.model} has a price from that instant already", param="valid_from")
+        raise InvalidPrice(
+            f"{new.model} already has a price that starts at that instant", param="valid_from"
+        )
     return Price(
         new_id("price"),
         new.model,

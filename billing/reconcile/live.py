@@ -12,13 +12,14 @@ from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.jobs import compare, compare_entry, ledger_rows, not_recorded
 from billing.unix_time import from_unix_ms
 from core.db.engine import Database
+from core.db.tables.usage import UsageEventRow
 from core.errors import JobGone, JobNotFound
 from jobs.job import Job
 from jobs.store.job_store import JobStore
 from jobs.store.scan import ScannedJob, survey
 from jobs.store.usage_outbox import Outbox, UsageEntry
 
-#: Jobs that the ledger lacks and that are looked for together: each time the outbox is read once.
+#: Jobs missing in the ledger that are looked up together; each time the whole outbox is read.
 MISSING_AT_ONCE = 10_000
 LOOKED_UP_AT_ONCE = 500
 
@@ -39,20 +40,20 @@ class LiveJobs:
         """Look at every job once."""
         async for page in survey(self._store):
             ended = [seen for seen in page if _ended_in(seen, month)]
-            open_ = [seen for seen in page if not seen.job.status.is_terminal]
-            rows = await ledger_rows(self._database, [seen.job.id for seen in ended + open_])
+            running = [seen for seen in page if not seen.job.status.is_terminal]
+            rows = await ledger_rows(self._database, [seen.job.id for seen in ended + running])
             for seen in ended:
-                self._one(seen, rows.get(seen.job.id))
-            for seen in open_:
+                self._compare(seen, rows.get(seen.job.id))
+            for seen in running:
                 if seen.job.id in rows:
                     await self._recorded_too_early(seen.job.id, rows[seen.job.id].status)
             self._findings.count("live jobs", len(ended))
             if len(self._missing) >= MISSING_AT_ONCE:
-                await self._settle()
-        await self._settle()
+                await self._decide_missing()
+        await self._decide_missing()
         await self._count_waiting()
 
-    def _one(self, seen: ScannedJob, row: object) -> None:
+    def _compare(self, seen: ScannedJob, row: UsageEventRow | None) -> None:
         if row is None:
             self._missing[seen.job.id] = seen.job
         else:
@@ -85,7 +86,7 @@ class LiveJobs:
         if not job.status.is_terminal:
             self._findings.add(FindingKind.NOT_ENDED, job_id, "status", recorded, job.status.value)
 
-    async def _settle(self) -> None:
+    async def _decide_missing(self) -> None:
         """Decide about the jobs that the ledger lacked: on their way, there by now, or lost."""
         missing, self._missing = self._missing, {}
         if not missing:
@@ -95,9 +96,9 @@ class LiveJobs:
                 if isinstance(entry, UsageEntry) and entry.job_id in missing:
                     compare_entry(missing.pop(entry.job_id), entry, self._findings)
         left = iter(missing.values())
-        while some := list(islice(left, LOOKED_UP_AT_ONCE)):
-            rows = await ledger_rows(self._database, [job.id for job in some])
-            for job in some:
+        while jobs := list(islice(left, LOOKED_UP_AT_ONCE)):
+            rows = await ledger_rows(self._database, [job.id for job in jobs])
+            for job in jobs:
                 if job.id in rows:
                     compare(job, rows[job.id], self._findings)
                 else:

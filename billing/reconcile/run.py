@@ -16,12 +16,9 @@ from billing.reconcile.ledger import check_ledger
 from billing.reconcile.live import LiveJobs
 from billing.reconcile.spending import check_spending
 from core.db.engine import Database
-from core.db.tables.base import table_of
 from core.db.tables.usage import SetAsideEntryRow
 from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Outbox
-
-SET_ASIDE = table_of(SetAsideEntryRow)
 
 
 async def reconcile(store: JobStore, database: Database, month: str, findings: Findings) -> None:
@@ -43,9 +40,14 @@ async def reconcile(store: JobStore, database: Database, month: str, findings: F
 
 
 async def _check_set_aside(database: Database, findings: Findings) -> None:
-    """Note entries nobody has resolved, of any month: what they say cannot be relied on."""
-    open_ = select(SET_ASIDE).where(SET_ASIDE.c.resolved_at.is_(None)).order_by(SET_ASIDE.c.id)
+    """Note unresolved entries of any month, since their own times cannot be relied on."""
+    entry = SetAsideEntryRow
+    unresolved = (
+        select(entry.entry_id, entry.reason, entry.fields)
+        .where(entry.resolved_at.is_(None))
+        .order_by(entry.id)
+    )
     async with database.read() as connection:
-        async for row in await connection.stream(open_):
-            text = f"{row.reason} ({row.fields})"
-            findings.add(FindingKind.SET_ASIDE, row.entry_id, "outbox entry", "a usage event", text)
+        async for entry_id, reason, fields in await connection.stream(unresolved):
+            text = f"{reason} ({fields})"
+            findings.add(FindingKind.SET_ASIDE, entry_id, "outbox entry", "a usage event", text)

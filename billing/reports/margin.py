@@ -13,13 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from billing.money import ROUNDING, ZERO, to_micros, total
 from billing.months import bounds, check_month
 from billing.pricing.gpu_rates import GpuRate, load_gpu_rates
-from billing.reports.gpu_time import EVENTS, BusyPeriod, measure_gpu_time
+from billing.reports.gpu_time import BusyPeriod, measure_gpu_time
 from billing.sums import bytewise, exact_sum
 from core.db.engine import Database
+from core.db.tables.usage import UsageEventRow
 
 HOUR = Decimal(3_600)
 MILLION = Decimal(1_000_000)
-AMOUNTS = (EVENTS.c.input_amount, EVENTS.c.cached_amount, EVENTS.c.output_amount)
 
 
 @dataclass(slots=True)
@@ -85,19 +85,26 @@ async def margins(
 async def _revenue(connection: AsyncConnection, month: str) -> list[Margin]:
     """Add up the jobs that finished in a month, whichever month bills them."""
     since, until = bounds(month)
-    row = EVENTS.c
+    event = UsageEventRow
     query = (
         select(
-            *(row.model, row.currency, func.count()),
-            *(func.sum(row.input_tokens), func.sum(row.output_tokens), func.sum(row.run_ms)),
-            *(exact_sum(amount) for amount in AMOUNTS),
+            event.model,
+            event.currency,
+            func.count(),
+            func.sum(event.input_tokens),
+            func.sum(event.output_tokens),
+            func.sum(event.run_ms),
+            exact_sum(event.input_amount),
+            exact_sum(event.cached_amount),
+            exact_sum(event.output_amount),
         )
-        .where(row.month >= month, row.finished_at >= since, row.finished_at < until)
-        .group_by(row.model, row.currency)
-        .order_by(bytewise(row.model))
+        .where(event.month >= month, event.finished_at >= since, event.finished_at < until)
+        .group_by(event.model, event.currency)
+        .order_by(bytewise(event.model))
     )
     found: dict[str, Margin] = {}
-    for model, currency, jobs, inputs, outputs, run_ms, *amounts in await connection.execute(query):
+    for row in await connection.execute(query):
+        model, currency, jobs, inputs, outputs, run_ms, *amounts = row
         margin = found.setdefault(model, Margin(model))
         margin.jobs += jobs
         margin.tokens += int(inputs + outputs)

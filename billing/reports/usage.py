@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import FromClause, Select, case, func, select, tuple_
 
@@ -61,12 +61,26 @@ class UsageTotal:
         return (*self.group.values(), self.currency or "")
 
 
+class _UsageSums(NamedTuple):
+    """What a group's row has after its dimensions; amounts are null without a currency."""
+
+    currency: str
+    jobs: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    input_amount: Decimal
+    cached_input_amount: Decimal
+    output_amount: Decimal
+
+
 async def usage_totals(database: Database, query: UsageQuery) -> tuple[list[UsageTotal], bool]:
     """Return a page of totals, and whether more follow."""
     statement = _statement(query, sqlite=database.is_sqlite)
     async with database.read() as connection:
         rows = (await connection.execute(statement)).all()
-    return [_total(query.by, row) for row in rows[: query.limit]], len(rows) > query.limit
+    totals = [_total(query.by, tuple(row)) for row in rows[: query.limit]]
+    return totals, len(rows) > query.limit
 
 
 def _statement(query: UsageQuery, *, sqlite: bool) -> Select[Any]:
@@ -112,14 +126,16 @@ def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 
-def _total(by: Sequence[str], row: Any) -> UsageTotal:
-    amounts = [getattr(row, name) for name in AMOUNTS]
+def _total(by: Sequence[str], row: tuple[Any, ...]) -> UsageTotal:
+    """Return the group of a row: values of the dimensions in `by`, then the sums."""
+    sums = _UsageSums(*row[len(by) :])
+    amounts = (sums.input_amount, sums.cached_input_amount, sums.output_amount)
     return UsageTotal(
-        group={name: getattr(row, name) for name in by},
-        jobs=row.jobs,
-        input_tokens=int(row.input_tokens),
-        cached_input_tokens=int(row.cached_tokens),
-        output_tokens=int(row.output_tokens),
-        currency=row.currency or None,
-        amount=total(*amounts) if row.currency else None,
+        group=dict(zip(by, row, strict=False)),
+        jobs=sums.jobs,
+        input_tokens=int(sums.input_tokens),
+        cached_input_tokens=int(sums.cached_input_tokens),
+        output_tokens=int(sums.output_tokens),
+        currency=sums.currency or None,
+        amount=total(*amounts) if sums.currency else None,
     )

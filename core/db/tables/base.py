@@ -2,16 +2,18 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, ClassVar, cast
+from typing import Annotated, Any, ClassVar, TypeVar, cast
 
-from sqlalchemy import BigInteger, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Integer, MetaData, Row, String, Table, Text
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 from core.db.tables.types import EXACT, NANOS, Money, UtcTime
 
+TableRow = TypeVar("TableRow", bound="Base")
+
 #: An id that clients may see, such as `job_01a2…`.
 Id = Annotated[str, mapped_column(String(64))]
-#: A number that only orders rows. SQLite counts by itself only in an INTEGER.
+#: A row number, used for order only. SQLite increments only an INTEGER column automatically.
 Serial = Annotated[
     int,
     mapped_column(
@@ -21,15 +23,15 @@ Serial = Annotated[
 Name = Annotated[str, mapped_column(String(128))]
 #: One word of a fixed list: status, tier, kind.
 Word = Annotated[str, mapped_column(String(16))]
-#: ISO 4217.
+#: A currency code of ISO 4217.
 Currency = Annotated[str, mapped_column(String(3))]
 #: A UTC month, `2026-11`.
 Month = Annotated[str, mapped_column(String(7))]
-#: An amount that was never rounded.
+#: An exact amount: never rounded, 14 decimals.
 ExactAmount = Annotated[Decimal, mapped_column(Money(EXACT))]
-#: What budgets count as spent: each job's cost, rounded up.
+#: An amount that budgets count as spent: the sum of job costs, each rounded up to nanos.
 SpentAmount = Annotated[Decimal, mapped_column(Money(NANOS))]
-#: JSON as it was written, not looked into by the database.
+#: A JSON document kept as text; the database does not parse it.
 JsonText = Annotated[str, mapped_column(Text)]
 
 
@@ -56,3 +58,14 @@ class Base(DeclarativeBase):
 def table_of(rows: type[Base]) -> Table:
     """Return a class's table, for statements over columns instead of objects."""
     return cast("Table", rows.__table__)
+
+
+def typed_row(table: type[TableRow], row: Row[Any]) -> TableRow:
+    """Return a row of all columns of a table, typed as its class, so that mypy checks attributes.
+
+    Args:
+        table: the class whose columns were selected; it only names the type.
+        row: what the query returned. It is returned as it is: a read-only row of values.
+    """
+    _ = table
+    return cast("TableRow", row)

@@ -14,17 +14,17 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from billing.budgets.budgets import (
     Budget,
     load_budgets,
-    most,
-    most_tokens,
+    max_cost,
+    max_tokens,
     remove_budget,
     set_budget,
 )
 from billing.budgets.spending import SpentSum, spending_in
-from billing.budgets.warnings import warn
+from billing.budgets.warnings import record_warnings
 from billing.errors import InvalidBudget
 from billing.ledger.consumer import GROUP
 from billing.ledger.ledger import Ledger
-from billing.ledger.settlement import settle
+from billing.ledger.settlement import settle_budgets
 from billing.money import total
 from billing.months import month_of
 from core.db.engine import Database
@@ -187,7 +187,7 @@ async def test_settling_twice_or_dying_in_between_counts_once(
     entries = await outbox.read(10)
     usage = [entry for entry in entries if isinstance(entry, UsageEntry)]
     await Ledger(database).record(usage, [])
-    await settle(store, database, entries)
+    await settle_budgets(store, database, entries)
     settled = await spend(store)
     assert settled["spent:*"] > 0
     async with consuming(store, database, claim_seconds=0.1):  # and it dies before it acknowledges
@@ -290,12 +290,12 @@ async def test_a_sum_that_cannot_be_exact_is_refused(database: Database) -> None
         return  # its numbers have no such end
     table = table_of(SpendingRow)
     row = {"account_id": "acme", "month": MONTH, "currency": "USD", "key_id": ""}
-    most = Decimal("9223372036.854775807")
+    largest = Decimal("9223372036.854775807")
     with pytest.raises(StatementError, match="too large"):
         async with database.write() as connection:
-            await connection.execute(insert(table), [{**row, "amount": most + from_nanos(1)}])
+            await connection.execute(insert(table), [{**row, "amount": largest + from_nanos(1)}])
     async with database.write() as connection:
-        await connection.execute(insert(table), [{**row, "amount": most}])
+        await connection.execute(insert(table), [{**row, "amount": largest}])
     with pytest.raises(IntegrityError, match="ck_spending_exact"):
         async with database.write() as connection:
             await connection.execute(update(table).values(amount=text("amount + 1")))
@@ -337,7 +337,7 @@ async def test_each_percentage_warns_once_a_month(store: JobStore, database: Dat
 
 async def test_what_was_spent_in_an_earlier_month_warns_of_nothing(database: Database) -> None:
     budget = await set_budget(database, Budget("acme", Decimal(1)))
-    await warn(
+    await record_warnings(
         database, [budget], [SpentSum(replace(BUCKET, month="2026-10"), ACCOUNT, Decimal(5))]
     )
     assert await percents(database) == []
@@ -346,12 +346,12 @@ async def test_what_was_spent_in_an_earlier_month_warns_of_nothing(database: Dat
 async def test_a_raised_budget_warns_again_of_what_is_no_longer_true(database: Database) -> None:
     spent = [SpentSum(BUCKET, ACCOUNT, Decimal(6))]
     budget = await set_budget(database, Budget("acme", Decimal(10), warn_percents=(20, 50)))
-    await warn(database, [budget], spent)
+    await record_warnings(database, [budget], spent)
     assert await percents(database) == [20, 50]
     raised = await set_budget(database, replace(budget, amount=Decimal(20)))
     assert raised.id == budget.id
     assert await percents(database) == [20]
-    await warn(database, [raised], spent)
+    await record_warnings(database, [raised], spent)
     assert await percents(database) == [20]
 
 
@@ -399,13 +399,13 @@ async def test_a_wrong_budget_is_refused_by_field(
 async def test_a_job_that_uses_all_it_may_costs_no_more_than_was_held(database: Database) -> None:
     price = await a_price(database)
     body = {"prompt": "é" * 40, "max_tokens": 100, "n": 3}
-    bound = most_tokens(body, 120, 4096)
+    bound = max_tokens(body, 120, 4096)
     assert bound.output == 300
     assert bound.input == 120 + 512
-    assert most_tokens({"prompt": "x"}, 20, 4096).output == 4096
-    assert most([price], ServiceTier.PRIORITY, bound) == Decimal("0.0003246")
+    assert max_tokens({"prompt": "x"}, 20, 4096).output == 4096
+    assert max_cost([price], ServiceTier.PRIORITY, bound) == Decimal("0.0003246")
     dearer = replace(price, output=Decimal(3))
-    assert most([price, dearer], ServiceTier.DEFAULT, bound) == Decimal("0.0010264")
+    assert max_cost([price, dearer], ServiceTier.DEFAULT, bound) == Decimal("0.0010264")
 
 
 @pytest.mark.parametrize(
@@ -416,6 +416,6 @@ async def test_a_job_that_uses_all_it_may_costs_no_more_than_was_held(database: 
     ],
 )
 def test_what_is_not_plain_text_may_fill_the_context(body: dict[str, Any]) -> None:
-    assert most_tokens(body, 100, 4096).input == 4096
+    assert max_tokens(body, 100, 4096).input == 4096
     text = {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]}
-    assert most_tokens(text, 100, 4096).input == 612
+    assert max_tokens(text, 100, 4096).input == 612

@@ -11,7 +11,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from billing.budgets.budgets import Budget, remove_budget, set_budget
 from billing.budgets.spending import SpentSum
-from billing.budgets.warnings import warn
+from billing.budgets.warnings import record_warnings
 from billing.months import month_of
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
@@ -260,7 +260,7 @@ async def warned(database: Database, url: str, secret: str | None, account: str 
     budget = await set_budget(
         database, Budget(account, Decimal(10), webhook=url, webhook_secret=secret)
     )
-    await warn(
+    await record_warnings(
         database, [budget], [SpentSum(BudgetMonth(account, MONTH, "USD"), ACCOUNT, Decimal(6))]
     )
     return budget
