@@ -14,10 +14,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from billing.budgets.budgets import Budget, load_budgets
 from billing.budgets.spending import SpentSum, spending_since
-from billing.errors import DatabaseUnavailable
 from billing.months import month_of
 from billing.pricing.gpu_rates import GpuRate, load_gpu_rates
 from core.db.engine import Database
+from core.errors import DatabaseUnavailable
 from core.exposition import Lazy
 from jobs.store.budget_reservations import BudgetMonth
 from webhooks.deliveries import backlog
