@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.db.audit import audit
 from core.db.bulk_insert import insert_missing
 from core.db.engine import Database
-from core.db.tables.base import now, table_of
+from core.db.tables.base import now, table_of, typed_row
 from core.db.tables.webhooks import WebhookSecretRow
 from webhooks.signing import new_secret, valid_keys
 
@@ -35,19 +35,25 @@ async def account_keys(
     """Return what the deliveries of accounts are signed with; makes what is missing."""
     if not accounts:
         return {}
-    query = select(SECRETS).where(SECRETS.c.account_id.in_(accounts))
-    rows = (await connection.execute(query)).all()
+    rows = await _secrets(connection, accounts)
     if missing := set(accounts) - {row.account_id for row in rows}:
         new = [
-            {"account_id": one, "secret": new_secret(), "created_at": instant}
-            for one in sorted(missing)
+            {"account_id": account, "secret": new_secret(), "created_at": instant}
+            for account in sorted(missing)
         ]
         await insert_missing(connection, SECRETS, new)
-        rows = (await connection.execute(query)).all()
+        rows = await _secrets(connection, accounts)
     return {
         row.account_id: valid_keys(row.secret, row.previous_secret, row.previous_until, instant)
         for row in rows
     }
+
+
+async def _secrets(
+    connection: AsyncConnection, accounts: Collection[str]
+) -> Sequence[WebhookSecretRow]:
+    found = await connection.execute(select(SECRETS).where(SECRETS.c.account_id.in_(accounts)))
+    return [typed_row(WebhookSecretRow, row) for row in found]
 
 
 async def read_secret(database: Database, account: str) -> AccountSecret:
@@ -79,6 +85,6 @@ async def rotate_secret(
 
 
 async def _read(connection: AsyncConnection, account: str) -> AccountSecret:
-    row = (await connection.execute(select(SECRETS).where(SECRETS.c.account_id == account))).one()
+    (row,) = await _secrets(connection, [account])
     until = row.previous_until if row.previous_until and row.previous_until > now() else None
     return AccountSecret(row.secret, row.created_at, until)

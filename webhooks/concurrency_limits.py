@@ -9,8 +9,8 @@ from collections import Counter, defaultdict, deque
 
 from webhooks.tickets import DeliveryTicket
 
-#: Tickets that wait for one receiver; more of them are found when these are gone.
-MOST_WAITING = 200
+#: Cap on tickets that wait for one receiver; the rest is found again in SQL.
+MAX_WAITING = 200
 
 
 class ConcurrencyLimits:
@@ -31,42 +31,42 @@ class ConcurrencyLimits:
 
     def enter(self, ticket: DeliveryTicket) -> bool:
         """Return whether it may go now; else it waits for its lane, or is forgotten."""
-        lane = (ticket.account, ticket.host)
+        receiver = (ticket.account, ticket.host)
         if ticket.id in self._known:
             return False
-        if self._running[lane] >= self._per_host:
-            if len(self._waiting[lane]) < MOST_WAITING:
+        if self._running[receiver] >= self._per_host:
+            if len(self._waiting[receiver]) < MAX_WAITING:
                 self._known.add(ticket.id)
-                self._waiting[lane].append(ticket)
+                self._waiting[receiver].append(ticket)
             return False
         if self._accounts[ticket.account] >= self._per_account:
             return False
         self._known.add(ticket.id)
-        self._running[lane] += 1
+        self._running[receiver] += 1
         self._accounts[ticket.account] += 1
         return True
 
     def next(self, done: DeliveryTicket) -> DeliveryTicket | None:
         """Return what goes in the place of one that is done; None leaves the place."""
-        lane = (done.account, done.host)
+        receiver = (done.account, done.host)
         self._known.discard(done.id)
-        waiting = self._waiting[lane]
+        waiting = self._waiting[receiver]
         if waiting:
             return waiting.popleft()
-        self._leave(lane)
+        self._release(receiver)
         return None
 
     def close(self, done: DeliveryTicket) -> None:
         """Leave a place without taking up what waits for it."""
         self._known.discard(done.id)
-        self._leave((done.account, done.host))
+        self._release((done.account, done.host))
 
-    def _leave(self, lane: tuple[str, str]) -> None:
-        account = lane[0]
-        self._running[lane] -= 1
+    def _release(self, receiver: tuple[str, str]) -> None:
+        account = receiver[0]
+        self._running[receiver] -= 1
         self._accounts[account] -= 1
-        if not self._running[lane]:
-            del self._running[lane]
-            self._known -= {ticket.id for ticket in self._waiting.pop(lane, ())}
+        if not self._running[receiver]:
+            del self._running[receiver]
+            self._known -= {ticket.id for ticket in self._waiting.pop(receiver, ())}
         if not self._accounts[account]:
             del self._accounts[account]

@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from accounts.account_rows import lock_account
 from core.db.audit import audit
 from core.db.engine import Database
-from core.db.tables.base import now, table_of
+from core.db.tables.base import now, table_of, typed_row
 from core.db.tables.webhooks import WebhookEndpointRow
 from core.ids import new_id
-from webhooks.deliveries import ID, hurry, redirect, stop
+from webhooks.deliveries import ID, cancel_deliveries, change_url, make_due
 from webhooks.errors import EndpointDisabled, EndpointNotFound, TooManyEndpoints
 from webhooks.events import NewEvent, Receiver, add_events
 from webhooks.signing import new_secret
@@ -26,8 +26,8 @@ from webhooks.tickets import DeliveryTicket
 
 TABLE = table_of(WebhookEndpointRow)
 
-#: The type of event that only tells an endpoint that it is heard.
-TEST = "webhook.test"
+#: The type of the event by which an account tests its endpoint.
+TEST_EVENT = "webhook.test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class EndpointOwner:
     actor: str
 
 
-def _endpoint(row: Any, secret: str | None = None) -> Endpoint:
+def _endpoint(row: WebhookEndpointRow, secret: str | None = None) -> Endpoint:
     until = row.previous_until
     return Endpoint(
         id=row.id,
@@ -77,7 +77,7 @@ async def create_endpoint(
     url: str,
     events: Sequence[str],
     description: str,
-    most: int,
+    max_endpoints: int,
 ) -> Endpoint:
     """Add an endpoint; returns it with its secret.
 
@@ -98,11 +98,13 @@ async def create_endpoint(
     own = TABLE.c.account_id == caller.account
     async with database.write() as connection:
         await lock_account(connection, caller.account)
-        there = await connection.scalar(select(func.count()).select_from(TABLE).where(own))
-        if (there or 0) >= most:
-            raise TooManyEndpoints(f"an account may have {most} webhook endpoints: remove one")
+        count = await connection.scalar(select(func.count()).select_from(TABLE).where(own))
+        if (count or 0) >= max_endpoints:
+            raise TooManyEndpoints(
+                f"an account may have at most {max_endpoints} webhook endpoints: remove one"
+            )
         await connection.execute(insert(WebhookEndpointRow), [row])
-        await _note(connection, caller, "webhook_created", name)
+        await _audit(connection, caller, "webhook_created", name)
         return _endpoint(await _find(connection, caller.account, name), secret)
 
 
@@ -110,7 +112,8 @@ async def list_endpoints(database: Database, account: str) -> Sequence[Endpoint]
     """Return an account's endpoints, the newest first; they are few."""
     query = select(TABLE).where(TABLE.c.account_id == account).order_by(TABLE.c.id.desc())
     async with database.read() as connection:
-        return [_endpoint(row) for row in await connection.execute(query)]
+        rows = await connection.execute(query)
+        return [_endpoint(typed_row(WebhookEndpointRow, row)) for row in rows]
 
 
 async def read_endpoint(database: Database, account: str, name: str) -> Endpoint:
@@ -136,9 +139,9 @@ async def change_endpoint(
         if changes:
             await connection.execute(update(TABLE).where(TABLE.c.id == name).values(changes))
             if "url" in changes:
-                await redirect(connection, name, changes["url"])
+                await change_url(connection, name, changes["url"])
             fields = sorted(changes)
-            await _note(connection, caller, "webhook_changed", name, fields=fields)
+            await _audit(connection, caller, "webhook_changed", name, fields=fields)
         return _endpoint(await _find(connection, caller.account, name))
 
 
@@ -151,8 +154,8 @@ async def remove_endpoint(database: Database, caller: EndpointOwner, name: str) 
     async with database.write() as connection:
         await _find(connection, caller.account, name)
         await connection.execute(delete(TABLE).where(TABLE.c.id == name))
-        await stop(connection, name, "the endpoint was removed")
-        await _note(connection, caller, "webhook_removed", name)
+        await cancel_deliveries(connection, name, "the endpoint was removed")
+        await _audit(connection, caller, "webhook_removed", name)
 
 
 async def rotate_endpoint(
@@ -171,7 +174,7 @@ async def rotate_endpoint(
             .where(TABLE.c.id == name)
             .values(previous_secret=TABLE.c.secret, previous_until=now() + overlap, secret=secret)
         )
-        await _note(connection, caller, "webhook_secret_rotated", name)
+        await _audit(connection, caller, "webhook_secret_rotated", name)
         return _endpoint(await _find(connection, caller.account, name), secret)
 
 
@@ -188,11 +191,11 @@ async def enable_endpoint(database: Database, caller: EndpointOwner, name: str) 
             .where(TABLE.c.id == name)
             .values(disabled_at=None, disabled_why="", failing_since=None)
         )
-        await _note(connection, caller, "webhook_enabled", name)
+        await _audit(connection, caller, "webhook_enabled", name)
         return _endpoint(await _find(connection, caller.account, name))
 
 
-async def tell_test(database: Database, account: str, name: str) -> DeliveryTicket:
+async def send_test_event(database: Database, account: str, name: str) -> DeliveryTicket:
     """Add an event that only this endpoint hears of, whatever it asks for.
 
     While one is on its way, it is that one, due now: nobody floods a receiver, or the tables.
@@ -206,11 +209,11 @@ async def tell_test(database: Database, account: str, name: str) -> DeliveryTick
         if row.disabled_at is not None:
             raise EndpointDisabled(f"webhook endpoint {name} is disabled: enable it first")
         await lock_account(connection, account)
-        if (under_way := await hurry(connection, name, TEST)) is not None:
-            return under_way
+        if (pending := await make_due(connection, name, TEST_EVENT)) is not None:
+            return pending
         event = NewEvent(
             account=account,
-            type=TEST,
+            type=TEST_EVENT,
             data={"id": name, "object": "webhook", "text": "this is a test"},
             id=new_id("evt"),
             at=now(),
@@ -221,18 +224,18 @@ async def tell_test(database: Database, account: str, name: str) -> DeliveryTick
     return ticket
 
 
-async def _note(
+async def _audit(
     connection: AsyncConnection, caller: EndpointOwner, action: str, name: str, **details: Any
 ) -> None:
     """Write down what was done, where the account's admins find it."""
     await audit(connection, caller.actor, action, name, account=caller.account, **details)
 
 
-async def _find(connection: AsyncConnection, account: str, name: str) -> Any:
+async def _find(connection: AsyncConnection, account: str, name: str) -> WebhookEndpointRow:
     if ID.fullmatch(name) is None:
-        raise EndpointNotFound("no such webhook endpoint")
+        raise EndpointNotFound("webhook endpoint not found")
     query = select(TABLE).where(TABLE.c.id == name, TABLE.c.account_id == account)
     row = (await connection.execute(query)).one_or_none()
     if row is None:
-        raise EndpointNotFound(f"no webhook endpoint {name}")
-    return row
+        raise EndpointNotFound(f"webhook endpoint {name} not found")
+    return typed_row(WebhookEndpointRow, row)

@@ -20,7 +20,7 @@ from core.db.tables.webhooks import WebhookDeliveryRow, WebhookEndpointRow, Webh
 from core.ids import new_id
 from webhooks.tickets import DeliveryTicket
 
-#: What an endpoint may ask for.
+#: The event types that an endpoint can subscribe to.
 EVENT_TYPES = (
     *("job.completed", "job.failed", "job.cancelled", "job.expired"),
     *("batch.completed", "batch.failed", "batch.cancelled", "batch.expired"),
@@ -45,7 +45,7 @@ class NewEvent:
     id: str
     at: datetime
     own: Receiver | None = None
-    #: Only these hear of it, whatever others ask for.
+    #: True: sent to `own` only, whatever event types the account's endpoints ask for.
     exclusive: bool = False
 
 
@@ -78,9 +78,9 @@ async def add_event(
 
 async def listeners(connection: AsyncConnection, accounts: Collection[str]) -> Sequence[Listener]:
     """Return the endpoints of accounts that are not disabled."""
-    table = table_of(WebhookEndpointRow)
-    query = select(table.c.id, table.c.account_id, table.c.url, table.c.events).where(
-        table.c.account_id.in_(accounts), table.c.disabled_at.is_(None)
+    endpoint = WebhookEndpointRow
+    query = select(endpoint.id, endpoint.account_id, endpoint.url, endpoint.events).where(
+        endpoint.account_id.in_(accounts), endpoint.disabled_at.is_(None)
     )
     return [Listener(*row) for row in await connection.execute(query)]
 
@@ -89,11 +89,14 @@ async def add_events(
     connection: AsyncConnection, events: Sequence[NewEvent], known: Sequence[Listener]
 ) -> Sequence[DeliveryTicket]:
     """Add events and a delivery for each who is to hear of one; returns their tickets."""
-    heard = [(event, receivers) for event in events if (receivers := _receivers(event, known))]
-    if not heard:
+    wanted = [(event, receivers) for event in events if (receivers := _receivers(event, known))]
+    if not wanted:
         return []
-    deliveries = [_delivery(event, one) for event, receivers in heard for one in receivers]
-    await insert_missing(connection, table_of(WebhookEventRow), [_row(event) for event, _ in heard])
+    deliveries = [
+        _delivery(event, receiver) for event, receivers in wanted for receiver in receivers
+    ]
+    rows = [_row(event) for event, _ in wanted]
+    await insert_missing(connection, table_of(WebhookEventRow), rows)
     await insert_missing(connection, table_of(WebhookDeliveryRow), deliveries)
     return [DeliveryTicket(row["id"], row["account_id"], row["host"]) for row in deliveries]
 
@@ -103,19 +106,20 @@ def _receivers(event: NewEvent, known: Sequence[Listener]) -> list[Receiver]:
     if event.exclusive:
         return own
     return own + [
-        Receiver(one.id, one.url)
-        for one in known
-        if one.account == event.account and (not one.events or event.type in one.events)
+        Receiver(listener.id, listener.url)
+        for listener in known
+        if listener.account == event.account
+        and (not listener.events or event.type in listener.events)
     ]
 
 
 def _row(event: NewEvent) -> Row:
-    told = {"type": event.type, "timestamp": event.at.isoformat(), "data": event.data}
+    body = {"type": event.type, "timestamp": event.at.isoformat(), "data": event.data}
     return {
         "id": event.id,
         "account_id": event.account,
         "type": event.type,
-        "payload": orjson.dumps(told).decode(),
+        "payload": orjson.dumps(body).decode(),
         "created_at": now(),
     }
 

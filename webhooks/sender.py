@@ -18,13 +18,13 @@ from core.settings import WebhookSettings
 from webhooks.address_rules import may_reach, read_address
 from webhooks.dns_resolver import Resolve
 from webhooks.errors import InvalidWebhook, Undeliverable
-from webhooks.retry_schedule import ASKS_FOR_TIME, retry_after
+from webhooks.retry_schedule import RETRY_AFTER_STATUSES, retry_after
 from webhooks.url_rules import check_url
 
 AGENT = "Penstock-Webhooks/1"
 
-#: A name with more addresses has enough of them.
-MOST_ADDRESSES = 4
+#: Cap on addresses of a name that one attempt tries.
+MAX_ADDRESSES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class SendOutcome:
     retry_after: float | None = None
 
     @property
-    def taken(self) -> bool:
+    def accepted(self) -> bool:
         """Return whether the receiver has it."""
         return not self.failure
 
@@ -59,8 +59,8 @@ class PinnedBackend(httpcore2.AsyncNetworkBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         """Connect to the first of a name's addresses that answers, if all of them are public."""
-        error: Exception = Undeliverable("the name has no address")
-        for address in (await self._addresses(host, port))[:MOST_ADDRESSES]:
+        error: Exception = Undeliverable("the host name has no address")
+        for address in (await self._addresses(host, port))[:MAX_ADDRESSES]:
             try:
                 return await self._tcp.connect_tcp(
                     address, port, timeout, local_address, socket_options
@@ -73,11 +73,11 @@ class PinnedBackend(httpcore2.AsyncNetworkBackend):
         try:
             found = [host] if read_address(host) else await self._resolve(host, port)
         except (OSError, UnicodeError):
-            raise Undeliverable("the name was not found") from None
+            raise Undeliverable("the host name was not found") from None
         for text in found:
             address = read_address(text)
             if address is None or not may_reach(address, self._networks):
-                raise Undeliverable("the name does not lead to the public internet")
+                raise Undeliverable("the host name resolves to an address that is not public")
         return list(found)
 
 
@@ -96,21 +96,21 @@ class Sender:
     async def send(self, url: str, body: bytes, headers: dict[str, str]) -> SendOutcome:
         """Post once; whatever goes wrong is the outcome."""
         began = time.monotonic()
-        status, asked = None, None
+        status, retry_seconds = None, None
         try:
             async with asyncio.timeout(self._settings.total_seconds):
-                status, asked = await self._post(url, body, headers)
-            failure = _judge(status)
+                status, retry_seconds = await self._post(url, body, headers)
+            failure = _failure_of(status)
         except TimeoutError:
-            failure = f"no answer within {self._settings.total_seconds:g} s"
+            failure = f"no response within {self._settings.total_seconds:g} s"
         except (Undeliverable, InvalidWebhook) as error:
             failure = str(error)
         except (httpcore2.TimeoutException, httpcore2.NetworkError, OSError) as error:
             failure = _describe(error)
-        except Exception as error:  # noqa: BLE001 - whatever a receiver answers is its own fault
-            failure = f"no HTTP answer ({type(error).__name__})"
+        except Exception as error:  # noqa: BLE001 - a receiver may answer anything, even no HTTP
+            failure = f"invalid HTTP response ({type(error).__name__})"
         elapsed = round((time.monotonic() - began) * 1000)
-        return SendOutcome(status, failure[:128], elapsed, asked)
+        return SendOutcome(status, failure[:128], elapsed, retry_seconds)
 
     async def _post(
         self, url: str, body: bytes, headers: dict[str, str]
@@ -141,7 +141,7 @@ class Sender:
         )
         answer = await self._pool.handle_async_request(request)
         try:
-            return answer.status, _asked(answer)
+            return answer.status, _retry_seconds(answer)
         finally:
             await answer.aclose()
 
@@ -157,8 +157,8 @@ def _tls(settings: WebhookSettings) -> ssl.SSLContext:
     return context
 
 
-def _asked(answer: httpcore2.Response) -> float | None:
-    if answer.status not in ASKS_FOR_TIME:
+def _retry_seconds(answer: httpcore2.Response) -> float | None:
+    if answer.status not in RETRY_AFTER_STATUSES:
         return None
     for name, value in answer.headers:
         if name.lower() == b"retry-after":
@@ -166,7 +166,7 @@ def _asked(answer: httpcore2.Response) -> float | None:
     return None
 
 
-def _judge(status: int) -> str:
+def _failure_of(status: int) -> str:
     if 200 <= status < 300:
         return ""
     if 300 <= status < 400:
@@ -177,15 +177,15 @@ def _judge(status: int) -> str:
 def _describe(error: Exception) -> str:
     """Say what went wrong on the way, without addresses."""
     if isinstance(error, httpcore2.ConnectTimeout):
-        return "no connection in time"
+        return "connection timed out"
     if isinstance(error, httpcore2.TimeoutException):
-        return "no answer in time"
+        return "response timed out"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"TLS: {cause.verify_message}"
         if isinstance(cause, ssl.SSLError):
-            return f"TLS: {cause.reason or 'no handshake'}"
+            return f"TLS: {cause.reason or 'handshake failed'}"
         cause = cause.__cause__ or cause.__context__
     refused = isinstance(error, httpcore2.ConnectError)
-    return "no connection" if refused else "the connection broke off"
+    return "connection failed" if refused else "connection lost"

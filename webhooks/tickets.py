@@ -20,8 +20,8 @@ from jobs.broker.tickets import envelope
 
 TASK_NAME = "penstock.deliver_webhook"
 
-#: More tickets than this help nobody: what is due is found without them.
-MOST_TICKETS = 5_000
+#: Cap on tickets in the queue; what is due is found without them, too.
+MAX_QUEUED_TICKETS = 5_000
 
 
 class DeliveryTicket(NamedTuple):
@@ -70,7 +70,7 @@ async def push_tickets(redis: Redis, keys: Keys, tickets: Sequence[DeliveryTicke
     if not tickets:
         return 0
     async with guarded():
-        room = max(0, MOST_TICKETS - int(await client.llen(keys.webhooks)))
+        room = max(0, MAX_QUEUED_TICKETS - int(await client.llen(keys.webhooks)))
         messages = [message(ticket, keys.webhooks) for ticket in tickets[:room]]
         if messages:
             await client.lpush(keys.webhooks, *messages)

@@ -21,7 +21,7 @@ async def test_an_account_has_only_so_many_endpoints(database: Database) -> None
     answers = await asyncio.gather(
         *(
             create_endpoint(
-                database, caller, url="https://a.b/", events=[], description="", most=MOST
+                database, caller, url="https://a.b/", events=[], description="", max_endpoints=MOST
             )
             for _ in range(AT_ONCE)
         ),
