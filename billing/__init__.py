@@ -1,1 +1,1 @@
-"""What did each job cost, and who owes what."""
+"""What each job cost, what each account owes, and the documents that say so."""

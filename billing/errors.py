@@ -9,7 +9,7 @@ from core.errors import ClientError, PipelineError
 
 
 class InvalidPrice(ClientError):
-    """A price that cannot be set: negative, overlapping, or changing the past."""
+    """A price that cannot be set: out of range, too many decimals, or it would change the past."""
 
     code = "invalid-price"
     status = 422
@@ -17,7 +17,7 @@ class InvalidPrice(ClientError):
 
 
 class InvalidBudget(ClientError):
-    """A budget that cannot be set."""
+    """A budget that cannot be set: a field is out of range."""
 
     code = "invalid-budget"
     status = 422
@@ -25,7 +25,7 @@ class InvalidBudget(ClientError):
 
 
 class InvalidMonth(ClientError):
-    """What was given is no month; one is written 2026-11."""
+    """Not a UTC month in the form 2026-11."""
 
     code = "invalid-month"
     status = 422
@@ -41,7 +41,7 @@ class InvalidAmount(ClientError):
 
 
 class InvoiceNotFound(ClientError):
-    """Unknown invoice, or another account's: the two look alike."""
+    """An unknown invoice, or one of another account: clients cannot tell which."""
 
     code = "invoice-not-found"
     status = 404
@@ -49,7 +49,7 @@ class InvoiceNotFound(ClientError):
 
 
 class MonthConflict(ClientError):
-    """The state of a month does not allow this."""
+    """The state of a month does not allow the request."""
 
     code = "month-conflict"
     status = 409
@@ -57,7 +57,7 @@ class MonthConflict(ClientError):
 
 
 class MonthNotOver(MonthConflict):
-    """A month that is still running, or has not begun, cannot be closed."""
+    """A month cannot be closed before it is over."""
 
     code = "month-not-over"
     status = 409
@@ -65,7 +65,7 @@ class MonthNotOver(MonthConflict):
 
 
 class MonthOutOfOrder(MonthConflict):
-    """An earlier month with something in it is still open."""
+    """An earlier month with usage or adjustments is still open."""
 
     code = "month-out-of-order"
     status = 409
@@ -73,7 +73,7 @@ class MonthOutOfOrder(MonthConflict):
 
 
 class MonthClosed(MonthConflict):
-    """A closed month takes nothing more."""
+    """A closed month accepts no adjustments."""
 
     code = "month-closed"
     status = 409
@@ -81,7 +81,7 @@ class MonthClosed(MonthConflict):
 
 
 class MonthNotClosed(MonthConflict):
-    """Invoices there are only once the month is closed."""
+    """A month has no invoices before it is closed."""
 
     code = "month-not-closed"
     status = 409
@@ -89,7 +89,7 @@ class MonthNotClosed(MonthConflict):
 
 
 class UnpricedUsage(MonthConflict):
-    """Usage that is to be charged has no price yet."""
+    """Usage that should be charged has no price yet."""
 
     code = "unpriced-usage"
     status = 409
@@ -97,7 +97,7 @@ class UnpricedUsage(MonthConflict):
 
 
 class ExportFailed(PipelineError):
-    """The files could not be written; nothing of them is left."""
+    """The files could not be written; no part of them is left."""
 
     code = "export-failed"
     status = 500

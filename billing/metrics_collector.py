@@ -1,6 +1,6 @@
-"""What SQL shows at the moment of a scrape: whether it answers, GPU rates, budgets.
+"""Metrics that the ledger process reads from SQL at each scrape: GPU rates, budgets, due webhooks.
 
-Invariant: what cannot be read is absent; an account is never named.
+Invariant: a value that cannot be read is absent, and no label names an account.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ STATES = ("fine", "near", "used_up")
 
 @dataclass(frozen=True, slots=True)
 class MoneyState:
-    """Rates in force now, budgets by state, and deliveries that should have been tried by now."""
+    """GPU rates in force now, budgets counted by state, and webhook deliveries that are due."""
 
     rates: Sequence[GpuRate]
     budgets: dict[str, int]
@@ -38,7 +38,11 @@ class MoneyState:
 
 
 async def read_money(database: Database) -> MoneyState:
-    """Look at everything. Raises DatabaseUnavailable."""
+    """Read everything that a scrape shows.
+
+    Raises:
+        DatabaseUnavailable: SQL does not answer.
+    """
     instant = datetime.now(UTC)
     month = month_of(instant)
     async with database.read() as connection:
@@ -63,14 +67,14 @@ def _states(budgets: Sequence[Budget], sums: Sequence[SpentSum], month: str) -> 
 
 
 class MoneyCollector(Lazy):
-    """Reads SQL over a database that lives on another thread's loop."""
+    """Reads SQL through a database whose event loop runs in another thread."""
 
     def __init__(self, database: Database, loop: asyncio.AbstractEventLoop) -> None:
         self._database = database
         self._loop = loop
 
     def collect(self) -> Iterator[Metric]:
-        """Return what SQL shows; only `penstock_database_up` when it is away."""
+        """Yield all metrics; only `penstock_database_up` while SQL does not answer."""
         state = self._read()
         up = float(state is not None)
         yield GaugeMetricFamily("penstock_database_up", "1 when SQL answered this scrape", value=up)
@@ -92,9 +96,9 @@ class MoneyCollector(Lazy):
         for name, count in state.budgets.items():
             budgets.add_metric([name], count)
         yield budgets
-        text = "Deliveries that are due"
+        text = "Webhook deliveries that are due"
         yield GaugeMetricFamily("penstock_webhooks_due", text, value=state.overdue)
-        text = "How long the oldest of them has been due"
+        text = "How long the oldest due webhook delivery has been due"
         yield GaugeMetricFamily(
             "penstock_webhooks_due_age_seconds", text, value=state.overdue_seconds
         )

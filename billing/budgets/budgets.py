@@ -1,7 +1,7 @@
-"""Budgets: who may spend how much in a UTC month, and what a job may cost at most.
+"""Budgets: how much an account or key may spend per UTC month, and the most a job can cost.
 
-Invariant: a job that is accepted fits every hard budget that covers it, even if it uses all it
-may; one whose budget cannot be checked is refused or let through as the budget says.
+Invariant: an accepted job fits every hard budget that covers it, even at its highest cost. A job
+whose budget cannot be checked is refused or accepted, as the budget's `when_unknown` says.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -37,7 +37,10 @@ WhenUnknown = Literal["refuse", "allow"]
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One budget of an account, or of one of its keys where `key_id` is not empty."""
+    """A budget of an account, or of one of its keys if `key_id` is not empty.
+
+    `amount` is per UTC month, in units of `currency`.
+    """
 
     account: str
     amount: Decimal
@@ -52,19 +55,25 @@ class Budget:
 
     @property
     def scope(self) -> str:
-        """Whom it covers, as holds name it."""
+        """The scope that reservations use: the key's id, or ACCOUNT for the whole account."""
         return self.key_id or ACCOUNT
 
     @property
     def limit(self) -> BudgetLimit:
-        """What a hold is checked against."""
+        """The limit that reservations are checked against, in nanos; None for a soft budget."""
         return BudgetLimit(self.scope, to_nanos(self.amount, up=False) if self.hard else None)
 
 
 def max_tokens(body: dict[str, Any], size_bytes: int, context_tokens: int) -> TokenCounts:
-    """Return a bound on what an OpenAI body of `size_bytes` can use with a context of `longest`.
+    """Return the most tokens that a request in OpenAI's form can use.
 
-    Text has no more tokens than bytes. Pictures have, and tools, which templates write out anew.
+    Text has no more tokens than bytes. For images, and for tools, which templates write out as text,
+    the bound is the whole context.
+
+    Args:
+        body: the request's body.
+        size_bytes: its size.
+        context_tokens: the model's context length.
     """
     if "input" in body:  # embeddings: any number of texts, and no output
         return TokenCounts(input=size_bytes, cached_input=0, output=0)
@@ -85,7 +94,7 @@ def _is_text(body: dict[str, Any]) -> bool:
 
 
 def max_cost(prices: Iterable[Price], tier: ServiceTier, tokens: TokenCounts) -> Decimal:
-    """Return the most that many tokens can cost at any of some prices, cached or not."""
+    """Return the highest cost of these tokens, cached or not, at any of the prices."""
     highest = (replace(price, input=max(price.input, price.cached_input)) for price in prices)
     return max(rate(tokens, price, tier).total for price in highest)
 
@@ -93,7 +102,7 @@ def max_cost(prices: Iterable[Price], tier: ServiceTier, tokens: TokenCounts) ->
 async def load_budgets(
     connection: AsyncConnection, accounts: Collection[str] | None = None
 ) -> list[Budget]:
-    """Read the budgets of accounts, or all."""
+    """Return the budgets of these accounts, or all budgets."""
     table = table_of(BudgetRow)
     query = select(table).order_by(table.c.account_id, table.c.key_id)
     if accounts is not None:
@@ -116,13 +125,21 @@ async def load_budgets(
 
 
 async def set_budget(database: Database, budget: Budget, actor: str = "") -> Budget:
-    """Set what an account or key may spend; replaces what was set before.
+    """Set the budget of an account or key; it replaces an earlier one.
 
-    What was warned of stays said, as far as it is true of the new amount too.
+    Warnings that were sent stay, as far as their percentage is still reached with the new amount.
+
+    Args:
+        database: where it is stored.
+        budget: `amount` in currency units per UTC month, with at most 6 decimals.
+        actor: who sets it, for the audit log.
+
+    Returns:
+        The budget as stored, with its id.
 
     Raises:
-        InvalidBudget: a value is wrong.
-        DatabaseUnavailable: come back later.
+        InvalidBudget: a value is out of range.
+        DatabaseUnavailable: nothing was stored; try again later.
     """
     _check(budget)
     await ensure_account(database, budget.account)
@@ -165,7 +182,7 @@ async def _delete_untrue_warnings(connection: AsyncConnection, budget: Budget) -
 async def remove_budget(
     database: Database, account: str, key_id: str = "", actor: str = ""
 ) -> bool:
-    """Remove a budget; False when there was none."""
+    """Remove a budget; returns False if there was none."""
     table = table_of(BudgetRow)
     async with database.write() as connection:
         gone = await connection.execute(

@@ -1,7 +1,7 @@
-"""What accounts have spent in a month, as the ledger's triggers keep it.
+"""What accounts have spent per month; the ledger's triggers maintain it.
 
-Invariant: read after a commit, it holds all that was committed; it only rises. Each job's cost is
-rounded up to billionths, so that no sum of a month is ever too large to be exact.
+Invariant: a read after a commit includes everything committed; sums only rise. Each job's cost is
+rounded up to nanos (9 decimals), so that a month's sum always fits its column.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -18,7 +18,7 @@ from jobs.store.budget_reservations import ACCOUNT, BudgetMonth, SpentAmount, to
 
 @dataclass(frozen=True, slots=True)
 class SpentSum:
-    """What one scope (a key, or `ACCOUNT`) has spent in a bucket."""
+    """What one scope (a key, or ACCOUNT) has spent in a month, in the bucket's currency."""
 
     bucket: BudgetMonth
     scope: str
@@ -26,14 +26,14 @@ class SpentSum:
 
     @property
     def spent(self) -> SpentAmount:
-        """Return it as budgets are checked with, rounded up."""
+        """Return it in nanos, rounded up, as reservations compare it."""
         return SpentAmount(self.bucket, self.scope, to_nanos(self.amount, up=True))
 
 
 async def spending_since(
     connection: AsyncConnection, accounts: Collection[str], month: str
 ) -> list[SpentSum]:
-    """Return the sums of accounts from a month on, by key and in all."""
+    """Return what accounts have spent since a month, for each key and for the whole account."""
     row = SpendingRow
     query = select(row.account_id, row.month, row.currency, row.key_id, row.amount).where(
         row.account_id.in_(accounts), row.month >= month
@@ -42,7 +42,7 @@ async def spending_since(
 
 
 async def spending_in(connection: AsyncConnection, bucket: BudgetMonth) -> list[SpentSum]:
-    """Return the sums of one bucket; that of the account even if it is zero."""
+    """Return what was spent in one bucket; the account's own sum is there even if it is zero."""
     sums = await spending_since(connection, [bucket.account], bucket.month)
     own = [one for one in sums if one.bucket == bucket]
     return own or [SpentSum(bucket, ACCOUNT, ZERO)]

@@ -1,7 +1,7 @@
-"""Warnings that a budget comes to its end, noticed by the ledger and told by webhook.
+"""Warnings that a budget is nearly used up, recorded by the ledger and sent as webhooks.
 
-Invariant: each budget warns once per percentage and month; the warning and the event that tells it
-are written in one transaction.
+Invariant: a budget warns once per percentage and month. The warning and its event are written in
+one transaction.
 """
 
 import hashlib
@@ -37,10 +37,15 @@ Reached = tuple[Budget, int, Decimal]
 async def record_warnings(
     database: Database, budgets: Sequence[Budget], sums: Sequence[SpentSum]
 ) -> None:
-    """Note and tell every percentage that was reached this month, once.
+    """Record each percentage that was reached this month, once, with its webhook event.
+
+    Args:
+        database: where warnings and events are stored.
+        budgets: the budgets of the accounts in question.
+        sums: what these accounts have spent.
 
     Raises:
-        DatabaseUnavailable: come back later.
+        DatabaseUnavailable: nothing was recorded; try again later.
     """
     instant = now()
     month = month_of(instant)
@@ -98,7 +103,7 @@ def _row(
 
 
 def _event(budget: Budget, percent: int, spent: Decimal, month: str, instant: datetime) -> NewEvent:
-    """Return what receivers are told; a changed budget that is reached again is another event."""
+    """Return the event of a warning. Its id covers the amount: a changed budget warns again."""
     name = f"{budget.id} {month} {percent} {plain(budget.amount)}"
     return NewEvent(
         account=budget.account,

@@ -1,4 +1,4 @@
-"""The last span of a job's trace: its usage is in the ledger, and the outbox let go of it."""
+"""Writes the last span of a job's trace: its usage was recorded and acknowledged."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,7 +10,7 @@ from jobs.store.usage_outbox import UsageEntry
 def write_billing_spans(
     recorded: Iterable[UsageEntry], archived: Mapping[str, ArchivedJob], times: tuple[int, int]
 ) -> None:
-    """Write a span for each traced job of a batch; `times` are Unix nanoseconds."""
+    """Write a span for each traced job of a batch; `times` are its start and end in nanoseconds."""
     tracer = active()
     if tracer is None:
         return

@@ -1,9 +1,8 @@
-"""Moves usage from the outbox into the ledger, for as long as the process lives.
+"""Moves usage from the Redis outbox into the ledger, as a member of a consumer group.
 
-A batch is read, its finished jobs are fetched, everything is committed in one transaction, budgets
-hear of it, and only then the outbox lets go of it. Invariant: killed between any two steps it
-loses nothing and counts nothing twice; an entry that cannot be recorded is set aside and holds up
-no other.
+One batch at a time: read entries, fetch the finished jobs, commit everything in one transaction,
+update budgets, acknowledge. Invariant: a consumer killed between any two steps loses no entry and
+counts none twice. An entry that cannot be recorded is set aside and does not block the others.
 """
 
 import asyncio
@@ -47,7 +46,7 @@ LONGEST_PAUSE_SECONDS = 10.0
 
 
 class OutboxConsumer:
-    """One member of the ledger's consumer group; any number may run, here or elsewhere."""
+    """One member of the ledger's consumer group. Any number may run, in any process."""
 
     def __init__(
         self, store: JobStore, database: Database, settings: BillingSettings, name: str
@@ -63,7 +62,7 @@ class OutboxConsumer:
             metrics.ledger_events.labels(outcome)
 
     async def run(self) -> None:
-        """Consume until cancelled, whatever is away in the meantime."""
+        """Consume until cancelled. While Redis or SQL is unavailable, wait and try again."""
         while True:
             try:
                 await self._consume()
@@ -71,14 +70,14 @@ class OutboxConsumer:
                 await self._back_off(error)
 
     async def _consume(self) -> None:
-        """Finish what an earlier failure left unacknowledged, then take what comes."""
+        """Process entries left unacknowledged by an earlier failure, then new ones."""
         while entries := await self._outbox.read(self._settings.batch_events, unacknowledged=True):
             await self.record(entries)
         while True:
             await self.record(await self._next())
 
     async def _next(self) -> Sequence[Entry]:
-        """Return entries of a dead consumer, if there are any, else new ones."""
+        """Return entries of a dead consumer if there are any, else wait BLOCK_MS for new ones."""
         seconds = self._settings.claim_seconds
         if time.monotonic() >= self._claims_at:
             # Remove idle consumers: a cancelled read may still have been assigned entries.
@@ -90,7 +89,15 @@ class OutboxConsumer:
         return await self._outbox.read(self._settings.batch_events, block_ms=BLOCK_MS)
 
     async def record(self, entries: Sequence[Entry]) -> None:
-        """Bring entries into the ledger and take them off the outbox, as many as fit at a time."""
+        """Record entries in the ledger and acknowledge them, at most MAX_BATCH_TOKENS at a time.
+
+        Args:
+            entries: what was read from the outbox; entries that cannot be parsed are set aside.
+
+        Raises:
+            StoreUnavailable, DatabaseUnavailable: entries not acknowledged yet will be read again;
+                recording them again changes nothing.
+        """
         for batch in _batches(entries):
             await self._record_batch(batch)
 
@@ -116,7 +123,7 @@ class OutboxConsumer:
     async def _record(
         self, usage: Sequence[UsageEntry], archived: dict[str, ArchivedJob]
     ) -> list[UnreadableEntry]:
-        """Record entries, halving the batch around those that cannot be; returns the latter."""
+        """Record entries, halving the batch around those that fail; returns the ones that fail."""
         if not usage:
             return []
         jobs = [archived[entry.job_id] for entry in usage if entry.job_id in archived]
@@ -133,7 +140,7 @@ class OutboxConsumer:
         return []
 
     async def _announce(self, tickets: Sequence[DeliveryTicket]) -> None:
-        """Have webhooks delivered at once; those without a ticket are found a second later."""
+        """Queue tickets for webhook deliveries; the deliverer finds those without one a second later."""
         try:
             await push_tickets(self._store.redis, self._store.keys, tickets)
         except StoreUnavailable:
@@ -142,7 +149,7 @@ class OutboxConsumer:
     async def _record_alone(
         self, entry: UsageEntry, error: Exception, *, archived: bool
     ) -> list[UnreadableEntry]:
-        """Bill an entry without its archive, if that is to blame for the error."""
+        """Record an entry without its archive, in case the archive caused the error."""
         if not archived:
             return [_unreadable(entry, error)]
         refused = await self._record([entry], {})
@@ -157,10 +164,9 @@ class OutboxConsumer:
             log.error("usage_set_aside", entry_id=entry.entry_id, reason=entry.reason)
 
     async def _delete_erased(self, usage: Sequence[UsageEntry]) -> None:
-        """Delete from the archive what clients erased while it was being written.
+        """Delete from the archive the jobs that clients erased while the archive was written.
 
-        By us or by who died over these entries before. What they erase from here on, they erase
-        from the archive too.
+        Erasures from here on reach the archive by themselves.
         """
         erased_ids = await erased(self._store, [entry.job_id for entry in usage])
         if erased_ids:
@@ -187,7 +193,7 @@ def _unreadable(entry: UsageEntry, error: Exception) -> UnreadableEntry:
 
 
 def _cause(error: Exception) -> BaseException:
-    """Return what the driver said, where SQLAlchemy wrapped it."""
+    """Return the driver's error where SQLAlchemy wrapped it."""
     return getattr(error, "orig", None) or error
 
 

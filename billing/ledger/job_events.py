@@ -1,4 +1,4 @@
-"""A finished job as a webhook tells it: what became of it and what it cost, never what it said."""
+"""The webhook events of finished jobs: status, usage and cost, never the prompt or the output."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,16 @@ AMOUNTS = ("input_amount", "cached_amount", "output_amount")
 def job_events(
     rows: Sequence[Row], archived: Mapping[str, ArchivedJob], known: Sequence[Listener]
 ) -> list[NewEvent]:
-    """Return the events of jobs that somebody hears of. Pure; an event's id follows its job's."""
+    """Return the events of finished jobs that have a receiver. Pure.
+
+    Args:
+        rows: rows of the ledger, as `usage_row` makes them.
+        archived: the jobs' records by id; a missing one means an event without metadata.
+        known: the endpoints of these accounts.
+
+    Returns:
+        One event per job, with an id derived from the job's id, so that a repeat adds nothing.
+    """
     listening = {listener.account for listener in known}
     events = []
     for row in rows:
@@ -80,7 +89,7 @@ def _cost(row: Row) -> dict[str, str] | None:
 
 
 def _record_fields(job: ArchivedJob | None) -> dict[str, Any]:
-    """Return what only the job's record knows; nothing, where it could not be kept."""
+    """Return the fields that only the job's record has; none if it could not be archived."""
     if job is None:
         return {}
     record = orjson.loads(job.record)

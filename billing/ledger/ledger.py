@@ -1,8 +1,7 @@
-"""The ledger in SQL: usage is recorded once, with the job's archive, in one transaction.
+"""Stores usage events in SQL, with the job's archive and its webhook events, in one transaction.
 
-Invariant: one usage event per job, whoever records it and how often; what is recorded is never
-changed, but an unpriced event may be given its price as long as its month is open. Who hears of
-the job by webhook is noted with it.
+Invariant: one usage event per job, whichever process records it and however often. An event is
+never changed, except that an unpriced one may get its price while its month is open.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,9 +46,10 @@ MAX_ARCHIVED_CHARACTERS = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class RecordedUsage:
-    """What one batch added: new events, the models of those that had no price, what to tell.
+    """What one batch added.
 
-    `charged` is empty where some were duplicates, since it is not known which.
+    `unpriced` has the model of each event without a price; `charged` has amounts by model and
+    currency, in its units, and is empty if some events were duplicates, since it is unknown which.
     """
 
     events: int
@@ -60,7 +60,7 @@ class RecordedUsage:
 
 
 class Ledger:
-    """One database's ledger."""
+    """The ledger of one database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -68,11 +68,18 @@ class Ledger:
     async def record(
         self, entries: Sequence[UsageEntry], archived: Sequence[ArchivedJob]
     ) -> RecordedUsage:
-        """Add usage events and archived jobs; those that are there stay as they are.
+        """Add usage events and archived jobs; existing ones stay unchanged.
+
+        Args:
+            entries: usage of finished jobs, from the outbox.
+            archived: the records and results of those jobs that are still in Redis.
+
+        Returns:
+            How many events were new, and the tickets of the webhook deliveries that were added.
 
         Raises:
-            DatabaseUnavailable: nothing was added; come back later.
-            DATA_ERRORS: nothing was added; one of the entries cannot be.
+            DatabaseUnavailable: nothing was added; try again later.
+            DATA_ERRORS: nothing was added; one of the entries is invalid.
         """
         now = datetime.now(UTC)
         async with self._database.write() as connection:
@@ -88,7 +95,7 @@ class Ledger:
         return RecordedUsage(added, len(rows) - added, unpriced, tickets, charged)
 
     async def set_aside(self, entries: Sequence[UnreadableEntry]) -> None:
-        """Keep entries that cannot be recorded, for a person to look at."""
+        """Keep entries that cannot be recorded, with the reason, for an operator to review."""
         rows = [
             {
                 "entry_id": entry.entry_id,
@@ -102,9 +109,10 @@ class Ledger:
             await insert_missing(connection, table_of(SetAsideEntryRow), rows)
 
     async def rate_unpriced(self) -> tuple[int, int]:
-        """Give unpriced events the price that was valid when their job finished, now it is known.
+        """Price unpriced events whose price at the time the job finished is known by now.
 
-        Returns how many got one, and how many are still without.
+        Returns:
+            How many events were priced, and how many are still unpriced.
         """
         done, left, after = 0, 0, ""
         while True:
@@ -121,14 +129,14 @@ class Ledger:
 async def _add_job_events(
     connection: AsyncConnection, rows: Sequence[dict[str, Any]], archived: Sequence[ArchivedJob]
 ) -> Sequence[DeliveryTicket]:
-    """Add the events of jobs that somebody hears of."""
+    """Add the webhook events of jobs that have a receiver; returns the deliveries' tickets."""
     known = await listeners(connection, {row["account_id"] for row in rows})
     events = job_events(rows, {job.job_id: job for job in archived}, known)
     return await add_events(connection, events, known)
 
 
 def _charged(rows: Sequence[Row]) -> dict[tuple[str, str], Decimal]:
-    """Add up what priced rows were charged, by model and currency."""
+    """Add up the amounts of priced rows, by model and currency."""
     sums: dict[tuple[str, str], Decimal] = {}
     for row in rows:
         if row["currency"] is not None:
@@ -166,7 +174,7 @@ def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 async def closed_months(connection: AsyncConnection) -> frozenset[str]:
-    """Return the months that take no more usage."""
+    """Return the closed months, which accept no more usage."""
     return frozenset(await connection.scalars(select(ClosedMonthRow.month)))
 
 

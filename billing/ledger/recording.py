@@ -1,4 +1,4 @@
-"""Turns an outbox entry into a row of the ledger. Pure: prices and closed months are given."""
+"""Converts an outbox entry to a row of the ledger. Pure: prices and closed months are arguments."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -19,10 +19,16 @@ PRICE_COLUMNS = (
 
 
 def usage_row(entry: UsageEntry, prices: PriceBook, closed: Collection[str], now: datetime) -> Row:
-    """Return the usage event of an entry; without a price its amounts are null.
+    """Return the usage event of an entry; its amounts are None if there was no price.
+
+    Args:
+        entry: usage of a finished job; times in Unix milliseconds.
+        prices: all price versions; the one valid when the job finished applies.
+        closed: closed months; usage of one of them is late and billed in the first open month.
+        now: when it is recorded.
 
     Raises:
-        ValueError, OverflowError: the entry says what cannot be.
+        ValueError, OverflowError: the usage is inconsistent.
     """
     finished = from_unix_ms(entry.finished)
     own_month = month_of(finished)
@@ -57,7 +63,7 @@ def usage_row(entry: UsageEntry, prices: PriceBook, closed: Collection[str], now
 
 
 def price_columns(charged: TokenCounts, price: Price | None, tier: ServiceTier) -> Row:
-    """Return the columns that a price fills, all null without one."""
+    """Return the values of PRICE_COLUMNS, all None without a price."""
     if price is None:
         return dict.fromkeys(PRICE_COLUMNS)
     cost = rate(charged, price, tier)

@@ -1,6 +1,6 @@
-"""After usage was committed: budgets hear what was spent, and jobs' holds are let go.
+"""After usage was committed: tell budgets what was spent, and release the jobs' reservations.
 
-Invariant: may be repeated, and be done by several at once, in any order.
+Invariant: it may be repeated and run in several processes at a time, in any order.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,10 +19,10 @@ LOOK_BACK = timedelta(days=1)
 
 
 async def settle_budgets(store: JobStore, database: Database, entries: Sequence[Entry]) -> None:
-    """Pass on what the accounts of recorded entries have spent, and warn who comes near.
+    """Publish what the entries' accounts have spent, record warnings, release budget reservations.
 
     Raises:
-        StoreUnavailable, DatabaseUnavailable: come back later.
+        StoreUnavailable, DatabaseUnavailable: try again later.
     """
     usage = [entry for entry in entries if isinstance(entry, UsageEntry)]
     sums = await _spent(database, {entry.account for entry in usage})
@@ -40,7 +40,7 @@ async def _spent(database: Database, accounts: Collection[str]) -> list[SpentSum
 
 
 def _job_ids(entries: Sequence[Entry]) -> list[str]:
-    """Return the entries' jobs, also those of entries that were set aside."""
+    """Return the entries' job ids, including those of entries that were set aside."""
     ids = (
         entry.job_id if isinstance(entry, UsageEntry) else entry.fields.get("job", "")
         for entry in entries

@@ -1,7 +1,7 @@
-"""What the GPUs behind the models cost, for margins; no bill depends on it.
+"""What the GPUs behind each model cost per hour: used for margins, never for invoices.
 
-Invariant: rates are only ever added. Unlike a price, one may be valid from the past on, since what
-a provider asks is often known afterwards.
+Invariant: rates are only added, never changed. Unlike a price, a rate may start in the past, since
+a provider's rate is often known only afterwards.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,10 @@ MAX_SLOTS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class GpuRate:
-    """What one worker of a model costs per hour, and how many jobs it runs at once."""
+    """The cost of one worker of a model, and how many jobs it runs at a time, from `valid_from` on.
+
+    `per_hour` is in units of `currency`.
+    """
 
     model: str
     gpu: str
@@ -40,7 +43,7 @@ class GpuRate:
 async def load_gpu_rates(
     connection: AsyncConnection, model: str | None = None
 ) -> Sequence[GpuRate]:
-    """Return the rates of one model or of all, by model and time."""
+    """Return the rates of one model, or of all, ordered by model and time."""
     rate = GpuRateRow
     query = select(
         rate.model, rate.gpu, rate.per_hour, rate.slots, rate.currency, rate.valid_from
@@ -53,9 +56,14 @@ async def load_gpu_rates(
 async def set_gpu_rate(database: Database, rate: GpuRate, actor: str = "") -> None:
     """Add a rate.
 
+    Args:
+        database: where it is stored.
+        rate: `per_hour` in units of the currency, with at most 6 decimals.
+        actor: who sets it, for the audit log.
+
     Raises:
-        InvalidPrice: a value is wrong, or the model has a rate from that instant already.
-        DatabaseUnavailable: come back later.
+        InvalidPrice: a value is out of range, or the model already has a rate from that instant.
+        DatabaseUnavailable: nothing was stored; try again later.
     """
     _check(rate)
     async with database.write() as connection:

@@ -1,8 +1,8 @@
-"""Prices in SQL: reading the whole book, and adding versions to it.
+"""Price versions in SQL: load all of them, add one.
 
-Invariant: no instant that was priced is ever priced differently. A change lies at least LEAD in
-the future, so that every process knows it before it is valid; only time without any price may be
-priced afterwards.
+Invariant: the price of an instant never changes once it was known. A change must start at least
+LEAD in the future, so that every process reads it before it becomes valid. Only an instant without
+any price may be priced afterwards.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,10 @@ LARGEST = Decimal(1_000_000)
 
 @dataclass(frozen=True, slots=True)
 class NewPrice:
-    """A price to be set; `valid_from` None means as soon as it may be."""
+    """A price version to add: currency units per million tokens, and the tiers' multipliers.
+
+    `valid_from` None means as early as the rules allow.
+    """
 
     model: str
     input: Decimal
@@ -46,7 +49,7 @@ class NewPrice:
 
 
 async def load_prices(connection: AsyncConnection) -> PriceBook:
-    """Read the book."""
+    """Return every price version."""
     version, price = PriceVersion, PriceRow
     query = select(
         version.id,
@@ -73,9 +76,18 @@ async def load_prices(connection: AsyncConnection) -> PriceBook:
 async def set_price(database: Database, new: NewPrice, actor: str = "") -> Price:
     """Add a version to a model's prices.
 
+    Args:
+        database: where it is stored.
+        new: amounts in currency units per million tokens, with at most 6 decimals; multipliers with
+            at most 2.
+        actor: who sets it, for the audit log.
+
+    Returns:
+        The version as stored, with its id and the instant it starts at.
+
     Raises:
-        InvalidPrice: an amount is wrong, or an instant would be priced anew.
-        DatabaseUnavailable: come back later.
+        InvalidPrice: an amount is out of range, or the price of a past instant would change.
+        DatabaseUnavailable: nothing was stored; try again later.
     """
     _check_amounts(new)
     async with database.write() as connection:
@@ -115,7 +127,7 @@ def _check_amounts(new: NewPrice) -> None:
 
 
 def _decide(new: NewPrice, book: PriceBook, now: datetime) -> Price:
-    """Return the version to add, with its first instant."""
+    """Return the version to add, with the instant it starts at."""
     earliest = now + LEAD
     since = new.valid_from
     if since is None:

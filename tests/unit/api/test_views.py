@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.streaming.sse import View
-from billing.pricing.cost_cache import OPEN
+from billing.pricing.cost_cache import NOT_ENDED
 from core.errors import EngineError, StoreUnavailable
 from jobs.eta import Eta
 from jobs.events import Event
@@ -210,7 +210,7 @@ def job(**fields: Any) -> Job:
 
 
 def test_a_waiting_job_has_position_and_band() -> None:
-    shown_job = job_object(job(), OPEN, QueuePlace(3, Eta(10.0, 8.5, 11.5004)))
+    shown_job = job_object(job(), NOT_ENDED, QueuePlace(3, Eta(10.0, 8.5, 11.5004)))
     assert shown_job["queue_position"] == 3
     assert shown_job["eta"] == {"seconds": 10.0, "low": 8.5, "high": 11.5}
     assert shown_job["created_at"] == 1_700_000_000.123
@@ -220,22 +220,22 @@ def test_a_waiting_job_has_position_and_band() -> None:
 
 def test_a_running_job_has_run_for_as_long_as_the_store_says() -> None:
     running = job(status=Status.IN_PROGRESS, started=1_700_000_001_123, run_ms=1000)
-    assert job_object(running, OPEN, QueuePlace(None, None, 250))["run_seconds"] == 1.25
+    assert job_object(running, NOT_ENDED, QueuePlace(None, None, 250))["run_seconds"] == 1.25
 
 
 def test_a_finished_job_has_times_and_result() -> None:
     ended = job(
         status=Status.COMPLETED, started=1_700_000_001_123, finished=1_700_000_003_000, run_ms=1877
     )
-    shown_job = job_object(ended, OPEN, result=result_object(ended, fold(WHOLE)))
+    shown_job = job_object(ended, NOT_ENDED, result=result_object(ended, fold(WHOLE)))
     assert (shown_job["queue_seconds"], shown_job["run_seconds"]) == (1.0, 1.877)
     assert shown_job["result"]["object"] == "text_completion"
 
 
 def test_only_jobs_that_failed_show_an_error() -> None:
     error = EngineError("broke").as_dict()
-    assert job_object(job(error=error), OPEN)["error"] is None
-    failed = job_object(job(status=Status.FAILED, error=error), OPEN)
+    assert job_object(job(error=error), NOT_ENDED)["error"] is None
+    failed = job_object(job(status=Status.FAILED, error=error), NOT_ENDED)
     assert failed["error"]["detail"] == "broke"
     assert failed["error"]["instance"] == "/v1/jobs/job_ab"
 
