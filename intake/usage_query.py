@@ -9,7 +9,7 @@ import orjson
 
 from accounts.caller import Caller
 from accounts.errors import AccountNotFound
-from billing.reports.usage import DIMENSIONS, Place, UsageQuery, UsageTotal
+from billing.reports.usage import DIMENSIONS, UsageCursor, UsageQuery, UsageTotal
 from wire.errors import FieldError, InvalidBody, InvalidCursor
 
 MOST_DAYS = 366
@@ -47,7 +47,7 @@ def read_usage_query(
 
 def usage_cursor(query: UsageQuery, last: UsageTotal) -> str:
     """Return the cursor that goes on after a group."""
-    return urlsafe_b64encode(orjson.dumps([query.by, last.place])).decode().rstrip("=")
+    return urlsafe_b64encode(orjson.dumps([query.by, last.cursor])).decode().rstrip("=")
 
 
 def _day(param: str, text: str) -> date:
@@ -69,7 +69,7 @@ def _dimensions(text: str) -> tuple[str, ...]:
     return tuple(name for name in DIMENSIONS if name in asked)
 
 
-def _place(cursor: str, by: Sequence[str]) -> Place:
+def _place(cursor: str, by: Sequence[str]) -> UsageCursor:
     """Read a cursor; one of another grouping would pass over groups."""
     try:
         raw = urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))

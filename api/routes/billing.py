@@ -17,7 +17,7 @@ from api.openapi.route_docs import Responses, refusals
 from api.routes.jobs import Limit
 from api.streaming.download import Download
 from billing.exports.content import ExportRequest, open_content
-from billing.exports.formats import Format, export_name, print_pdf, writer_of
+from billing.exports.formats import Format, export_name, render_pdf, writer_of
 from billing.exports.zip_stream import zip_export
 from billing.invoices.invoices import find_invoice, list_invoices
 from core.db.audit import audit
@@ -82,7 +82,7 @@ async def print_invoice(invoice: str, key: CurrentCaller, api: Api) -> Response:
     """Return an invoice as a PDF; the same bytes each time."""
     async with api.database.read() as connection:
         found = await find_invoice(connection, invoice, _account(key, None))
-    data = await asyncio.to_thread(print_pdf, found)
+    data = await asyncio.to_thread(render_pdf, found)
     headers = {"Content-Disposition": f'inline; filename="{found.number}.pdf"'}
     return Response(data, headers=headers, media_type="application/pdf")
 

@@ -67,8 +67,8 @@ class Budget:
 def max_tokens(body: dict[str, Any], size_bytes: int, context_tokens: int) -> TokenCounts:
     """Return the most tokens that a request in OpenAI's form can use.
 
-    Text has no more tokens than bytes. For images, and for tools, which templates write out as text,
-    the bound is the whole context.
+    Text has no more tokens than bytes. For images and tools the bound is the whole context, since
+    templates write tools out as text.
 
     Args:
         body: the request's body.

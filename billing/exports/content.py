@@ -1,7 +1,7 @@
-"""What an export holds, whatever its format: summary, lines, usage; rows come in pieces.
+"""What an export contains, whatever its format: summary, lines and usage, read piece by piece.
 
-Invariant: constant memory, and the same rows in the same order each time a closed month is asked
-for, on either database.
+Invariant: memory is constant, and a closed month gives the same rows in the same order each time,
+on either database.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ USAGE = (
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """What is to be exported; `account` None is everybody."""
+    """What to export: a month, of one account or of all accounts if `account` is None."""
 
     month: str
     account: str | None = None
@@ -47,7 +47,7 @@ class ExportRequest:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The next bytes of a file; `rows` of the ledger are in them, for who shows progress."""
+    """The next bytes of a file; `rows` counts the usage events in them, for a progress display."""
 
     file: str
     data: bytes
@@ -57,11 +57,16 @@ class Chunk:
 async def open_content(
     connection: AsyncConnection, request: ExportRequest, seller: SellerSettings
 ) -> "Content":
-    """Return a month's content, as it was issued or, if preliminary, as it stands.
+    """Return a month's content: as it was issued or, if preliminary, as it is now.
+
+    Args:
+        connection: an open transaction; on PostgreSQL it becomes one with a fixed snapshot.
+        request: which month and account.
+        seller: the seller's details, for preliminary invoices.
 
     Raises:
-        InvalidMonth: this is no month.
-        MonthNotClosed: there are no invoices yet, and nobody asked for preliminary ones.
+        InvalidMonth: this is not a month.
+        MonthNotClosed: there are no invoices yet, and a preliminary export was not requested.
     """
     first, _ = check_month(request.month)
     if connection.dialect.name != "sqlite":
@@ -85,7 +90,7 @@ async def open_content(
 
 
 class Content:
-    """One month on one connection. `preliminary` marks a month that is not closed."""
+    """One month's content on one connection; `preliminary` if the month is not closed."""
 
     #: Rows of the ledger in memory at a time.
     rows_at_once: ClassVar = 5_000
@@ -102,7 +107,7 @@ class Content:
         self.account = request.account
         self.preliminary = drafts is not None
         self.sqlite = connection.dialect.name == "sqlite"
-        #: The instant all dates inside of files are set to.
+        #: The instant that dates inside files are set to.
         self.stamp = stamp
         self._drafts = drafts
 
@@ -116,23 +121,23 @@ class Content:
             yield invoice
 
     def select_usage(self, *columns: ColumnElement[Any]) -> Select[Any]:
-        """Return a query of the month's usage, in the order in which its jobs were submitted."""
+        """Return a query of the month's usage events in the order their jobs were submitted in."""
         return select(*columns).where(*self._where()).order_by(EVENTS.c.job_id)
 
     async def count_usage(self) -> int:
-        """Return how many usage events there are."""
+        """Return the number of usage events."""
         query = select(func.count()).select_from(EVENTS).where(*self._where())
         return await self.connection.scalar(query) or 0
 
     async def usage(self) -> AsyncGenerator[Sequence[Row[Any]], None]:
-        """Yield the usage events some at a time, as rows of the columns `USAGE`."""
+        """Yield the usage events in pieces, as rows of the columns USAGE."""
         query = self.select_usage(*(EVENTS.c[name] for name in USAGE))
         async with aclosing(self.pieces(query)) as pieces:
             async for rows in pieces:
                 yield rows
 
     async def pieces(self, query: Select[Any]) -> AsyncGenerator[Sequence[Row[Any]], None]:
-        """Yield a query's rows some at a time; the database prepares the next while one is used."""
+        """Yield a query's rows in pieces; fetch the next one while the caller uses this one."""
         options = {"yield_per": self.rows_at_once}
         result = await self.connection.stream(query, execution_options=options)
         upcoming = asyncio.ensure_future(result.fetchmany())

@@ -1,7 +1,7 @@
 """CSV: `summary.csv`, `lines.csv`, `usage.csv`; UTF-8, commas, a line feed after each row.
 
-Invariant: no cell is a formula. A text that a spreadsheet would compute gets an apostrophe in
-front. The usage is written by the database, a text per row, since millions of them are.
+Invariant: no cell is a formula: text that a spreadsheet would evaluate gets a leading apostrophe.
+The database formats the usage, one text per row, since there may be millions of rows.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ async def write(content: Content) -> AsyncGenerator[Chunk, None]:
 
 
 async def _lines(content: Content) -> AsyncGenerator[tuple[str, int], None]:
-    """Yield lines some at a time, with their count."""
+    """Yield lines in pieces, each with the number of its rows."""
     line = csv_line(USAGE, sqlite=True)
     async with aclosing(content.pieces(content.select_usage(line))) as pieces:
         async for rows in pieces:
@@ -51,7 +51,7 @@ async def _lines(content: Content) -> AsyncGenerator[tuple[str, int], None]:
 
 
 async def _blocks(content: Content) -> AsyncGenerator[tuple[str, int], None]:
-    """Yield lines that PostgreSQL has joined: a row each would cost this process a core."""
+    """Yield lines that PostgreSQL has joined: fetching a row each would keep a core busy here."""
     line = csv_line(USAGE, sqlite=False).label("line")
     query = content.select_usage(line, EVENTS.c.job_id).limit(content.rows_at_once)
 
@@ -79,7 +79,7 @@ def _encode(rows: Iterable[Sequence[Any]]) -> bytes:
 
 
 def cell(value: Any) -> str:
-    """Return a value as it stands in a cell."""
+    """Return a value as the text of a cell."""
     match value:
         case None:
             return ""

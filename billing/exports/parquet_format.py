@@ -1,6 +1,6 @@
-"""Parquet: `summary.parquet`, `lines.parquet`, `usage.parquet`; decimals and UTC times typed.
+"""Parquet: `summary.parquet`, `lines.parquet`, `usage.parquet`, with decimal and UTC time types.
 
-Invariant: a row group in memory at a time; what was encoded leaves at once.
+Invariant: one row group is in memory at a time; encoded bytes are passed on immediately.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ async def write(content: Content) -> AsyncGenerator[Chunk, None]:
 
 
 class _ParquetTable:
-    """One file, written group by group."""
+    """One file, written in row groups."""
 
     def __init__(self, name: str, schema: Any) -> None:
         self._name = name
@@ -51,7 +51,7 @@ class _ParquetTable:
         self._writer = pq.ParquetWriter(self._buffer, schema, compression="zstd")
 
     def add(self, rows: Iterable[Sequence[Any]]) -> Chunk:
-        """Take rows, and return what is ready."""
+        """Add rows, and return the bytes that are ready."""
         before = len(self._rows)
         self._rows += rows
         count = len(self._rows) - before
@@ -76,7 +76,7 @@ class _ParquetTable:
 
 
 def _schema(columns: Iterable[str]) -> Any:
-    """Return the types of a table made from invoices."""
+    """Return the schema of a table made from invoices."""
     return pa.schema([(name, _type(name)) for name in columns])
 
 
@@ -93,7 +93,7 @@ def _type(name: str) -> Any:
 
 
 def _stored_type(stored: TypeEngine[Any]) -> Any:
-    """Return the type of a column of the ledger."""
+    """Return the Parquet type of a column of the ledger."""
     match stored:
         case Money():
             return _decimal(stored.scale)

@@ -1,6 +1,7 @@
-"""An export as one ZIP, sent while it is written: the same files and checksums as in a folder.
+"""An export as a ZIP archive that is sent while it is written: the same files as in a folder.
 
-Invariant: constant memory, and the same bytes each time; times inside are the month's closing.
+Invariant: memory is constant, and the same bytes result each time: file times inside are the
+instant at which the month was closed.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """Closes months: what an account owes becomes an invoice that never changes.
 
-Invariant: a month is closed with all its invoices or not at all, in one transaction that has the
-ledger to itself; closing it again finds the same invoices. Earlier usage is never left behind:
-what lies open before a month is closed before it.
+Invariant: a month is closed with all of its invoices or not at all, in one transaction under the
+ledger's exclusive lock; closing it again returns the same invoices. Months close in order, so no
+earlier usage is left out.
 """
 
 from collections.abc import Collection, Sequence
@@ -35,7 +35,7 @@ LINE_FIELDS = tuple(field.name for field in fields(InvoiceLine))
 
 @dataclass(frozen=True, slots=True)
 class ClosedMonth:
-    """A closed month; `already` if it was before. Its invoices come without their lines."""
+    """A closed month and its invoices, without lines; `already` if it was closed before."""
 
     month: str
     invoices: Sequence[Invoice]
@@ -49,13 +49,20 @@ async def close_month(
     actor: str = "",
     now: datetime | None = None,
 ) -> ClosedMonth:
-    """Issue a month's invoices and let no more usage into it.
+    """Issue a month's invoices; later usage of that month goes to the first open month.
+
+    Args:
+        database: where the ledger is.
+        month: a UTC month, as in 2026-11.
+        seller: the seller's details, copied onto each invoice.
+        actor: who closes it, for the audit log.
+        now: the current instant; tests set it.
 
     Raises:
-        InvalidMonth: this is no month.
-        MonthConflict: it is not over, an earlier one is open, or usage has no price; nothing
-            was changed.
-        DatabaseUnavailable: nothing was changed; come back later.
+        InvalidMonth: this is not a month.
+        MonthConflict: it is not over, an earlier month is open, or usage has no price; nothing was
+            changed.
+        DatabaseUnavailable: nothing was changed; try again later.
     """
     now = now or datetime.now(UTC)
     check_over(month, now)
@@ -76,7 +83,12 @@ async def close_month(
 
 
 def check_over(month: str, now: datetime) -> None:
-    """Refuse what cannot be closed yet, whatever is in it."""
+    """Check that a month is over, so that it can be closed.
+
+    Raises:
+        InvalidMonth: this is not a month.
+        MonthNotOver: it has not ended yet.
+    """
     first, end = check_month(month)
     if now < first:
         raise MonthNotOver(f"{month} has not started yet", param="month")
@@ -87,7 +99,14 @@ def check_over(month: str, now: datetime) -> None:
 async def draft_month(
     connection: AsyncConnection, month: str, seller: SellerSettings, account: str | None = None
 ) -> list[Invoice]:
-    """Return the invoices a month would have if it were closed now."""
+    """Return the invoices that a month would have if it were closed now.
+
+    Args:
+        connection: an open transaction.
+        month: a UTC month.
+        seller: the seller's details.
+        account: only this account's invoices; all accounts' if None.
+    """
     groups = await sum_month(connection, month, account)
     prices = await load_prices(connection)
     content = MonthContent(
@@ -102,7 +121,7 @@ async def draft_month(
 
 
 async def issued_in(connection: AsyncConnection, month: str) -> list[Invoice]:
-    """Return a closed month's invoices by number, without their lines and without credit notes."""
+    """Return a closed month's invoices by number, without lines and without credit notes."""
     found = await list_invoices(connection, month=month, limit=None)
     invoices = [invoice for invoice in found if invoice.kind == "invoice"]
     return sorted(invoices, key=lambda invoice: invoice.number)
@@ -137,7 +156,7 @@ async def _billing_details(connection: AsyncConnection) -> dict[str, BillingDeta
 async def _issue(
     connection: AsyncConnection, month: str, seller: SellerSettings, now: datetime
 ) -> None:
-    """Write the invoices with their lines, then seal them."""
+    """Insert the invoices with their lines, then issue them."""
     drafts = await draft_month(connection, month, seller)
     for start in range(0, len(drafts), INVOICES_AT_ONCE):
         batch = drafts[start : start + INVOICES_AT_ONCE]
@@ -149,13 +168,13 @@ async def _issue(
 
 
 async def seal(connection: AsyncConnection, which: Any, now: datetime) -> None:
-    """Issue invoices that are written; from here on triggers refuse every change."""
+    """Set `issued_at` of invoices that are written; from then on triggers refuse every change."""
     change = update(INVOICES).where(which, INVOICES.c.issued_at.is_(None)).values(issued_at=now)
     await connection.execute(change)
 
 
 def row_of(invoice: Invoice, now: datetime) -> dict[str, Any]:
-    """Return the row of an invoice that is to be issued."""
+    """Return the row of an invoice that is about to be issued."""
     names = ("id", "number", "kind", "account_id", "month", "currency", "total")
     billing = ("billing_name", "billing_address", "tax_id", "tax_note")
     values = {name: getattr(invoice, name) for name in (*names, *billing)}
@@ -174,7 +193,7 @@ def line_rows(invoice: Invoice) -> list[dict[str, Any]]:
 async def _mark_closed(
     connection: AsyncConnection, month: str, closed: Collection[str], actor: str, now: datetime
 ) -> None:
-    """Close the month, and the empty ones between the last closed one and it."""
+    """Close the month and the empty months between the last closed one and it."""
     months = [month]
     if closed and month > max(closed):
         following = next_month(max(closed))

@@ -1,6 +1,6 @@
-"""What a month's ledger adds up to: a row per account and line, summed by the database.
+"""A month's ledger summed up by the database: one row per account and set of invoice lines.
 
-Invariant: events are never read one by one, so five million cost what their sums cost.
+Invariant: usage events are never read one by one, so a close costs what its sums cost.
 """
 
 from collections.abc import Collection, Iterator
@@ -19,7 +19,7 @@ from core.db.tables.usage import UsageEventRow
 
 EVENTS = table_of(UsageEventRow).c
 
-#: Kind of token -> its columns of tokens and amount.
+#: The columns of charged tokens and amounts, by kind of token.
 KINDS = {
     "input": (EVENTS.charged_input_tokens, EVENTS.input_amount),
     "cached_input": (EVENTS.charged_cached_tokens, EVENTS.cached_amount),
@@ -66,7 +66,7 @@ class Adjustment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KindSum:
-    """What the events of a group have of one kind of token."""
+    """The sums of a group for one kind of token: jobs with any, tokens, and the exact amount."""
 
     jobs: int
     tokens: int
@@ -75,7 +75,7 @@ class KindSum:
 
 @dataclass(frozen=True, slots=True)
 class UsageGroup:
-    """Events that share a line per kind of token."""
+    """Usage events that share one invoice line per kind of token."""
 
     account_id: str
     currency: str
@@ -90,7 +90,7 @@ class UsageGroup:
 async def sum_month(
     connection: AsyncConnection, month: str, account: str | None = None
 ) -> list[UsageGroup]:
-    """Add up a month's priced usage."""
+    """Sum up a month's priced usage."""
     columns = []
     for tokens, amount in KINDS.values():
         columns += [
@@ -129,7 +129,7 @@ def _group(row: _MonthSumRow) -> UsageGroup:
 
 
 async def unpriced_models(connection: AsyncConnection, month: str) -> dict[str, int]:
-    """Return how many events of which models should be charged and have no price yet."""
+    """Return how many events per model should be charged but have no price yet."""
     query = (
         select(UsageEventRow.model, func.count())
         .where(EVENTS.month == month, EVENTS.price_version_id.is_(None), CHARGED)
@@ -141,7 +141,7 @@ async def unpriced_models(connection: AsyncConnection, month: str) -> dict[str, 
 async def earliest_open(
     connection: AsyncConnection, month: str, closed: Collection[str]
 ) -> str | None:
-    """Return the first month before this one that has something in it and is not closed."""
+    """Return the first open month before this one that has usage or adjustments."""
     for after, before in _open_spans(month, closed):
         queries = [
             select(func.min(column)).where(column > after, column < before)
@@ -154,7 +154,7 @@ async def earliest_open(
 
 
 def _open_spans(month: str, closed: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield bounds between which no month is closed, so that no event of a closed one is read."""
+    """Yield spans between closed months, so that no event of a closed month is read."""
     after = ""
     for earlier in sorted(closed):
         if earlier < month:

@@ -1,6 +1,6 @@
-"""Corrections: an adjustment for a month that is open, a credit note for an invoice that is issued.
+"""Corrections: an adjustment for an open month, a credit note for an issued invoice.
 
-Invariant: nothing that was issued is edited; a month's close and a correction never overlap.
+Invariant: an issued invoice is never edited; a correction and a close never run at the same time.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,10 @@ LARGEST = Decimal(1_000_000_000)
 
 @dataclass(frozen=True, slots=True)
 class NewAdjustment:
-    """A credit (negative) or charge (positive); without a month it goes to the first open one."""
+    """A credit (negative) or a charge (positive), in units of the currency.
+
+    Without a month it goes to the first open one; without a currency it is in the account's.
+    """
 
     account: str
     amount: Decimal
@@ -41,11 +44,19 @@ class NewAdjustment:
 
 
 async def adjust(database: Database, new: NewAdjustment, actor: str = "") -> tuple[str, str]:
-    """Add an adjustment; returns its id and the month on whose invoice it will stand.
+    """Add an adjustment.
+
+    Args:
+        database: where it is stored.
+        new: `amount` with at most 6 decimals; `reason` is printed on the invoice.
+        actor: who adds it, for the audit log.
+
+    Returns:
+        Its id, and the month whose invoice will show it.
 
     Raises:
-        InvalidAmount: the amount or the reason cannot be.
-        AccountNotFound: nobody would get it.
+        InvalidAmount: the amount is out of range, or the reason is empty.
+        AccountNotFound: there is no such account.
         MonthClosed: that month's invoices are issued.
     """
     _check(new.amount, new.reason)
@@ -81,11 +92,18 @@ async def adjust(database: Database, new: NewAdjustment, actor: str = "") -> tup
 async def credit(
     database: Database, invoice_id: str, amount: Decimal, reason: str, actor: str = ""
 ) -> Invoice:
-    """Issue a credit note over a part of an invoice, or all of it.
+    """Issue a credit note for a part of an invoice, or for all of it.
+
+    Args:
+        database: where it is stored.
+        invoice_id: the invoice's id or number.
+        amount: in units of the invoice's currency, positive, with at most 6 decimals.
+        reason: printed on the credit note.
+        actor: who issues it, for the audit log.
 
     Raises:
         InvoiceNotFound: there is no such invoice.
-        InvalidAmount: it is not positive, or more than is left of the invoice.
+        InvalidAmount: the amount is not positive, or more than is left of the invoice.
     """
     _check(amount, reason)
     now = datetime.now(UTC)

@@ -1,7 +1,7 @@
-"""Makes invoices from a month's sums. Pure: usage, adjustments, prices and accounts are given.
+"""Builds invoices from a month's sums. Pure: usage, adjustments, prices and accounts are arguments.
 
-Invariant: every group and adjustment stands on exactly one invoice of its account and currency;
-each line is rounded once, and the total is the sum of the lines.
+Invariant: every group and adjustment is on exactly one invoice of its account and currency. Each
+line is rounded once, to micros; the total is the sum of the lines.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ TIERS = [tier.value for tier in ServiceTier]
 
 @dataclass(frozen=True, slots=True)
 class BillingDetails:
-    """Who is billed, as it stands on the invoice."""
+    """Whom an invoice is addressed to."""
 
     name: str = ""
     address: str = ""
@@ -32,7 +32,7 @@ class BillingDetails:
 
 @dataclass(frozen=True, slots=True)
 class MonthContent:
-    """All that a month's invoices are made of."""
+    """Everything that a month's invoices are made of."""
 
     month: str
     groups: Sequence[UsageGroup]
@@ -43,7 +43,7 @@ class MonthContent:
 
 
 def draft_invoices(content: MonthContent) -> Iterator[Invoice]:
-    """Yield the month's invoices by account and currency, numbered, not issued yet."""
+    """Yield the month's invoices by account and currency, numbered and not issued yet."""
     lines: dict[tuple[str, str], list[InvoiceLine]] = {}
     for group in sorted(content.groups, key=lambda group: _sort_key(group, content.prices)):
         price = content.prices[group.price_version_id]
@@ -75,7 +75,7 @@ def draft_invoices(content: MonthContent) -> Iterator[Invoice]:
 
 
 def _sort_key(group: UsageGroup, prices: Mapping[str, Price]) -> tuple[Any, ...]:
-    """Order lines by model, tier, age of the price; late usage comes last."""
+    """Order lines by model, tier and start of the price; late usage comes last."""
     price = prices[group.price_version_id]
     tier = TIERS.index(group.service_tier)
     return group.late, group.model, tier, price.valid_from, price.id

@@ -1,7 +1,7 @@
-"""Invoices and credit notes, and reading them back; values, as they were issued.
+"""Invoices and credit notes as values, and queries that read them as they were issued.
 
-Invariant: `total` is the sum of the lines, whose amounts are rounded to micros; what is paid is
-the total rounded to the currency's smallest coin.
+Invariant: `total` is the sum of the lines, whose amounts are rounded to micros; `due` is the total
+rounded to the currency's smallest unit.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -28,7 +28,10 @@ ROWS_AT_ONCE = 2_000
 
 @dataclass(frozen=True, slots=True)
 class InvoiceLine:
-    """One line: usage of one model, tier, kind of token and price, or an adjustment."""
+    """One line: usage of one model, tier, kind of token and price, or an adjustment.
+
+    `amount` is in units of the invoice's currency, `per_million` per million tokens.
+    """
 
     kind: str
     description: str
@@ -47,7 +50,7 @@ class InvoiceLine:
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """An invoice or a credit note; `issued_at` None is one that a running month would give."""
+    """An invoice or a credit note; `issued_at` is None for a draft of an open month."""
 
     id: str
     number: str
@@ -67,12 +70,12 @@ class Invoice:
 
     @property
     def due(self) -> Decimal:
-        """Return what is paid: the total in whole coins."""
+        """Return the amount to be paid: the total in the currency's smallest unit."""
         return payable(self.total, self.currency)
 
     @property
     def due_at(self) -> datetime | None:
-        """Return until when it is paid."""
+        """Return when payment is due; None for a draft."""
         days = timedelta(days=self.seller.due_days)
         return None if self.issued_at is None else self.issued_at + days
 
@@ -104,10 +107,15 @@ LINE_COLUMNS = [LINES.c[name] for name in InvoiceLine.__slots__]
 async def find_invoice(
     connection: AsyncConnection, invoice_id: str, account: str | None
 ) -> Invoice:
-    """Return an invoice, by id or number, with its lines.
+    """Return an invoice with its lines, by id or number.
+
+    Args:
+        connection: an open transaction.
+        invoice_id: the invoice's id or number.
+        account: only an invoice of this account; of any account if None.
 
     Raises:
-        InvoiceNotFound: there is none, or it is not this account's.
+        InvoiceNotFound: there is none, or it belongs to another account.
     """
     wanted = (INVOICES.c.id == invoice_id) | (INVOICES.c.number == invoice_id)
     query = _select(account=account).where(wanted)
@@ -127,7 +135,15 @@ async def list_invoices(
     before: str | None = None,
     limit: int | None = None,
 ) -> list[Invoice]:
-    """Return invoices without their lines, newest first."""
+    """Return issued invoices and credit notes without lines, newest first.
+
+    Args:
+        connection: an open transaction.
+        account: only those of this account.
+        month: only those of this month.
+        before: only those older than this invoice id, for the next page.
+        limit: how many at most; all if None.
+    """
     query = _select(account=account, month=month).order_by(bytewise(INVOICES.c.id).desc())
     if before is not None:
         query = query.where(bytewise(INVOICES.c.id) < before)
@@ -137,7 +153,7 @@ async def list_invoices(
 async def stream_invoices(
     connection: AsyncConnection, month: str, account: str | None
 ) -> AsyncIterator[Invoice]:
-    """Yield a month's invoices with their lines by number, a few in memory at a time."""
+    """Yield a month's invoices with their lines, ordered by number, a few in memory at a time."""
     query = (
         _select(account=account, month=month)
         .add_columns(*LINE_COLUMNS)

@@ -140,7 +140,7 @@ class OutboxConsumer:
         return []
 
     async def _announce(self, tickets: Sequence[DeliveryTicket]) -> None:
-        """Queue tickets for webhook deliveries; the deliverer finds those without one a second later."""
+        """Queue tickets for webhook deliveries; the deliverer finds the others a second later."""
         try:
             await push_tickets(self._store.redis, self._store.keys, tickets)
         except StoreUnavailable:

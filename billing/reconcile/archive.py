@@ -1,4 +1,4 @@
-"""Compares what clients can still read of finished jobs in SQL with the ledger."""
+"""Compares archived jobs, which clients can still read, with the ledger."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -31,9 +31,9 @@ class _ArchivedRow(NamedTuple):
 
 
 async def compare_archive(database: Database, month: str, findings: Findings) -> None:
-    """Look at every archived job that finished in a month; both sides come from one statement.
+    """Compare every archived job that finished in a month; one statement reads both sides.
 
-    A job and its row are written in one transaction, so a job without one was never on its way.
+    A job and its usage event are written in one transaction, so a missing event is a finding.
     """
     findings.count("archived jobs", 0)
     async with database.read() as connection:

@@ -1,7 +1,7 @@
-"""Checks a closed month's invoices against its ledger: lines, adjustments, totals.
+"""Checks a closed month's invoices against the ledger: lines, adjustments, totals.
 
-Each side is added up and joined by the database; only sums come here. Invariant: whether a month is
-closed and what it holds are seen as of one moment; from then on neither changes.
+The database sums up and joins both sides; only sums are read. Invariant: whether the month is
+closed and what it holds are read from one snapshot; a closed month never changes afterwards.
 """
 
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ INVOICES = table_of(InvoiceRow)
 LINES = table_of(InvoiceLineRow)
 ADJUSTMENTS = table_of(AdjustmentRow)
 
-#: What the usage of one line, and of no other line, has in common.
+#: The columns by which usage is grouped into lines.
 SHARED = (
     *("account_id", "currency", "model", "service_tier"),
     *("price_version_id", "multiplier", "late"),
 )
-#: Kind of token -> its columns in the ledger.
+#: The ledger's columns of charged tokens and amounts, by kind of token.
 COLUMNS = {
     "input": (EVENTS.c.charged_input_tokens, EVENTS.c.input_amount),
     "cached_input": (EVENTS.c.charged_cached_tokens, EVENTS.c.cached_amount),
@@ -81,7 +81,7 @@ class _AdjustmentPair(NamedTuple):
 
 
 async def check_invoices(database: Database, month: str, findings: Findings) -> None:
-    """Note every invoice, line and adjustment that is not what the month's rows add up to."""
+    """Note each invoice, line and adjustment that differs from the sums of the month's rows."""
     async with snapshot(database) as connection:
         closed = month in await closed_months(connection)
         async for row in await connection.stream(_totals(month)):
@@ -147,7 +147,7 @@ def _totals(month: str) -> Select[str, str, Decimal, datetime | None, Decimal]:
 
 
 def _usage_lines(month: str, kind: str) -> Select[Any]:
-    """Return sums of the ledger beside the lines that should say them."""
+    """Return sums of the ledger beside the invoice lines that should show them."""
     tokens, amount = COLUMNS[kind]
     rows = (
         select(
@@ -185,7 +185,7 @@ def _adjustment_lines(month: str) -> Select[Any]:
 
 
 def _lines(month: str, *which: ColumnElement[bool]) -> FromClause:
-    """Return the lines of a month's invoices; `repeated` counts those for the same usage."""
+    """Return the lines of a month's invoices; `repeated` counts lines for the same usage."""
     shared: Sequence[ColumnElement[Any]] = [
         INVOICES.c[name] if name in ("account_id", "currency") else LINES.c[name] for name in SHARED
     ]

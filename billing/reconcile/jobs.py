@@ -1,4 +1,4 @@
-"""Compares a job, wherever it is kept, with its row in the ledger, field by field."""
+"""Compares a finished job with its row in the ledger, field by field."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ async def ledger_rows(database: Database, job_ids: Sequence[str]) -> dict[str, U
 
 
 def compare(job: Job, row: UsageEventRow, findings: Findings) -> None:
-    """Note where a finished job and its row differ."""
+    """Note each field in which a finished job and its row differ."""
     expected = {
         "account": (job.account, row.account_id),
         "model": (job.queue, row.model),
@@ -47,7 +47,7 @@ def compare(job: Job, row: UsageEventRow, findings: Findings) -> None:
 
 
 def compare_entry(job: Job, entry: UsageEntry, findings: Findings) -> None:
-    """Note where a finished job and the row that its outbox entry will become differ."""
+    """Note each field in which a finished job and the row of its outbox entry would differ."""
     try:
         row = usage_row(entry, PriceBook(), (), from_unix_ms(entry.finished))
     except (ValueError, OverflowError) as error:
@@ -57,6 +57,6 @@ def compare_entry(job: Job, entry: UsageEntry, findings: Findings) -> None:
 
 
 def not_recorded(job: Job, findings: Findings) -> None:
-    """Note a finished job that the ledger has not."""
+    """Note a finished job that is missing in the ledger."""
     expected = f"{job.status}, {job.input_tokens} input and {job.output_tokens} output tokens"
     findings.add(FindingKind.NOT_RECORDED, job.id, "ledger row", expected, None)

@@ -1,8 +1,8 @@
-"""Checks every row of a month's ledger against the rules: what is charged, at which price, when.
+"""Checks every row of a month's ledger against the rules: charge, price and month.
 
-SQL finds the rows that break one, with a computation of its own, in one pass;
-`billing.pricing.rating` then says what they should be.
-Invariant: memory does not grow with the month.
+SQL finds the rows that break a rule, with its own computation, in one pass;
+`billing.pricing.rating` then says what they should be. Invariant: memory does not grow with the
+month.
 """
 
 from typing import Any
@@ -44,7 +44,7 @@ CHARGED = ("charged_input_tokens", "charged_cached_tokens", "charged_output_toke
 
 
 async def check_ledger(database: Database, month: str, findings: Findings) -> None:
-    """Note every row billed in this month that is not what the rules make of its usage."""
+    """Note each row billed in this month that the rules would make differently."""
     async with snapshot(database) as connection:
         prices, closed = await load_prices(connection), await closed_months(connection)
         rows = select(func.count()).select_from(EVENTS).where(EVENTS.c.month == month)
@@ -57,7 +57,7 @@ async def check_ledger(database: Database, month: str, findings: Findings) -> No
 def _explain(
     row: UsageEventRow, prices: PriceBook, closed: frozenset[str], findings: Findings
 ) -> None:
-    """Compare a row with what recording it would make of its usage today."""
+    """Compare a row with what recording its usage today would make of it."""
     before = findings.counts.total()
     _explain_charge(row, findings)
     _explain_month(row, closed, findings)
@@ -115,7 +115,7 @@ def _suspects(month: str, *, sqlite: bool) -> Select[Any]:
 
 
 def _versions() -> CTE:
-    """Return each price version in one row, with its three prices and its end."""
+    """Return each price version in one row, with its three prices and the instant it ends."""
     version = table_of(PriceVersion)
     until = func.lead(version.c.valid_from).over(
         partition_by=version.c.model, order_by=version.c.valid_from
@@ -141,7 +141,7 @@ def _wrong_charge() -> ColumnElement[bool]:
 
 
 def _wrong_month(*, sqlite: bool) -> ColumnElement[bool]:
-    """Return whether a row is not labelled rightly, or late: those are few, and looked at."""
+    """Return whether a row's month is wrong or late; late rows are few, and are all explained."""
     row = EVENTS.c
     own = utc_text(row.finished_at, "month", sqlite=sqlite)
     return or_(row.late, row.month != own)

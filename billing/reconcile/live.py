@@ -1,8 +1,8 @@
-"""Compares the finished jobs in Redis, and what their logs delivered, with the ledger.
+"""Compares finished jobs in Redis, and the output that their event logs hold, with the ledger.
 
-Jobs that end while it looks give no false alarm. A finished job has its usage in the outbox until
-the ledger has it; so what the ledger lacks is looked for in the outbox, and what is not there any
-more, in the ledger again. Invariant: only what was in neither counts as not recorded.
+Jobs that finish during the comparison are no false alarms: their usage is in the outbox until the
+ledger has it. So a job missing in the ledger is looked up in the outbox and, if it is not there any
+more, in the ledger again. Invariant: only a job found in neither counts as not recorded.
 """
 
 from itertools import islice
@@ -37,7 +37,7 @@ class LiveJobs:
         self._missing: dict[str, Job] = {}
 
     async def compare(self, month: str) -> None:
-        """Look at every job once."""
+        """Compare every job once."""
         async for page in survey(self._store):
             ended = [seen for seen in page if _ended_in(seen, month)]
             running = [seen for seen in page if not seen.job.status.is_terminal]
@@ -78,7 +78,7 @@ class LiveJobs:
         )
 
     async def _recorded_too_early(self, job_id: str, recorded: str) -> None:
-        """Note a job that runs on though the ledger has it; it may just have ended."""
+        """Note a running job that the ledger has already, unless it just ended."""
         try:
             job = await self._store.get(job_id, None)
         except (JobGone, JobNotFound):
@@ -87,7 +87,7 @@ class LiveJobs:
             self._findings.add(FindingKind.NOT_ENDED, job_id, "status", recorded, job.status.value)
 
     async def _decide_missing(self) -> None:
-        """Decide about the jobs that the ledger lacked: on their way, there by now, or lost."""
+        """Decide for each job missing in the ledger: in the outbox, recorded by now, or lost."""
         missing, self._missing = self._missing, {}
         if not missing:
             return

@@ -1,7 +1,7 @@
 """Reconciles one month: jobs = delivered tokens = ledger = invoices.
 
-Everything is read in pages or by streaming cursors, so that memory does not grow with the month.
-Invariant: what happens while it runs is no difference; what is still in the outbox is only counted.
+Everything is read in pages or by streaming cursors, so memory does not grow with the month.
+Invariant: changes during the run are no findings; entries still in the outbox are only counted.
 """
 
 from sqlalchemy import select
@@ -22,11 +22,17 @@ from jobs.store.usage_outbox import Outbox
 
 
 async def reconcile(store: JobStore, database: Database, month: str, findings: Findings) -> None:
-    """Compare everything there is of a UTC month.
+    """Compare everything there is about a UTC month.
+
+    Args:
+        store: Redis, with live jobs and the outbox.
+        database: SQL, with archive, ledger and invoices.
+        month: as in 2026-11.
+        findings: collects the differences.
 
     Raises:
-        InvalidMonth: this is none.
-        StoreUnavailable, DatabaseUnavailable: it could not be read to its end.
+        InvalidMonth: this is not a month.
+        StoreUnavailable, DatabaseUnavailable: the comparison could not be completed.
     """
     check_month(month)
     outbox = Outbox(store.redis, store.keys, GROUP, "")
@@ -40,7 +46,7 @@ async def reconcile(store: JobStore, database: Database, month: str, findings: F
 
 
 async def _check_set_aside(database: Database, findings: Findings) -> None:
-    """Note unresolved entries of any month, since their own times cannot be relied on."""
+    """Note unresolved entries of any month: their month cannot be known for certain."""
     entry = SetAsideEntryRow
     unresolved = (
         select(entry.entry_id, entry.reason, entry.fields)

@@ -1,4 +1,4 @@
-"""Checks that what budgets count as spent in a month is the sum of the ledger."""
+"""Checks that the amounts which budgets count as spent are the sums of the ledger."""
 
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ class _SpendingPair(NamedTuple):
 
 
 async def check_spending(database: Database, month: str, findings: Findings) -> None:
-    """Note every key whose counter differs; one statement sees both sides as of one moment."""
+    """Note each key whose counter differs; one statement reads both sides."""
     findings.count("spending counters", 0)
     async with database.read() as connection:
         async for found in await connection.stream(_sums(month)):

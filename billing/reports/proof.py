@@ -1,4 +1,4 @@
-"""What the ledger says about one job, with the price it used and the invoice that bills it."""
+"""What the ledger has about one job, with the price that was used and the invoice that bills it."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,10 +26,10 @@ class IssuedInvoice:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A row of the ledger as it stands.
+    """A job's usage event with its price, cost and invoice.
 
-    No price and cost while it waits for a price; no invoice while its month is open, or when
-    nothing is charged.
+    Price and cost are None while the event has no price. The invoice is None while its month is
+    open, and if nothing is charged.
     """
 
     row: UsageEventRow
@@ -39,7 +39,7 @@ class Proof:
 
     @property
     def charged(self) -> TokenCounts:
-        """Return what of the usage is charged."""
+        """Return the tokens that are charged."""
         row = self.row
         return TokenCounts(
             row.charged_input_tokens, row.charged_cached_tokens, row.charged_output_tokens
@@ -47,7 +47,13 @@ class Proof:
 
 
 async def read_proof(database: Database, job_id: str, account: str | None) -> Proof | None:
-    """Return what the ledger has of a job of this account; of any account when None."""
+    """Return the proof of a job; None if the ledger has no such job of this account.
+
+    Args:
+        database: where the ledger is.
+        job_id: the job.
+        account: the account that asks; None finds the job of any account.
+    """
     query = select(EVENTS).where(EVENTS.c.job_id == job_id)
     if account is not None:
         query = query.where(EVENTS.c.account_id == account)

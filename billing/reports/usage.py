@@ -1,8 +1,8 @@
-"""What an account used, added up by day, model and key; the database does the adding.
+"""An account's usage summed by day, model and key, by the database.
 
-Invariant: pages are cut between groups, in an order that new usage does not change: going on from
-a cursor neither repeats nor passes over a group that was there. What is added to a group meanwhile
-shows on the page it stands on.
+Invariant: pages are cut between groups, in an order that new usage does not change: the next page
+neither repeats nor skips a group that existed before. Usage added to a group in the meantime shows
+on the page that has the group.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from core.db.tables.usage import UsageEventRow
 
 EVENTS = table_of(UsageEventRow)
 
-#: What usage can be grouped by, in the order groups are sorted in.
+#: The dimensions that usage can be grouped by, in the order groups are sorted in.
 DIMENSIONS = ("day", "model", "key")
 AMOUNTS = ("input_amount", "cached_amount", "output_amount")
 COUNTS = ("input_tokens", "cached_tokens", "output_tokens")
 
-#: A group's place: its values of the chosen dimensions, then its currency, '' without a price.
-Place = tuple[str, ...]
+#: A group's position: its values of the chosen dimensions, then its currency, '' without a price.
+UsageCursor = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class UsageQuery:
     since: date
     until: date
     by: Sequence[str]
-    after: Place | None = None
+    after: UsageCursor | None = None
     limit: int = 100
 
 
 @dataclass(frozen=True, slots=True)
 class UsageTotal:
-    """One group. Without a currency these are jobs that have no price yet, and so no amount."""
+    """One group; without a currency these are jobs without a price, and so without an amount."""
 
     group: dict[str, str]
     jobs: int
@@ -56,8 +56,8 @@ class UsageTotal:
     amount: Decimal | None
 
     @property
-    def place(self) -> Place:
-        """Return where a next page goes on."""
+    def cursor(self) -> UsageCursor:
+        """Return the group's position, from which the next page continues."""
         return (*self.group.values(), self.currency or "")
 
 

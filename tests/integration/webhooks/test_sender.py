@@ -104,7 +104,7 @@ async def test_a_name_that_leads_inside_is_never_connected_to(answer: list[str])
 async def test_an_unknown_name_and_a_name_without_addresses_fail() -> None:
     assert (await send("http://nobody.test/")).failure == "the host name was not found"
     outcome = await send("http://hooks.test/", Names(hooks_test=[[]]))
-    assert outcome.failure == "the name has no address"
+    assert outcome.failure == "the host name has no address"
 
 
 async def test_the_next_address_is_tried_where_one_does_not_answer() -> None:
