@@ -1,6 +1,6 @@
-"""What an account's deliveries to URLs of its jobs are signed with; made when it is first needed.
+"""The secret that signs an account's deliveries to URLs of its jobs; created on first use.
 
-Invariant: once it was used or shown it changes only by a rotation.
+Invariant: once used or shown, a secret changes only by a rotation.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,7 +22,7 @@ SECRETS = table_of(WebhookSecretRow)
 
 @dataclass(frozen=True, slots=True)
 class AccountSecret:
-    """An account's secret; the one before counts, too, until `previous_until`."""
+    """An account's secret; the previous one is valid, too, until `previous_until`."""
 
     secret: str
     created_at: datetime
@@ -32,7 +32,13 @@ class AccountSecret:
 async def account_keys(
     connection: AsyncConnection, accounts: Collection[str], instant: datetime
 ) -> dict[str, Sequence[str]]:
-    """Return what the deliveries of accounts are signed with; makes what is missing."""
+    """Return the secrets that sign deliveries, by account; create the ones that are missing.
+
+    Args:
+        connection: a transaction that may write.
+        accounts: the accounts whose secrets are needed.
+        instant: secrets valid at this instant are returned, the current one first.
+    """
     if not accounts:
         return {}
     rows = await _secrets(connection, accounts)
@@ -57,7 +63,7 @@ async def _secrets(
 
 
 async def read_secret(database: Database, account: str) -> AccountSecret:
-    """Return an account's secret."""
+    """Return an account's secret; create it if it is missing."""
     async with database.write() as connection:
         await account_keys(connection, {account}, now())
         return await _read(connection, account)
@@ -66,7 +72,7 @@ async def read_secret(database: Database, account: str) -> AccountSecret:
 async def rotate_secret(
     database: Database, account: str, actor: str, overlap: timedelta
 ) -> AccountSecret:
-    """Replace an account's secret; deliveries carry both signatures for a while."""
+    """Replace an account's secret; during the overlap deliveries carry both signatures."""
     instant = now()
     async with database.write() as connection:
         await account_keys(connection, {account}, instant)

@@ -1,7 +1,7 @@
-"""How attempts went, written down in SQL, and what follows for a delivery and its endpoint.
+"""Stores the results of attempts in SQL, and what follows for the delivery and its endpoint.
 
-Invariant: a result is written together with its line of the log; a success counts whatever
-happened meanwhile, a failure only where the delivery is still wanted.
+Invariant: a result and its log entry are written together. A success always counts; a failure only
+while the delivery is still pending.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ GONE = 410
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """How an attempt went, and what follows: the next one at `due_at`, or none."""
+    """The outcome of an attempt, and when the next one is due; None if there is none."""
 
     delivery: ClaimedDelivery
     outcome: SendOutcome
@@ -35,9 +35,20 @@ class AttemptResult:
 async def record_results(
     database: Database, results: Sequence[AttemptResult], disable_after: timedelta
 ) -> Sequence[str]:
-    """Write down results; returns for each why its endpoint was disabled over it, or ''.
+    """Store results in one transaction.
 
-    What was purged meanwhile has no log, and must not keep the others from having theirs.
+    A delivery that was purged in the meantime gets no log entry, and the others get theirs.
+
+    Args:
+        database: where deliveries are.
+        results: one result per delivery.
+        disable_after: how long an endpoint may fail before it is disabled.
+
+    Returns:
+        For each result why its endpoint was disabled, or ''.
+
+    Raises:
+        DatabaseUnavailable: nothing was stored.
     """
     ids = [result.delivery.id for result in results]
     existing = select(WebhookDeliveryRow.id).where(WebhookDeliveryRow.id.in_(ids))

@@ -1,7 +1,7 @@
-"""Gathers calls while an earlier lot of them is under way, so that many share one transaction.
+"""Collects calls while an earlier batch of them runs, so that many share one transaction.
 
-Invariant: a caller gets its own answer, or the error of the lot it was in; nothing waits for more
-company than comes by itself.
+Invariant: each caller gets its own answer, or the error of its batch. No call waits for others to
+arrive.
 """
 
 import asyncio
@@ -13,7 +13,10 @@ Answer = TypeVar("Answer")
 
 
 class BatchedCalls(Generic[Item, Answer]):
-    """Calls `work` with all items that came meanwhile; it returns an answer to each, in order."""
+    """Calls `work` with the items that arrived in the meantime, at most `max_items` at a time.
+
+    `work` returns one answer per item, in order.
+    """
 
     def __init__(
         self, work: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], max_items: int
@@ -24,7 +27,7 @@ class BatchedCalls(Generic[Item, Answer]):
         self._working: asyncio.Task[None] | None = None
 
     async def __call__(self, item: Item) -> Answer:
-        """Return the answer to one item."""
+        """Return the answer to one item, or raise the error of its batch."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
         if self._working is None:

@@ -1,8 +1,8 @@
-"""Who may be sent to now: bounded per account and host, so that a slow receiver delays itself only.
+"""Limits the running attempts per account and host, so that a slow receiver delays only itself.
 
-Pure but for the one loop it lives on. Invariant: no more of one account to one host are under way
-than `per_host`, of one account than `per_account`; what waits is bounded, and what is turned away
-is found again in SQL.
+Used on one event loop; does no I/O. Invariant: at most `per_host` attempts of one account to one
+host run, and at most `per_account` of one account. The queue of each receiver is bounded; a ticket
+that is dropped is found again in SQL.
 """
 
 from collections import Counter, defaultdict, deque
@@ -14,7 +14,7 @@ MAX_WAITING = 200
 
 
 class ConcurrencyLimits:
-    """The deliveries of this process, one lane for each account and host."""
+    """The attempts of this process by receiver, that is, by account and host."""
 
     def __init__(self, per_host: int, per_account: int) -> None:
         self._per_host = per_host
@@ -26,11 +26,11 @@ class ConcurrencyLimits:
 
     @property
     def running(self) -> int:
-        """How many are under way."""
+        """The number of running attempts."""
         return self._accounts.total()
 
     def enter(self, ticket: DeliveryTicket) -> bool:
-        """Return whether it may go now; else it waits for its lane, or is forgotten."""
+        """Return whether an attempt may start now; otherwise it is queued or dropped."""
         receiver = (ticket.account, ticket.host)
         if ticket.id in self._known:
             return False
@@ -47,7 +47,7 @@ class ConcurrencyLimits:
         return True
 
     def next(self, done: DeliveryTicket) -> DeliveryTicket | None:
-        """Return what goes in the place of one that is done; None leaves the place."""
+        """Return the ticket that takes the place of a finished one; None if no ticket waits."""
         receiver = (done.account, done.host)
         self._known.discard(done.id)
         waiting = self._waiting[receiver]
@@ -57,7 +57,7 @@ class ConcurrencyLimits:
         return None
 
     def close(self, done: DeliveryTicket) -> None:
-        """Leave a place without taking up what waits for it."""
+        """Free the place of a ticket without starting the next one."""
         self._known.discard(done.id)
         self._release((done.account, done.host))
 

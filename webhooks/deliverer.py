@@ -1,8 +1,8 @@
-"""Delivers what is due, on a loop of its own, and keeps the tables short.
+"""Makes the attempts that are due, on an event loop of its own, and purges old events.
 
-Invariant: each attempt is taken in SQL, made, and written down. Killed between making one and
-writing it down, another process makes it again: a receiver may see an id twice, and never misses
-one.
+Invariant: an attempt is claimed in SQL, made, and its result stored. If the process is killed
+before the result is stored, another process makes the attempt again: a receiver may see an id
+twice, and never misses one.
 """
 
 import asyncio
@@ -40,7 +40,12 @@ MARGIN_SECONDS = 15.0
 
 
 class Deliverer:
-    """One process's worth of deliveries."""
+    """The deliveries of one process.
+
+    Args:
+        settings: the installation's settings.
+        resolve: replaces the system's DNS resolver, in tests.
+    """
 
     def __init__(self, settings: Settings, resolve: Resolve | None = None) -> None:
         self._settings = settings.webhooks
@@ -58,7 +63,7 @@ class Deliverer:
         self._background: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to look for what is due."""
+        """Start polling for due deliveries and purging old events."""
         self._background = [
             asyncio.create_task(self._repeat(work, seconds))
             for work, seconds in (
@@ -68,7 +73,7 @@ class Deliverer:
         ]
 
     async def close(self) -> None:
-        """Stop; what is under way must have ended."""
+        """Stop; all attempts must have ended."""
         self._closing.set()
         for task in self._background:
             task.cancel()
@@ -79,24 +84,24 @@ class Deliverer:
         await self._redis.aclose()
 
     def begin_close(self) -> None:
-        """Take up nothing more; what is under way goes on to its end."""
+        """Start no more attempts; running ones continue to their end."""
         self._closing.set()
 
     @property
     def running(self) -> int:
-        """How many attempts are under way."""
+        """The number of running attempts."""
         return self._limits.running
 
     async def backlog(self) -> tuple[int, float]:
         """Return how many deliveries are due, and for how many seconds the oldest has been.
 
         Raises:
-            DatabaseUnavailable: it cannot be told.
+            DatabaseUnavailable: SQL does not answer.
         """
         return await backlog(self._database)
 
     async def serve(self, ticket: DeliveryTicket) -> None:
-        """Make the attempt that a ticket asks for, and those that waited for its place."""
+        """Make a ticket's attempt, then those that waited for its place."""
         if self._closing.is_set() or not self._limits.enter(ticket):
             return
         current: DeliveryTicket | None = ticket
@@ -162,7 +167,7 @@ class Deliverer:
             await asyncio.sleep(seconds)
 
     async def _poll(self) -> None:
-        """Make tickets for what is due and has none: retries, and whatever was lost."""
+        """Queue tickets for due deliveries that have none: retries, and lost tickets."""
         await push_tickets(self._redis, self._keys, await find_due(self._database))
 
     async def _purge(self) -> None:

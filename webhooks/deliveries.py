@@ -1,7 +1,7 @@
-"""What is due, who has taken it, and what is given up: the deliveries in SQL.
+"""Deliveries in SQL: which are due, claiming them, and giving them up.
 
-Invariant: a delivery that is due is taken by one process at a time, and again by anybody once
-`taken_until` has passed.
+Invariant: a due delivery is claimed by one process at a time; once `taken_until` has passed, any
+process may claim it.
 """
 
 import re
@@ -46,7 +46,7 @@ MAX_TICKETS_PER_RECEIVER = 100
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A delivery that this process has for a while; `keys` sign it."""
+    """A delivery claimed by this process; `keys` are the secrets that sign it."""
 
     id: str
     event_id: str
@@ -63,9 +63,13 @@ def _free(column: ColumnElement[Any], instant: datetime) -> ColumnElement[bool]:
 
 
 async def find_due(database: Database) -> Sequence[DeliveryTicket]:
-    """Return what is due and has no ticket, each receiver's oldest first; marks it as having one.
+    """Return tickets for due deliveries without one, oldest first per receiver, and mark them.
 
-    An account's thousand deliveries to one host do not keep others from being found.
+    At most MAX_TICKETS_PER_RECEIVER are of one account and host, so that a long queue to one host
+    does not hide the others.
+
+    Raises:
+        DatabaseUnavailable: nothing was marked, or not everything.
     """
     instant = now()
     position = func.row_number().over(
@@ -112,9 +116,18 @@ async def backlog(database: Database) -> tuple[int, float]:
 async def claim(
     database: Database, ids: Sequence[str], seconds: float
 ) -> Sequence[ClaimedDelivery | None]:
-    """Take deliveries for so long; None for one that is not due, or another's at the moment.
+    """Claim deliveries for some time; a delivery whose endpoint is gone or disabled is given up.
 
-    One whose endpoint is gone or disabled is given up here.
+    Args:
+        database: where deliveries are.
+        ids: the deliveries to claim.
+        seconds: how long the claim lasts.
+
+    Returns:
+        For each id the delivery; None if it is not due, or claimed by another process.
+
+    Raises:
+        DatabaseUnavailable: nothing was claimed.
     """
     instant = now()
     change = (
@@ -204,19 +217,19 @@ def _claimed(
 
 
 async def disable(connection: AsyncConnection, endpoint: str, reason: str) -> None:
-    """Send nothing more to an endpoint, and give up what was on its way there."""
+    """Disable an endpoint, and give up its pending deliveries."""
     change = update(ENDPOINTS).where(ENDPOINTS.c.id == endpoint, ENDPOINTS.c.disabled_at.is_(None))
     await connection.execute(change.values(disabled_at=now(), disabled_why=reason))
     await cancel_deliveries(connection, endpoint, "the endpoint was disabled")
 
 
 async def cancel_deliveries(connection: AsyncConnection, target: str, reason: str) -> None:
-    """Give up what is on its way to a receiver."""
+    """Give up the pending deliveries to a target."""
     await _give_up(connection, DELIVERIES.c.target == target, reason)
 
 
 async def change_url(connection: AsyncConnection, target: str, url: str) -> None:
-    """Let what is on its way to a receiver go to another URL."""
+    """Send the pending deliveries of a target to another URL."""
     change = update(DELIVERIES).where(
         DELIVERIES.c.target == target, DELIVERIES.c.due_at.is_not(None)
     )
@@ -226,7 +239,7 @@ async def change_url(connection: AsyncConnection, target: str, url: str) -> None
 async def make_due(
     connection: AsyncConnection, target: str, event_type: str
 ) -> DeliveryTicket | None:
-    """Make a receiver's pending delivery of an event type due now; None if there is none."""
+    """Make a target's pending delivery of an event type due now; None if there is none."""
     events = select(EVENTS.c.id).where(EVENTS.c.type == event_type)
     change = (
         update(DELIVERIES)
@@ -251,7 +264,7 @@ async def _give_up(connection: AsyncConnection, which: ColumnElement[bool], fail
 
 
 async def purge(database: Database, before: datetime, limit: int = 1_000) -> int:
-    """Delete up to `limit` events of before an instant, with their deliveries and their log."""
+    """Delete up to `limit` events older than an instant, with deliveries; returns how many."""
     old = select(EVENTS.c.id).where(EVENTS.c.created_at < before).limit(limit)
     async with database.write() as connection:
         return (await connection.execute(delete(EVENTS).where(EVENTS.c.id.in_(old)))).rowcount

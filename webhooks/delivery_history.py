@@ -1,6 +1,6 @@
-"""The log of an account's deliveries, and sending one of them once more.
+"""An account's deliveries with their attempts, and redelivery.
 
-Invariant: a redelivery has the id and the body of the first; an account sees its own only.
+Invariant: a redelivery has the id and body of the first delivery; an account sees only its own.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ MAX_ATTEMPTS = 50
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAttempt:
-    """One try."""
+    """One attempt: when it was made, the status that was answered, and how long it took."""
 
     at: datetime
     status: int | None
@@ -35,7 +35,7 @@ class DeliveryAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event on its way to one receiver."""
+    """One event for one receiver; `log` has its attempts, newest first."""
 
     id: str
     event_id: str
@@ -53,7 +53,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which deliveries; `before` is the last id of an earlier page."""
+    """Which deliveries; `before` is the last id of the previous page."""
 
     account: str
     target: str | None = None
@@ -77,7 +77,7 @@ def _deliveries() -> Select[Any]:
 async def list_deliveries(
     database: Database, wanted: DeliveryFilter, limit: int
 ) -> Sequence[Delivery]:
-    """Return up to `limit` deliveries, the newest first, without their attempts."""
+    """Return up to `limit` deliveries, newest first, without their attempts."""
     query = _deliveries().where(DELIVERIES.c.account_id == wanted.account)
     if wanted.target is not None:
         query = query.where(DELIVERIES.c.target == wanted.target)
@@ -91,10 +91,10 @@ async def list_deliveries(
 
 
 async def read_delivery(database: Database, account: str, name: str) -> Delivery:
-    """Return one delivery with its attempts, the newest first.
+    """Return one delivery with its attempts, newest first.
 
     Raises:
-        DeliveryNotFound: there is none of this account.
+        DeliveryNotFound: this account has no such delivery.
     """
     _check_id(name)
     query = _deliveries().where(DELIVERIES.c.id == name, DELIVERIES.c.account_id == account)
@@ -114,11 +114,14 @@ async def read_delivery(database: Database, account: str, name: str) -> Delivery
 
 
 async def redeliver(database: Database, account: str, name: str) -> DeliveryTicket:
-    """Have a delivery tried again from the beginning of the schedule, whatever became of it.
+    """Make a delivery due again, from the start of the retry schedule, whatever its state.
+
+    Returns:
+        Its ticket, to be pushed after this.
 
     Raises:
-        DeliveryNotFound: there is none of this account.
-        EndpointDisabled: nothing is sent there; enable it first.
+        DeliveryNotFound: this account has no such delivery.
+        EndpointDisabled: its endpoint must be enabled first.
     """
     _check_id(name)
     delivery, endpoint = WebhookDeliveryRow, WebhookEndpointRow

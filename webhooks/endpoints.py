@@ -1,7 +1,7 @@
-"""The endpoints of an account: made, changed, rotated, enabled, removed.
+"""An account's endpoints: create, change, rotate the secret, enable, remove, test.
 
-Invariant: every change is one transaction with its entry in the audit log, and an account reaches
-its own endpoints only. A secret is shown when it is made, and never again.
+Invariant: each change and its audit entry are one transaction; an account reaches only its own
+endpoints; a secret is shown once, when it is created.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ TEST_EVENT = "webhook.test"
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One endpoint as its account sees it; `secret` is there when it was just made."""
+    """One endpoint as its account sees it; `secret` is set only when it was just created."""
 
     id: str
     url: str
@@ -48,7 +48,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class EndpointOwner:
-    """On whose behalf, and by which key."""
+    """The account that owns the endpoint, and the key that acts for it."""
 
     account: str
     actor: str
@@ -82,7 +82,7 @@ async def create_endpoint(
     """Add an endpoint; returns it with its secret.
 
     Raises:
-        TooManyEndpoints: the account has `most` already.
+        TooManyEndpoints: the account already has `max_endpoints`.
     """
     name, secret = new_id("whe"), new_secret()
     row = {
@@ -109,7 +109,7 @@ async def create_endpoint(
 
 
 async def list_endpoints(database: Database, account: str) -> Sequence[Endpoint]:
-    """Return an account's endpoints, the newest first; they are few."""
+    """Return an account's endpoints, newest first; they are few."""
     query = select(TABLE).where(TABLE.c.account_id == account).order_by(TABLE.c.id.desc())
     async with database.read() as connection:
         rows = await connection.execute(query)
@@ -120,7 +120,7 @@ async def read_endpoint(database: Database, account: str, name: str) -> Endpoint
     """Return one endpoint.
 
     Raises:
-        EndpointNotFound: there is none of this account.
+        EndpointNotFound: this account has no such endpoint.
     """
     async with database.read() as connection:
         return _endpoint(await _find(connection, account, name))
@@ -129,10 +129,10 @@ async def read_endpoint(database: Database, account: str, name: str) -> Endpoint
 async def change_endpoint(
     database: Database, caller: EndpointOwner, name: str, changes: dict[str, Any]
 ) -> Endpoint:
-    """Change URL, events or description; what is on its way goes to the new URL.
+    """Change URL, events or description; pending deliveries go to the new URL.
 
     Raises:
-        EndpointNotFound: there is none of this account.
+        EndpointNotFound: this account has no such endpoint.
     """
     async with database.write() as connection:
         await _find(connection, caller.account, name)
@@ -146,10 +146,10 @@ async def change_endpoint(
 
 
 async def remove_endpoint(database: Database, caller: EndpointOwner, name: str) -> None:
-    """Remove an endpoint; what was on its way there is given up, its log stays.
+    """Remove an endpoint; its pending deliveries are given up, their log stays.
 
     Raises:
-        EndpointNotFound: there is none of this account.
+        EndpointNotFound: this account has no such endpoint.
     """
     async with database.write() as connection:
         await _find(connection, caller.account, name)
@@ -161,10 +161,10 @@ async def remove_endpoint(database: Database, caller: EndpointOwner, name: str) 
 async def rotate_endpoint(
     database: Database, caller: EndpointOwner, name: str, overlap: timedelta
 ) -> Endpoint:
-    """Give an endpoint a new secret; deliveries carry both signatures for a while.
+    """Give an endpoint a new secret; during the overlap deliveries carry both signatures.
 
     Raises:
-        EndpointNotFound: there is none of this account.
+        EndpointNotFound: this account has no such endpoint.
     """
     secret = new_secret()
     async with database.write() as connection:
@@ -179,10 +179,10 @@ async def rotate_endpoint(
 
 
 async def enable_endpoint(database: Database, caller: EndpointOwner, name: str) -> Endpoint:
-    """Let an endpoint hear of events again; of those it missed only what is redelivered.
+    """Enable an endpoint again; of the events it missed it gets only what is redelivered.
 
     Raises:
-        EndpointNotFound: there is none of this account.
+        EndpointNotFound: this account has no such endpoint.
     """
     async with database.write() as connection:
         await _find(connection, caller.account, name)
@@ -196,13 +196,16 @@ async def enable_endpoint(database: Database, caller: EndpointOwner, name: str) 
 
 
 async def send_test_event(database: Database, account: str, name: str) -> DeliveryTicket:
-    """Add an event that only this endpoint hears of, whatever it asks for.
+    """Add a test event for this endpoint, whatever event types it asks for.
 
-    While one is on its way, it is that one, due now: nobody floods a receiver, or the tables.
+    While a test event is pending, it is made due again instead: tests cannot flood a receiver.
+
+    Returns:
+        The ticket of its delivery, to be pushed after this.
 
     Raises:
-        EndpointNotFound: there is none of this account.
-        EndpointDisabled: it hears of nothing.
+        EndpointNotFound: this account has no such endpoint.
+        EndpointDisabled: it must be enabled first.
     """
     async with database.write() as connection:
         row = await _find(connection, account, name)
@@ -227,7 +230,7 @@ async def send_test_event(database: Database, account: str, name: str) -> Delive
 async def _audit(
     connection: AsyncConnection, caller: EndpointOwner, action: str, name: str, **details: Any
 ) -> None:
-    """Write down what was done, where the account's admins find it."""
+    """Write an audit entry that the account's admins can read."""
     await audit(connection, caller.actor, action, name, account=caller.account, **details)
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong with webhooks, apart from bugs.
+"""Errors of webhooks.
 
 ClientError: InvalidWebhook, EndpointNotFound, DeliveryNotFound, TooManyEndpoints, EndpointDisabled
 """
@@ -7,7 +7,7 @@ from core.errors import ClientError
 
 
 class InvalidWebhook(ClientError):
-    """A URL that nothing is ever sent to; the text says why."""
+    """A URL that webhooks are never sent to; the text says why."""
 
     code = "invalid-webhook"
     status = 422
@@ -15,7 +15,7 @@ class InvalidWebhook(ClientError):
 
 
 class EndpointNotFound(ClientError):
-    """Unknown endpoint, or another account's: the two look alike."""
+    """An unknown endpoint, or one of another account: clients cannot tell which."""
 
     code = "webhook-not-found"
     status = 404
@@ -23,7 +23,7 @@ class EndpointNotFound(ClientError):
 
 
 class DeliveryNotFound(ClientError):
-    """Unknown delivery, another account's, or one that is no longer kept."""
+    """An unknown delivery, one of another account, or one that was purged."""
 
     code = "delivery-not-found"
     status = 404
@@ -31,7 +31,7 @@ class DeliveryNotFound(ClientError):
 
 
 class TooManyEndpoints(ClientError):
-    """The account has as many endpoints as it may have."""
+    """The account already has the most endpoints that it may have."""
 
     code = "too-many-webhooks"
     status = 409
@@ -39,7 +39,7 @@ class TooManyEndpoints(ClientError):
 
 
 class EndpointDisabled(ClientError):
-    """Nothing is sent to a disabled endpoint: enable it first."""
+    """The endpoint is disabled, so nothing is sent to it: enable it first."""
 
     code = "webhook-disabled"
     status = 409
@@ -47,4 +47,4 @@ class EndpointDisabled(ClientError):
 
 
 class Undeliverable(Exception):
-    """An attempt that did not reach the receiver; `str(error)` is shown in the delivery's log."""
+    """An attempt that did not reach the receiver; its text is shown in the delivery's log."""

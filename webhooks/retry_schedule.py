@@ -1,4 +1,4 @@
-"""When a delivery that failed is tried again. Pure; the schedule is published in docs/api.md."""
+"""When a failed delivery is tried again. Pure; docs/api.md publishes the schedule."""
 
 import random
 from collections.abc import Sequence
@@ -18,9 +18,12 @@ RETRY_AFTER_STATUSES = (429, 503)
 def pause_seconds(
     pauses: Sequence[int], attempts: int, requested: float | None = None
 ) -> float | None:
-    """Return how long to wait after so many failed attempts; None when that was the last.
+    """Return the pause before the next attempt, in seconds; None if there is none.
 
-    A receiver may ask for more time than the schedule has, and not for less.
+    Args:
+        pauses: the schedule: the pause after each failed attempt, in seconds.
+        attempts: failed attempts so far.
+        requested: the receiver's `Retry-After`; it can lengthen a pause and not shorten it.
     """
     if attempts > len(pauses):
         return None
@@ -29,7 +32,15 @@ def pause_seconds(
 
 
 def retry_after(text: str | None, at: datetime) -> float | None:
-    """Read a `Retry-After` header, in seconds or as a date; None when it says nothing."""
+    """Read a `Retry-After` header (RFC 9110), in seconds or as a date.
+
+    Args:
+        text: the header's value.
+        at: the current instant.
+
+    Returns:
+        Seconds from 0 to LONGEST_SECONDS; None if there is no header or it cannot be read.
+    """
     if text is None:
         return None
     if text.isascii() and text.isdigit():

@@ -1,8 +1,8 @@
-"""Posts one delivery: to the very address that was checked, once, in bounded time.
+"""Posts one delivery, within a time limit, to an IP address that was checked.
 
-Invariant: each attempt asks the resolver anew, checks every address it names, and connects to one
-of these; TLS and `Host` keep the name. No redirect is followed, no proxy asked, no answer's body
-read. So nothing a name points to later, or a receiver says, leads anywhere else.
+Invariant: each attempt resolves the name again, checks every address, and connects to one of these;
+TLS and `Host` use the name. Redirects are not followed, proxies are not used, and the response's
+body is not read. So neither DNS nor a receiver can lead a delivery to another place.
 """
 
 import asyncio
@@ -29,7 +29,10 @@ MAX_ADDRESSES = 4
 
 @dataclass(frozen=True, slots=True)
 class SendOutcome:
-    """How an attempt went: `failure` is empty when it was taken."""
+    """The outcome of an attempt; `failure` is empty if the receiver answered with 2xx.
+
+    `retry_after` is in seconds, from the response.
+    """
 
     status: int | None
     failure: str
@@ -38,12 +41,12 @@ class SendOutcome:
 
     @property
     def accepted(self) -> bool:
-        """Return whether the receiver has it."""
+        """Return whether the receiver accepted the delivery."""
         return not self.failure
 
 
 class PinnedBackend(httpcore2.AsyncNetworkBackend):
-    """Opens connections to addresses that were looked at, whatever the name says a moment later."""
+    """Connects to the addresses that were checked, whatever the name resolves to a moment later."""
 
     def __init__(self, resolve: Resolve, settings: WebhookSettings) -> None:
         self._resolve = resolve
@@ -58,7 +61,7 @@ class PinnedBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Connect to the first of a name's addresses that answers, if all of them are public."""
+        """Connect to the first address that answers, if all addresses may be reached."""
         error: Exception = Undeliverable("the host name has no address")
         for address in (await self._addresses(host, port))[:MAX_ADDRESSES]:
             try:
@@ -82,7 +85,7 @@ class PinnedBackend(httpcore2.AsyncNetworkBackend):
 
 
 class Sender:
-    """Sends deliveries; each over a connection of its own."""
+    """Sends deliveries, each over a new connection."""
 
     def __init__(self, settings: WebhookSettings, resolve: Resolve) -> None:
         self._settings = settings
@@ -94,7 +97,16 @@ class Sender:
         )
 
     async def send(self, url: str, body: bytes, headers: dict[str, str]) -> SendOutcome:
-        """Post once; whatever goes wrong is the outcome."""
+        """Post once.
+
+        Args:
+            url: the receiver's URL; it is checked again.
+            body: the JSON document, as it was signed.
+            headers: the signature headers of Standard Webhooks 1.0.
+
+        Returns:
+            The outcome; a failed attempt is an outcome, not an error.
+        """
         began = time.monotonic()
         status, retry_seconds = None, None
         try:
@@ -146,7 +158,7 @@ class Sender:
             await answer.aclose()
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close open connections."""
         await self._pool.aclose()
 
 
@@ -175,7 +187,7 @@ def _failure_of(status: int) -> str:
 
 
 def _describe(error: Exception) -> str:
-    """Say what went wrong on the way, without addresses."""
+    """Describe a network error without addresses."""
     if isinstance(error, httpcore2.ConnectTimeout):
         return "connection timed out"
     if isinstance(error, httpcore2.TimeoutException):

@@ -1,7 +1,6 @@
-"""The URLs that webhooks may go to, as far as the text of one can tell.
+"""Which URLs webhooks may be sent to, as far as the text tells.
 
-Invariant: a URL is taken apart here, once, by one parser; what is connected to, named in TLS and
-asked for are these parts and nothing else.
+Invariant: a URL is parsed here, once, by one parser; connection, TLS and request use these parts.
 """
 
 import re
@@ -31,16 +30,21 @@ class WebhookTarget:
 
     @property
     def authority(self) -> str:
-        """What the `Host` header says."""
+        """The value of the `Host` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def check_url(text: str, settings: WebhookSettings, param: str = "url") -> WebhookTarget:
-    """Return the parts of a URL that may be sent to, as far as can be told without asking DNS.
+    """Return the parts of a URL that webhooks may be sent to, as far as can be told without DNS.
+
+    Args:
+        text: the URL.
+        settings: they say which schemes, ports and private networks are allowed.
+        param: the field that the error names.
 
     Raises:
-        InvalidWebhook: saying what was expected; `param` names the field.
+        InvalidWebhook: the URL is not allowed; the text says what was expected.
     """
 
     def refuse(reason: str) -> InvalidWebhook:
@@ -68,7 +72,7 @@ def check_url(text: str, settings: WebhookSettings, param: str = "url") -> Webho
 
 
 def _split(text: str) -> SplitResult | str:
-    """Take a URL apart; returns what is wrong with it as a text."""
+    """Return the parts of a URL, or a text that says what is wrong with it."""
     if len(text) > MAX_LENGTH:
         return f"expected a URL of at most {MAX_LENGTH} characters"
     if PRINTABLE.fullmatch(text) is None or "\\" in text:
@@ -90,7 +94,7 @@ def _parts_problem(text: str, parts: SplitResult, port: int | None) -> str:
 
 
 def _name_problem(host: str) -> str:
-    """Say what is wrong with a host that is no address as addresses are written."""
+    """Return what is wrong with a host that is not an address in its usual notation."""
     if NAME.fullmatch(host) is None or len(host) > 253:
         return "expected a host name"
     try:

@@ -1,4 +1,12 @@
-"""The base of all tables: names of constraints, types by annotation, columns that recur."""
+"""The base class of all tables: constraint names, column types by annotation, recurring columns.
+
+Rows come out of SQL typed, in one of three ways:
+
+- `select(Model.a, Model.b)`: SQLAlchemy knows the types of up to ten mapped columns; unpack the row
+  or pass it to a named tuple or dataclass, and mypy checks both.
+- A whole table, `select(table_of(Model))`: `typed_row(Model, row)`, and mypy checks attributes.
+- A join or more columns: a NamedTuple with a field per selected column, in that order.
+"""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -36,12 +44,12 @@ JsonText = Annotated[str, mapped_column(Text)]
 
 
 def now() -> datetime:
-    """Return the present instant."""
+    """Return the current instant in UTC."""
     return datetime.now(UTC)
 
 
 class Base(DeclarativeBase):
-    """All tables. Decimals without another type are amounts in micros."""
+    """The base of all tables. A Decimal column without another type has 6 decimals."""
 
     metadata = MetaData(
         naming_convention={
@@ -56,7 +64,7 @@ class Base(DeclarativeBase):
 
 
 def table_of(rows: type[Base]) -> Table:
-    """Return a class's table, for statements over columns instead of objects."""
+    """Return a class's table, for queries by columns."""
     return cast("Table", rows.__table__)
 
 
