@@ -297,7 +297,7 @@ def fresh_job(submission: Submission, accepted: AcceptedJob) -> Job:
         fence=0,
         seq=0,
         input_tokens=0,
-        cached_tokens=0,
+        cached_input_tokens=0,
         output_tokens=0,
         run_ms=0,
         start_by=submission.start_by or 0,

@@ -34,7 +34,7 @@ def usage_row(entry: UsageEntry, prices: PriceBook, closed: Collection[str], now
     own_month = month_of(finished)
     month = first_open(own_month, closed)
     charged = charged_tokens(
-        entry.status, entry.input_tokens, entry.cached_tokens, entry.output_tokens
+        entry.status, entry.input_tokens, entry.cached_input_tokens, entry.output_tokens
     )
     return {
         "job_id": entry.job_id,
@@ -46,7 +46,7 @@ def usage_row(entry: UsageEntry, prices: PriceBook, closed: Collection[str], now
         "attempt": entry.attempt,
         "last_seq": entry.last_seq,
         "input_tokens": entry.input_tokens,
-        "cached_tokens": entry.cached_tokens,
+        "cached_tokens": entry.cached_input_tokens,
         "output_tokens": entry.output_tokens,
         "run_ms": entry.run_ms,
         "created_at": from_unix_ms(entry.created),

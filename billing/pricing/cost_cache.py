@@ -91,7 +91,7 @@ class CostCache:
         """
         usage = Usage(
             input_tokens=job.input_tokens,
-            cached_input_tokens=job.cached_tokens,
+            cached_input_tokens=job.cached_input_tokens,
             output_tokens=job.output_tokens,
         )
         return self._cost(job, job.status, usage, job.finished)

@@ -35,7 +35,7 @@ def compare(job: Job, row: UsageEventRow, findings: Findings) -> None:
         "attempt": (job.attempt, row.attempt),
         "last_seq": (job.seq, row.last_seq),
         "input_tokens": (job.input_tokens, row.input_tokens),
-        "cached_tokens": (job.cached_tokens, row.cached_tokens),
+        "cached_tokens": (job.cached_input_tokens, row.cached_tokens),
         "output_tokens": (job.output_tokens, row.output_tokens),
         "run_ms": (job.run_ms, row.run_ms),
         "created_at": (from_unix_ms(job.created), row.created_at),

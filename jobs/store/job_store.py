@@ -336,7 +336,7 @@ class JobStore:
                 step.fence,
                 step.after,
                 step.input_tokens,
-                step.cached_tokens,
+                step.cached_input_tokens,
                 step.output_tokens,
                 len(step.events),
             )

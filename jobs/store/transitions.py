@@ -94,7 +94,7 @@ class LogAppend:
     after: int
     events: Sequence[tuple[str, bytes]]
     input_tokens: int
-    cached_tokens: int
+    cached_input_tokens: int
     output_tokens: int
     ending: Ending | None = None
 

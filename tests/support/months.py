@@ -43,7 +43,7 @@ def usage_entry(**fields: Any) -> UsageEntry:
         "service_tier": ServiceTier.DEFAULT,
         "status": Status.COMPLETED,
         "input_tokens": 1_000,
-        "cached_tokens": 200,
+        "cached_input_tokens": 200,
         "output_tokens": 500,
         "created": end - 2_000,
         "started": end - 1_000,

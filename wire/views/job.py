@@ -57,7 +57,7 @@ def job_object(
         "run_seconds": (job.run_ms + place.run_ms) / 1000 if job.started else None,
         "usage": {
             "input_tokens": job.input_tokens,
-            "cached_input_tokens": job.cached_tokens,
+            "cached_input_tokens": job.cached_input_tokens,
             "output_tokens": job.output_tokens,
         },
         "cost": cost_object(bill.cost),

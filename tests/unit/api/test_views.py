@@ -203,7 +203,7 @@ def job(**fields: Any) -> Job:
         "spec": JobSpec("/v1/completions", {"prompt": "secret"}), "status": Status.QUEUED,
         "created": 1_700_000_000_123, "queued": 1_700_000_000_123, "started": 0, "claimed": 0,
         "finished": 0, "attempt": 0, "failures": 0, "fence": 0, "seq": 0, "input_tokens": 0,
-        "cached_tokens": 0, "output_tokens": 0, "run_ms": 0, "start_by": 0, "deadline": 0,
+        "cached_input_tokens": 0, "output_tokens": 0, "run_ms": 0, "start_by": 0, "deadline": 0,
         "cancel_requested": 0, "worker": "", "error": None,
     }  # fmt: skip
     return Job(**{**values, **fields})
