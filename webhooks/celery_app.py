@@ -9,8 +9,9 @@ import asyncio
 import logging
 import socket
 import threading
-from concurrent.futures import CancelledError
-from typing import Any
+from collections.abc import Coroutine
+from concurrent.futures import CancelledError, Future
+from typing import Any, TypeVar
 
 import structlog
 from celery import Celery, signals
@@ -30,6 +31,8 @@ from webhooks.tickets import TASK_NAME, DeliveryTicket
 log = structlog.get_logger()
 
 CLOSE_SECONDS = 10.0
+
+Result = TypeVar("Result")
 
 
 class DelivererLoop:
@@ -76,7 +79,7 @@ class DelivererLoop:
         due = DueCollector(self._deliverer, self._loop)
         return Exposition("deliverer", metrics.WEBHOOKS, due)
 
-    def _run(self, work: Any) -> Any:
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     @property

@@ -17,7 +17,6 @@ from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.budgets import BudgetRow
 from core.db.tables.webhooks import (
-    WebhookAttemptRow,
     WebhookDeliveryRow,
     WebhookEndpointRow,
     WebhookEventRow,
@@ -30,7 +29,6 @@ from webhooks.tickets import DeliveryTicket
 DELIVERIES = table_of(WebhookDeliveryRow)
 EVENTS = table_of(WebhookEventRow)
 ENDPOINTS = table_of(WebhookEndpointRow)
-ATTEMPTS = table_of(WebhookAttemptRow)
 BUDGETS = table_of(BudgetRow)
 
 #: The form of our ids; SQL is not asked for anything else.

@@ -30,9 +30,6 @@ log = structlog.get_logger()
 
 EVENT = "budget.threshold"
 
-#: A budget, a percentage of it that was reached, and the amount spent, in its currency.
-Reached = tuple[Budget, int, Decimal]
-
 
 async def record_warnings(
     database: Database, budgets: Sequence[Budget], sums: Sequence[SpentSum]

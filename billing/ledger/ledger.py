@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 import orjson
 from sqlalchemy import bindparam, select, update
@@ -127,7 +126,7 @@ class Ledger:
 
 
 async def _add_job_events(
-    connection: AsyncConnection, rows: Sequence[dict[str, Any]], archived: Sequence[ArchivedJob]
+    connection: AsyncConnection, rows: Sequence[Row], archived: Sequence[ArchivedJob]
 ) -> Sequence[DeliveryTicket]:
     """Add the webhook events of jobs that have a receiver; returns the deliveries' tickets."""
     known = await listeners(connection, {row["account_id"] for row in rows})
@@ -146,7 +145,7 @@ def _charged(rows: Sequence[Row]) -> dict[tuple[str, str], Decimal]:
     return sums
 
 
-def _archive_rows(rows: Sequence[dict[str, Any]], archived: Sequence[ArchivedJob]) -> list[Any]:
+def _archive_rows(rows: Sequence[Row], archived: Sequence[ArchivedJob]) -> list[Row]:
     by_id = {row["job_id"]: row for row in rows}
     return [
         {
@@ -160,8 +159,8 @@ def _archive_rows(rows: Sequence[dict[str, Any]], archived: Sequence[ArchivedJob
     ]
 
 
-def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    part: list[dict[str, Any]] = []
+def _parts(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    part: list[Row] = []
     size = 0
     for row in rows:
         size += len(row["record"]) + len(row["result"])
