@@ -117,7 +117,7 @@ class BudgetGuard:
                 sums = await spending_in(connection, hold.bucket)
         except DatabaseUnavailable as error:
             raise _unknown("what this account has spent cannot be read at the moment") from error
-        await self._store.holds.settle([], [one.spent for one in sums])
+        await self._store.reservations.settle([], [one.spent for one in sums])
 
     def lets_pass(self, hold: BudgetReservation) -> bool:
         """Whether every budget behind a hold lets pass what cannot be checked."""

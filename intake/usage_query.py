@@ -31,7 +31,7 @@ def read_usage_query(
         InvalidBody, InvalidCursor: naming the parameter and what is expected.
         AccountNotFound: the key does not belong to that account, nor to an admin.
     """
-    if account not in (None, key.account) and not key.admin:
+    if account not in (None, key.account) and not key.operator:
         raise AccountNotFound(f"no account {account!r}", param="account")
     today = datetime.now(UTC).date()
     last = today if until is None else _day("to", until)

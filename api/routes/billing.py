@@ -124,7 +124,7 @@ def _account(key: Caller, asked: str | None) -> str | None:
     Raises:
         AccountNotFound: the key does not belong to that account, nor to the operator.
     """
-    if key.admin:
+    if key.operator:
         return asked
     if asked not in (None, key.account):
         raise AccountNotFound(f"no account {asked!r}", param="account")

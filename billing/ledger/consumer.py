@@ -6,9 +6,9 @@ counts none twice. An entry that cannot be recorded is set aside and does not bl
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Iterator, Sequence
+from random import Random
 from typing import Any
 
 import structlog
@@ -17,6 +17,7 @@ from billing.ledger.billing_span import write_billing_spans
 from billing.ledger.ledger import DATA_ERRORS, Ledger, RecordedUsage
 from billing.ledger.settlement import settle_budgets
 from core import metrics
+from core.backoff import Backoff
 from core.db.engine import Database
 from core.errors import DatabaseUnavailable, StoreUnavailable
 from core.settings import BillingSettings
@@ -41,8 +42,7 @@ MAX_BATCH_TOKENS = 1_000_000
 
 #: A consumer idle for this long is removed from the group: it stopped or was killed.
 IDLE_CONSUMER_MS = 600_000
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 10.0
+BACKOFF = Backoff(base_seconds=0.1, cap_seconds=10.0)
 
 
 class OutboxConsumer:
@@ -57,7 +57,8 @@ class OutboxConsumer:
         self._settings = settings
         self._outbox = Outbox(store.redis, store.keys, GROUP, name)
         self._claims_at = 0.0
-        self._pause = 0.0
+        self._failures = 0
+        self._random = Random()
         for outcome in OUTCOMES:  # series exist from the start: one that begins at 1 hides its rise
             metrics.ledger_events.labels(outcome)
 
@@ -114,7 +115,7 @@ class OutboxConsumer:
         recorded = [entry for entry in usage if entry.entry_id not in aside]
         await settle_budgets(self._store, self._database, [*recorded, *unreadable])
         await self._store.ended.archive(GROUP, [entry.entry_id for entry in entries])
-        self._pause = 0.0
+        self._failures = 0
         ended = time.time_ns()
         metrics.ledger_batch_seconds.observe((ended - began) / 1e9)
         _observe_lag(recorded)
@@ -173,14 +174,15 @@ class OutboxConsumer:
             await erase_archived(self._database, erased_ids)
 
     async def _back_off(self, error: StoreUnavailable | DatabaseUnavailable) -> None:
-        self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2 or FIRST_PAUSE_SECONDS)
+        self._failures += 1
+        pause = BACKOFF.delay(self._failures, self._random)
         log.warning(
             "ledger_waits",
             missing=error.code,
             cause=type(error.__cause__).__name__,
-            seconds=self._pause,
+            seconds=round(pause, 3),
         )
-        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+        await asyncio.sleep(pause)
 
 
 def _unreadable(entry: UsageEntry, error: Exception) -> UnreadableEntry:

@@ -26,7 +26,7 @@ async def settle_budgets(store: JobStore, database: Database, entries: Sequence[
     """
     usage = [entry for entry in entries if isinstance(entry, UsageEntry)]
     sums = await _spent(database, {entry.account for entry in usage})
-    await store.holds.settle(_job_ids(entries), [spent.spent for spent in sums])
+    await store.reservations.settle(_job_ids(entries), [spent.spent for spent in sums])
 
 
 async def _spent(database: Database, accounts: Collection[str]) -> list[SpentSum]:

@@ -16,7 +16,7 @@ from core.db.tables.usage import UsageEventRow
 from core.errors import JobGone, JobNotFound
 from jobs.job import Job
 from jobs.store.job_store import JobStore
-from jobs.store.scan import ScannedJob, survey
+from jobs.store.scan import ScannedJob, scan_jobs
 from jobs.store.usage_outbox import Outbox, UsageEntry
 
 #: Jobs missing in the ledger that are looked up together; each time the whole outbox is read.
@@ -38,7 +38,7 @@ class LiveJobs:
 
     async def compare(self, month: str) -> None:
         """Compare every job once."""
-        async for page in survey(self._store):
+        async for page in scan_jobs(self._store):
             ended = [seen for seen in page if _ended_in(seen, month)]
             running = [seen for seen in page if not seen.job.status.is_terminal]
             rows = await ledger_rows(self._database, [seen.job.id for seen in ended + running])
@@ -67,7 +67,7 @@ class LiveJobs:
         findings = self._findings
         findings.count("logs")
         findings.differ(FindingKind.LOG, job.id, "last event", job.seq, log.last_seq)
-        if not log.whole:
+        if not log.complete:
             findings.add(FindingKind.LOG, job.id, "events", f"{log.last_seq} in a row", log.events)
         findings.differ(
             FindingKind.LOG, job.id, "output_tokens", job.output_tokens, log.output_tokens

@@ -145,12 +145,12 @@ class JobEvents:
 
     def fail(self, problem: Problem) -> bytes:
         """Return what tells the client that the stream ends here; it may resume."""
-        return frame(orjson.dumps(problem.as_problem()), event="error")
+        return frame(orjson.dumps(problem.as_problem()), event=EventType.ERROR)
 
 
 def done(job_id: str, status: str) -> bytes:
     """Return the event after which a client need not come back."""
-    return frame(orjson.dumps({"id": job_id, "status": status}), event="done")
+    return frame(orjson.dumps({"id": job_id, "status": status}), event=EventType.DONE)
 
 
 def numbered(seq: int, data: bytes) -> bytes:
