@@ -1,1 +1,1 @@
-"""What each job cost, what each account owes, and the documents that say so."""
+"""Money: prices, the ledger, budgets, invoices, exports, reconciliation and reports."""

@@ -1,4 +1,4 @@
-"""Stores the results of attempts in SQL, and what follows for the delivery and its endpoint.
+"""Stores the results of attempts in SQL, and updates the delivery and its endpoint.
 
 Invariant: a result and its log entry are written together. A success always counts; a failure only
 while the delivery is still pending.

@@ -179,7 +179,7 @@ async def rotate_endpoint(
 
 
 async def enable_endpoint(database: Database, caller: EndpointOwner, name: str) -> Endpoint:
-    """Enable an endpoint again; of the events it missed it gets only what is redelivered.
+    """Enable an endpoint again; events that it missed are sent only by redelivery.
 
     Raises:
         EndpointNotFound: this account has no such endpoint.

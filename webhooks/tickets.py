@@ -20,7 +20,7 @@ from jobs.broker.tickets import envelope
 
 TASK_NAME = "penstock.deliver_webhook"
 
-#: Cap on tickets in the queue; what is due is found without them, too.
+#: Cap on tickets in the queue; the poll finds due deliveries without tickets, too.
 MAX_QUEUED_TICKETS = 5_000
 
 

@@ -1,4 +1,4 @@
-"""A file object in memory: a library writes to it, and the caller takes the bytes away."""
+"""An in-memory file: a library writes to it, and the caller takes the bytes out."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""After usage was committed: tell budgets what was spent, and release the jobs' reservations.
+"""After usage was committed: publish the amounts spent, and release the jobs' reservations.
 
 Invariant: it may be repeated and run in several processes at a time, in any order.
 """

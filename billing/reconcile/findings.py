@@ -13,7 +13,7 @@ from typing import Any
 
 from billing.money import plain
 
-#: Progress is reported once in so many rows: a report costs more than comparing a row.
+#: Rows between two progress reports: a report costs more than comparing a row.
 PROGRESS_EVERY = 100
 
 

@@ -57,7 +57,7 @@ async def check_ledger(database: Database, month: str, findings: Findings) -> No
 def _explain(
     row: UsageEventRow, prices: PriceBook, closed: frozenset[str], findings: Findings
 ) -> None:
-    """Compare a row with what recording its usage today would make of it."""
+    """Compare a row with the row that its usage would give today."""
     before = findings.counts.total()
     _explain_charge(row, findings)
     _explain_month(row, closed, findings)

@@ -19,7 +19,7 @@ AMOUNTS = ("input_amount", "cached_amount", "output_amount")
 
 
 class _SpendingPair(NamedTuple):
-    """What the ledger sums up to beside what the counter says; either may be missing."""
+    """A key's sum in the ledger beside its counter; either may be missing."""
 
     account_id: str | None
     currency: str | None
