@@ -8,7 +8,7 @@ import orjson
 from starlette.responses import Response
 
 from api.rate_limit_headers import rate_headers
-from billing.pricing.cost_cache import OPEN
+from billing.pricing.cost_cache import NOT_ENDED
 from intake.admission import Admission, fresh_job
 from intake.preferences import Preferences
 from jobs.fairness import ServiceTier
@@ -34,15 +34,15 @@ def job_headers(accepted: AcceptedJob, preferences: Preferences) -> dict[str, st
     headers = {"X-Penstock-Job": accepted.id, **preferences.applied}
     if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
-    if accepted.standings:
-        headers |= rate_headers(accepted.standings)
+    if accepted.rate_limits:
+        headers |= rate_headers(accepted.rate_limits)
     return headers
 
 
 def accepted(job: Job, headers: Mapping[str, str], place: QueuePlace = NOWHERE) -> Response:
     """Return 202 with the job and where to find it."""
     where = {"Location": f"/v1/jobs/{job.id}", "Retry-After": POLL_SECONDS}
-    return json_response(job_object(job, OPEN, place), 202, where | dict(headers))
+    return json_response(job_object(job, NOT_ENDED, place), 202, where | dict(headers))
 
 
 def just_accepted(admitted: Admission, headers: Mapping[str, str]) -> Response:
@@ -66,4 +66,4 @@ def _rendered(queue: str, url: str, tier: ServiceTier, on_disconnect: OnDisconne
     """Return the job object of a plain submission, with ID and CREATED for its own."""
     spec = JobSpec(url, {}, tier, on_disconnect=on_disconnect)
     job = fresh_job(Submission(ID, "", queue, spec), AcceptedJob(ID, replayed=False))
-    return orjson.dumps(job_object(job, OPEN) | {"created_at": CREATED.strip('"')}).decode()
+    return orjson.dumps(job_object(job, NOT_ENDED) | {"created_at": CREATED.strip('"')}).decode()

@@ -35,7 +35,7 @@ def _policy(rates: Iterable[RateLimit]) -> str:
 
 
 def _name(rate: RateLimit) -> str:
-    return f"{rate.whose}-{rate.kind}"
+    return f"{rate.owner}-{rate.kind}"
 
 
 def _left(standing: RateLimitStatus) -> str:

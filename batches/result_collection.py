@@ -43,7 +43,7 @@ async def collect(
     Raises:
         StoreUnavailable, DatabaseUnavailable: come back later.
     """
-    ended = await api.store.ended.among(list(window))
+    ended = await api.store.ended.find(list(window))
     for start in range(0, len(ended), AT_ONCE):
         yield await _collect(api, account, window, why, ended[start : start + AT_ONCE])
 

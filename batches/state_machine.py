@@ -5,9 +5,9 @@ middle of any leaves a batch that another goes on with. What is away is waited f
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import structlog
@@ -19,20 +19,19 @@ from batches.line_submitter import LineSubmitter
 from batches.owner import find_caller
 from batches.result_parts import ResultParts
 from batches.validation import Validation
-from billing.errors import DatabaseUnavailable
+from core.backoff import Backoff
 from core.db.tables.base import now
-from core.errors import ClientError, StoreUnavailable
+from core.errors import ClientError, DatabaseUnavailable, StoreUnavailable
+from files.errors import FilesUnavailable, ObjectMissing, StorageFull
 from intake.services import Services
 from jobs.store.transitions import Lock
-from wire.errors import FilesUnavailable, ObjectMissing, StorageFull
 
 log = structlog.get_logger()
 
 AWAY = (DatabaseUnavailable, FilesUnavailable, StorageFull, StoreUnavailable)
-LONGEST_PAUSE_SECONDS = 10.0
+BACKOFF = Backoff(base_seconds=0.1, cap_seconds=10.0)
 #: How soon a cancellation is seen.
 LOOK_SECONDS = 1.0
-FIRST_PAUSE_SECONDS = 0.1
 #: How soon is looked again while results come in, as a part of `look_seconds`.
 BUSY = 0.1
 
@@ -50,7 +49,8 @@ class BatchStateMachine:
         self._state = row
         self._feed: LineSubmitter | None = None
         self._parts: ResultParts | None = None
-        self._pause = 0.0
+        self._failures = 0
+        self._random = Random()
         self._look_at = 0.0
 
     async def run(self) -> None:
@@ -67,11 +67,11 @@ class BatchStateMachine:
                     break
                 await self._step()
             except AWAY as error:
-                self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2 or FIRST_PAUSE_SECONDS)
+                self._failures += 1
                 log.warning("batch_held_up", batch_id=self._row.id, missing=error.code)
-                await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+                await asyncio.sleep(BACKOFF.delay(self._failures, self._random))
             else:
-                self._pause = 0.0
+                self._failures = 0
         log.info("batch_ended", batch_id=self._row.id, status=self._state.status)
 
     async def _look(self) -> None:

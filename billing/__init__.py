@@ -1,1 +1,1 @@
-"""What did each job cost, and who owes what."""
+"""Money: prices, the ledger, budgets, invoices, exports, reconciliation and reports."""

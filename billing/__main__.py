@@ -1,6 +1,7 @@
-"""The ledger process: `python -m billing`. Two consumers, so that one reads while one commits.
+"""The ledger process, `python -m billing`: moves usage from Redis into the ledger in SQL.
 
-Invariant: any number of these may run; none of them needs the others.
+It runs two consumers, so that one reads while the other commits. Invariant: any number of these
+processes may run, and each works alone.
 """
 
 import asyncio
@@ -10,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from billing.errors import DatabaseUnavailable
-from billing.ledger.collector import MoneyCollector
 from billing.ledger.consumer import OutboxConsumer
+from billing.metrics_collector import MoneyCollector
 from core import metrics
 from core.db.engine import Database
+from core.errors import DatabaseUnavailable
 from core.exposition import Exposition
 from core.ids import new_id
 from core.runtime.health_server import HealthServer, only_waits
@@ -30,7 +31,7 @@ PURGE_SECONDS = 600.0
 
 
 async def keep_archive_short(database: Database, days: int) -> None:
-    """Delete archived jobs that are older than so many days."""
+    """Delete archived jobs that finished more than `days` days ago, every PURGE_SECONDS."""
     while True:
         before = datetime.now(UTC) - timedelta(days=days)
         try:
@@ -42,7 +43,7 @@ async def keep_archive_short(database: Database, days: int) -> None:
 
 
 async def run_ledger(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT; a batch under way is given up and repeated by another."""
+    """Run until SIGTERM or SIGINT; another process repeats a batch that was interrupted."""
     store = open_store(settings)
     database = Database(settings.database, "ledger")
     name = f"{socket.gethostname()}-{os.getpid()}-{new_id('c')[-6:]}"

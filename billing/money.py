@@ -1,6 +1,7 @@
-"""Arithmetic on money: exact until it is rounded, once, on an invoice line.
+"""Exact decimal arithmetic on money; the one rounding, to micros, happens on the invoice line.
 
-Invariant: `EXACT` raises rather than rounds; `to_micros` is the only place that rounds.
+Invariant: `EXACT` raises an error where a result would be rounded. A micro is a millionth of a
+currency's unit.
 """
 
 from decimal import (
@@ -14,7 +15,7 @@ from decimal import (
     Overflow,
 )
 
-#: Digits enough for every token count times every price; a result that needs more is an error.
+#: 60 digits hold every token count times every price; a result that needs more is an error.
 EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow, Clamped])
 ROUNDING = Context(prec=60, rounding=ROUND_HALF_UP, traps=[InvalidOperation, Overflow])
 
@@ -24,12 +25,12 @@ ZERO = Decimal(0)
 
 
 def to_micros(amount: Decimal) -> Decimal:
-    """Round to micros of the currency, halves away from zero."""
+    """Round an amount to micros of the currency (6 decimals), halves away from zero."""
     return amount.quantize(MICRO, context=ROUNDING)
 
 
 def total(*amounts: Decimal) -> Decimal:
-    """Add exactly."""
+    """Add amounts exactly."""
     added = ZERO
     for amount in amounts:
         added = EXACT.add(added, amount)
@@ -37,6 +38,6 @@ def total(*amounts: Decimal) -> Decimal:
 
 
 def plain(amount: Decimal) -> str:
-    """Write an amount for JSON: no exponent, no zeros at the end."""
+    """Write an amount for JSON: without an exponent and without zeros at the end."""
     text = f"{amount:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

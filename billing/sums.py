@@ -1,7 +1,7 @@
-"""Sums of exact amounts by the database, and an order that no collation changes.
+"""SQL functions for exact sums of money, and an order of text that is the same in every database.
 
-Invariant: a sum is exact, however large. SQLite keeps an amount as a scaled integer of 64 bits,
-so it adds high and low parts on their own.
+Invariant: a sum is exact, however large. SQLite keeps an amount as a scaled 64-bit integer, so
+the high and low parts are added separately.
 """
 
 from decimal import Decimal
@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Numeric, String
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.elements import SQLColumnExpression
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -20,12 +20,12 @@ from core.db.tables.types import NANOS, Money
 
 LOW = 10**9
 
-#: A billionth in the unit of exact amounts.
+#: One nano in units of an exact amount's scale.
 NANO = 10 ** (EXACT_DECIMALS - NANOS)
 
 
-class _Total(TypeDecorator[Decimal]):
-    """Reads what `exact_sum` selects."""
+class _ExactTotal(TypeDecorator[Decimal]):
+    """Reads the result of `exact_sum`."""
 
     impl = Numeric
     cache_ok = True
@@ -39,7 +39,7 @@ class _Total(TypeDecorator[Decimal]):
         return dialect.type_descriptor(String() if dialect.name == "sqlite" else Numeric())
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
-        """Put the parts together."""
+        """Join the high and the low part (SQLite), or return the number (PostgreSQL)."""
         if value is None or dialect.name != "sqlite":
             return None if value is None else Decimal(value)
         high, _, low = value.partition(":")
@@ -51,10 +51,11 @@ class exact_sum(FunctionElement[Decimal]):  # noqa: N801 - reads as SQL
 
     inherit_cache = True
 
-    def __init__(self, column: ColumnElement[Any]) -> None:
+    def __init__(self, column: SQLColumnExpression[Any]) -> None:
         super().__init__(column)
-        assert isinstance(column.type, Money)
-        self.type = _Total(column.type.scale)
+        (amount,) = self.clauses
+        assert isinstance(amount.type, Money)
+        self.type = _ExactTotal(amount.type.scale)
 
 
 @compiles(exact_sum)
@@ -69,7 +70,7 @@ def _sum_of_parts(element: exact_sum, compiler: Any, **options: Any) -> str:
 
 
 class in_nanos(FunctionElement[Decimal]):  # noqa: N801 - reads as SQL
-    """The sum of exact amounts of one row, rounded up to billionths, as budgets count it."""
+    """The sum of a row's exact amounts, rounded up to nanos (9 decimals), as budgets count it."""
 
     inherit_cache = True
     type = Money(NANOS)
@@ -90,7 +91,7 @@ def _parts_rounded_up(element: in_nanos, compiler: Any, **options: Any) -> str:
 
 
 class bytewise(FunctionElement[str]):  # noqa: N801 - reads as SQL
-    """A text column to order by: the same order in every database, whatever its language."""
+    """A text column to order by: byte order, whatever the database's collation."""
 
     inherit_cache = True
     type = String()

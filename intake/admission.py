@@ -13,6 +13,7 @@ import orjson
 from prometheus_client import Counter
 
 from accounts.caller import Caller
+from accounts.quota import quota_of
 from core import metrics, tracing
 from core.errors import (
     ContextLengthExceeded,
@@ -22,6 +23,8 @@ from core.errors import (
     StoreUnavailable,
 )
 from core.ids import new_id
+from core.spans import Attributes
+from intake.errors import UnsupportedModel
 from intake.permissions import check_model
 from intake.preferences import Preferences
 from intake.prompt_limits import check_prompt
@@ -30,10 +33,9 @@ from jobs.fairness import ServiceTier
 from jobs.job import Job, JobSpec, JobWebhook, OnDisconnect
 from jobs.model_registry import ServedModel
 from jobs.status import Status
-from jobs.store.rate_limits import UNLIMITED, quota_of
+from jobs.store.rate_limits import UNLIMITED
 from jobs.store.transitions import AcceptedJob, Lock, Submission
 from webhooks.url_rules import check_url
-from wire.errors import UnsupportedModel
 from wire.schemas.sampling import TRANSPORT, Addressed
 
 RETRY_SECONDS = 0.1
@@ -123,7 +125,7 @@ async def submit(api: Services, submission: Submission) -> Admission:
         span.end("submit", _described(submission, accepted), kind="producer", error=error)
 
 
-def _described(submission: Submission, accepted: AcceptedJob | None) -> tracing.Attributes:
+def _described(submission: Submission, accepted: AcceptedJob | None) -> Attributes:
     described: dict[str, str | bool] = {
         "gen_ai.request.model": submission.queue,
         "penstock.job.id": submission.id if accepted is None else accepted.id,
@@ -159,7 +161,7 @@ async def _submit_within_budget(api: Services, submission: Submission) -> Admiss
         if repeated is None:
             raise
         return Admission(submission, repeated)
-    return await submit(api, submission if hold is None else submission._replace(hold=hold))
+    return await submit(api, submission if hold is None else submission._replace(reservation=hold))
 
 
 async def _submit_once_more(api: Services, submission: Submission) -> AcceptedJob:
@@ -173,13 +175,13 @@ async def _submit_once_more(api: Services, submission: Submission) -> AcceptedJo
 
 async def _submit_knowing(api: Services, submission: Submission) -> AcceptedJob:
     """Submit once Redis knows what the account has spent this month."""
-    if submission.hold is not None:
+    if submission.reservation is not None:
         try:
-            await api.budgets.find_out(submission.hold)
+            await api.budgets.find_out(submission.reservation)
         except SpendingUnknown:
-            if not api.budgets.lets_pass(submission.hold):
+            if not api.budgets.lets_pass(submission.reservation):
                 raise
-            submission = submission._replace(hold=None)
+            submission = submission._replace(reservation=None)
     return await api.store.submit(submission)
 
 
@@ -297,7 +299,7 @@ def fresh_job(submission: Submission, accepted: AcceptedJob) -> Job:
         fence=0,
         seq=0,
         input_tokens=0,
-        cached_tokens=0,
+        cached_input_tokens=0,
         output_tokens=0,
         run_ms=0,
         start_by=submission.start_by or 0,

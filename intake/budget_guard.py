@@ -16,13 +16,12 @@ from typing import Any
 import orjson
 import structlog
 
-from billing.budgets.budgets import Budget, load_budgets, most, most_tokens
+from billing.budgets.budgets import Budget, load_budgets, max_cost, max_tokens
 from billing.budgets.spending import spending_in
-from billing.errors import DatabaseUnavailable
 from billing.months import month_of
 from billing.pricing.cost_cache import CostCache
 from core.db.engine import Database
-from core.errors import SpendingUnknown
+from core.errors import DatabaseUnavailable, SpendingUnknown
 from core.settings import BillingSettings
 from jobs.fairness import ServiceTier
 from jobs.model_registry import ServedModel
@@ -102,7 +101,7 @@ class BudgetGuard:
             return None
         size = len(orjson.dumps(body))
         later = [p for p in self._costs.prices.versions(model.name) if p.valid_from > now]
-        cost = most([price, *later], tier, most_tokens(body, size, model.max_model_len))
+        cost = max_cost([price, *later], tier, max_tokens(body, size, model.max_model_len))
         bucket = BudgetMonth(account, month_of(now), price.currency)
         return BudgetReservation(bucket, to_nanos(cost, up=True), _limits(covering))
 
@@ -118,7 +117,7 @@ class BudgetGuard:
                 sums = await spending_in(connection, hold.bucket)
         except DatabaseUnavailable as error:
             raise _unknown("what this account has spent cannot be read at the moment") from error
-        await self._store.holds.settle([], [one.spent for one in sums])
+        await self._store.reservations.settle([], [one.spent for one in sums])
 
     def lets_pass(self, hold: BudgetReservation) -> bool:
         """Whether every budget behind a hold lets pass what cannot be checked."""

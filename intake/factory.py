@@ -29,13 +29,13 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
     database = Database(settings.database, process)
     costs = CostCache(database)
     budgets = BudgetGuard(database, store, costs, settings.billing)
-    directory = open_directory(database, store, settings.auth)
+    directory = open_directory(database, store.redis, settings)
     services = Services(
         settings=settings,
         store=store,
         hub=EventHub(store, settings.stream),
         models=ModelCache(ModelRegistry(store.redis, store.keys)),
-        callers=CallerCache(store.redis, store.keys, directory.copying.truth),
+        callers=CallerCache(store.redis, store.keys, directory.cache_sync.truth),
         directory=directory,
         database=database,
         costs=costs,
@@ -43,7 +43,7 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
         objects=ObjectStore(settings.files),
         uploads=Slots(settings.files.uploads, "uploads"),
     )
-    refreshing = (costs.keep_fresh(), budgets.keep_fresh(), directory.copying.keep_in_step())
+    refreshing = (costs.keep_fresh(), budgets.keep_fresh(), directory.cache_sync.keep_in_sync())
     tasks = [asyncio.create_task(work) for work in (*refreshing, watch_loop())]
     try:
         yield services
@@ -52,7 +52,7 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await services.callers.close()
-        directory.passwords.close()
+        await directory.close()
         await services.hub.close()
         await database.close()
         await store.close()

@@ -6,8 +6,8 @@ A new route is one line here. Invariant: a route that is not in the table is ref
 and a test that walks all routes fails; nothing but the table decides who may call.
 
 Roles act within their own account: an admin does everything there, a member submits and watches,
-a viewer reads, billing reads what it cost. The operator of the installation (`key.admin`) is above
-all roles, and alone is let through to OPERATOR routes.
+a viewer reads, billing reads what it cost. The operator of the installation (`key.operator`) is
+above all roles, and alone is let through to OPERATOR routes.
 """
 
 from dataclasses import dataclass
@@ -191,7 +191,7 @@ def check_route(method: str, path: str, key: Caller) -> None:
     access = _BY_ROUTE.get((method, path))
     if access is None:
         raise LookupError(f"{method} {path} does not stand in intake/permissions.py")
-    if key.role not in access.roles and not key.admin:
+    if key.role not in access.roles and not key.operator:
         needed = ", ".join(sorted(access.roles)) or "the operator"
         raise Forbidden(f"the role {key.role} may not do this; it takes: {needed}")
     if key.limited:

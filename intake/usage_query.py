@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime
 import orjson
 
 from accounts.caller import Caller
-from billing.errors import AccountNotFound
-from billing.reports.usage import DIMENSIONS, Place, UsageQuery, UsageTotal
+from accounts.errors import AccountNotFound
+from billing.reports.usage import DIMENSIONS, UsageCursor, UsageQuery, UsageTotal
 from wire.errors import FieldError, InvalidBody, InvalidCursor
 
 MOST_DAYS = 366
@@ -31,7 +31,7 @@ def read_usage_query(
         InvalidBody, InvalidCursor: naming the parameter and what is expected.
         AccountNotFound: the key does not belong to that account, nor to an admin.
     """
-    if account not in (None, key.account) and not key.admin:
+    if account not in (None, key.account) and not key.operator:
         raise AccountNotFound(f"no account {account!r}", param="account")
     today = datetime.now(UTC).date()
     last = today if until is None else _day("to", until)
@@ -47,7 +47,7 @@ def read_usage_query(
 
 def usage_cursor(query: UsageQuery, last: UsageTotal) -> str:
     """Return the cursor that goes on after a group."""
-    return urlsafe_b64encode(orjson.dumps([query.by, last.place])).decode().rstrip("=")
+    return urlsafe_b64encode(orjson.dumps([query.by, last.cursor])).decode().rstrip("=")
 
 
 def _day(param: str, text: str) -> date:
@@ -69,7 +69,7 @@ def _dimensions(text: str) -> tuple[str, ...]:
     return tuple(name for name in DIMENSIONS if name in asked)
 
 
-def _place(cursor: str, by: Sequence[str]) -> Place:
+def _place(cursor: str, by: Sequence[str]) -> UsageCursor:
     """Read a cursor; one of another grouping would pass over groups."""
     try:
         raw = urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))

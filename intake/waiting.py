@@ -7,11 +7,11 @@ from starlette.requests import Request
 from api.streaming.client_span import delivering
 from api.streaming.sse import Watched, leave
 from core.errors import JobGone
+from intake.errors import ShuttingDown, WaitTimeout
 from intake.request_lifetime import EndReason, RequestLifetime
 from intake.services import Services
 from jobs.job import Job
 from jobs.result import JobResult
-from wire.errors import ShuttingDown, WaitTimeout
 
 PAGE_EVENTS = 512
 

@@ -118,7 +118,7 @@ class Job(NamedTuple):
     fence: int
     seq: int
     input_tokens: int
-    cached_tokens: int
+    cached_input_tokens: int
     output_tokens: int
     run_ms: int
     start_by: int
@@ -158,7 +158,7 @@ class Job(NamedTuple):
             fence=number(b"fence"),
             seq=number(b"seq"),
             input_tokens=number(b"input"),
-            cached_tokens=number(b"cached"),
+            cached_input_tokens=number(b"cached"),
             output_tokens=number(b"output"),
             run_ms=number(b"run_ms"),
             start_by=number(b"start_by"),

@@ -1,1 +1,1 @@
-"""How the schema got here: one file per step, named by its date."""
+"""The migrations of the schema, applied by `penstock db upgrade`."""

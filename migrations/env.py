@@ -1,6 +1,6 @@
-"""Runs migrations for Alembic, whether `penstock db upgrade` or a developer's `alembic` asks.
+"""Runs migrations for Alembic, called by `penstock db upgrade` or by the `alembic` command.
 
-Invariant: waiting for a lock is bounded, so that a migration never holds up the ledger for long.
+Invariant: waiting for a lock is bounded, so that a migration never blocks the ledger for long.
 """
 
 from typing import Any
@@ -14,12 +14,12 @@ from core.db.schema_version import migration_engine
 from core.db.tables.metadata import metadata
 from core.settings import get_settings
 
-#: Any number: it names the lock that lets one process migrate at a time.
+#: An arbitrary number: it names the lock that lets one process migrate at a time.
 MIGRATION_LOCK = 7_351_942
 
 
 def migrate(connection: Connection) -> None:
-    """Run what was asked for."""
+    """Run the requested migrations."""
     sqlite = connection.dialect.name == "sqlite"
     options: dict[str, Any] = {"render_as_batch": sqlite}
     context.configure(

@@ -1,7 +1,7 @@
-"""Triggers that refuse changes, the same on both databases.
+"""Triggers that refuse changes, with the same rules on PostgreSQL and SQLite.
 
-Invariant: what is guarded cannot be changed by any code or person that does not first drop the
-trigger by name.
+Invariant: a protected row cannot be changed by any code or person without dropping the trigger
+first.
 """
 
 from typing import NamedTuple
@@ -12,8 +12,8 @@ from alembic import op
 class Guard(NamedTuple):
     """Refuses an event (`UPDATE`, `UPDATE OF a, b`, `DELETE`, `INSERT`) on rows that meet `when`.
 
-    `when` is SQL over OLD and NEW. `TRUNCATE`, which SQLite lacks, passes over rows' triggers and
-    needs a guard of its own.
+    `when` is SQL over OLD and NEW. `TRUNCATE` fires no row triggers and needs a guard of its own;
+    SQLite does not have it.
     """
 
     table: str
@@ -22,7 +22,7 @@ class Guard(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return the trigger's name; one guard per table and kind of event, or per its columns."""
+        """Return the trigger's name; there is one guard per table and event, or per its columns."""
         verb, _, columns = self.event.partition(" OF ")
         part = f"_{columns.partition(',')[0]}" if columns else ""
         return f"keep_{self.table}_{verb.lower()}{part}"

@@ -1,6 +1,7 @@
 """${message}
 
-Expand or contract: say which, and what the code that still runs needs of it. Lock cost: say it.
+Say whether this step expands or contracts the schema, what running code needs of it, and which locks
+it takes.
 
 Revision ID: ${up_revision}
 Revises: ${down_revision | comma,n}
@@ -16,10 +17,10 @@ depends_on = ${repr(depends_on)}
 
 
 def upgrade() -> None:
-    """Apply it."""
+    """Apply this step."""
     ${upgrades if upgrades else "pass"}
 
 
 def downgrade() -> None:
-    """Take it back."""
+    """Revert this step."""
     ${downgrades if downgrades else "pass"}

@@ -1,1 +1,1 @@
-"""Tells accounts what happened: endpoints, signatures, deliveries tried until they are taken."""
+"""Webhooks: endpoints, events, signatures, and deliveries with retries (Standard Webhooks 1.0)."""

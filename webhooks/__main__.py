@@ -1,4 +1,4 @@
-"""`python -m webhooks`: one process that delivers webhooks."""
+"""`python -m webhooks`: a process that delivers webhooks."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""What an account's deliveries to URLs of its jobs are signed with; made when it is first needed.
+"""The secret that signs an account's deliveries to URLs of its jobs; created on first use.
 
-Invariant: once it was used or shown it changes only by a rotation.
+Invariant: once used or shown, a secret changes only by a rotation.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.db.audit import audit
 from core.db.bulk_insert import insert_missing
 from core.db.engine import Database
-from core.db.tables.base import now, table_of
+from core.db.tables.base import now, table_of, typed_row
 from core.db.tables.webhooks import WebhookSecretRow
 from webhooks.signing import new_secret, valid_keys
 
@@ -22,7 +22,7 @@ SECRETS = table_of(WebhookSecretRow)
 
 @dataclass(frozen=True, slots=True)
 class AccountSecret:
-    """An account's secret; the one before counts, too, until `previous_until`."""
+    """An account's secret; the previous one is valid, too, until `previous_until`."""
 
     secret: str
     created_at: datetime
@@ -32,26 +32,38 @@ class AccountSecret:
 async def account_keys(
     connection: AsyncConnection, accounts: Collection[str], instant: datetime
 ) -> dict[str, Sequence[str]]:
-    """Return what the deliveries of accounts are signed with; makes what is missing."""
+    """Return the secrets that sign deliveries, by account; create the ones that are missing.
+
+    Args:
+        connection: a transaction that may write.
+        accounts: the accounts whose secrets are needed.
+        instant: secrets valid at this instant are returned, the current one first.
+    """
     if not accounts:
         return {}
-    query = select(SECRETS).where(SECRETS.c.account_id.in_(accounts))
-    rows = (await connection.execute(query)).all()
+    rows = await _secrets(connection, accounts)
     if missing := set(accounts) - {row.account_id for row in rows}:
         new = [
-            {"account_id": one, "secret": new_secret(), "created_at": instant}
-            for one in sorted(missing)
+            {"account_id": account, "secret": new_secret(), "created_at": instant}
+            for account in sorted(missing)
         ]
         await insert_missing(connection, SECRETS, new)
-        rows = (await connection.execute(query)).all()
+        rows = await _secrets(connection, accounts)
     return {
         row.account_id: valid_keys(row.secret, row.previous_secret, row.previous_until, instant)
         for row in rows
     }
 
 
+async def _secrets(
+    connection: AsyncConnection, accounts: Collection[str]
+) -> Sequence[WebhookSecretRow]:
+    found = await connection.execute(select(SECRETS).where(SECRETS.c.account_id.in_(accounts)))
+    return [typed_row(WebhookSecretRow, row) for row in found]
+
+
 async def read_secret(database: Database, account: str) -> AccountSecret:
-    """Return an account's secret."""
+    """Return an account's secret; create it if it is missing."""
     async with database.write() as connection:
         await account_keys(connection, {account}, now())
         return await _read(connection, account)
@@ -60,7 +72,7 @@ async def read_secret(database: Database, account: str) -> AccountSecret:
 async def rotate_secret(
     database: Database, account: str, actor: str, overlap: timedelta
 ) -> AccountSecret:
-    """Replace an account's secret; deliveries carry both signatures for a while."""
+    """Replace an account's secret; during the overlap deliveries carry both signatures."""
     instant = now()
     async with database.write() as connection:
         await account_keys(connection, {account}, instant)
@@ -79,6 +91,6 @@ async def rotate_secret(
 
 
 async def _read(connection: AsyncConnection, account: str) -> AccountSecret:
-    row = (await connection.execute(select(SECRETS).where(SECRETS.c.account_id == account))).one()
+    (row,) = await _secrets(connection, [account])
     until = row.previous_until if row.previous_until and row.previous_until > now() else None
     return AccountSecret(row.secret, row.created_at, until)

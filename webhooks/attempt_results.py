@@ -1,7 +1,7 @@
-"""How attempts went, written down in SQL, and what follows for a delivery and its endpoint.
+"""Stores the results of attempts in SQL, and updates the delivery and its endpoint.
 
-Invariant: a result is written together with its line of the log; a success counts whatever
-happened meanwhile, a failure only where the delivery is still wanted.
+Invariant: a result and its log entry are written together. A success always counts; a failure only
+while the delivery is still pending.
 """
 
 from collections.abc import Sequence
@@ -14,49 +14,63 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.db.engine import Database
 from core.db.tables.base import now
-from core.db.tables.webhooks import WebhookAttemptRow
-from webhooks.deliveries import DELIVERIES, ENDPOINTS, ClaimedDelivery, disable
+from core.db.tables.webhooks import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
+from webhooks.deliveries import DELIVERIES, ClaimedDelivery, disable
 from webhooks.sender import SendOutcome
 
-#: What a receiver answers that wants to hear nothing more.
+#: The status by which a receiver asks for no more deliveries (Standard Webhooks 1.0).
 GONE = 410
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """How an attempt went, and what follows: the next one at `due_at`, or none."""
+    """The outcome of an attempt, and when the next one is due; None if there is none."""
 
-    taken: ClaimedDelivery
+    delivery: ClaimedDelivery
     outcome: SendOutcome
     at: datetime
     due_at: datetime | None
 
 
-async def settle(
+async def record_results(
     database: Database, results: Sequence[AttemptResult], disable_after: timedelta
 ) -> Sequence[str]:
-    """Write down results; returns for each why its endpoint was disabled over it, or ''.
+    """Store results in one transaction.
 
-    What was purged meanwhile has no log, and must not keep the others from having theirs.
+    A delivery that was purged in the meantime gets no log entry, and the others get theirs.
+
+    Args:
+        database: where deliveries are.
+        results: one result per delivery.
+        disable_after: how long an endpoint may fail before it is disabled.
+
+    Returns:
+        For each result why its endpoint was disabled, or ''.
+
+    Raises:
+        DatabaseUnavailable: nothing was stored.
     """
-    ids = [one.taken.id for one in results]
-    there = select(DELIVERIES.c.id).where(DELIVERIES.c.id.in_(ids))
+    ids = [result.delivery.id for result in results]
+    existing = select(WebhookDeliveryRow.id).where(WebhookDeliveryRow.id.in_(ids))
     async with database.write() as connection:
-        kept = set(await connection.scalars(there.with_for_update(read=True, key_share=True)))
-        tries = [_attempt(one) for one in results if one.taken.id in kept]
-        if tries:
-            await connection.execute(insert(WebhookAttemptRow), tries)
-        await _settle_deliveries(connection, results)
-        # In one order: two processes must not wait for each other.
-        ordered = sorted(results, key=lambda one: one.taken.target)
-        why = {one.taken.id: await _judge(connection, one, disable_after) for one in ordered}
-    return [why[one.taken.id] for one in results]
+        kept = set(await connection.scalars(existing.with_for_update(read=True, key_share=True)))
+        attempts = [_attempt(result) for result in results if result.delivery.id in kept]
+        if attempts:
+            await connection.execute(insert(WebhookAttemptRow), attempts)
+        await _update_deliveries(connection, results)
+        # Endpoints are updated in one order, so that two processes cannot deadlock.
+        ordered = sorted(results, key=lambda result: result.delivery.target)
+        reasons = {
+            result.delivery.id: await _update_endpoint(connection, result, disable_after)
+            for result in ordered
+        }
+    return [reasons[result.delivery.id] for result in results]
 
 
 def _attempt(result: AttemptResult) -> dict[str, Any]:
     outcome = result.outcome
     return {
-        "delivery_id": result.taken.id,
+        "delivery_id": result.delivery.id,
         "at": result.at,
         "status": outcome.status,
         "milliseconds": outcome.milliseconds,
@@ -64,8 +78,8 @@ def _attempt(result: AttemptResult) -> dict[str, Any]:
     }
 
 
-async def _settle_deliveries(connection: AsyncConnection, results: Sequence[AttemptResult]) -> None:
-    done = [one.taken.id for one in results if one.outcome.taken]
+async def _update_deliveries(connection: AsyncConnection, results: Sequence[AttemptResult]) -> None:
+    done = [result.delivery.id for result in results if result.outcome.accepted]
     common = {"attempts": DELIVERIES.c.attempts + 1, "taken_until": None, "ticket_until": None}
     instant = now()
     if done:
@@ -76,49 +90,54 @@ async def _settle_deliveries(connection: AsyncConnection, results: Sequence[Atte
         )
     failed = [
         {
-            "one": one.taken.id,
-            "next_state": "pending" if one.due_at else "failed",
-            "next_due": one.due_at,
-            "why": one.outcome.failure,
-            "done": None if one.due_at else instant,
+            "delivery": result.delivery.id,
+            "next_state": "pending" if result.due_at else "failed",
+            "next_due": result.due_at,
+            "reason": result.outcome.failure,
+            "done": None if result.due_at else instant,
         }
-        for one in results
-        if not one.outcome.taken
+        for result in results
+        if not result.outcome.accepted
     ]
     if failed:
         change = update(DELIVERIES).where(
-            DELIVERIES.c.id == bindparam("one"), DELIVERIES.c.state == "pending"
+            DELIVERIES.c.id == bindparam("delivery"), DELIVERIES.c.state == "pending"
         )
-        values = {"state": "next_state", "due_at": "next_due", "failure": "why", "done_at": "done"}
+        values = {
+            "state": "next_state",
+            "due_at": "next_due",
+            "failure": "reason",
+            "done_at": "done",
+        }
         bound: dict[str, Any] = {name: bindparam(key) for name, key in values.items()}
         await connection.execute(change.values(**common, **bound), failed)
 
 
-async def _judge(
+async def _update_endpoint(
     connection: AsyncConnection, result: AttemptResult, disable_after: timedelta
 ) -> str:
-    """Note whether an endpoint works; one that is gone, or failed for too long, is disabled."""
-    own = ENDPOINTS.c.id == result.taken.target
-    if not result.taken.target:
+    """Note since when an endpoint fails; disable it if it is gone or fails for too long."""
+    target = result.delivery.target
+    if not target:
         return ""
-    if result.outcome.taken:
-        failing = ENDPOINTS.c.failing_since.is_not(None)
-        await connection.execute(update(ENDPOINTS).where(own, failing).values(failing_since=None))
+    endpoint = WebhookEndpointRow
+    own = endpoint.id == target
+    if result.outcome.accepted:
+        failing = endpoint.failing_since.is_not(None)
+        await connection.execute(update(endpoint).where(own, failing).values(failing_since=None))
         return ""
-    since = func.coalesce(ENDPOINTS.c.failing_since, result.at)
-    change = update(ENDPOINTS).where(own, ENDPOINTS.c.disabled_at.is_(None))
-    row = (
-        await connection.execute(
-            change.values(failing_since=since).returning(ENDPOINTS.c.failing_since)
-        )
-    ).one_or_none()
-    if row is None:
+    since = func.coalesce(endpoint.failing_since, result.at)
+    change = update(endpoint).where(own, endpoint.disabled_at.is_(None))
+    failing_since = await connection.scalar(
+        change.values(failing_since=since).returning(endpoint.failing_since)
+    )
+    if failing_since is None:  # the endpoint was removed, or is disabled already
         return ""
-    why = ""
+    reason = ""
     if result.outcome.status == GONE:
-        why = "it answered 410: gone"
-    elif result.at - row.failing_since >= disable_after:
-        why = f"it took nothing for {disable_after.total_seconds() / 86_400:g} days"
-    if why:
-        await disable(connection, result.taken.target, why)
-    return why
+        reason = "the endpoint answered 410 Gone"
+    elif result.at - failing_since >= disable_after:
+        reason = f"no delivery succeeded for {disable_after.total_seconds() / 86_400:g} days"
+    if reason:
+        await disable(connection, target, reason)
+    return reason

@@ -1,16 +1,17 @@
-"""Boots one process that delivers webhooks: a Celery worker whose tasks are tickets.
+"""Starts a process that delivers webhooks: a Celery worker whose tasks are delivery tickets.
 
-Celery fetches tickets and gives each to a thread, which waits for the loop to have delivered it;
-then it is acknowledged. Invariant: a signal ends the process in about the time of one attempt, and
-whatever it leaves undone is due in SQL.
+Celery passes each ticket to a thread, which waits until the event loop has made the attempt; then
+the ticket is acknowledged. Invariant: after a signal the process ends within about one attempt, and
+everything it leaves undone is due in SQL.
 """
 
 import asyncio
 import logging
 import socket
 import threading
-from concurrent.futures import CancelledError
-from typing import Any
+from collections.abc import Coroutine
+from concurrent.futures import CancelledError, Future
+from typing import Any, TypeVar
 
 import structlog
 from celery import Celery, signals
@@ -31,9 +32,11 @@ log = structlog.get_logger()
 
 CLOSE_SECONDS = 10.0
 
+Result = TypeVar("Result")
+
 
 class DelivererLoop:
-    """An asyncio loop in a thread, and the deliverer that lives on it."""
+    """An asyncio loop in a thread, and the deliverer that runs on it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -42,7 +45,7 @@ class DelivererLoop:
         self._deliverer: Deliverer | None = None
 
     def start(self) -> None:
-        """Begin to look for what is due."""
+        """Start the loop and the deliverer."""
         self._thread.start()
         self._run(self._open()).result()
 
@@ -51,42 +54,42 @@ class DelivererLoop:
         self._deliverer.start()
 
     def serve(self, ticket: DeliveryTicket) -> None:
-        """Wait until a ticket is done with."""
+        """Wait until a ticket's attempt has been made."""
         assert self._deliverer is not None
         try:
             self._run(self._deliverer.serve(ticket)).result()
         except CancelledError:
-            log.warning("webhook_abandoned", id=ticket.id)  # it is due again when it is free
+            log.warning("webhook_abandoned", id=ticket.id)  # due again when its claim ends
 
     def begin_close(self) -> None:
-        """Take up nothing more."""
+        """Accept no more tickets."""
         assert self._deliverer is not None
         self._loop.call_soon_threadsafe(self._deliverer.begin_close)
 
     def close(self) -> None:
-        """Close connections and stop."""
+        """Close connections and stop the loop."""
         assert self._deliverer is not None
         self._run(self._deliverer.close()).result(CLOSE_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CLOSE_SECONDS)
 
     def exposition(self) -> Exposition:
-        """Return what this process shows to who scrapes it."""
+        """Return the metrics of this process."""
         assert self._deliverer is not None
         due = DueCollector(self._deliverer, self._loop)
         return Exposition("deliverer", metrics.WEBHOOKS, due)
 
-    def _run(self, work: Any) -> Any:
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     @property
     def problem(self) -> str | None:
-        """Say why a restart is needed, if one is."""
-        return None if self._thread.is_alive() else "the loop has ended"
+        """Return why a restart is needed; None if it is not."""
+        return None if self._thread.is_alive() else "the event loop has stopped"
 
 
 def create_app(settings: Settings, loop: DelivererLoop) -> Celery:
-    """Return the Celery app of a process that delivers webhooks."""
+    """Return the Celery app of a deliverer process."""
     app = open_celery(settings)
     keys = Keys(settings.redis.prefix)
     app.conf.update(
@@ -99,14 +102,14 @@ def create_app(settings: Settings, loop: DelivererLoop) -> Celery:
 
     @app.task(name=TASK_NAME, acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
     def deliver(name: str, account: str, host: str) -> None:
-        """Deliver what is due."""
+        """Make the attempt that a ticket asks for."""
         loop.serve(DeliveryTicket(name, account, host))
 
     return app
 
 
 def run(settings: Settings) -> int:
-    """Run until a signal; returns the exit code."""
+    """Run until a signal; return the exit code."""
     signals.setup_logging.connect(lambda **_: None, weak=False)
     loop = DelivererLoop(settings)
     loop.start()

@@ -1,6 +1,6 @@
-"""What is due and what is under way, at the moment of a scrape.
+"""Metrics of a deliverer process: attempts that are running, deliveries that are due.
 
-Invariant: what cannot be read is absent, never 0.
+Invariant: a value that cannot be read is absent, never 0.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from billing.errors import DatabaseUnavailable
+from core.errors import DatabaseUnavailable
 from core.exposition import Lazy
 from webhooks.deliverer import Deliverer
 
@@ -17,26 +17,30 @@ READ_SECONDS = 3.0
 
 
 class DueCollector(Lazy):
-    """Asks a deliverer that lives on another thread's loop."""
+    """Reads a deliverer whose event loop runs in another thread."""
 
     def __init__(self, deliverer: Deliverer, loop: asyncio.AbstractEventLoop) -> None:
         self._deliverer = deliverer
         self._loop = loop
 
     def collect(self) -> Iterator[Metric]:
-        """Return what is under way here, and what is due anywhere if SQL answers."""
+        """Yield the running attempts of this process and, if SQL answers, all due deliveries."""
         running = self._deliverer.running
-        yield GaugeMetricFamily("penstock_webhooks_running", "Attempts under way", value=running)
-        found = self._read()
-        up = float(found is not None)
+        yield GaugeMetricFamily(
+            "penstock_webhooks_running", "Webhook attempts that are running", value=running
+        )
+        backlog = self._read()
+        up = float(backlog is not None)
         yield GaugeMetricFamily("penstock_database_up", "1 when SQL answered this scrape", value=up)
-        if found is None:
+        if backlog is None:
             return
-        count, seconds = found
-        yield GaugeMetricFamily("penstock_webhooks_due", "Deliveries that are due", value=count)
+        count, seconds = backlog
+        yield GaugeMetricFamily(
+            "penstock_webhooks_due", "Webhook deliveries that are due", value=count
+        )
         yield GaugeMetricFamily(
             "penstock_webhooks_due_age_seconds",
-            "How long the oldest of them has been due",
+            "How long the oldest due webhook delivery has been due",
             value=seconds,
         )
 

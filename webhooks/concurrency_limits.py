@@ -1,20 +1,20 @@
-"""Who may be sent to now: bounded per account and host, so that a slow receiver delays itself only.
+"""Limits the running attempts per account and host, so that a slow receiver delays only itself.
 
-Pure but for the one loop it lives on. Invariant: no more of one account to one host are under way
-than `per_host`, of one account than `per_account`; what waits is bounded, and what is turned away
-is found again in SQL.
+Used on one event loop; does no I/O. Invariant: at most `per_host` attempts of one account to one
+host run, and at most `per_account` of one account. The queue of each receiver is bounded; a ticket
+that is dropped is found again in SQL.
 """
 
 from collections import Counter, defaultdict, deque
 
 from webhooks.tickets import DeliveryTicket
 
-#: Tickets that wait for one receiver; more of them are found when these are gone.
-MOST_WAITING = 200
+#: Cap on tickets that wait for one receiver; the rest is found again in SQL.
+MAX_WAITING = 200
 
 
 class ConcurrencyLimits:
-    """The deliveries of this process, one lane for each account and host."""
+    """The attempts of this process by receiver, that is, by account and host."""
 
     def __init__(self, per_host: int, per_account: int) -> None:
         self._per_host = per_host
@@ -26,47 +26,47 @@ class ConcurrencyLimits:
 
     @property
     def running(self) -> int:
-        """How many are under way."""
+        """The number of running attempts."""
         return self._accounts.total()
 
     def enter(self, ticket: DeliveryTicket) -> bool:
-        """Return whether it may go now; else it waits for its lane, or is forgotten."""
-        lane = (ticket.account, ticket.host)
+        """Return whether an attempt may start now; otherwise it is queued or dropped."""
+        receiver = (ticket.account, ticket.host)
         if ticket.id in self._known:
             return False
-        if self._running[lane] >= self._per_host:
-            if len(self._waiting[lane]) < MOST_WAITING:
+        if self._running[receiver] >= self._per_host:
+            if len(self._waiting[receiver]) < MAX_WAITING:
                 self._known.add(ticket.id)
-                self._waiting[lane].append(ticket)
+                self._waiting[receiver].append(ticket)
             return False
         if self._accounts[ticket.account] >= self._per_account:
             return False
         self._known.add(ticket.id)
-        self._running[lane] += 1
+        self._running[receiver] += 1
         self._accounts[ticket.account] += 1
         return True
 
     def next(self, done: DeliveryTicket) -> DeliveryTicket | None:
-        """Return what goes in the place of one that is done; None leaves the place."""
-        lane = (done.account, done.host)
+        """Return the ticket that takes the place of a finished one; None if no ticket waits."""
+        receiver = (done.account, done.host)
         self._known.discard(done.id)
-        waiting = self._waiting[lane]
+        waiting = self._waiting[receiver]
         if waiting:
             return waiting.popleft()
-        self._leave(lane)
+        self._release(receiver)
         return None
 
     def close(self, done: DeliveryTicket) -> None:
-        """Leave a place without taking up what waits for it."""
+        """Free the place of a ticket without starting the next one."""
         self._known.discard(done.id)
-        self._leave((done.account, done.host))
+        self._release((done.account, done.host))
 
-    def _leave(self, lane: tuple[str, str]) -> None:
-        account = lane[0]
-        self._running[lane] -= 1
+    def _release(self, receiver: tuple[str, str]) -> None:
+        account = receiver[0]
+        self._running[receiver] -= 1
         self._accounts[account] -= 1
-        if not self._running[lane]:
-            del self._running[lane]
-            self._known -= {ticket.id for ticket in self._waiting.pop(lane, ())}
+        if not self._running[receiver]:
+            del self._running[receiver]
+            self._known -= {ticket.id for ticket in self._waiting.pop(receiver, ())}
         if not self._accounts[account]:
             del self._accounts[account]

@@ -1,14 +1,14 @@
-"""What is due, who has taken it, and what is given up: the deliveries in SQL.
+"""Deliveries in SQL: which are due, claiming them, and giving them up.
 
-Invariant: a delivery that is due is taken by one process at a time, and again by anybody once
-`taken_until` has passed.
+Invariant: a due delivery is claimed by one process at a time; once `taken_until` has passed, any
+process may claim it.
 """
 
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,7 +17,6 @@ from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.budgets import BudgetRow
 from core.db.tables.webhooks import (
-    WebhookAttemptRow,
     WebhookDeliveryRow,
     WebhookEndpointRow,
     WebhookEventRow,
@@ -30,23 +29,22 @@ from webhooks.tickets import DeliveryTicket
 DELIVERIES = table_of(WebhookDeliveryRow)
 EVENTS = table_of(WebhookEventRow)
 ENDPOINTS = table_of(WebhookEndpointRow)
-ATTEMPTS = table_of(WebhookAttemptRow)
 BUDGETS = table_of(BudgetRow)
 
-#: Anything else was never an id of ours, and SQL need not be asked.
+#: The form of our ids; SQL is not asked for anything else.
 ID = re.compile(r"[a-z]+_[0-9a-z]{1,48}")
 
-#: How long nobody makes another ticket for a delivery that has one.
+#: How long a delivery that has a ticket gets no other one.
 TICKET_SECONDS = 30.0
 
-#: Tickets made at one look, and of them those of one account to one host.
-TICKETS = 500
-TICKETS_PER_LANE = 100
+#: Cap on tickets made by one poll, in all and for one account and host.
+MAX_TICKETS = 500
+MAX_TICKETS_PER_RECEIVER = 100
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A delivery that this process has for a while; `keys` sign it."""
+    """A delivery claimed by this process; `keys` are the secrets that sign it."""
 
     id: str
     event_id: str
@@ -63,18 +61,22 @@ def _free(column: ColumnElement[Any], instant: datetime) -> ColumnElement[bool]:
 
 
 async def find_due(database: Database) -> Sequence[DeliveryTicket]:
-    """Return what is due and has no ticket, each receiver's oldest first; marks it as having one.
+    """Return tickets for due deliveries without one, oldest first per receiver, and mark them.
 
-    An account's thousand deliveries to one host do not keep others from being found.
+    At most MAX_TICKETS_PER_RECEIVER are of one account and host, so that a long queue to one host
+    does not hide the others.
+
+    Raises:
+        DatabaseUnavailable: nothing was marked, or not everything.
     """
     instant = now()
-    lane = func.row_number().over(
+    position = func.row_number().over(
         partition_by=(DELIVERIES.c.account_id, DELIVERIES.c.host), order_by=DELIVERIES.c.due_at
     )
     due = (
         select(
             *(DELIVERIES.c[name] for name in ("id", "account_id", "host", "due_at")),
-            lane.label("place"),
+            position.label("position"),
         )
         .where(
             DELIVERIES.c.due_at <= instant,
@@ -85,37 +87,45 @@ async def find_due(database: Database) -> Sequence[DeliveryTicket]:
     )
     query = (
         select(due.c.id, due.c.account_id, due.c.host)
-        .where(due.c.place <= TICKETS_PER_LANE)
-        .order_by(due.c.place, due.c.due_at)
-        .limit(TICKETS)
+        .where(due.c.position <= MAX_TICKETS_PER_RECEIVER)
+        .order_by(due.c.position, due.c.due_at)
+        .limit(MAX_TICKETS)
     )
     async with database.read() as connection:
-        found = [DeliveryTicket(*row) for row in await connection.execute(query)]
-    if found:
+        tickets = [DeliveryTicket(*row) for row in await connection.execute(query)]
+    if tickets:
         until = instant + timedelta(seconds=TICKET_SECONDS)
-        mark = update(DELIVERIES).where(DELIVERIES.c.id.in_([one.id for one in found]))
+        mark = update(DELIVERIES).where(DELIVERIES.c.id.in_([ticket.id for ticket in tickets]))
         async with database.write() as connection:
             await connection.execute(mark.values(ticket_until=until))
-    return found
+    return tickets
 
 
 async def backlog(database: Database) -> tuple[int, float]:
     """Return how many deliveries are due, and for how many seconds the oldest has been."""
     instant = now()
-    query = select(func.count(), func.min(DELIVERIES.c.due_at)).where(
-        DELIVERIES.c.due_at <= instant
-    )
+    due_at = WebhookDeliveryRow.due_at
+    query = select(func.count(), func.min(due_at)).where(due_at <= instant)
     async with database.read() as connection:
         count, oldest = (await connection.execute(query)).one()
-    return count, (instant - oldest).total_seconds() if oldest else 0.0
+    return count, 0.0 if oldest is None else (instant - oldest).total_seconds()
 
 
-async def take(
+async def claim(
     database: Database, ids: Sequence[str], seconds: float
 ) -> Sequence[ClaimedDelivery | None]:
-    """Take deliveries for so long; None for one that is not due, or another's at the moment.
+    """Claim deliveries for some time; a delivery whose endpoint is gone or disabled is given up.
 
-    One whose endpoint is gone or disabled is given up here.
+    Args:
+        database: where deliveries are.
+        ids: the deliveries to claim.
+        seconds: how long the claim lasts.
+
+    Returns:
+        For each id the delivery; None if it is not due, or claimed by another process.
+
+    Raises:
+        DatabaseUnavailable: nothing was claimed.
     """
     instant = now()
     change = (
@@ -129,36 +139,61 @@ async def take(
         .returning(DELIVERIES.c.id)
     )
     async with database.write() as connection:
-        ours = list(await connection.scalars(change))
-        rows = await _details(connection, ours)
+        own_ids: list[str] = list(await connection.scalars(change))
+        rows = await _details(connection, own_ids)
         keys = await account_keys(connection, {row.account_id for row in rows}, instant)
-        taken = {row.id: _taken(row, keys[row.account_id], instant) for row in rows}
-        gone = [row.id for row in rows if taken[row.id] is None]
+        claimed = {row.id: _claimed(row, keys[row.account_id], instant) for row in rows}
+        gone = [row.id for row in rows if claimed[row.id] is None]
         await _give_up(
             connection, DELIVERIES.c.id.in_(gone), "the receiver was removed or disabled"
         )
-    return [taken.get(one) for one in ids]
+    return [claimed.get(name) for name in ids]
 
 
-async def _details(connection: AsyncConnection, ids: Collection[str]) -> Sequence[Any]:
-    endpoint = [
-        ENDPOINTS.c[name].label(f"endpoint_{name}")
-        for name in ("url", "secret", "previous_secret", "previous_until", "disabled_at")
+class _DeliveryDetails(NamedTuple):
+    """A delivery with its event, and with the endpoint or budget that it goes to, if any."""
+
+    id: str
+    event_id: str
+    account_id: str
+    target: str
+    url: str
+    attempts: int
+    payload: str
+    endpoint_url: str | None
+    endpoint_secret: str
+    endpoint_previous_secret: str | None
+    endpoint_previous_until: datetime | None
+    endpoint_disabled_at: datetime | None
+    budget_id: str | None
+    budget_secret: str | None
+
+
+async def _details(connection: AsyncConnection, ids: Collection[str]) -> Sequence[_DeliveryDetails]:
+    delivery = ("id", "event_id", "account_id", "target", "url", "attempts")
+    endpoint = ("url", "secret", "previous_secret", "previous_until", "disabled_at")
+    columns = [
+        *(DELIVERIES.c[name] for name in delivery),
+        EVENTS.c.payload,
+        *(ENDPOINTS.c[name] for name in endpoint),
+        *(BUDGETS.c.id, BUDGETS.c.webhook_secret),
     ]
     query = (
-        select(DELIVERIES, EVENTS.c.payload, *endpoint, BUDGETS.c.id.label("budget_id"))
-        .add_columns(BUDGETS.c.webhook_secret)
+        select(*columns)
+        .select_from(DELIVERIES)
         .join(EVENTS, EVENTS.c.id == DELIVERIES.c.event_id)
         .outerjoin(ENDPOINTS, ENDPOINTS.c.id == DELIVERIES.c.target)
         .outerjoin(BUDGETS, BUDGETS.c.id == DELIVERIES.c.target)
         .where(DELIVERIES.c.id.in_(ids))
     )
-    return (await connection.execute(query)).all()
+    return [_DeliveryDetails(*row) for row in await connection.execute(query)]
 
 
-def _taken(row: Any, account: Sequence[str], instant: datetime) -> ClaimedDelivery | None:
-    """Return a delivery with the URL and secrets of its receiver; None if that is not there."""
-    url, keys = row.url, account
+def _claimed(
+    row: _DeliveryDetails, account_secrets: Sequence[str], instant: datetime
+) -> ClaimedDelivery | None:
+    """Return a delivery with the URL and secrets of its receiver; None if the receiver is gone."""
+    url, keys = row.url, account_secrets
     if row.endpoint_url is not None:
         if row.endpoint_disabled_at is not None:
             return None
@@ -170,7 +205,7 @@ def _taken(row: Any, account: Sequence[str], instant: datetime) -> ClaimedDelive
             instant,
         )
     elif row.budget_id is not None:
-        keys = [row.webhook_secret] if row.webhook_secret else account
+        keys = [row.budget_secret] if row.budget_secret else account_secrets
     elif row.target:
         return None
     return ClaimedDelivery(
@@ -179,29 +214,31 @@ def _taken(row: Any, account: Sequence[str], instant: datetime) -> ClaimedDelive
     )
 
 
-async def disable(connection: AsyncConnection, endpoint: str, why: str) -> None:
-    """Send nothing more to an endpoint, and give up what was on its way there."""
+async def disable(connection: AsyncConnection, endpoint: str, reason: str) -> None:
+    """Disable an endpoint, and give up its pending deliveries."""
     change = update(ENDPOINTS).where(ENDPOINTS.c.id == endpoint, ENDPOINTS.c.disabled_at.is_(None))
-    await connection.execute(change.values(disabled_at=now(), disabled_why=why))
-    await stop(connection, endpoint, "the endpoint was disabled")
+    await connection.execute(change.values(disabled_at=now(), disabled_why=reason))
+    await cancel_deliveries(connection, endpoint, "the endpoint was disabled")
 
 
-async def stop(connection: AsyncConnection, target: str, why: str) -> None:
-    """Give up what is on its way to a receiver."""
-    await _give_up(connection, DELIVERIES.c.target == target, why)
+async def cancel_deliveries(connection: AsyncConnection, target: str, reason: str) -> None:
+    """Give up the pending deliveries to a target."""
+    await _give_up(connection, DELIVERIES.c.target == target, reason)
 
 
-async def redirect(connection: AsyncConnection, target: str, url: str) -> None:
-    """Let what is on its way to a receiver go to another URL."""
+async def change_url(connection: AsyncConnection, target: str, url: str) -> None:
+    """Send the pending deliveries of a target to another URL."""
     change = update(DELIVERIES).where(
         DELIVERIES.c.target == target, DELIVERIES.c.due_at.is_not(None)
     )
     await connection.execute(change.values(url=url, host=host_of(url)))
 
 
-async def hurry(connection: AsyncConnection, target: str, kind: str) -> DeliveryTicket | None:
-    """Let what a receiver is yet to hear of one kind be due now; None if there is nothing."""
-    events = select(EVENTS.c.id).where(EVENTS.c.type == kind)
+async def make_due(
+    connection: AsyncConnection, target: str, event_type: str
+) -> DeliveryTicket | None:
+    """Make a target's pending delivery of an event type due now; None if there is none."""
+    events = select(EVENTS.c.id).where(EVENTS.c.type == event_type)
     change = (
         update(DELIVERIES)
         .where(
@@ -210,7 +247,7 @@ async def hurry(connection: AsyncConnection, target: str, kind: str) -> Delivery
             DELIVERIES.c.event_id.in_(events),
         )
         .values(due_at=now(), ticket_until=None)
-        .returning(*(DELIVERIES.c[one] for one in ("id", "account_id", "host")))
+        .returning(WebhookDeliveryRow.id, WebhookDeliveryRow.account_id, WebhookDeliveryRow.host)
     )
     row = (await connection.execute(change)).first()
     return None if row is None else DeliveryTicket(*row)
@@ -225,7 +262,7 @@ async def _give_up(connection: AsyncConnection, which: ColumnElement[bool], fail
 
 
 async def purge(database: Database, before: datetime, limit: int = 1_000) -> int:
-    """Delete up to `limit` events of before an instant, with their deliveries and their log."""
+    """Delete up to `limit` events older than an instant, with deliveries; returns how many."""
     old = select(EVENTS.c.id).where(EVENTS.c.created_at < before).limit(limit)
     async with database.write() as connection:
         return (await connection.execute(delete(EVENTS).where(EVENTS.c.id.in_(old)))).rowcount

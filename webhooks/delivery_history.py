@@ -1,30 +1,31 @@
-"""The log of an account's deliveries, and sending one of them once more.
+"""An account's deliveries with their attempts, and redelivery.
 
-Invariant: a redelivery has the id and the body of the first; an account sees its own only.
+Invariant: a redelivery has the id and body of the first delivery; an account sees only its own.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 
 from core.db.engine import Database
 from core.db.tables.base import now
-from webhooks.deliveries import ATTEMPTS, DELIVERIES, ENDPOINTS, EVENTS, ID
+from core.db.tables.webhooks import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
+from webhooks.deliveries import DELIVERIES, EVENTS, ID
 from webhooks.errors import DeliveryNotFound, EndpointDisabled
 from webhooks.tickets import DeliveryTicket
 
 State = Literal["pending", "delivered", "failed"]
 
-#: Attempts that are shown with one delivery, the newest; redeliveries may have made more.
-MOST_ATTEMPTS = 50
+#: Cap on attempts shown with one delivery, the newest; redeliveries may have made more.
+MAX_ATTEMPTS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAttempt:
-    """One try."""
+    """One attempt: when it was made, the status that was answered, and how long it took."""
 
     at: datetime
     status: int | None
@@ -34,7 +35,7 @@ class DeliveryAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event on its way to one receiver."""
+    """One event for one receiver; `log` has its attempts, newest first."""
 
     id: str
     event_id: str
@@ -52,7 +53,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which deliveries; `before` is the last id of an earlier page."""
+    """Which deliveries; `before` is the last id of the previous page."""
 
     account: str
     target: str | None = None
@@ -60,31 +61,23 @@ class DeliveryFilter:
     before: str | None = None
 
 
-def _deliveries() -> Any:
-    return select(DELIVERIES, EVENTS.c.type).join(EVENTS, EVENTS.c.id == DELIVERIES.c.event_id)
+#: The columns of `Delivery`, in the order of its fields.
+COLUMNS = (
+    *(DELIVERIES.c.id, DELIVERIES.c.event_id, EVENTS.c.type, DELIVERIES.c.target, DELIVERIES.c.url),
+    *(DELIVERIES.c.state, DELIVERIES.c.attempts, DELIVERIES.c.created_at, DELIVERIES.c.due_at),
+    *(DELIVERIES.c.done_at, DELIVERIES.c.failure),
+)
 
 
-def _delivery(row: Any, log: Sequence[DeliveryAttempt] = ()) -> Delivery:
-    return Delivery(
-        id=row.id,
-        event_id=row.event_id,
-        event_type=row.type,
-        target=row.target,
-        url=row.url,
-        state=row.state,
-        attempts=row.attempts,
-        created_at=row.created_at,
-        due_at=row.due_at,
-        done_at=row.done_at,
-        failure=row.failure,
-        log=log,
-    )
+def _deliveries() -> Select[Any]:
+    of_event = EVENTS.c.id == DELIVERIES.c.event_id
+    return select(*COLUMNS).select_from(DELIVERIES).join(EVENTS, of_event)
 
 
 async def list_deliveries(
     database: Database, wanted: DeliveryFilter, limit: int
 ) -> Sequence[Delivery]:
-    """Return up to `limit` deliveries, the newest first, without their attempts."""
+    """Return up to `limit` deliveries, newest first, without their attempts."""
     query = _deliveries().where(DELIVERIES.c.account_id == wanted.account)
     if wanted.target is not None:
         query = query.where(DELIVERIES.c.target == wanted.target)
@@ -93,41 +86,48 @@ async def list_deliveries(
     if wanted.before is not None:
         query = query.where(DELIVERIES.c.id < wanted.before)
     async with database.read() as connection:
-        found = await connection.execute(query.order_by(DELIVERIES.c.id.desc()).limit(limit))
-        return [_delivery(row) for row in found]
+        rows = await connection.execute(query.order_by(DELIVERIES.c.id.desc()).limit(limit))
+        return [Delivery(*row) for row in rows]
 
 
 async def read_delivery(database: Database, account: str, name: str) -> Delivery:
-    """Return one delivery with its attempts, the newest first.
+    """Return one delivery with its attempts, newest first.
 
     Raises:
-        DeliveryNotFound: there is none of this account.
+        DeliveryNotFound: this account has no such delivery.
     """
     _check_id(name)
     query = _deliveries().where(DELIVERIES.c.id == name, DELIVERIES.c.account_id == account)
-    tries = select(ATTEMPTS).where(ATTEMPTS.c.delivery_id == name).order_by(ATTEMPTS.c.id.desc())
+    attempt = WebhookAttemptRow
+    attempts = (
+        select(attempt.at, attempt.status, attempt.milliseconds, attempt.failure)
+        .where(attempt.delivery_id == name)
+        .order_by(attempt.id.desc())
+        .limit(MAX_ATTEMPTS)
+    )
     async with database.read() as connection:
         row = (await connection.execute(query)).one_or_none()
         if row is None:
-            raise DeliveryNotFound(f"no delivery {name}")
-        log = [
-            DeliveryAttempt(one.at, one.status, one.milliseconds, one.failure)
-            for one in await connection.execute(tries.limit(MOST_ATTEMPTS))
-        ]
-    return _delivery(row, log)
+            raise DeliveryNotFound(f"delivery {name} not found")
+        log = [DeliveryAttempt(*found) for found in await connection.execute(attempts)]
+    return replace(Delivery(*row), log=log)
 
 
 async def redeliver(database: Database, account: str, name: str) -> DeliveryTicket:
-    """Have a delivery tried again from the beginning of the schedule, whatever became of it.
+    """Make a delivery due again, from the start of the retry schedule, whatever its state.
+
+    Returns:
+        Its ticket, to be pushed after this.
 
     Raises:
-        DeliveryNotFound: there is none of this account.
-        EndpointDisabled: nothing is sent there; enable it first.
+        DeliveryNotFound: this account has no such delivery.
+        EndpointDisabled: its endpoint must be enabled first.
     """
     _check_id(name)
+    delivery, endpoint = WebhookDeliveryRow, WebhookEndpointRow
     change = (
-        update(DELIVERIES)
-        .where(DELIVERIES.c.id == name, DELIVERIES.c.account_id == account)
+        update(delivery)
+        .where(delivery.id == name, delivery.account_id == account)
         .values(
             state="pending",
             attempts=0,
@@ -136,18 +136,19 @@ async def redeliver(database: Database, account: str, name: str) -> DeliveryTick
             ticket_until=None,
             taken_until=None,
         )
-        .returning(*(DELIVERIES.c[one] for one in ("id", "account_id", "host", "target")))
+        .returning(delivery.id, delivery.account_id, delivery.host, delivery.target)
     )
     async with database.write() as connection:
         row = (await connection.execute(change)).one_or_none()
         if row is None:
-            raise DeliveryNotFound(f"no delivery {name}")
-        disabled = select(ENDPOINTS.c.disabled_at).where(ENDPOINTS.c.id == row.target)
+            raise DeliveryNotFound(f"delivery {name} not found")
+        *ticket, target = row
+        disabled = select(endpoint.disabled_at).where(endpoint.id == target)
         if await connection.scalar(disabled) is not None:
-            raise EndpointDisabled(f"webhook endpoint {row.target} is disabled: enable it first")
-        return DeliveryTicket(row.id, row.account_id, row.host)
+            raise EndpointDisabled(f"webhook endpoint {target} is disabled: enable it first")
+        return DeliveryTicket(*ticket)
 
 
 def _check_id(name: str) -> None:
     if ID.fullmatch(name) is None:
-        raise DeliveryNotFound("no such delivery")
+        raise DeliveryNotFound("delivery not found")

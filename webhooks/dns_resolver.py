@@ -1,7 +1,7 @@
-"""Names into addresses, by the system's resolver, in threads of its own.
+"""Resolves host names with the system's resolver, in threads of its own.
 
-Invariant: a name whose server never answers keeps one of THREADS for as long as the system waits
-for it, and delays no other name as long as there is another.
+Invariant: a name whose server never answers occupies one thread until the system gives up; other
+names are resolved as long as there is a free thread.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-#: Given a name and a port, returns addresses as text. Raises OSError when there are none.
+#: Returns the addresses of a name and port as text; raises OSError if there are none.
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
@@ -20,13 +20,17 @@ class Resolver:
         self._threads = ThreadPoolExecutor(threads, "resolver")
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
-        """Return the addresses of a name, in the order of preference."""
+        """Return the addresses of a name, in order of preference.
+
+        Raises:
+            OSError: there are none.
+        """
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(self._threads, _look_up, host, port)
         return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
     def close(self) -> None:
-        """Take no more questions; who waits for an answer waits no longer."""
+        """Stop; pending lookups are cancelled."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

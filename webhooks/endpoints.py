@@ -1,7 +1,7 @@
-"""The endpoints of an account: made, changed, rotated, enabled, removed.
+"""An account's endpoints: create, change, rotate the secret, enable, remove, test.
 
-Invariant: every change is one transaction with its entry in the audit log, and an account reaches
-its own endpoints only. A secret is shown when it is made, and never again.
+Invariant: each change and its audit entry are one transaction; an account reaches only its own
+endpoints; a secret is shown once, when it is created.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from accounts.account_rows import lock_account
 from core.db.audit import audit
 from core.db.engine import Database
-from core.db.tables.base import now, table_of
+from core.db.tables.base import now, table_of, typed_row
 from core.db.tables.webhooks import WebhookEndpointRow
 from core.ids import new_id
-from webhooks.deliveries import ID, hurry, redirect, stop
+from webhooks.deliveries import ID, cancel_deliveries, change_url, make_due
 from webhooks.errors import EndpointDisabled, EndpointNotFound, TooManyEndpoints
 from webhooks.events import NewEvent, Receiver, add_events
 from webhooks.signing import new_secret
@@ -26,13 +26,13 @@ from webhooks.tickets import DeliveryTicket
 
 TABLE = table_of(WebhookEndpointRow)
 
-#: The type of event that only tells an endpoint that it is heard.
-TEST = "webhook.test"
+#: The type of the event by which an account tests its endpoint.
+TEST_EVENT = "webhook.test"
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One endpoint as its account sees it; `secret` is there when it was just made."""
+    """One endpoint as its account sees it; `secret` is set only when it was just created."""
 
     id: str
     url: str
@@ -48,13 +48,13 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class EndpointOwner:
-    """On whose behalf, and by which key."""
+    """The account that owns the endpoint, and the key that acts for it."""
 
     account: str
     actor: str
 
 
-def _endpoint(row: Any, secret: str | None = None) -> Endpoint:
+def _endpoint(row: WebhookEndpointRow, secret: str | None = None) -> Endpoint:
     until = row.previous_until
     return Endpoint(
         id=row.id,
@@ -77,12 +77,12 @@ async def create_endpoint(
     url: str,
     events: Sequence[str],
     description: str,
-    most: int,
+    max_endpoints: int,
 ) -> Endpoint:
     """Add an endpoint; returns it with its secret.
 
     Raises:
-        TooManyEndpoints: the account has `most` already.
+        TooManyEndpoints: the account already has `max_endpoints`.
     """
     name, secret = new_id("whe"), new_secret()
     row = {
@@ -98,26 +98,29 @@ async def create_endpoint(
     own = TABLE.c.account_id == caller.account
     async with database.write() as connection:
         await lock_account(connection, caller.account)
-        there = await connection.scalar(select(func.count()).select_from(TABLE).where(own))
-        if (there or 0) >= most:
-            raise TooManyEndpoints(f"an account may have {most} webhook endpoints: remove one")
+        count = await connection.scalar(select(func.count()).select_from(TABLE).where(own))
+        if (count or 0) >= max_endpoints:
+            raise TooManyEndpoints(
+                f"an account may have at most {max_endpoints} webhook endpoints: remove one"
+            )
         await connection.execute(insert(WebhookEndpointRow), [row])
-        await _note(connection, caller, "webhook_created", name)
+        await _audit(connection, caller, "webhook_created", name)
         return _endpoint(await _find(connection, caller.account, name), secret)
 
 
 async def list_endpoints(database: Database, account: str) -> Sequence[Endpoint]:
-    """Return an account's endpoints, the newest first; they are few."""
+    """Return an account's endpoints, newest first; they are few."""
     query = select(TABLE).where(TABLE.c.account_id == account).order_by(TABLE.c.id.desc())
     async with database.read() as connection:
-        return [_endpoint(row) for row in await connection.execute(query)]
+        rows = await connection.execute(query)
+        return [_endpoint(typed_row(WebhookEndpointRow, row)) for row in rows]
 
 
 async def read_endpoint(database: Database, account: str, name: str) -> Endpoint:
     """Return one endpoint.
 
     Raises:
-        EndpointNotFound: there is none of this account.
+        EndpointNotFound: this account has no such endpoint.
     """
     async with database.read() as connection:
         return _endpoint(await _find(connection, account, name))
@@ -126,42 +129,42 @@ async def read_endpoint(database: Database, account: str, name: str) -> Endpoint
 async def change_endpoint(
     database: Database, caller: EndpointOwner, name: str, changes: dict[str, Any]
 ) -> Endpoint:
-    """Change URL, events or description; what is on its way goes to the new URL.
+    """Change URL, events or description; pending deliveries go to the new URL.
 
     Raises:
-        EndpointNotFound: there is none of this account.
+        EndpointNotFound: this account has no such endpoint.
     """
     async with database.write() as connection:
         await _find(connection, caller.account, name)
         if changes:
             await connection.execute(update(TABLE).where(TABLE.c.id == name).values(changes))
             if "url" in changes:
-                await redirect(connection, name, changes["url"])
+                await change_url(connection, name, changes["url"])
             fields = sorted(changes)
-            await _note(connection, caller, "webhook_changed", name, fields=fields)
+            await _audit(connection, caller, "webhook_changed", name, fields=fields)
         return _endpoint(await _find(connection, caller.account, name))
 
 
 async def remove_endpoint(database: Database, caller: EndpointOwner, name: str) -> None:
-    """Remove an endpoint; what was on its way there is given up, its log stays.
+    """Remove an endpoint; its pending deliveries are given up, their log stays.
 
     Raises:
-        EndpointNotFound: there is none of this account.
+        EndpointNotFound: this account has no such endpoint.
     """
     async with database.write() as connection:
         await _find(connection, caller.account, name)
         await connection.execute(delete(TABLE).where(TABLE.c.id == name))
-        await stop(connection, name, "the endpoint was removed")
-        await _note(connection, caller, "webhook_removed", name)
+        await cancel_deliveries(connection, name, "the endpoint was removed")
+        await _audit(connection, caller, "webhook_removed", name)
 
 
 async def rotate_endpoint(
     database: Database, caller: EndpointOwner, name: str, overlap: timedelta
 ) -> Endpoint:
-    """Give an endpoint a new secret; deliveries carry both signatures for a while.
+    """Give an endpoint a new secret; during the overlap deliveries carry both signatures.
 
     Raises:
-        EndpointNotFound: there is none of this account.
+        EndpointNotFound: this account has no such endpoint.
     """
     secret = new_secret()
     async with database.write() as connection:
@@ -171,15 +174,15 @@ async def rotate_endpoint(
             .where(TABLE.c.id == name)
             .values(previous_secret=TABLE.c.secret, previous_until=now() + overlap, secret=secret)
         )
-        await _note(connection, caller, "webhook_secret_rotated", name)
+        await _audit(connection, caller, "webhook_secret_rotated", name)
         return _endpoint(await _find(connection, caller.account, name), secret)
 
 
 async def enable_endpoint(database: Database, caller: EndpointOwner, name: str) -> Endpoint:
-    """Let an endpoint hear of events again; of those it missed only what is redelivered.
+    """Enable an endpoint again; events that it missed are sent only by redelivery.
 
     Raises:
-        EndpointNotFound: there is none of this account.
+        EndpointNotFound: this account has no such endpoint.
     """
     async with database.write() as connection:
         await _find(connection, caller.account, name)
@@ -188,29 +191,32 @@ async def enable_endpoint(database: Database, caller: EndpointOwner, name: str) 
             .where(TABLE.c.id == name)
             .values(disabled_at=None, disabled_why="", failing_since=None)
         )
-        await _note(connection, caller, "webhook_enabled", name)
+        await _audit(connection, caller, "webhook_enabled", name)
         return _endpoint(await _find(connection, caller.account, name))
 
 
-async def tell_test(database: Database, account: str, name: str) -> DeliveryTicket:
-    """Add an event that only this endpoint hears of, whatever it asks for.
+async def send_test_event(database: Database, account: str, name: str) -> DeliveryTicket:
+    """Add a test event for this endpoint, whatever event types it asks for.
 
-    While one is on its way, it is that one, due now: nobody floods a receiver, or the tables.
+    While a test event is pending, it is made due again instead: tests cannot flood a receiver.
+
+    Returns:
+        The ticket of its delivery, to be pushed after this.
 
     Raises:
-        EndpointNotFound: there is none of this account.
-        EndpointDisabled: it hears of nothing.
+        EndpointNotFound: this account has no such endpoint.
+        EndpointDisabled: it must be enabled first.
     """
     async with database.write() as connection:
         row = await _find(connection, account, name)
         if row.disabled_at is not None:
             raise EndpointDisabled(f"webhook endpoint {name} is disabled: enable it first")
         await lock_account(connection, account)
-        if (under_way := await hurry(connection, name, TEST)) is not None:
-            return under_way
+        if (pending := await make_due(connection, name, TEST_EVENT)) is not None:
+            return pending
         event = NewEvent(
             account=account,
-            type=TEST,
+            type=TEST_EVENT,
             data={"id": name, "object": "webhook", "text": "this is a test"},
             id=new_id("evt"),
             at=now(),
@@ -221,18 +227,18 @@ async def tell_test(database: Database, account: str, name: str) -> DeliveryTick
     return ticket
 
 
-async def _note(
+async def _audit(
     connection: AsyncConnection, caller: EndpointOwner, action: str, name: str, **details: Any
 ) -> None:
-    """Write down what was done, where the account's admins find it."""
+    """Write an audit entry that the account's admins can read."""
     await audit(connection, caller.actor, action, name, account=caller.account, **details)
 
 
-async def _find(connection: AsyncConnection, account: str, name: str) -> Any:
+async def _find(connection: AsyncConnection, account: str, name: str) -> WebhookEndpointRow:
     if ID.fullmatch(name) is None:
-        raise EndpointNotFound("no such webhook endpoint")
+        raise EndpointNotFound("webhook endpoint not found")
     query = select(TABLE).where(TABLE.c.id == name, TABLE.c.account_id == account)
     row = (await connection.execute(query)).one_or_none()
     if row is None:
-        raise EndpointNotFound(f"no webhook endpoint {name}")
-    return row
+        raise EndpointNotFound(f"webhook endpoint {name} not found")
+    return typed_row(WebhookEndpointRow, row)

@@ -1,7 +1,7 @@
-"""Events that accounts are told of by webhook, written in the transaction in which they happen.
+"""Webhook events, written in the same transaction as what they report.
 
-Invariant: an event is there if and only if what it tells is, and once however often it is added:
-its id follows from what happened. Where nobody listens, nothing is written.
+Invariant: an event exists if and only if what it reports was committed, and once however often it
+is added: its id is derived from what happened. An event without receivers is not written.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,7 +20,7 @@ from core.db.tables.webhooks import WebhookDeliveryRow, WebhookEndpointRow, Webh
 from core.ids import new_id
 from webhooks.tickets import DeliveryTicket
 
-#: What an endpoint may ask for.
+#: The event types that an endpoint can subscribe to.
 EVENT_TYPES = (
     *("job.completed", "job.failed", "job.cancelled", "job.expired"),
     *("batch.completed", "batch.failed", "batch.cancelled", "batch.expired"),
@@ -29,7 +29,7 @@ EVENT_TYPES = (
 
 
 class Receiver(NamedTuple):
-    """Who hears of an event. `target` is an endpoint's id, a budget's, or '' for a job's URL."""
+    """Where an event is sent; `target` is an endpoint's or budget's id, or '' for a job's URL."""
 
     target: str
     url: str
@@ -37,7 +37,7 @@ class Receiver(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """What happened; heard by `own` and by the account's endpoints that ask for its type."""
+    """An event to add; it goes to `own` and to the account's endpoints that ask for its type."""
 
     account: str
     type: str
@@ -45,12 +45,12 @@ class NewEvent:
     id: str
     at: datetime
     own: Receiver | None = None
-    #: Only these hear of it, whatever others ask for.
+    #: True: sent to `own` only, whatever event types the account's endpoints ask for.
     exclusive: bool = False
 
 
 class Listener(NamedTuple):
-    """An endpoint that is told."""
+    """An enabled endpoint; `events` are the types it asks for, all if empty."""
 
     id: str
     account: str
@@ -67,20 +67,29 @@ async def add_event(
     event_id: str | None = None,
     own: Receiver | None = None,
 ) -> Sequence[DeliveryTicket]:
-    """Add one event, to be told to who listens; `event_id` makes a repeat add nothing.
+    """Add one event for the account's endpoints, and for `own` if given.
 
-    `type_` is one of EVENT_TYPES. What it returns may be pushed as tickets after the commit, so
-    that it is told at once; what is not pushed is found within a second.
+    Args:
+        connection: the transaction that changes what the event reports.
+        account: whose endpoints get it.
+        type_: one of EVENT_TYPES.
+        data: the body's `data`.
+        event_id: makes a repeated call add nothing; a new id if None.
+        own: a further receiver.
+
+    Returns:
+        Tickets that may be pushed after the commit, for delivery without delay; deliveries whose
+        tickets are not pushed are found within a second.
     """
     event = NewEvent(account, type_, data, event_id or new_id("evt"), now(), own)
     return await add_events(connection, [event], await listeners(connection, {account}))
 
 
 async def listeners(connection: AsyncConnection, accounts: Collection[str]) -> Sequence[Listener]:
-    """Return the endpoints of accounts that are not disabled."""
-    table = table_of(WebhookEndpointRow)
-    query = select(table.c.id, table.c.account_id, table.c.url, table.c.events).where(
-        table.c.account_id.in_(accounts), table.c.disabled_at.is_(None)
+    """Return the enabled endpoints of these accounts."""
+    endpoint = WebhookEndpointRow
+    query = select(endpoint.id, endpoint.account_id, endpoint.url, endpoint.events).where(
+        endpoint.account_id.in_(accounts), endpoint.disabled_at.is_(None)
     )
     return [Listener(*row) for row in await connection.execute(query)]
 
@@ -88,12 +97,15 @@ async def listeners(connection: AsyncConnection, accounts: Collection[str]) -> S
 async def add_events(
     connection: AsyncConnection, events: Sequence[NewEvent], known: Sequence[Listener]
 ) -> Sequence[DeliveryTicket]:
-    """Add events and a delivery for each who is to hear of one; returns their tickets."""
-    heard = [(event, receivers) for event in events if (receivers := _receivers(event, known))]
-    if not heard:
+    """Add events, with one delivery per receiver; returns the deliveries' tickets."""
+    wanted = [(event, receivers) for event in events if (receivers := _receivers(event, known))]
+    if not wanted:
         return []
-    deliveries = [_delivery(event, one) for event, receivers in heard for one in receivers]
-    await insert_missing(connection, table_of(WebhookEventRow), [_row(event) for event, _ in heard])
+    deliveries = [
+        _delivery(event, receiver) for event, receivers in wanted for receiver in receivers
+    ]
+    rows = [_row(event) for event, _ in wanted]
+    await insert_missing(connection, table_of(WebhookEventRow), rows)
     await insert_missing(connection, table_of(WebhookDeliveryRow), deliveries)
     return [DeliveryTicket(row["id"], row["account_id"], row["host"]) for row in deliveries]
 
@@ -103,19 +115,20 @@ def _receivers(event: NewEvent, known: Sequence[Listener]) -> list[Receiver]:
     if event.exclusive:
         return own
     return own + [
-        Receiver(one.id, one.url)
-        for one in known
-        if one.account == event.account and (not one.events or event.type in one.events)
+        Receiver(listener.id, listener.url)
+        for listener in known
+        if listener.account == event.account
+        and (not listener.events or event.type in listener.events)
     ]
 
 
 def _row(event: NewEvent) -> Row:
-    told = {"type": event.type, "timestamp": event.at.isoformat(), "data": event.data}
+    body = {"type": event.type, "timestamp": event.at.isoformat(), "data": event.data}
     return {
         "id": event.id,
         "account_id": event.account,
         "type": event.type,
-        "payload": orjson.dumps(told).decode(),
+        "payload": orjson.dumps(body).decode(),
         "created_at": now(),
     }
 
@@ -141,5 +154,5 @@ def _delivery(event: NewEvent, receiver: Receiver) -> Row:
 
 
 def host_of(url: str) -> str:
-    """Return a URL's host and port, by which deliveries wait for each other."""
+    """Return a URL's host and port; concurrency limits and tickets go by it."""
     return urlsplit(url).netloc.lower()

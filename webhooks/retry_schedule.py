@@ -1,33 +1,46 @@
-"""When a delivery that failed is tried again. Pure; the schedule is published in docs/api.md."""
+"""When a failed delivery is tried again. Pure; docs/api.md publishes the schedule."""
 
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-#: A pause is up to so much longer, so that a receiver that comes back is not hit by all at once.
+#: Share by which a pause is lengthened at random, so that retries to one receiver spread out.
 JITTER = 0.1
 
-#: What a receiver may ask for at most.
+#: Cap on the pause that a receiver can ask for: one day.
 LONGEST_SECONDS = 86_400.0
 
-#: Answers that say when to come back.
-ASKS_FOR_TIME = (429, 503)
+#: Statuses whose `Retry-After` header counts.
+RETRY_AFTER_STATUSES = (429, 503)
 
 
-def pause_seconds(pauses: Sequence[int], attempts: int, asked: float | None = None) -> float | None:
-    """Return how long to wait after so many failed attempts; None when that was the last.
+def pause_seconds(
+    pauses: Sequence[int], attempts: int, requested: float | None = None
+) -> float | None:
+    """Return the pause before the next attempt, in seconds; None if there is none.
 
-    A receiver may ask for more time than the schedule has, and not for less.
+    Args:
+        pauses: the schedule: the pause after each failed attempt, in seconds.
+        attempts: failed attempts so far.
+        requested: the receiver's `Retry-After`; it can lengthen a pause and not shorten it.
     """
     if attempts > len(pauses):
         return None
     pause = pauses[attempts - 1] * random.uniform(1.0, 1.0 + JITTER)
-    return max(pause, asked or 0.0)
+    return max(pause, requested or 0.0)
 
 
 def retry_after(text: str | None, at: datetime) -> float | None:
-    """Read a `Retry-After` header, in seconds or as a date; None when it says nothing."""
+    """Read a `Retry-After` header (RFC 9110), in seconds or as a date.
+
+    Args:
+        text: the header's value.
+        at: the current instant.
+
+    Returns:
+        Seconds from 0 to LONGEST_SECONDS; None if there is no header or it cannot be read.
+    """
     if text is None:
         return None
     if text.isascii() and text.isdigit():

@@ -1,8 +1,8 @@
-"""Posts one delivery: to the very address that was checked, once, in bounded time.
+"""Posts one delivery, within a time limit, to an IP address that was checked.
 
-Invariant: each attempt asks the resolver anew, checks every address it names, and connects to one
-of these; TLS and `Host` keep the name. No redirect is followed, no proxy asked, no answer's body
-read. So nothing a name points to later, or a receiver says, leads anywhere else.
+Invariant: each attempt resolves the name again, checks every address, and connects to one of these;
+TLS and `Host` use the name. Redirects are not followed, proxies are not used, and the response's
+body is not read. So neither DNS nor a receiver can lead a delivery to another place.
 """
 
 import asyncio
@@ -18,18 +18,21 @@ from core.settings import WebhookSettings
 from webhooks.address_rules import may_reach, read_address
 from webhooks.dns_resolver import Resolve
 from webhooks.errors import InvalidWebhook, Undeliverable
-from webhooks.retry_schedule import ASKS_FOR_TIME, retry_after
+from webhooks.retry_schedule import RETRY_AFTER_STATUSES, retry_after
 from webhooks.url_rules import check_url
 
 AGENT = "Penstock-Webhooks/1"
 
-#: A name with more addresses has enough of them.
-MOST_ADDRESSES = 4
+#: Cap on addresses of a name that one attempt tries.
+MAX_ADDRESSES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class SendOutcome:
-    """How an attempt went: `failure` is empty when it was taken."""
+    """The outcome of an attempt; `failure` is empty if the receiver answered with 2xx.
+
+    `retry_after` is in seconds, from the response.
+    """
 
     status: int | None
     failure: str
@@ -37,13 +40,13 @@ class SendOutcome:
     retry_after: float | None = None
 
     @property
-    def taken(self) -> bool:
-        """Return whether the receiver has it."""
+    def accepted(self) -> bool:
+        """Return whether the receiver accepted the delivery."""
         return not self.failure
 
 
 class PinnedBackend(httpcore2.AsyncNetworkBackend):
-    """Opens connections to addresses that were looked at, whatever the name says a moment later."""
+    """Connects to the addresses that were checked, whatever the name resolves to a moment later."""
 
     def __init__(self, resolve: Resolve, settings: WebhookSettings) -> None:
         self._resolve = resolve
@@ -58,9 +61,9 @@ class PinnedBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Connect to the first of a name's addresses that answers, if all of them are public."""
-        error: Exception = Undeliverable("the name has no address")
-        for address in (await self._addresses(host, port))[:MOST_ADDRESSES]:
+        """Connect to the first address that answers, if all addresses may be reached."""
+        error: Exception = Undeliverable("the host name has no address")
+        for address in (await self._addresses(host, port))[:MAX_ADDRESSES]:
             try:
                 return await self._tcp.connect_tcp(
                     address, port, timeout, local_address, socket_options
@@ -73,16 +76,16 @@ class PinnedBackend(httpcore2.AsyncNetworkBackend):
         try:
             found = [host] if read_address(host) else await self._resolve(host, port)
         except (OSError, UnicodeError):
-            raise Undeliverable("the name was not found") from None
+            raise Undeliverable("the host name was not found") from None
         for text in found:
             address = read_address(text)
             if address is None or not may_reach(address, self._networks):
-                raise Undeliverable("the name does not lead to the public internet")
+                raise Undeliverable("the host name resolves to an address that is not public")
         return list(found)
 
 
 class Sender:
-    """Sends deliveries; each over a connection of its own."""
+    """Sends deliveries, each over a new connection."""
 
     def __init__(self, settings: WebhookSettings, resolve: Resolve) -> None:
         self._settings = settings
@@ -94,23 +97,32 @@ class Sender:
         )
 
     async def send(self, url: str, body: bytes, headers: dict[str, str]) -> SendOutcome:
-        """Post once; whatever goes wrong is the outcome."""
+        """Post once.
+
+        Args:
+            url: the receiver's URL; it is checked again.
+            body: the JSON document, as it was signed.
+            headers: the signature headers of Standard Webhooks 1.0.
+
+        Returns:
+            The outcome; a failed attempt is an outcome, not an error.
+        """
         began = time.monotonic()
-        status, asked = None, None
+        status, retry_seconds = None, None
         try:
             async with asyncio.timeout(self._settings.total_seconds):
-                status, asked = await self._post(url, body, headers)
-            failure = _judge(status)
+                status, retry_seconds = await self._post(url, body, headers)
+            failure = _failure_of(status)
         except TimeoutError:
-            failure = f"no answer within {self._settings.total_seconds:g} s"
+            failure = f"no response within {self._settings.total_seconds:g} s"
         except (Undeliverable, InvalidWebhook) as error:
             failure = str(error)
         except (httpcore2.TimeoutException, httpcore2.NetworkError, OSError) as error:
             failure = _describe(error)
-        except Exception as error:  # noqa: BLE001 - whatever a receiver answers is its own fault
-            failure = f"no HTTP answer ({type(error).__name__})"
+        except Exception as error:  # noqa: BLE001 - a receiver may answer anything, even no HTTP
+            failure = f"invalid HTTP response ({type(error).__name__})"
         elapsed = round((time.monotonic() - began) * 1000)
-        return SendOutcome(status, failure[:128], elapsed, asked)
+        return SendOutcome(status, failure[:128], elapsed, retry_seconds)
 
     async def _post(
         self, url: str, body: bytes, headers: dict[str, str]
@@ -141,12 +153,12 @@ class Sender:
         )
         answer = await self._pool.handle_async_request(request)
         try:
-            return answer.status, _asked(answer)
+            return answer.status, _retry_seconds(answer)
         finally:
             await answer.aclose()
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close open connections."""
         await self._pool.aclose()
 
 
@@ -157,8 +169,8 @@ def _tls(settings: WebhookSettings) -> ssl.SSLContext:
     return context
 
 
-def _asked(answer: httpcore2.Response) -> float | None:
-    if answer.status not in ASKS_FOR_TIME:
+def _retry_seconds(answer: httpcore2.Response) -> float | None:
+    if answer.status not in RETRY_AFTER_STATUSES:
         return None
     for name, value in answer.headers:
         if name.lower() == b"retry-after":
@@ -166,7 +178,7 @@ def _asked(answer: httpcore2.Response) -> float | None:
     return None
 
 
-def _judge(status: int) -> str:
+def _failure_of(status: int) -> str:
     if 200 <= status < 300:
         return ""
     if 300 <= status < 400:
@@ -175,17 +187,17 @@ def _judge(status: int) -> str:
 
 
 def _describe(error: Exception) -> str:
-    """Say what went wrong on the way, without addresses."""
+    """Describe a network error without addresses."""
     if isinstance(error, httpcore2.ConnectTimeout):
-        return "no connection in time"
+        return "connection timed out"
     if isinstance(error, httpcore2.TimeoutException):
-        return "no answer in time"
+        return "response timed out"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"TLS: {cause.verify_message}"
         if isinstance(cause, ssl.SSLError):
-            return f"TLS: {cause.reason or 'no handshake'}"
+            return f"TLS: {cause.reason or 'handshake failed'}"
         cause = cause.__cause__ or cause.__context__
     refused = isinstance(error, httpcore2.ConnectError)
-    return "no connection" if refused else "the connection broke off"
+    return "connection failed" if refused else "connection lost"

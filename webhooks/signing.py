@@ -1,7 +1,7 @@
-"""Signatures as Standard Webhooks 1.0 has them, and the secrets they are made with.
+"""Signatures and secrets by Standard Webhooks 1.0 (standardwebhooks.com).
 
 Invariant: during a rotation every delivery carries both signatures, so that a receiver may change
-its secret at any moment of it.
+its secret at any moment.
 """
 
 import base64
@@ -16,12 +16,19 @@ PREFIX = "whsec_"
 
 
 def new_secret() -> str:
-    """Return a secret of 256 random bits, as receivers' libraries read it."""
+    """Return a new secret: `whsec_` and 256 random bits in base64, as Standard Webhooks defines."""
     return PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
 def sign(name: str, at: datetime, body: str, keys: Sequence[str]) -> dict[str, str]:
-    """Return the headers of a delivery, signed with each of the secrets."""
+    """Return the headers of a delivery, with one signature (HMAC-SHA256) per secret.
+
+    Args:
+        name: the event's id, sent as `webhook-id`.
+        at: when the attempt is made, sent as Unix seconds in `webhook-timestamp`.
+        body: the JSON document, exactly as it is sent.
+        keys: the secrets that are valid now, the current one first.
+    """
     signatures = (Webhook(key).sign(name, at, body) for key in keys)
     return {
         "webhook-id": name,
@@ -33,7 +40,7 @@ def sign(name: str, at: datetime, body: str, keys: Sequence[str]) -> dict[str, s
 def valid_keys(
     secret: str, previous: str | None, until: datetime | None, at: datetime
 ) -> list[str]:
-    """Return the secrets that count at an instant, the present one first."""
+    """Return the secrets that are valid at an instant, the current one first."""
     if previous is not None and until is not None and until > at:
         return [secret, previous]
     return [secret]

@@ -1,7 +1,7 @@
-"""Tickets of webhooks: real Celery messages that name one delivery which is due.
+"""Tickets: Celery messages that each name one delivery which is due.
 
-Invariant: what is due stands in SQL. A ticket only makes somebody look at once: one that is lost
-is made anew by who polls, one that is doubled finds the delivery taken.
+Invariant: SQL says what is due; a ticket only makes a process look immediately. A lost ticket is
+made again by the poll, and a duplicate finds the delivery claimed.
 """
 
 import base64
@@ -20,12 +20,12 @@ from jobs.broker.tickets import envelope
 
 TASK_NAME = "penstock.deliver_webhook"
 
-#: More tickets than this help nobody: what is due is found without them.
-MOST_TICKETS = 5_000
+#: Cap on tickets in the queue; the poll finds due deliveries without tickets, too.
+MAX_QUEUED_TICKETS = 5_000
 
 
 class DeliveryTicket(NamedTuple):
-    """One delivery; `account` and `host` say whom it may have to wait for."""
+    """One delivery; concurrency limits go by `account` and `host`."""
 
     id: str
     account: str
@@ -39,7 +39,7 @@ def _envelope() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def message(ticket: DeliveryTicket, queue: str) -> str:
-    """Return the wire form, as `apply_async` would have sent it."""
+    """Return a ticket as Celery's message, in the form that `apply_async` would send."""
     payload, embedded = _envelope()
     tag = str(uuid.uuid4())
     body = json.dumps([[*ticket], {}, embedded]).encode()
@@ -61,16 +61,16 @@ def message(ticket: DeliveryTicket, queue: str) -> str:
 
 
 async def push_tickets(redis: Redis, keys: Keys, tickets: Sequence[DeliveryTicket]) -> int:
-    """Put tickets on the queue, as far as it has room; returns how many.
+    """Push tickets to the queue, up to MAX_QUEUED_TICKETS in it; returns how many were pushed.
 
     Raises:
-        StoreUnavailable: none, or not all, were put there.
+        StoreUnavailable: some or all were not pushed; the poll makes them again.
     """
     client: Any = redis
     if not tickets:
         return 0
     async with guarded():
-        room = max(0, MOST_TICKETS - int(await client.llen(keys.webhooks)))
+        room = max(0, MAX_QUEUED_TICKETS - int(await client.llen(keys.webhooks)))
         messages = [message(ticket, keys.webhooks) for ticket in tickets[:room]]
         if messages:
             await client.lpush(keys.webhooks, *messages)

@@ -1,7 +1,6 @@
-"""The URLs that webhooks may go to, as far as the text of one can tell.
+"""Which URLs webhooks may be sent to, as far as the text tells.
 
-Invariant: a URL is taken apart here, once, by one parser; what is connected to, named in TLS and
-asked for are these parts and nothing else.
+Invariant: a URL is parsed here, once, by one parser; connection, TLS and request use these parts.
 """
 
 import re
@@ -13,10 +12,10 @@ from core.settings import WebhookSettings
 from webhooks.address_rules import may_reach, read_address
 from webhooks.errors import InvalidWebhook
 
-LONGEST = 2_048
+MAX_LENGTH = 2_048
 PRINTABLE = re.compile(r"[\x21-\x7e]+")
 NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
-URL_EXPECTED = "an http or https URL is expected"
+URL_EXPECTED = "expected an http or https URL"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -31,16 +30,21 @@ class WebhookTarget:
 
     @property
     def authority(self) -> str:
-        """What the `Host` header says."""
+        """The value of the `Host` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def check_url(text: str, settings: WebhookSettings, param: str = "url") -> WebhookTarget:
-    """Return the parts of a URL that may be sent to, as far as can be told without asking DNS.
+    """Return the parts of a URL that webhooks may be sent to, as far as can be told without DNS.
+
+    Args:
+        text: the URL.
+        settings: they say which schemes, ports and private networks are allowed.
+        param: the field that the error names.
 
     Raises:
-        InvalidWebhook: saying what was expected; `param` names the field.
+        InvalidWebhook: the URL is not allowed; the text says what was expected.
     """
 
     def refuse(reason: str) -> InvalidWebhook:
@@ -50,53 +54,53 @@ def check_url(text: str, settings: WebhookSettings, param: str = "url") -> Webho
     if isinstance(parts, str):
         raise refuse(parts)
     if settings.require_https and parts.scheme != "https":
-        raise refuse("an https URL is expected")
+        raise refuse("expected an https URL")
     port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
     if settings.open_ports and port not in settings.open_ports:
         known = ", ".join(map(str, sorted(settings.open_ports)))
-        raise refuse(f"port {port} is not open to webhooks; there are: {known}")
+        raise refuse(f"port {port} is not allowed for webhooks; allowed: {known}")
     host = parts.hostname or ""
     address = read_address(host)
     if address is None:
-        wrong = _wrong_name(host)
-        if wrong:
-            raise refuse(wrong)
+        problem = _name_problem(host)
+        if problem:
+            raise refuse(problem)
     elif not may_reach(address, settings.networks):
-        raise refuse("an address on the public internet is expected")
+        raise refuse("expected an address on the public internet")
     path = parts.path or "/"
     return WebhookTarget(parts.scheme, host, port, f"{path}?{parts.query}" if parts.query else path)
 
 
 def _split(text: str) -> SplitResult | str:
-    """Take a URL apart; returns what is wrong with it as a text."""
-    if len(text) > LONGEST:
-        return f"a URL of at most {LONGEST} characters is expected"
+    """Return the parts of a URL, or a text that says what is wrong with it."""
+    if len(text) > MAX_LENGTH:
+        return f"expected a URL of at most {MAX_LENGTH} characters"
     if PRINTABLE.fullmatch(text) is None or "\\" in text:
-        return "a URL of printable ASCII characters without a backslash is expected"
+        return "expected a URL of printable ASCII characters without a backslash"
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
         return URL_EXPECTED
-    return _wrong_parts(text, parts, port) or parts
+    return _parts_problem(text, parts, port) or parts
 
 
-def _wrong_parts(text: str, parts: SplitResult, port: int | None) -> str:
+def _parts_problem(text: str, parts: SplitResult, port: int | None) -> str:
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname or port == 0:
         return URL_EXPECTED
     if "@" in parts.netloc:
-        return "a URL without a user name and password is expected"
-    return "a URL without a fragment is expected" if "#" in text else ""
+        return "expected a URL without a user name and password"
+    return "expected a URL without a fragment" if "#" in text else ""
 
 
-def _wrong_name(host: str) -> str:
-    """Say what is wrong with a host that is no address as addresses are written."""
+def _name_problem(host: str) -> str:
+    """Return what is wrong with a host that is not an address in its usual notation."""
     if NAME.fullmatch(host) is None or len(host) > 253:
-        return "a host name is expected"
+        return "expected a host name"
     try:
         socket.inet_aton(host)
     except OSError:
         last = host.rstrip(".").rpartition(".")[2].lower()
-        return "a host name on the public internet is expected" if last == "localhost" else ""
-    # 2130706433, 0x7f.1 and 017700000001 are 127.0.0.1 to a resolver.
-    return "an address is expected to be written as four decimal numbers"
+        return "expected a host name on the public internet" if last == "localhost" else ""
+    # A resolver reads 2130706433, 0x7f.1 and 017700000001 as 127.0.0.1.
+    return "expected an address written as four decimal numbers"

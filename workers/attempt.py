@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from core.errors import AttemptError, PipelineError
-from core.tracing import Context
+from core.spans import Context
 from jobs.events import EventType
 from jobs.status import Status
 from jobs.store.transitions import ClaimedJob, Ending, LogAppend
@@ -74,7 +74,7 @@ class Attempt:
     output_tokens: int
     watched: bool
     input_tokens: int = 0
-    cached_tokens: int = 0
+    cached_input_tokens: int = 0
     accepted: AcceptedGeneration | None = None
     finished_choices: set[int] = field(default_factory=set)
     early: list[Output] = field(default_factory=list)
@@ -144,8 +144,8 @@ class Attempt:
         if output.error is not None:
             self.failure = output.error
             return
-        if output.cached_tokens is not None:
-            self.cached_tokens = max(self.cached_tokens, output.cached_tokens)
+        if output.cached_input_tokens is not None:
+            self.cached_input_tokens = max(self.cached_input_tokens, output.cached_input_tokens)
         self.output_tokens += len(output.token_ids)
         self.pending_tokens += len(output.token_ids)
         last = self.pending[-1] if len(self.pending) > self.flushing else None
@@ -174,7 +174,7 @@ class Attempt:
             after=self.written,
             events=self._encoded(),
             input_tokens=self.input_tokens,
-            cached_tokens=self.cached_tokens,
+            cached_input_tokens=self.cached_input_tokens,
             output_tokens=self.output_tokens,
             ending=self.ending,
         )

@@ -74,7 +74,7 @@ class Telemetry:
         seconds = time.monotonic() - run.claimed_at
         metrics.attempts.labels(self._model, outcome).inc()
         metrics.run_time.labels(self._model).observe(seconds, run.exemplar)
-        self._cached.inc(run.cached_tokens)
+        self._cached.inc(run.cached_input_tokens)
         if outcome in TERMINAL:
             metrics.jobs_ended.labels(self._model, outcome).inc()
         if outcome == Status.COMPLETED:

@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.audit_log import read_log
+from accounts.errors import AccountNotFound
 from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
 from api.routes.jobs import Limit
-from billing.errors import AccountNotFound
 from core.db.tables.base import now
 from wire.errors import InvalidCursor
 from wire.schemas.accounts import AccountAnswer, AccountChange, AccountFields, NewAccount
@@ -27,7 +27,7 @@ PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 @router.get("/account", responses={**ACCOUNT, **refusals(401, 404, 503)})
 async def read_own(key: CurrentCaller, api: Api) -> Response:
     """Return the caller's account."""
-    return json_response(account_view(await api.directory.owners.get(key.account)))
+    return json_response(account_view(await api.directory.accounts.get(key.account)))
 
 
 @router.patch(
@@ -38,7 +38,7 @@ async def read_own(key: CurrentCaller, api: Api) -> Response:
 async def change_own(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Change the account's name and what stands on its invoices."""
     asked = check(AccountFields, await read_object(request))
-    row = await api.directory.owners.change(key.id, key.account, _given(asked))
+    row = await api.directory.accounts.change(key.id, key.account, _given(asked))
     return json_response(account_view(row))
 
 
@@ -51,7 +51,7 @@ async def list_accounts(
 ) -> Response:
     """List every account by id, for the operator."""
     del key
-    found = await api.directory.owners.list(after=after or "", limit=limit + 1)
+    found = await api.directory.accounts.list(after=after or "", limit=limit + 1)
     return json_response(page(found, limit, account_view))
 
 
@@ -66,7 +66,7 @@ async def create_account(request: Request, key: CurrentCaller, api: Api) -> Resp
     asked = check(NewAccount, await read_object(request))
     values = asked.model_dump(exclude={"id", "limits"})
     limits = asked.limits.model_dump(exclude_none=True)
-    row = await api.directory.owners.create(key.id, asked.id, values | limits)
+    row = await api.directory.accounts.create(key.id, asked.id, values | limits)
     return json_response(account_view(row), 201)
 
 
@@ -74,7 +74,7 @@ async def create_account(request: Request, key: CurrentCaller, api: Api) -> Resp
 async def read_account(account: str, key: CurrentCaller, api: Api) -> Response:
     """Return any account, for the operator."""
     del key
-    return json_response(account_view(await api.directory.owners.get(account)))
+    return json_response(account_view(await api.directory.accounts.get(account)))
 
 
 @router.patch(
@@ -88,7 +88,7 @@ async def change_account(request: Request, account: str, key: CurrentCaller, api
     values = _given(asked) | asked.limits.model_dump(exclude_none=True)
     if "suspended" in asked.model_fields_set:
         values["suspended_at"] = now() if asked.suspended else None
-    row = await api.directory.owners.change(key.id, account, values)
+    row = await api.directory.accounts.change(key.id, account, values)
     return json_response(account_view(row))
 
 
@@ -101,9 +101,9 @@ async def read_audit(
     account: Annotated[str, Query(pattern=PATTERN, description="for the operator")] | None = None,
 ) -> Response:
     """List what was done to this account, newest first; the operator sees everything."""
-    if account not in (None, key.account) and not key.admin:
+    if account not in (None, key.account) and not key.operator:
         raise AccountNotFound(f"no account {account!r}", param="account")
-    whose = account if key.admin else key.account
+    whose = account if key.operator else key.account
     found = await read_log(api.database, whose, before=_serial(after), limit=limit + 1)
     return json_response(page(found, limit, audit_view))
 

@@ -9,15 +9,15 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from accounts.caller import Caller
+from accounts.errors import AccountNotFound
 from api.cursor import check_list_cursor
 from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, refusals
 from api.routes.jobs import Limit
 from api.streaming.download import Download
-from billing.errors import AccountNotFound
 from billing.exports.content import ExportRequest, open_content
-from billing.exports.formats import Format, export_name, print_pdf, writer_of
+from billing.exports.formats import Format, export_name, render_pdf, writer_of
 from billing.exports.zip_stream import zip_export
 from billing.invoices.invoices import find_invoice, list_invoices
 from core.db.audit import audit
@@ -82,7 +82,7 @@ async def print_invoice(invoice: str, key: CurrentCaller, api: Api) -> Response:
     """Return an invoice as a PDF; the same bytes each time."""
     async with api.database.read() as connection:
         found = await find_invoice(connection, invoice, _account(key, None))
-    data = await asyncio.to_thread(print_pdf, found)
+    data = await asyncio.to_thread(render_pdf, found)
     headers = {"Content-Disposition": f'inline; filename="{found.number}.pdf"'}
     return Response(data, headers=headers, media_type="application/pdf")
 
@@ -124,7 +124,7 @@ def _account(key: Caller, asked: str | None) -> str | None:
     Raises:
         AccountNotFound: the key does not belong to that account, nor to the operator.
     """
-    if key.admin:
+    if key.operator:
         return asked
     if asked not in (None, key.account):
         raise AccountNotFound(f"no account {asked!r}", param="account")

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/dead-letter", tags=["dead letter"])
 @router.get("", responses={**listed(), **refusals(401, 422, 503)})
 async def list_dead(key: CurrentCaller, api: Api, limit: Limit = 20) -> Response:
     """List this account's dead-letter jobs, newest first; an admin sees every account's."""
-    jobs = await api.store.list_dead(None if key.admin else key.account, limit=limit + 1)
+    jobs = await api.store.list_dead(None if key.operator else key.account, limit=limit + 1)
     data = [_dead_object(api, job, key) for job in jobs[:limit]]
     return json_response({"object": "list", "data": data, "has_more": len(jobs) > limit})
 
@@ -33,10 +33,10 @@ async def list_dead(key: CurrentCaller, api: Api, limit: Limit = 20) -> Response
 )
 async def requeue(request: Request, job_id: str, key: CurrentCaller, api: Api) -> Response:
     """Run a dead-letter job again, as a new job with `retry_of`."""
-    job = await api.store.get(job_id, None if key.admin else key.account)
+    job = await api.store.get(job_id, None if key.operator else key.account)
     return await run_again(request, api, key, job)
 
 
 def _dead_object(api: Services, job: Job, key: Caller) -> dict[str, Any]:
     fields = job_object(job, api.costs.of(job))
-    return {**fields, "account": job.account} if key.admin else fields
+    return {**fields, "account": job.account} if key.operator else fields

@@ -12,8 +12,9 @@ from api.openapi.route_docs import event_stream, refusals
 from api.streaming.sse import HEADERS, EventStream, Watched, frame
 from core.errors import InvalidJob
 from intake.services import Services
+from jobs.events import EventType
 from jobs.job import Job
-from jobs.store.job_store import check_cursor
+from jobs.store.job_reader import check_cursor
 from wire.errors import InvalidCursor
 from wire.views.job import JobEvents, done
 
@@ -93,7 +94,7 @@ def _truncated(api: Services, job: Job, after: int, first: int, retry: bytes) ->
     """Say which events are missing, in a header and in an event, before what is left."""
     headers = {"Last-Event-ID": str(first - 1)}
     hole = {"requested_after": after, "first_available": first, "sequence_number": first - 1}
-    opening = retry + frame(orjson.dumps(hole), event="replay_truncated", seq=first - 1)
+    opening = retry + frame(orjson.dumps(hole), event=EventType.REPLAY_TRUNCATED, seq=first - 1)
     if job.status.is_terminal and first > job.seq:
         return Response(opening + done(job.id, job.status), 200, HEADERS | headers)
     watched = Watched.of(job, first - 1)

@@ -173,7 +173,7 @@ async def run_again(request: Request, api: Services, key: Caller, job: Job) -> R
     if job.status not in REPEATABLE:
         raise JobConflict(f"job {job.id} is {job.status}: only a job without a result runs again")
     admitted = await repeat(api, key, job, request.state.request_id)
-    await api.store.undead(job.id)
+    await api.store.remove_from_dead_letter(job.id)
     again = await _current(api, admitted)
     return accepted(again, job_headers(admitted.accepted, NO_PREFERENCES))
 

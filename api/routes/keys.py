@@ -57,7 +57,7 @@ async def create_key(request: Request, key: CurrentCaller, api: Api) -> Response
     asked = check(NewKeyRequest, await read_object(request))
     whose = _whose(key)
     _check_rights(key, asked)
-    if asked.account not in (None, key.account) and not key.admin:
+    if asked.account not in (None, key.account) and not key.operator:
         raise Forbidden("keys of other accounts are the operator's to make", param="account")
     account = asked.account or key.account
     new = NewKey(
@@ -121,7 +121,7 @@ def _whose(key: Caller) -> KeyFilter:
     Raises:
         Forbidden: a member's key handles none, or who stole it could go on with another.
     """
-    if key.admin:
+    if key.operator:
         return EVERYBODY
     if key.role is Role.ADMIN:
         return KeyFilter(key.account)
@@ -133,7 +133,7 @@ def _whose(key: Caller) -> KeyFilter:
 def _check_rights(key: Caller, asked: KeyFields) -> None:
     """Refuse to give what the caller does not have."""
     given = asked.model_fields_set
-    if key.admin:
+    if key.operator:
         return
     if "weight" in given:
         raise Forbidden("the weight of a key is set by the operator", param="weight")

@@ -67,7 +67,7 @@ async def list_usage(
 )
 async def prove_usage(job_id: str, key: CurrentCaller, api: Api) -> Response:
     """Say what a job delivered and what is charged for it, so that it can be checked."""
-    account = None if key.admin else key.account
+    account = None if key.operator else key.account
     if not ID.fullmatch(job_id):
         raise JobNotFound(f"no job {job_id}")
     missing: Exception | None = None

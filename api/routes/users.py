@@ -45,7 +45,7 @@ async def list_users(
 async def create_user(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Add a user, with a password or for the identity provider to vouch for."""
     asked = check(NewUser, await read_object(request))
-    if asked.account not in (None, key.account) and not key.admin:
+    if asked.account not in (None, key.account) and not key.operator:
         raise Forbidden("users of other accounts are the operator's to add", param="account")
     made = await api.directory.users.create(
         key.id, asked.account or key.account, asked.email, asked.role, asked.password
@@ -86,4 +86,4 @@ async def set_password(request: Request, user_id: str, key: CurrentCaller, api: 
 
 
 def _account(key: Caller) -> str | None:
-    return None if key.admin else key.account
+    return None if key.operator else key.account

@@ -61,7 +61,7 @@ async def create_webhook(request: Request, key: CurrentCaller, api: Api) -> Resp
         url=asked.url,
         events=asked.events,
         description=asked.description,
-        most=own.endpoints_per_account,
+        max_endpoints=own.endpoints_per_account,
     )
     return json_response(endpoint_object(made), 201, {"Location": f"/v1/webhooks/{made.id}"})
 
@@ -169,7 +169,7 @@ async def enable_webhook(webhook: str, key: CurrentCaller, api: Api) -> Response
 )
 async def test_webhook(webhook: str, key: CurrentCaller, api: Api) -> Response:
     """Send an endpoint the event `webhook.test`, whatever it asks for."""
-    return await _sent(api, await endpoints.tell_test(api.database, key.account, webhook))
+    return await _sent(api, await endpoints.send_test_event(api.database, key.account, webhook))
 
 
 @router.get("/{webhook}/deliveries", responses={**PAGE, **refusals(400, 401, 403, 404, 422, 503)})

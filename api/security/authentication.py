@@ -104,7 +104,7 @@ async def _person(
     found = await services.callers.find(claims.user)
     if found is not None and found.session < claims.session:
         # Who has just signed in with a new password is ahead of what this process remembers.
-        found = await services.callers.find_anew(claims.user)
+        found = await services.callers.reload(claims.user)
     if found is None:
         raise SessionOver(OVER)
     entry = Authentication(claims.user, claims.session, claims.family)

@@ -21,13 +21,13 @@ from api.security.authentication import check_again
 from api.streaming.client_span import delivering
 from core import metrics
 from core.errors import PipelineError
+from intake.errors import ShuttingDown, WaitTimeout
 from intake.request_lifetime import EndReason, RequestLifetime
 from intake.services import Services
 from jobs.events import Event
 from jobs.job import Job, OnDisconnect
 from jobs.status import Status
 from wire import problems
-from wire.errors import ShuttingDown, WaitTimeout
 
 log = structlog.get_logger()
 

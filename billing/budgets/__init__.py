@@ -1,1 +1,1 @@
-"""Budgets of accounts and keys, what was spent, and the warnings."""
+"""Budgets of accounts and keys, the amounts spent, and warnings."""

@@ -1,7 +1,7 @@
-"""Budgets: who may spend how much in a UTC month, and what a job may cost at most.
+"""Budgets: how much an account or key may spend per UTC month, and the most a job can cost.
 
-Invariant: a job that is accepted fits every hard budget that covers it, even if it uses all it
-may; one whose budget cannot be checked is refused or let through as the budget says.
+Invariant: an accepted job fits every hard budget that covers it, even at its highest cost. A job
+whose budget cannot be checked is refused or accepted, as the budget's `when_unknown` says.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -19,17 +19,17 @@ from billing.money import plain
 from billing.pricing.rating import Price, TokenCounts, rate
 from core.db.audit import audit
 from core.db.engine import Database
-from core.db.tables.base import now, table_of
+from core.db.tables.base import now, table_of, typed_row
 from core.db.tables.budgets import BudgetRow, BudgetWarningRow
 from core.db.tables.types import MICROS
 from core.ids import new_id
 from jobs.fairness import ServiceTier
 from jobs.store.budget_reservations import ACCOUNT, BudgetLimit, to_nanos
 
-#: What chat templates and tools add to a prompt, in tokens, where text gives no bound of its own.
+#: An allowance, in tokens, for what a chat template adds to a prompt of text.
 TEMPLATE_TOKENS = 512
 LARGEST = Decimal(1_000_000_000)
-MOST_PERCENT = 1000
+MAX_PERCENT = 1000
 WARN_PERCENTS = (50, 80, 100)
 
 WhenUnknown = Literal["refuse", "allow"]
@@ -37,7 +37,10 @@ WhenUnknown = Literal["refuse", "allow"]
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One budget of an account, or of one of its keys where `key_id` is not empty."""
+    """A budget of an account, or of one of its keys if `key_id` is not empty.
+
+    `amount` is per UTC month, in units of `currency`.
+    """
 
     account: str
     amount: Decimal
@@ -52,28 +55,35 @@ class Budget:
 
     @property
     def scope(self) -> str:
-        """Whom it covers, as holds name it."""
+        """The scope that reservations use: the key's id, or ACCOUNT for the whole account."""
         return self.key_id or ACCOUNT
 
     @property
     def limit(self) -> BudgetLimit:
-        """What a hold is checked against."""
+        """The limit that reservations are checked against, in nanos; None for a soft budget."""
         return BudgetLimit(self.scope, to_nanos(self.amount, up=False) if self.hard else None)
 
 
-def most_tokens(body: dict[str, Any], size_bytes: int, longest: int) -> TokenCounts:
-    """Return a bound on what an OpenAI body of `size_bytes` can use with a context of `longest`.
+def max_tokens(body: dict[str, Any], size_bytes: int, context_tokens: int) -> TokenCounts:
+    """Return the most tokens that a request in OpenAI's form can use.
 
-    Text has no more tokens than bytes. Pictures have, and tools, which templates write out anew.
+    Text has no more tokens than bytes. For images and tools the bound is the whole context, since
+    templates write tools out as text.
+
+    Args:
+        body: the request's body.
+        size_bytes: its size.
+        context_tokens: the model's context length.
     """
     if "input" in body:  # embeddings: any number of texts, and no output
         return TokenCounts(input=size_bytes, cached_input=0, output=0)
-    asked = body.get("max_completion_tokens") or body.get("max_tokens") or longest
+    requested = body.get("max_completion_tokens") or body.get("max_tokens") or context_tokens
     choices = int(body.get("n") or 1)
+    is_text = _is_text(body)
     return TokenCounts(
-        input=min(size_bytes + TEMPLATE_TOKENS, longest) if _is_text(body) else longest,
+        input=min(size_bytes + TEMPLATE_TOKENS, context_tokens) if is_text else context_tokens,
         cached_input=0,
-        output=min(int(asked), longest) * choices,
+        output=min(int(requested), context_tokens) * choices,
     )
 
 
@@ -83,16 +93,16 @@ def _is_text(body: dict[str, Any]) -> bool:
     return "tools" not in body and all(part.get("type") == "text" for part in parts)
 
 
-def most(prices: Iterable[Price], tier: ServiceTier, tokens: TokenCounts) -> Decimal:
-    """Return the most that many tokens can cost at any of some prices, cached or not."""
-    dearest = (replace(price, input=max(price.input, price.cached_input)) for price in prices)
-    return max(rate(tokens, price, tier).total for price in dearest)
+def max_cost(prices: Iterable[Price], tier: ServiceTier, tokens: TokenCounts) -> Decimal:
+    """Return the highest cost of these tokens, cached or not, at any of the prices."""
+    highest = (replace(price, input=max(price.input, price.cached_input)) for price in prices)
+    return max(rate(tokens, price, tier).total for price in highest)
 
 
 async def load_budgets(
     connection: AsyncConnection, accounts: Collection[str] | None = None
 ) -> list[Budget]:
-    """Read the budgets of accounts, or all."""
+    """Return the budgets of these accounts, or all budgets."""
     table = table_of(BudgetRow)
     query = select(table).order_by(table.c.account_id, table.c.key_id)
     if accounts is not None:
@@ -104,28 +114,36 @@ async def load_budgets(
             key_id=row.key_id,
             currency=row.currency,
             hard=row.hard,
-            when_unknown=row.when_unknown,
+            when_unknown="allow" if row.when_unknown == "allow" else "refuse",
             warn_percents=tuple(row.warn_percents),
             webhook=row.webhook,
             webhook_secret=row.webhook_secret,
             id=row.id,
         )
-        for row in await connection.execute(query)
+        for row in (typed_row(BudgetRow, found) for found in await connection.execute(query))
     ]
 
 
 async def set_budget(database: Database, budget: Budget, actor: str = "") -> Budget:
-    """Set what an account or key may spend; replaces what was set before.
+    """Set the budget of an account or key; it replaces an earlier one.
 
-    What was warned of stays said, as far as it is true of the new amount too.
+    Warnings that were sent stay, as far as their percentage is still reached with the new amount.
+
+    Args:
+        database: where it is stored.
+        budget: `amount` in currency units per UTC month, with at most 6 decimals.
+        actor: who sets it, for the audit log.
+
+    Returns:
+        The budget as stored, with its id.
 
     Raises:
-        InvalidBudget: a value is wrong.
-        DatabaseUnavailable: come back later.
+        InvalidBudget: a value is out of range.
+        DatabaseUnavailable: nothing was stored; try again later.
     """
     _check(budget)
     await ensure_account(database, budget.account)
-    table, warned = table_of(BudgetRow), table_of(BudgetWarningRow)
+    table = table_of(BudgetRow)
     async with database.write() as connection:
         own = (table.c.account_id == budget.account, table.c.key_id == budget.key_id)
         known = await connection.scalar(select(table.c.id).where(*own))
@@ -136,9 +154,7 @@ async def set_budget(database: Database, budget: Budget, actor: str = "") -> Bud
             row = _row(budget)
             del row["created_at"]
             await connection.execute(update(table).where(*own).values(row))
-            said = await connection.execute(select(warned).where(warned.c.budget_id == known))
-            untrue = [one.id for one in said if one.spent * 100 < budget.amount * one.percent]
-            await connection.execute(delete(warned).where(warned.c.id.in_(untrue)))
+            await _delete_untrue_warnings(connection, budget)
         await audit(
             connection,
             *(actor, "budget_set", budget.id),
@@ -151,10 +167,22 @@ async def set_budget(database: Database, budget: Budget, actor: str = "") -> Bud
     return budget
 
 
+async def _delete_untrue_warnings(connection: AsyncConnection, budget: Budget) -> None:
+    """Delete warnings whose percentage is not reached any more, so that they can be sent again."""
+    warning = BudgetWarningRow
+    query = select(warning.id, warning.spent, warning.percent).where(warning.budget_id == budget.id)
+    untrue = [
+        row_id
+        for row_id, spent, percent in await connection.execute(query)
+        if spent * 100 < budget.amount * percent
+    ]
+    await connection.execute(delete(warning).where(warning.id.in_(untrue)))
+
+
 async def remove_budget(
     database: Database, account: str, key_id: str = "", actor: str = ""
 ) -> bool:
-    """Remove a budget; False when there was none."""
+    """Remove a budget; returns False if there was none."""
     table = table_of(BudgetRow)
     async with database.write() as connection:
         gone = await connection.execute(
@@ -186,17 +214,17 @@ def _row(budget: Budget) -> dict[str, Any]:
 def _check(budget: Budget) -> None:
     amount, currency = budget.amount, budget.currency
     if not amount.is_finite() or not 0 <= amount <= LARGEST:
-        raise InvalidBudget(f"amount: a number from 0 to {LARGEST} is expected", param="amount")
+        raise InvalidBudget(f"amount: expected a number from 0 to {LARGEST}", param="amount")
     if amount != round(amount, MICROS):
-        raise InvalidBudget(f"amount: at most {MICROS} decimals are kept", param="amount")
+        raise InvalidBudget(f"amount: expected at most {MICROS} decimals", param="amount")
     if not (len(currency) == 3 and currency.isascii() and currency.isupper()):
-        raise InvalidBudget("currency: three capital letters are expected", param="currency")
-    if not all(0 < percent <= MOST_PERCENT for percent in budget.warn_percents):
+        raise InvalidBudget("currency: expected three capital letters", param="currency")
+    if not all(0 < percent <= MAX_PERCENT for percent in budget.warn_percents):
         raise InvalidBudget(
-            f"warn_percents: numbers from 1 to {MOST_PERCENT} are expected", param="warn_percents"
+            f"warn_percents: expected numbers from 1 to {MAX_PERCENT}", param="warn_percents"
         )
     if budget.webhook is not None and not _is_url(budget.webhook):
-        raise InvalidBudget("webhook: an http or https URL is expected", param="webhook")
+        raise InvalidBudget("webhook: expected an http or https URL", param="webhook")
 
 
 def _is_url(text: str) -> bool:

@@ -1,7 +1,7 @@
-"""Warnings that a budget comes to its end, noticed by the ledger and told by webhook.
+"""Warnings that a budget is nearly used up, recorded by the ledger and sent as webhooks.
 
-Invariant: each budget warns once per percentage and month; the warning and the event that tells it
-are written in one transaction.
+Invariant: a budget warns once per percentage and month. The warning and its event are written in
+one transaction.
 """
 
 import hashlib
@@ -30,53 +30,61 @@ log = structlog.get_logger()
 
 EVENT = "budget.threshold"
 
-WARNINGS = table_of(BudgetWarningRow)
 
-#: A budget, a percentage it reached, and what was spent.
-Reached = tuple[Budget, int, Decimal]
+async def record_warnings(
+    database: Database, budgets: Sequence[Budget], sums: Sequence[SpentSum]
+) -> None:
+    """Record each percentage that was reached this month, once, with its webhook event.
 
-
-async def warn(database: Database, budgets: Sequence[Budget], sums: Sequence[SpentSum]) -> None:
-    """Note and tell every percentage that was reached this month, once.
+    Args:
+        database: where warnings and events are stored.
+        budgets: the budgets of the accounts in question.
+        sums: what these accounts have spent.
 
     Raises:
-        DatabaseUnavailable: come back later.
+        DatabaseUnavailable: nothing was recorded; try again later.
     """
     instant = now()
     month = month_of(instant)
     reached = [
-        (budget, percent, one.amount)
+        (budget, percent, spent.amount)
         for budget in budgets
-        for one in sums
-        if _covers(budget, one, month)
+        for spent in sums
+        if _covers(budget, spent, month)
         for percent in budget.warn_percents
-        if one.amount * 100 >= budget.amount * percent
+        if spent.amount * 100 >= budget.amount * percent
     ]
     if not reached:
         return
     async with database.write() as connection:
-        said = await _said(connection, {budget.id for budget, _, _ in reached}, month)
-        fresh = [one for one in reached if (one[0].id, one[1]) not in said]
-        rows = [_row(*one, month, instant) for one in fresh]
-        new = await insert_missing(connection, WARNINGS, rows)
-        known = await listeners(connection, {budget.account for budget, _, _ in fresh})
-        await add_events(connection, [_event(*one, month, instant) for one in fresh], known)
+        warned = await _already_warned(connection, {budget.id for budget, _, _ in reached}, month)
+        due = [one for one in reached if (one[0].id, one[1]) not in warned]
+        rows = [_row(*one, month, instant) for one in due]
+        new = await insert_missing(connection, table_of(BudgetWarningRow), rows)
+        known = await listeners(connection, {budget.account for budget, _, _ in due})
+        await add_events(connection, [_event(*one, month, instant) for one in due], known)
     if new:
         metrics.budget_warnings.inc(new)
         log.warning("budgets_near_their_end", warnings=new)
 
 
-def _covers(budget: Budget, one: SpentSum, month: str) -> bool:
+def _covers(budget: Budget, spent: SpentSum, month: str) -> bool:
     bucket = BudgetMonth(budget.account, month, budget.currency)
-    return (one.bucket, one.scope) == (bucket, budget.scope)
+    return (spent.bucket, spent.scope) == (bucket, budget.scope)
 
 
-async def _said(connection: AsyncConnection, budgets: set[str], month: str) -> set[tuple[str, int]]:
-    """Return what was said; another ledger process may say the same now, under the same id."""
-    query = select(WARNINGS.c.budget_id, WARNINGS.c.percent).where(
-        WARNINGS.c.budget_id.in_(budgets), WARNINGS.c.month == month
+async def _already_warned(
+    connection: AsyncConnection, budgets: set[str], month: str
+) -> set[tuple[str, int]]:
+    """Return the budgets and percentages that were warned of this month.
+
+    Another ledger process may warn at the same time: its event has the same id, so it counts once.
+    """
+    warning = BudgetWarningRow
+    query = select(warning.budget_id, warning.percent).where(
+        warning.budget_id.in_(budgets), warning.month == month
     )
-    return {(row.budget_id, row.percent) for row in await connection.execute(query)}
+    return {(budget_id, percent) for budget_id, percent in await connection.execute(query)}
 
 
 def _row(
@@ -92,7 +100,7 @@ def _row(
 
 
 def _event(budget: Budget, percent: int, spent: Decimal, month: str, instant: datetime) -> NewEvent:
-    """Return what receivers are told; a changed budget that is reached again is another event."""
+    """Return the event of a warning. Its id covers the amount: a changed budget warns again."""
     name = f"{budget.id} {month} {percent} {plain(budget.amount)}"
     return NewEvent(
         account=budget.account,

@@ -1,1 +1,1 @@
-"""A month's bills as files: CSV, JSON, Parquet, PDF."""
+"""A month's invoices and usage as files: CSV, JSON, Parquet, PDF."""

@@ -1,7 +1,7 @@
-"""What an export holds, whatever its format: summary, lines, usage; rows come in pieces.
+"""What an export contains, whatever its format: summary, lines and usage, read piece by piece.
 
-Invariant: constant memory, and the same rows in the same order each time a closed month is asked
-for, on either database.
+Invariant: memory is constant, and a closed month gives the same rows in the same order each time,
+on either database.
 """
 
 import asyncio
@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Row, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.errors import MonthNotClosed
-from billing.invoices.close import check_month, draft_month
+from billing.invoices.close import draft_month
 from billing.invoices.invoices import Invoice, stream_invoices
+from billing.months import check_month
 from core.db.tables.base import table_of
 from core.db.tables.invoices import ClosedMonthRow
 from core.db.tables.usage import UsageEventRow
@@ -25,6 +26,7 @@ from core.settings import SellerSettings
 EVENTS = table_of(UsageEventRow)
 
 
+#: The columns of `usage.*`, in the order they are written in.
 USAGE = (
     *("account_id", "job_id", "key_id", "model", "service_tier", "status", "late", "created_at"),
     *("finished_at", "run_ms", "input_tokens", "cached_tokens", "output_tokens"),
@@ -36,7 +38,7 @@ USAGE = (
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """What is to be exported; `account` None is everybody."""
+    """What to export: a month, of one account or of all accounts if `account` is None."""
 
     month: str
     account: str | None = None
@@ -45,7 +47,7 @@ class ExportRequest:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The next bytes of a file; `rows` of the ledger are in them, for who shows progress."""
+    """The next bytes of a file; `rows` counts the usage events in them, for a progress display."""
 
     file: str
     data: bytes
@@ -53,37 +55,42 @@ class Chunk:
 
 
 async def open_content(
-    connection: AsyncConnection, wanted: ExportRequest, seller: SellerSettings
+    connection: AsyncConnection, request: ExportRequest, seller: SellerSettings
 ) -> "Content":
-    """Return a month's content, as it was issued or, if preliminary, as it stands.
+    """Return a month's content: as it was issued or, if preliminary, as it is now.
+
+    Args:
+        connection: an open transaction; on PostgreSQL it becomes one with a fixed snapshot.
+        request: which month and account.
+        seller: the seller's details, for preliminary invoices.
 
     Raises:
-        InvalidMonth: this is no month.
-        MonthNotClosed: there are no invoices yet, and nobody asked for preliminary ones.
+        InvalidMonth: this is not a month.
+        MonthNotClosed: there are no invoices yet, and a preliminary export was not requested.
     """
-    first, _ = check_month(wanted.month)
+    first, _ = check_month(request.month)
     if connection.dialect.name != "sqlite":
         # A running month goes on while it is read.
         await connection.execution_options(isolation_level="REPEATABLE READ")
-    closed = select(ClosedMonthRow.closed_at).where(ClosedMonthRow.month == wanted.month)
+    closed = select(ClosedMonthRow.closed_at).where(ClosedMonthRow.month == request.month)
     closed_at = await connection.scalar(closed)
     if closed_at is not None:
-        return Content(connection, wanted, closed_at, None)
-    if not wanted.preliminary:
+        return Content(connection, request, closed_at, None)
+    if not request.preliminary:
         raise MonthNotClosed(
-            f"{wanted.month} is not closed, so it has no invoices yet; what it would have now is"
-            " called preliminary and must be asked for as such",
+            f"{request.month} is not closed, so it has no invoices yet; ask for a preliminary"
+            " export to see what it would have now",
             param="month",
         )
-    drafts = await draft_month(connection, wanted.month, seller, wanted.account)
+    drafts = await draft_month(connection, request.month, seller, request.account)
     renamed = [
         replace(draft, number=draft.number.replace("INV", "PRELIMINARY")) for draft in drafts
     ]
-    return Content(connection, wanted, first, renamed)
+    return Content(connection, request, first, renamed)
 
 
 class Content:
-    """One month on one connection. `preliminary` marks a month that is not closed."""
+    """One month's content on one connection; `preliminary` if the month is not closed."""
 
     #: Rows of the ledger in memory at a time.
     rows_at_once: ClassVar = 5_000
@@ -91,16 +98,16 @@ class Content:
     def __init__(
         self,
         connection: AsyncConnection,
-        wanted: ExportRequest,
+        request: ExportRequest,
         stamp: datetime,
         drafts: Sequence[Invoice] | None,
     ) -> None:
         self.connection = connection
-        self.month = wanted.month
-        self.account = wanted.account
+        self.month = request.month
+        self.account = request.account
         self.preliminary = drafts is not None
         self.sqlite = connection.dialect.name == "sqlite"
-        #: The instant all dates inside of files are set to.
+        #: The instant that dates inside files are set to.
         self.stamp = stamp
         self._drafts = drafts
 
@@ -113,24 +120,24 @@ class Content:
         async for invoice in stream_invoices(self.connection, self.month, self.account):
             yield invoice
 
-    def select_usage(self, *columns: Any) -> Select[Any]:
-        """Return a query of the month's usage, in the order in which its jobs were submitted."""
+    def select_usage(self, *columns: ColumnElement[Any]) -> Select[Any]:
+        """Return a query of the month's usage events in the order their jobs were submitted in."""
         return select(*columns).where(*self._where()).order_by(EVENTS.c.job_id)
 
     async def count_usage(self) -> int:
-        """Return how many usage events there are."""
+        """Return the number of usage events."""
         query = select(func.count()).select_from(EVENTS).where(*self._where())
         return await self.connection.scalar(query) or 0
 
-    async def usage(self) -> AsyncGenerator[Sequence[Any], None]:
-        """Yield the usage events some at a time, as rows of the columns `USAGE`."""
+    async def usage(self) -> AsyncGenerator[Sequence[Row[Any]], None]:
+        """Yield the usage events in pieces, as rows of the columns USAGE."""
         query = self.select_usage(*(EVENTS.c[name] for name in USAGE))
         async with aclosing(self.pieces(query)) as pieces:
             async for rows in pieces:
                 yield rows
 
-    async def pieces(self, query: Select[Any]) -> AsyncGenerator[Sequence[Any], None]:
-        """Yield a query's rows some at a time; the database prepares the next while one is used."""
+    async def pieces(self, query: Select[Any]) -> AsyncGenerator[Sequence[Row[Any]], None]:
+        """Yield a query's rows in pieces; fetch the next one while the caller uses this one."""
         options = {"yield_per": self.rows_at_once}
         result = await self.connection.stream(query, execution_options=options)
         upcoming = asyncio.ensure_future(result.fetchmany())
@@ -142,8 +149,8 @@ class Content:
             upcoming.cancel()
             await asyncio.gather(upcoming, return_exceptions=True)
 
-    def _where(self) -> list[Any]:
-        where: list[Any] = [EVENTS.c.month == self.month]
+    def _where(self) -> list[ColumnElement[bool]]:
+        where: list[ColumnElement[bool]] = [EVENTS.c.month == self.month]
         if self.account is not None:
             where.append(EVENTS.c.account_id == self.account)
         return where

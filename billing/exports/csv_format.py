@@ -1,7 +1,7 @@
 """CSV: `summary.csv`, `lines.csv`, `usage.csv`; UTF-8, commas, a line feed after each row.
 
-Invariant: no cell is a formula. A text that a spreadsheet would compute gets an apostrophe in
-front. The usage is written by the database, a text per row, since millions of them are.
+Invariant: no cell is a formula: text that a spreadsheet would evaluate gets a leading apostrophe.
+The database formats the usage, one text per row, since there may be millions of rows.
 """
 
 import asyncio
@@ -11,14 +11,22 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import func, literal, select
+from sqlalchemy import CursorResult, func, literal, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from billing.exports.content import EVENTS, USAGE, Chunk, Content
 from billing.exports.csv_line import FORMULA, csv_line
 from billing.exports.rows import INVOICE_TABLES, written_time
+
+
+class _CsvBlock(NamedTuple):
+    """Rows that PostgreSQL joined into one text; None when there are no more."""
+
+    text: str | None
+    rows: int
+    last_job_id: str
 
 
 async def write(content: Content) -> AsyncGenerator[Chunk, None]:
@@ -35,7 +43,7 @@ async def write(content: Content) -> AsyncGenerator[Chunk, None]:
 
 
 async def _lines(content: Content) -> AsyncGenerator[tuple[str, int], None]:
-    """Yield lines some at a time, with their count."""
+    """Yield lines in pieces, each with the number of its rows."""
     line = csv_line(USAGE, sqlite=True)
     async with aclosing(content.pieces(content.select_usage(line))) as pieces:
         async for rows in pieces:
@@ -43,11 +51,11 @@ async def _lines(content: Content) -> AsyncGenerator[tuple[str, int], None]:
 
 
 async def _blocks(content: Content) -> AsyncGenerator[tuple[str, int], None]:
-    """Yield lines that PostgreSQL has joined: a row each would cost this process a core."""
+    """Yield lines that PostgreSQL has joined: fetching a row each would keep a core busy here."""
     line = csv_line(USAGE, sqlite=False).label("line")
     query = content.select_usage(line, EVENTS.c.job_id).limit(content.rows_at_once)
 
-    def fetch(after: str) -> asyncio.Future[Any]:
+    def fetch(after: str) -> asyncio.Future[CursorResult[str | None, int, str]]:
         page = query.where(EVENTS.c.job_id > after).subquery()
         lines = func.string_agg(page.c.line, aggregate_order_by(literal("\n"), page.c.job_id))
         block = select(lines, func.count(), func.max(page.c.job_id))
@@ -55,10 +63,9 @@ async def _blocks(content: Content) -> AsyncGenerator[tuple[str, int], None]:
 
     upcoming = fetch("")
     try:
-        while (found := (await upcoming).one())[0] is not None:
-            text, count, last = found
-            upcoming = fetch(last)
-            yield f"{text}\n", count
+        while (block := _CsvBlock(*(await upcoming).one())).text is not None:
+            upcoming = fetch(block.last_job_id)
+            yield f"{block.text}\n", block.rows
     finally:
         upcoming.cancel()
         await asyncio.gather(upcoming, return_exceptions=True)
@@ -72,7 +79,7 @@ def _encode(rows: Iterable[Sequence[Any]]) -> bytes:
 
 
 def cell(value: Any) -> str:
-    """Return a value as it stands in a cell."""
+    """Return a value as the text of a cell."""
     match value:
         case None:
             return ""

@@ -1,6 +1,6 @@
-"""A row of the ledger as one line of CSV, put together by the database.
+"""A row of the ledger as one line of CSV, formatted by the database.
 
-Invariant: PostgreSQL and SQLite write the same bytes for the same event.
+Invariant: PostgreSQL and SQLite produce the same bytes for the same event.
 """
 
 from collections.abc import Iterable
@@ -26,20 +26,20 @@ from billing.exports.content import EVENTS
 from billing.sums import bytewise
 from core.db.tables.types import Money, UtcTime
 
-#: A spreadsheet computes what begins so.
+#: A spreadsheet evaluates text that starts with one of these.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
-#: Texts that people choose; those that are ours need no quotes.
-CHOSEN = ("account_id", "key_id", "model")
+#: Columns whose text clients or operators choose; ids and statuses of ours need no quotes.
+QUOTED = ("account_id", "key_id", "model")
 
 
 def csv_line(names: Iterable[str], *, sqlite: bool) -> ColumnElement[str]:
-    """Return the expression of a line, without its end."""
+    """Return the SQL expression of a line, without the line feed."""
     write = _write_sqlite if sqlite else _write_postgresql
     parts: list[ColumnElement[Any]] = []
     between = ""
     for name in names:
-        column, quote = EVENTS.c[name], '"' if name in CHOSEN else ""
+        column, quote = EVENTS.c[name], '"' if name in QUOTED else ""
         value = _harmless(column, sqlite=sqlite) if quote else write(column)
         parts += [literal(between + quote), value]
         between = f"{quote},"
@@ -50,11 +50,11 @@ def csv_line(names: Iterable[str], *, sqlite: bool) -> ColumnElement[str]:
 
 
 def _harmless(column: ColumnElement[Any], *, sqlite: bool) -> ColumnElement[Any]:
-    """Return a text as it may stand between quotes; most texts may as they are."""
+    """Return text that is safe between quotes; most text is safe unchanged."""
     doubled = func.replace(column, '"', '""')
     found = func.instr(column, '"') if sqlite else func.strpos(column, '"')
     return case(
-        # All that makes a formula sorts before the letters.
+        # Every character that starts a formula sorts before the letters.
         (and_(bytewise(column) >= "A", found == 0), column),
         (func.substr(column, 1, 1).in_(FORMULA), literal("'").concat(doubled)),
         else_=doubled,

@@ -1,7 +1,7 @@
-"""Writes an export into a folder: aside first, then renamed, and noted in the `exports` table.
+"""Writes an export to a folder: to a temporary one, which is then renamed, and into `exports`.
 
-Invariant: under its name there is a whole export with its checksums or none, whatever happens to
-the disk or to this process on the way.
+Invariant: under its final name there is a complete export with checksums or nothing, whatever
+happens to the disk or to this process.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from core.db.tables.invoices import ExportRow
 from core.ids import new_id
 from core.settings import SellerSettings
 
-#: Told how many usage events are written, and how many there are.
+#: Called with the number of usage events written so far, and with the number of all.
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ExportedFile:
-    """One file of an export."""
+    """One file of an export; `rows` counts its usage events."""
 
     name: str
     size: int
@@ -39,7 +39,7 @@ class ExportedFile:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written where; `unchanged` if the very same bytes were there already."""
+    """What was written and where; `unchanged` if an identical export was there already."""
 
     folder: Path
     files: list[ExportedFile]
@@ -49,7 +49,7 @@ class Exported:
 
 async def export_month(
     database: Database,
-    wanted: ExportRequest,
+    request: ExportRequest,
     as_format: Format,
     out: Path,
     seller: SellerSettings,
@@ -57,63 +57,72 @@ async def export_month(
     actor: str = "",
     progress: Progress = lambda _done, _events: None,
 ) -> Exported:
-    """Write a month's bills into a folder of their own in `out`.
+    """Write a month's export into a folder of its own in `out`.
+
+    Args:
+        database: where the ledger is.
+        request: which month and account.
+        as_format: the format of the files.
+        out: the parent folder.
+        seller: the seller's details, for preliminary invoices.
+        actor: who exports it, for the `exports` table.
+        progress: called with the usage events written so far and with their number.
 
     Raises:
         InvalidMonth, MonthNotClosed: there is nothing to export.
-        ExportFailed: it could not be written; nothing of it is left.
-        DatabaseUnavailable: come back later; nothing of it is left.
+        ExportFailed: it could not be written; no part of it is left.
+        DatabaseUnavailable: no part of it is left; try again later.
     """
     async with database.read() as connection:
-        content = await open_content(connection, wanted, seller)
-        folder = out / export_name(wanted, as_format, preliminary=content.preliminary)
+        content = await open_content(connection, request, seller)
+        folder = out / export_name(request, as_format, preliminary=content.preliminary)
         events = await content.count_usage()
-        with _aside(folder) as aside:
-            files = await _write(aside, writer_of(as_format)(content), events, progress)
-            unchanged = _put_in_place(aside, folder)
-    await _note(database, wanted, as_format, folder.name, files, actor)
+        with _temporary_folder(folder) as temporary:
+            files = await _write(temporary, writer_of(as_format)(content), events, progress)
+            unchanged = _put_in_place(temporary, folder)
+    await _record_export(database, request, as_format, folder.name, files, actor)
     return Exported(folder, files, content.preliminary, unchanged)
 
 
 @contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
-    """Make a folder that is gone at the end, unless it was renamed."""
-    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+def _temporary_folder(folder: Path) -> Iterator[Path]:
+    """Create a temporary folder, which is removed at the end unless it was renamed."""
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
-        aside.mkdir(parents=True)
-        yield aside
+        temporary.mkdir(parents=True)
+        yield temporary
     except OSError as error:
         raise ExportFailed(f"{folder}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 async def _write(
-    aside: Path, chunks: AsyncGenerator[Chunk, None], events: int, progress: Progress
+    temporary: Path, chunks: AsyncGenerator[Chunk, None], events: int, progress: Progress
 ) -> list[ExportedFile]:
-    """Write files as their chunks come, one after the other, and then their checksums."""
+    """Write files one after the other as their chunks arrive, then their checksums."""
     files: list[ExportedFile] = []
     done = 0
-    writing: _Writing | None = None
+    writer: _FileWriter | None = None
     try:
         async with aclosing(chunks):
             async for chunk in chunks:
-                if writing is None or writing.name != chunk.file:
-                    files += [writing.end()] if writing else []
-                    writing = _Writing(aside, chunk.file)
-                writing.add(chunk)
+                if writer is None or writer.name != chunk.file:
+                    files += [writer.end()] if writer else []
+                    writer = _FileWriter(temporary, chunk.file)
+                writer.add(chunk)
                 done += chunk.rows
                 progress(done, events)
-        files += [writing.end()] if writing else []
+        files += [writer.end()] if writer else []
     finally:
-        if writing is not None:
-            writing.close()
-    (aside / SUMS).write_bytes(sums_text({file.name: file.sha256 for file in files}))
+        if writer is not None:
+            writer.close()
+    (temporary / SUMS).write_bytes(sums_text({file.name: file.sha256 for file in files}))
     return files
 
 
-class _Writing:
-    """A file under way, with its checksum."""
+class _FileWriter:
+    """A file that is being written, with its checksum."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
@@ -127,7 +136,7 @@ class _Writing:
         self._rows += chunk.rows
 
     def end(self) -> ExportedFile:
-        """Bring it to the disk, where a full one shows."""
+        """Flush it to the disk, where a full disk shows, and close it."""
         self._file.flush()
         os.fsync(self._file.fileno())
         size = self._file.tell()
@@ -135,31 +144,31 @@ class _Writing:
         return ExportedFile(self.name, size, self._digest.hexdigest(), self._rows)
 
     def close(self) -> None:
-        """Close it, whatever became of it: on a full disk this fails once more."""
+        """Close the file after an error; on a full disk closing fails again."""
         with suppress(OSError):
             self._file.close()
 
 
-def _put_in_place(aside: Path, folder: Path) -> bool:
-    """Rename the folder; returns whether the same export was there already."""
+def _put_in_place(temporary: Path, folder: Path) -> bool:
+    """Rename the folder; returns whether an identical export was there already."""
     if not folder.exists():
-        aside.rename(folder)
+        temporary.rename(folder)
         return False
     sums = folder / SUMS
     if not sums.is_file():
-        raise FileExistsError(0, "there is something else of that name")
-    if sums.read_bytes() == (aside / SUMS).read_bytes():
+        raise FileExistsError(0, "something that is not an export has that name")
+    if sums.read_bytes() == (temporary / SUMS).read_bytes():
         return True
-    old = aside.with_suffix(".old")
+    old = temporary.with_suffix(".old")
     folder.rename(old)
-    aside.rename(folder)
+    temporary.rename(folder)
     shutil.rmtree(old)
     return False
 
 
-async def _note(
+async def _record_export(
     database: Database,
-    wanted: ExportRequest,
+    request: ExportRequest,
     as_format: Format,
     folder: str,
     files: list[ExportedFile],
@@ -168,8 +177,8 @@ async def _note(
     rows = [
         {
             "id": new_id("export"),
-            "month": wanted.month,
-            "account_id": wanted.account,
+            "month": request.month,
+            "account_id": request.account,
             "name": f"{folder}/{file.name}",
             "format": as_format,
             "sha256": file.sha256,

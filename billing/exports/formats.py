@@ -1,4 +1,4 @@
-"""The formats there are, and how a month is written in each."""
+"""The export formats, and which module writes each."""
 
 from collections.abc import AsyncGenerator, Callable
 from enum import StrEnum
@@ -9,7 +9,7 @@ from billing.invoices.invoices import Invoice
 
 
 class Format(StrEnum):
-    """What `--format` and `format=` take."""
+    """The values of `--format` and `format=`."""
 
     CSV = "csv"
     JSON = "json"
@@ -19,28 +19,28 @@ class Format(StrEnum):
 
 Writer = Callable[[Content], AsyncGenerator[Chunk, None]]
 
-#: Lists the files with their checksums, as `sha256sum --check` reads it.
+#: The file with the checksums of the others, in the form that `sha256sum --check` reads.
 SUMS = "SHA256SUMS"
 
 
 def writer_of(as_format: Format) -> Writer:
-    """Return what writes a format; only now its libraries are loaded, which are large."""
+    """Return the function that writes a format; its libraries are large and are loaded only now."""
     writer: Writer = import_module(f"billing.exports.{as_format}_format").write
     return writer
 
 
-def print_pdf(invoice: Invoice) -> bytes:
-    """Return an invoice as a PDF."""
+def render_pdf(invoice: Invoice) -> bytes:
+    """Return an invoice as a PDF document."""
     data: bytes = import_module("billing.exports.pdf_format").render(invoice)
     return data
 
 
-def export_name(wanted: ExportRequest, as_format: Format, *, preliminary: bool) -> str:
-    """Return what an export is called: `2026-10-csv`, `2026-10-acme-pdf-preliminary`."""
-    parts = (wanted.month, wanted.account, as_format, "preliminary" if preliminary else None)
+def export_name(request: ExportRequest, as_format: Format, *, preliminary: bool) -> str:
+    """Return the name of an export, such as `2026-10-csv` or `2026-10-acme-pdf-preliminary`."""
+    parts = (request.month, request.account, as_format, "preliminary" if preliminary else None)
     return "-".join(part.replace("/", "_") for part in parts if part)
 
 
 def sums_text(digests: dict[str, str]) -> bytes:
-    """Return the text of the file of checksums."""
+    """Return the content of the checksum file."""
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()

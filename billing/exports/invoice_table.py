@@ -1,4 +1,4 @@
-"""The lines of an invoice as a table: models as groups, its head repeated on every page."""
+"""The table of an invoice's lines in a PDF: grouped by model, headings repeated on every page."""
 
 from decimal import Decimal
 from itertools import groupby
@@ -9,7 +9,7 @@ from billing.invoices.invoices import Invoice, InvoiceLine
 from billing.money import plain, total
 from core.db.tables.types import MICROS
 
-#: Heading, width, alignment; the first column has the rest of the width.
+#: Heading, width in millimetres, alignment; the first column takes the rest of the width.
 COLUMNS = (
     ("Description", WIDTH - 98, "L"),
     ("Jobs", 18.0, "R"),
@@ -24,17 +24,17 @@ SMALL = 8.7
 NAME_HEIGHT = 6.5
 
 
-def draw_lines(sheet: PageLayout, invoice: Invoice) -> None:
-    """Draw every line, under its model."""
-    _draw_heading(sheet, invoice)
-    sheet.heading = lambda: _draw_heading(sheet, invoice)
+def draw_lines(layout: PageLayout, invoice: Invoice) -> None:
+    """Draw every line below the name of its model."""
+    _draw_heading(layout, invoice)
+    layout.heading = lambda: _draw_heading(layout, invoice)
     for model, lines in groupby(invoice.lines, key=lambda line: line.model):
-        _draw_group(sheet, invoice, model, list(lines))
-    sheet.heading = None
+        _draw_group(layout, invoice, model, list(lines))
+    layout.heading = None
 
 
 def money(amount: Decimal, invoice: Invoice) -> str:
-    """Return an amount with as many decimals as the most exact line of its invoice needs."""
+    """Return an amount with as many decimals as the most exact line of the invoice needs."""
     return f"{amount:,.{_decimals(invoice)}f}"
 
 
@@ -44,62 +44,62 @@ def _decimals(invoice: Invoice) -> int:
     return coin if whole else MICROS
 
 
-def _draw_heading(sheet: PageLayout, invoice: Invoice) -> None:
-    sheet.ink(7.5, "B", SOFT)
+def _draw_heading(layout: PageLayout, invoice: Invoice) -> None:
+    layout.ink(7.5, "B", SOFT)
     for heading, width, align in COLUMNS:
         text = f"{heading} ({invoice.currency})" if heading == "Amount" else heading
-        sheet.cell(width, 5, text.upper(), align=align)
-    sheet.ln(6)
-    sheet.rule(ACCENT, 0.4)
-    sheet.ln(1.5)
+        layout.cell(width, 5, text.upper(), align=align)
+    layout.ln(6)
+    layout.rule(ACCENT, 0.4)
+    layout.ln(1.5)
 
 
 def _draw_group(
-    sheet: PageLayout, invoice: Invoice, model: str | None, lines: list[InvoiceLine]
+    layout: PageLayout, invoice: Invoice, model: str | None, lines: list[InvoiceLine]
 ) -> None:
-    # A name never stands alone at the end of a page.
-    _make_room(sheet, NAME_HEIGHT + 3 * LINE_HEIGHT)
+    # Keep a name together with its first lines.
+    _make_room(layout, NAME_HEIGHT + 3 * LINE_HEIGHT)
     name = model or "Adjustments"
     if model and lines[0].late:
         name += " (late)"
-    _draw_name(sheet, name, money(total(*(line.amount for line in lines)), invoice))
+    _draw_name(layout, name, money(total(*(line.amount for line in lines)), invoice))
     for line in lines:
-        if _make_room(sheet, _height(sheet, line) + PADDING):
-            _draw_name(sheet, f"{name}, continued", "")
-        _draw_line(sheet, invoice, line)
-    sheet.ln(1.5)
-    sheet.rule(RULE)
-    sheet.ln(1.5)
+        if _make_room(layout, _height(layout, line) + PADDING):
+            _draw_name(layout, f"{name}, continued", "")
+        _draw_line(layout, invoice, line)
+    layout.ln(1.5)
+    layout.rule(RULE)
+    layout.ln(1.5)
 
 
-def _draw_name(sheet: PageLayout, name: str, amount: str) -> None:
-    sheet.ink(9.5, "B")
-    sheet.cell(WIDTH - COLUMNS[-1][1], NAME_HEIGHT, name)
-    sheet.cell(COLUMNS[-1][1], NAME_HEIGHT, amount, align="R")
-    sheet.ln(NAME_HEIGHT)
+def _draw_name(layout: PageLayout, name: str, amount: str) -> None:
+    layout.ink(9.5, "B")
+    layout.cell(WIDTH - COLUMNS[-1][1], NAME_HEIGHT, name)
+    layout.cell(COLUMNS[-1][1], NAME_HEIGHT, amount, align="R")
+    layout.ln(NAME_HEIGHT)
 
 
 def _width(line: InvoiceLine) -> float:
-    """Return how wide a description may be: an adjustment has no figures beside it."""
+    """Return the width of a description; an adjustment has no figures beside it."""
     columns = COLUMNS[:-1] if line.kind == "adjustment" else COLUMNS[:1]
     return sum(width for _, width, _ in columns) - INDENT
 
 
-def _height(sheet: PageLayout, line: InvoiceLine) -> float:
-    sheet.ink(SMALL)
-    return sheet.height_of(line.description, _width(line), LINE_HEIGHT)
+def _height(layout: PageLayout, line: InvoiceLine) -> float:
+    layout.ink(SMALL)
+    return layout.height_of(line.description, _width(line), LINE_HEIGHT)
 
 
-def _draw_line(sheet: PageLayout, invoice: Invoice, line: InvoiceLine) -> None:
-    height, top = _height(sheet, line), sheet.get_y()
-    sheet.ink(SMALL, "", SOFT)
-    sheet.set_x(MARGIN + INDENT)
-    sheet.multi_cell(_width(line), LINE_HEIGHT, line.description, align="L")
-    sheet.set_xy(MARGIN + COLUMNS[0][1], top)
-    sheet.ink(9)
+def _draw_line(layout: PageLayout, invoice: Invoice, line: InvoiceLine) -> None:
+    height, top = _height(layout, line), layout.get_y()
+    layout.ink(SMALL, "", SOFT)
+    layout.set_x(MARGIN + INDENT)
+    layout.multi_cell(_width(line), LINE_HEIGHT, line.description, align="L")
+    layout.set_xy(MARGIN + COLUMNS[0][1], top)
+    layout.ink(9)
     for text, (_, column, align) in zip(_figures(line, invoice), COLUMNS[1:], strict=True):
-        sheet.cell(column, LINE_HEIGHT, text, align=align)
-    sheet.set_xy(MARGIN, top + height + PADDING)
+        layout.cell(column, LINE_HEIGHT, text, align=align)
+    layout.set_xy(MARGIN, top + height + PADDING)
 
 
 def _figures(line: InvoiceLine, invoice: Invoice) -> tuple[str, str, str, str]:
@@ -110,14 +110,14 @@ def _figures(line: InvoiceLine, invoice: Invoice) -> tuple[str, str, str, str]:
 
 
 def _price(per_million: Decimal) -> str:
-    """Write a price with two decimals, or more if it has more."""
+    """Write a price with two decimals, or with more if it has more."""
     cents = round(per_million, 2)
     return f"{cents:f}" if cents == per_million else plain(per_million)
 
 
-def _make_room(sheet: PageLayout, height: float) -> bool:
-    """Begin a page unless there is room on this one; says whether it did."""
-    if sheet.room >= height:
+def _make_room(layout: PageLayout, height: float) -> bool:
+    """Start a page unless there is room on this one; returns whether it did."""
+    if layout.room >= height:
         return False
-    sheet.add_page()
+    layout.add_page()
     return True

@@ -1,6 +1,6 @@
-"""JSON: `invoices.json`, one document with the lines in it, and `usage.jsonl`, an object per event.
+"""JSON: `invoices.json` (a document with invoices and lines), `usage.jsonl` (an object per event).
 
-Amounts are texts, since JSON's numbers are not exact.
+Amounts are strings, since JSON numbers are not exact.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from billing.invoices.invoices import Invoice
 from billing.money import plain
 
 OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME
-#: What a line has in common with its invoice.
+#: The columns of a line that repeat its invoice.
 SHARED = ("number", "account_id", "currency")
 
 
@@ -53,7 +53,7 @@ def invoice_object(invoice: Invoice) -> dict[str, Any]:
 
 
 def plain_json(value: Any) -> Any:
-    """Return a value with its amounts and times as the texts they are in JSON."""
+    """Return a value with its amounts and times as strings."""
     return orjson.loads(_dump(value))
 
 

@@ -1,6 +1,6 @@
-"""The paper an invoice is printed on: fonts, colours, margins, and what every page repeats.
+"""The page layout of an invoice: fonts, colours, margins, heading and footer.
 
-Invariant: the same content gives the same bytes; the only date inside is the one that is given.
+Invariant: the same content gives the same bytes; the only date inside is the given one.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ STYLES = {"": "Roboto", "B": "RobotoMedium"}
 
 
 class PageLayout(FPDF):  # type: ignore[misc]
-    """Pages with a foot; `heading` is drawn anew on each page that follows the first."""
+    """Pages with a footer; `heading` is drawn again on each page after the first."""
 
     def __init__(self, title: str, foot: str, stamp: datetime) -> None:
         super().__init__(format="A4")
@@ -50,16 +50,16 @@ class PageLayout(FPDF):  # type: ignore[misc]
             self.heading()
 
     def footer(self) -> None:
-        """Say which page of which document this is."""
+        """Write the document's name and the page number; the library calls this for every page."""
         self.set_y(-14)
         self.write_line(self._foot, size=8, colour=SOFT, width=WIDTH * 0.75, height=4)
         number = self.page_no()
-        # How many pages there will be is filled in at the end; it has as many digits, mostly.
+        # {nb} becomes the number of pages at the end; assume as many digits as `number` has.
         self.set_xy(MARGIN + WIDTH - self.get_string_width(f"Page {number} of {number}"), -14)
         self.write_line(f"Page {number} of {{nb}}", size=8, colour=SOFT, height=4)
 
     def ink(self, size: float, style: str = "", colour: tuple[int, int, int] = INK) -> None:
-        """Choose how the next text looks."""
+        """Set size, style and colour of the text that follows."""
         self.set_font(FONT, style, size)
         self.set_text_color(*colour)
 
@@ -74,7 +74,7 @@ class PageLayout(FPDF):  # type: ignore[misc]
         height: float = 5.0,
         align: str = "L",
     ) -> None:
-        """Write one line from the present x on, and go to the next one at the same x."""
+        """Write one line from the current x position, and move to the next line at the same x."""
         self.ink(size, style, colour)
         options: dict[str, Any] = {"new_x": XPos.LEFT, "new_y": YPos.NEXT}
         self.cell(width, height, text, align=align, **options)
@@ -88,17 +88,17 @@ class PageLayout(FPDF):  # type: ignore[misc]
         self.multi_cell(width, size * 0.5, text, align="L", **options)
 
     def rule(self, colour: tuple[int, int, int] = RULE, thickness: float = 0.2) -> None:
-        """Draw a line across the page."""
+        """Draw a horizontal line across the page."""
         self.set_draw_color(*colour)
         self.set_line_width(thickness)
         self.line(MARGIN, self.get_y(), MARGIN + WIDTH, self.get_y())
 
     def height_of(self, text: str, width: float, line: float) -> float:
-        """Return how high a text will be in the present font."""
+        """Return the height of a text in the current font, in millimetres."""
         lines = self.multi_cell(width, line, text, align="L", dry_run=True, output="LINES")
         return line * max(1, len(lines))
 
     @property
     def room(self) -> float:
-        """Return how much of the page is left."""
+        """Return the height left on the page, in millimetres."""
         return float(self.h - BOTTOM - self.get_y())

@@ -1,6 +1,6 @@
-"""Parquet: `summary.parquet`, `lines.parquet`, `usage.parquet`; decimals and UTC times typed.
+"""Parquet: `summary.parquet`, `lines.parquet`, `usage.parquet`, with decimal and UTC time types.
 
-Invariant: a row group in memory at a time; what was encoded leaves at once.
+Invariant: one row group is in memory at a time; encoded bytes are passed on immediately.
 """
 
 import asyncio
@@ -28,42 +28,42 @@ ROWS_PER_GROUP = 25_000
 async def write(content: Content) -> AsyncGenerator[Chunk, None]:
     """Yield the three files."""
     for name, columns, rows_of in INVOICE_TABLES:
-        of_invoices = _Table(f"{name}.parquet", _schema(columns))
+        of_invoices = _ParquetTable(f"{name}.parquet", _schema(columns))
         async for invoice in content.invoices():
             yield of_invoices.add(rows_of(invoice))
         yield of_invoices.end()
     schema = pa.schema([(name, _stored_type(EVENTS.c[name].type)) for name in USAGE])
-    table = _Table("usage.parquet", schema)
+    table = _ParquetTable("usage.parquet", schema)
     async with aclosing(content.usage()) as pieces:
         async for rows in pieces:
             yield await asyncio.to_thread(table.add, rows)
     yield await asyncio.to_thread(table.end)
 
 
-class _Table:
-    """One file, written group by group."""
+class _ParquetTable:
+    """One file, written in row groups."""
 
     def __init__(self, name: str, schema: Any) -> None:
         self._name = name
         self._schema = schema
         self._rows: list[Any] = []
-        self._drain = WriteBuffer()
-        self._writer = pq.ParquetWriter(self._drain, schema, compression="zstd")
+        self._buffer = WriteBuffer()
+        self._writer = pq.ParquetWriter(self._buffer, schema, compression="zstd")
 
     def add(self, rows: Iterable[Sequence[Any]]) -> Chunk:
-        """Take rows, and return what is ready."""
+        """Add rows, and return the bytes that are ready."""
         before = len(self._rows)
         self._rows += rows
         count = len(self._rows) - before
         if len(self._rows) >= ROWS_PER_GROUP:
             self._write()
-        return Chunk(self._name, self._drain.take(), count)
+        return Chunk(self._name, self._buffer.take(), count)
 
     def end(self) -> Chunk:
         """Return the rest of the file."""
         self._write()
         self._writer.close()
-        return Chunk(self._name, self._drain.take())
+        return Chunk(self._name, self._buffer.take())
 
     def _write(self) -> None:
         columns = zip(*self._rows, strict=True) if self._rows else [()] * len(self._schema)
@@ -76,7 +76,7 @@ class _Table:
 
 
 def _schema(columns: Iterable[str]) -> Any:
-    """Return the types of a table made from invoices."""
+    """Return the schema of a table made from invoices."""
     return pa.schema([(name, _type(name)) for name in columns])
 
 
@@ -93,7 +93,7 @@ def _type(name: str) -> Any:
 
 
 def _stored_type(stored: TypeEngine[Any]) -> Any:
-    """Return the type of a column of the ledger."""
+    """Return the Parquet type of a column of the ledger."""
     match stored:
         case Money():
             return _decimal(stored.scale)

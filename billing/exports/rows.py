@@ -1,4 +1,4 @@
-"""The tables of summary and lines: an invoice as their rows."""
+"""An invoice as rows of the tables `summary` and `lines`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -22,17 +22,22 @@ LINES = (
 
 
 def summary_rows(invoice: Invoice) -> Iterator[Row]:
-    """Yield an invoice as a row of `SUMMARY`."""
+    """Yield an invoice as a row of SUMMARY."""
     yield (
         *(invoice.number, invoice.kind, invoice.corrects, invoice.account_id, invoice.month),
         *(invoice.currency, invoice.billing_name, invoice.tax_id, invoice.tax_note),
-        *(part(invoice, "usage"), part(invoice, "adjustment"), invoice.total, invoice.due),
+        *(
+            sum_of_kind(invoice, "usage"),
+            sum_of_kind(invoice, "adjustment"),
+            invoice.total,
+            invoice.due,
+        ),
         *(invoice.issued_at, invoice.due_at),
     )
 
 
 def line_rows(invoice: Invoice) -> Iterator[Row]:
-    """Yield an invoice's lines as rows of `LINES`."""
+    """Yield an invoice's lines as rows of LINES."""
     for position, line in enumerate(invoice.lines, 1):
         yield (
             *(invoice.number, invoice.account_id, invoice.currency, position),
@@ -43,17 +48,17 @@ def line_rows(invoice: Invoice) -> Iterator[Row]:
 
 
 def written_time(instant: datetime) -> str:
-    """Return an instant in UTC, as exact as it is, as all texts show it."""
+    """Return an instant as UTC text, with as many decimals as it has."""
     text = instant.replace(tzinfo=None).isoformat()
     return f"{text.rstrip('0') if '.' in text else text}Z"
 
 
-def part(invoice: Invoice, kind: str) -> Decimal:
+def sum_of_kind(invoice: Invoice, kind: str) -> Decimal:
     """Return the sum of an invoice's lines of one kind."""
     return total(*(line.amount for line in invoice.lines if line.kind == kind))
 
 
-#: Name of the file, columns, and an invoice's rows of them.
+#: File name, columns, and the function that yields an invoice's rows.
 INVOICE_TABLES: tuple[tuple[str, Sequence[str], Callable[[Invoice], Iterator[Row]]], ...] = (
     ("summary", SUMMARY, summary_rows),
     ("lines", LINES, line_rows),

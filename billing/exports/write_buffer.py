@@ -1,10 +1,10 @@
-"""A file that is written here and read there, a piece at a time; nothing is kept."""
+"""An in-memory file: a library writes to it, and the caller takes the bytes out."""
 
 import io
 
 
 class WriteBuffer(io.RawIOBase):
-    """Takes what a library writes to a file, until somebody takes it away."""
+    """Keeps what is written until `take` returns it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -12,22 +12,22 @@ class WriteBuffer(io.RawIOBase):
         self._written = 0
 
     def writable(self) -> bool:
-        """Say that it can be written."""
+        """Return True."""
         return True
 
     def write(self, data: object) -> int:
-        """Take a copy."""
+        """Keep a copy of the data; returns its length."""
         piece = bytes(data)  # type: ignore[call-overload]
         self._pieces.append(piece)
         self._written += len(piece)
         return len(piece)
 
     def tell(self) -> int:
-        """Return how much was written since the beginning."""
+        """Return the number of bytes written so far, taken or not."""
         return self._written
 
     def take(self) -> bytes:
-        """Return what has not been taken yet."""
+        """Return the bytes written since the last call."""
         data = b"".join(self._pieces)
         self._pieces.clear()
         return data

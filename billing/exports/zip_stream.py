@@ -1,6 +1,7 @@
-"""An export as one ZIP, sent while it is written: the same files and checksums as in a folder.
+"""An export as a ZIP archive that is sent while it is written: the same files as in a folder.
 
-Invariant: constant memory, and the same bytes each time; times inside are the month's closing.
+Invariant: memory is constant, and the same bytes result each time: file times inside are the
+instant at which the month was closed.
 """
 
 import asyncio
@@ -14,16 +15,16 @@ from billing.exports.content import Content
 from billing.exports.formats import SUMS, Writer, sums_text
 from billing.exports.write_buffer import WriteBuffer
 
-#: Text shrinks tenfold even so; more effort would be the slowest step.
-EFFORT = 1
+#: The lowest compression level already shrinks text tenfold; a higher one would be the bottleneck.
+COMPRESSION_LEVEL = 1
 
 
 async def zip_export(content: Content, write: Writer) -> AsyncGenerator[bytes, None]:
     """Yield the bytes of the archive."""
-    drain = WriteBuffer()
+    buffer = WriteBuffer()
     digests: dict[str, Any] = {}
     entry: IO[bytes] | None = None
-    with ZipFile(drain, "w", ZIP_DEFLATED, compresslevel=EFFORT) as archive:
+    with ZipFile(buffer, "w", ZIP_DEFLATED, compresslevel=COMPRESSION_LEVEL) as archive:
         try:
             async with aclosing(write(content)) as chunks:
                 async for chunk in chunks:
@@ -34,13 +35,13 @@ async def zip_export(content: Content, write: Writer) -> AsyncGenerator[bytes, N
                         digests[chunk.file] = hashlib.sha256()
                     await asyncio.to_thread(entry.write, chunk.data)
                     digests[chunk.file].update(chunk.data)
-                    yield drain.take()
+                    yield buffer.take()
         finally:
             if entry is not None:
                 entry.close()
         with _open(archive, SUMS, content) as sums:
-            sums.write(sums_text({name: found.hexdigest() for name, found in digests.items()}))
-    yield drain.take()
+            sums.write(sums_text({name: digest.hexdigest() for name, digest in digests.items()}))
+    yield buffer.take()
 
 
 def _open(archive: ZipFile, name: str, content: Content) -> IO[bytes]:

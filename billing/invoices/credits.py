@@ -1,6 +1,6 @@
-"""Corrections: an adjustment for a month that is open, a credit note for an invoice that is issued.
+"""Corrections: an adjustment for an open month, a credit note for an issued invoice.
 
-Invariant: nothing that was issued is edited; a month's close and a correction never overlap.
+Invariant: an issued invoice is never edited; a correction and a close never run at the same time.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ from decimal import Decimal
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.errors import AccountNotFound, InvalidAmount, MonthClosed
-from billing.invoices.close import check_month, line_rows, row_of, seal
+from accounts.errors import AccountNotFound
+from billing.errors import InvalidAmount, MonthClosed
+from billing.invoices.close import line_rows, row_of, seal
 from billing.invoices.invoices import INVOICES, Invoice, InvoiceLine, find_invoice
 from billing.ledger.ledger import closed_months
 from billing.money import plain
-from billing.months import first_open, month_of
+from billing.months import check_month, first_open, month_of
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.locks import own_ledger
@@ -29,7 +30,10 @@ LARGEST = Decimal(1_000_000_000)
 
 @dataclass(frozen=True, slots=True)
 class NewAdjustment:
-    """A credit (negative) or charge (positive); without a month it goes to the first open one."""
+    """A credit (negative) or a charge (positive), in units of the currency.
+
+    Without a month it goes to the first open one; without a currency it is in the account's.
+    """
 
     account: str
     amount: Decimal
@@ -40,11 +44,19 @@ class NewAdjustment:
 
 
 async def adjust(database: Database, new: NewAdjustment, actor: str = "") -> tuple[str, str]:
-    """Add an adjustment; returns its id and the month on whose invoice it will stand.
+    """Add an adjustment.
+
+    Args:
+        database: where it is stored.
+        new: `amount` with at most 6 decimals; `reason` is printed on the invoice.
+        actor: who adds it, for the audit log.
+
+    Returns:
+        Its id, and the month whose invoice will show it.
 
     Raises:
-        InvalidAmount: the amount or the reason cannot be.
-        AccountNotFound: nobody would get it.
+        InvalidAmount: the amount is out of range, or the reason is empty.
+        AccountNotFound: there is no such account.
         MonthClosed: that month's invoices are issued.
     """
     _check(new.amount, new.reason)
@@ -55,18 +67,18 @@ async def adjust(database: Database, new: NewAdjustment, actor: str = "") -> tup
         check_month(month)
         if month in closed:
             raise MonthClosed(f"{month} is closed: credit its invoice, or adjust a later month")
-        own = await connection.scalar(
+        currency = await connection.scalar(
             select(AccountRow.currency).where(AccountRow.id == new.account)
         )
-        if own is None:
-            raise AccountNotFound(f"no account {new.account!r}", param="account")
+        if currency is None:
+            raise AccountNotFound(f"account {new.account!r} not found", param="account")
         adjustment_id = new_id("adj")
         row = {
             "id": adjustment_id,
             "account_id": new.account,
             "month": month,
             "amount": new.amount,
-            "currency": new.currency or own,
+            "currency": new.currency or currency,
             "reason": new.reason,
             "job_id": new.job_id,
             "created_by": actor,
@@ -80,11 +92,18 @@ async def adjust(database: Database, new: NewAdjustment, actor: str = "") -> tup
 async def credit(
     database: Database, invoice_id: str, amount: Decimal, reason: str, actor: str = ""
 ) -> Invoice:
-    """Issue a credit note over a part of an invoice, or all of it.
+    """Issue a credit note for a part of an invoice, or for all of it.
+
+    Args:
+        database: where it is stored.
+        invoice_id: the invoice's id or number.
+        amount: in units of the invoice's currency, positive, with at most 6 decimals.
+        reason: printed on the credit note.
+        actor: who issues it, for the audit log.
 
     Raises:
         InvoiceNotFound: there is no such invoice.
-        InvalidAmount: it is not positive, or more than is left of the invoice.
+        InvalidAmount: the amount is not positive, or more than is left of the invoice.
     """
     _check(amount, reason)
     now = datetime.now(UTC)
@@ -95,7 +114,7 @@ async def credit(
         left = invoice.total + sum(earlier, Decimal(0))
         if invoice.kind != "invoice" or not 0 < amount <= left:
             raise InvalidAmount(
-                f"of {invoice.number} up to {plain(left)} {invoice.currency} can be credited",
+                f"at most {plain(left)} {invoice.currency} of {invoice.number} can be credited",
                 param="amount",
             )
         note = Invoice(
@@ -126,14 +145,16 @@ async def credit(
 
 async def _credits(connection: AsyncConnection, invoice_id: str) -> list[Decimal]:
     """Return the totals of an invoice's credit notes, which are negative."""
-    query = select(INVOICES.c.total).where(INVOICES.c.corrects_id == invoice_id)
+    query = select(InvoiceRow.total).where(InvoiceRow.corrects_id == invoice_id)
     return list(await connection.scalars(query))
 
 
 def _check(amount: Decimal, reason: str) -> None:
     if not amount.is_finite() or not 0 < abs(amount) <= LARGEST:
-        raise InvalidAmount(f"amount: a number up to {LARGEST}, not 0, is expected", param="amount")
+        raise InvalidAmount(
+            f"amount: expected a number other than 0, up to {LARGEST}", param="amount"
+        )
     if amount != round(amount, MICROS):
-        raise InvalidAmount(f"amount: at most {MICROS} decimals are kept", param="amount")
+        raise InvalidAmount(f"amount: expected at most {MICROS} decimals", param="amount")
     if not reason.strip():
-        raise InvalidAmount("reason: it stands on the invoice and cannot be empty", param="reason")
+        raise InvalidAmount("reason: must not be empty, the invoice shows it", param="reason")

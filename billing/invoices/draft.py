@@ -1,15 +1,14 @@
-"""Makes invoices from a month's sums. Pure: usage, adjustments, prices and accounts are given.
+"""Builds invoices from a month's sums. Pure: usage, adjustments, prices and accounts are arguments.
 
-Invariant: every group and adjustment stands on exactly one invoice of its account and currency;
-each line is rounded once, and the total is the sum of the lines.
+Invariant: every group and adjustment is on exactly one invoice of its account and currency. Each
+line is rounded once, to micros; the total is the sum of the lines.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
-from billing.invoices.close_sums import UsageGroup
+from billing.invoices.close_sums import Adjustment, UsageGroup
 from billing.invoices.invoices import Invoice, InvoiceLine
 from billing.money import plain, to_micros, total
 from billing.pricing.rating import ONE, Price, TokenCounts
@@ -17,13 +16,13 @@ from core.ids import new_id
 from core.settings import SellerSettings
 from jobs.fairness import ServiceTier
 
-KIND_WORDS = {"input": "Input", "cached_input": "Cached input", "output": "Output"}
+KIND_NAMES = {"input": "Input", "cached_input": "Cached input", "output": "Output"}
 TIERS = [tier.value for tier in ServiceTier]
 
 
 @dataclass(frozen=True, slots=True)
-class Customer:
-    """Who is billed, as it stands on the invoice."""
+class BillingDetails:
+    """Whom an invoice is addressed to."""
 
     name: str = ""
     address: str = ""
@@ -32,50 +31,51 @@ class Customer:
 
 
 @dataclass(frozen=True, slots=True)
-class MonthBooks:
-    """All that a month's invoices are made of."""
+class MonthContent:
+    """Everything that a month's invoices are made of."""
 
     month: str
     groups: Sequence[UsageGroup]
-    adjustments: Sequence[Any]
-    customers: Mapping[str, Customer]
+    adjustments: Sequence[Adjustment]
+    accounts: Mapping[str, BillingDetails]
     prices: Mapping[str, Price]
     seller: SellerSettings
 
 
-def draft_invoices(books: MonthBooks) -> Iterator[Invoice]:
-    """Yield the month's invoices by account and currency, numbered, not issued yet."""
+def draft_invoices(content: MonthContent) -> Iterator[Invoice]:
+    """Yield the month's invoices by account and currency, numbered and not issued yet."""
     lines: dict[tuple[str, str], list[InvoiceLine]] = {}
-    for group in sorted(books.groups, key=lambda group: _place(group, books.prices)):
-        price = books.prices[group.price_version_id]
-        found = lines.setdefault((group.account_id, group.currency), [])
-        found.extend(_usage_lines(group, price))
-    for row in books.adjustments:
-        lines.setdefault((row.account_id, row.currency), []).append(_adjustment_line(row))
-    invoiced = sorted((key, found) for key, found in lines.items() if found)
-    for serial, ((account, currency), found) in enumerate(invoiced, 1):
-        customer = books.customers.get(account, Customer())
+    for group in sorted(content.groups, key=lambda group: _sort_key(group, content.prices)):
+        price = content.prices[group.price_version_id]
+        own = lines.setdefault((group.account_id, group.currency), [])
+        own.extend(_usage_lines(group, price))
+    for adjustment in content.adjustments:
+        own = lines.setdefault((adjustment.account_id, adjustment.currency), [])
+        own.append(_adjustment_line(adjustment))
+    invoiced = sorted((key, own) for key, own in lines.items() if own)
+    for serial, ((account, currency), own) in enumerate(invoiced, 1):
+        details = content.accounts.get(account, BillingDetails())
         yield Invoice(
             id=new_id("inv"),
-            number=f"INV-{books.month}-{serial:04}",
+            number=f"INV-{content.month}-{serial:04}",
             kind="invoice",
             corrects=None,
             account_id=account,
-            month=books.month,
+            month=content.month,
             currency=currency,
-            billing_name=customer.name or account,
-            billing_address=customer.address,
-            tax_id=customer.tax_id,
-            tax_note=customer.tax_note,
-            seller=books.seller,
-            total=total(*(line.amount for line in found)),
+            billing_name=details.name or account,
+            billing_address=details.address,
+            tax_id=details.tax_id,
+            tax_note=details.tax_note,
+            seller=content.seller,
+            total=total(*(line.amount for line in own)),
             issued_at=None,
-            lines=tuple(found),
+            lines=tuple(own),
         )
 
 
-def _place(group: UsageGroup, prices: Mapping[str, Price]) -> tuple[Any, ...]:
-    """Order lines by model, tier, age of the price; late usage comes last."""
+def _sort_key(group: UsageGroup, prices: Mapping[str, Price]) -> tuple[Any, ...]:
+    """Order lines by model, tier and start of the price; late usage comes last."""
     price = prices[group.price_version_id]
     tier = TIERS.index(group.service_tier)
     return group.late, group.model, tier, price.valid_from, price.id
@@ -83,12 +83,12 @@ def _place(group: UsageGroup, prices: Mapping[str, Price]) -> tuple[Any, ...]:
 
 def _usage_lines(group: UsageGroup, price: Price) -> Iterator[InvoiceLine]:
     for kind in TokenCounts._fields:
-        found = group.sums[kind]
-        if found.tokens:
+        kind_sum = group.sums[kind]
+        if kind_sum.tokens:
             yield InvoiceLine(
                 kind="usage",
                 description=_describe(kind, group, price),
-                amount=to_micros(found.amount),
+                amount=to_micros(kind_sum.amount),
                 model=group.model,
                 service_tier=group.service_tier,
                 token_kind=kind,
@@ -96,13 +96,13 @@ def _usage_lines(group: UsageGroup, price: Price) -> Iterator[InvoiceLine]:
                 multiplier=group.multiplier,
                 per_million=getattr(price, kind),
                 late=group.late,
-                jobs=found.jobs,
-                tokens=found.tokens,
+                jobs=kind_sum.jobs,
+                tokens=kind_sum.tokens,
             )
 
 
 def _describe(kind: str, group: UsageGroup, price: Price) -> str:
-    words = [KIND_WORDS[kind]]
+    words = [KIND_NAMES[kind]]
     if group.service_tier != ServiceTier.DEFAULT:
         times = f" x {plain(group.multiplier)}" if group.multiplier != ONE else ""
         words.append(f"{group.service_tier} tier{times}")
@@ -112,6 +112,8 @@ def _describe(kind: str, group: UsageGroup, price: Price) -> str:
     return ", ".join(words)
 
 
-def _adjustment_line(row: Any) -> InvoiceLine:
-    text = f"{row.reason} (job {row.job_id})" if row.job_id else row.reason
-    return InvoiceLine("adjustment", text, Decimal(row.amount), adjustment_id=row.id)
+def _adjustment_line(adjustment: Adjustment) -> InvoiceLine:
+    text = adjustment.reason
+    if adjustment.job_id:
+        text = f"{text} (job {adjustment.job_id})"
+    return InvoiceLine("adjustment", text, adjustment.amount, adjustment_id=adjustment.id)

@@ -1,14 +1,14 @@
-"""Invoices and credit notes, and reading them back; values, as they were issued.
+"""Invoices and credit notes as values, and queries that read them as they were issued.
 
-Invariant: `total` is the sum of the lines, whose amounts are rounded to micros; what is paid is
-the total rounded to the currency's smallest coin.
+Invariant: `total` is the sum of the lines, whose amounts are rounded to micros; `due` is the total
+rounded to the currency's smallest unit.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,7 +28,10 @@ ROWS_AT_ONCE = 2_000
 
 @dataclass(frozen=True, slots=True)
 class InvoiceLine:
-    """One line: usage of one model, tier, kind of token and price, or an adjustment."""
+    """One line: usage of one model, tier, kind of token and price, or an adjustment.
+
+    `amount` is in units of the invoice's currency, `per_million` per million tokens.
+    """
 
     kind: str
     description: str
@@ -47,7 +50,7 @@ class InvoiceLine:
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """An invoice or a credit note; `issued_at` None is one that a running month would give."""
+    """An invoice or a credit note; `issued_at` is None for a draft of an open month."""
 
     id: str
     number: str
@@ -67,34 +70,61 @@ class Invoice:
 
     @property
     def due(self) -> Decimal:
-        """Return what is paid: the total in whole coins."""
+        """Return the amount to be paid: the total in the currency's smallest unit."""
         return payable(self.total, self.currency)
 
     @property
     def due_at(self) -> datetime | None:
-        """Return until when it is paid."""
+        """Return when payment is due; None for a draft."""
         days = timedelta(days=self.seller.due_days)
         return None if self.issued_at is None else self.issued_at + days
 
 
+class _InvoiceHead(NamedTuple):
+    """A row of the invoices table, with the number of the invoice that it corrects."""
+
+    id: str
+    number: str
+    kind: str
+    account_id: str
+    month: str
+    currency: str
+    billing_name: str
+    billing_address: str
+    tax_id: str
+    tax_note: str
+    seller: str
+    total: Decimal
+    issued_at: datetime | None
+    corrects: str | None
+
+
+HEAD_COLUMNS = [INVOICES.c[name] for name in _InvoiceHead._fields if name != "corrects"]
+HEAD_COLUMNS.append(CORRECTED.c.number)
 LINE_COLUMNS = [LINES.c[name] for name in InvoiceLine.__slots__]
 
 
 async def find_invoice(
     connection: AsyncConnection, invoice_id: str, account: str | None
 ) -> Invoice:
-    """Return an invoice, by id or number, with its lines.
+    """Return an invoice with its lines, by id or number.
+
+    Args:
+        connection: an open transaction.
+        invoice_id: the invoice's id or number.
+        account: only an invoice of this account; of any account if None.
 
     Raises:
-        InvoiceNotFound: there is none, or it is not this account's.
+        InvoiceNotFound: there is none, or it belongs to another account.
     """
     wanted = (INVOICES.c.id == invoice_id) | (INVOICES.c.number == invoice_id)
     query = _select(account=account).where(wanted)
-    head = (await connection.execute(query)).one_or_none()
-    if head is None:
-        raise InvoiceNotFound(f"no invoice {invoice_id!r}")
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise InvoiceNotFound(f"invoice {invoice_id!r} not found")
+    head = _InvoiceHead(*row)
     lines = select(*LINE_COLUMNS).where(LINES.c.invoice_id == head.id).order_by(LINES.c.position)
-    return _invoice(head, await connection.execute(lines))
+    return _invoice(head, [InvoiceLine(*line) for line in await connection.execute(lines)])
 
 
 async def list_invoices(
@@ -105,39 +135,50 @@ async def list_invoices(
     before: str | None = None,
     limit: int | None = None,
 ) -> list[Invoice]:
-    """Return invoices without their lines, newest first."""
+    """Return issued invoices and credit notes without lines, newest first.
+
+    Args:
+        connection: an open transaction.
+        account: only those of this account.
+        month: only those of this month.
+        before: only those older than this invoice id, for the next page.
+        limit: how many at most; all if None.
+    """
     query = _select(account=account, month=month).order_by(bytewise(INVOICES.c.id).desc())
     if before is not None:
         query = query.where(bytewise(INVOICES.c.id) < before)
-    return [_invoice(head) for head in await connection.execute(query.limit(limit))]
+    return [_invoice(_InvoiceHead(*row)) for row in await connection.execute(query.limit(limit))]
 
 
 async def stream_invoices(
     connection: AsyncConnection, month: str, account: str | None
 ) -> AsyncIterator[Invoice]:
-    """Yield a month's invoices with their lines by number, a few in memory at a time."""
+    """Yield a month's invoices with their lines, ordered by number, a few in memory at a time."""
     query = (
         _select(account=account, month=month)
-        .add_columns(*(column.label(f"line_{column.name}") for column in LINE_COLUMNS))
+        .add_columns(*LINE_COLUMNS)
         .outerjoin(LINES, LINES.c.invoice_id == INVOICES.c.id)
         .order_by(bytewise(INVOICES.c.number), LINES.c.position)
     )
-    head, lines = None, []
+    head: _InvoiceHead | None = None
+    lines: list[InvoiceLine] = []
     options = {"yield_per": ROWS_AT_ONCE}
     async for row in await connection.stream(query, execution_options=options):
-        if head is not None and row.id != head.id:
-            yield _invoice(head, lines)
-            lines = []
-        head = row
-        if row.line_kind is not None:
-            lines.append(tuple(row)[-len(LINE_COLUMNS) :])
+        head_values, line_values = row[: len(HEAD_COLUMNS)], row[len(HEAD_COLUMNS) :]
+        if head is None or head.id != head_values[0]:
+            if head is not None:
+                yield _invoice(head, lines)
+            head, lines = _InvoiceHead(*head_values), []
+        if line_values[0] is not None:  # an invoice without lines has one row of nulls
+            lines.append(InvoiceLine(*line_values))
     if head is not None:
         yield _invoice(head, lines)
 
 
 def _select(*, account: str | None, month: str | None = None) -> Select[Any]:
     query = (
-        select(INVOICES, CORRECTED.c.number.label("corrects"))
+        select(*HEAD_COLUMNS)
+        .select_from(INVOICES)
         .outerjoin(CORRECTED, CORRECTED.c.id == INVOICES.c.corrects_id)
         .where(INVOICES.c.issued_at.is_not(None))
     )
@@ -148,21 +189,21 @@ def _select(*, account: str | None, month: str | None = None) -> Select[Any]:
     return query
 
 
-def _invoice(head: Any, lines: Iterable[Any] = ()) -> Invoice:
+def _invoice(head: _InvoiceHead, lines: Iterable[InvoiceLine] = ()) -> Invoice:
     return Invoice(
-        head.id,
-        head.number,
-        head.kind,
-        head.corrects,
-        head.account_id,
-        head.month,
-        head.currency,
-        head.billing_name,
-        head.billing_address,
-        head.tax_id,
-        head.tax_note,
-        SellerSettings.model_validate_json(head.seller),
-        head.total,
-        head.issued_at,
-        tuple(InvoiceLine(*line) for line in lines),
+        id=head.id,
+        number=head.number,
+        kind=head.kind,
+        corrects=head.corrects,
+        account_id=head.account_id,
+        month=head.month,
+        currency=head.currency,
+        billing_name=head.billing_name,
+        billing_address=head.billing_address,
+        tax_id=head.tax_id,
+        tax_note=head.tax_note,
+        seller=SellerSettings.model_validate_json(head.seller),
+        total=head.total,
+        issued_at=head.issued_at,
+        lines=tuple(lines),
     )

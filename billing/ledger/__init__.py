@@ -1,1 +1,1 @@
-"""One immutable usage event per job, written from the outbox exactly once."""
+"""One immutable usage event per job, moved from the Redis outbox to SQL exactly once."""

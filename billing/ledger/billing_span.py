@@ -1,16 +1,17 @@
-"""The last span of a job's trace: its usage is in the ledger, and the outbox let go of it."""
+"""Writes the last span of a job's trace: its usage was recorded and acknowledged."""
 
 from collections.abc import Iterable, Mapping
 
-from core.tracing import Attributes, active, joined
+from core.spans import Attributes
+from core.tracing import active, joined
 from jobs.archive.archived_job import ArchivedJob
 from jobs.store.usage_outbox import UsageEntry
 
 
-def write_bills(
+def write_billing_spans(
     recorded: Iterable[UsageEntry], archived: Mapping[str, ArchivedJob], times: tuple[int, int]
 ) -> None:
-    """Write a span for each traced job of a batch; `times` are Unix nanoseconds."""
+    """Write a span for each traced job of a batch; `times` are its start and end in nanoseconds."""
     tracer = active()
     if tracer is None:
         return
@@ -26,5 +27,5 @@ def write_bills(
                 "penstock.account": entry.account,
                 "penstock.status": entry.status,
             }
-            own = context.child()
-            tracer.writer.write("bill", own, context, times, attributes, "consumer")
+            span = context.child()
+            tracer.writer.write("bill", span, context, times, attributes, "consumer")

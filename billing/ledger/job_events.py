@@ -1,4 +1,4 @@
-"""A finished job as a webhook tells it: what became of it and what it cost, never what it said."""
+"""The webhook events of finished jobs: status, usage and cost, never the prompt or the output."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,38 +16,48 @@ AMOUNTS = ("input_amount", "cached_amount", "output_amount")
 def job_events(
     rows: Sequence[Row], archived: Mapping[str, ArchivedJob], known: Sequence[Listener]
 ) -> list[NewEvent]:
-    """Return the events of jobs that somebody hears of. Pure; an event's id follows its job's."""
-    listening = {one.account for one in known}
-    found = []
+    """Return the events of finished jobs that have a receiver. Pure.
+
+    Args:
+        rows: rows of the ledger, as `usage_row` makes them.
+        archived: the jobs' records by id; a missing one means an event without metadata.
+        known: the endpoints of these accounts.
+
+    Returns:
+        One event per job, with an id derived from the job's id, so that a repeat adds nothing.
+    """
+    listening = {listener.account for listener in known}
+    events = []
     for row in rows:
-        kept = archived.get(row["job_id"])
-        if kept is not None and kept.quiet:
+        job = archived.get(row["job_id"])
+        if job is not None and job.quiet:
             continue
-        own = None if kept is None else _own(kept, row["status"])
+        own = None if job is None else _job_receiver(job, row["status"])
         if own is not None or row["account_id"] in listening:
-            found.append(_event(row, kept, own))
-    return found
+            events.append(_event(row, job, own))
+    return events
 
 
-def _own(kept: ArchivedJob, status: str) -> Receiver | None:
-    if kept.webhook is None or not kept.webhook.wants(f"job.{status}"):
+def _job_receiver(job: ArchivedJob, status: str) -> Receiver | None:
+    """Return the URL that the job's request named, if it asked for this event."""
+    if job.webhook is None or not job.webhook.wants(f"job.{status}"):
         return None
-    return Receiver("", kept.webhook.url)
+    return Receiver("", job.webhook.url)
 
 
-def _event(row: Row, kept: ArchivedJob | None, own: Receiver | None) -> NewEvent:
+def _event(row: Row, job: ArchivedJob | None, own: Receiver | None) -> NewEvent:
     job_id = row["job_id"]
     return NewEvent(
         account=row["account_id"],
         type=f"job.{row['status']}",
-        data=_data(row) | _record(kept),
+        data=_usage_fields(row) | _record_fields(job),
         id=f"evt_{job_id.removeprefix('job_')}",
         at=row["finished_at"],
         own=own,
     )
 
 
-def _data(row: Row) -> dict[str, Any]:
+def _usage_fields(row: Row) -> dict[str, Any]:
     started = row["started_at"]
     path = f"/v1/jobs/{row['job_id']}"
     return {
@@ -78,11 +88,11 @@ def _cost(row: Row) -> dict[str, str] | None:
     return {"total": plain(total(*(row[name] for name in AMOUNTS))), "currency": row["currency"]}
 
 
-def _record(kept: ArchivedJob | None) -> dict[str, Any]:
-    """Return what only the job's record knows; nothing, where it could not be kept."""
-    if kept is None:
+def _record_fields(job: ArchivedJob | None) -> dict[str, Any]:
+    """Return the fields that only the job's record has; none if it could not be archived."""
+    if job is None:
         return {}
-    record = orjson.loads(kept.record)
+    record = orjson.loads(job.record)
     spec = orjson.loads(record["spec"])
     error = orjson.loads(record["error"]) if record.get("error") else None
     return {

@@ -1,15 +1,13 @@
-"""The ledger in SQL: usage is recorded once, with the job's archive, in one transaction.
+"""Stores usage events in SQL, with the job's archive and its webhook events, in one transaction.
 
-Invariant: one usage event per job, whoever records it and how often; what is recorded is never
-changed, but an unpriced event may be given its price as long as its month is open. Who hears of
-the job by webhook is noted with it.
+Invariant: one usage event per job, whichever process records it and however often. An event is
+never changed, except that an unpriced one may get its price while its month is open.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 import orjson
 from sqlalchemy import bindparam, select, update
@@ -17,14 +15,14 @@ from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.ledger.job_events import job_events
-from billing.ledger.recording import PRICED, priced, usage_row
+from billing.ledger.recording import PRICE_COLUMNS, price_columns, usage_row
 from billing.money import ZERO, total
 from billing.pricing.prices import load_prices
 from billing.pricing.rating import TokenCounts
 from core.db.bulk_insert import Row, insert_missing
 from core.db.engine import Database
 from core.db.locks import share_ledger
-from core.db.tables.base import table_of
+from core.db.tables.base import table_of, typed_row
 from core.db.tables.invoices import ClosedMonthRow
 from core.db.tables.usage import ArchivedJobRow, SetAsideEntryRow, UsageEventRow
 from jobs.archive.archived_job import ArchivedJob
@@ -33,23 +31,24 @@ from jobs.store.usage_outbox import UnreadableEntry, UsageEntry
 from webhooks.events import add_events, listeners
 from webhooks.tickets import DeliveryTicket
 
-#: What the data is to blame for, whatever the database says about it.
+#: Errors that the data causes: to try again would fail again.
 DATA_ERRORS = (
     *(DataError, IntegrityError, StatementError),
     *(ValueError, ArithmeticError, orjson.JSONEncodeError),
 )
 
-RERATE_AT_ONCE = 1_000
+MAX_RERATED = 1_000
 
-#: What is archived by one statement, so that none takes long; a single job may be larger.
-ARCHIVE_CHARACTERS = 4_000_000
+#: Most characters archived by one statement, so that each stays short; a single job may be larger.
+MAX_ARCHIVED_CHARACTERS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedUsage:
-    """What one batch added: new events, the models of those that had no price, what to tell.
+    """What one batch added.
 
-    `charged` is empty where some were duplicates, since it is not known which.
+    `unpriced` has the model of each event without a price; `charged` has amounts by model and
+    currency, in its units, and is empty if some events were duplicates, since it is unknown which.
     """
 
     events: int
@@ -60,7 +59,7 @@ class RecordedUsage:
 
 
 class Ledger:
-    """One database's ledger."""
+    """The ledger of one database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -68,11 +67,18 @@ class Ledger:
     async def record(
         self, entries: Sequence[UsageEntry], archived: Sequence[ArchivedJob]
     ) -> RecordedUsage:
-        """Add usage events and archived jobs; those that are there stay as they are.
+        """Add usage events and archived jobs; existing ones stay unchanged.
+
+        Args:
+            entries: usage of finished jobs, from the outbox.
+            archived: the records and results of those jobs that are still in Redis.
+
+        Returns:
+            How many events were new, and the tickets of the webhook deliveries that were added.
 
         Raises:
-            DatabaseUnavailable: nothing was added; come back later.
-            DATA_ERRORS: nothing was added; one of the entries cannot be.
+            DatabaseUnavailable: nothing was added; try again later.
+            DATA_ERRORS: nothing was added; one of the entries is invalid.
         """
         now = datetime.now(UTC)
         async with self._database.write() as connection:
@@ -82,13 +88,13 @@ class Ledger:
             added = await insert_missing(connection, table_of(UsageEventRow), rows)
             for part in _parts(_archive_rows(rows, archived)):
                 await insert_missing(connection, table_of(ArchivedJobRow), part)
-            tickets = await _tell(connection, rows, archived)
+            tickets = await _add_job_events(connection, rows, archived)
         unpriced = [row["model"] for row in rows if row["price_version_id"] is None]
         charged = _charged(rows) if added == len(rows) else {}
         return RecordedUsage(added, len(rows) - added, unpriced, tickets, charged)
 
     async def set_aside(self, entries: Sequence[UnreadableEntry]) -> None:
-        """Keep entries that cannot be recorded, for a person to look at."""
+        """Keep entries that cannot be recorded, with the reason, for an operator to review."""
         rows = [
             {
                 "entry_id": entry.entry_id,
@@ -102,9 +108,10 @@ class Ledger:
             await insert_missing(connection, table_of(SetAsideEntryRow), rows)
 
     async def rate_unpriced(self) -> tuple[int, int]:
-        """Give unpriced events the price that was valid when their job finished, now it is known.
+        """Price unpriced events whose price at the time the job finished is known by now.
 
-        Returns how many got one, and how many are still without.
+        Returns:
+            How many events were priced, and how many are still unpriced.
         """
         done, left, after = 0, 0, ""
         while True:
@@ -113,22 +120,22 @@ class Ledger:
                 rows = await _unpriced(connection, after)
                 found = await _rate(connection, rows)
             done, left = done + found, left + len(rows) - found
-            if len(rows) < RERATE_AT_ONCE:
+            if len(rows) < MAX_RERATED:
                 return done, left
             after = rows[-1].job_id
 
 
-async def _tell(
-    connection: AsyncConnection, rows: Sequence[dict[str, Any]], archived: Sequence[ArchivedJob]
+async def _add_job_events(
+    connection: AsyncConnection, rows: Sequence[Row], archived: Sequence[ArchivedJob]
 ) -> Sequence[DeliveryTicket]:
-    """Add the events of jobs that somebody hears of."""
+    """Add the webhook events of jobs that have a receiver; returns the deliveries' tickets."""
     known = await listeners(connection, {row["account_id"] for row in rows})
     events = job_events(rows, {job.job_id: job for job in archived}, known)
     return await add_events(connection, events, known)
 
 
 def _charged(rows: Sequence[Row]) -> dict[tuple[str, str], Decimal]:
-    """Add up what priced rows were charged, by model and currency."""
+    """Add up the amounts of priced rows, by model and currency."""
     sums: dict[tuple[str, str], Decimal] = {}
     for row in rows:
         if row["currency"] is not None:
@@ -138,7 +145,7 @@ def _charged(rows: Sequence[Row]) -> dict[tuple[str, str], Decimal]:
     return sums
 
 
-def _archive_rows(rows: Sequence[dict[str, Any]], archived: Sequence[ArchivedJob]) -> list[Any]:
+def _archive_rows(rows: Sequence[Row], archived: Sequence[ArchivedJob]) -> list[Row]:
     by_id = {row["job_id"]: row for row in rows}
     return [
         {
@@ -152,12 +159,12 @@ def _archive_rows(rows: Sequence[dict[str, Any]], archived: Sequence[ArchivedJob
     ]
 
 
-def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    part: list[dict[str, Any]] = []
+def _parts(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    part: list[Row] = []
     size = 0
     for row in rows:
         size += len(row["record"]) + len(row["result"])
-        if part and size > ARCHIVE_CHARACTERS:
+        if part and size > MAX_ARCHIVED_CHARACTERS:
             yield part
             part, size = [], len(row["record"]) + len(row["result"])
         part.append(row)
@@ -166,22 +173,22 @@ def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 async def closed_months(connection: AsyncConnection) -> frozenset[str]:
-    """Return the months that take no more usage."""
+    """Return the closed months, which accept no more usage."""
     return frozenset(await connection.scalars(select(ClosedMonthRow.month)))
 
 
-async def _unpriced(connection: AsyncConnection, after: str) -> Sequence[Any]:
+async def _unpriced(connection: AsyncConnection, after: str) -> Sequence[UsageEventRow]:
     table = table_of(UsageEventRow)
     waiting = select(table).where(
         table.c.price_version_id.is_(None),
         table.c.job_id > after,
         table.c.month.not_in(select(ClosedMonthRow.month)),
     )
-    result = await connection.execute(waiting.order_by(table.c.job_id).limit(RERATE_AT_ONCE))
-    return result.all()
+    result = await connection.execute(waiting.order_by(table.c.job_id).limit(MAX_RERATED))
+    return [typed_row(UsageEventRow, row) for row in result]
 
 
-async def _rate(connection: AsyncConnection, rows: Sequence[Any]) -> int:
+async def _rate(connection: AsyncConnection, rows: Sequence[UsageEventRow]) -> int:
     prices = await load_prices(connection)
     changes = []
     for row in rows:
@@ -190,14 +197,14 @@ async def _rate(connection: AsyncConnection, rows: Sequence[Any]) -> int:
             charged = TokenCounts(
                 row.charged_input_tokens, row.charged_cached_tokens, row.charged_output_tokens
             )
-            columns = priced(charged, price, ServiceTier(row.service_tier))
+            columns = price_columns(charged, price, ServiceTier(row.service_tier))
             changes.append({"id": row.job_id, **columns})
     if changes:
         table = table_of(UsageEventRow)
         change = (
             update(table)
             .where(table.c.job_id == bindparam("id"), table.c.price_version_id.is_(None))
-            .values({name: bindparam(name) for name in PRICED})
+            .values({name: bindparam(name) for name in PRICE_COLUMNS})
         )
         await connection.execute(change, changes)
     return len(changes)

@@ -1,6 +1,6 @@
-"""After usage was committed: budgets hear what was spent, and jobs' holds are let go.
+"""After usage was committed: publish the amounts spent, and release the jobs' reservations.
 
-Invariant: may be repeated, and be done by several at once, in any order.
+Invariant: it may be repeated and run in several processes at a time, in any order.
 """
 
 from collections.abc import Collection, Sequence
@@ -8,25 +8,25 @@ from datetime import UTC, datetime, timedelta
 
 from billing.budgets.budgets import load_budgets
 from billing.budgets.spending import SpentSum, spending_since
-from billing.budgets.warnings import warn
+from billing.budgets.warnings import record_warnings
 from billing.months import month_of
 from core.db.engine import Database
 from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Entry, UsageEntry
 
-#: Budgets ask for the present month; at its turn, clocks may differ about which one that is.
+#: Budgets look at the current month. Around its first day the clocks of processes may disagree.
 LOOK_BACK = timedelta(days=1)
 
 
-async def settle(store: JobStore, database: Database, entries: Sequence[Entry]) -> None:
-    """Pass on what the accounts of recorded entries have spent, and warn who comes near.
+async def settle_budgets(store: JobStore, database: Database, entries: Sequence[Entry]) -> None:
+    """Publish what the entries' accounts have spent, record warnings, release budget reservations.
 
     Raises:
-        StoreUnavailable, DatabaseUnavailable: come back later.
+        StoreUnavailable, DatabaseUnavailable: try again later.
     """
     usage = [entry for entry in entries if isinstance(entry, UsageEntry)]
     sums = await _spent(database, {entry.account for entry in usage})
-    await store.holds.settle(_jobs(entries), [one.spent for one in sums])
+    await store.reservations.settle(_job_ids(entries), [spent.spent for spent in sums])
 
 
 async def _spent(database: Database, accounts: Collection[str]) -> list[SpentSum]:
@@ -35,12 +35,12 @@ async def _spent(database: Database, accounts: Collection[str]) -> list[SpentSum
         sums = await spending_since(connection, accounts, since)
         budgets = await load_budgets(connection, accounts)
     if budgets:
-        await warn(database, budgets, sums)
+        await record_warnings(database, budgets, sums)
     return sums
 
 
-def _jobs(entries: Sequence[Entry]) -> list[str]:
-    """Return the entries' jobs, also those of entries that were set aside."""
+def _job_ids(entries: Sequence[Entry]) -> list[str]:
+    """Return the entries' job ids, including those of entries that were set aside."""
     ids = (
         entry.job_id if isinstance(entry, UsageEntry) else entry.fields.get("job", "")
         for entry in entries

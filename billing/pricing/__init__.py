@@ -1,1 +1,1 @@
-"""What a job costs: prices, rating and the costs clients are shown."""
+"""What a job costs: price versions, rating, GPU rates, and the costs shown to clients."""

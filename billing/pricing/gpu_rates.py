@@ -1,7 +1,7 @@
-"""What the GPUs behind the models cost, for margins; no bill depends on it.
+"""What the GPUs behind each model cost per hour: used for margins, never for invoices.
 
-Invariant: rates are only ever added. Unlike a price, one may be valid from the past on, since what
-a provider asks is often known afterwards.
+Invariant: rates are only added, never changed. Unlike a price, a rate may start in the past, since
+a provider's rate is often known only afterwards.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,19 @@ from billing.errors import InvalidPrice
 from billing.money import plain
 from core.db.audit import audit
 from core.db.engine import Database
-from core.db.tables.base import table_of
 from core.db.tables.prices import GpuRateRow
 from core.db.tables.types import MICROS
 
-RATES = table_of(GpuRateRow)
 LARGEST = Decimal(1_000_000)
-MOST_SLOTS = 100_000
+MAX_SLOTS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class GpuRate:
-    """What one worker of a model costs per hour, and how many jobs it runs at once."""
+    """The cost of one worker of a model, and how many jobs it runs at a time, from `valid_from` on.
+
+    `per_hour` is in units of `currency`.
+    """
 
     model: str
     gpu: str
@@ -42,27 +43,36 @@ class GpuRate:
 async def load_gpu_rates(
     connection: AsyncConnection, model: str | None = None
 ) -> Sequence[GpuRate]:
-    """Return the rates of one model or of all, by model and time."""
-    columns = [RATES.c[name] for name in GpuRate.__slots__]
-    query = select(*columns).order_by(RATES.c.model, RATES.c.valid_from)
+    """Return the rates of one model, or of all, ordered by model and time."""
+    rate = GpuRateRow
+    query = select(
+        rate.model, rate.gpu, rate.per_hour, rate.slots, rate.currency, rate.valid_from
+    ).order_by(rate.model, rate.valid_from)
     if model is not None:
-        query = query.where(RATES.c.model == model)
+        query = query.where(rate.model == model)
     return [GpuRate(*row) for row in await connection.execute(query)]
 
 
 async def set_gpu_rate(database: Database, rate: GpuRate, actor: str = "") -> None:
     """Add a rate.
 
+    Args:
+        database: where it is stored.
+        rate: `per_hour` in units of the currency, with at most 6 decimals.
+        actor: who sets it, for the audit log.
+
     Raises:
-        InvalidPrice: a value is wrong, or the model has a rate from that instant already.
-        DatabaseUnavailable: come back later.
+        InvalidPrice: a value is out of range, or the model already has a rate from that instant.
+        DatabaseUnavailable: nothing was stored; try again later.
     """
     _check(rate)
     async with database.write() as connection:
         try:
             await connection.execute(insert(GpuRateRow), [{**asdict(rate), "created_by": actor}])
         except IntegrityError:
-            raise InvalidPrice(f"{rate.model} has a rate from that instant already") from None
+            raise InvalidPrice(
+                f"{rate.model} already has a rate that starts at that instant"
+            ) from None
         since, amount = rate.valid_from.isoformat(), plain(rate.per_hour)
         details: dict[str, Any] = {
             "gpu": rate.gpu,
@@ -76,10 +86,10 @@ async def set_gpu_rate(database: Database, rate: GpuRate, actor: str = "") -> No
 def _check(rate: GpuRate) -> None:
     amount = rate.per_hour
     if not amount.is_finite() or not 0 <= amount <= LARGEST:
-        raise InvalidPrice(f"per hour: a number from 0 to {LARGEST} is expected", param="per_hour")
+        raise InvalidPrice(f"per hour: expected a number from 0 to {LARGEST}", param="per_hour")
     if amount != round(amount, MICROS):
-        raise InvalidPrice(f"per hour: at most {MICROS} decimals are kept", param="per_hour")
-    if not 1 <= rate.slots <= MOST_SLOTS:
-        raise InvalidPrice(f"slots: a number from 1 to {MOST_SLOTS} is expected", param="slots")
+        raise InvalidPrice(f"per hour: expected at most {MICROS} decimals", param="per_hour")
+    if not 1 <= rate.slots <= MAX_SLOTS:
+        raise InvalidPrice(f"slots: expected a number from 1 to {MAX_SLOTS}", param="slots")
     if not (len(rate.currency) == 3 and rate.currency.isascii() and rate.currency.isupper()):
-        raise InvalidPrice("currency: three capital letters are expected", param="currency")
+        raise InvalidPrice("currency: expected three capital letters", param="currency")

@@ -1,6 +1,6 @@
-"""Which price was valid when; a value, read from SQL by `billing.pricing.prices`.
+"""Which price was valid at an instant: an immutable value, loaded by `billing.pricing.prices`.
 
-Invariant: at each instant a model has at most one price, the youngest that is valid by then.
+Invariant: at each instant a model has at most one price: the latest version that has started.
 """
 
 from bisect import bisect_right
@@ -12,7 +12,7 @@ from billing.pricing.rating import Price
 
 
 class PriceBook:
-    """Every version of every model's prices."""
+    """All versions of all models' prices."""
 
     def __init__(self, prices: Iterable[Price] = ()) -> None:
         self._versions: dict[str, list[Price]] = {}
@@ -24,12 +24,12 @@ class PriceBook:
         }
 
     def at(self, model: str, instant: datetime) -> Price | None:
-        """Return the price valid at an instant; None when there was none yet."""
+        """Return a model's price at an instant; None if it had none yet."""
         starts = self._starts.get(model)
         index = bisect_right(starts, instant) if starts else 0
         return self._versions[model][index - 1] if index else None
 
     def versions(self, model: str | None = None) -> list[Price]:
-        """Return the versions of one model or of all, oldest first."""
+        """Return the price versions of one model, or of all, oldest first."""
         models = sorted(self._versions) if model is None else [model]
         return [price for name in models for price in self._versions.get(name, ())]

@@ -1,8 +1,8 @@
-"""Prices in SQL: reading the whole book, and adding versions to it.
+"""Price versions in SQL: load all of them, add one.
 
-Invariant: no instant that was priced is ever priced differently. A change lies at least LEAD in
-the future, so that every process knows it before it is valid; only time without any price may be
-priced afterwards.
+Invariant: the price of an instant never changes once it was known. A change must start at least
+LEAD in the future, so that every process reads it before it becomes valid. Only an instant without
+any price may be priced afterwards.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,11 @@ from billing.pricing.rating import Price
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.locks import own_prices
-from core.db.tables.base import table_of
 from core.db.tables.prices import MULTIPLIER_DECIMALS, PriceRow, PriceVersion
 from core.db.tables.types import MICROS
 from core.ids import new_id
 
-#: How long before it is valid a change of price must be known.
+#: How long before it becomes valid a change of price must be stored.
 LEAD = timedelta(seconds=60)
 
 LARGEST = Decimal(1_000_000)
@@ -34,7 +33,10 @@ LARGEST = Decimal(1_000_000)
 
 @dataclass(frozen=True, slots=True)
 class NewPrice:
-    """A price to be set; `valid_from` None means as soon as it may be."""
+    """A price version to add: currency units per million tokens, and the tiers' multipliers.
+
+    `valid_from` None means as early as the rules allow.
+    """
 
     model: str
     input: Decimal
@@ -47,31 +49,45 @@ class NewPrice:
 
 
 async def load_prices(connection: AsyncConnection) -> PriceBook:
-    """Read the book."""
-    version, price = table_of(PriceVersion).c, table_of(PriceRow).c
-    rows = await connection.execute(
-        select(
-            *(version.id, version.model, version.currency, version.valid_from),
-            *(version.priority_multiplier, version.flex_multiplier, price.kind, price.per_million),
-        ).join_from(PriceVersion, PriceRow)
-    )
-    by_version: dict[str, dict[str, Decimal]] = {}
-    heads = {}
-    for *head, kind, per_million in rows:
-        heads[head[0]] = head
-        by_version.setdefault(head[0], {})[kind] = per_million
+    """Return every price version."""
+    version, price = PriceVersion, PriceRow
+    query = select(
+        version.id,
+        version.model,
+        version.currency,
+        version.valid_from,
+        version.priority_multiplier,
+        version.flex_multiplier,
+        price.kind,
+        price.per_million,
+    ).join_from(version, price)
+    versions: dict[str, tuple[str, str, datetime, Decimal, Decimal]] = {}
+    amounts: dict[str, dict[str, Decimal]] = {}
+    for row in await connection.execute(query):
+        price_id, model, currency, since, priority, flex, kind, per_million = row
+        versions[price_id] = (model, currency, since, priority, flex)
+        amounts.setdefault(price_id, {})[kind] = per_million
     return PriceBook(
-        Price(id, model, currency, since, **by_version[id], priority=priority, flex=flex)
-        for id, model, currency, since, priority, flex in heads.values()  # noqa: A001
+        Price(price_id, model, currency, since, **amounts[price_id], priority=priority, flex=flex)
+        for price_id, (model, currency, since, priority, flex) in versions.items()
     )
 
 
 async def set_price(database: Database, new: NewPrice, actor: str = "") -> Price:
     """Add a version to a model's prices.
 
+    Args:
+        database: where it is stored.
+        new: amounts in currency units per million tokens, with at most 6 decimals; multipliers with
+            at most 2.
+        actor: who sets it, for the audit log.
+
+    Returns:
+        The version as stored, with its id and the instant it starts at.
+
     Raises:
-        InvalidPrice: an amount is wrong, or an instant would be priced anew.
-        DatabaseUnavailable: come back later.
+        InvalidPrice: an amount is out of range, or the price of a past instant would change.
+        DatabaseUnavailable: nothing was stored; try again later.
     """
     _check_amounts(new)
     async with database.write() as connection:
@@ -81,7 +97,9 @@ async def set_price(database: Database, new: NewPrice, actor: str = "") -> Price
         try:
             await _add(connection, price)
         except IntegrityError:
-            raise InvalidPrice(f"{new.model} has a price from that instant already") from None
+            raise InvalidPrice(
+                f"{new.model} already has a price that starts at that instant"
+            ) from None
         await audit(
             connection,
             *(actor, "price_set", price.id),
@@ -101,15 +119,15 @@ def _check_amounts(new: NewPrice) -> None:
     for values, decimals in ((amounts, MICROS), (multipliers, MULTIPLIER_DECIMALS)):
         for name, value in values.items():
             if not value.is_finite() or not 0 <= value <= LARGEST:
-                raise InvalidPrice(f"{name}: a number from 0 to {LARGEST} is expected", param=name)
+                raise InvalidPrice(f"{name}: expected a number from 0 to {LARGEST}", param=name)
             if value != round(value, decimals):
-                raise InvalidPrice(f"{name}: at most {decimals} decimals are kept", param=name)
+                raise InvalidPrice(f"{name}: expected at most {decimals} decimals", param=name)
     if not (len(new.currency) == 3 and new.currency.isascii() and new.currency.isupper()):
-        raise InvalidPrice("currency: three capital letters are expected", param="currency")
+        raise InvalidPrice("currency: expected three capital letters", param="currency")
 
 
 def _decide(new: NewPrice, book: PriceBook, now: datetime) -> Price:
-    """Return the version to add, with its first instant."""
+    """Return the version to add, with the instant it starts at."""
     earliest = now + LEAD
     since = new.valid_from
     if since is None:
@@ -117,12 +135,14 @@ def _decide(new: NewPrice, book: PriceBook, now: datetime) -> Price:
     known: Sequence[Price] = book.versions(new.model)
     if book.at(new.model, since) is not None and since < earliest:
         raise InvalidPrice(
-            f"{new.model} has a price at {since:%Y-%m-%d %H:%M:%S} UTC; a change must lie at least"
-            f" {LEAD.seconds} s in the future",
+            f"{new.model} already has a price at {since:%Y-%m-%d %H:%M:%S} UTC; a change must start"
+            f" at least {LEAD.seconds} s in the future",
             param="valid_from",
         )
     if any(price.valid_from == since for price in known):
-        raise InvalidPrice(f"{new.model} has a price from that instant already", param="valid_from")
+        raise InvalidPrice(
+            f"{new.model} already has a price that starts at that instant", param="valid_from"
+        )
     return Price(
         new_id("price"),
         new.model,

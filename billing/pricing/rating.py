@@ -1,7 +1,7 @@
-"""What a job costs: a pure function of its usage, how it ended, and a price.
+"""What a job costs: a pure function of its usage, its final status and a price.
 
-The rules are the table of docs/billing.md. Invariant: exact and total: the same usage and price
-give the same cost wherever it is computed, nothing is rounded, and a failure costs nothing.
+The rules are the table in docs/billing.md. Invariant: the result is exact; the same usage and price
+give the same cost wherever it is computed; a failed job costs nothing.
 """
 
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ ONE = Decimal(1)
 
 
 class ChargeRule(Enum):
-    """What of a job's usage is charged."""
+    """Which part of a job's usage is charged."""
 
     ALL = auto()
-    DELIVERED = auto()  # all of it once there was output, else nothing
+    DELIVERED = auto()  # everything if there was output, else nothing
     NOTHING = auto()
 
 
@@ -34,7 +34,7 @@ RULES = {
 
 
 class TokenCounts(NamedTuple):
-    """Tokens by the price they have: `input` are those that were not in the cache."""
+    """Tokens by kind of price; `input` excludes the cached input tokens."""
 
     input: int
     cached_input: int
@@ -43,7 +43,10 @@ class TokenCounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """One version of a model's prices per million tokens, valid until the next one is."""
+    """One version of a model's prices, in currency units per million tokens.
+
+    It is valid from `valid_from` until the model's next version.
+    """
 
     id: str
     model: str
@@ -56,7 +59,7 @@ class Price:
     flex: Decimal = ONE
 
     def multiplier(self, tier: ServiceTier) -> Decimal:
-        """Return what a tier multiplies these prices with."""
+        """Return the factor by which a service tier multiplies these prices."""
         if tier is ServiceTier.PRIORITY:
             return self.priority
         return self.flex if tier is ServiceTier.FLEX else ONE
@@ -64,7 +67,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What was charged, exactly, and by which price."""
+    """The exact amounts charged, in units of `currency`, and the price version that was used."""
 
     price_id: str
     currency: str
@@ -75,36 +78,54 @@ class Cost:
 
     @property
     def total(self) -> Decimal:
-        """Return the sum, still exact."""
+        """Return the sum of the amounts, exact."""
         return total(self.input, self.cached_input, self.output)
 
 
-def charged_tokens(status: Status, input_tokens: int, cached: int, output: int) -> TokenCounts:
-    """Return what is charged; `cached` are those of the input tokens that were in the cache.
+def charged_tokens(
+    status: Status, input_tokens: int, cached_input_tokens: int, output_tokens: int
+) -> TokenCounts:
+    """Return the tokens that are charged for a job.
+
+    Args:
+        status: the job's final status; it selects the rule.
+        input_tokens: all tokens of the prompt.
+        cached_input_tokens: those of `input_tokens` that came from the prefix cache.
+        output_tokens: tokens that were generated.
 
     Raises:
-        ValueError: usage that cannot be, or a job that has not ended.
+        ValueError: the counts contradict each other, or the job has not ended.
     """
-    if not 0 <= cached <= input_tokens or output < 0:
+    if not 0 <= cached_input_tokens <= input_tokens or output_tokens < 0:
         raise ValueError(
-            f"impossible usage: input {input_tokens}, cached {cached}, output {output}"
+            f"inconsistent usage: {input_tokens} input tokens, {cached_input_tokens} of them"
+            f" cached, {output_tokens} output tokens"
         )
     rule = RULES.get(status)
     if rule is None:
-        raise ValueError(f"a job that is {status} has no cost yet")
-    if rule is ChargeRule.NOTHING or (rule is ChargeRule.DELIVERED and output == 0):
+        raise ValueError(f"a job has no cost while its status is {status}")
+    if rule is ChargeRule.NOTHING or (rule is ChargeRule.DELIVERED and output_tokens == 0):
         return TokenCounts(0, 0, 0)
-    return TokenCounts(input_tokens - cached, cached, output)
+    return TokenCounts(input_tokens - cached_input_tokens, cached_input_tokens, output_tokens)
 
 
 def amount(tokens: int, per_million: Decimal, multiplier: Decimal) -> Decimal:
-    """Return the exact price of some tokens."""
+    """Return the exact price of tokens: tokens x price per million x multiplier / 1,000,000."""
     price = EXACT.multiply(per_million, multiplier)
     return EXACT.scaleb(EXACT.multiply(Decimal(tokens), price), -MILLION_DIGITS)
 
 
 def rate(charged: TokenCounts, price: Price, tier: ServiceTier) -> Cost:
-    """Return what charged tokens cost."""
+    """Return the exact cost of charged tokens.
+
+    Args:
+        charged: tokens by kind, from `charged_tokens`.
+        price: the price version valid when the job finished, in currency units per million tokens.
+        tier: the job's service tier; its multiplier applies to every kind of token.
+
+    Returns:
+        Amounts in units of the price's currency, with up to 14 decimals.
+    """
     multiplier = price.multiplier(tier)
     return Cost(
         price_id=price.id,

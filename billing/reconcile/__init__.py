@@ -1,1 +1,1 @@
-"""Do jobs, delivered tokens, ledger and invoices say the same? Nothing here changes anything."""
+"""Compares jobs, delivered tokens, ledger and invoices; it changes nothing."""

@@ -1,4 +1,4 @@
-"""What a reconciliation found: every difference is counted, the first of each kind are listed.
+"""Differences found by a reconciliation: all are counted, the first ones of each kind are listed.
 
 Invariant: memory is bounded by the number of kinds, however many rows differ.
 """
@@ -13,12 +13,12 @@ from typing import Any
 
 from billing.money import plain
 
-#: Progress is said once in so many rows; saying it costs more than comparing one.
-SHOWN_EVERY = 100
+#: Rows between two progress reports: a report costs more than comparing a row.
+PROGRESS_EVERY = 100
 
 
 class FindingKind(StrEnum):
-    """What sort of difference it is; `docs/billing.md` says what each means and what to do."""
+    """The kind of a difference; `docs/billing.md` says what each means and what to do."""
 
     NOT_RECORDED = "not-recorded"
     NOT_ENDED = "not-ended"
@@ -37,7 +37,7 @@ class FindingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not as it should be; `subject` is a job or what else the kind is about."""
+    """One difference; `subject` is a job id or, by kind, another name."""
 
     kind: FindingKind
     subject: str
@@ -47,10 +47,10 @@ class Difference:
 
 
 class Findings:
-    """Collects differences, and what was compared."""
+    """Collects differences and counts what was compared."""
 
     def __init__(self, listed_per_kind: int, progress: Callable[[str], None] | None = None) -> None:
-        self._most = listed_per_kind
+        self._listed_per_kind = listed_per_kind
         self._progress = progress
         self.counts: Counter[FindingKind] = Counter()
         self.listed: list[Difference] = []
@@ -66,29 +66,29 @@ class Findings:
     ) -> None:
         """Add a difference."""
         self.counts[kind] += 1
-        if self.counts[kind] <= self._most:
+        if self.counts[kind] <= self._listed_per_kind:
             self.listed.append(Difference(kind, subject, what, shown(expected), shown(found)))
 
     def differ(
         self, kind: FindingKind, subject: str, what: str, expected: object, found: object
     ) -> None:
-        """Add a difference if the two are not equal."""
+        """Add a difference if the two values are not equal."""
         if expected != found:
             self.add(kind, subject, what, expected, found)
 
     def count(self, name: str, number: int = 1) -> None:
-        """Count what was compared, and say how far it is."""
+        """Count what was compared, and report the progress."""
         before = self.compared[name]
         self.compared[name] += number
         if (
             self._progress is not None
-            and before // SHOWN_EVERY < self.compared[name] // SHOWN_EVERY
+            and before // PROGRESS_EVERY < self.compared[name] // PROGRESS_EVERY
         ):
             self._progress(f"{self.compared[name]:,} {name}")
 
 
 def shown(value: Any) -> str:
-    """Write a value as a person reads it."""
+    """Write a value for people."""
     if isinstance(value, Decimal):
         return plain(value)
     if isinstance(value, datetime):

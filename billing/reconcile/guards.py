@@ -1,4 +1,4 @@
-"""Checks that the database still refuses to change what is settled."""
+"""Checks that the triggers which protect final rows exist and are enabled."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,9 @@ from sqlalchemy import text
 from billing.reconcile.findings import FindingKind, Findings
 from core.db.engine import Database
 
-#: What each table's triggers keep from happening to it; `update_job_id` guards what was measured,
-#: `update_price_version_id` the price.
-KEPT = dict.fromkeys(
+#: The events that each table's triggers refuse; `update_job_id` protects all columns of usage,
+#: `update_price_version_id` those of the price.
+REFUSED_EVENTS = dict.fromkeys(
     ("price_versions", "prices", "gpu_rates", "adjustments", "audit_log"), ("update", "delete")
 ) | {
     "usage_events": ("update_job_id", "update_price_version_id", "delete"),
@@ -24,14 +24,14 @@ TRIGGERS = {
 
 
 def guards(*, is_sqlite: bool) -> Iterator[tuple[str, str]]:
-    """Yield each guarded table with a trigger's name."""
-    for table, events in KEPT.items():
+    """Yield each protected table with the name of each of its triggers."""
+    for table, events in REFUSED_EVENTS.items():
         for event in events if is_sqlite else (*events, "truncate"):
             yield table, f"keep_{table}_{event}"
 
 
 async def check_guards(database: Database, findings: Findings) -> None:
-    """Note each trigger that is gone or off."""
+    """Note each trigger that is missing or disabled."""
     async with database.read() as connection:
         names = set(await connection.scalars(text(TRIGGERS[database.is_sqlite])))
     for table, name in guards(is_sqlite=database.is_sqlite):

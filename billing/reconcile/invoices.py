@@ -1,11 +1,13 @@
-"""Checks a closed month's invoices against its ledger: lines, adjustments, totals.
+"""Checks a closed month's invoices against the ledger: lines, adjustments, totals.
 
-Each side is added up and joined by the database; only sums come here. Invariant: whether a month is
-closed and what it holds are seen as of one moment; from then on neither changes.
+The database sums up and joins both sides; only sums are read. Invariant: whether the month is
+closed and what it holds are read from one snapshot; a closed month never changes afterwards.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, func, select
 
@@ -24,13 +26,12 @@ INVOICES = table_of(InvoiceRow)
 LINES = table_of(InvoiceLineRow)
 ADJUSTMENTS = table_of(AdjustmentRow)
 
-#: What the usage of one line, and of no other line, has in common.
+#: The columns by which usage is grouped into lines.
 SHARED = (
     *("account_id", "currency", "model", "service_tier"),
     *("price_version_id", "multiplier", "late"),
 )
-HEAD = ("number", "kind", "total", "issued_at")
-#: Kind of token -> its columns in the ledger.
+#: The ledger's columns of charged tokens and amounts, by kind of token.
 COLUMNS = {
     "input": (EVENTS.c.charged_input_tokens, EVENTS.c.input_amount),
     "cached_input": (EVENTS.c.charged_cached_tokens, EVENTS.c.cached_amount),
@@ -38,24 +39,65 @@ COLUMNS = {
 }
 
 
+class _InvoiceTotal(NamedTuple):
+    """An invoice with the sum of its lines."""
+
+    number: str
+    kind: str
+    total: Decimal
+    issued_at: datetime | None
+    lines: Decimal | None
+
+
+class _UsageLinePair(NamedTuple):
+    """A sum of the ledger beside the invoice line that should show it; either may be missing."""
+
+    account_id: str | None
+    currency: str | None
+    model: str | None
+    service_tier: str | None
+    jobs: int | None
+    tokens: int | None
+    amount: Decimal | None
+    number: str | None
+    line_amount: Decimal | None
+    line_tokens: int | None
+    line_jobs: int | None
+    repeated: int | None
+    line_model: str | None
+    line_tier: str | None
+
+
+class _AdjustmentPair(NamedTuple):
+    """An adjustment beside the invoice line that should show it; either may be missing."""
+
+    id: str | None
+    account_id: str | None
+    currency: str | None
+    amount: Decimal | None
+    adjustment_id: str | None
+    number: str | None
+    line_amount: Decimal | None
+
+
 async def check_invoices(database: Database, month: str, findings: Findings) -> None:
-    """Note every invoice, line and adjustment that is not what the month's rows add up to."""
+    """Note each invoice, line and adjustment that differs from the sums of the month's rows."""
     async with snapshot(database) as connection:
         closed = month in await closed_months(connection)
         async for row in await connection.stream(_totals(month)):
-            _check_invoice(row, findings, closed=closed)
+            _check_invoice(_InvoiceTotal(*row), findings, closed=closed)
         findings.count("invoices", 0)
         findings.count("invoice lines", 0)
         if not closed:
             return
         for kind in TokenCounts._fields:
             async for row in await connection.stream(_usage_lines(month, kind)):
-                _check_usage_line(row, kind, findings)
+                _check_usage_line(_UsageLinePair(*row), kind, findings)
         async for row in await connection.stream(_adjustment_lines(month)):
-            _check_adjustment(row, findings)
+            _check_adjustment(_AdjustmentPair(*row), findings)
 
 
-def _check_invoice(row: Any, findings: Findings, *, closed: bool) -> None:
+def _check_invoice(row: _InvoiceTotal, findings: Findings, *, closed: bool) -> None:
     findings.count("invoices")
     findings.differ(FindingKind.INVOICE, row.number, "total", row.lines or 0, row.total)
     if row.issued_at is None:
@@ -64,7 +106,7 @@ def _check_invoice(row: Any, findings: Findings, *, closed: bool) -> None:
         findings.add(FindingKind.INVOICE, row.number, "month", "closed", "open")
 
 
-def _check_usage_line(row: Any, kind: str, findings: Findings) -> None:
+def _check_usage_line(row: _UsageLinePair, kind: str, findings: Findings) -> None:
     """Compare one line with the ledger rows it stands for; either may be missing."""
     findings.count("invoice lines", 0 if row.number is None else 1)
     place = row.number or f"{row.account_id} {row.currency}"
@@ -73,40 +115,39 @@ def _check_usage_line(row: Any, kind: str, findings: Findings) -> None:
         expected = None if row.amount is None else to_micros(row.amount)
         findings.add(FindingKind.INVOICE_LINE, place, of, expected, row.line_amount)
         return
-    if row.repeated > 1:
+    if row.repeated is not None and row.repeated > 1:
         findings.add(
             FindingKind.INVOICE_LINE, place, of, "one line", f"another of {row.line_amount}"
         )
-    compared = {
+    compared: dict[str, tuple[object, object]] = {
         "amount": (to_micros(row.amount), row.line_amount),
-        "tokens": (int(row.tokens), row.line_tokens),
+        "tokens": (int(row.tokens or 0), row.line_tokens),
         "jobs": (row.jobs, row.line_jobs),
     }
-    for what, (expected, found) in compared.items():
-        findings.differ(FindingKind.INVOICE_LINE, place, f"{of} {what}", expected, found)
+    for field, (in_ledger, on_line) in compared.items():
+        findings.differ(FindingKind.INVOICE_LINE, place, f"{of} {field}", in_ledger, on_line)
 
 
-def _check_adjustment(row: Any, findings: Findings) -> None:
+def _check_adjustment(row: _AdjustmentPair, findings: Findings) -> None:
     findings.count("invoice lines", 0 if row.number is None else 1)
     place = row.number or f"{row.account_id} {row.currency}"
     what = f"adjustment {row.id or row.adjustment_id}"
     findings.differ(FindingKind.INVOICE_LINE, place, what, row.amount, row.line_amount)
 
 
-def _totals(month: str) -> Select[Any]:
+def _totals(month: str) -> Select[str, str, Decimal, datetime | None, Decimal]:
+    invoice, line = InvoiceRow, InvoiceLineRow
+    head = (invoice.number, invoice.kind, invoice.total, invoice.issued_at)
     return (
-        select(
-            *(INVOICES.c[name] for name in HEAD),
-            func.sum(LINES.c.amount).label("lines"),
-        )
-        .outerjoin_from(INVOICES, LINES, LINES.c.invoice_id == INVOICES.c.id)
-        .where(INVOICES.c.month == month)
-        .group_by(INVOICES.c.id, *(INVOICES.c[name] for name in HEAD))
+        select(*head, func.sum(line.amount))
+        .outerjoin_from(invoice, line, line.invoice_id == invoice.id)
+        .where(invoice.month == month)
+        .group_by(invoice.id, *head)
     )
 
 
 def _usage_lines(month: str, kind: str) -> Select[Any]:
-    """Return sums of the ledger beside the lines that should say them."""
+    """Return sums of the ledger beside the invoice lines that should show them."""
     tokens, amount = COLUMNS[kind]
     rows = (
         select(
@@ -121,12 +162,11 @@ def _usage_lines(month: str, kind: str) -> Select[Any]:
     )
     lines = _lines(month, LINES.c.kind == "usage", LINES.c.token_kind == kind)
     on = and_(*(rows.c[name] == lines.c[name] for name in SHARED))
-    names = ("number", "line_amount", "line_tokens", "line_jobs", "repeated")
+    names = ("number", "line_amount", "line_tokens", "line_jobs", "repeated", "model")
     return select(
-        *(rows.c[name] for name in (*SHARED, "jobs", "tokens", "amount")),
-        *(lines.c[name] for name in names),
-        lines.c.model.label("line_model"),
-        lines.c.service_tier.label("line_tier"),
+        *(rows.c[name] for name in ("account_id", "currency", "model", "service_tier")),
+        *(rows.c[name] for name in ("jobs", "tokens", "amount")),
+        *(lines.c[name] for name in (*names, "service_tier")),
     ).select_from(rows.outerjoin(lines, on, full=True))
 
 
@@ -145,7 +185,7 @@ def _adjustment_lines(month: str) -> Select[Any]:
 
 
 def _lines(month: str, *which: ColumnElement[bool]) -> FromClause:
-    """Return the lines of a month's invoices; `repeated` counts those for the same usage."""
+    """Return the lines of a month's invoices; `repeated` counts lines for the same usage."""
     shared: Sequence[ColumnElement[Any]] = [
         INVOICES.c[name] if name in ("account_id", "currency") else LINES.c[name] for name in SHARED
     ]

@@ -1,13 +1,14 @@
-"""Checks every row of a month's ledger against the rules: what is charged, at which price, when.
+"""Checks every row of a month's ledger against the rules: charge, price and month.
 
-SQL finds the rows that break one, with a computation of its own, in one pass;
-`billing.pricing.rating` then says what they should be.
-Invariant: memory does not grow with the month.
+SQL finds the rows that break a rule, with its own computation, in one pass;
+`billing.pricing.rating` then says what they should be. Invariant: memory does not grow with the
+month.
 """
 
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
     Select,
     and_,
@@ -22,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from billing.ledger.ledger import closed_months
-from billing.ledger.recording import PRICED, priced
+from billing.ledger.recording import PRICE_COLUMNS, price_columns
 from billing.months import first_open, month_of
 from billing.pricing.price_book import PriceBook
 from billing.pricing.prices import load_prices
@@ -32,9 +33,10 @@ from billing.reconcile.jobs import EVENTS
 from billing.reconcile.snapshot import snapshot
 from core.db.engine import Database
 from core.db.sql_time import utc_text
-from core.db.tables.base import table_of
+from core.db.tables.base import table_of, typed_row
 from core.db.tables.prices import MULTIPLIER_DECIMALS, PriceRow, PriceVersion
 from core.db.tables.types import Money
+from core.db.tables.usage import UsageEventRow
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 
@@ -42,67 +44,69 @@ CHARGED = ("charged_input_tokens", "charged_cached_tokens", "charged_output_toke
 
 
 async def check_ledger(database: Database, month: str, findings: Findings) -> None:
-    """Note every row billed in this month that is not what the rules make of its usage."""
+    """Note each row billed in this month that the rules would make differently."""
     async with snapshot(database) as connection:
         prices, closed = await load_prices(connection), await closed_months(connection)
         rows = select(func.count()).select_from(EVENTS).where(EVENTS.c.month == month)
         findings.count("ledger rows", await connection.scalar(rows) or 0)
         suspects = await connection.stream(_suspects(month, sqlite=database.is_sqlite))
         async for row in suspects:
-            _explain(row, prices, closed, findings)
+            _explain(typed_row(UsageEventRow, row), prices, closed, findings)
 
 
-def _explain(row: Any, prices: PriceBook, closed: frozenset[str], findings: Findings) -> None:
-    """Compare a row with what recording it would make of its usage today."""
+def _explain(
+    row: UsageEventRow, prices: PriceBook, closed: frozenset[str], findings: Findings
+) -> None:
+    """Compare a row with the row that its usage would give today."""
     before = findings.counts.total()
     _explain_charge(row, findings)
     _explain_month(row, closed, findings)
     _explain_price(row, prices, findings)
-    # Late rows are looked at one and all, since they are few.
+    # SQL selects every late row, right or wrong: there are few.
     if findings.counts.total() == before and not row.late:
         findings.add(
             FindingKind.PRICE, row.job_id, "rating", "the same in SQL and Python", "not the same"
         )
 
 
-def _explain_charge(row: Any, findings: Findings) -> None:
+def _explain_charge(row: UsageEventRow, findings: Findings) -> None:
     usage = row.input_tokens, row.cached_tokens, row.output_tokens
     try:
         expected = charged_tokens(Status(row.status), *usage)
     except ValueError as error:
-        findings.add(FindingKind.CHARGE, row.job_id, "usage", "usage that can be", error)
+        findings.add(FindingKind.CHARGE, row.job_id, "usage", "consistent usage", error)
         return
-    for what, number in zip(CHARGED, expected, strict=True):
-        findings.differ(FindingKind.CHARGE, row.job_id, what, number, getattr(row, what))
+    for column, tokens in zip(CHARGED, expected, strict=True):
+        findings.differ(FindingKind.CHARGE, row.job_id, column, tokens, getattr(row, column))
 
 
-def _explain_month(row: Any, closed: frozenset[str], findings: Findings) -> None:
-    own = month_of(row.finished_at)
-    first = first_open(own, closed)
-    findings.differ(FindingKind.MONTH, row.job_id, "late", row.month != own, row.late)
-    if not own <= row.month <= first:
+def _explain_month(row: UsageEventRow, closed: frozenset[str], findings: Findings) -> None:
+    finish_month = month_of(row.finished_at)
+    first = first_open(finish_month, closed)
+    findings.differ(FindingKind.MONTH, row.job_id, "late", row.month != finish_month, row.late)
+    if not finish_month <= row.month <= first:
         findings.add(FindingKind.MONTH, row.job_id, "month", first, row.month)
 
 
-def _explain_price(row: Any, prices: PriceBook, findings: Findings) -> None:
-    charged = TokenCounts(*(getattr(row, what) for what in CHARGED))
+def _explain_price(row: UsageEventRow, prices: PriceBook, findings: Findings) -> None:
+    charged = TokenCounts(
+        row.charged_input_tokens, row.charged_cached_tokens, row.charged_output_tokens
+    )
     price = prices.at(row.model, row.finished_at)
     if row.price_version_id is None:
         if any(charged):
             expected = "a price" if price is None else price.id
             findings.add(FindingKind.UNPRICED, row.job_id, "price_version_id", expected, None)
         return
-    columns = priced(charged, price, ServiceTier(row.service_tier))
-    for what in PRICED:
-        findings.differ(FindingKind.PRICE, row.job_id, what, columns[what], getattr(row, what))
+    columns = price_columns(charged, price, ServiceTier(row.service_tier))
+    for name in PRICE_COLUMNS:
+        findings.differ(FindingKind.PRICE, row.job_id, name, columns[name], getattr(row, name))
 
 
 def _suspects(month: str, *, sqlite: bool) -> Select[Any]:
     """Return the rows of a month that break a rule, as SQL computes it."""
     version, row = _versions(), EVENTS.c
-    wrong = or_(
-        _wrong_charge(), _wrong_month(sqlite=sqlite), _wrong_price(version.c, sqlite=sqlite)
-    )
+    wrong = or_(_wrong_charge(), _wrong_month(sqlite=sqlite), _wrong_price(version, sqlite=sqlite))
     return (
         select(EVENTS)
         .outerjoin_from(EVENTS, version, version.c.id == row.price_version_id)
@@ -110,8 +114,8 @@ def _suspects(month: str, *, sqlite: bool) -> Select[Any]:
     )
 
 
-def _versions() -> Any:
-    """Return each price version in one row, with its three prices and its end."""
+def _versions() -> CTE:
+    """Return each price version in one row, with its three prices and the instant it ends."""
     version = table_of(PriceVersion)
     until = func.lead(version.c.valid_from).over(
         partition_by=version.c.model, order_by=version.c.valid_from
@@ -137,21 +141,21 @@ def _wrong_charge() -> ColumnElement[bool]:
 
 
 def _wrong_month(*, sqlite: bool) -> ColumnElement[bool]:
-    """Return whether a row is not labelled rightly, or late: those are few, and looked at."""
+    """Return whether a row's month is wrong or late; late rows are few, and are all explained."""
     row = EVENTS.c
     own = utc_text(row.finished_at, "month", sqlite=sqlite)
     return or_(row.late, row.month != own)
 
 
-def _wrong_price(version: Any, *, sqlite: bool) -> ColumnElement[bool]:
-    row = EVENTS.c
+def _wrong_price(versions: CTE, *, sqlite: bool) -> ColumnElement[bool]:
+    version, row = versions.c, EVENTS.c
     charged = row.charged_input_tokens + row.charged_cached_tokens + row.charged_output_tokens
     multiplier = case(
         (row.service_tier == ServiceTier.PRIORITY.value, version.priority_multiplier),
         (row.service_tier == ServiceTier.FLEX.value, version.flex_multiplier),
         else_=literal(ONE, Money(MULTIPLIER_DECIMALS)),
     )
-    # On SQLite the scaled integers of tokens x price x multiplier are those of the amount.
+    # On SQLite both sides are scaled integers: tokens x price x multiplier has the amount's scale.
     scale: ColumnElement[Any] = literal_column("1" if sqlite else "1000000")
     amounts = (
         (row.input_amount, row.charged_input_tokens, version.input),

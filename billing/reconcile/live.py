@@ -1,24 +1,25 @@
-"""Compares the finished jobs in Redis, and what their logs delivered, with the ledger.
+"""Compares finished jobs in Redis, and the output that their event logs hold, with the ledger.
 
-Jobs that end while it looks give no false alarm. A finished job has its usage in the outbox until
-the ledger has it; so what the ledger lacks is looked for in the outbox, and what is not there any
-more, in the ledger again. Invariant: only what was in neither counts as not recorded.
+Jobs that finish during the comparison are no false alarms: their usage is in the outbox until the
+ledger has it. So a job missing in the ledger is looked up in the outbox and, if it is not there any
+more, in the ledger again. Invariant: only a job found in neither counts as not recorded.
 """
 
 from itertools import islice
 
-from billing.ledger.recording import instant
 from billing.months import month_of
 from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.jobs import compare, compare_entry, ledger_rows, not_recorded
+from billing.unix_time import from_unix_ms
 from core.db.engine import Database
+from core.db.tables.usage import UsageEventRow
 from core.errors import JobGone, JobNotFound
 from jobs.job import Job
 from jobs.store.job_store import JobStore
-from jobs.store.scan import ScannedJob, survey
+from jobs.store.scan import ScannedJob, scan_jobs
 from jobs.store.usage_outbox import Outbox, UsageEntry
 
-#: Jobs that the ledger lacks and that are looked for together: each time the outbox is read once.
+#: Jobs missing in the ledger that are looked up together; each time the whole outbox is read.
 MISSING_AT_ONCE = 10_000
 LOOKED_UP_AT_ONCE = 500
 
@@ -36,23 +37,23 @@ class LiveJobs:
         self._missing: dict[str, Job] = {}
 
     async def compare(self, month: str) -> None:
-        """Look at every job once."""
-        async for page in survey(self._store):
+        """Compare every job once."""
+        async for page in scan_jobs(self._store):
             ended = [seen for seen in page if _ended_in(seen, month)]
-            open_ = [seen for seen in page if not seen.job.status.is_terminal]
-            rows = await ledger_rows(self._database, [seen.job.id for seen in ended + open_])
+            running = [seen for seen in page if not seen.job.status.is_terminal]
+            rows = await ledger_rows(self._database, [seen.job.id for seen in ended + running])
             for seen in ended:
-                self._one(seen, rows.get(seen.job.id))
-            for seen in open_:
+                self._compare(seen, rows.get(seen.job.id))
+            for seen in running:
                 if seen.job.id in rows:
                     await self._recorded_too_early(seen.job.id, rows[seen.job.id].status)
             self._findings.count("live jobs", len(ended))
             if len(self._missing) >= MISSING_AT_ONCE:
-                await self._settle()
-        await self._settle()
+                await self._decide_missing()
+        await self._decide_missing()
         await self._count_waiting()
 
-    def _one(self, seen: ScannedJob, row: object) -> None:
+    def _compare(self, seen: ScannedJob, row: UsageEventRow | None) -> None:
         if row is None:
             self._missing[seen.job.id] = seen.job
         else:
@@ -66,7 +67,7 @@ class LiveJobs:
         findings = self._findings
         findings.count("logs")
         findings.differ(FindingKind.LOG, job.id, "last event", job.seq, log.last_seq)
-        if not log.whole:
+        if not log.complete:
             findings.add(FindingKind.LOG, job.id, "events", f"{log.last_seq} in a row", log.events)
         findings.differ(
             FindingKind.LOG, job.id, "output_tokens", job.output_tokens, log.output_tokens
@@ -77,7 +78,7 @@ class LiveJobs:
         )
 
     async def _recorded_too_early(self, job_id: str, recorded: str) -> None:
-        """Note a job that runs on though the ledger has it; it may just have ended."""
+        """Note a running job that the ledger has already, unless it just ended."""
         try:
             job = await self._store.get(job_id, None)
         except (JobGone, JobNotFound):
@@ -85,8 +86,8 @@ class LiveJobs:
         if not job.status.is_terminal:
             self._findings.add(FindingKind.NOT_ENDED, job_id, "status", recorded, job.status.value)
 
-    async def _settle(self) -> None:
-        """Decide about the jobs that the ledger lacked: on their way, there by now, or lost."""
+    async def _decide_missing(self) -> None:
+        """Decide for each job missing in the ledger: in the outbox, recorded by now, or lost."""
         missing, self._missing = self._missing, {}
         if not missing:
             return
@@ -95,9 +96,9 @@ class LiveJobs:
                 if isinstance(entry, UsageEntry) and entry.job_id in missing:
                     compare_entry(missing.pop(entry.job_id), entry, self._findings)
         left = iter(missing.values())
-        while some := list(islice(left, LOOKED_UP_AT_ONCE)):
-            rows = await ledger_rows(self._database, [job.id for job in some])
-            for job in some:
+        while jobs := list(islice(left, LOOKED_UP_AT_ONCE)):
+            rows = await ledger_rows(self._database, [job.id for job in jobs])
+            for job in jobs:
                 if job.id in rows:
                     compare(job, rows[job.id], self._findings)
                 else:
@@ -109,4 +110,4 @@ class LiveJobs:
 
 
 def _ended_in(seen: ScannedJob, month: str) -> bool:
-    return seen.job.status.is_terminal and month_of(instant(seen.job.finished)) == month
+    return seen.job.status.is_terminal and month_of(from_unix_ms(seen.job.finished)) == month

@@ -1,13 +1,13 @@
 """Reconciles one month: jobs = delivered tokens = ledger = invoices.
 
-Everything is read in pages or by streaming cursors, so that memory does not grow with the month.
-Invariant: what happens while it runs is no difference; what is still in the outbox is only counted.
+Everything is read in pages or by streaming cursors, so memory does not grow with the month.
+Invariant: changes during the run are no findings; entries still in the outbox are only counted.
 """
 
 from sqlalchemy import select
 
-from billing.invoices.close import check_month
 from billing.ledger.consumer import GROUP
+from billing.months import check_month
 from billing.reconcile.archive import compare_archive
 from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.guards import check_guards
@@ -16,20 +16,23 @@ from billing.reconcile.ledger import check_ledger
 from billing.reconcile.live import LiveJobs
 from billing.reconcile.spending import check_spending
 from core.db.engine import Database
-from core.db.tables.base import table_of
 from core.db.tables.usage import SetAsideEntryRow
 from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Outbox
 
-SET_ASIDE = table_of(SetAsideEntryRow)
-
 
 async def reconcile(store: JobStore, database: Database, month: str, findings: Findings) -> None:
-    """Compare everything there is of a UTC month.
+    """Compare everything there is about a UTC month.
+
+    Args:
+        store: Redis, with live jobs and the outbox.
+        database: SQL, with archive, ledger and invoices.
+        month: as in 2026-11.
+        findings: collects the differences.
 
     Raises:
-        InvalidMonth: this is none.
-        StoreUnavailable, DatabaseUnavailable: it could not be read to its end.
+        InvalidMonth: this is not a month.
+        StoreUnavailable, DatabaseUnavailable: the comparison could not be completed.
     """
     check_month(month)
     outbox = Outbox(store.redis, store.keys, GROUP, "")
@@ -43,9 +46,14 @@ async def reconcile(store: JobStore, database: Database, month: str, findings: F
 
 
 async def _check_set_aside(database: Database, findings: Findings) -> None:
-    """Note entries nobody has resolved, of any month: what they say cannot be relied on."""
-    open_ = select(SET_ASIDE).where(SET_ASIDE.c.resolved_at.is_(None)).order_by(SET_ASIDE.c.id)
+    """Note unresolved entries of any month: their month cannot be known for certain."""
+    entry = SetAsideEntryRow
+    unresolved = (
+        select(entry.entry_id, entry.reason, entry.fields)
+        .where(entry.resolved_at.is_(None))
+        .order_by(entry.id)
+    )
     async with database.read() as connection:
-        async for row in await connection.stream(open_):
-            text = f"{row.reason} ({row.fields})"
-            findings.add(FindingKind.SET_ASIDE, row.entry_id, "outbox entry", "a usage event", text)
+        async for entry_id, reason, fields in await connection.stream(unresolved):
+            text = f"{reason} ({fields})"
+            findings.add(FindingKind.SET_ASIDE, entry_id, "outbox entry", "a usage event", text)

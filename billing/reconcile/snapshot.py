@@ -1,4 +1,4 @@
-"""Reads several statements' worth of the database as of one moment."""
+"""A connection on which several statements read one snapshot of the database."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -10,9 +10,9 @@ from core.db.engine import Database
 
 @asynccontextmanager
 async def snapshot(database: Database) -> AsyncGenerator[AsyncConnection, None]:
-    """Open a connection that sees nothing of what is committed later; SQLite's all do.
+    """Open a connection that does not see later commits, so that no month looks half closed.
 
-    So a month that is closed between two statements cannot look half closed.
+    SQLite's transactions always read one snapshot.
     """
     async with database.read() as connection:
         if not database.is_sqlite:

@@ -1,6 +1,7 @@
-"""Checks that what budgets count as spent in a month is the sum of the ledger."""
+"""Checks that the amounts which budgets count as spent are the sums of the ledger."""
 
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, and_, select
 
@@ -17,15 +18,32 @@ SHARED = ("account_id", "currency", "key_id")
 AMOUNTS = ("input_amount", "cached_amount", "output_amount")
 
 
+class _SpendingPair(NamedTuple):
+    """A key's sum in the ledger beside its counter; either may be missing."""
+
+    account_id: str | None
+    currency: str | None
+    key_id: str | None
+    spent: Decimal | None
+    counter_account_id: str | None
+    counter_currency: str | None
+    counter_key_id: str | None
+    counted: Decimal | None
+
+
 async def check_spending(database: Database, month: str, findings: Findings) -> None:
-    """Note every key whose counter differs; one statement sees both sides as of one moment."""
+    """Note each key whose counter differs; one statement reads both sides."""
     findings.count("spending counters", 0)
     async with database.read() as connection:
-        async for row in await connection.stream(_sums(month)):
+        async for found in await connection.stream(_sums(month)):
+            row = _SpendingPair(*found)
             findings.count("spending counters")
-            of = f"{row.account_id or row.account} {row.currency or row.counted_in}"
-            key = f"spent by {row.key_id or row.key or 'no key'}"
-            findings.differ(FindingKind.SPENDING, of, key, row.spent or ZERO, row.amount or ZERO)
+            subject = f"{row.account_id or row.counter_account_id}"
+            subject += f" {row.currency or row.counter_currency}"
+            key = f"spent by {row.key_id or row.counter_key_id or 'no key'}"
+            findings.differ(
+                FindingKind.SPENDING, subject, key, row.spent or ZERO, row.counted or ZERO
+            )
 
 
 def _sums(month: str) -> Select[Any]:
@@ -40,8 +58,6 @@ def _sums(month: str) -> Select[Any]:
     on = and_(*(rows.c[name] == counters.c[name] for name in SHARED))
     return select(
         rows,
-        counters.c.account_id.label("account"),
-        counters.c.currency.label("counted_in"),
-        counters.c.key_id.label("key"),
+        *(counters.c[name] for name in SHARED),
         counters.c.amount,
     ).select_from(rows.outerjoin(counters, on, full=True))

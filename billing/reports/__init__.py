@@ -1,1 +1,1 @@
-"""Usage, margin and the proof of one job, read from the ledger."""
+"""Reports from the ledger: usage, margin, and the proof of one job."""

@@ -1,8 +1,7 @@
-"""How long GPUs were at work for a model, from when its jobs ran; computed by the database.
+"""How long GPUs worked for a model, computed by the database from the run times of its jobs.
 
-A worker runs many jobs at once, so their run times must not be added up: at each moment as many
-GPUs are counted as the jobs that run then need at least. Invariant: memory does not grow with the
-number of jobs.
+A worker runs several jobs at a time, so run times are not added up: each moment counts the least
+number of GPUs that the running jobs need. Invariant: memory does not grow with the number of jobs.
 """
 
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ EVENTS = table_of(UsageEventRow)
 
 @dataclass(frozen=True, slots=True)
 class BusyPeriod:
-    """A part of the time line, open where None, in which a GPU runs so many jobs at once."""
+    """A part of the timeline, open-ended where None, in which a GPU runs `slots` jobs at a time."""
 
     since: datetime | None
     until: datetime | None
@@ -32,7 +31,7 @@ class BusyPeriod:
 
 @dataclass(frozen=True, slots=True)
 class GpuTime:
-    """Milliseconds with any job running, and of all GPUs needed; the most jobs at once."""
+    """Milliseconds with any job running, GPU-milliseconds needed, and the most jobs at a time."""
 
     busy_ms: int
     gpu_ms: int
@@ -47,7 +46,7 @@ async def measure_gpu_time(
     *,
     sqlite: bool,
 ) -> list[GpuTime]:
-    """Return the time of each period, for the jobs of a model that finished in a month."""
+    """Return the GPU time of each period, for a model's jobs that finished in a month."""
     cuts = [_ms(period.since) for period in periods if period.since is not None]
     found = []
     for period in periods:
@@ -60,10 +59,10 @@ async def measure_gpu_time(
 def _profile(
     month: str, model: str, cuts: Sequence[int], period: BusyPeriod, *, sqlite: bool
 ) -> Select[Any]:
-    """Follow how many jobs run: up at each start, down at each end, cut where a period begins."""
+    """Follow the number of running jobs: up at each start, down at each end, cut at each period."""
     first, last = bounds(month)
     end = unix_ms(EVENTS.c.finished_at, sqlite=sqlite)
-    # Usage is billed in its month or, when late, in one after it; the index has the month.
+    # Usage is billed in its own month or, if late, in a later one; the index starts with the month.
     runs = (
         select((end - EVENTS.c.run_ms).label("start"), end.label("end"))
         .where(

@@ -1,4 +1,4 @@
-"""What each model earned in a month, and what its GPUs cost; an estimate, and no part of any bill.
+"""Each model's revenue in a month and what its GPUs cost: an estimate, never part of an invoice.
 
 docs/billing.md says how GPU time is attributed and what that leaves out.
 """
@@ -10,22 +10,24 @@ from decimal import Decimal
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.invoices.close import check_month
 from billing.money import ROUNDING, ZERO, to_micros, total
-from billing.months import bounds
+from billing.months import bounds, check_month
 from billing.pricing.gpu_rates import GpuRate, load_gpu_rates
-from billing.reports.gpu_time import EVENTS, BusyPeriod, measure_gpu_time
+from billing.reports.gpu_time import BusyPeriod, measure_gpu_time
 from billing.sums import bytewise, exact_sum
 from core.db.engine import Database
+from core.db.tables.usage import UsageEventRow
 
 HOUR = Decimal(3_600)
 MILLION = Decimal(1_000_000)
-AMOUNTS = (EVENTS.c.input_amount, EVENTS.c.cached_amount, EVENTS.c.output_amount)
 
 
 @dataclass(slots=True)
 class Margin:
-    """One model's month. `cost` is None without a GPU rate for all of the time it ran."""
+    """One model's month; `cost` is None unless GPU rates cover all of the time it ran.
+
+    Revenue is by currency; `cost` is in units of `currency`; times are in seconds.
+    """
 
     model: str
     jobs: int = 0
@@ -41,21 +43,21 @@ class Margin:
 
     @property
     def margin(self) -> Decimal | None:
-        """Return revenue less cost, where both are in one currency."""
+        """Return revenue minus cost, if both are in one currency."""
         if self.cost is None or set(self.revenue) - {self.currency}:
             return None
         return total(self.revenue.get(self.currency or "", ZERO), -self.cost)
 
     @property
     def cost_per_million(self) -> Decimal | None:
-        """Return what a million tokens, input and output, cost."""
+        """Return the cost per million tokens, input and output together."""
         if self.cost is None or not self.tokens:
             return None
         return to_micros(ROUNDING.divide(self.cost * MILLION, Decimal(self.tokens)))
 
     @property
     def mean_jobs(self) -> Decimal | None:
-        """Return how many jobs ran at once on a GPU at work, on average."""
+        """Return the average number of jobs that ran at a time on a working GPU."""
         if not self.gpu_seconds:
             return None
         return round(ROUNDING.divide(self.job_seconds, self.gpu_seconds), 2)
@@ -66,11 +68,14 @@ async def margins(
 ) -> list[Margin]:
     """Return each model's margin of a UTC month.
 
-    `paid_hours` are the GPU-hours that were paid for a model, where they are known.
+    Args:
+        database: where the ledger is.
+        month: as in 2026-11.
+        paid_hours: GPU-hours paid for, by model, where they are known.
 
     Raises:
-        InvalidMonth: this is none.
-        DatabaseUnavailable: come back later.
+        InvalidMonth: this is not a month.
+        DatabaseUnavailable: try again later.
     """
     check_month(month)
     async with database.read() as connection:
@@ -86,19 +91,26 @@ async def margins(
 async def _revenue(connection: AsyncConnection, month: str) -> list[Margin]:
     """Add up the jobs that finished in a month, whichever month bills them."""
     since, until = bounds(month)
-    row = EVENTS.c
+    event = UsageEventRow
     query = (
         select(
-            *(row.model, row.currency, func.count()),
-            *(func.sum(row.input_tokens), func.sum(row.output_tokens), func.sum(row.run_ms)),
-            *(exact_sum(amount) for amount in AMOUNTS),
+            event.model,
+            event.currency,
+            func.count(),
+            func.sum(event.input_tokens),
+            func.sum(event.output_tokens),
+            func.sum(event.run_ms),
+            exact_sum(event.input_amount),
+            exact_sum(event.cached_amount),
+            exact_sum(event.output_amount),
         )
-        .where(row.month >= month, row.finished_at >= since, row.finished_at < until)
-        .group_by(row.model, row.currency)
-        .order_by(bytewise(row.model))
+        .where(event.month >= month, event.finished_at >= since, event.finished_at < until)
+        .group_by(event.model, event.currency)
+        .order_by(bytewise(event.model))
     )
     found: dict[str, Margin] = {}
-    for model, currency, jobs, inputs, outputs, run_ms, *amounts in await connection.execute(query):
+    for row in await connection.execute(query):
+        model, currency, jobs, inputs, outputs, run_ms, *amounts = row
         margin = found.setdefault(model, Margin(model))
         margin.jobs += jobs
         margin.tokens += int(inputs + outputs)
@@ -121,7 +133,7 @@ async def _add_cost(
 ) -> None:
     in_force = _in_force(month, rates)
     if not in_force:
-        margin.notes.append("no GPU rate: penstock gpu-rates set")
+        margin.notes.append("no GPU rate: set one with penstock gpu-rates set")
         return
     periods = _periods(in_force)
     times = await measure_gpu_time(connection, month, margin.model, periods, sqlite=sqlite)
@@ -133,14 +145,14 @@ async def _add_cost(
         margin.notes.append(f"no GPU rate for {_seconds(unrated.busy_ms)} s of the month")
         return
     if {rate.currency for rate in in_force} != {margin.currency}:
-        margin.notes.append("GPU rates in several currencies")
+        margin.notes.append("GPU rates are in several currencies")
         return
     cost = ZERO
     for rate, time in zip(in_force, times, strict=True):
         cost += ROUNDING.divide(_seconds(time.gpu_ms) * rate.per_hour, HOUR)
     if paid_hours is not None:
         margin.paid_seconds = paid_hours * HOUR
-        # Paid time is priced as the time at work was, or by the last rate if there was none.
+        # Paid hours cost the mean rate of the hours worked, or the last rate if there were none.
         mean = ROUNDING.divide(cost, margin.gpu_seconds) * HOUR if margin.gpu_seconds else None
         cost = paid_hours * (in_force[-1].per_hour if mean is None else mean)
     margin.cost = to_micros(cost)
@@ -156,7 +168,7 @@ def _in_force(month: str, rates: Sequence[GpuRate]) -> list[GpuRate]:
 
 
 def _periods(rates: Sequence[GpuRate]) -> list[BusyPeriod]:
-    """Return the time before the first rate, then that of each."""
+    """Return the period before the first rate, then the period of each rate."""
     starts = [rate.valid_from for rate in rates]
     periods = [BusyPeriod(None, starts[0], 1)]
     for rate, until in zip(rates, [*starts[1:], None], strict=True):

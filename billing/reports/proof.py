@@ -1,8 +1,7 @@
-"""What the ledger says about one job, with the price it used and the invoice that bills it."""
+"""What the ledger has about one job, with the price that was used and the invoice that bills it."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,12 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from billing.pricing.prices import load_prices
 from billing.pricing.rating import Cost, Price, TokenCounts
 from core.db.engine import Database
-from core.db.tables.base import table_of
+from core.db.tables.base import table_of, typed_row
 from core.db.tables.invoices import InvoiceRow
 from core.db.tables.usage import UsageEventRow
 
 EVENTS = table_of(UsageEventRow)
-INVOICES = table_of(InvoiceRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +26,20 @@ class IssuedInvoice:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A row of the ledger as it stands.
+    """A job's usage event with its price, cost and invoice.
 
-    No price and cost while it waits for a price; no invoice while its month is open, or when
-    nothing is charged.
+    Price and cost are None while the event has no price. The invoice is None while its month is
+    open, and if nothing is charged.
     """
 
-    row: Any
+    row: UsageEventRow
     price: Price | None = None
     cost: Cost | None = None
     invoice: IssuedInvoice | None = None
 
     @property
     def charged(self) -> TokenCounts:
-        """Return what of the usage is charged."""
+        """Return the tokens that are charged."""
         row = self.row
         return TokenCounts(
             row.charged_input_tokens, row.charged_cached_tokens, row.charged_output_tokens
@@ -49,37 +47,58 @@ class Proof:
 
 
 async def read_proof(database: Database, job_id: str, account: str | None) -> Proof | None:
-    """Return what the ledger has of a job of this account; of any account when None."""
+    """Return the proof of a job; None if the ledger has no such job of this account.
+
+    Args:
+        database: where the ledger is.
+        job_id: the job.
+        account: the account that asks; None finds the job of any account.
+    """
     query = select(EVENTS).where(EVENTS.c.job_id == job_id)
     if account is not None:
         query = query.where(EVENTS.c.account_id == account)
     async with database.read() as connection:
-        row = (await connection.execute(query)).one_or_none()
-        if row is None:
+        found = (await connection.execute(query)).one_or_none()
+        if found is None:
             return None
+        row = typed_row(UsageEventRow, found)
         if row.price_version_id is None:
             return Proof(row)
         versions = (await load_prices(connection)).versions(row.model)
-        price = next((one for one in versions if one.id == row.price_version_id), None)
+        price = next((price for price in versions if price.id == row.price_version_id), None)
         proof = Proof(row, price, _cost(row))
         if any(proof.charged):
             proof = replace(proof, invoice=await _invoice(connection, row))
     return proof
 
 
-def _cost(row: Any) -> Cost:
-    """Return the amounts as they were recorded; nothing is computed here."""
-    amounts = row.input_amount, row.cached_amount, row.output_amount
-    return Cost(row.price_version_id, row.currency, row.multiplier, *amounts)
-
-
-async def _invoice(connection: AsyncConnection, row: Any) -> IssuedInvoice | None:
-    query = select(INVOICES.c.number, INVOICES.c.issued_at).where(
-        INVOICES.c.account_id == row.account_id,
-        INVOICES.c.month == row.month,
-        INVOICES.c.currency == row.currency,
-        INVOICES.c.kind == "invoice",
-        INVOICES.c.issued_at.is_not(None),
+def _cost(row: UsageEventRow) -> Cost:
+    """Return the recorded amounts of a priced event; nothing is computed here."""
+    assert row.price_version_id is not None
+    assert row.currency is not None
+    assert row.multiplier is not None
+    assert row.input_amount is not None
+    assert row.cached_amount is not None
+    assert row.output_amount is not None
+    return Cost(
+        price_id=row.price_version_id,
+        currency=row.currency,
+        multiplier=row.multiplier,
+        input=row.input_amount,
+        cached_input=row.cached_amount,
+        output=row.output_amount,
     )
-    found = (await connection.execute(query)).one_or_none()
-    return None if found is None else IssuedInvoice(found.number, found.issued_at)
+
+
+async def _invoice(connection: AsyncConnection, row: UsageEventRow) -> IssuedInvoice | None:
+    invoice = InvoiceRow
+    query = select(invoice.number, invoice.issued_at).where(
+        invoice.account_id == row.account_id,
+        invoice.month == row.month,
+        invoice.currency == row.currency,
+        invoice.kind == "invoice",
+    )
+    for number, issued_at in await connection.execute(query):
+        if issued_at is not None:
+            return IssuedInvoice(number, issued_at)
+    return None

@@ -1,15 +1,15 @@
-"""What an account used, added up by day, model and key; the database does the adding.
+"""An account's usage summed by day, model and key, by the database.
 
-Invariant: pages are cut between groups, in an order that new usage does not change: going on from
-a cursor neither repeats nor passes over a group that was there. What is added to a group meanwhile
-shows on the page it stands on.
+Invariant: pages are cut between groups, in an order that new usage does not change: the next page
+neither repeats nor skips a group that existed before. Usage added to a group in the meantime shows
+on the page that has the group.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import FromClause, Select, case, func, select, tuple_
 
@@ -22,13 +22,13 @@ from core.db.tables.usage import UsageEventRow
 
 EVENTS = table_of(UsageEventRow)
 
-#: What usage can be grouped by, in the order groups are sorted in.
+#: The dimensions that usage can be grouped by, in the order groups are sorted in.
 DIMENSIONS = ("day", "model", "key")
 AMOUNTS = ("input_amount", "cached_amount", "output_amount")
 COUNTS = ("input_tokens", "cached_tokens", "output_tokens")
 
-#: A group's place: its values of the chosen dimensions, then its currency, '' without a price.
-Place = tuple[str, ...]
+#: A group's position: its values of the chosen dimensions, then its currency, '' without a price.
+UsageCursor = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class UsageQuery:
     since: date
     until: date
     by: Sequence[str]
-    after: Place | None = None
+    after: UsageCursor | None = None
     limit: int = 100
 
 
 @dataclass(frozen=True, slots=True)
 class UsageTotal:
-    """One group. Without a currency these are jobs that have no price yet, and so no amount."""
+    """One group; without a currency these are jobs without a price, and so without an amount."""
 
     group: dict[str, str]
     jobs: int
@@ -56,9 +56,22 @@ class UsageTotal:
     amount: Decimal | None
 
     @property
-    def place(self) -> Place:
-        """Return where a next page goes on."""
+    def cursor(self) -> UsageCursor:
+        """Return the group's position, from which the next page continues."""
         return (*self.group.values(), self.currency or "")
+
+
+class _UsageSums(NamedTuple):
+    """What a group's row has after its dimensions; amounts are null without a currency."""
+
+    currency: str
+    jobs: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    input_amount: Decimal
+    cached_input_amount: Decimal
+    output_amount: Decimal
 
 
 async def usage_totals(database: Database, query: UsageQuery) -> tuple[list[UsageTotal], bool]:
@@ -66,7 +79,8 @@ async def usage_totals(database: Database, query: UsageQuery) -> tuple[list[Usag
     statement = _statement(query, sqlite=database.is_sqlite)
     async with database.read() as connection:
         rows = (await connection.execute(statement)).all()
-    return [_total(query.by, row) for row in rows[: query.limit]], len(rows) > query.limit
+    totals = [_total(query.by, tuple(row)) for row in rows[: query.limit]]
+    return totals, len(rows) > query.limit
 
 
 def _statement(query: UsageQuery, *, sqlite: bool) -> Select[Any]:
@@ -112,14 +126,16 @@ def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 
-def _total(by: Sequence[str], row: Any) -> UsageTotal:
-    amounts = [getattr(row, name) for name in AMOUNTS]
+def _total(by: Sequence[str], row: tuple[Any, ...]) -> UsageTotal:
+    """Return the group of a row: values of the dimensions in `by`, then the sums."""
+    sums = _UsageSums(*row[len(by) :])
+    amounts = (sums.input_amount, sums.cached_input_amount, sums.output_amount)
     return UsageTotal(
-        group={name: getattr(row, name) for name in by},
-        jobs=row.jobs,
-        input_tokens=int(row.input_tokens),
-        cached_input_tokens=int(row.cached_tokens),
-        output_tokens=int(row.output_tokens),
-        currency=row.currency or None,
-        amount=total(*amounts) if row.currency else None,
+        group=dict(zip(by, row, strict=False)),
+        jobs=sums.jobs,
+        input_tokens=int(sums.input_tokens),
+        cached_input_tokens=int(sums.cached_input_tokens),
+        output_tokens=int(sums.output_tokens),
+        currency=sums.currency or None,
+        amount=total(*amounts) if sums.currency else None,
     )

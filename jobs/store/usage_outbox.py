@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 from core.redis.client import guarded
 from core.redis.keys import Keys
-from core.redis.scripts import ALLOW_OOM
+from core.redis.script_sources import ALLOW_OOM
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 
@@ -39,7 +39,7 @@ class UsageEntry:
     service_tier: ServiceTier
     status: Status
     input_tokens: int
-    cached_tokens: int
+    cached_input_tokens: int
     output_tokens: int
     created: int
     started: int
@@ -68,7 +68,7 @@ class UsageEntry:
             service_tier=TIERS[number(b"tier")],
             status=Status(raw[b"status"].decode()),
             input_tokens=number(b"input"),
-            cached_tokens=number(b"cached"),
+            cached_input_tokens=number(b"cached"),
             output_tokens=number(b"output"),
             created=number(b"created"),
             started=number(b"started"),

@@ -1,6 +1,6 @@
-"""Prices and GPU rates.
+"""Create prices and GPU rates.
 
-Expand: new tables only, nothing that runs reads them yet. Takes no lock that anyone waits for.
+Expand: new tables only; running code does not read them yet. Takes no lock that blocks others.
 """
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "price_versions",
         sa.Column("id", sa.String(length=64), nullable=False),

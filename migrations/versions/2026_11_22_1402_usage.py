@@ -1,6 +1,6 @@
-"""The ledger, the archive of finished jobs, and entries set aside.
+"""Create the ledger, the archive of finished jobs, and the entries set aside.
 
-Expand: new tables only, nothing that runs reads them yet. Takes no lock that anyone waits for.
+Expand: new tables only; running code does not read them yet. Takes no lock that blocks others.
 """
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "usage_events",
         sa.Column("job_id", sa.String(length=64), nullable=False),

@@ -1,8 +1,8 @@
-"""What is settled cannot be changed: triggers on prices, the ledger, invoices, the audit log.
+"""Add triggers that make prices, the ledger, invoices and the audit log append-only.
 
-Expand: the code that runs only adds to these tables. Each trigger takes a short exclusive lock.
-An unpriced usage event may be given its price, once. An invoice and its lines may change until
-it is issued.
+Expand: running code only adds rows to these tables. Each trigger takes a short exclusive lock. An
+unpriced usage event may get its price, once. An invoice and its lines may change until it is
+issued.
 """
 
 from migrations.guards import Guard
@@ -38,12 +38,12 @@ GUARDS = (
 
 
 def upgrade() -> None:
-    """Set the guards."""
+    """Create the guards."""
     for guard in GUARDS:
         guard.set()
 
 
 def downgrade() -> None:
-    """Take them away."""
+    """Drop the guards."""
     for guard in GUARDS:
         guard.drop()

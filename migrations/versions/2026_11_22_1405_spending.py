@@ -1,7 +1,7 @@
-"""Spending, kept by triggers on the ledger, and the warnings of budgets.
+"""Create spending, maintained by triggers on the ledger, and budget warnings.
 
-Expand: new tables, one new column without a default, and triggers that only add. What the ledger
-holds already is summed up here; the lock on it is held until that is done.
+Expand: new tables, one new column without a default, and triggers that only add rows. Existing
+usage is summed up here; the lock on the ledger is held until that is done.
 """
 
 import sqlalchemy as sa
@@ -17,12 +17,12 @@ depends_on = None
 COLUMNS = "account_id, month, currency, key_id"
 AMOUNTS = ("input_amount", "cached_amount", "output_amount")
 
-#: What one row adds on PostgreSQL: its cost, rounded up to billionths.
+#: What one row adds on PostgreSQL: its cost, rounded up to nanos (9 decimals).
 COST = f"ceil(({' + '.join(AMOUNTS)}) * 1000000000) * 0.000000001"
 
 
 def upgrade() -> None:
-    """Make the tables, sum up the ledger, and keep the sums."""
+    """Create the tables, sum up the ledger, and add triggers that maintain the sums."""
     op.create_table(
         "spending",
         sa.Column("account_id", sa.String(length=64), nullable=False),
@@ -75,7 +75,7 @@ def upgrade() -> None:
 
 
 def _keep_on_postgresql() -> None:
-    """Add once per statement; in one order, so that two statements never wait for each other."""
+    """Add triggers; each statement adds in one order, so that two statements cannot deadlock."""
     op.execute(
         "CREATE FUNCTION keep_spending() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         f" INSERT INTO spending ({COLUMNS}, amount) SELECT {COLUMNS}, sum({COST})"
@@ -102,10 +102,9 @@ def _keep_on_sqlite() -> None:
 
 
 def _cost_on_sqlite(of: str = "") -> str:
-    """Return the same for SQLite.
+    """Return the expression of COST for SQLite.
 
-    Its amounts are integers of 14 decimals. Their sum may be too large for one; in billionths it
-    never is.
+    Its amounts are integers with 14 decimals. Their sum may overflow; in nanos it never does.
     """
     whole = " + ".join(f"{of}{name} / 100000" for name in AMOUNTS)
     rest = " + ".join(f"{of}{name} % 100000" for name in AMOUNTS)
@@ -113,7 +112,7 @@ def _cost_on_sqlite(of: str = "") -> str:
 
 
 def downgrade() -> None:
-    """Take them away."""
+    """Drop the tables, the triggers and the column."""
     if op.get_bind().dialect.name == "sqlite":
         for event in ("insert", "update"):
             op.execute(f"DROP TRIGGER keep_spending_{event}")

@@ -1,6 +1,6 @@
-"""A GPU rate says how many jobs its GPU runs at once, so that their seconds are not added up.
+"""Add to GPU rates how many jobs a GPU runs at a time, so that margins do not add their seconds up.
 
-Expand: a column with a default, nothing that runs reads it yet. Takes a short exclusive lock.
+Expand: a column with a default; running code does not read it yet. Takes a short exclusive lock.
 """
 
 import sqlalchemy as sa
@@ -19,5 +19,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop it."""
+    """Drop the column."""
     op.drop_column("gpu_rates", "slots")

@@ -1,6 +1,6 @@
-"""Webhooks: endpoints, the secrets of accounts, events, deliveries and their log.
+"""Create webhook endpoints, account secrets, events, deliveries and attempts.
 
-Expand: new tables that nothing reads yet.
+Expand: new tables only; running code does not read them yet.
 """
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "webhook_endpoints",
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -123,6 +123,6 @@ def _create_deliveries() -> None:
 
 
 def downgrade() -> None:
-    """Take the tables away."""
+    """Drop the tables."""
     for table in ("attempts", "deliveries", "events", "secrets", "endpoints"):
         op.drop_table(f"webhook_{table}")

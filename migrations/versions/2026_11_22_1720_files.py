@@ -1,6 +1,6 @@
-"""Files and batches.
+"""Create files and batches.
 
-Expand: new tables only, nothing that runs reads them yet. Takes no lock that anyone waits for.
+Expand: new tables only; running code does not read them yet. Takes no lock that blocks others.
 """
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "files",
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -81,6 +81,6 @@ def _create_partial(name: str, table: str, column: str, condition: str) -> None:
 
 
 def downgrade() -> None:
-    """Drop them; the bytes of the files stay in the store."""
+    """Drop the tables; the files' bytes stay in the file store."""
     for table in ("batch_parts", "batches", "files"):
         op.drop_table(table)

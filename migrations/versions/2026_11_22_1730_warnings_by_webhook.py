@@ -1,7 +1,8 @@
-"""Budgets' warnings are delivered as webhooks are; deliveries know when they need a ticket.
+"""Deliver budget warnings as webhooks, and store until when a delivery has a ticket.
 
-What `budget_warnings` knew of its own deliveries goes: stop ledger processes of before first, and
-let what they have not delivered be seen in `penstock budgets list`. Takes short exclusive locks.
+Contract: the delivery columns of `budget_warnings` are dropped. Stop ledger processes of earlier
+versions first; `penstock budgets list` shows what they have not delivered. Takes short exclusive
+locks.
 """
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add a column and an index, drop what is no longer needed."""
+    """Add a column and an index; drop the columns that are no longer needed."""
     op.add_column("webhook_deliveries", sa.Column("ticket_until", UtcTime(), nullable=True))
     op.create_index(op.f("ix_webhook_deliveries_target_id"), "webhook_deliveries", ["target", "id"])
     op.drop_index(op.f("ix_budget_warnings_due_at"), "budget_warnings")
@@ -25,7 +26,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Put them back, empty."""
+    """Add the columns again, empty."""
     for column in (
         sa.Column("attempts", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("due_at", UtcTime(), nullable=True),

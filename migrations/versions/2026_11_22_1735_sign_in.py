@@ -1,7 +1,7 @@
-"""Scopes, limits and rotation of keys, sessions of users, and the account of an audit entry.
+"""Add scopes, limits and rotation of keys, user sessions, and the account of an audit entry.
 
-Expand: columns with defaults and a new table, nothing that runs reads them yet. Takes short
-exclusive locks; the indexes are of small tables.
+Expand: columns with defaults and a new table; running code does not read them yet. Takes short
+exclusive locks; the indexes are on small tables.
 """
 
 import sqlalchemy as sa
@@ -20,7 +20,7 @@ CHANGING = ("accounts", "users", "api_keys")
 
 
 def upgrade() -> None:
-    """Add them."""
+    """Add the columns, the indexes and the table."""
     for name in ACCOUNT_LIMITS:
         op.add_column("accounts", _number(name))
     for name in KEY_LIMITS:
@@ -75,7 +75,7 @@ def _create_refresh_tokens() -> None:
 
 
 def downgrade() -> None:
-    """Drop them."""
+    """Drop the table, the indexes and the columns."""
     op.drop_table("refresh_tokens")
     op.drop_index(op.f("ix_audit_log_account_id_id"), "audit_log")
     op.drop_column("audit_log", "account_id")

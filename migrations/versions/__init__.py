@@ -1,1 +1,1 @@
-"""The steps, oldest first."""
+"""The migrations, one file per step, named by date."""

@@ -46,7 +46,7 @@ async def test_every_token_is_reported_once_with_the_step_that_made_it(
         len(choice.outputs) - 1
     )
     assert all(len(output.token_ids) == 1 for output in choice.outputs)
-    assert choice.outputs[0].cached_tokens is not None
+    assert choice.outputs[0].cached_input_tokens is not None
     if driver.name == "simulated":
         script = expected(body)
         assert (tuple(choice.ids), choice.text) == (script.token_ids, script.text)

@@ -103,7 +103,7 @@ async def check_list(pipe: Case, ids: set[str]) -> None:
 
 #: Where a wall clock is read at all: to stamp an id, a span or a record for people,
 STAMPS = {
-    *("core/ids.py", "accounts/caller.py", "jobs/store/collector.py", "core/tracing.py"),
+    *("core/ids.py", "accounts/caller.py", "jobs/store/job_store/collector.py", "core/tracing.py"),
     *("workers/service.py", "workers/sweeper.py"),
 }
 #: to compare it with the date of a row in SQL or of a file, hours away,

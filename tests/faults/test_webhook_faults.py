@@ -145,7 +145,7 @@ async def test_sigterm_lets_what_is_under_way_end_and_leaves_the_rest_due(
         deliverer.signal(signal.SIGTERM)
         assert await asyncio.to_thread(deliverer.wait, 40) == 0
         (row,) = await deliveries(database)
-        assert (row.state, row.failure) == ("pending", "no answer within 3 s")
+        assert (row.state, row.failure) == ("pending", "no response within 3 s")
         assert len(await attempts(database)) == 1
     assert not receiver.got
 

@@ -157,7 +157,7 @@ def says(job: ClaimedJob, text: str, ending: Ending = COMPLETED) -> LogAppend:
         after=job.seq,
         events=[("delta", orjson.dumps(delta))],
         input_tokens=5,
-        cached_tokens=2,
+        cached_input_tokens=2,
         output_tokens=1,
         ending=ending,
     )

@@ -57,7 +57,7 @@ async def write(
         after=after,
         events=[("delta", delta(token_ids))] if token_ids else [],
         input_tokens=3,
-        cached_tokens=0,
+        cached_input_tokens=0,
         output_tokens=len(token_ids) if output_tokens is None else output_tokens,
         ending=ending,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import insert, select
 
 from billing.exports.content import Content, ExportRequest, open_content
-from billing.invoices.close import ClosedBooks, close_month
+from billing.invoices.close import ClosedMonth, close_month
 from billing.invoices.invoices import Invoice, find_invoice
 from billing.ledger.ledger import Ledger
 from billing.pricing.prices import NewPrice, set_price
@@ -43,7 +43,7 @@ def usage_entry(**fields: Any) -> UsageEntry:
         "service_tier": ServiceTier.DEFAULT,
         "status": Status.COMPLETED,
         "input_tokens": 1_000,
-        "cached_tokens": 200,
+        "cached_input_tokens": 200,
         "output_tokens": 500,
         "created": end - 2_000,
         "started": end - 1_000,
@@ -81,7 +81,7 @@ async def an_account(database: Database, account_id: str = "acme", **fields: Any
         await connection.execute(insert(AccountRow), [row])
 
 
-async def close(database: Database, month: str = MONTH, now: datetime = AFTER) -> ClosedBooks:
+async def close(database: Database, month: str = MONTH, now: datetime = AFTER) -> ClosedMonth:
     """Close a month."""
     return await close_month(database, month, SELLER, "tester", now)
 

@@ -84,7 +84,7 @@ def caller_view(key: Caller) -> dict[str, Any]:
         "user": key.user or None,
         "name": key.name,
         "role": key.role,
-        "operator": key.admin,
+        "operator": key.operator,
         "models": None if key.models is None else sorted(key.models),
         "routes": None if key.routes is None else sorted(key.routes),
         "networks": key.networks,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from billing.money import plain
-from billing.pricing.cost_cache import OPEN, JobCost
+from billing.pricing.cost_cache import NOT_ENDED, JobCost
 from billing.pricing.rating import Cost
 
 #: Bills a job from the data of its `finished` event.
@@ -13,7 +13,7 @@ Billing = Callable[[Mapping[str, Any]], JobCost]
 
 def unbilled(_finished: Mapping[str, Any]) -> JobCost:
     """Show no cost."""
-    return OPEN
+    return NOT_ENDED
 
 
 def cost_object(cost: Cost | None) -> dict[str, str] | None:

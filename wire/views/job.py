@@ -57,7 +57,7 @@ def job_object(
         "run_seconds": (job.run_ms + place.run_ms) / 1000 if job.started else None,
         "usage": {
             "input_tokens": job.input_tokens,
-            "cached_input_tokens": job.cached_tokens,
+            "cached_input_tokens": job.cached_input_tokens,
             "output_tokens": job.output_tokens,
         },
         "cost": cost_object(bill.cost),
@@ -145,12 +145,12 @@ class JobEvents:
 
     def fail(self, problem: Problem) -> bytes:
         """Return what tells the client that the stream ends here; it may resume."""
-        return frame(orjson.dumps(problem.as_problem()), event="error")
+        return frame(orjson.dumps(problem.as_problem()), event=EventType.ERROR)
 
 
 def done(job_id: str, status: str) -> bytes:
     """Return the event after which a client need not come back."""
-    return frame(orjson.dumps({"id": job_id, "status": status}), event="done")
+    return frame(orjson.dumps({"id": job_id, "status": status}), event=EventType.DONE)
 
 
 def numbered(seq: int, data: bytes) -> bytes:

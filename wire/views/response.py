@@ -124,7 +124,7 @@ def usage_of(job: Job) -> Usage:
     """Return what a job's record says was used."""
     return Usage(
         input_tokens=job.input_tokens,
-        cached_input_tokens=job.cached_tokens,
+        cached_input_tokens=job.cached_input_tokens,
         output_tokens=job.output_tokens,
     )
 

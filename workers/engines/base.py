@@ -101,7 +101,7 @@ class Output:
     logprobs: dict[str, Any] | None = None
     finish_reason: str | None = None
     stop_reason: str | int | None = None
-    cached_tokens: int | None = None
+    cached_input_tokens: int | None = None
     error: AttemptError | None = None
 
 

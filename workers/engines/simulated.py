@@ -91,7 +91,7 @@ class _Sequence:
         self.made += 1
         output = Output(self.id, self.index, token_ids, "")
         if self.made == 1:
-            output.cached_tokens = 0
+            output.cached_input_tokens = 0
         if self.position >= len(script.token_ids):
             output.text = script.text[self.sent :]
             output.finish_reason, output.stop_reason = script.finish_reason, script.stop_reason

@@ -143,7 +143,7 @@ class GenerationChoice:
             return self.failure("its output could not be read", error)
         if made.prefill_stats is not None:
             cached = made.prefill_stats.num_cached_tokens
-            output.cached_tokens = min(cached, len(self._scribe.prompt_ids))
+            output.cached_input_tokens = min(cached, len(self._scribe.prompt_ids))
         return output
 
     def failure(self, why: str, cause: Exception | None) -> Output:

@@ -37,7 +37,7 @@ class Embedding:
         output = Output(self.generation_id, self.index, (), "", delta)
         output.finish_reason = str(FinishReason.STOP)
         if made.prefill_stats is not None:
-            output.cached_tokens = made.prefill_stats.num_cached_tokens
+            output.cached_input_tokens = made.prefill_stats.num_cached_tokens
         return output
 
     def failure(self, why: str, cause: Exception | None) -> Output:

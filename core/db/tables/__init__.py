@@ -1,1 +1,1 @@
-"""The tables, one file per subject. Importing `core.db.tables.metadata` registers all of them."""
+"""The tables, one file per subject. `core.db.tables.metadata` imports all of them."""

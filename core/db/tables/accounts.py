@@ -1,6 +1,6 @@
-"""Accounts, who acts for them, their keys and sessions. Only hashes of secrets are stored.
+"""Accounts, their users, API keys and sessions. Secrets are stored only as hashes.
 
-`changed_at` tells which rows may have to be copied to Redis again.
+`changed_at` tells the cache in Redis which rows to copy again.
 """
 
 from datetime import datetime
@@ -14,7 +14,7 @@ ZERO = text("0")
 
 
 class AccountRow(Base):
-    """Who pays. The tax fields are carried through to invoices; nothing is computed from them."""
+    """Who pays. Tax fields are copied to invoices; nothing is computed from them."""
 
     __tablename__ = "accounts"
 
@@ -36,7 +36,7 @@ class AccountRow(Base):
 
 
 class UserRow(Base):
-    """A person; `operator` stands above the roles. A new `session` ends every one before."""
+    """A person. `operator` is above the roles; a new `session` number ends all earlier sessions."""
 
     __tablename__ = "users"
 
@@ -53,9 +53,9 @@ class UserRow(Base):
 
 
 class ApiKeyRow(Base):
-    """A key; null scopes mean everything. `admin` is the operator of the installation.
+    """An API key; null lists allow everything. `admin` makes it a key of the operator.
 
-    `prefix` is how the key begins, which is shown and can be searched for.
+    `prefix` is the start of the key: it is shown, and keys are searched by it.
     """
 
     __tablename__ = "api_keys"
@@ -85,7 +85,7 @@ class ApiKeyRow(Base):
 
 
 class RefreshTokenRow(Base):
-    """One refresh token; each is used once, and the tokens of one sign-in are one `family`."""
+    """A refresh token, which is used once; the tokens of one sign-in form a `family`."""
 
     __tablename__ = "refresh_tokens"
 

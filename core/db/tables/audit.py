@@ -1,4 +1,4 @@
-"""Who changed what; rows are only ever added (triggers)."""
+"""The audit log: who changed what. Rows are only added (triggers refuse other changes)."""
 
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from core.db.tables.base import Base, Id, Name, Serial, now
 
 
 class AuditEntryRow(Base):
-    """One action of a person or a command; `details` hold no secrets and no prompts."""
+    """One action of a person or a command; `details` contain no secrets and no prompts."""
 
     __tablename__ = "audit_log"
     __table_args__ = (Index(None, "at"), Index(None, "account_id", "id"))

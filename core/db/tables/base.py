@@ -1,17 +1,27 @@
-"""The base of all tables: names of constraints, types by annotation, columns that recur."""
+"""The base class of all tables: constraint names, column types by annotation, recurring columns.
+
+Rows come out of SQL typed, in one of three ways:
+
+- `select(Model.a, Model.b)`: SQLAlchemy knows the types of up to ten mapped columns; unpack the row
+  or pass it to a named tuple or dataclass, and mypy checks both.
+- A whole table, `select(table_of(Model))`: `typed_row(Model, row)`, and mypy checks attributes.
+- A join or more columns: a NamedTuple with a field per selected column, in that order.
+"""
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, ClassVar, cast
+from typing import Annotated, Any, ClassVar, TypeVar, cast
 
-from sqlalchemy import BigInteger, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Integer, MetaData, Row, String, Table, Text
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 from core.db.tables.types import EXACT, NANOS, Money, UtcTime
 
+TableRow = TypeVar("TableRow", bound="Base")
+
 #: An id that clients may see, such as `job_01a2…`.
 Id = Annotated[str, mapped_column(String(64))]
-#: A number that only orders rows. SQLite counts by itself only in an INTEGER.
+#: A row number, used for order only. SQLite increments only an INTEGER column automatically.
 Serial = Annotated[
     int,
     mapped_column(
@@ -21,25 +31,25 @@ Serial = Annotated[
 Name = Annotated[str, mapped_column(String(128))]
 #: One word of a fixed list: status, tier, kind.
 Word = Annotated[str, mapped_column(String(16))]
-#: ISO 4217.
+#: A currency code of ISO 4217.
 Currency = Annotated[str, mapped_column(String(3))]
 #: A UTC month, `2026-11`.
 Month = Annotated[str, mapped_column(String(7))]
-#: An amount that was never rounded.
+#: An exact amount: never rounded, 14 decimals.
 ExactAmount = Annotated[Decimal, mapped_column(Money(EXACT))]
-#: What budgets count as spent: each job's cost, rounded up.
+#: An amount that budgets count as spent: the sum of job costs, each rounded up to nanos.
 SpentAmount = Annotated[Decimal, mapped_column(Money(NANOS))]
-#: JSON as it was written, not looked into by the database.
+#: A JSON document kept as text; the database does not parse it.
 JsonText = Annotated[str, mapped_column(Text)]
 
 
 def now() -> datetime:
-    """Return the present instant."""
+    """Return the current instant in UTC."""
     return datetime.now(UTC)
 
 
 class Base(DeclarativeBase):
-    """All tables. Decimals without another type are amounts in micros."""
+    """The base of all tables. A Decimal column without another type has 6 decimals."""
 
     metadata = MetaData(
         naming_convention={
@@ -54,5 +64,16 @@ class Base(DeclarativeBase):
 
 
 def table_of(rows: type[Base]) -> Table:
-    """Return a class's table, for statements over columns instead of objects."""
+    """Return a class's table, for queries by columns."""
     return cast("Table", rows.__table__)
+
+
+def typed_row(table: type[TableRow], row: Row[Any]) -> TableRow:
+    """Return a row of all columns of a table, typed as its class, so that mypy checks attributes.
+
+    Args:
+        table: the class whose columns were selected; it only names the type.
+        row: what the query returned. It is returned as it is: a read-only row of values.
+    """
+    _ = table
+    return cast("TableRow", row)

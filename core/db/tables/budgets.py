@@ -1,7 +1,7 @@
-"""What may be spent, what is spent, and who was warned.
+"""Budgets, amounts spent, and warnings that were sent.
 
-Invariant (triggers): `spending` is the sum of what the ledger's jobs cost, each rounded up to
-billionths, changed by the very statement that adds usage.
+Invariant (triggers): `spending` is the sum of the ledger's costs, each rounded up to nanos; the
+statement that adds usage updates it.
 """
 
 from datetime import datetime
@@ -14,9 +14,9 @@ from core.db.tables.base import Base, Currency, Id, Month, Serial, SpentAmount, 
 
 
 class BudgetRow(Base):
-    """The most an account, or one of its keys, may spend in a month; `key_id` '' is the account.
+    """The most that an account may spend in a month, or one of its keys if `key_id` is not ''.
 
-    A hard one refuses; `when_unknown` says what happens while it cannot be checked.
+    A hard budget refuses jobs; `when_unknown` says what happens while it cannot be checked.
     """
 
     __tablename__ = "budgets"
@@ -41,11 +41,11 @@ class BudgetRow(Base):
 
 
 class SpendingRow(Base):
-    """What the jobs of one key cost in a month they are billed in; kept by triggers."""
+    """What one key's jobs cost in the month that bills them; maintained by triggers."""
 
     __tablename__ = "spending"
     __table_args__ = (
-        # A sum that outgrows SQLite's integers is refused instead of turned into a float.
+        # SQLite turns a sum that overflows its integers into a float: refuse it instead.
         CheckConstraint("typeof(amount) = 'integer'", "exact").ddl_if(dialect="sqlite"),
     )
 
@@ -57,7 +57,7 @@ class SpendingRow(Base):
 
 
 class BudgetWarningRow(Base):
-    """A budget reached a percentage in a month; said once."""
+    """A percentage of a budget that was reached in a month; each is warned of once."""
 
     __tablename__ = "budget_warnings"
     __table_args__ = (UniqueConstraint("budget_id", "month", "percent"),)

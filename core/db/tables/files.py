@@ -1,8 +1,8 @@
-"""Files of clients, and batches with what has been written of their results.
+"""Files of clients, and batches with the results written so far.
 
-A file's bytes lie in the file store, named by its id. A batch's requests are not rows: each is a
-job whose id follows from the batch's id and its number, and `done` has one bit for each that has
-its result in a part.
+A file's bytes are in the file store, under its id. A batch's requests have no rows: each is a job
+whose id is derived from the batch's id and the request's number. `done` has one bit per request
+whose result is in a part.
 """
 
 from datetime import datetime
@@ -14,9 +14,9 @@ from core.db.tables.base import Base, Id, JsonText, Name, Word, now
 
 
 class FileRow(Base):
-    """A file; once `deleted_at` is set clients see it no more, and it goes when no batch needs it.
+    """A file. With `deleted_at` set clients cannot see it; it is removed when no batch needs it.
 
-    `sha256` is of its bytes.
+    `sha256` is the checksum of its bytes.
     """
 
     __tablename__ = "files"
@@ -43,10 +43,10 @@ class FileRow(Base):
 
 
 class BatchRow(Base):
-    """One batch. `fence` rises with every process that takes it; only the newest may write.
+    """One batch. `fence` rises with each process that takes it over; only the newest one may write.
 
-    `caller` is where the record of who made it is found; `outcome` is the status it is to end with;
-    jobs may exist of the requests before `reached`.
+    `caller` leads to the record of who created it; `outcome` is the status that it will end with;
+    jobs may exist for the requests before `reached`.
     """
 
     __tablename__ = "batches"
@@ -89,7 +89,7 @@ class BatchRow(Base):
 
 
 class BatchPartRow(Base):
-    """Results that were written together: an object for each kind there were any of."""
+    """Results written together: one object for outputs and one for errors, if there are any."""
 
     __tablename__ = "batch_parts"
 

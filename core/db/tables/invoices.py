@@ -1,6 +1,6 @@
-"""What an account owes: adjustments, closed months, invoices, exports.
+"""Adjustments, closed months, invoices and exports.
 
-Invariant (triggers): an issued invoice and its lines never change, adjustments neither.
+Invariant (triggers): an issued invoice and its lines never change, nor does an adjustment.
 """
 
 from datetime import datetime
@@ -23,7 +23,7 @@ from core.db.tables.types import Money
 
 
 class AdjustmentRow(Base):
-    """A credit (negative) or a further charge (positive), with its reason; for one month."""
+    """A credit (negative) or a charge (positive) for one month, with its reason."""
 
     __tablename__ = "adjustments"
     __table_args__ = (
@@ -43,7 +43,7 @@ class AdjustmentRow(Base):
 
 
 class ClosedMonthRow(Base):
-    """A month that takes no more usage; what comes later belongs to the first open month."""
+    """A month that accepts no more usage; late usage belongs to the first open month."""
 
     __tablename__ = "closed_months"
 
@@ -53,7 +53,7 @@ class ClosedMonthRow(Base):
 
 
 class InvoiceRow(Base):
-    """One account's month in one currency, or a credit note that corrects one."""
+    """An account's invoice for a month and currency, or a credit note that corrects one."""
 
     __tablename__ = "invoices"
     __table_args__ = (
@@ -80,7 +80,7 @@ class InvoiceRow(Base):
     billing_address: Mapped[str] = mapped_column(Text, default="")
     tax_id: Mapped[Name] = mapped_column(default="")
     tax_note: Mapped[str] = mapped_column(Text, default="")
-    #: `SellerSettings` as they were.
+    #: `SellerSettings` at the time of issue, as JSON.
     seller: Mapped[JsonText] = mapped_column(default="{}")
     total: Mapped[Decimal]
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -118,7 +118,7 @@ class InvoiceLineRow(Base):
 
 
 class ExportRow(Base):
-    """A file that was written for a month."""
+    """A file that was exported for a month."""
 
     __tablename__ = "exports"
 

@@ -1,4 +1,4 @@
-"""All tables at once, for migrations and whoever else needs the whole schema."""
+"""All tables together, for migrations and other code that needs the whole schema."""
 
 from core.db.tables import accounts, audit, budgets, files, invoices, prices, usage, webhooks
 from core.db.tables.base import Base

@@ -1,4 +1,4 @@
-"""What tokens cost, and what the GPUs behind them cost. Rows are only ever added (triggers)."""
+"""Token prices and hourly GPU rates. Rows are only added (triggers refuse other changes)."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -14,9 +14,9 @@ MULTIPLIER_DECIMALS = 2
 
 
 class PriceVersion(Base):
-    """A model's prices from an instant on, until the next version's instant.
+    """A model's prices from `valid_from` until the next version's `valid_from`.
 
-    The default tier costs what `prices` says; the other tiers cost a multiple of it.
+    `prices` has the default tier's prices; the other tiers multiply them.
     """
 
     __tablename__ = "price_versions"
@@ -50,9 +50,9 @@ class PriceRow(Base):
 
 
 class GpuRateRow(Base):
-    """What a worker's GPU (or GPUs) costs per hour, from an instant on, and how many jobs it runs.
+    """What one worker's GPUs cost per hour from `valid_from` on; it runs `slots` jobs at a time.
 
-    Margins are computed from it; no bill is.
+    Margins use it; invoices do not.
     """
 
     __tablename__ = "gpu_rates"

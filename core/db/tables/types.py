@@ -1,7 +1,7 @@
-"""Column types that mean the same on PostgreSQL and SQLite.
+"""Column types that behave the same on PostgreSQL and SQLite.
 
-Invariant: what is read back equals what was written. A number with more decimals than the
-column keeps is an error and never rounded, and a time without a time zone is refused.
+Invariant: a value read equals the value written. A number with more decimals than its column is an
+error and never rounded; a time without a time zone is refused.
 """
 
 from datetime import UTC, datetime
@@ -12,27 +12,27 @@ from sqlalchemy import BigInteger, DateTime, Numeric
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-#: Decimals of a price per million tokens, and of every rounded amount: micros.
+#: Decimals of a price per million tokens and of every rounded amount (micros).
 MICROS = 6
 
-#: Decimals of an exact amount: a token count times a price per million times a multiplier.
+#: Decimals of an exact amount: tokens x price per million x multiplier / 1,000,000.
 EXACT = 14
 
-#: Decimals of what budgets count as spent.
+#: Decimals of amounts that budgets count as spent (nanos).
 NANOS = 9
 
-#: Digits before the point that fit every column.
+#: Digits before the decimal point, in every column.
 WHOLE_DIGITS = 16
 
-#: The largest integer SQLite keeps; beyond it numbers turn into floats without a word.
+#: The largest integer of SQLite; it silently turns larger numbers into floats.
 LARGEST_INTEGER = 2**63 - 1
 
 
 class Money(TypeDecorator[Decimal]):
     """A Decimal of fixed scale: NUMERIC on PostgreSQL, a scaled integer on SQLite.
 
-    SQLite keeps decimals as floats. Integers it adds exactly; `sum()` reports an overflow, a `+`
-    does not.
+    SQLite has no decimals, only floats; integers it adds exactly. Its `sum()` reports an overflow,
+    its `+` does not.
     """
 
     impl = Numeric
@@ -49,7 +49,7 @@ class Money(TypeDecorator[Decimal]):
         return dialect.type_descriptor(Numeric(WHOLE_DIGITS + self.scale, self.scale))
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
-        """Check that nothing would be rounded, and that it fits."""
+        """Check that the value fits without rounding."""
         if value is None:
             return None
         scaled = int(value.scaleb(self.scale))
@@ -71,7 +71,7 @@ class Money(TypeDecorator[Decimal]):
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """An instant, always read back in UTC; SQLite has no time zones and keeps the UTC time."""
+    """An instant, always read in UTC. SQLite has no time zones and stores the UTC time."""
 
     impl = DateTime
     cache_ok = True
@@ -80,7 +80,7 @@ class UtcTime(TypeDecorator[datetime]):
         super().__init__(timezone=True)
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a time that does not say which instant it is."""
+        """Refuse a time without a time zone."""
         if value is None:
             return None
         if value.tzinfo is None:

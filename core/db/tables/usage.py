@@ -1,6 +1,6 @@
-"""The ledger: one usage event per job, the archive of its result, and what could not be read.
+"""The ledger: a usage event per job, the archive of results, and entries that were set aside.
 
-No foreign keys here: a job that ran is recorded whatever else is known about its account.
+There are no foreign keys: a job that ran is recorded even if its account is unknown.
 """
 
 from datetime import datetime
@@ -16,9 +16,9 @@ from core.db.tables.types import Money
 
 
 class UsageEventRow(Base):
-    """What one job used and what of it is charged; never changed, but priced once if unpriced.
+    """What one job used and what of it is charged. It never changes, but may be priced once.
 
-    `month` is the month it is billed in: that of `finished_at`, or for late usage the first month
+    `month` is the month that bills it: that of `finished_at`, or for late usage the first month
     that was still open. Amounts are exact; they are rounded once, on the invoice line.
     """
 
@@ -34,7 +34,7 @@ class UsageEventRow(Base):
             " AND charged_output_tokens BETWEEN 0 AND output_tokens",
             "charged",
         ),
-        # In the order in which a month is exported: nothing has to be sorted.
+        # The order of an export of a month, so that nothing has to be sorted.
         Index(None, "month", "job_id"),
         Index(None, "account_id", "finished_at", "job_id"),
         Index(
@@ -76,9 +76,9 @@ class UsageEventRow(Base):
 
 
 class ArchivedJobRow(Base):
-    """A finished job as clients may still read it when Redis no longer keeps it; no prompt.
+    """A finished job that clients can read when Redis no longer has it; without the prompt.
 
-    `spec` is the job's without its body; `result` is what it produced (`jobs.result`).
+    `record` is the job's record without its body; `result` is what it produced (`jobs.result`).
     """
 
     __tablename__ = "archived_jobs"
@@ -92,7 +92,7 @@ class ArchivedJobRow(Base):
 
 
 class SetAsideEntryRow(Base):
-    """An outbox entry that could not be recorded, with the reason; a person must look at it."""
+    """An outbox entry that could not be recorded, with the reason, for an operator to review."""
 
     __tablename__ = "set_aside_entries"
 

@@ -1,7 +1,7 @@
-"""Who is told what happened, what happened, and how telling them went.
+"""Webhook endpoints, secrets, events, deliveries and their attempts.
 
-Invariant: an event is told to each receiver by one delivery, whose id and body stay the same
-however often it is tried. Secrets are kept readable, since each delivery is signed with one.
+Invariant: an event has one delivery per receiver, whose id and body stay the same in every attempt.
+Secrets are stored readable, since each attempt is signed with one.
 """
 
 from datetime import datetime
@@ -22,7 +22,7 @@ from core.db.tables.base import Base, Id, JsonText, Name, Serial, Word, now
 
 
 class WebhookEndpointRow(Base):
-    """A URL of an account that hears of its events; an empty filter means all of them."""
+    """A URL that gets an account's events; an empty list of events means all types."""
 
     __tablename__ = "webhook_endpoints"
 
@@ -35,14 +35,14 @@ class WebhookEndpointRow(Base):
     previous_secret: Mapped[str | None] = mapped_column(Text)
     previous_until: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
-    #: Of the first failure after the last success.
+    #: The time of the first failure after the last success.
     failing_since: Mapped[datetime | None]
     disabled_at: Mapped[datetime | None]
     disabled_why: Mapped[Name] = mapped_column(default="")
 
 
 class WebhookSecretRow(Base):
-    """What an account's deliveries to the URLs of its jobs are signed with."""
+    """The secret that signs an account's deliveries to the URLs of its jobs."""
 
     __tablename__ = "webhook_secrets"
 
@@ -54,7 +54,7 @@ class WebhookSecretRow(Base):
 
 
 class WebhookEventRow(Base):
-    """What happened, and the very text that is sent; its id is the `webhook-id`."""
+    """An event and the exact text that is sent; its id is sent as `webhook-id`."""
 
     __tablename__ = "webhook_events"
     __table_args__ = (Index(None, "created_at"),)
@@ -67,11 +67,11 @@ class WebhookEventRow(Base):
 
 
 class WebhookDeliveryRow(Base):
-    """One event on its way to one receiver.
+    """One event for one receiver.
 
-    `target` is an endpoint, a budget, or '' for the job's own `url`. `due_at` is when it is tried
-    next, null once it is delivered or given up. Until `ticket_until` it needs no other ticket,
-    until `taken_until` somebody is trying it.
+    `target` is an endpoint's id, a budget's id, or '' for the job's own `url`. `due_at` is when the
+    next attempt is due; null once the event is delivered or given up. Until `ticket_until` it needs
+    no other ticket; until `taken_until` a process has claimed it.
     """
 
     __tablename__ = "webhook_deliveries"
@@ -94,7 +94,7 @@ class WebhookDeliveryRow(Base):
     account_id: Mapped[Id]
     target: Mapped[Id] = mapped_column(default="")
     url: Mapped[str] = mapped_column(Text)
-    #: Host and port of the URL: deliveries to one never wait for those to another.
+    #: Host and port of the URL; concurrency is limited per host.
     host: Mapped[str] = mapped_column(Text)
     state: Mapped[Word] = mapped_column(default="pending")
     attempts: Mapped[int] = mapped_column(default=0)
@@ -107,7 +107,7 @@ class WebhookDeliveryRow(Base):
 
 
 class WebhookAttemptRow(Base):
-    """One try: what the receiver answered, or why it could not. Its answer's body is not kept."""
+    """One attempt: the status that was answered, or the failure. Response bodies are not stored."""
 
     __tablename__ = "webhook_attempts"
 

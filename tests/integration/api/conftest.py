@@ -106,7 +106,7 @@ class Hand:
             after=self._after[job.id],
             events=[(kind, orjson.dumps(data)) for kind, data in events],
             input_tokens=5,
-            cached_tokens=2,
+            cached_input_tokens=2,
             output_tokens=self._tokens[job.id],
             ending=ending,
         )

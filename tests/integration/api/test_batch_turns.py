@@ -16,8 +16,7 @@ from batches import ids, repository
 from batches.line_submitter import LineSubmitter
 from batches.result_lines import LineOutcome
 from batches.result_parts import ResultParts, joined
-from billing.errors import DatabaseUnavailable
-from core.errors import StoreUnavailable
+from core.errors import DatabaseUnavailable, StoreUnavailable
 from core.redis.keys import Keys
 from core.settings import Settings
 from intake.factory import open_services
@@ -137,7 +136,7 @@ async def test_requests_whose_jobs_were_lost_stay_with_the_batch_while_its_calle
         async def truth(fields: Sequence[str]) -> Mapping[str, bytes]:
             if away:
                 raise DatabaseUnavailable("away", retry_after_seconds=1)
-            return await mine.api.directory.copying.truth(fields)
+            return await mine.api.directory.cache_sync.truth(fields)
 
         # Redis lost its copy of the callers, too.
         callers = CallerCache(store.redis, Keys("lost"), truth)

@@ -11,7 +11,7 @@ import openai
 import orjson
 import pytest
 
-from billing.budgets.budgets import most_tokens
+from billing.budgets.budgets import max_tokens
 from core.errors import EngineError
 from jobs.fairness import estimated_tokens
 from jobs.model_registry import ModelRegistry, ServedModel
@@ -99,7 +99,7 @@ async def test_a_model_does_what_it_is_for(
 def test_what_an_embedding_may_cost_and_its_share_know_no_output() -> None:
     body = {"model": EMBEDDER, "input": ["a" * 400] * 30}
     size = len(orjson.dumps(body))
-    bound = most_tokens(body, size, 512)
+    bound = max_tokens(body, size, 512)
     assert (bound.input, bound.output) == (size, 0)
     assert estimated_tokens(body, size) == size // 4
 

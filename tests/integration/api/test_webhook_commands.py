@@ -64,7 +64,7 @@ async def test_the_commands_make_list_test_and_repeat(
 async def test_a_command_says_what_was_refused(api: RunningApi, keys: Keys) -> None:
     refused = penstock(api, keys.acme, "create", "https://10.0.0.1/")
     assert refused.returncode == 1
-    assert "an address on the public internet is expected" in refused.stderr
+    assert "expected an address on the public internet" in refused.stderr
 
 
 async def test_the_commands_and_the_receiver_of_the_documentation_run(

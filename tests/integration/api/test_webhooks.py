@@ -200,9 +200,9 @@ async def test_a_disabled_endpoint_says_why_and_can_be_enabled(
     made = await make(client)
     await tell(database)
     async with database.write() as connection:
-        await disable(connection, made["id"], "it answered 410: gone")
+        await disable(connection, made["id"], "the endpoint answered 410 Gone")
     read = (await client.get(f"/v1/webhooks/{made['id']}")).json()
-    assert read["disabled_why"] == "it answered 410: gone"
+    assert read["disabled_why"] == "the endpoint answered 410 Gone"
     refused = await client.post(f"/v1/webhooks/{made['id']}/test")
     assert (refused.status_code, refused.json()["code"]) == (409, "webhook-disabled")
     (given_up,) = (await client.get("/v1/webhooks/deliveries")).json()["data"]

@@ -81,14 +81,14 @@ def test_a_month_is_closed_corrected_and_exported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("close", "2999-01"), 1, "has not begun"),
-        (("close", "2026-13"), 2, "no month"),
+        (("close", "2999-01"), 1, "has not started"),
+        (("close", "2026-13"), 2, "not a month"),
         (("export", "--month", MONTH, "--format", "csv"), 1, "not closed"),
         (("export", "--month", MONTH, "--format", "xlsx"), 2, "xlsx"),
         (("adjust", "acme", "--amount", "much", "--reason", "x"), 2, "no number"),
-        (("adjust", "acme", "--amount", "0", "--reason", "x"), 2, "not 0"),
-        (("adjust", "nobody", "--amount", "1", "--reason", "x"), 2, "no account"),
-        (("credit", "INV-1", "--amount", "1", "--reason", "x"), 2, "no invoice"),
+        (("adjust", "acme", "--amount", "0", "--reason", "x"), 2, "other than 0"),
+        (("adjust", "nobody", "--amount", "1", "--reason", "x"), 2, "account 'nobody' not found"),
+        (("credit", "INV-1", "--amount", "1", "--reason", "x"), 2, "invoice 'INV-1' not found"),
     ],
 )
 def test_what_cannot_be_is_said_in_words(words: tuple[str, ...], code: int, said: str) -> None:

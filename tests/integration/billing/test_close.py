@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
+from accounts.errors import AccountNotFound
 from billing.errors import (
-    AccountNotFound,
     InvalidAmount,
     InvalidMonth,
     InvoiceNotFound,
@@ -53,8 +53,8 @@ async def test_an_invoice_has_lines_by_model_tier_kind_and_price(database: Datab
         database,
         usage_entry(),
         usage_entry(),
-        usage_entry(service_tier=ServiceTier.PRIORITY, cached_tokens=0),
-        usage_entry(model="n", input_tokens=3, cached_tokens=0, output_tokens=1),
+        usage_entry(service_tier=ServiceTier.PRIORITY, cached_input_tokens=0),
+        usage_entry(model="n", input_tokens=3, cached_input_tokens=0, output_tokens=1),
         usage_entry(status=Status.FAILED),
         usage_entry(account="zeta"),
     )

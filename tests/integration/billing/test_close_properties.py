@@ -52,7 +52,7 @@ use = st.fixed_dictionaries(
         "status": st.sampled_from([status for status in Status if status.is_terminal]),
         "service_tier": st.sampled_from(ServiceTier),
         "input_tokens": st.integers(10**6, 10**7),
-        "cached_tokens": counts,
+        "cached_input_tokens": counts,
         "output_tokens": counts,
     }
 )

@@ -284,7 +284,7 @@ async def test_who_left_long_ago_is_forgotten_unless_entries_are_in_their_hands(
     assert await names(store) == {b"killed", b"holding"}
     assert await store.ended.forget_consumers(GROUP, 0) == 1
     assert await names(store) == {b"holding"}
-    monkeypatch.setattr("billing.ledger.consumer.FORGET_MS", 0)
+    monkeypatch.setattr("billing.ledger.consumer.IDLE_CONSUMER_MS", 0)
     async with consuming(store, database, claim_seconds=0.1):
         await until_consumed(store)
 

@@ -237,7 +237,7 @@ async def test_something_else_of_that_name_is_left_alone(
     mine = tmp_path / "out" / f"{MONTH}-csv" / "mine.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("keep me")
-    with pytest.raises(ExportFailed, match="something else"):
+    with pytest.raises(ExportFailed, match="not an export"):
         await export(database, tmp_path / "out")
     assert mine.read_text() == "keep me"
     assert names_in(tmp_path / "out") == [f"{MONTH}-csv"]

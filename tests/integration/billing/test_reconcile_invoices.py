@@ -47,7 +47,7 @@ async def closed(database: Database) -> Database:
         database,
         *(entry(finished=NOON + timedelta(hours=hour)) for hour in range(5)),
         entry(model="n", service_tier=ServiceTier.PRIORITY),
-        entry(account="other", cached_tokens=0),
+        entry(account="other", cached_input_tokens=0),
         entry(account="third", status=Status.FAILED),
         entry(finished=LAST),
     )

@@ -13,7 +13,7 @@ from prometheus_client.samples import Sample
 from pydantic import SecretStr
 
 from billing.budgets.budgets import Budget, set_budget
-from billing.ledger.collector import MoneyCollector
+from billing.metrics_collector import MoneyCollector
 from billing.pricing.gpu_rates import GpuRate, set_gpu_rate
 from core.db.engine import Database
 from core.errors import EngineError

@@ -11,7 +11,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from billing.budgets.budgets import Budget, remove_budget, set_budget
 from billing.budgets.spending import SpentSum
-from billing.budgets.warnings import warn
+from billing.budgets.warnings import record_warnings
 from billing.months import month_of
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
@@ -33,9 +33,9 @@ from tests.support.webhooks import (
     webhook_settings,
 )
 from webhooks.account_secrets import read_secret, rotate_secret
-from webhooks.attempt_results import AttemptResult, settle
+from webhooks.attempt_results import AttemptResult, record_results
 from webhooks.deliverer import Deliverer
-from webhooks.deliveries import find_due, purge, take
+from webhooks.deliveries import claim, find_due, purge
 from webhooks.events import NewEvent, Receiver, add_events
 from webhooks.sender import SendOutcome
 from webhooks.signing import new_secret
@@ -97,7 +97,7 @@ async def test_a_failure_follows_the_published_schedule_and_then_is_given_up(
     assert (row.state, row.attempts, row.failure) == ("failed", 10, "answered 500")
     # All of it took more than three days, and nothing else came through.
     disabled = await endpoint(database)
-    assert disabled.disabled_why == "it took nothing for 3 days"
+    assert disabled.disabled_why == "no delivery succeeded for 3 days"
     assert len(await attempts(database)) == 10
 
 
@@ -138,7 +138,7 @@ async def test_410_disables_the_endpoint_and_gives_up_what_was_on_its_way(
     async with database.read() as connection:
         table = table_of(WebhookEndpointRow)
         found = {row.id: row for row in await connection.execute(select(table))}
-    assert found["whe_1"].disabled_why == "it answered 410: gone"
+    assert found["whe_1"].disabled_why == "the endpoint answered 410 Gone"
     assert found["whe_2"].disabled_at is None
     assert {row.state for row in await deliveries(database) if row.target == "whe_1"} == {"failed"}
 
@@ -260,7 +260,7 @@ async def warned(database: Database, url: str, secret: str | None, account: str 
     budget = await set_budget(
         database, Budget(account, Decimal(10), webhook=url, webhook_secret=secret)
     )
-    await warn(
+    await record_warnings(
         database, [budget], [SpentSum(BudgetMonth(account, MONTH, "USD"), ACCOUNT, Decimal(6))]
     )
     return budget
@@ -371,13 +371,13 @@ async def test_what_is_purged_while_it_is_sent_keeps_nothing_else_from_being_wri
         await listen(database, receiver)
         await tell(database, 2)
         ids = [row.id for row in await deliveries(database)]
-        taken = [one for one in await take(database, ids, 30) if one is not None]
+        taken = [one for one in await claim(database, ids, 30) if one is not None]
         async with database.write() as connection:
             events = table_of(WebhookEventRow)
             await connection.execute(delete(events).where(events.c.id == taken[0].event_id))
         sent = SendOutcome(200, "", 5)
         results = [AttemptResult(one, sent, now(), None) for one in taken]
-        assert await settle(database, results, timedelta(days=3)) == ["", ""]
-        assert await settle(database, results[:1], timedelta(days=3)) == [""]
+        assert await record_results(database, results, timedelta(days=3)) == ["", ""]
+        assert await record_results(database, results[:1], timedelta(days=3)) == [""]
     assert await states(database) == ["delivered"]
     assert len(await attempts(database)) == 1

@@ -155,7 +155,7 @@ async def test_tickets_are_celery_messages_and_the_queue_is_bounded(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticket = DeliveryTicket("whd_1", "acme", "hooks.example.com")
-    monkeypatch.setattr("webhooks.tickets.MOST_TICKETS", 3)
+    monkeypatch.setattr("webhooks.tickets.MAX_QUEUED_TICKETS", 3)
     assert await push_tickets(store.redis, store.keys, [ticket] * 2) == 2
     assert await push_tickets(store.redis, store.keys, [ticket] * 2) == 1
     redis: Any = store.redis

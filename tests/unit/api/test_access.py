@@ -44,9 +44,9 @@ def test_each_role_reaches_its_routes_only(route: str, role: Role) -> None:
     else:
         with pytest.raises(Forbidden, match=role):
             check_access(scope(route), caller(role))
-    check_access(scope(route), caller(role, admin=True))
+    check_access(scope(route), caller(role, operator=True))
 
 
 def test_a_route_that_is_not_in_the_table_is_refused_even_to_the_operator() -> None:
     with pytest.raises(LookupError, match="POST /v1/new"):
-        check_access(scope("POST /v1/new"), caller(Role.ADMIN, admin=True))
+        check_access(scope("POST /v1/new"), caller(Role.ADMIN, operator=True))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.streaming.sse import View
-from billing.pricing.cost_cache import OPEN
+from billing.pricing.cost_cache import NOT_ENDED
 from core.errors import EngineError, StoreUnavailable
 from jobs.eta import Eta
 from jobs.events import Event
@@ -203,14 +203,14 @@ def job(**fields: Any) -> Job:
         "spec": JobSpec("/v1/completions", {"prompt": "secret"}), "status": Status.QUEUED,
         "created": 1_700_000_000_123, "queued": 1_700_000_000_123, "started": 0, "claimed": 0,
         "finished": 0, "attempt": 0, "failures": 0, "fence": 0, "seq": 0, "input_tokens": 0,
-        "cached_tokens": 0, "output_tokens": 0, "run_ms": 0, "start_by": 0, "deadline": 0,
+        "cached_input_tokens": 0, "output_tokens": 0, "run_ms": 0, "start_by": 0, "deadline": 0,
         "cancel_requested": 0, "worker": "", "error": None,
     }  # fmt: skip
     return Job(**{**values, **fields})
 
 
 def test_a_waiting_job_has_position_and_band() -> None:
-    shown_job = job_object(job(), OPEN, QueuePlace(3, Eta(10.0, 8.5, 11.5004)))
+    shown_job = job_object(job(), NOT_ENDED, QueuePlace(3, Eta(10.0, 8.5, 11.5004)))
     assert shown_job["queue_position"] == 3
     assert shown_job["eta"] == {"seconds": 10.0, "low": 8.5, "high": 11.5}
     assert shown_job["created_at"] == 1_700_000_000.123
@@ -220,22 +220,22 @@ def test_a_waiting_job_has_position_and_band() -> None:
 
 def test_a_running_job_has_run_for_as_long_as_the_store_says() -> None:
     running = job(status=Status.IN_PROGRESS, started=1_700_000_001_123, run_ms=1000)
-    assert job_object(running, OPEN, QueuePlace(None, None, 250))["run_seconds"] == 1.25
+    assert job_object(running, NOT_ENDED, QueuePlace(None, None, 250))["run_seconds"] == 1.25
 
 
 def test_a_finished_job_has_times_and_result() -> None:
     ended = job(
         status=Status.COMPLETED, started=1_700_000_001_123, finished=1_700_000_003_000, run_ms=1877
     )
-    shown_job = job_object(ended, OPEN, result=result_object(ended, fold(WHOLE)))
+    shown_job = job_object(ended, NOT_ENDED, result=result_object(ended, fold(WHOLE)))
     assert (shown_job["queue_seconds"], shown_job["run_seconds"]) == (1.0, 1.877)
     assert shown_job["result"]["object"] == "text_completion"
 
 
 def test_only_jobs_that_failed_show_an_error() -> None:
     error = EngineError("broke").as_dict()
-    assert job_object(job(error=error), OPEN)["error"] is None
-    failed = job_object(job(status=Status.FAILED, error=error), OPEN)
+    assert job_object(job(error=error), NOT_ENDED)["error"] is None
+    failed = job_object(job(status=Status.FAILED, error=error), NOT_ENDED)
     assert failed["error"]["detail"] == "broke"
     assert failed["error"]["instance"] == "/v1/jobs/job_ab"
 

@@ -3,15 +3,14 @@
 from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.currencies import payable
-from billing.invoices.close_sums import KindSum, UsageGroup
-from billing.invoices.draft import Customer, MonthBooks, draft_invoices
+from billing.invoices.close_sums import Adjustment, KindSum, UsageGroup
+from billing.invoices.draft import BillingDetails, MonthContent, draft_invoices
 from billing.invoices.invoices import Invoice
 from billing.money import to_micros
 from billing.pricing.rating import Price, TokenCounts, rate
@@ -70,14 +69,13 @@ def grouped(usage: list[Any], book: list[Price]) -> list[UsageGroup]:
 
 def drafted(groups: list[UsageGroup], rows: list[Any], book: list[Price]) -> list[Invoice]:
     adjusted = [
-        SimpleNamespace(id=f"adj_{number}", account_id=account, currency=currency, amount=amount,
-                        reason="a reason", job_id=None)
+        Adjustment(f"adj_{number}", account, currency, amount, reason="a reason", job_id=None)
         for number, (account, currency, amount) in enumerate(rows)
-    ]  # fmt: skip
-    customers = {"acme": Customer("Acme Ltd")}
+    ]
+    details = {"acme": BillingDetails("Acme Ltd")}
     by_id = {price.id: price for price in book}
     return list(
-        draft_invoices(MonthBooks("2026-10", groups, adjusted, customers, by_id, SellerSettings()))
+        draft_invoices(MonthContent("2026-10", groups, adjusted, details, by_id, SellerSettings()))
     )
 
 

@@ -36,7 +36,7 @@ def test_the_last_microsecond_belongs_to_the_old_year() -> None:
 
 @pytest.mark.parametrize("text", ["2026-13", "2026-00", "2026-1", "202611", "2026-11-01", ""])
 def test_what_is_no_month_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no month"):
+    with pytest.raises(ValueError, match="is not a month"):
         bounds(text)
 
 

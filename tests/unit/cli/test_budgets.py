@@ -56,4 +56,4 @@ def test_a_webhook_that_nothing_would_be_sent_to_is_refused() -> None:
     refused = budgets("set", "acme", "25", "--webhook", "https://10.0.0.1/hook")
 
     assert refused.exit_code == 2
-    assert "--webhook: an address on the public internet is expected" in refused.stderr
+    assert "--webhook: expected an address on the public internet" in refused.stderr

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from cli.connect.state_dir import StateDir
 from cli.local.checks import (
     CPU_WORKER_GIB,
     check_kernels,
@@ -16,6 +14,8 @@ from cli.local.checks import (
     choose_port,
     is_free,
 )
+
+from cli.connect.state_dir import StateDir
 from cli.local.embedded_redis import find_program, redis_command
 from cli.local.plan import Plan, make_plan, process_specs, reachable, redis_spec
 from cli.terminal.failures import Failure

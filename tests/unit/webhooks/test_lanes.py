@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from webhooks.batched_calls import BatchedCalls
-from webhooks.concurrency_limits import MOST_WAITING, ConcurrencyLimits
+from webhooks.concurrency_limits import MAX_WAITING, ConcurrencyLimits
 from webhooks.tickets import DeliveryTicket
 
 
@@ -50,7 +50,7 @@ def test_an_account_has_its_share_over_all_hosts() -> None:
 def test_what_waits_is_bounded_and_the_rest_may_come_again() -> None:
     lanes = ConcurrencyLimits(per_host=1, per_account=10)
     assert lanes.enter(ticket(0))
-    for number in range(1, MOST_WAITING + 10):
+    for number in range(1, MAX_WAITING + 10):
         assert not lanes.enter(ticket(number))
     lanes.close(ticket(0))
     assert lanes.running == 0
