@@ -17,6 +17,7 @@ from cli.terminal.output import print_failure
 #: Noun -> where it stands in the help, and its module.
 NOUNS = {
     "up": ("Start here", "cli.commands.up"),
+    "doctor": ("Start here", "cli.commands.doctor"),
     "jobs": ("Use it", "cli.commands.jobs"),
     "batches": ("Use it", "cli.commands.batches"),
     "models": ("Use it", "cli.commands.models"),

@@ -16,6 +16,7 @@ app = typer.Typer(add_completion=False)
 
 
 def _become(module: str) -> None:
+    os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # a native crash leaves Python's stack
     os.execv(sys.executable, [sys.executable, "-P", "-m", module])  # noqa: S606
 
 

@@ -2,7 +2,7 @@
 
 from pydantic import SecretStr, ValidationError
 
-from cli.connect.state_dir import StateDir
+from cli.connect.state_dir import PipelineState, StateDir
 from cli.terminal.failures import UsageError
 from core.settings import Settings, get_settings
 
@@ -32,7 +32,11 @@ def load_settings() -> Settings:
 
 def load_local_settings() -> Settings:
     """Read them; where they name no Redis, it is the one that `penstock up` runs here."""
-    settings, state = load_settings(), StateDir().read_state()
+    return settings_of(load_settings(), StateDir().read_state())
+
+
+def settings_of(settings: Settings, state: PipelineState | None) -> Settings:
+    """Return them with the Redis of the pipeline that runs here, unless they name another."""
     if state is None or "url" in settings.redis.model_fields_set:
         return settings
     redis = settings.redis.model_copy(update={"url": SecretStr(f"redis://{state.redis}/0")})

@@ -7,6 +7,8 @@ Invariant: the development key is shown once, when it is made; afterwards it sta
 import asyncio
 import time
 
+from cli.checks.findings import not_fine, print_findings, refuse, run_checks
+from cli.checks.start import quick_checks
 from cli.connect.api_client import Client
 from cli.connect.state_dir import StateDir
 from cli.local.demo import print_next, run_demo
@@ -39,9 +41,16 @@ class LocalRun:
         """
         lock = self._home.lock()
         self._home.clear_state()
+        self._check()
         self._plan = make_plan(self._settings)
         self._pipeline = Pipeline(self._home, self._settings, self._plan, Steps(out), lock)
         return await self._pipeline.run(self._when_ready)
+
+    def _check(self) -> None:
+        """Run the quick part of `penstock doctor`: show what to know of, refuse what cannot be."""
+        findings = run_checks(quick_checks(self._settings))
+        refuse(findings)
+        print_findings(not_fine(findings), out)
 
     async def _when_ready(self) -> int | None:
         model = self._settings.engine.served_name

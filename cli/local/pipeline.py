@@ -7,18 +7,19 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
+from cli.checks.findings import Check, Finding, not_fine, print_findings, run_checks
 from cli.connect.state_dir import PipelineState, StateDir
 from cli.local.development import ensure_dev_key, prepare_database
 from cli.local.plan import STOP_ORDER, Plan, process_specs, redis_spec
-from cli.local.readiness import Question, http_ok, log_says, redis_answers, wait_for
+from cli.local.readiness import Question, http_ok, redis_answers, wait_for
 from cli.local.steps import Steps
-from cli.local.supervisor import Supervisor
+from cli.local.supervisor import Child, Ready, Supervisor
 from cli.terminal.failures import Failure, Unreachable
 from core.settings import Settings
 
@@ -28,6 +29,13 @@ REDIS_SECONDS = 120.0  # it reads its append-only file first
 OTHER_REDIS_SECONDS = 5.0
 PROCESS_SECONDS = 60.0
 MODEL_SECONDS = 1800.0  # a large model from a slow disk
+#: Processes that say in their log that they have begun, and what each is there for.
+IN_THE_BACKGROUND = {
+    "control": "picks up what a killed worker had",
+    "ledger": "writes down what jobs used and cost",
+    "deliverer": "tells accounts what happened",
+    "feeder": "feeds batches to the queue",
+}
 
 
 class Stopped(Exception):
@@ -49,7 +57,10 @@ class Pipeline:
         #: The development key, if it was made in this run.
         self.new_key: str | None = None
         self._supervisor = Supervisor(
-            lock, say=lambda text: self._say(f"[yellow]{text}"), restarted=self._write_state
+            lock,
+            say=self._warn,
+            restarted=self._write_state,
+            cpu_amx=settings.engine.cpu_amx,
         )
 
     async def run(self, when_ready: Callable[[], Coroutine[Any, Any, int | None]]) -> int:
@@ -72,6 +83,13 @@ class Pipeline:
             return code or 0
         finally:
             await self._stop_all()
+
+    def _warn(self, title: str, details: Sequence[str]) -> None:
+        """Say what happened to a child, above whatever else is shown."""
+        console = self._steps.console
+        console.print(title, style="yellow", markup=False, soft_wrap=True)
+        for line in details:
+            console.print(f"  {line}", style="dim", markup=False, soft_wrap=True)
 
     def _asked_to_stop(self) -> None:
         """Stop in order; asked again, stop at once."""
@@ -102,19 +120,15 @@ class Pipeline:
         await self._start_redis()
         await self._prepare_database()
         plan, engine = self._plan, self._settings.engine
-        swept = log_says(self._home.log_file("control"), "control_started")
-        booked = log_says(self._home.log_file("ledger"), "ledger_started")
-        telling = log_says(self._home.log_file("deliverer"), "deliverer_started")
-        fed = log_says(self._home.log_file("feeder"), "feeder_started")
         await asyncio.gather(
-            self._start("control", swept, PROCESS_SECONDS, "picks up what a killed worker had"),
-            self._start("ledger", booked, PROCESS_SECONDS, "writes down what jobs used and cost"),
-            self._start("deliverer", telling, PROCESS_SECONDS, "tells accounts what happened"),
-            self._start("feeder", fed, PROCESS_SECONDS, "feeds batches to the queue"),
-            self._start("api", http_ok(f"{plan.url}/ready"), PROCESS_SECONDS, plan.url),
+            *(
+                self._start(name, says(f"{name}_started"), PROCESS_SECONDS, text)
+                for name, text in IN_THE_BACKGROUND.items()
+            ),
+            self._start("api", asks(http_ok(f"{plan.url}/ready")), PROCESS_SECONDS, plan.url),
             self._start(
                 "worker",
-                http_ok(f"{plan.health_url}/ready"),
+                asks(http_ok(f"{plan.health_url}/ready")),
                 MODEL_SECONDS,
                 f"{engine.served_name} is loaded and warm",
                 meanwhile=f"loading {engine.served_name} into {engine.kind} (slow the first time)",
@@ -131,12 +145,20 @@ class Pipeline:
         if spec is None:
             await self._find_redis(answers)
             steps.end("redis", f"the one at {plan.redis_address}")
+            print_findings(await self._judge_redis(), steps.console)
             return
-        child = await self._supervisor.start(spec)
-        await wait_for(answers, REDIS_SECONDS, "redis")
-        child.ready = True
+        child = await self._supervisor.start(spec, asks(answers), REDIS_SECONDS)
+        await _until_ready(child, REDIS_SECONDS)
         program = Path(spec.command[0]).name
         steps.end("redis", f"{program} on {plan.redis_address}, data in {self._home.data}")
+
+    async def _judge_redis(self) -> list[Finding]:
+        """Return what is wrong with a Redis that somebody else set up."""
+        from cli.checks.servers import check_redis  # noqa: PLC0415 - only a Redis that was named
+
+        redis = self._settings.redis
+        checks = [Check("redis", lambda: check_redis(redis))]
+        return not_fine(await asyncio.to_thread(run_checks, checks))
 
     async def _prepare_database(self) -> None:
         self._steps.begin("database", "making the tables")
@@ -151,23 +173,17 @@ class Pipeline:
         except Failure:
             raise Unreachable(
                 f"no Redis answers at {self._plan.redis_address}",
+                *(finding.text for finding in await self._judge_redis()),
                 "PENSTOCK_REDIS__URL names it; without that, an embedded one is started",
             ) from None
 
     async def _start(
-        self, name: str, ready: Question, seconds: float, text: str, meanwhile: str = "starting"
+        self, name: str, ready: Ready, seconds: float, text: str, meanwhile: str = "starting"
     ) -> None:
         self._steps.begin(name, meanwhile)
-        child = await self._supervisor.start(
-            process_specs(self._plan, self._home, self._settings)[name]
-        )
-
-        async def ask() -> bool:
-            self._steps.note(name, meanwhile)
-            return await ready()
-
-        await wait_for(ask, seconds, name)
-        child.ready = True
+        spec = process_specs(self._plan, self._home, self._settings)[name]
+        child = await self._supervisor.start(spec, ready, seconds)
+        await _until_ready(child, seconds, lambda: self._steps.note(name, meanwhile))
         self._steps.end(name, text)
         self._write_state()
 
@@ -186,9 +202,42 @@ class Pipeline:
 
     async def _stop_all(self) -> None:
         if not self._supervisor.children:
+            await self._supervisor.stop(())
             return
         began = time.monotonic()
         self._say("\nStopping; again Ctrl-C to stop at once.")
         await self._supervisor.stop(STOP_ORDER)
         self._home.clear_state()
         self._say(f"Stopped in {time.monotonic() - began:.1f} s.")
+
+
+def says(event: str) -> Ready:
+    """Ask whether a process has written this to its log."""
+
+    async def ask(child: Child) -> bool:
+        return await asyncio.to_thread(child.said, event)
+
+    return ask
+
+
+def asks(question: Question) -> Ready:
+    """Ask a question that needs no more than an address."""
+
+    async def ask(child: Child) -> bool:
+        del child
+        return await question()
+
+    return ask
+
+
+async def _until_ready(
+    child: Child, seconds: float, note: Callable[[], None] | None = None
+) -> None:
+    """Wait until the supervisor has seen that a child is ready; its crashes are counted there."""
+
+    async def ask() -> bool:
+        if note is not None:
+            note()
+        return child.was_ready
+
+    await wait_for(ask, seconds, child.spec.name)

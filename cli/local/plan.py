@@ -5,16 +5,8 @@ import sys
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from cli.checks.start import choose_port, free_port, is_free
 from cli.connect.state_dir import StateDir
-from cli.local.checks import (
-    available_gib,
-    check_kernels,
-    check_memory,
-    check_model,
-    choose_port,
-    free_port,
-    is_free,
-)
 from cli.local.embedded_redis import find_program, redis_command
 from cli.local.supervisor import ChildSpec
 from core.settings import TINY_MODEL, Settings
@@ -60,15 +52,12 @@ def reachable(host: str) -> str:
 
 
 def make_plan(settings: Settings) -> Plan:
-    """Choose the ports, and check what can be checked before anything starts.
+    """Choose the ports; `quick_checks` has looked at everything else.
 
     Raises:
-        Failure: it cannot start; the text says which setting would change that.
+        Failure: one is taken; the text says which setting would change that.
     """
     api, worker, redis = settings.api, settings.worker, settings.redis
-    check_model(settings.engine)
-    check_memory(settings.engine, available_gib())
-    check_kernels(settings.engine)
     api_port = choose_port(api.host, api.port, "the API", "PENSTOCK_API__PORT")
     health_port = choose_port(
         worker.health_host, worker.health_port, "the worker", "PENSTOCK_WORKER__HEALTH_PORT"
@@ -97,6 +86,7 @@ def process_specs(plan: Plan, home: StateDir, settings: Settings) -> dict[str, C
         "PENSTOCK_API__PORT": str(plan.api_port),
         "PENSTOCK_WORKER__HEALTH_PORT": str(plan.health_port),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",  # a native crash leaves Python's stack in the log
     }
     if "format" not in settings.log.model_fields_set:
         common["PENSTOCK_LOG__FORMAT"] = "console"  # these logs are for people
@@ -125,7 +115,6 @@ def process_specs(plan: Plan, home: StateDir, settings: Settings) -> dict[str, C
             python("billing"),
             home.log_file("ledger"),
             common | _any_port(settings, "billing"),
-            restarts=True,
         ),
         "deliverer": ChildSpec(
             "deliverer",
@@ -133,14 +122,12 @@ def process_specs(plan: Plan, home: StateDir, settings: Settings) -> dict[str, C
             home.log_file("deliverer"),
             common | _any_port(settings, "webhooks"),
             stop_seconds=settings.webhooks.total_seconds + STOP_MARGIN_SECONDS,
-            restarts=True,
         ),
         "feeder": ChildSpec(
             "feeder",
             python("batches"),
             home.log_file("feeder"),
             common | _any_port(settings, "batches"),
-            restarts=True,
         ),
         "api": ChildSpec("api", python("api"), home.log_file("api"), common | api),
         "worker": ChildSpec(
@@ -149,7 +136,6 @@ def process_specs(plan: Plan, home: StateDir, settings: Settings) -> dict[str, C
             home.log_file("worker"),
             common | worker,
             stop_seconds=settings.worker.grace_seconds + STOP_MARGIN_SECONDS,
-            restarts=True,
             death_signal=signal.SIGTERM,  # it may have an engine process of its own to stop
         ),
     }

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
-from pathlib import Path
 
 import httpx2
 from pydantic import SecretStr
@@ -63,12 +61,3 @@ def http_ok(url: str) -> Question:
             return False
 
     return ask
-
-
-def log_says(log: Path, event: str) -> Question:
-    """Look into a log."""
-
-    def look() -> bool:
-        return log.exists() and event in log.read_text(errors="replace")
-
-    return partial(asyncio.to_thread, look)

@@ -6,20 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.local.checks import (
-    CPU_WORKER_GIB,
-    check_kernels,
-    check_memory,
-    check_model,
-    choose_port,
-    is_free,
-)
 
+from cli.checks.start import choose_port, is_free
 from cli.connect.state_dir import StateDir
 from cli.local.embedded_redis import find_program, redis_command
 from cli.local.plan import Plan, make_plan, process_specs, reachable, redis_spec
 from cli.terminal.failures import Failure
-from core.settings import EngineSettings, Settings
+from core.settings import Settings
 
 
 def settings(**groups: Any) -> Settings:
@@ -92,9 +85,7 @@ def test_children_are_told_the_ports_that_were_chosen(tmp_path: Path) -> None:
         assert spec.environment["PENSTOCK_WORKER__HEALTH_PORT"] == "8081"
         assert spec.environment["PENSTOCK_LOG__FORMAT"] == "console"
         assert spec.environment["PENSTOCK_RETENTION__START"] == "archive"
-    assert [name for name, spec in specs.items() if spec.restarts] == [
-        *("ledger", "deliverer", "feeder", "worker"),
-    ]
+        assert spec.environment["PYTHONFAULTHANDLER"] == "1"
 
 
 def test_worker_gets_its_grace_period_and_is_asked_to_end_when_up_is_killed(tmp_path: Path) -> None:
@@ -110,32 +101,6 @@ def test_log_format_that_was_set_is_kept(tmp_path: Path) -> None:
     specs = process_specs(PLAN, StateDir(tmp_path), settings(log={"format": "json"}))
 
     assert "PENSTOCK_LOG__FORMAT" not in specs["api"].environment
-
-
-def test_short_memory_says_how_much_is_needed() -> None:
-    engine = EngineSettings(kv_cache_gib=4)
-
-    check_memory(engine, CPU_WORKER_GIB + 4)
-    check_memory(engine, None)
-    check_memory(EngineSettings(kind="simulated"), 0.1)
-    with pytest.raises(Failure, match=r"1\.5 GiB of memory is available; the worker needs 6\.0"):
-        check_memory(engine, 1.5)
-
-
-def test_a_library_that_vllm_needs_is_named_before_anything_starts() -> None:
-    check_kernels(EngineSettings())
-    check_kernels(EngineSettings(kind="simulated"), "libnothing.so.1")
-    with pytest.raises(Failure, match="libnothing"):
-        check_kernels(EngineSettings(), "libnothing.so.1")
-
-
-def test_missing_model_folder_is_refused_and_hub_names_are_left_to_vllm(tmp_path: Path) -> None:
-    check_model(EngineSettings())
-    check_model(EngineSettings(model=str(tmp_path)))
-    check_model(EngineSettings(model="someone/some-model"))
-    for model in (str(tmp_path / "nothing"), "./nothing", "a/b/c"):
-        with pytest.raises(Failure, match="there is no model at"):
-            check_model(EngineSettings(model=model))
 
 
 def test_embedded_redis_keeps_everything_and_listens_on_the_loopback_only(tmp_path: Path) -> None:

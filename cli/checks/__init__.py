@@ -1,0 +1,1 @@
+"""What must hold before a pipeline starts, and what `penstock doctor` looks at."""

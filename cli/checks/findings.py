@@ -1,0 +1,132 @@
+"""What a check found, and how checks are run.
+
+Invariant: a check never takes longer than its bound and never ends as a traceback: one that
+hangs or fails by itself is shown as a problem.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from rich.console import Console
+
+from cli.terminal.failures import Failure
+
+CHECK_SECONDS = 15.0
+INDENT = " " * 28
+
+
+class Level(StrEnum):
+    """How bad it is; only a problem keeps a run from working."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+STYLES = {Level.OK: "green", Level.WARNING: "bold yellow", Level.PROBLEM: "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `penstock doctor`; `advice` says what to do, a line each."""
+
+    name: str
+    level: Level
+    text: str
+    advice: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for scripts."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Something to look at, under the name that its findings have."""
+
+    name: str
+    look: Callable[[], Finding | Sequence[Finding]]
+
+
+def fine(name: str, text: str) -> Finding:
+    """Return that something is as it should be."""
+    return Finding(name, Level.OK, text)
+
+
+def warning(name: str, text: str, *advice: str) -> Finding:
+    """Return that something works, and may not for long."""
+    return Finding(name, Level.WARNING, text, advice)
+
+
+def problem(name: str, text: str, *advice: str) -> Finding:
+    """Return that something must be changed first."""
+    return Finding(name, Level.PROBLEM, text, advice)
+
+
+def run_checks(checks: Iterable[Check], seconds: float = CHECK_SECONDS) -> list[Finding]:
+    """Run checks at the same time and return what they found, in their order.
+
+    Args:
+        checks: What to look at.
+        seconds: How long each may take; a thread that hangs is left to the end of this process.
+    """
+    running = [(check, *_begin(check)) for check in checks]
+    found: list[Finding] = []
+    for check, thread, findings in running:
+        thread.join(seconds)
+        if thread.is_alive():
+            text = f"no answer within {seconds:g} s"
+            found.append(
+                problem(check.name, text, "what it asks hangs: a disk, a mount, a server?")
+            )
+        else:
+            found += findings
+    return found
+
+
+def refuse(findings: Iterable[Finding]) -> None:
+    """Raise Failure for the first problem among them."""
+    problems = [finding for finding in findings if finding.level is Level.PROBLEM]
+    if problems:
+        first, *others = problems
+        more = [f"and {len(others)} more: penstock doctor"] if others else []
+        raise Failure(first.text, *first.advice, *more)
+
+
+def not_fine(findings: Iterable[Finding]) -> list[Finding]:
+    """Return those that somebody should read."""
+    return [finding for finding in findings if finding.level is not Level.OK]
+
+
+def print_findings(findings: Sequence[Finding], console: Console) -> None:
+    """Print a line for each, and what to do under those that need it."""
+    for finding in findings:
+        level = f"[{STYLES[finding.level]}]{finding.level:<8}[/]"
+        console.print(f"{level} [bold]{finding.name:<18}[/]", end=" ", soft_wrap=True)
+        console.print(finding.text, markup=False, soft_wrap=True)
+        for line in finding.advice:
+            console.print(f"{INDENT}{line}", style="dim", markup=False, soft_wrap=True)
+
+
+def _begin(check: Check) -> tuple[threading.Thread, list[Finding]]:
+    findings: list[Finding] = []
+
+    def work() -> None:
+        findings.extend(_look(check))
+
+    thread = threading.Thread(target=work, name=f"check {check.name}", daemon=True)
+    thread.start()
+    return thread, findings
+
+
+def _look(check: Check) -> Sequence[Finding]:
+    try:
+        found = check.look()
+    except Failure as failure:
+        return [problem(check.name, failure.title, *failure.advice)]
+    except Exception as error:  # noqa: BLE001 - whatever it is, a person must see it as a line
+        return [problem(check.name, f"this check failed: {type(error).__name__}: {error}")]
+    return [found] if isinstance(found, Finding) else found
