@@ -1,7 +1,7 @@
-"""API keys in SQL: made, listed, changed, rotated, revoked.
+"""API keys in SQL: create, list, change, rotate and revoke.
 
-Invariants: the secret is returned once, when it is made, and only its hash is kept; a rotated key
-goes on beside its successor only as long as was asked for; a revoked one never comes back.
+Invariants: the secret is returned once, on creation, and only its hash is kept. A rotated key is
+valid beside its successor only for the requested overlap. A revoked key never becomes valid again.
 """
 
 import re
@@ -26,13 +26,13 @@ from core.ids import new_id
 
 ID = re.compile(r"key_[0-9a-f]{32}")
 SECRET_BYTES = 32
-#: So much of a key is shown and can be searched for: `pk_` and eight characters.
+#: How much of a key is shown and can be searched for: `pk_` and eight characters.
 SHOWN = 11
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """What a key is to be; of `models`, `routes` and `networks` None means all."""
+    """The values of a new key; of `models`, `routes` and `networks` None means all."""
 
     account: str
     name: str = ""
@@ -55,7 +55,7 @@ class MadeKey(NamedTuple):
 
 
 class KeyFilter(NamedTuple):
-    """Which keys are meant; None means all, but the operator's own unless asked for."""
+    """Which keys to select; None means all, but the operator's own only on request."""
 
     account: str | None
     user: str | None = None
@@ -73,11 +73,11 @@ class ApiKeys:
         self._cache_sync = cache_sync
 
     async def create(self, actor: str, new: NewKey) -> MadeKey:
-        """Make a key; it works at once, or within seconds when Redis is away.
+        """Create a key; it works at once, or within seconds when Redis is away.
 
         Raises:
-            AccountNotFound: nobody would pay.
-            DatabaseUnavailable: come back later.
+            AccountNotFound: The account does not exist.
+            DatabaseUnavailable: Try again later.
         """
         async with self._database.write() as connection:
             accounts = table_of(AccountRow)
@@ -99,7 +99,7 @@ class ApiKeys:
     async def list(
         self, whose: KeyFilter, *, prefix: str = "", before: str | None = None, limit: int = 100
     ) -> Sequence[Row[Any]]:
-        """Return keys, newest first, revoked ones too."""
+        """Return keys, newest first, including revoked ones."""
         query = _of(whose).order_by(KEYS.c.id.desc()).limit(limit)
         if prefix:
             query = query.where(KEYS.c.prefix.startswith(prefix, autoescape=True))
@@ -112,7 +112,7 @@ class ApiKeys:
         """Return a key.
 
         Raises:
-            KeyNotFound: unknown, or somebody else's.
+            KeyNotFound: The id is unknown or belongs to another account.
         """
         async with self._database.read() as connection:
             return await _find(connection, key_id, whose)
@@ -123,8 +123,8 @@ class ApiKeys:
         """Change columns of a key that is not revoked.
 
         Raises:
-            KeyNotFound: unknown, somebody else's, or revoked.
-            StoreUnavailable: it is changed, and in force within seconds.
+            KeyNotFound: The key is unknown, of another account, or revoked.
+            StoreUnavailable: The change is made and takes effect within seconds.
         """
         async with self._database.write() as connection:
             await _find(connection, key_id, whose, revoked=False)
@@ -142,11 +142,11 @@ class ApiKeys:
     async def rotate(
         self, actor: str, key_id: str, whose: KeyFilter, overlap: timedelta
     ) -> MadeKey:
-        """Make a key like this one, which ends after `overlap`.
+        """Create a copy of a key with a new secret; the old key expires after `overlap`.
 
         Raises:
-            KeyNotFound: unknown, somebody else's, revoked or expired.
-            DatabaseUnavailable: come back later.
+            KeyNotFound: The key is unknown, of another account, revoked or expired.
+            DatabaseUnavailable: Try again later.
         """
         instant = now()
         end = instant + overlap
@@ -169,11 +169,11 @@ class ApiKeys:
         return made
 
     async def revoke(self, actor: str, key_id: str, whose: KeyFilter) -> None:
-        """End a key for good; repeating it changes nothing.
+        """Revoke a key for good; may be repeated.
 
         Raises:
-            KeyNotFound: unknown, or somebody else's.
-            StoreUnavailable: it is revoked, and refused within seconds; repeat it to be sure.
+            KeyNotFound: The key is unknown or of another account.
+            StoreUnavailable: It is revoked, and refused within seconds; repeat the call to be sure.
         """
         async with self._database.write() as connection:
             row = await _find(connection, key_id, whose)
@@ -228,7 +228,7 @@ def _of(whose: KeyFilter) -> Any:
     if whose.user is not None:
         query = query.where(KEYS.c.user_id == whose.user)
     if not whose.operators:
-        # Or an admin of the operator's account could rotate its way to the top.
+        # Otherwise an admin of the operator's account could become operator by rotating a key.
         query = query.where(KEYS.c.admin.is_(False))
     return query
 

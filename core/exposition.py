@@ -1,8 +1,8 @@
-"""A process's metrics in the form its scraper asks for: Prometheus text or OpenMetrics.
+"""Renders a process's metrics for its scraper: Prometheus text or OpenMetrics.
 
 One process is one target. Several API processes behind one port share `PROMETHEUS_MULTIPROC_DIR`, a
-directory that is empty when the first of them starts; then each answers for all. Invariant: gauges
-of a process that is gone do not count.
+directory that is empty when the first of them starts; then each of them answers for all. Invariant:
+gauges of a process that has ended do not count.
 """
 
 import os
@@ -21,7 +21,7 @@ DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Lazy(Collector):
-    """A collector that is asked only when somebody scrapes."""
+    """A collector that reads only at a scrape."""
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, so that registering it does not read anything."""
@@ -33,7 +33,7 @@ class Lazy(Collector):
 
 
 class BuildInfo(Lazy):
-    """Which version runs as which process."""
+    """The version and the kind of the process."""
 
     def __init__(self, process: str) -> None:
         self._labels = {"version": version("penstock"), "process": process}
@@ -44,7 +44,7 @@ class BuildInfo(Lazy):
 
 
 class Exposition:
-    """What one process shows: what all do, registries of `core.metrics`, collectors of its own."""
+    """The metrics of one process: common ones, registries of `core.metrics`, its own collectors."""
 
     def __init__(self, process: str, *collectors: Collector) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -70,11 +70,11 @@ class Exposition:
 
 
 def forget_dead_processes(directory: Path) -> None:
-    """Drop the gauges of processes that are gone; what they counted stays."""
+    """Remove the gauges of processes that have ended; their counters stay."""
     pids = {path.stem.rpartition("_")[2] for path in directory.glob("gauge_live*_*.db")}
     for pid in pids:
         if pid.isdigit() and not _lives(int(pid)):
-            with suppress(FileNotFoundError):  # another process was faster
+            with suppress(FileNotFoundError):  # another process removed it first
                 mark_process_dead(int(pid), str(directory))  # type: ignore[no-untyped-call]
 
 
