@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 
-class Lazy(Collector):
+class ScrapeCollector(Collector):
     """A collector that reads only at a scrape."""
 
     def describe(self) -> Iterable[Metric]:
@@ -32,7 +32,7 @@ class Lazy(Collector):
         raise NotImplementedError
 
 
-class BuildInfo(Lazy):
+class BuildInfo(ScrapeCollector):
     """The version and the kind of the process."""
 
     def __init__(self, process: str) -> None:
@@ -48,8 +48,8 @@ class Exposition:
 
     def __init__(self, process: str, *collectors: Collector) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._own = [one for one in collectors if isinstance(one, CollectorRegistry)]
-        self._lazy = [one for one in collectors if not isinstance(one, CollectorRegistry)]
+        self._own = [item for item in collectors if isinstance(item, CollectorRegistry)]
+        self._lazy = [item for item in collectors if not isinstance(item, CollectorRegistry)]
         self._lazy.append(BuildInfo(process))
 
     def render(self, accept: str) -> tuple[bytes, str]:

@@ -88,7 +88,7 @@ class JobSpec:
         return cls(**fields, service_tier=tier, webhook_events=events, body=orjson.loads(body))
 
 
-KNOWN_FIELDS = frozenset(one.name for one in dataclass_fields(JobSpec))
+KNOWN_FIELDS = frozenset(item.name for item in dataclass_fields(JobSpec))
 
 #: Fields of a job in lists: all but the body.
 LISTED_FIELDS = (

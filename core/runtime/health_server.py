@@ -21,7 +21,7 @@ log = structlog.get_logger()
 Check = Callable[[], str | None]
 
 
-def only_waits() -> None:
+def always_live() -> None:
     """Always live: the process waits for what is away, and a restart would not help."""
 
 

@@ -27,7 +27,7 @@ def run_process(name: str, run: Callable[[Settings], Work]) -> None:
         close_tracing()
 
 
-def until_told(*work: Work) -> asyncio.Task[None]:
+def run_until_signal(*work: Work) -> asyncio.Task[None]:
     """Run tasks until one fails; SIGTERM and SIGINT cancel them."""
     running = asyncio.create_task(_all(work))
     loop = asyncio.get_running_loop()

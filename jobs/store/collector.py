@@ -14,7 +14,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from core.errors import StoreUnavailable
-from core.exposition import Lazy
+from core.exposition import ScrapeCollector
 from core.redis.client import guarded
 from jobs.status import Status
 from jobs.store.job_store import JobStore
@@ -65,7 +65,7 @@ async def read_store(store: JobStore) -> StoreState:
     )
 
 
-class StoreCollector(Lazy):
+class StoreCollector(ScrapeCollector):
     """Reads Redis through a store on another thread's event loop."""
 
     def __init__(self, store: JobStore, loop: asyncio.AbstractEventLoop) -> None:
