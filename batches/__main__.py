@@ -14,8 +14,8 @@ from batches.scheduler import BatchScheduler
 from core import metrics
 from core.exposition import Exposition
 from core.ids import new_id
-from core.runtime.health_server import HealthServer, only_waits
-from core.runtime.process import run_process, until_told
+from core.runtime.health_server import HealthServer, always_live
+from core.runtime.process import run_process, run_until_signal
 from core.settings import Settings
 from intake.factory import open_services
 
@@ -28,9 +28,9 @@ async def run_batches(settings: Settings) -> None:
     async with open_services(settings, "feeder") as api:
         host, port = settings.batches.health_host, settings.batches.health_port
         exposition = Exposition("feeder", metrics.API, metrics.BATCHES)
-        health = HealthServer(host, port, only_waits, only_waits, exposition)
+        health = HealthServer(host, port, always_live, always_live, exposition)
         health.start()
-        running = until_told(
+        running = run_until_signal(
             BatchScheduler(api, name).run(),
             keep_swept(api.database, api.objects, settings.files),
         )
