@@ -4,12 +4,12 @@ from contextlib import aclosing
 
 from core.errors import JobGone
 from intake.client_span import client_span
+from intake.errors import ShuttingDown, WaitTimeout
 from intake.request_lifetime import Disconnected, EndReason, RequestLifetime
 from intake.services import Services
 from intake.watched_job import WatchedJob, cancel_if_abandoned
 from jobs.job import Job
 from jobs.result import JobResult
-from wire.errors import ShuttingDown, WaitTimeout
 
 PAGE_EVENTS = 512
 

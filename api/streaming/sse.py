@@ -21,12 +21,12 @@ from api.streaming.disconnect import ClientDisconnect
 from core import metrics
 from core.errors import PipelineError
 from intake.client_span import client_span
+from intake.errors import ShuttingDown, WaitTimeout
 from intake.request_lifetime import EndReason, RequestLifetime
 from intake.services import Services
 from intake.watched_job import WatchedJob, cancel_if_abandoned
 from jobs.events import Event
 from wire import problems
-from wire.errors import ShuttingDown, WaitTimeout
 
 log = structlog.get_logger()
 
