@@ -5,7 +5,7 @@ from contextlib import aclosing
 from starlette.requests import Request
 
 from api.streaming.client_span import delivering
-from api.streaming.sse import Watched, leave
+from api.streaming.event_stream import Watched, leave
 from core.errors import JobGone
 from intake.request_lifetime import EndReason, RequestLifetime
 from intake.services import Services
