@@ -5,13 +5,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 
 from accounts.directory import open_signing_in
+from api.error_handlers import add_error_handlers
 from api.openapi.route_docs import describe
 from api.routes import (
     accounts,
@@ -35,10 +32,8 @@ from api.routes import (
     webhooks,
 )
 from api.server.middleware import RequestMiddleware
-from core.errors import PipelineError
 from core.settings import Settings
 from intake.factory import open_services
-from wire import problems
 
 #: What a form holds besides its file.
 FORM_BYTES = 65_536
@@ -106,9 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for router in ROUTERS:
         app.include_router(router)
-    app.add_exception_handler(PipelineError, _refuse)
-    app.add_exception_handler(RequestValidationError, _refuse)
-    app.add_exception_handler(HTTPException, _refuse)
+    add_error_handlers(app)
     if settings.api.cors_origins:
         app.add_middleware(CORSMiddleware, **_cors(settings.api.cors_origins))
     app.add_middleware(
@@ -132,17 +125,3 @@ def _cors(origins: Sequence[str]) -> dict[str, Any]:
         "expose_headers": CORS_ANSWER_HEADERS,
         "max_age": 600,
     }
-
-
-async def _refuse(request: Request, error: Exception) -> Response:
-    """Answer any refusal in our shape."""
-    match error:
-        case PipelineError():
-            problem = problems.from_error(error)
-        case RequestValidationError():
-            problem = problems.from_validation(error)
-        case HTTPException():
-            problem = problems.from_http(error)
-        case _:
-            raise error
-    return problems.response(problem, request.scope)

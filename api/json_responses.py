@@ -7,13 +7,13 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from api.rate_limit_headers import rate_headers
 from billing.pricing.cost_cache import OPEN
 from intake.admission import Admission, fresh_job
 from intake.preferences import Preferences
 from jobs.fairness import ServiceTier
 from jobs.job import Job, JobSpec, OnDisconnect
 from jobs.store.transitions import AcceptedJob, QueuePlace, Submission
+from wire.rate_limit_headers import rate_headers
 from wire.views.job import NOWHERE, job_object
 
 POLL_SECONDS = "1"

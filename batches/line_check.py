@@ -13,8 +13,8 @@ from intake.admission import check_length, check_task
 from jobs.model_registry import ServedModel
 from wire.errors import InvalidBody
 from wire.schemas.jobs import BODIES
-from wire.schemas.reading import check
 from wire.schemas.sampling import Addressed
+from wire.schemas.validation import check
 
 FIELDS = ("custom_id", "method", "url", "body")
 CUSTOM_ID_CHARACTERS = 512

@@ -7,13 +7,14 @@ from starlette.responses import Response
 from api.app import create_app
 from api.deps import Api, CurrentCaller
 from api.fast_route import DirectRoute
+from api.request_body import read_object
 from api.server.uvicorn_server import create_server
 from core.settings import Settings, get_settings
 from intake.admission import AdmissionRequest, prepare
 from intake.permissions import declare, submitters
 from intake.preferences import read_preferences
 from wire.schemas.jobs import BODIES, JobRequest
-from wire.schemas.reading import check, read_object
+from wire.schemas.validation import check
 
 PATH = "/noop"
 ANSWER = b'{"id":"job_000000000000000000000000000000","object":"job","status":"queued"}'

@@ -152,9 +152,6 @@ TABLE: dict[str, RoutePermission] = {
     "POST /v1/admin/queues/{model:path}/purge": operators("queues"),
 }
 
-#: What the scopes of a key may name.
-GROUPS = frozenset(access.group for access in TABLE.values()) - {""}
-
 #: Where a caller could give itself more than its own scopes allow.
 MANAGING = frozenset({"me", "keys", "users", "account", "accounts"})
 

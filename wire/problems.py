@@ -9,39 +9,16 @@ ever shown.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
 from typing import Any
 
-import orjson
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
-from starlette.types import Scope
-
-from api.rate_limit_headers import rate_headers
 from core import errors
 from jobs.status import Status
-from wire.errors import FieldError, InvalidBody, JobCancelled
-from wire.schemas.reading import field_errors
+from wire.errors import FieldError, JobCancelled
+from wire.rate_limit_headers import rate_headers
 
 RETRY_AFTER_SECONDS = 2.0
 #: The pipeline has retried already; OpenAI's clients would repeat the job, and pay, on their own.
 NO_RETRY = {"X-Should-Retry": "false"}
-OWN_SHAPE = (
-    "/v1/admin",
-    "/v1/jobs",
-    "/v1/generate",
-    "/v1/dead-letter",
-    "/v1/billing",
-    "/v1/usage",
-    "/v1/webhooks",
-    "/v1/auth",
-    "/v1/me",
-    "/v1/keys",
-    "/v1/users",
-    "/v1/account",
-    "/v1/audit",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,53 +146,8 @@ def from_ending(status: Status, error: Mapping[str, Any] | None, job_id: str) ->
     return from_record(error or {}, job_id)
 
 
-def from_http(error: HTTPException) -> Problem:
-    """Describe what the framework refuses: no such path, wrong method."""
-    phrase = HTTPStatus(error.status_code).phrase
-    code = phrase.lower().replace(" ", "-").replace("'", "")
-    kind = ErrorKind(error.status_code, phrase)
-    retry_after = int(RETRY_AFTER_SECONDS) if error.status_code in (429, 503) else None
-    return Problem(
-        kind, code, str(error.detail), retry_after=retry_after, headers=error.headers or {}
-    )
-
-
-def from_validation(error: RequestValidationError) -> Problem:
-    """Describe wrong path, query or header parameters."""
-    found = [{**item, "loc": item["loc"][1:]} for item in error.errors()]
-    return from_error(InvalidBody(field_errors(found, {item["loc"][0]: None for item in found})))
-
-
 def internal() -> Problem:
     """Describe an unknown exception, without any of its text."""
     return Problem(
         kind_of(errors.PipelineError), "internal", "something went wrong on our side; it is logged"
     )
-
-
-def is_openai_path(path: str) -> bool:
-    """Return whether clients of this path expect OpenAI's error shape."""
-    return path.startswith("/v1/") and not path.startswith(OWN_SHAPE)
-
-
-def response(problem: Problem, scope: Scope) -> Response:
-    """Render a problem in the shape of the route it happened on."""
-    request_id = scope.get("state", {}).get("request_id")
-    headers = dict(problem.headers)
-    if problem.retry_after is not None:
-        headers["Retry-After"] = str(problem.retry_after)
-    if problem.kind.status == 408:
-        headers["Connection"] = "close"
-    if problem.kind.status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="penstock"'
-    if problem.job_id:
-        headers["X-Penstock-Job"] = problem.job_id
-    if is_openai_path(scope["path"]):
-        body = problem.as_openai()
-        body["error"].setdefault("request_id", request_id)
-        status, media_type = problem.openai_status, "application/json"
-    else:
-        body = {**problem.as_problem(), "request_id": request_id}
-        body.setdefault("instance", scope["path"])
-        status, media_type = problem.kind.status, "application/problem+json"
-    return Response(orjson.dumps(body), status, headers, media_type)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+from api.error_handlers import is_openai_path
 from api.openapi.examples import ANSWERS, OPENAI_ERROR, PROBLEM_EXAMPLE, REQUESTS
 from intake.permissions import TABLE
-from wire.problems import is_openai_path
 from wire.schemas.answers import SCHEMAS
 
 REF = "#/components/schemas/{model}"

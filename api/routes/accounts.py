@@ -11,11 +11,12 @@ from accounts.errors import AccountNotFound
 from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
+from api.request_body import read_object
 from api.routes.jobs import Limit
 from core.db.tables.base import now
 from wire.errors import InvalidCursor
 from wire.schemas.accounts import AccountAnswer, AccountChange, AccountFields, NewAccount
-from wire.schemas.reading import check, read_object
+from wire.schemas.validation import check
 from wire.views.accounts import account_view, audit_view, page
 
 router = APIRouter(prefix="/v1", tags=["accounts"])

@@ -13,6 +13,7 @@ from api.cursor import check_list_cursor
 from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import body_of, refusals
+from api.request_body import read_object
 from api.security.authentication import caller_field
 from batches import repository
 from core.db.tables.base import now
@@ -22,7 +23,7 @@ from files.repository import find_file
 from intake.preferences import read_preferences
 from intake.services import Services
 from wire.schemas.batches import BatchRequest, window_length
-from wire.schemas.reading import check, read_object
+from wire.schemas.validation import check
 from wire.views.batches import batch_object
 from wire.views.files import page
 

@@ -9,11 +9,12 @@ from starlette.responses import Response
 from api.deps import Api, CurrentCaller
 from api.fast_route import DirectRoute
 from api.openapi.route_docs import body_of, job_answer, refusals
+from api.request_body import read_object
 from api.streaming.job_response import Form, deliver, policy
 from intake.admission import EMBEDDINGS, AdmissionRequest, admit
 from intake.preferences import read_preferences
 from wire.schemas.embeddings import EmbeddingRequest
-from wire.schemas.reading import check, read_object
+from wire.schemas.validation import check
 from wire.views.embeddings import embeddings
 
 router = APIRouter(prefix="/v1/embeddings", tags=["openai"], route_class=DirectRoute)

@@ -10,6 +10,7 @@ from accounts.caller import Caller
 from api.deps import Api, CurrentCaller
 from api.fast_route import DirectRoute
 from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
+from api.request_body import read_object
 from api.streaming.job_response import Form, deliver, policy
 from core.errors import ModelNotFound
 from intake.admission import AdmissionRequest, admit
@@ -17,7 +18,7 @@ from intake.preferences import read_preferences
 from intake.services import Services
 from wire.schemas.completions import CompletionRequest
 from wire.schemas.generate import GenerateRequest
-from wire.schemas.reading import check, read_object
+from wire.schemas.validation import check
 from wire.views.generate import GenerateEvents, generated
 
 router = APIRouter(prefix="/v1/generate", tags=["generate"], route_class=DirectRoute)

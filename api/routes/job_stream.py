@@ -9,13 +9,14 @@ from starlette.responses import Response
 
 from api.deps import Api, CurrentCaller
 from api.openapi.route_docs import event_stream, refusals
-from api.streaming.sse import HEADERS, EventStream, frame
+from api.streaming.event_stream import EventStream
 from core.errors import InvalidJob
 from intake.services import Services
 from intake.watched_job import WatchedJob
 from jobs.job import Job
 from jobs.store.job_store import check_cursor
 from wire.errors import InvalidCursor
+from wire.sse import HEADERS, frame
 from wire.views.job import JobEvents, done
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])

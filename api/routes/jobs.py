@@ -11,9 +11,11 @@ from starlette.responses import Response
 from accounts.caller import Caller
 from api.cursor import check_list_cursor
 from api.deps import Api, CurrentCaller
+from api.error_handlers import problem_response
 from api.fast_route import DirectRoute
 from api.json_responses import accepted, job_headers, json_response, just_accepted
 from api.openapi.route_docs import body_of, job_answer, listed, refusals
+from api.request_body import read_object
 from api.streaming.disconnect import ClientDisconnect
 from core.errors import JobConflict
 from intake.admission import Admission, AdmissionRequest, admit, repeat
@@ -27,8 +29,8 @@ from jobs.status import Status
 from wire import problems
 from wire.errors import ResultNotReady
 from wire.schemas.jobs import BODIES, JobRequest
-from wire.schemas.reading import check, read_object
 from wire.schemas.responses import ResponseRequest
+from wire.schemas.validation import check
 from wire.views.job import NOWHERE, job_object, result_object
 
 submissions = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=DirectRoute)
@@ -144,7 +146,7 @@ async def read_job_result(request: Request, job_id: str, key: CurrentCaller, api
         result = result_object(job, await found.result(api), bill.cost)
         return json_response(result, headers=bill.headers)
     if job.status in (Status.FAILED, Status.EXPIRED):
-        return problems.response(problems.from_ending(job.status, job.error, job.id), request.scope)
+        return problem_response(problems.from_ending(job.status, job.error, job.id), request.scope)
     raise ResultNotReady(f"job {job.id} is {job.status}")
 
 

@@ -14,10 +14,11 @@ from api.cursor import check_list_cursor
 from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
+from api.request_body import read_object
 from api.routes.jobs import Limit
 from core.errors import Forbidden
 from wire.schemas.accounts import KeyAnswer, KeyFields, NewKeyRequest, Rotation
-from wire.schemas.reading import check, read_object
+from wire.schemas.validation import check
 from wire.views.accounts import key_view, page
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])

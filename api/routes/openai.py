@@ -13,6 +13,7 @@ from accounts.caller import Caller
 from api.deps import Api, CurrentCaller
 from api.fast_route import DirectRoute
 from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
+from api.request_body import read_object
 from api.streaming.job_response import Form, deliver, policy
 from billing.pricing.rating import Cost
 from intake.admission import AdmissionRequest, admit
@@ -21,8 +22,8 @@ from intake.services import Services
 from jobs.result import JobResult
 from wire.schemas.chat import ChatRequest
 from wire.schemas.completions import CompletionRequest
-from wire.schemas.reading import check, read_object
 from wire.schemas.sampling import Sampling
+from wire.schemas.validation import check
 from wire.views.chat import ChatChunks, chat_completion
 from wire.views.completion import CompletionChunks, completion
 from wire.views.openai import Chunks, Head

@@ -12,9 +12,10 @@ from api.deps import Api, CurrentCaller
 from api.fast_route import DirectRoute
 from api.json_responses import job_headers, json_response
 from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
+from api.request_body import read_object
 from api.streaming.disconnect import ClientDisconnect
+from api.streaming.event_stream import EventStream
 from api.streaming.job_response import Form, deliver, policy
-from api.streaming.sse import EventStream
 from core.errors import JobGone
 from intake.admission import AdmissionRequest, admit
 from intake.conversation import to_items
@@ -27,8 +28,8 @@ from intake.watched_job import WatchedJob
 from jobs.job import Job, OnDisconnect
 from jobs.result import JobResult
 from wire.errors import InvalidCursor
-from wire.schemas.reading import check, read_object
 from wire.schemas.responses import ResponseRequest
+from wire.schemas.validation import check
 from wire.views.response import response_id, whole_response
 from wire.views.response_events import ResponseEvents
 

@@ -9,10 +9,11 @@ from accounts.sessions import Session
 from api.deps import Api, CurrentCaller, Signing
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
+from api.request_body import read_object
 from api.security.client_ip import client_address
 from core.errors import Forbidden
 from wire.schemas.accounts import Me, OwnPassword, Refresh, SessionAnswer, SignIn
-from wire.schemas.reading import check, read_object
+from wire.schemas.validation import check
 from wire.views.accounts import caller_view
 
 router = APIRouter(prefix="/v1", tags=["sessions"])

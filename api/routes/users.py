@@ -12,10 +12,11 @@ from api.cursor import check_list_cursor
 from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
+from api.request_body import read_object
 from api.routes.jobs import Limit
 from core.errors import Forbidden
 from wire.schemas.accounts import NewPassword, NewUser, UserAnswer, UserUpdateRequest
-from wire.schemas.reading import check, read_object
+from wire.schemas.validation import check
 from wire.views.accounts import page, user_view
 
 router = APIRouter(prefix="/v1/users", tags=["users"])

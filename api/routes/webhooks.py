@@ -13,13 +13,14 @@ from api.cursor import check_list_cursor
 from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
+from api.request_body import read_object
 from api.routes.jobs import Limit
 from core.errors import StoreUnavailable
 from intake.services import Services
 from webhooks import account_secrets, delivery_history, endpoints
 from webhooks.tickets import DeliveryTicket, push_tickets
 from webhooks.url_rules import check_url
-from wire.schemas.reading import check, read_object
+from wire.schemas.validation import check
 from wire.schemas.webhooks import (
     Accepted,
     DeliveryPage,

@@ -18,6 +18,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.error_handlers import problem_response
 from api.server.http_metrics import MeasuredRequest, method_of, route_of
 from core import tracing
 from core.settings import LimitSettings
@@ -175,7 +176,7 @@ class _RequestScope:
     async def answer(self, problem: problems.Problem) -> None:
         """Send a problem, unless a response is under way: then cut it off."""
         if "answered" not in self._scope["state"]:
-            response = problems.response(problem, self._scope)
+            response = problem_response(problem, self._scope)
             await response(self._scope, self._receive, self.send)
 
 

@@ -7,9 +7,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.error_handlers import problem_response
 from api.json_responses import accepted, job_headers, json_response
 from api.streaming.disconnect import ClientDisconnect
-from api.streaming.sse import EventStream, View
+from api.streaming.event_stream import EventStream
 from billing.pricing.rating import Cost
 from intake.admission import Admission
 from intake.preferences import Preferences
@@ -21,6 +22,7 @@ from jobs.job import Job, OnDisconnect
 from jobs.result import JobResult
 from jobs.status import Status
 from wire import problems
+from wire.views.stream_view import StreamView
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Form:
     """
 
     whole: Callable[[Job, JobResult, Cost | None], dict[str, Any]]
-    stream: Callable[[Job], View] | None
+    stream: Callable[[Job], StreamView] | None
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -88,4 +90,4 @@ def _refuse(
     if problem.kind.status == 504:
         headers = problems.NO_RETRY
     whole = replace(problem, job_id=job.id, headers={**said, **headers})
-    return problems.response(whole, request.scope)
+    return problem_response(whole, request.scope)

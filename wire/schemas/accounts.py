@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from accounts.caller import Role
 from accounts.errors import InvalidAccount
 from accounts.users import checked_email
+from wire.route_groups import ROUTE_GROUPS
 from wire.schemas.jobs import Instant
 from wire.schemas.sampling import Body
 from wire.schemas.usage import Answer
@@ -53,11 +54,8 @@ def _network(value: str) -> str:
 
 
 def _group(value: str) -> str:
-    # Imported late: the table names the groups of routes, whose modules import this one.
-    from intake.permissions import GROUPS  # noqa: PLC0415
-
-    if value not in GROUPS:
-        raise PydanticCustomError("group", f"one of {', '.join(sorted(GROUPS))} is expected")
+    if value not in ROUTE_GROUPS:
+        raise PydanticCustomError("group", f"one of {', '.join(sorted(ROUTE_GROUPS))} is expected")
     return value
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from wire.schemas.reading import UNSUPPORTED
+from wire.schemas.validation import UNSUPPORTED
 
 #: Fields that speak to the API, not to the model; they are not part of the stored body.
 TRANSPORT = ("stream", "stream_options", "service_tier", "metadata", "encoding_format")

@@ -6,11 +6,11 @@ from typing import Any
 
 import orjson
 
-from api.streaming.sse import frame
 from jobs.events import Event, EventType
 from jobs.result import JobResult, ResultChoice
 from jobs.status import Status
 from wire.problems import Problem, from_ending
+from wire.sse import frame
 
 
 def generated(prompt: str, result: JobResult, started: float) -> dict[str, Any]:

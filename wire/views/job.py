@@ -5,7 +5,6 @@ from typing import Any
 
 import orjson
 
-from api.streaming.sse import frame
 from billing.pricing.cost_cache import JobCost
 from billing.pricing.rating import Cost
 from jobs.eta import Eta
@@ -15,6 +14,7 @@ from jobs.result import JobResult
 from jobs.status import Status
 from jobs.store.transitions import QueuePlace
 from wire.problems import Problem, from_ending
+from wire.sse import frame
 from wire.views.chat import chat_completion
 from wire.views.completion import completion
 from wire.views.cost import Billing, cost_object, unbilled

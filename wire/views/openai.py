@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import orjson
 
-from api.streaming.sse import frame
 from billing.pricing.rating import Cost
 from jobs.events import Event, EventType, Usage
 from jobs.job import Job
@@ -15,6 +14,7 @@ from jobs.result import ResultChoice
 from jobs.status import Status
 from wire.errors import Restarted
 from wire.problems import Problem, from_ending, from_error
+from wire.sse import frame
 from wire.views.cost import Billing, cost_object, unbilled
 
 DONE = b"data: [DONE]\n\n"

@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 
-from api.streaming.sse import frame
 from jobs.events import Event, EventType
 from jobs.job import Job
 from jobs.status import Status
 from wire.errors import Restarted
 from wire.problems import Problem, from_error
+from wire.sse import frame
 from wire.views.cost import Billing, unbilled
 from wire.views.openai import PING
 from wire.views.response import end, ending_of, error_object, head, usage_object

@@ -11,6 +11,7 @@ from api.app import create_app
 from core.errors import Forbidden
 from core.settings import Settings
 from intake.permissions import TABLE, check_route
+from wire.route_groups import ROUTE_GROUPS
 
 
 def routes() -> Iterator[str]:
@@ -33,6 +34,10 @@ def check(route: str, caller: Caller) -> None:
 
 def test_every_route_stands_in_the_table_and_nothing_else_does() -> None:
     assert set(routes()) == set(TABLE)
+
+
+def test_the_route_groups_of_scopes_are_those_of_the_table() -> None:
+    assert {access.group for access in TABLE.values()} - {""} == ROUTE_GROUPS
 
 
 @pytest.mark.parametrize("role", Role)

@@ -1,16 +1,13 @@
-"""Server-sent events: framing, and the response that follows one job.
+"""The response that follows one job as server-sent events.
 
-Framing splits at CR, LF and CRLF only, as the standard says: other line separators are text.
-Invariant: one client holds at most one batch of events; a client that does not take it within
-the send timeout is cut off and may resume at its cursor; whoever may not call any more is told
-nothing more.
+Invariant: one client holds at most one batch of events. A client that does not read it within the
+send timeout is disconnected and may resume at its cursor. The caller's permission is checked
+again before each batch.
 """
 
 import asyncio
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Protocol
 
 import structlog
 from starlette.responses import Response
@@ -25,47 +22,11 @@ from intake.errors import ShuttingDown, WaitTimeout
 from intake.request_lifetime import EndReason, RequestLifetime
 from intake.services import Services
 from intake.watched_job import WatchedJob, cancel_if_abandoned
-from jobs.events import Event
 from wire import problems
+from wire.sse import HEADERS
+from wire.views.stream_view import StreamView
 
 log = structlog.get_logger()
-
-HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",
-}
-LINE_END = re.compile(rb"\r\n|\r|\n")
-
-
-def frame(data: bytes, *, event: str = "", seq: int | None = None) -> bytes:
-    """Return one event in wire form."""
-    head = b"" if seq is None else b"id: %d\n" % seq
-    if event:
-        head += b"event: %b\n" % event.encode()
-    if b"\n" in data or b"\r" in data:
-        data = b"\ndata: ".join(LINE_END.split(data))
-    return b"%bdata: %b\n\n" % (head, data)
-
-
-class View(Protocol):
-    """One of the ways to show a job's log. `ended` is set once nothing more may be shown.
-
-    `opening` is sent at once, before anything has happened.
-    """
-
-    opening: bytes
-    ping: bytes
-    patient: bool
-    ended: bool
-
-    def show(self, events: Sequence[Event]) -> bytes:
-        """Return a batch of events in wire form, maybe nothing."""
-        ...
-
-    def fail(self, problem: problems.Problem) -> bytes:
-        """Return what tells the client that the stream ends here."""
-        ...
 
 
 class EventStream(Response):
@@ -75,7 +36,7 @@ class EventStream(Response):
         self,
         api: Services,
         watched: WatchedJob,
-        view: View,
+        view: StreamView,
         *,
         headers: Mapping[str, str] | None = None,
     ) -> None:

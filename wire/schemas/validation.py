@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
 
 from wire.errors import FieldError, InvalidBody, MalformedBody, UnsupportedParameter
 
@@ -24,14 +23,18 @@ PLAIN = {
 }
 
 
-async def read_object(request: Request) -> dict[str, Any]:
-    """Return the body, a JSON object.
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """Parse a request body that must be a JSON object.
+
+    Args:
+        raw: The body as it was received.
+
+    Returns:
+        The object.
 
     Raises:
-        MalformedBody: no JSON, no UTF-8, or no object.
-        BodyTooLarge, BodyTimeout: too much of it, or too slowly.
+        MalformedBody: The body is empty, not UTF-8, not JSON, or JSON of another type.
     """
-    raw = await request.body()
     if not raw:
         raise MalformedBody("the body is empty: a JSON object was expected")
     try:
