@@ -74,7 +74,7 @@ def test_a_code_that_another_class_has_is_refused() -> None:
 def test_an_outage_of_sql_reads_the_same_on_every_route() -> None:
     problem = problems.from_error(errors.DatabaseUnavailable("no answer", retry_after_seconds=2))
     for path in ("/v1/webhooks", "/v1/billing/invoices", "/v1/keys"):
-        body = json.loads(bytes(problems.response(problem, scope(path)).body))
+        body = json.loads(bytes(problem_response(problem, scope(path)).body))
         assert (body["status"], body["title"]) == (503, "Database unavailable")
         assert body["code"] == "database-unavailable"
 
