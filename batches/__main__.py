@@ -32,7 +32,7 @@ async def run_batches(settings: Settings) -> None:
         health.start()
         running = until_told(
             BatchScheduler(api, name).run(),
-            keep_swept(api.database, api.objects, settings.files),
+            keep_swept(api.database, api.object_store, settings.files),
         )
         log.info("feeder_started")
         try:

@@ -42,8 +42,8 @@ async def upload_file(request: Request, key: CurrentCaller, api: Api) -> Respons
     await repository.check_quota(api.database, key.account, limits.account_bytes)
     upload = Upload(request.headers.get("content-type"), request.stream(), limits.max_bytes)
     file_id = new_id("file")
-    with api.uploads.take():
-        await api.objects.put(repository.object_name(file_id), upload.pieces())
+    with api.upload_limit.take():
+        await api.object_store.put(repository.object_name(file_id), upload.pieces())
     created = now()
     row = repository.new_row(
         file_id,
@@ -95,7 +95,7 @@ async def read_file(file_id: str, key: CurrentCaller, api: Api) -> Response:
 async def read_content(file_id: str, key: CurrentCaller, api: Api) -> Response:
     """Return a file's bytes."""
     row = await repository.find_file(api.database, file_id, key.account)
-    pieces = api.objects.pieces(repository.object_name(row.id), row.bytes, PIECE_BYTES)
+    pieces = api.object_store.pieces(repository.object_name(row.id), row.bytes, PIECE_BYTES)
     seconds = api.settings.stream.send_timeout_seconds
     return await Download.begin(
         pieces, row.filename, seconds, "application/octet-stream", size=row.bytes
@@ -106,5 +106,5 @@ async def read_content(file_id: str, key: CurrentCaller, api: Api) -> Response:
 async def delete_file(file_id: str, key: CurrentCaller, api: Api) -> Response:
     """Delete a file; a batch that reads it goes on to its end."""
     await repository.hide_file(api.database, file_id, key.account)
-    await drop(api.database, api.objects, await repository.unneeded(api.database, 1, file_id))
+    await drop(api.database, api.object_store, await repository.unneeded(api.database, 1, file_id))
     return json_response({"id": file_id, "object": "file", "deleted": True})

@@ -114,7 +114,7 @@ async def list_jobs(
         {
             "object": "list",
             "data": [
-                job_object(job, api.costs.of(job), place)
+                job_object(job, api.cost_cache.of(job), place)
                 for job, place in zip(page, places, strict=True)
             ],
             "first_id": page[0].id if page else None,
@@ -142,7 +142,7 @@ async def read_job_result(request: Request, job_id: str, key: CurrentCaller, api
     found = await find_job(api, job_id, key.account)
     job = found.job
     if job.status is Status.COMPLETED:
-        bill = api.costs.of(job)
+        bill = api.cost_cache.of(job)
         result = result_object(job, await found.result(api), bill.cost)
         return json_response(result, headers=bill.headers)
     if job.status in (Status.FAILED, Status.EXPIRED):
@@ -198,7 +198,7 @@ async def job_response(
     api: Services, found: FoundJob, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return the job object with what is known now: result and cost, or position and ETA."""
-    job, bill = found.job, api.costs.of(found.job)
+    job, bill = found.job, api.cost_cache.of(found.job)
     if job.status is Status.COMPLETED:
         result = result_object(job, await found.result(api), bill.cost)
         shown = job_object(job, bill, NOWHERE, result)

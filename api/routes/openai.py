@@ -85,7 +85,7 @@ async def _answer(
         whole=lambda job, result, cost: endpoint.whole(Head.of(job), result, cost),
         stream=(
             lambda job: endpoint.chunks(
-                Head.of(job), include_usage=include_usage, bill=partial(api.costs.at_end, job)
+                Head.of(job), include_usage=include_usage, bill=partial(api.cost_cache.at_end, job)
             )
         )
         if checked.stream
