@@ -11,10 +11,11 @@ from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import multipart_of, refusals
 from api.streaming.download import Download
-from batches.file_sweeper import drop
+from batches.file_references import FILE_REFERENCES
 from core.db.tables.base import now
 from core.ids import new_id
 from files import repository
+from files.sweeper import FileSweeper
 from files.upload import Upload
 from wire.views.files import file_object, page
 
@@ -106,5 +107,6 @@ async def read_content(file_id: str, key: CurrentCaller, api: Api) -> Response:
 async def delete_file(file_id: str, key: CurrentCaller, api: Api) -> Response:
     """Delete a file; a batch that reads it goes on to its end."""
     await repository.hide_file(api.database, file_id, key.account)
-    await drop(api.database, api.object_store, await repository.unneeded(api.database, 1, file_id))
+    sweeper = FileSweeper(api.database, api.object_store, FILE_REFERENCES)
+    await sweeper.delete_removable(file_id)
     return json_response({"id": file_id, "object": "file", "deleted": True})

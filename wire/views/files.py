@@ -1,8 +1,22 @@
 """What clients see of files and batches, as OpenAI shows them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file as clients see it; `sha256` is the hash of its bytes, in hexadecimal."""
+
+    id: str
+    purpose: str
+    filename: str
+    bytes: int
+    sha256: str
+    created_at: datetime
+    expires_at: datetime | None
 
 
 def unix(instant: datetime | None) -> int | None:
@@ -10,19 +24,19 @@ def unix(instant: datetime | None) -> int | None:
     return None if instant is None else int(instant.timestamp())
 
 
-def file_object(row: Any) -> dict[str, Any]:
+def file_object(file: FileRecord) -> dict[str, Any]:
     """Return a file; `sha256` is our own addition."""
     return {
-        "id": row.id,
+        "id": file.id,
         "object": "file",
-        "bytes": row.bytes,
-        "created_at": unix(row.created_at),
-        "expires_at": unix(row.expires_at),
-        "filename": row.filename,
-        "purpose": row.purpose,
+        "bytes": file.bytes,
+        "created_at": unix(file.created_at),
+        "expires_at": unix(file.expires_at),
+        "filename": file.filename,
+        "purpose": file.purpose,
         "status": "processed",
         "status_details": None,
-        "sha256": row.sha256,
+        "sha256": file.sha256,
     }
 
 
