@@ -15,21 +15,19 @@ from prometheus_client import Counter
 from accounts.caller import Caller
 from core import metrics, tracing
 from core.errors import (
-    ContextLengthExceeded,
     InvalidJob,
     PipelineError,
     SpendingUnknown,
     StoreUnavailable,
 )
 from core.ids import new_id
-from intake.errors import UnsupportedModel
 from intake.permissions import check_model
 from intake.preferences import Preferences
 from intake.prompt_limits import check_prompt
+from intake.request_checks import check_length, check_metadata, check_task, check_times
 from intake.services import Services
 from jobs.fairness import ServiceTier
 from jobs.job import Job, JobSpec, JobWebhook, OnDisconnect
-from jobs.model_registry import ServedModel
 from jobs.status import Status
 from jobs.store.rate_limits import UNLIMITED, quota_of
 from jobs.store.transitions import AcceptedJob, Lock, Submission
@@ -37,7 +35,6 @@ from webhooks.url_rules import check_url
 from wire.schemas.sampling import TRANSPORT, Addressed
 
 RETRY_SECONDS = 0.1
-EMBEDDINGS = "/v1/embeddings"
 
 
 class AdmissionRequest(NamedTuple):
@@ -201,12 +198,12 @@ async def prepare(api: Services, key: Caller, wish: AdmissionRequest) -> Submiss
     model = await api.models.get(wish.checked.model)
     check_task(model, wish.url)
     check_length(wish.checked, model.max_model_len)
-    _check_times(wish)
+    check_times(wish.start_by, wish.deadline)
     if wish.webhook is not None:
         check_url(wish.webhook.url, api.settings.webhooks, "webhook")
     check_prompt(wish.body, api.settings.limits)
     metadata = wish.metadata if wish.metadata is not None else wish.checked.metadata
-    _check_metadata(metadata, api.settings.limits.metadata_bytes)
+    check_metadata(metadata, api.settings.limits.metadata_bytes)
     tier = _tier(wish.service_tier or wish.checked.service_tier)
     # Null means the default to OpenAI, and is wrong to vLLM.
     body = {
@@ -243,42 +240,6 @@ async def prepare(api: Services, key: Caller, wish: AdmissionRequest) -> Submiss
 
 def _tier(name: str | None) -> ServiceTier:
     return ServiceTier.DEFAULT if name in (None, "auto") else ServiceTier(name)
-
-
-def check_task(model: ServedModel, url: str) -> None:
-    """Refuse a model that does not do what this URL is for.
-
-    Raises:
-        UnsupportedModel: naming it.
-    """
-    if (url == EMBEDDINGS) != (model.task == "embed"):
-        does = "embeds text, and writes none" if model.task == "embed" else "has no embeddings"
-        raise UnsupportedModel(f"model: {model.name!r} {does}", param="model")
-
-
-def check_length(checked: Addressed, longest: int) -> None:
-    """Refuse what cannot fit the model's context.
-
-    Raises:
-        ContextLengthExceeded: naming the field.
-    """
-    wanted = checked.wanted_tokens
-    if wanted is not None and wanted[1] >= longest:
-        raise ContextLengthExceeded(
-            f"{wanted[0]}: {wanted[1]} tokens and a prompt do not fit the model's context of"
-            f" {longest} tokens",
-            param=wanted[0],
-        )
-
-
-def _check_times(wish: AdmissionRequest) -> None:
-    if wish.deadline and wish.start_by and wish.start_by > wish.deadline:
-        raise InvalidJob("start_by: a time before deadline is expected", param="start_by")
-
-
-def _check_metadata(metadata: dict[str, str] | None, limit: int) -> None:
-    if metadata and len(orjson.dumps(metadata)) > limit:
-        raise InvalidJob(f"metadata: at most {limit} bytes of JSON are expected", param="metadata")
 
 
 def fresh_job(submission: Submission, accepted: AcceptedJob) -> Job:

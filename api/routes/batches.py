@@ -59,7 +59,7 @@ async def create_batch(request: Request, key: CurrentCaller, api: Api) -> Respon
         None if own is None else own.seconds,
         created,
     )
-    if not (replayed and await repository.exists(api.database, batch_id)):
+    if not (replayed and await repository.batch_exists(api.database, batch_id)):
         await repository.add_batch(api.database, values, api.settings.batches.max_open_per_account)
     return await _made(key, api, batch_id, replayed=replayed)
 
@@ -79,7 +79,7 @@ async def _repeated(
     if kept is None:
         return None
     batch_id = _same(kept, asked)
-    if not await repository.exists(api.database, batch_id):
+    if not await repository.batch_exists(api.database, batch_id):
         return None
     return await _made(key, api, batch_id, replayed=True)
 
@@ -144,5 +144,5 @@ async def read_batch(batch_id: str, key: CurrentCaller, api: Api) -> Response:
 async def cancel_batch(batch_id: str, key: CurrentCaller, api: Api) -> Response:
     """Stop a batch; what is done by then is in its output file. Repeating it changes nothing."""
     return json_response(
-        batch_object(await repository.ask_to_cancel(api.database, batch_id, key.account))
+        batch_object(await repository.request_cancel(api.database, batch_id, key.account))
     )

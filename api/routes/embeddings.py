@@ -11,8 +11,9 @@ from api.fast_route import DirectRoute
 from api.openapi.route_docs import body_of, job_answer, refusals
 from api.request_body import read_object
 from api.streaming.job_response import Form, deliver, policy
-from intake.admission import EMBEDDINGS, AdmissionRequest, admit
+from intake.admission import AdmissionRequest, admit
 from intake.preferences import read_preferences
+from intake.request_checks import EMBEDDINGS
 from wire.schemas.embeddings import EmbeddingRequest
 from wire.schemas.validation import check
 from wire.views.embeddings import embeddings
