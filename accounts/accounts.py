@@ -13,8 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.cache_records import ACCOUNTS
 from accounts.cache_sync import CacheSync
-from accounts.errors import AccountExists
-from billing.errors import AccountNotFound
+from accounts.errors import AccountExists, AccountNotFound
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.tables.accounts import AccountRow

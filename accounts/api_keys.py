@@ -17,8 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from accounts.cache_records import KEYS
 from accounts.cache_sync import CacheSync
 from accounts.caller import NO_LIMITS, PREFIX, Limits, Role, digest_of
-from accounts.errors import KeyNotFound
-from billing.errors import AccountNotFound
+from accounts.errors import AccountNotFound, KeyNotFound
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.tables.accounts import AccountRow, ApiKeyRow

@@ -16,10 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.cache_records import ACCOUNTS, KEYS, TOKENS, USERS, read_records, user_fields
 from accounts.caller_cache import CallerCacheWriter
-from billing.errors import DatabaseUnavailable
 from core.db.engine import Database
 from core.db.tables.base import now
-from core.errors import StoreUnavailable
+from core.errors import DatabaseUnavailable, StoreUnavailable
 from core.settings import AuthSettings
 
 log = structlog.get_logger()

@@ -1,6 +1,7 @@
-"""What can go wrong with accounts, apart from bugs.
+"""Errors of accounts, users, keys and sign-ins.
 
-ClientError:     KeyNotFound, UserNotFound, WrongPassword, SessionOver
+ClientError:     AccountNotFound, KeyNotFound, UserNotFound
+Unauthenticated: WrongPassword, SessionOver
 InvalidJob:      InvalidAccount (`param` names the field)
 AccountConflict: EmailTaken, AccountExists, LastAdmin
 Overloaded:      TooManySignIns, Busy, IssuerUnavailable (carry retry_after_seconds)
@@ -9,73 +10,107 @@ Overloaded:      TooManySignIns, Busy, IssuerUnavailable (carry retry_after_seco
 from core.errors import ClientError, InvalidJob, Overloaded, Unauthenticated
 
 
+class AccountNotFound(ClientError):
+    """No such account."""
+
+    code = "account-not-found"
+    status = 404
+    title = "Account not found"
+
+
 class KeyNotFound(ClientError):
     """Unknown key, or another account's: the two look alike."""
 
     code = "key-not-found"
+    status = 404
+    title = "Key not found"
 
 
 class UserNotFound(ClientError):
     """Unknown user, or another account's: the two look alike."""
 
     code = "user-not-found"
+    status = 404
+    title = "User not found"
 
 
 class InvalidAccount(InvalidJob):
     """A field of an account, user or key has a value that cannot be; `param` names it."""
 
     code = "invalid-account"
+    status = 422
+    title = "Invalid account, user or key"
+    openai_status = None
 
 
 class WrongPassword(Unauthenticated):
     """No such user, another password, or a user who may not sign in: they look alike."""
 
     code = "wrong-password"
+    status = 401
+    title = "Wrong email or password"
+    openai_code = None
 
 
 class SessionOver(Unauthenticated):
     """The token has expired, was taken back, or was never given out: sign in again."""
 
     code = "session-over"
+    status = 401
+    title = "Session over"
 
 
 class AccountConflict(ClientError):
     """What there is already does not allow this."""
 
     code = "account-conflict"
+    status = 409
+    title = "Conflict with what there is"
 
 
 class EmailTaken(AccountConflict):
     """Another user has this email."""
 
     code = "email-taken"
+    status = 409
+    title = "Email taken"
 
 
 class AccountExists(AccountConflict):
     """There is an account with this id."""
 
     code = "account-exists"
+    status = 409
+    title = "Account exists"
 
 
 class LastAdmin(AccountConflict):
     """Nobody would be left to administer the account."""
 
     code = "last-admin"
+    status = 409
+    title = "Last admin"
 
 
 class TooManySignIns(Overloaded):
     """Too many attempts to sign in as this person, or from this address."""
 
     code = "too-many-sign-ins"
+    status = 429
+    title = "Too many sign-ins"
 
 
 class Busy(Overloaded):
     """More people sign in at this moment than can be served."""
 
     code = "sign-in-busy"
+    status = 503
+    title = "Sign-in busy"
 
 
 class IssuerUnavailable(Overloaded):
     """The identity provider does not tell its keys."""
 
     code = "issuer-unavailable"
+    status = 503
+    title = "Identity provider unavailable"

@@ -18,9 +18,8 @@ from accounts.account_rows import lock_account
 from accounts.cache_records import USERS
 from accounts.cache_sync import CacheSync
 from accounts.caller import Role
-from accounts.errors import EmailTaken, InvalidAccount, LastAdmin, UserNotFound
+from accounts.errors import AccountNotFound, EmailTaken, InvalidAccount, LastAdmin, UserNotFound
 from accounts.passwords import Passwords, check_password
-from billing.errors import AccountNotFound
 from core.db.audit import audit
 from core.db.engine import Database
 from core.db.tables.accounts import AccountRow, UserRow

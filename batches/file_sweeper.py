@@ -11,13 +11,13 @@ from datetime import timedelta
 import structlog
 
 from batches.repository import still_open
-from billing.errors import DatabaseUnavailable
 from core.db.engine import Database
 from core.db.tables.base import now
+from core.errors import DatabaseUnavailable
 from core.settings import FileSettings
 from files import repository
+from files.errors import FilesUnavailable, StorageFull
 from files.object_store import ListedObject, ObjectStore
-from wire.errors import FilesUnavailable, StorageFull
 
 log = structlog.get_logger()
 

@@ -31,13 +31,13 @@ from core.errors import (
     QueueFull,
     StoreUnavailable,
 )
+from files.errors import ObjectMissing
 from files.repository import object_name
 from intake.admission import Admission, AdmissionRequest, admit
 from intake.preferences import NO_PREFERENCES
 from intake.response_chat import as_chat
 from intake.services import Services
 from jobs.store.transitions import Lock
-from wire.errors import ObjectMissing
 from wire.schemas.responses import ResponseRequest
 
 log = structlog.get_logger()

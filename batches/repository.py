@@ -13,11 +13,12 @@ from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.account_rows import lock_account
+from batches.errors import BatchConflict, BatchMissing, TooManyBatches
 from core.db.bulk_insert import insert_missing
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.files import BatchPartRow, BatchRow, FileRow
-from wire.errors import BatchConflict, BatchMissing, ObjectMissing, TooManyBatches
+from files.errors import ObjectMissing
 
 BATCHES = table_of(BatchRow)
 PARTS = table_of(BatchPartRow)

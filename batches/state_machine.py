@@ -19,12 +19,11 @@ from batches.line_submitter import LineSubmitter
 from batches.owner import find_caller
 from batches.result_parts import ResultParts
 from batches.validation import Validation
-from billing.errors import DatabaseUnavailable
 from core.db.tables.base import now
-from core.errors import ClientError, StoreUnavailable
+from core.errors import ClientError, DatabaseUnavailable, StoreUnavailable
+from files.errors import FilesUnavailable, ObjectMissing, StorageFull
 from intake.services import Services
 from jobs.store.transitions import Lock
-from wire.errors import FilesUnavailable, ObjectMissing, StorageFull
 
 log = structlog.get_logger()
 

@@ -26,7 +26,7 @@ declare(f"POST {PATH}", submitters("jobs"))
 @router.post(PATH)
 async def answer(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Validate headers and body as `POST /v1/jobs` does, and answer at once."""
-    preferences = read_preferences(request, api.settings.limits.wait_seconds)
+    preferences = read_preferences(request.headers, api.settings.limits.wait_seconds)
     asked = check(JobRequest, await read_object(request))
     checked = check(BODIES[asked.url], asked.body, "body")
     wish = AdmissionRequest(asked.url, asked.body, checked, "", preferences, asked.on_disconnect)

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from billing.errors import DatabaseUnavailable
 from billing.ledger.collector import MoneyCollector
 from billing.ledger.consumer import OutboxConsumer
 from core import metrics
 from core.db.engine import Database
+from core.errors import DatabaseUnavailable
 from core.exposition import Exposition
 from core.ids import new_id
 from core.runtime.health_server import HealthServer, only_waits

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from billing.errors import DatabaseUnavailable, ExportFailed, MonthConflict
+from billing.errors import ExportFailed, MonthConflict
 from cli.failures import Failure, Unreachable, UsageError
 from cli.settings import load_settings
 from core.db.engine import Database
-from core.errors import ClientError
+from core.errors import ClientError, DatabaseUnavailable
 
 T = TypeVar("T")
 

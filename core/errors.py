@@ -1,28 +1,62 @@
-"""Every error the pipeline raises on purpose; no HTTP in here.
+"""Base classes of all errors raised on purpose, and the errors that every package may raise.
 
-Invariant: each class has a stable kebab-case `code` (never renamed: clients read it)
-and says whether another attempt could help (`retryable`).
+Each class carries its stable `code`, its HTTP status and its title, so that an error is
+described in one place. Invariant: codes are unique and never renamed, because clients compare
+them; `retryable` says whether another attempt of the job could succeed.
 
     PipelineError
       ClientError:   InvalidJob, JobNotFound, JobGone, JobConflict, IdempotencyMismatch,
                      ModelNotFound, Unauthenticated, Forbidden, AccountSuspended,
                      ModelForbidden, AddressForbidden, BudgetExceeded, LimitTooSmall
       Overloaded:    QueueFull, WaitTooLong, QueueDraining, RateLimited, StoreUnavailable,
-                     SpendingUnknown, LockLost
+                     DatabaseUnavailable, SpendingUnknown, LockLost
                                                           (carry retry_after_seconds)
       AttemptError:  EngineError, EngineDead, LeaseLost, DeadlineExceeded, RunTimeout,
                      TooManyAttempts
+
+Errors of one subject stand with it: `accounts.errors`, `billing.errors`, `webhooks.errors`,
+`files.errors`, `batches.errors`, `intake.errors`; those of requests in `wire.errors`.
 """
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+_BY_CODE: dict[str, "type[PipelineError]"] = {}
+
 
 class PipelineError(Exception):
-    """Base of all. `str(error)` is safe to show to the client."""
+    """Base of all errors raised on purpose. `str(error)` is safe to show to the client.
+
+    Each class says how it looks over HTTP:
+
+    Attributes:
+        code: Stable kebab-case name; clients compare it.
+        status: HTTP status.
+        title: Short text of the problem document; the same for every occurrence.
+        openai_status: Status on OpenAI's routes, where OpenAI's clients expect another one.
+        openai_code: Code on OpenAI's routes; without it, `code` with underscores.
+        retryable: Whether another attempt of the job could succeed.
+    """
 
     code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    openai_status: ClassVar[int | None] = None
+    openai_code: ClassVar[str | None] = None
     retryable: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        """Register the class under its code.
+
+        Raises:
+            TypeError: Another error class has this code already.
+        """
+        super().__init_subclass__()
+        if "code" not in cls.__dict__:
+            return
+        known = _BY_CODE.setdefault(cls.code, cls)
+        if known is not cls and known.__qualname__ != cls.__qualname__:
+            raise TypeError(f"{cls.__name__} and {known.__name__} both have the code {cls.code!r}")
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -38,84 +72,120 @@ class ClientError(PipelineError):
     """The request itself must change before it can succeed."""
 
     code = "bad-request"
+    status = 400
+    title = "Bad request"
 
 
 class InvalidJob(ClientError):
     """A field is missing, unknown, of the wrong type or out of range; `param` names it."""
 
     code = "invalid-job"
+    status = 422
+    title = "Invalid request"
+    openai_status = 400
 
 
 class ContextLengthExceeded(InvalidJob):
     """Prompt plus requested output do not fit the model's context."""
 
     code = "context-length-exceeded"
+    status = 422
+    title = "Context length exceeded"
 
 
 class ModelNotFound(ClientError):
     """No queue serves this model name."""
 
     code = "model-not-found"
+    status = 404
+    title = "Model not found"
 
 
 class Unauthenticated(ClientError):
     """No key, or a key that is unknown."""
 
     code = "unauthenticated"
+    status = 401
+    title = "Unauthenticated"
+    openai_code = "invalid_api_key"
 
 
 class Forbidden(ClientError):
     """The key is known, and may not do this."""
 
     code = "forbidden"
+    status = 403
+    title = "Forbidden"
+    openai_code = "insufficient_permissions"
 
 
 class AccountSuspended(Forbidden):
     """The account may do nothing until the operator lets it."""
 
     code = "account-suspended"
+    status = 403
+    title = "Account suspended"
+    openai_code = "account_suspended"
 
 
 class ModelForbidden(Forbidden):
     """The key's scopes leave this model out."""
 
     code = "model-forbidden"
+    status = 403
+    title = "Model not allowed"
+    openai_code = None
 
 
 class AddressForbidden(Forbidden):
     """The key is good, but not from this address."""
 
     code = "address-forbidden"
+    status = 403
+    title = "Address not allowed"
+    openai_code = None
 
 
 class JobNotFound(ClientError):
     """Unknown id, or another account's: the two look alike."""
 
     code = "job-not-found"
+    status = 404
+    title = "Job not found"
 
 
 class JobGone(ClientError):
     """The job finished and its retention has passed."""
 
     code = "job-gone"
+    status = 410
+    title = "Job gone"
+    openai_status = 404
 
 
 class JobConflict(ClientError):
     """The job's status does not allow this."""
 
     code = "job-conflict"
+    status = 409
+    title = "Conflict with the job's status"
 
 
 class IdempotencyMismatch(ClientError):
     """The idempotency key was used before with another body."""
 
     code = "idempotency-mismatch"
+    status = 422
+    title = "Idempotency key reused"
 
 
 class BudgetExceeded(ClientError):
     """The job may cost more than is left of a hard budget; `budget` says which and how much."""
 
     code = "budget-exceeded"
+    status = 402
+    title = "Budget exceeded"
+    openai_code = "insufficient_quota"
 
     def __init__(self, message: str, *, budget: dict[str, str]) -> None:
         super().__init__(message)
@@ -126,12 +196,17 @@ class LimitTooSmall(ClientError):
     """The job alone may take more tokens than the key may in a minute: it never fits."""
 
     code = "limit-too-small"
+    status = 422
+    title = "Limit too small"
+    openai_status = 400
 
 
 class Overloaded(PipelineError):
     """Refused for now; `retry_after_seconds` says when to come back."""
 
     code = "overloaded"
+    status = 503
+    title = "Overloaded"
     retryable = True
 
     def __init__(self, message: str, *, retry_after_seconds: float) -> None:
@@ -143,30 +218,41 @@ class QueueFull(Overloaded):
     """The queue, or a tier's, an account's or a key's share of it, is at its bound."""
 
     code = "queue-full"
+    status = 429
+    title = "Queue full"
 
 
 class WaitTooLong(Overloaded):
     """The job would wait longer than the operator lets jobs wait."""
 
     code = "wait-too-long"
+    status = 429
+    title = "Wait too long"
 
 
 class QueueDraining(Overloaded):
     """An operator drains the queue: it takes no new jobs."""
 
     code = "queue-draining"
+    status = 503
+    title = "Queue draining"
 
 
 class LockLost(Overloaded):
     """Only who holds a lock may submit this, and who tried does not hold it."""
 
     code = "lock-lost"
+    status = 503
+    title = "Lock lost"
 
 
 class RateLimited(Overloaded):
     """A rate has no room; `standings` are all rates of the key as they are now."""
 
     code = "rate-limited"
+    status = 429
+    title = "Rate limited"
+    openai_code = "rate_limit_exceeded"
 
     def __init__(
         self, message: str, *, retry_after_seconds: float, standings: Sequence[Any] = ()
@@ -179,24 +265,40 @@ class SpendingUnknown(Overloaded):
     """A hard budget cannot be checked at the moment, and refuses what it cannot check."""
 
     code = "spending-unknown"
+    status = 503
+    title = "Spending unknown"
 
 
 class StoreUnavailable(Overloaded):
     """Redis does not answer, or refuses writes."""
 
     code = "store-unavailable"
+    status = 503
+    title = "Job store unavailable"
+
+
+class DatabaseUnavailable(Overloaded):
+    """The SQL database does not answer, or its schema is older than the code needs."""
+
+    code = "database-unavailable"
+    status = 503
+    title = "Database unavailable"
 
 
 class AttemptError(PipelineError):
     """Something went wrong while a worker had the job."""
 
     code = "attempt-error"
+    status = 500
+    title = "The job failed"
 
 
 class EngineError(AttemptError):
     """The engine failed this generation; it may serve others."""
 
     code = "engine-error"
+    status = 500
+    title = "Engine error"
     retryable = True
 
 
@@ -204,6 +306,8 @@ class EngineDead(AttemptError):
     """The engine is gone; the worker exits and the job runs elsewhere."""
 
     code = "engine-dead"
+    status = 503
+    title = "Engine gone"
     retryable = True
 
 
@@ -211,21 +315,34 @@ class LeaseLost(AttemptError):
     """Another attempt owns the job now; this one must stop without writing."""
 
     code = "lease-lost"
+    status = 500
+    title = "Lease lost"
 
 
 class DeadlineExceeded(AttemptError):
     """The client's deadline or start limit passed."""
 
     code = "deadline-exceeded"
+    status = 504
+    title = "Deadline exceeded"
 
 
 class RunTimeout(AttemptError):
     """The run took longer than the server's limit for one job."""
 
     code = "run-timeout"
+    status = 504
+    title = "Run timeout"
 
 
 class TooManyAttempts(AttemptError):
     """The attempt cap was reached; the job is in the dead-letter list."""
 
     code = "too-many-attempts"
+    status = 503
+    title = "Too many attempts"
+
+
+def error_class(code: str) -> type[PipelineError] | None:
+    """Return the class of the errors with this code, or None for a code that no class has."""
+    return _BY_CODE.get(code)

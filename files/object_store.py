@@ -20,7 +20,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from core.settings import FileSettings
-from wire.errors import FilesUnavailable, ObjectMissing, StorageFull
+from files.errors import FilesUnavailable, ObjectMissing, StorageFull
 
 #: The smallest part S3 takes; two of them are in memory while an object is written.
 PART_BYTES = 5 * 1024 * 1024

@@ -15,7 +15,7 @@ from core.db.bulk_insert import insert_missing
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.files import BatchRow, FileRow
-from wire.errors import FileMissing, QuotaReached
+from files.errors import FileMissing, QuotaReached
 
 FILES = table_of(FileRow)
 BATCHES = table_of(BatchRow)

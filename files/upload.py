@@ -11,7 +11,6 @@ from datetime import timedelta
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import Request
 
 from files.file_names import clean_name
 from wire.errors import BodyTimeout, BodyTooLarge, FieldError, InvalidBody, MalformedBody
@@ -28,17 +27,24 @@ LONGEST = timedelta(days=30)
 class Upload:
     """One form with a file; its results are there once `pieces` has ended."""
 
-    def __init__(self, request: Request, max_bytes: int) -> None:
-        """Look at the headers.
+    def __init__(
+        self, content_type: str | None, body: AsyncIterator[bytes], max_bytes: int
+    ) -> None:
+        """Prepare to read a form.
+
+        Args:
+            content_type: The request's Content-Type header.
+            body: The request's body; it is read while `pieces` is.
+            max_bytes: How large the file may be.
 
         Raises:
-            MalformedBody: this is no form.
+            MalformedBody: the content type is not a form with a boundary.
         """
-        kind, options = parse_options_header(request.headers.get("content-type"))
+        kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
             raise MalformedBody("Content-Type: multipart/form-data with a boundary is expected")
-        self._request = request
+        self._body = body
         self._max_bytes = max_bytes
         self._form = _Form(boundary)
         self._digest = hashlib.sha256()
@@ -59,7 +65,7 @@ class Upload:
             InvalidBody, MalformedBody: naming what is wrong with the form.
             BodyTooLarge, BodyTimeout: too much of it, or too slowly.
         """
-        body = aiter(self._request.stream())
+        body = self._body
         while (received := await _next(body)) is not None:
             piece = self._form.feed(received)
             self.bytes += len(piece)

@@ -22,6 +22,7 @@ from core.errors import (
     StoreUnavailable,
 )
 from core.ids import new_id
+from intake.errors import UnsupportedModel
 from intake.permissions import check_model
 from intake.preferences import Preferences
 from intake.prompt_limits import check_prompt
@@ -33,7 +34,6 @@ from jobs.status import Status
 from jobs.store.rate_limits import UNLIMITED, quota_of
 from jobs.store.transitions import AcceptedJob, Lock, Submission
 from webhooks.url_rules import check_url
-from wire.errors import UnsupportedModel
 from wire.schemas.sampling import TRANSPORT, Addressed
 
 RETRY_SECONDS = 0.1

@@ -18,11 +18,10 @@ import structlog
 
 from billing.budgets.budgets import Budget, load_budgets, most, most_tokens
 from billing.budgets.spending import spending_in
-from billing.errors import DatabaseUnavailable
 from billing.months import month_of
 from billing.pricing.cost_cache import CostCache
 from core.db.engine import Database
-from core.errors import SpendingUnknown
+from core.errors import DatabaseUnavailable, SpendingUnknown
 from core.settings import BillingSettings
 from jobs.fairness import ServiceTier
 from jobs.model_registry import ServedModel

@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 
 from accounts.caller_cache import CallerCache
 from accounts.directory import open_directory
-from api.server.http_metrics import watch_loop
-from api.streaming.download import Slots
 from billing.pricing.cost_cache import CostCache
 from core.db.engine import Database
+from core.runtime.event_loop_lag import measure_event_loop_lag
 from core.settings import Settings
 from files.object_store import ObjectStore
 from intake.budget_guard import BudgetGuard
+from intake.concurrency_limit import ConcurrencyLimit
 from intake.services import ModelCache, Services
 from jobs.model_registry import ModelRegistry
 from jobs.store.factory import open_store
@@ -41,10 +41,10 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
         costs=costs,
         budgets=budgets,
         objects=ObjectStore(settings.files),
-        uploads=Slots(settings.files.uploads, "uploads"),
+        uploads=ConcurrencyLimit(settings.files.uploads, "uploads"),
     )
     refreshing = (costs.keep_fresh(), budgets.keep_fresh(), directory.copying.keep_in_step())
-    tasks = [asyncio.create_task(work) for work in (*refreshing, watch_loop())]
+    tasks = [asyncio.create_task(work) for work in (*refreshing, measure_event_loop_lag())]
     try:
         yield services
     finally:

@@ -3,8 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from billing.errors import DatabaseUnavailable
-from core.errors import JobGone, JobNotFound
+from core.errors import DatabaseUnavailable, JobGone, JobNotFound
 from intake.services import Services
 from intake.waiting import read_result
 from jobs.archive.job_archive import archived_job, erase_archived

@@ -12,8 +12,6 @@ all roles, and alone is let through to OPERATOR routes.
 
 from dataclasses import dataclass
 
-from starlette.types import Scope
-
 from accounts.caller import Caller, Role
 from core.errors import Forbidden, ModelForbidden
 
@@ -169,21 +167,12 @@ for _route, _access in TABLE.items():
     declare(_route, _access)
 
 
-def check_access(scope: Scope, key: Caller) -> None:
-    """Refuse a caller whose role, or whose key's scopes, do not reach to this route.
+def check_route(method: str, path: str, key: Caller) -> None:
+    """Refuse a caller whose role, or whose key's scopes, do not allow this route.
 
     Raises:
         Forbidden: naming the role or the scope.
-        LookupError: nobody said who may call this route.
-    """
-    check_route(scope["method"], scope["route"].path, key)
-
-
-def check_route(method: str, path: str, key: Caller) -> None:
-    """Refuse a caller as `check_access` does, where there is no request: what it began goes on.
-
-    Raises:
-        Forbidden, LookupError: as `check_access`.
+        LookupError: the route is not in the table.
     """
     access = _BY_ROUTE.get((method, path))
     if access is None:

@@ -5,15 +5,25 @@ Prefer follows RFC 7240: what is not understood is ignored, what was honoured is
 """
 
 import re
-from typing import NamedTuple
-
-from starlette.requests import Request
+from typing import NamedTuple, Protocol
 
 from jobs.job import OnDisconnect
 from wire.errors import InvalidHeader
 
 KEY = re.compile(r"[\x20-\x7e]{1,255}")
 WAIT = re.compile(r'wait="?(\d{1,9})"?')
+
+
+class RequestHeaders(Protocol):
+    """The headers of a request; names are given in lower case."""
+
+    def get(self, key: str) -> str | None:
+        """Return the first value of a header, or None."""
+        ...
+
+    def getlist(self, key: str) -> list[str]:
+        """Return every value of a header."""
+        ...
 
 
 class Preferences(NamedTuple):
@@ -46,16 +56,15 @@ NO_PREFERENCES = Preferences(
 )
 
 
-def read_preferences(request: Request, longest_wait: float) -> Preferences:
+def read_preferences(headers: RequestHeaders, longest_wait: float) -> Preferences:
     """Read the headers.
 
     Raises:
         InvalidHeader: Idempotency-Key or X-On-Disconnect has an unusable value.
     """
-    headers = request.headers
     respond_async, wait = False, None
-    if "prefer" in headers:
-        words = [word.strip() for word in ",".join(headers.getlist("prefer")).split(",")]
+    if prefer := headers.getlist("prefer"):
+        words = [word.strip() for word in ",".join(prefer).split(",")]
         respond_async = "respond-async" in words
         waits = [int(found[1]) for word in words if (found := WAIT.fullmatch(word))]
         wait = min(waits[0], int(longest_wait)) if waits else None

@@ -5,17 +5,17 @@ way; one listener per request notices the client's leaving at once.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from types import TracebackType
-from typing import Self
-
-from starlette.types import Receive
+from typing import Any, Self
 
 #: How long answers that cannot be resumed may go on once the server was told to stop.
 GRACE_SECONDS = 10.0
+
+
+#: Returns when the client has disconnected.
+Disconnected = Callable[[], Coroutine[Any, Any, None]]
 
 
 class EndReason(StrEnum):
@@ -34,7 +34,7 @@ class RequestLifetime:
 
     def __init__(
         self,
-        receive: Receive,
+        disconnected: Disconnected,
         closing: "OpenRequests",
         seconds: float | None = None,
         *,
@@ -42,7 +42,7 @@ class RequestLifetime:
     ) -> None:
         self.ended: EndReason | None = None
         self.patient = patient
-        self._receive = receive
+        self._disconnected = disconnected
         self._closing = closing
         self._timeout = asyncio.timeout(seconds)
 
@@ -74,8 +74,7 @@ class RequestLifetime:
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
     async def _listen(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        await self._disconnected()
         self.end(EndReason.CLIENT)
 
 
@@ -108,25 +107,3 @@ class OpenRequests:
         self._closed = True
         for presence in list(self._present):
             presence.end(EndReason.SERVER)
-
-
-class JobWatchers:
-    """How many clients of this process watch each job."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    @contextmanager
-    def watching(self, job_id: str) -> Iterator[None]:
-        """Count one client."""
-        self._counts[job_id] += 1
-        try:
-            yield
-        finally:
-            self._counts[job_id] -= 1
-            if not self._counts[job_id]:
-                del self._counts[job_id]
-
-    def any(self, job_id: str) -> bool:
-        """Return whether somebody watches."""
-        return job_id in self._counts

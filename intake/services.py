@@ -9,7 +9,6 @@ from redis.exceptions import RedisError
 
 from accounts.caller_cache import CallerCache
 from accounts.directory import Directory
-from api.streaming.download import Slots
 from billing.pricing.cost_cache import CostCache
 from core.db.engine import Database
 from core.errors import ModelNotFound, StoreUnavailable
@@ -17,7 +16,9 @@ from core.redis.client import unavailable
 from core.settings import Settings
 from files.object_store import ObjectStore
 from intake.budget_guard import BudgetGuard
-from intake.request_lifetime import JobWatchers, OpenRequests
+from intake.concurrency_limit import ConcurrencyLimit
+from intake.job_watchers import JobWatchers
+from intake.request_lifetime import OpenRequests
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.job_store import JobStore
 from jobs.stream.event_hub import EventHub
@@ -94,7 +95,7 @@ class Services:
     costs: CostCache
     budgets: BudgetGuard
     objects: ObjectStore
-    uploads: Slots
+    uploads: ConcurrencyLimit
     closing: OpenRequests = field(default_factory=OpenRequests)
     watchers: JobWatchers = field(default_factory=JobWatchers)
-    exports: Slots = field(default_factory=lambda: Slots(EXPORTS, "exports"))
+    exports: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(EXPORTS, "exports"))

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 import orjson
 
 from accounts.caller import Caller
-from billing.errors import AccountNotFound
+from accounts.errors import AccountNotFound
 from billing.reports.usage import DIMENSIONS, Place, UsageQuery, UsageTotal
 from wire.errors import FieldError, InvalidBody, InvalidCursor
 

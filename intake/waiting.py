@@ -2,22 +2,20 @@
 
 from contextlib import aclosing
 
-from starlette.requests import Request
-
-from api.streaming.client_span import delivering
-from api.streaming.event_stream import Watched, leave
 from core.errors import JobGone
-from intake.request_lifetime import EndReason, RequestLifetime
+from intake.client_span import client_span
+from intake.errors import ShuttingDown, WaitTimeout
+from intake.request_lifetime import Disconnected, EndReason, RequestLifetime
 from intake.services import Services
+from intake.watched_job import WatchedJob, cancel_if_abandoned
 from jobs.job import Job
 from jobs.result import JobResult
-from wire.errors import ShuttingDown, WaitTimeout
 
 PAGE_EVENTS = 512
 
 
 async def wait_result(
-    api: Services, request: Request, watched: Watched, seconds: float
+    api: Services, disconnected: Disconnected, watched: WatchedJob, seconds: float
 ) -> tuple[JobResult, EndReason | None]:
     """Gather a job's result until it ends or the wait does; says why when it was the wait.
 
@@ -26,9 +24,9 @@ async def wait_result(
     result = JobResult()
     with (
         api.watchers.watching(watched.job_id),
-        delivering(watched.job_id, watched.traceparent, "whole"),
+        client_span(watched.job_id, watched.traceparent, "whole"),
     ):
-        presence = RequestLifetime(request.receive, api.closing, seconds, patient=True)
+        presence = RequestLifetime(disconnected, api.closing, seconds, patient=True)
         async with presence:
             following = api.hub.follow(watched.job_id, watched.account, watched.after)
             async with aclosing(following) as batches:
@@ -36,26 +34,31 @@ async def wait_result(
                     for event in events:
                         result.add(event)
     if presence.ended is EndReason.CLIENT:
-        await leave(api, watched)
+        await cancel_if_abandoned(api, watched)
     if result.status is None and presence.ended is None:
         raise JobGone(f"job {watched.job_id} was deleted")
     return result, None if result.status else presence.ended
 
 
 async def wait_end(
-    api: Services, request: Request, job: Job, seconds: float, *, leaving_counts: bool = False
+    api: Services,
+    disconnected: Disconnected,
+    job: Job,
+    seconds: float,
+    *,
+    leaving_counts: bool = False,
 ) -> Job:
     """Wait until a job has ended or the wait has; returns its record as it is then."""
-    watched = Watched.of(job, job.seq)
-    with api.watchers.watching(job.id), delivering(job.id, watched.traceparent, "wait"):
-        presence = RequestLifetime(request.receive, api.closing, seconds)
+    watched = WatchedJob.of(job, job.seq)
+    with api.watchers.watching(job.id), client_span(job.id, watched.traceparent, "wait"):
+        presence = RequestLifetime(disconnected, api.closing, seconds)
         async with presence:
             following = api.hub.follow(watched.job_id, watched.account, watched.after)
             async with aclosing(following) as batches:
                 async for _ in batches:
                     pass
     if presence.ended is EndReason.CLIENT and leaving_counts:
-        await leave(api, watched)
+        await cancel_if_abandoned(api, watched)
     return await api.store.get(job.id, job.account)
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from billing.errors import DatabaseUnavailable
+from core.errors import DatabaseUnavailable
 from core.exposition import Lazy
 from webhooks.deliverer import Deliverer
 

@@ -12,11 +12,10 @@ from typing import Any
 
 import structlog
 
-from billing.errors import DatabaseUnavailable
 from core import metrics
 from core.db.engine import Database
 from core.db.tables.base import now
-from core.errors import StoreUnavailable
+from core.errors import DatabaseUnavailable, StoreUnavailable
 from core.redis.client import connect
 from core.redis.keys import Keys
 from core.settings import Settings

@@ -1,4 +1,4 @@
-"""Errors that only exist at the HTTP door; `problems` maps them like those of `core.errors`."""
+"""Errors of HTTP requests: their headers and bodies, and results that cannot be shown."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,6 @@ from core.errors import (
     ClientError,
     InvalidJob,
     JobConflict,
-    Overloaded,
-    PipelineError,
 )
 
 
@@ -25,36 +23,48 @@ class MalformedBody(ClientError):
     """The body is no JSON object in UTF-8."""
 
     code = "malformed-body"
+    status = 400
+    title = "Malformed body"
 
 
 class BodyTooLarge(ClientError):
     """The body is longer than `limits.body_bytes`."""
 
     code = "body-too-large"
+    status = 413
+    title = "Body too large"
 
 
 class HeadersTooLarge(ClientError):
     """The request's line and headers are beyond `limits.header_bytes` or `limits.header_count`."""
 
     code = "headers-too-large"
+    status = 431
+    title = "Headers too large"
 
 
 class HeadersTimeout(ClientError):
     """The headers did not arrive in time."""
 
     code = "headers-timeout"
+    status = 408
+    title = "Headers timeout"
 
 
 class MalformedRequest(ClientError):
     """What came is not HTTP."""
 
     code = "malformed-request"
+    status = 400
+    title = "Malformed request"
 
 
 class BodyTimeout(ClientError):
     """The body did not arrive in time."""
 
     code = "body-timeout"
+    status = 408
+    title = "Body timeout"
 
 
 class InvalidBody(InvalidJob):
@@ -70,105 +80,55 @@ class UnsupportedParameter(InvalidBody):
     """OpenAI knows this field, or this value of it; no engine here can do it."""
 
     code = "unsupported-parameter"
-
-
-class UnsupportedModel(InvalidJob):
-    """The model is served, and cannot do this."""
-
-    code = "unsupported-model"
+    status = 422
+    title = "Parameter not supported"
 
 
 class InvalidHeader(InvalidJob):
     """A request header has a value that cannot be used; `param` names it."""
 
     code = "invalid-header"
+    status = 400
+    title = "Invalid header"
+    openai_status = None
 
 
 class InvalidCursor(InvalidJob):
     """A cursor that was never given out; `param` says where it stood."""
 
     code = "invalid-cursor"
+    status = 400
+    title = "Invalid cursor"
+    openai_status = None
 
 
 class ResultNotReady(JobConflict):
     """The job has no result: it has not finished, or it was cancelled."""
 
     code = "result-not-ready"
+    status = 409
+    title = "No result"
 
 
 class ProofNotReady(JobConflict):
     """The job has not ended, or its usage is on its way to the ledger: ask again."""
 
     code = "proof-not-ready"
+    status = 409
+    title = "No proof yet"
 
 
 class JobCancelled(JobConflict):
     """The job was cancelled while this request waited for it."""
 
     code = "job-cancelled"
-
-
-class FileMissing(ClientError):
-    """Unknown file, another account's, deleted or expired: all look alike."""
-
-    code = "file-not-found"
-
-
-class BatchMissing(ClientError):
-    """Unknown batch, or another account's: the two look alike."""
-
-    code = "batch-not-found"
-
-
-class BatchConflict(ClientError):
-    """The batch's status does not allow this."""
-
-    code = "batch-conflict"
-
-
-class TooManyBatches(Overloaded):
-    """The account has as many open batches as it may have."""
-
-    code = "too-many-batches"
-
-
-class QuotaReached(ClientError):
-    """The account keeps as many bytes of files as it may keep."""
-
-    code = "file-quota-reached"
-
-
-class StorageFull(Overloaded):
-    """The file store has no room."""
-
-    code = "storage-full"
-
-
-class FilesUnavailable(Overloaded):
-    """The file store does not answer."""
-
-    code = "files-unavailable"
-
-
-class ObjectMissing(PipelineError):
-    """A file whose content is not in the file store, though it should be."""
-
-    code = "content-missing"
-
-
-class ShuttingDown(Overloaded):
-    """The API process is going away; another one answers."""
-
-    code = "shutting-down"
-
-
-class WaitTimeout(AttemptError):
-    """The job did not finish while the client waited; the job goes on."""
-
-    code = "wait-timeout"
+    status = 409
+    title = "Job cancelled"
 
 
 class Restarted(AttemptError):
     """The job began anew after text had been sent: what was received does not count."""
 
     code = "restarted"
+    status = 500
+    title = "Restarted"

@@ -7,12 +7,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.audit_log import read_log
+from accounts.errors import AccountNotFound
 from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
 from api.request_body import read_object
 from api.routes.jobs import Limit
-from billing.errors import AccountNotFound
 from core.db.tables.base import now
 from wire.errors import InvalidCursor
 from wire.schemas.accounts import AccountAnswer, AccountChange, AccountFields, NewAccount

@@ -74,7 +74,7 @@ async def _repeated(
     request: Request, key: Caller, api: Services, asked: BatchRequest
 ) -> Response | None:
     """Answer what was accepted before, whatever has become of its file since."""
-    given = read_preferences(request, 0).idempotency_key
+    given = read_preferences(request.headers, 0).idempotency_key
     kept = await api.store.batch_keys.known(key.account, given) if given else None
     if kept is None:
         return None
@@ -91,7 +91,7 @@ async def _first(
 
     An id that was given out before its batch was there is given out again.
     """
-    given = read_preferences(request, 0).idempotency_key
+    given = read_preferences(request.headers, 0).idempotency_key
     batch_id = new_id("batch")
     if not given:
         return batch_id, False

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from accounts.caller import Caller
+from accounts.errors import AccountNotFound
 from api.cursor import check_list_cursor
 from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, refusals
 from api.routes.jobs import Limit
 from api.streaming.download import Download
-from billing.errors import AccountNotFound
 from billing.exports.content import ExportRequest, open_content
 from billing.exports.formats import Format, export_name, print_pdf, writer_of
 from billing.exports.zip_stream import zip_export

@@ -28,7 +28,7 @@ ANSWERS = {
 @router.post("", openapi_extra=body_of(EmbeddingRequest), responses=ANSWERS)
 async def create_embedding(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Return the vectors of some texts, or a job that makes them (`Prefer`)."""
-    preferences = read_preferences(request, api.settings.limits.wait_seconds)
+    preferences = read_preferences(request.headers, api.settings.limits.wait_seconds)
     body = await read_object(request)
     asked = check(EmbeddingRequest, body)
     wish = AdmissionRequest(

@@ -40,7 +40,7 @@ async def upload_file(request: Request, key: CurrentCaller, api: Api) -> Respons
     """Store a file; it is there once this answers, whole and checked, or not at all."""
     limits = api.settings.files
     await repository.check_quota(api.database, key.account, limits.account_bytes)
-    upload = Upload(request, limits.max_bytes)
+    upload = Upload(request.headers.get("content-type"), request.stream(), limits.max_bytes)
     file_id = new_id("file")
     with api.uploads.take():
         await api.objects.put(repository.object_name(file_id), upload.pieces())

@@ -47,7 +47,7 @@ async def generate_stream(request: Request, key: CurrentCaller, api: Api) -> Res
 
 async def _answer(request: Request, key: Caller, api: Services, *, streaming: bool) -> Response:
     started = time.monotonic()
-    preferences = read_preferences(request, api.settings.limits.wait_seconds)
+    preferences = read_preferences(request.headers, api.settings.limits.wait_seconds)
     asked = check(GenerateRequest, await read_object(request))
     body = asked.as_completion(asked.model or await _first_model(api))
     wish = AdmissionRequest(

@@ -9,9 +9,10 @@ from starlette.responses import Response
 
 from api.deps import Api, CurrentCaller
 from api.openapi.route_docs import event_stream, refusals
-from api.streaming.event_stream import EventStream, Watched
+from api.streaming.event_stream import EventStream
 from core.errors import InvalidJob
 from intake.services import Services
+from intake.watched_job import WatchedJob
 from jobs.job import Job
 from jobs.store.job_store import check_cursor
 from wire.errors import InvalidCursor
@@ -51,7 +52,7 @@ async def stream_job(
     retry = b"retry: %d\n\n" % api.settings.stream.retry_milliseconds
     first = await _first_seq(api, job, after)
     if first is None or first == after + 1:
-        watched = Watched.of(job, after)
+        watched = WatchedJob.of(job, after)
         return EventStream(api, watched, _view(api, job, retry))
     return _truncated(api, job, after, first, retry)
 
@@ -97,5 +98,5 @@ def _truncated(api: Services, job: Job, after: int, first: int, retry: bytes) ->
     opening = retry + frame(orjson.dumps(hole), event="replay_truncated", seq=first - 1)
     if job.status.is_terminal and first > job.seq:
         return Response(opening + done(job.id, job.status), 200, HEADERS | headers)
-    watched = Watched.of(job, first - 1)
+    watched = WatchedJob.of(job, first - 1)
     return EventStream(api, watched, _view(api, job, opening), headers=headers)

@@ -16,6 +16,7 @@ from api.fast_route import DirectRoute
 from api.json_responses import accepted, job_headers, json_response, just_accepted
 from api.openapi.route_docs import body_of, job_answer, listed, refusals
 from api.request_body import read_object
+from api.streaming.disconnect import ClientDisconnect
 from core.errors import JobConflict
 from intake.admission import Admission, AdmissionRequest, admit, repeat
 from intake.job_lookup import FoundJob, erase_job, find_job
@@ -49,7 +50,7 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 )
 async def submit_job(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Accept a job; 200 when it was done within `Prefer: wait`."""
-    preferences = read_preferences(request, api.settings.limits.wait_seconds)
+    preferences = read_preferences(request.headers, api.settings.limits.wait_seconds)
     body = await read_object(request)
     asked = check(JobRequest, body)
     checked = check(BODIES[asked.url], asked.body, "body")
@@ -80,7 +81,13 @@ async def submit_job(request: Request, key: CurrentCaller, api: Api) -> Response
         return just_accepted(admitted, headers)
     job = await _current(api, admitted)
     if preferences.wait_seconds and not job.status.is_terminal:
-        job = await wait_end(api, request, job, preferences.wait_seconds, leaving_counts=True)
+        job = await wait_end(
+            api,
+            ClientDisconnect(request.receive),
+            job,
+            preferences.wait_seconds,
+            leaving_counts=True,
+        )
     if preferences.wait_seconds and job.status.is_terminal:
         return await job_response(api, FoundJob(job), headers=headers)
     return accepted(job, headers)
@@ -125,7 +132,7 @@ async def read_job(
     found = await find_job(api, job_id, key.account)
     seconds = min(wait, api.settings.limits.wait_seconds)
     if seconds and not found.job.status.is_terminal:
-        found = FoundJob(await wait_end(api, request, found.job, seconds))
+        found = FoundJob(await wait_end(api, ClientDisconnect(request.receive), found.job, seconds))
     return await job_response(api, found)
 
 

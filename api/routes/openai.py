@@ -66,7 +66,7 @@ async def create_completion(request: Request, key: CurrentCaller, api: Api) -> R
 async def _answer(
     request: Request, key: Caller, api: Services, endpoint: CompletionEndpoint
 ) -> Response:
-    preferences = read_preferences(request, api.settings.limits.wait_seconds)
+    preferences = read_preferences(request.headers, api.settings.limits.wait_seconds)
     body = await read_object(request)
     checked = check(endpoint.schema, body)
     wish = AdmissionRequest(

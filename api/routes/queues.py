@@ -16,8 +16,8 @@ from accounts.caller import Caller
 from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, refusals
-from billing.errors import DatabaseUnavailable
 from core.db.audit import audit
+from core.errors import DatabaseUnavailable
 from intake.services import Services
 from jobs.store.queue_control import QueueMode
 

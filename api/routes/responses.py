@@ -13,7 +13,8 @@ from api.fast_route import DirectRoute
 from api.json_responses import job_headers, json_response
 from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
 from api.request_body import read_object
-from api.streaming.event_stream import EventStream, Watched
+from api.streaming.disconnect import ClientDisconnect
+from api.streaming.event_stream import EventStream
 from api.streaming.job_response import Form, deliver, policy
 from core.errors import JobGone
 from intake.admission import AdmissionRequest, admit
@@ -23,6 +24,7 @@ from intake.preferences import Preferences, read_preferences
 from intake.response_chat import FIELDS, as_chat, find_response
 from intake.services import Services
 from intake.waiting import wait_end
+from intake.watched_job import WatchedJob
 from jobs.job import Job, OnDisconnect
 from jobs.result import JobResult
 from wire.errors import InvalidCursor
@@ -51,7 +53,7 @@ Include = Annotated[list[str] | None, Query(description="has no effect: nothing 
 @creation.post("", openapi_extra=body_of(ResponseRequest), responses=ANSWERS)
 async def create_response(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Answer a conversation: whole, streamed, in the background, or as a job (`Prefer`)."""
-    preferences = read_preferences(request, api.settings.limits.wait_seconds)
+    preferences = read_preferences(request.headers, api.settings.limits.wait_seconds)
     asked = check(ResponseRequest, await read_object(request))
     admitted = await admit(api, key, await response_wish(api, key, request, asked, preferences))
     if asked.background and not asked.stream and not preferences.hands_over:
@@ -107,7 +109,7 @@ async def read_response(
     job = found.job
     if not await _has_whole_log(api, found):
         raise JobGone(f"the events of {response_id} are kept no longer; read it without stream")
-    watched = Watched.of(job)
+    watched = WatchedJob.of(job)
     after = -1 if starting_after is None else starting_after
     return EventStream(api, watched, _events(api, job, after))
 
@@ -122,7 +124,7 @@ async def cancel_response(
         await api.store.cancel(found.job.id, key.account)
         job = await api.store.get(found.job.id, key.account)
         if not job.status.is_terminal:
-            job = await wait_end(api, request, job, CANCEL_SECONDS)
+            job = await wait_end(api, ClientDisconnect(request.receive), job, CANCEL_SECONDS)
         found = FoundJob(job)
     return await _answer(api, found, {})
 

@@ -14,7 +14,7 @@ from accounts.directory import SigningIn
 from accounts.errors import SessionOver
 from api.security.client_ip import check_address
 from core.errors import Overloaded, Unauthenticated
-from intake.permissions import check_access
+from intake.permissions import check_route
 from intake.services import Services
 
 NEEDED = "an API key is required: Authorization: Bearer pk_..."
@@ -51,7 +51,7 @@ async def authenticate(request: Request) -> Caller:
         found, entry = await _person(request, services, credential)
     if found.networks is not None:
         check_address(request, found, services.settings.api.trusted_proxies)
-    check_access(request.scope, found)
+    _check_access(request.scope, found)
     request.state.account = found.account
     request.state.entry = entry
     return found
@@ -72,7 +72,11 @@ async def check_again(services: Services, scope: Scope) -> None:
     if found is None:
         raise Unauthenticated(UNKNOWN)
     _check_session(found, entry)
-    check_access(scope, found)
+    _check_access(scope, found)
+
+
+def _check_access(scope: Scope, caller: Caller) -> None:
+    check_route(scope["method"], scope["route"].path, caller)
 
 
 def _check_session(found: Caller, entry: Authentication) -> None:

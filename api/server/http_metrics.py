@@ -1,10 +1,9 @@
-"""Counts and times every request by the template of its route, never by its path, and the loop.
+"""Counts and times every request by the template of its route, never by its path.
 
 Invariant: labels are bounded: what matches no route is `unmatched`, and its method, which a client
 may have made up, is `other` unless HTTP has it.
 """
 
-import asyncio
 from functools import lru_cache
 from time import perf_counter
 
@@ -17,7 +16,6 @@ METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
 UNMATCHED = "unmatched"
 #: What a client is told that left before it was answered, in nginx's words.
 LEFT = 499
-LOOK_SECONDS = 0.1
 
 
 class MeasuredRequest:
@@ -42,14 +40,6 @@ class MeasuredRequest:
         if self.status != LEFT:
             exemplar = {"trace_id": trace_id} if trace_id else None
             _seconds(route, method).observe(self._seconds, exemplar)
-
-
-async def watch_loop() -> None:
-    """Time how late the event loop comes back to a timer, for ever."""
-    while True:
-        began = perf_counter()
-        await asyncio.sleep(LOOK_SECONDS)
-        metrics.loop_lag.observe(max(0.0, perf_counter() - began - LOOK_SECONDS))
 
 
 def route_of(scope: Scope) -> str:

@@ -5,43 +5,12 @@ file that broke off is cut, never ended as if it were whole.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
 from urllib.parse import quote
 
 import anyio
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Send
-
-from core.errors import Overloaded
-
-RETRY_AFTER_SECONDS = 10.0
-
-
-class Slots:
-    """How many of something may be under way at once in this process."""
-
-    def __init__(self, count: int, what: str) -> None:
-        self._free = count
-        self._what = what
-
-    @contextmanager
-    def take(self) -> Iterator[None]:
-        """Have one for the length of a block.
-
-        Raises:
-            Overloaded: there is none left.
-        """
-        if not self._free:
-            raise Overloaded(
-                f"too many {self._what} at once; come back when one is done",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
-        self._free -= 1
-        try:
-            yield
-        finally:
-            self._free += 1
 
 
 class Download(StreamingResponse):

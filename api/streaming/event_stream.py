@@ -8,43 +8,25 @@ again before each batch.
 import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 
 import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.security.authentication import check_again
-from api.streaming.client_span import delivering
+from api.streaming.disconnect import ClientDisconnect
 from core import metrics
 from core.errors import PipelineError
+from intake.client_span import client_span
+from intake.errors import ShuttingDown, WaitTimeout
 from intake.request_lifetime import EndReason, RequestLifetime
 from intake.services import Services
-from jobs.job import Job, OnDisconnect
-from jobs.status import Status
+from intake.watched_job import WatchedJob, cancel_if_abandoned
 from wire import problems
-from wire.errors import ShuttingDown, WaitTimeout
 from wire.sse import HEADERS
 from wire.views.stream_view import StreamView
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """Which job a stream follows, and what the client's leaving does to it."""
-
-    job_id: str
-    account: str
-    on_disconnect: OnDisconnect
-    after: int = 0
-    traceparent: str | None = None
-
-    @classmethod
-    def of(cls, job: Job, after: int = 0) -> "Watched":
-        """Follow a job after a cursor."""
-        spec = job.spec
-        return cls(job.id, job.account, spec.on_disconnect, after, spec.traceparent)
 
 
 class EventStream(Response):
@@ -53,7 +35,7 @@ class EventStream(Response):
     def __init__(
         self,
         api: Services,
-        watched: Watched,
+        watched: WatchedJob,
         view: StreamView,
         *,
         headers: Mapping[str, str] | None = None,
@@ -72,9 +54,11 @@ class EventStream(Response):
         with (
             metrics.streams.track_inprogress(),
             self._api.watchers.watching(watched.job_id),
-            delivering(watched.job_id, watched.traceparent, "stream"),
+            client_span(watched.job_id, watched.traceparent, "stream"),
         ):
-            presence = RequestLifetime(receive, self._api.closing, patient=view.patient)
+            presence = RequestLifetime(
+                ClientDisconnect(receive), self._api.closing, patient=view.patient
+            )
             async with presence:
                 await send(
                     {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -84,7 +68,7 @@ class EventStream(Response):
                 stop = ShuttingDown("this server is closing", retry_after_seconds=1)
                 await pipe.write(view.fail(problems.from_error(stop, job_id=watched.job_id)))
         if (presence.ended is EndReason.CLIENT or pipe.stuck) and not view.ended:
-            await leave(self._api, watched)
+            await cancel_if_abandoned(self._api, watched)
         if pipe.stuck:
             log.info("stream_cut", job_id=watched.job_id, reason="client does not read")
             if (abort := scope["state"].get("abort")) is not None:
@@ -151,16 +135,3 @@ class _Pipe:
 
     async def end(self) -> None:
         await self.write(b"", last=True)
-
-
-async def leave(api: Services, watched: Watched) -> None:
-    """Do what the job's policy says when the last client of this process has left."""
-    if watched.on_disconnect != "cancel" or api.watchers.any(watched.job_id):
-        return
-    try:
-        answer = await api.store.cancel(watched.job_id, watched.account)
-    except PipelineError as error:
-        log.warning("cancel_on_disconnect_failed", job_id=watched.job_id, error=error.code)
-    else:
-        if answer in ("cancelling", Status.CANCELLED):
-            log.info("job_abandoned", job_id=watched.job_id, answer=answer)

@@ -9,13 +9,15 @@ from starlette.responses import Response
 
 from api.error_handlers import problem_response
 from api.json_responses import accepted, job_headers, json_response
-from api.streaming.event_stream import EventStream, Watched, leave
+from api.streaming.disconnect import ClientDisconnect
+from api.streaming.event_stream import EventStream
 from billing.pricing.rating import Cost
 from intake.admission import Admission
 from intake.preferences import Preferences
 from intake.request_lifetime import EndReason
 from intake.services import Services
 from intake.waiting import too_long, wait_result
+from intake.watched_job import WatchedJob, cancel_if_abandoned
 from jobs.job import Job, OnDisconnect
 from jobs.result import JobResult
 from jobs.status import Status
@@ -55,18 +57,18 @@ async def deliver(
     headers = job_headers(admitted.accepted, preferences)
     if preferences.respond_async and preferences.wait_seconds is None:
         return accepted(job, headers)
-    watched = Watched.of(job)
+    watched = WatchedJob.of(job)
     if form.stream is not None and not preferences.respond_async:
         return EventStream(api, watched, form.stream(job), headers=headers)
     limit = api.settings.limits.sync_seconds
     seconds = limit if preferences.wait_seconds is None else preferences.wait_seconds
-    result, ended = await wait_result(api, request, watched, seconds)
+    result, ended = await wait_result(api, ClientDisconnect(request.receive), watched, seconds)
     if ended is EndReason.TIME and preferences.hands_over:
         job = await api.store.get(job.id, job.account)
         return accepted(job, headers, await api.store.place(job))
     if ended is not None:
         if ended is EndReason.SERVER:
-            await leave(api, watched)
+            await cancel_if_abandoned(api, watched)
         late = problems.from_error(too_long(ended, job.id, seconds))
         return _refuse(late, job, request, headers)
     status = Status(result.status or Status.FAILED)

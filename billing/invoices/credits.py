@@ -10,7 +10,8 @@ from decimal import Decimal
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.errors import AccountNotFound, InvalidAmount, MonthClosed
+from accounts.errors import AccountNotFound
+from billing.errors import InvalidAmount, MonthClosed
 from billing.invoices.close import check_month, line_rows, row_of, seal
 from billing.invoices.invoices import INVOICES, Invoice, InvoiceLine, find_invoice
 from billing.ledger.ledger import closed_months

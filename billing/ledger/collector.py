@@ -16,12 +16,12 @@ from sqlalchemy import Select, func, select
 
 from billing.budgets.budgets import Budget, load_budgets
 from billing.budgets.spending import SpentSum, spending_since
-from billing.errors import DatabaseUnavailable
 from billing.months import month_of
 from billing.pricing.gpu_rates import GpuRate, load_gpu_rates
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.webhooks import WebhookDeliveryRow
+from core.errors import DatabaseUnavailable
 from core.exposition import Lazy
 from jobs.store.budget_reservations import BudgetMonth
 

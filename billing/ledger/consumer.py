@@ -14,13 +14,12 @@ from typing import Any
 
 import structlog
 
-from billing.errors import DatabaseUnavailable
 from billing.ledger.billing_span import write_bills
 from billing.ledger.ledger import DATA_ERRORS, Ledger, RecordedUsage
 from billing.ledger.settlement import settle
 from core import metrics
 from core.db.engine import Database
-from core.errors import StoreUnavailable
+from core.errors import DatabaseUnavailable, StoreUnavailable
 from core.settings import BillingSettings
 from jobs.archive.archived_job import ArchivedJob, erased, read_finished
 from jobs.archive.job_archive import erase_archived

@@ -13,12 +13,12 @@ from typing import Any
 
 import structlog
 
-from billing.errors import DatabaseUnavailable
 from billing.ledger.recording import instant
 from billing.pricing.price_book import PriceBook
 from billing.pricing.prices import LEAD, load_prices
 from billing.pricing.rating import Cost, charged_tokens, rate
 from core.db.engine import Database
+from core.errors import DatabaseUnavailable
 from jobs.events import Usage
 from jobs.fairness import ServiceTier
 from jobs.job import Job

@@ -17,8 +17,8 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from billing.errors import DatabaseUnavailable
 from core.db.bounded_connection import bounded_by
+from core.errors import DatabaseUnavailable
 from core.settings import DatabaseSettings
 
 RETRY_AFTER_SECONDS = 5.0
@@ -148,6 +148,6 @@ async def _translated() -> AsyncGenerator[None, None]:
         raise
     except (DBAPIError, PoolTimeout, OSError) as error:
         raise DatabaseUnavailable(
-            "the billing database does not take requests at the moment",
+            "the database does not take requests at the moment",
             retry_after_seconds=RETRY_AFTER_SECONDS,
         ) from error

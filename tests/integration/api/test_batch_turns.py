@@ -16,8 +16,7 @@ from batches import ids, repository
 from batches.line_submitter import LineSubmitter
 from batches.result_lines import LineOutcome
 from batches.result_parts import ResultParts, joined
-from billing.errors import DatabaseUnavailable
-from core.errors import StoreUnavailable
+from core.errors import DatabaseUnavailable, StoreUnavailable
 from core.redis.keys import Keys
 from core.settings import Settings
 from intake.factory import open_services

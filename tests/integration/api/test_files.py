@@ -19,10 +19,10 @@ from core.db.engine import Database
 from core.db.tables.base import now
 from core.db.tables.files import FileRow
 from core.settings import FileSettings, Settings
+from files.errors import FilesUnavailable, ObjectMissing, StorageFull
 from files.object_store import ObjectStore
 from files.repository import object_name
 from tests.support.waiting import eventually
-from wire.errors import FilesUnavailable, ObjectMissing, StorageFull
 
 LINE = b'{"custom_id":"a","method":"POST","url":"/v1/completions","body":{}}\n'
 LIMIT = 3_000_000

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
+from accounts.errors import AccountNotFound
 from billing.errors import (
-    AccountNotFound,
     InvalidAmount,
     InvalidMonth,
     InvoiceNotFound,

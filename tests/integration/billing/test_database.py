@@ -9,8 +9,8 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from billing.errors import DatabaseUnavailable
 from core.db.engine import Database
+from core.errors import DatabaseUnavailable
 from core.settings import DatabaseSettings
 from tests.support.databases import PostgresServer
 from tests.support.waiting import eventually
