@@ -34,7 +34,7 @@ from jobs.status import Status
 from jobs.store.rate_limits import UNLIMITED, quota_of
 from jobs.store.transitions import AcceptedJob, Lock, Submission
 from webhooks.url_rules import check_url
-from wire.schemas.sampling import TRANSPORT, Addressed
+from wire.schemas.sampling import TRANSPORT, ModelRequest
 
 RETRY_SECONDS = 0.1
 EMBEDDINGS = "/v1/embeddings"
@@ -45,7 +45,7 @@ class AdmissionRequest(NamedTuple):
 
     url: str
     body: dict[str, Any]
-    checked: Addressed
+    checked: ModelRequest
     request_id: str
     preferences: Preferences
     on_disconnect: OnDisconnect
@@ -254,13 +254,13 @@ def check_task(model: ServedModel, url: str) -> None:
         raise UnsupportedModel(f"model: {model.name!r} {does}", param="model")
 
 
-def check_length(checked: Addressed, longest: int) -> None:
+def check_length(checked: ModelRequest, longest: int) -> None:
     """Refuse what cannot fit the model's context.
 
     Raises:
         ContextLengthExceeded: naming the field.
     """
-    wanted = checked.wanted_tokens
+    wanted = checked.output_limit
     if wanted is not None and wanted[1] >= longest:
         raise ContextLengthExceeded(
             f"{wanted[0]}: {wanted[1]} tokens and a prompt do not fit the model's context of"
