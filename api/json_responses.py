@@ -13,8 +13,8 @@ from intake.preferences import Preferences
 from jobs.fairness import ServiceTier
 from jobs.job import Job, JobSpec, OnDisconnect
 from jobs.store.transitions import AcceptedJob, QueuePlace, Submission
-from wire.rate_limit_headers import rate_headers
-from wire.views.job import NOWHERE, job_object
+from wire.rate_limit_headers import rate_limit_headers
+from wire.views.job import UNKNOWN_PLACE, job_object
 
 POLL_SECONDS = "1"
 
@@ -35,11 +35,11 @@ def job_headers(accepted: AcceptedJob, preferences: Preferences) -> dict[str, st
     if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
     if accepted.standings:
-        headers |= rate_headers(accepted.standings)
+        headers |= rate_limit_headers(accepted.standings)
     return headers
 
 
-def accepted(job: Job, headers: Mapping[str, str], place: QueuePlace = NOWHERE) -> Response:
+def accepted(job: Job, headers: Mapping[str, str], place: QueuePlace = UNKNOWN_PLACE) -> Response:
     """Return 202 with the job and where to find it."""
     where = {"Location": f"/v1/jobs/{job.id}", "Retry-After": POLL_SECONDS}
     return json_response(job_object(job, OPEN, place), 202, where | dict(headers))

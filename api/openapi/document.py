@@ -10,8 +10,8 @@ from typing import Any
 
 from api.error_handlers import is_openai_path
 from api.openapi.examples import ANSWERS, OPENAI_ERROR, PROBLEM_EXAMPLE, REQUESTS
+from api.openapi.object_schemas import SCHEMAS
 from intake.permissions import TABLE
-from wire.schemas.answers import SCHEMAS
 
 REF = "#/components/schemas/{model}"
 RESPONSE = "#/components/responses/"

@@ -17,7 +17,8 @@ from core.db.tables.base import now
 from wire.errors import InvalidCursor
 from wire.schemas.accounts import AccountAnswer, AccountChange, AccountFields, NewAccount
 from wire.schemas.validation import check
-from wire.views.accounts import account_view, audit_view, page
+from wire.views.accounts import account_view, audit_view
+from wire.views.page import list_page
 
 router = APIRouter(prefix="/v1", tags=["accounts"])
 
@@ -53,7 +54,7 @@ async def list_accounts(
     """List every account by id, for the operator."""
     del key
     found = await api.directory.owners.list(after=after or "", limit=limit + 1)
-    return json_response(page(found, limit, account_view))
+    return json_response(list_page(found, limit, account_view))
 
 
 @router.post(
@@ -106,7 +107,7 @@ async def read_audit(
         raise AccountNotFound(f"no account {account!r}", param="account")
     whose = account if key.admin else key.account
     found = await read_log(api.database, whose, before=_serial(after), limit=limit + 1)
-    return json_response(page(found, limit, audit_view))
+    return json_response(list_page(found, limit, audit_view))
 
 
 def _given(asked: AccountFields) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from intake.services import Services
 from wire.schemas.batches import BatchRequest, window_length
 from wire.schemas.validation import check
 from wire.views.batches import batch_object
-from wire.views.files import page
+from wire.views.page import list_page
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -128,8 +128,7 @@ async def list_batches(
     """List this account's batches, newest first."""
     before = None if after is None else check_list_cursor(after, "batch")
     found = await repository.list_batches(api.database, key.account, limit=limit + 1, after=before)
-    data = [batch_object(row) for row in found[:limit]]
-    return json_response(page(data, more=len(found) > limit))
+    return json_response(list_page(found, limit, batch_object))
 
 
 @router.get("/{batch_id}", responses=refusals(401, 403, 404, 503))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -24,6 +25,7 @@ from core.db.audit import audit
 from intake.services import Services
 from wire.schemas.billing import InvoiceObject, InvoicePage
 from wire.views.billing import invoice_view
+from wire.views.page import list_page
 
 router = APIRouter(prefix="/v1/billing", tags=["billing"])
 
@@ -55,16 +57,7 @@ async def list_issued(
             before=None if after is None else check_list_cursor(after, "inv"),
             limit=limit + 1,
         )
-    page = found[:limit]
-    return json_response(
-        {
-            "object": "list",
-            "data": [invoice_view(invoice, lines=False) for invoice in page],
-            "first_id": page[0].id if page else None,
-            "last_id": page[-1].id if page else None,
-            "has_more": len(found) > limit,
-        }
-    )
+    return json_response(list_page(found, limit, partial(invoice_view, lines=False)))
 
 
 @router.get(

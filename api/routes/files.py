@@ -16,7 +16,8 @@ from core.db.tables.base import now
 from core.ids import new_id
 from files import repository
 from files.upload import Upload
-from wire.views.files import file_object, page
+from wire.views.files import file_object
+from wire.views.page import list_page
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
@@ -80,7 +81,7 @@ async def list_files(
         order=order,
         purpose=purpose,
     )
-    return json_response(page([file_object(row) for row in found[:limit]], more=len(found) > limit))
+    return json_response(list_page(found, limit, file_object))
 
 
 @router.get("/{file_id}", responses=refusals(401, 403, 404, 503))

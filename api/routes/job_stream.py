@@ -17,7 +17,7 @@ from jobs.job import Job
 from jobs.store.job_store import check_cursor
 from wire.errors import InvalidCursor
 from wire.sse import HEADERS, frame
-from wire.views.job import JobEvents, done
+from wire.views.job import JobEvents, done_event
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -97,6 +97,6 @@ def _truncated(api: Services, job: Job, after: int, first: int, retry: bytes) ->
     hole = {"requested_after": after, "first_available": first, "sequence_number": first - 1}
     opening = retry + frame(orjson.dumps(hole), event="replay_truncated", seq=first - 1)
     if job.status.is_terminal and first > job.seq:
-        return Response(opening + done(job.id, job.status), 200, HEADERS | headers)
+        return Response(opening + done_event(job.id, job.status), 200, HEADERS | headers)
     watched = WatchedJob.of(job, first - 1)
     return EventStream(api, watched, _view(api, job, opening), headers=headers)

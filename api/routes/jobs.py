@@ -31,7 +31,8 @@ from wire.errors import ResultNotReady
 from wire.schemas.jobs import BODIES, JobRequest
 from wire.schemas.responses import ResponseRequest
 from wire.schemas.validation import check
-from wire.views.job import NOWHERE, job_object, result_object
+from wire.views.job import UNKNOWN_PLACE, job_object, result_object
+from wire.views.page import list_page
 
 submissions = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=DirectRoute)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -108,20 +109,10 @@ async def list_jobs(
         before=None if after is None else check_list_cursor(after),
         status=status,
     )
-    page = jobs[:limit]
-    places = await asyncio.gather(*(api.store.place(job) for job in page))
-    return json_response(
-        {
-            "object": "list",
-            "data": [
-                job_object(job, api.costs.of(job), place)
-                for job, place in zip(page, places, strict=True)
-            ],
-            "first_id": page[0].id if page else None,
-            "last_id": page[-1].id if page else None,
-            "has_more": len(jobs) > limit,
-        }
-    )
+    found = await asyncio.gather(*(api.store.place(job) for job in jobs[:limit]))
+    places = {job.id: place for job, place in zip(jobs, found, strict=False)}
+    shown = list_page(jobs, limit, lambda job: job_object(job, api.costs.of(job), places[job.id]))
+    return json_response(shown)
 
 
 @router.get("/{job_id}", responses={**job_answer(200), **refusals(401, 404, 410, 422, 503)})
@@ -142,9 +133,9 @@ async def read_job_result(request: Request, job_id: str, key: CurrentCaller, api
     found = await find_job(api, job_id, key.account)
     job = found.job
     if job.status is Status.COMPLETED:
-        bill = api.costs.of(job)
-        result = result_object(job, await found.result(api), bill.cost)
-        return json_response(result, headers=bill.headers)
+        cost = api.costs.of(job)
+        result = result_object(job, await found.result(api), cost.cost)
+        return json_response(result, headers=cost.headers)
     if job.status in (Status.FAILED, Status.EXPIRED):
         return problem_response(problems.from_ending(job.status, job.error, job.id), request.scope)
     raise ResultNotReady(f"job {job.id} is {job.status}")
@@ -198,10 +189,10 @@ async def job_response(
     api: Services, found: FoundJob, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return the job object with what is known now: result and cost, or position and ETA."""
-    job, bill = found.job, api.costs.of(found.job)
+    job, cost = found.job, api.costs.of(found.job)
     if job.status is Status.COMPLETED:
-        result = result_object(job, await found.result(api), bill.cost)
-        shown = job_object(job, bill, NOWHERE, result)
+        result = result_object(job, await found.result(api), cost.cost)
+        shown = job_object(job, cost, UNKNOWN_PLACE, result)
     else:
-        shown = job_object(job, bill, await api.store.place(job))
-    return json_response(shown, status, {**(headers or {}), **bill.headers})
+        shown = job_object(job, cost, await api.store.place(job))
+    return json_response(shown, status, {**(headers or {}), **cost.headers})

@@ -19,7 +19,8 @@ from api.routes.jobs import Limit
 from core.errors import Forbidden
 from wire.schemas.accounts import KeyAnswer, KeyFields, NewKeyRequest, Rotation
 from wire.schemas.validation import check
-from wire.views.accounts import key_view, page
+from wire.views.accounts import key_view
+from wire.views.page import list_page
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
@@ -44,7 +45,7 @@ async def list_keys(
     found = await api.directory.keys.list(
         _whose(key), prefix=prefix or "", before=before, limit=limit + 1
     )
-    return json_response(page(found, limit, key_view))
+    return json_response(list_page(found, limit, key_view))
 
 
 @router.post(

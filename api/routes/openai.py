@@ -25,8 +25,8 @@ from wire.schemas.completions import CompletionRequest
 from wire.schemas.sampling import Sampling
 from wire.schemas.validation import check
 from wire.views.chat import ChatChunks, chat_completion
+from wire.views.chunks import Chunks, CompletionHead
 from wire.views.completion import CompletionChunks, completion
-from wire.views.openai import Chunks, Head
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=DirectRoute)
 
@@ -43,7 +43,7 @@ class CompletionEndpoint:
 
     url: str
     schema: type[Sampling]
-    whole: Callable[[Head, JobResult, Cost | None], dict[str, Any]]
+    whole: Callable[[CompletionHead, JobResult, Cost | None], dict[str, Any]]
     chunks: type[Chunks]
 
 
@@ -82,10 +82,12 @@ async def _answer(
     options = checked.stream_options
     include_usage = bool(options and options.include_usage)
     form = Form(
-        whole=lambda job, result, cost: endpoint.whole(Head.of(job), result, cost),
+        whole=lambda job, result, cost: endpoint.whole(CompletionHead.of(job), result, cost),
         stream=(
             lambda job: endpoint.chunks(
-                Head.of(job), include_usage=include_usage, bill=partial(api.costs.at_end, job)
+                CompletionHead.of(job),
+                include_usage=include_usage,
+                find_cost=partial(api.costs.at_end, job),
             )
         )
         if checked.stream

@@ -30,6 +30,7 @@ from jobs.result import JobResult
 from wire.errors import InvalidCursor
 from wire.schemas.responses import ResponseRequest
 from wire.schemas.validation import check
+from wire.views.page import list_page
 from wire.views.response import response_id, whole_response
 from wire.views.response_events import ResponseEvents
 
@@ -154,16 +155,7 @@ async def list_input_items(
     items = to_items(job.spec.body["messages"][first:], job.id.removeprefix("job_"))
     if order == "desc":
         items.reverse()
-    page = _after(items, after)
-    return json_response(
-        {
-            "object": "list",
-            "data": page[:limit],
-            "first_id": page[0]["id"] if page else None,
-            "last_id": page[:limit][-1]["id"] if page else None,
-            "has_more": len(page) > limit,
-        }
-    )
+    return json_response(list_page(_after(items, after), limit, dict))
 
 
 def _after(items: list[dict[str, Any]], after: str | None) -> list[dict[str, Any]]:
@@ -181,10 +173,10 @@ def _events(api: Services, job: Job, after: int = -1) -> ResponseEvents:
 
 async def _answer(api: Services, found: FoundJob, headers: dict[str, str]) -> Response:
     job = found.job
-    bill = api.costs.of(job)
+    cost = api.costs.of(job)
     result = await found.result(api) if job.status.is_terminal else JobResult()
-    shown = whole_response(job, result, bill.cost)
-    return json_response(shown, headers={**headers, **bill.headers, "X-Penstock-Job": job.id})
+    shown = whole_response(job, result, cost.cost)
+    return json_response(shown, headers={**headers, **cost.headers, "X-Penstock-Job": job.id})
 
 
 async def _has_whole_log(api: Services, found: FoundJob) -> bool:

@@ -20,8 +20,8 @@ from intake.usage_query import read_usage_query, usage_cursor
 from jobs.result import JobResult
 from wire.errors import ProofNotReady
 from wire.schemas.usage import UsagePage, UsageProof
-from wire.views.proof import Place, proof_object
-from wire.views.usage import page_csv, page_object
+from wire.views.proof import OutputStore, proof_object
+from wire.views.usage import usage_csv, usage_page
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
 
@@ -57,8 +57,8 @@ async def list_usage(
     headers = _links(request, following)
     as_csv = format_ == "csv" if format_ else "text/csv" in request.headers.get("accept", "")
     if as_csv:
-        return Response(page_csv(query, totals), headers=headers, media_type=CSV)
-    return json_response(page_object(query, totals, following), headers=headers)
+        return Response(usage_csv(query, totals), headers=headers, media_type=CSV)
+    return json_response(usage_page(query, totals, following), headers=headers)
 
 
 @router.get(
@@ -85,7 +85,7 @@ async def prove_usage(job_id: str, key: CurrentCaller, api: Api) -> Response:
     return json_response(proof_object(proof, place, result))
 
 
-async def _kept(api: Services, found: FoundJob | None) -> tuple[Place | None, JobResult]:
+async def _kept(api: Services, found: FoundJob | None) -> tuple[OutputStore | None, JobResult]:
     """Return what is still kept of what a job delivered, and where."""
     if found is None:
         return None, JobResult()

@@ -17,7 +17,8 @@ from api.routes.jobs import Limit
 from core.errors import Forbidden
 from wire.schemas.accounts import NewPassword, NewUser, UserAnswer, UserUpdateRequest
 from wire.schemas.validation import check
-from wire.views.accounts import page, user_view
+from wire.views.accounts import user_view
+from wire.views.page import list_page
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
@@ -34,7 +35,7 @@ async def list_users(
     """List the users of this account, newest first; the operator sees everybody's."""
     before = None if after is None else check_list_cursor(after, "user")
     found = await api.directory.users.list(_account(key), before=before, limit=limit + 1)
-    return json_response(page(found, limit, user_view))
+    return json_response(list_page(found, limit, user_view))
 
 
 @router.post(

@@ -31,6 +31,7 @@ from wire.schemas.webhooks import (
     WebhookSecretObject,
 )
 from wire.schemas.webhooks import DeliveryObject as DeliveryAnswer
+from wire.views.page import list_page
 from wire.views.webhooks import delivery_object, endpoint_object, secret_object
 
 log = structlog.get_logger()
@@ -198,16 +199,7 @@ async def _page(
     before = None if after is None else check_list_cursor(after, "whd")
     wanted = delivery_history.DeliveryFilter(key.account, target, state, before)
     found = await delivery_history.list_deliveries(api.database, wanted, limit + 1)
-    page = found[:limit]
-    return json_response(
-        {
-            "object": "list",
-            "data": [delivery_object(one) for one in page],
-            "first_id": page[0].id if page else None,
-            "last_id": page[-1].id if page else None,
-            "has_more": len(found) > limit,
-        }
-    )
+    return json_response(list_page(found, limit, delivery_object))
 
 
 async def _sent(api: Services, ticket: DeliveryTicket) -> Response:

@@ -77,9 +77,9 @@ async def deliver(
         if ending.param is not None:
             ending = replace(ending, param=form.fields.get(ending.param, ending.param))
         return _refuse(ending, job, request, headers)
-    bill = api.costs.of_result(job, result)
-    shown = form.whole(job, result, bill.cost)
-    return json_response(shown, 200, headers | bill.headers)
+    cost = api.costs.of_result(job, result)
+    shown = form.whole(job, result, cost.cost)
+    return json_response(shown, 200, headers | cost.headers)
 
 
 def _refuse(

@@ -1,20 +1,20 @@
-"""The batch object, as OpenAI shows it."""
+"""The batch object of OpenAI's API."""
 
 from typing import Any
 
 import orjson
 
-from wire.views.files import unix
+from wire.views.files import unix_seconds
 
-#: Which of a batch's times each way to end sets.
+#: Final statuses; each has its own field for the time of the end.
 ENDS = ("completed", "failed", "expired", "cancelled")
 
 
 def batch_object(row: Any) -> dict[str, Any]:
-    """Return a batch."""
+    """Build the batch object from its row."""
     ended = {f"{status}_at": None for status in ENDS}
     if row.ended_at is not None:
-        ended[f"{row.status}_at"] = unix(row.ended_at)  # type: ignore[assignment]
+        ended[f"{row.status}_at"] = unix_seconds(row.ended_at)  # type: ignore[assignment]
     return {
         "id": row.id,
         "object": "batch",
@@ -26,11 +26,11 @@ def batch_object(row: Any) -> dict[str, Any]:
         "status": row.status,
         "output_file_id": row.output_file_id,
         "error_file_id": row.error_file_id,
-        "created_at": unix(row.created_at),
-        "in_progress_at": unix(row.in_progress_at),
-        "expires_at": unix(row.expires_at),
-        "finalizing_at": unix(row.finalizing_at),
-        "cancelling_at": unix(row.cancelling_at),
+        "created_at": unix_seconds(row.created_at),
+        "in_progress_at": unix_seconds(row.in_progress_at),
+        "expires_at": unix_seconds(row.expires_at),
+        "finalizing_at": unix_seconds(row.finalizing_at),
+        "cancelling_at": unix_seconds(row.cancelling_at),
         **ended,
         "request_counts": {
             "total": row.total,
@@ -41,7 +41,7 @@ def batch_object(row: Any) -> dict[str, Any]:
     }
 
 
-def _errors(complaints: str | None) -> dict[str, Any] | None:
-    if complaints is None:
+def _errors(errors: str | None) -> dict[str, Any] | None:
+    if errors is None:
         return None
-    return {"object": "list", "data": orjson.loads(complaints)}
+    return {"object": "list", "data": orjson.loads(errors)}
