@@ -9,7 +9,7 @@ import socket
 
 import structlog
 
-from batches.file_sweeper import keep_swept
+from batches.file_references import FILE_REFERENCES
 from batches.scheduler import BatchScheduler
 from core import metrics
 from core.exposition import Exposition
@@ -17,6 +17,7 @@ from core.ids import new_id
 from core.runtime.health_server import HealthServer, only_waits
 from core.runtime.process import run_process, until_told
 from core.settings import Settings
+from files.sweeper import FileSweeper
 from intake.factory import open_services
 
 log = structlog.get_logger()
@@ -30,9 +31,10 @@ async def run_batches(settings: Settings) -> None:
         exposition = Exposition("feeder", metrics.API, metrics.BATCHES)
         health = HealthServer(host, port, only_waits, only_waits, exposition)
         health.start()
+        sweeper = FileSweeper(api.database, api.object_store, FILE_REFERENCES)
         running = until_told(
             BatchScheduler(api, name).run(),
-            keep_swept(api.database, api.objects, settings.files),
+            sweeper.run(settings.files),
         )
         log.info("feeder_started")
         try:

@@ -60,8 +60,8 @@ async def end(
 
 async def clear(api: Services, batch_id: str) -> None:
     """Delete the objects of a batch's parts; what is left when this dies is swept."""
-    async for listed in api.objects.listed(ids.parts_folder(batch_id)):
-        await api.objects.delete([one.name for one in listed])
+    async for listed in api.object_store.listed(ids.parts_folder(batch_id)):
+        await api.object_store.delete([one.name for one in listed])
 
 
 async def _join(
@@ -79,7 +79,7 @@ async def _join(
             yield piece
 
     file_id = ids.file_id(row.id, kind, milliseconds)
-    await api.objects.put(object_name(file_id), hashed())
+    await api.object_store.put(object_name(file_id), hashed())
     created = now()
     kept = api.settings.files.kept
     if row.output_seconds is not None:

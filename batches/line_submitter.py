@@ -62,7 +62,7 @@ class LineSubmitter:
         self._expires: float = row.expires_at.timestamp()
         self._longest = api.settings.limits.body_bytes
         name = object_name(row.input_file_id)
-        self._reader = LineReader(api.objects, name, size, self._longest)
+        self._reader = LineReader(api.object_store, name, size, self._longest)
         self._parts = parts
         self._lines: deque[RequestLine] = deque()
         self._read = False

@@ -76,7 +76,7 @@ def _outcome(
 ) -> LineOutcome:
     job = archived.job()
     if job.status is Status.COMPLETED:
-        return place.answered(archived, api.costs.of(job).cost)
+        return place.answered(archived, api.cost_cache.of(job).cost)
     if job.status is Status.EXPIRED:
         return place.undone(EXPIRED)  # its deadline is the batch's
     if job.status is Status.CANCELLED and why is not None:

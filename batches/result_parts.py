@@ -100,7 +100,7 @@ class ResultParts:
             lines = b"".join(one.line for one in self._waiting.values() if one.answered == answered)
             sizes.append(len(lines))
             if lines:
-                await self._api.objects.put_bytes(part_name(self._id, name, kind), lines)
+                await self._api.object_store.put_bytes(part_name(self._id, name, kind), lines)
         answers = sum(one.answered for one in self._waiting.values())
         counts = [self._counts[0] + answers, self._counts[1] + len(self._waiting) - answers]
         bits = self.done.bits_with(self._waiting)
@@ -133,7 +133,7 @@ async def joined(
     for part in parts:
         size = part.output_bytes if kind == "output" else part.error_bytes
         if size:
-            pieces: AsyncIterable[bytes] = api.objects.pieces(
+            pieces: AsyncIterable[bytes] = api.object_store.pieces(
                 part_name(batch_id, part.name, kind), size, PART_BYTES
             )
             async for piece in pieces:

@@ -45,7 +45,7 @@ class Validation:
             FilesUnavailable, StoreUnavailable: come back later.
             ObjectMissing: the file is gone.
         """
-        reader = LineReader(self._api.objects, object_name(file_id), size, self._longest)
+        reader = LineReader(self._api.object_store, object_name(file_id), size, self._longest)
         while (lines := await reader.next()) is not None:
             for line in lines:
                 self._total += 1

@@ -153,7 +153,9 @@ async def _submit_within_budget(api: Services, submission: Submission) -> Admiss
     model = await api.models.get(submission.queue)
     spec, key_id = submission.spec, submission.key_id
     try:
-        hold = api.budgets.hold(submission.account, key_id, model, spec.service_tier, spec.body)
+        hold = api.budget_guard.hold(
+            submission.account, key_id, model, spec.service_tier, spec.body
+        )
     except SpendingUnknown:
         repeated = await api.store.repeated(submission)
         if repeated is None:
@@ -175,9 +177,9 @@ async def _submit_knowing(api: Services, submission: Submission) -> AcceptedJob:
     """Submit once Redis knows what the account has spent this month."""
     if submission.hold is not None:
         try:
-            await api.budgets.find_out(submission.hold)
+            await api.budget_guard.find_out(submission.hold)
         except SpendingUnknown:
-            if not api.budgets.lets_pass(submission.hold):
+            if not api.budget_guard.lets_pass(submission.hold):
                 raise
             submission = submission._replace(hold=None)
     return await api.store.submit(submission)

@@ -36,12 +36,12 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
         hub=EventHub(store, settings.stream),
         models=ModelCache(ModelRegistry(store.redis, store.keys)),
         callers=CallerCache(store.redis, store.keys, directory.copying.truth),
-        directory=directory,
+        accounts=directory,
         database=database,
-        costs=costs,
-        budgets=budgets,
-        objects=ObjectStore(settings.files),
-        uploads=ConcurrencyLimit(settings.files.uploads, "uploads"),
+        cost_cache=costs,
+        budget_guard=budgets,
+        object_store=ObjectStore(settings.files),
+        upload_limit=ConcurrencyLimit(settings.files.uploads, "uploads"),
     )
     refreshing = (costs.keep_fresh(), budgets.keep_fresh(), directory.copying.keep_in_step())
     tasks = [asyncio.create_task(work) for work in (*refreshing, measure_event_loop_lag())]

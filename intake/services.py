@@ -90,12 +90,14 @@ class Services:
     hub: EventHub
     models: ModelCache
     callers: CallerCache
-    directory: Directory
+    accounts: Directory
     database: Database
-    costs: CostCache
-    budgets: BudgetGuard
-    objects: ObjectStore
-    uploads: ConcurrencyLimit
-    closing: OpenRequests = field(default_factory=OpenRequests)
-    watchers: JobWatchers = field(default_factory=JobWatchers)
-    exports: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(EXPORTS, "exports"))
+    cost_cache: CostCache
+    budget_guard: BudgetGuard
+    object_store: ObjectStore
+    upload_limit: ConcurrencyLimit
+    open_requests: OpenRequests = field(default_factory=OpenRequests)
+    job_watchers: JobWatchers = field(default_factory=JobWatchers)
+    export_limit: ConcurrencyLimit = field(
+        default_factory=lambda: ConcurrencyLimit(EXPORTS, "exports")
+    )

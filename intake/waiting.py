@@ -23,10 +23,10 @@ async def wait_result(
     """
     result = JobResult()
     with (
-        api.watchers.watching(watched.job_id),
+        api.job_watchers.watching(watched.job_id),
         client_span(watched.job_id, watched.traceparent, "whole"),
     ):
-        presence = RequestLifetime(disconnected, api.closing, seconds, patient=True)
+        presence = RequestLifetime(disconnected, api.open_requests, seconds, patient=True)
         async with presence:
             following = api.hub.follow(watched.job_id, watched.account, watched.after)
             async with aclosing(following) as batches:
@@ -50,8 +50,8 @@ async def wait_end(
 ) -> Job:
     """Wait until a job has ended or the wait has; returns its record as it is then."""
     watched = WatchedJob.of(job, job.seq)
-    with api.watchers.watching(job.id), client_span(job.id, watched.traceparent, "wait"):
-        presence = RequestLifetime(disconnected, api.closing, seconds)
+    with api.job_watchers.watching(job.id), client_span(job.id, watched.traceparent, "wait"):
+        presence = RequestLifetime(disconnected, api.open_requests, seconds)
         async with presence:
             following = api.hub.follow(watched.job_id, watched.account, watched.after)
             async with aclosing(following) as batches:

@@ -35,7 +35,7 @@ async def cancel_if_abandoned(services: Services, watched: WatchedJob) -> None:
     Only the clients of this process are counted. If the job cannot be cancelled it runs on; the
     failure is logged.
     """
-    if watched.on_disconnect != "cancel" or services.watchers.any(watched.job_id):
+    if watched.on_disconnect != "cancel" or services.job_watchers.any(watched.job_id):
         return
     try:
         answer = await services.store.cancel(watched.job_id, watched.account)

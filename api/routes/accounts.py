@@ -29,7 +29,7 @@ PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 @router.get("/account", responses={**ACCOUNT, **refusals(401, 404, 503)})
 async def read_own(key: CurrentCaller, api: Api) -> Response:
     """Return the caller's account."""
-    return json_response(account_view(await api.directory.owners.get(key.account)))
+    return json_response(account_view(await api.accounts.owners.get(key.account)))
 
 
 @router.patch(
@@ -40,7 +40,7 @@ async def read_own(key: CurrentCaller, api: Api) -> Response:
 async def change_own(request: Request, key: CurrentCaller, api: Api) -> Response:
     """Change the account's name and what stands on its invoices."""
     asked = check(AccountFields, await read_object(request))
-    row = await api.directory.owners.change(key.id, key.account, _given(asked))
+    row = await api.accounts.owners.change(key.id, key.account, _given(asked))
     return json_response(account_view(row))
 
 
@@ -53,7 +53,7 @@ async def list_accounts(
 ) -> Response:
     """List every account by id, for the operator."""
     del key
-    found = await api.directory.owners.list(after=after or "", limit=limit + 1)
+    found = await api.accounts.owners.list(after=after or "", limit=limit + 1)
     return json_response(list_page(found, limit, account_view))
 
 
@@ -68,7 +68,7 @@ async def create_account(request: Request, key: CurrentCaller, api: Api) -> Resp
     asked = check(NewAccount, await read_object(request))
     values = asked.model_dump(exclude={"id", "limits"})
     limits = asked.limits.model_dump(exclude_none=True)
-    row = await api.directory.owners.create(key.id, asked.id, values | limits)
+    row = await api.accounts.owners.create(key.id, asked.id, values | limits)
     return json_response(account_view(row), 201)
 
 
@@ -76,7 +76,7 @@ async def create_account(request: Request, key: CurrentCaller, api: Api) -> Resp
 async def read_account(account: str, key: CurrentCaller, api: Api) -> Response:
     """Return any account, for the operator."""
     del key
-    return json_response(account_view(await api.directory.owners.get(account)))
+    return json_response(account_view(await api.accounts.owners.get(account)))
 
 
 @router.patch(
@@ -90,7 +90,7 @@ async def change_account(request: Request, account: str, key: CurrentCaller, api
     values = _given(asked) | asked.limits.model_dump(exclude_none=True)
     if "suspended" in asked.model_fields_set:
         values["suspended_at"] = now() if asked.suspended else None
-    row = await api.directory.owners.change(key.id, account, values)
+    row = await api.accounts.owners.change(key.id, account, values)
     return json_response(account_view(row))
 
 

@@ -99,7 +99,7 @@ async def export_month(
 async def _export(
     api: Services, actor: str, wanted: ExportRequest, as_format: Format
 ) -> AsyncGenerator[bytes, None]:
-    with api.exports.take():
+    with api.export_limit.take():
         write = await asyncio.to_thread(writer_of, as_format)
         async with api.database.read(long=True) as connection:
             content = await open_content(connection, wanted, api.settings.seller)

@@ -38,5 +38,5 @@ async def requeue(request: Request, job_id: str, key: CurrentCaller, api: Api) -
 
 
 def _dead_object(api: Services, job: Job, key: Caller) -> dict[str, Any]:
-    fields = job_object(job, api.costs.of(job))
+    fields = job_object(job, api.cost_cache.of(job))
     return {**fields, "account": job.account} if key.admin else fields

@@ -11,10 +11,11 @@ from api.deps import Api, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import multipart_of, refusals
 from api.streaming.download import Download
-from batches.file_sweeper import drop
+from batches.file_references import FILE_REFERENCES
 from core.db.tables.base import now
 from core.ids import new_id
 from files import repository
+from files.sweeper import FileSweeper
 from files.upload import Upload
 from wire.views.files import file_object
 from wire.views.page import list_page
@@ -43,8 +44,8 @@ async def upload_file(request: Request, key: CurrentCaller, api: Api) -> Respons
     await repository.check_quota(api.database, key.account, limits.account_bytes)
     upload = Upload(request.headers.get("content-type"), request.stream(), limits.max_bytes)
     file_id = new_id("file")
-    with api.uploads.take():
-        await api.objects.put(repository.object_name(file_id), upload.pieces())
+    with api.upload_limit.take():
+        await api.object_store.put(repository.object_name(file_id), upload.pieces())
     created = now()
     row = repository.new_row(
         file_id,
@@ -96,7 +97,7 @@ async def read_file(file_id: str, key: CurrentCaller, api: Api) -> Response:
 async def read_content(file_id: str, key: CurrentCaller, api: Api) -> Response:
     """Return a file's bytes."""
     row = await repository.find_file(api.database, file_id, key.account)
-    pieces = api.objects.pieces(repository.object_name(row.id), row.bytes, PIECE_BYTES)
+    pieces = api.object_store.pieces(repository.object_name(row.id), row.bytes, PIECE_BYTES)
     seconds = api.settings.stream.send_timeout_seconds
     return await Download.begin(
         pieces, row.filename, seconds, "application/octet-stream", size=row.bytes
@@ -107,5 +108,6 @@ async def read_content(file_id: str, key: CurrentCaller, api: Api) -> Response:
 async def delete_file(file_id: str, key: CurrentCaller, api: Api) -> Response:
     """Delete a file; a batch that reads it goes on to its end."""
     await repository.hide_file(api.database, file_id, key.account)
-    await drop(api.database, api.objects, await repository.unneeded(api.database, 1, file_id))
+    sweeper = FileSweeper(api.database, api.object_store, FILE_REFERENCES)
+    await sweeper.delete_removable(file_id)
     return json_response({"id": file_id, "object": "file", "deleted": True})

@@ -58,7 +58,7 @@ async def stream_job(
 
 
 def _view(api: Services, job: Job, opening: bytes) -> JobEvents:
-    return JobEvents(job.id, partial(api.costs.at_end, job), opening)
+    return JobEvents(job.id, partial(api.cost_cache.at_end, job), opening)
 
 
 def _cursor(job: Job, places: dict[str, str | None]) -> int:

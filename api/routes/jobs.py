@@ -111,7 +111,9 @@ async def list_jobs(
     )
     found = await asyncio.gather(*(api.store.place(job) for job in jobs[:limit]))
     places = {job.id: place for job, place in zip(jobs, found, strict=False)}
-    shown = list_page(jobs, limit, lambda job: job_object(job, api.costs.of(job), places[job.id]))
+    shown = list_page(
+        jobs, limit, lambda job: job_object(job, api.cost_cache.of(job), places[job.id])
+    )
     return json_response(shown)
 
 
@@ -133,7 +135,7 @@ async def read_job_result(request: Request, job_id: str, key: CurrentCaller, api
     found = await find_job(api, job_id, key.account)
     job = found.job
     if job.status is Status.COMPLETED:
-        cost = api.costs.of(job)
+        cost = api.cost_cache.of(job)
         result = result_object(job, await found.result(api), cost.cost)
         return json_response(result, headers=cost.headers)
     if job.status in (Status.FAILED, Status.EXPIRED):
@@ -189,7 +191,7 @@ async def job_response(
     api: Services, found: FoundJob, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return the job object with what is known now: result and cost, or position and ETA."""
-    job, cost = found.job, api.costs.of(found.job)
+    job, cost = found.job, api.cost_cache.of(found.job)
     if job.status is Status.COMPLETED:
         result = result_object(job, await found.result(api), cost.cost)
         shown = job_object(job, cost, UNKNOWN_PLACE, result)

@@ -42,7 +42,7 @@ async def list_keys(
 ) -> Response:
     """List keys, newest first, revoked ones too, none with its secret."""
     before = None if after is None else check_list_cursor(after, "key")
-    found = await api.directory.keys.list(
+    found = await api.accounts.keys.list(
         _whose(key), prefix=prefix or "", before=before, limit=limit + 1
     )
     return json_response(list_page(found, limit, key_view))
@@ -74,13 +74,13 @@ async def create_key(request: Request, key: CurrentCaller, api: Api) -> Response
         limits=Limits(**asked.limits.model_dump(exclude_none=True)),
         expires_at=_moment(asked.expires_at),
     )
-    return _made(await api.directory.keys.create(key.id, new))
+    return _made(await api.accounts.keys.create(key.id, new))
 
 
 @router.get("/{key_id}", responses={**KEY, **refusals(401, 404, 503)})
 async def read_key(key_id: str, key: CurrentCaller, api: Api) -> Response:
     """Return a key, without its secret."""
-    return json_response(key_view(await api.directory.keys.get(key_id, _whose(key))))
+    return json_response(key_view(await api.accounts.keys.get(key_id, _whose(key))))
 
 
 @router.patch(
@@ -93,7 +93,7 @@ async def change_key(request: Request, key_id: str, key: CurrentCaller, api: Api
     asked = check(KeyFields, await read_object(request))
     whose = _whose(key)
     _check_rights(key, asked)
-    row = await api.directory.keys.change(key.id, key_id, whose, _changes(asked))
+    row = await api.accounts.keys.change(key.id, key_id, whose, _changes(asked))
     return json_response(key_view(row))
 
 
@@ -107,13 +107,13 @@ async def rotate_key(request: Request, key_id: str, key: CurrentCaller, api: Api
     """Make a key like this one; the old one ends after `overlap_seconds`."""
     asked = check(Rotation, await read_object(request))
     overlap = timedelta(seconds=asked.overlap_seconds)
-    return _made(await api.directory.keys.rotate(key.id, key_id, _whose(key), overlap))
+    return _made(await api.accounts.keys.rotate(key.id, key_id, _whose(key), overlap))
 
 
 @router.delete("/{key_id}", status_code=204, responses=refusals(401, 404, 503))
 async def revoke_key(key_id: str, key: CurrentCaller, api: Api) -> Response:
     """Revoke a key: refused everywhere within a second; repeating it changes nothing."""
-    await api.directory.keys.revoke(key.id, key_id, _whose(key))
+    await api.accounts.keys.revoke(key.id, key_id, _whose(key))
     return Response(status_code=204)
 
 

@@ -87,7 +87,7 @@ async def _answer(
             lambda job: endpoint.chunks(
                 CompletionHead.of(job),
                 include_usage=include_usage,
-                find_cost=partial(api.costs.at_end, job),
+                find_cost=partial(api.cost_cache.at_end, job),
             )
         )
         if checked.stream

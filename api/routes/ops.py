@@ -26,7 +26,7 @@ async def health() -> Response:
 @router.get("/ready", responses=refusals(503))
 async def ready(api: Api) -> Response:
     """Say whether requests can be served: Redis answers and events arrive."""
-    if api.closing.closing:
+    if api.open_requests.closing:
         raise StoreUnavailable("this server is closing", retry_after_seconds=1)
     if not await is_connected(api):
         raise StoreUnavailable("no connection to the job store", retry_after_seconds=2)

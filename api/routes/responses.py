@@ -168,12 +168,12 @@ def _after(items: list[dict[str, Any]], after: str | None) -> list[dict[str, Any
 
 
 def _events(api: Services, job: Job, after: int = -1) -> ResponseEvents:
-    return ResponseEvents(job, partial(api.costs.at_end, job), after)
+    return ResponseEvents(job, partial(api.cost_cache.at_end, job), after)
 
 
 async def _answer(api: Services, found: FoundJob, headers: dict[str, str]) -> Response:
     job = found.job
-    cost = api.costs.of(job)
+    cost = api.cost_cache.of(job)
     result = await found.result(api) if job.status.is_terminal else JobResult()
     shown = whole_response(job, result, cost.cost)
     return json_response(shown, headers={**headers, **cost.headers, "X-Penstock-Job": job.id})

@@ -78,7 +78,7 @@ async def change_password(
     if key.id != key.user:
         raise Forbidden("a key has no password: sign in")
     asked = check(OwnPassword, await read_object(request))
-    users, throttle = api.directory.users, signing_in.throttle
+    users, throttle = api.accounts.users, signing_in.throttle
     address = client_address(request, api.settings.api.trusted_proxies)
     await throttle.attempt(key.name, address)
     if not await users.check(key.user, asked.current):

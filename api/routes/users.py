@@ -34,7 +34,7 @@ async def list_users(
 ) -> Response:
     """List the users of this account, newest first; the operator sees everybody's."""
     before = None if after is None else check_list_cursor(after, "user")
-    found = await api.directory.users.list(_account(key), before=before, limit=limit + 1)
+    found = await api.accounts.users.list(_account(key), before=before, limit=limit + 1)
     return json_response(list_page(found, limit, user_view))
 
 
@@ -49,7 +49,7 @@ async def create_user(request: Request, key: CurrentCaller, api: Api) -> Respons
     asked = check(NewUser, await read_object(request))
     if asked.account not in (None, key.account) and not key.admin:
         raise Forbidden("users of other accounts are the operator's to add", param="account")
-    made = await api.directory.users.create(
+    made = await api.accounts.users.create(
         key.id, asked.account or key.account, asked.email, asked.role, asked.password
     )
     return json_response(user_view(made), 201)
@@ -58,7 +58,7 @@ async def create_user(request: Request, key: CurrentCaller, api: Api) -> Respons
 @router.get("/{user_id}", responses={**USER, **refusals(401, 404, 503)})
 async def read_user(user_id: str, key: CurrentCaller, api: Api) -> Response:
     """Return a user."""
-    return json_response(user_view(await api.directory.users.get(user_id, _account(key))))
+    return json_response(user_view(await api.accounts.users.get(user_id, _account(key))))
 
 
 @router.patch(
@@ -70,7 +70,7 @@ async def change_user(request: Request, user_id: str, key: CurrentCaller, api: A
     """Change a user's role, or disable a user with their keys and sessions, at once."""
     asked = check(UserUpdateRequest, await read_object(request))
     change = UserUpdate(asked.role, asked.disabled)
-    row = await api.directory.users.change(key.id, user_id, _account(key), change)
+    row = await api.accounts.users.change(key.id, user_id, _account(key), change)
     return json_response(user_view(row))
 
 
@@ -83,7 +83,7 @@ async def change_user(request: Request, user_id: str, key: CurrentCaller, api: A
 async def set_password(request: Request, user_id: str, key: CurrentCaller, api: Api) -> Response:
     """Give a user a password; every session of the user ends."""
     asked = check(NewPassword, await read_object(request))
-    await api.directory.users.set_password(key.id, user_id, _account(key), asked.password)
+    await api.accounts.users.set_password(key.id, user_id, _account(key), asked.password)
     return Response(status_code=204)
 
 

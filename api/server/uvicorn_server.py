@@ -60,7 +60,7 @@ class ApiServer(uvicorn.Server):
         app = self.config.loaded_app
         while not hasattr(app, "state") and hasattr(app, "app"):
             app = app.app
-        app.state.services.closing.start()
+        app.state.services.open_requests.start()
         cutting = asyncio.create_task(self._cut_connections())
         try:
             await super().shutdown(sockets)

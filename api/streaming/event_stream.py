@@ -53,11 +53,11 @@ class EventStream(Response):
         pipe = _Pipe(send, self._api.settings.stream.send_timeout_seconds)
         with (
             metrics.streams.track_inprogress(),
-            self._api.watchers.watching(watched.job_id),
+            self._api.job_watchers.watching(watched.job_id),
             client_span(watched.job_id, watched.traceparent, "stream"),
         ):
             presence = RequestLifetime(
-                ClientDisconnect(receive), self._api.closing, patient=view.patient
+                ClientDisconnect(receive), self._api.open_requests, patient=view.patient
             )
             async with presence:
                 await send(

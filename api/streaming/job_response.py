@@ -77,7 +77,7 @@ async def deliver(
         if ending.param is not None:
             ending = replace(ending, param=form.fields.get(ending.param, ending.param))
         return _refuse(ending, job, request, headers)
-    cost = api.costs.of_result(job, result)
+    cost = api.cost_cache.of_result(job, result)
     shown = form.whole(job, result, cost.cost)
     return json_response(shown, 200, headers | cost.headers)
 
