@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from accounts.audit_log import read_log
 from accounts.errors import AccountNotFound
-from api.deps import Api, CurrentCaller
+from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
 from api.request_body import read_object
@@ -27,9 +27,9 @@ PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 
 
 @router.get("/account", responses={**ACCOUNT, **refusals(401, 404, 503)})
-async def read_own(key: CurrentCaller, api: Api) -> Response:
+async def read_own(caller: CurrentCaller, services: AppServices) -> Response:
     """Return the caller's account."""
-    return json_response(account_view(await api.accounts.owners.get(key.account)))
+    return json_response(account_view(await services.accounts.owners.get(caller.account)))
 
 
 @router.patch(
@@ -37,23 +37,23 @@ async def read_own(key: CurrentCaller, api: Api) -> Response:
     openapi_extra=body_of(AccountFields),
     responses={**ACCOUNT, **refusals(400, 401, 404, 408, 413, 422, 503)},
 )
-async def change_own(request: Request, key: CurrentCaller, api: Api) -> Response:
+async def change_own(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
     """Change the account's name and what stands on its invoices."""
-    asked = check(AccountFields, await read_object(request))
-    row = await api.accounts.owners.change(key.id, key.account, _given(asked))
+    parsed = check(AccountFields, await read_object(request))
+    row = await services.accounts.owners.change(caller.id, caller.account, _given(parsed))
     return json_response(account_view(row))
 
 
 @router.get("/accounts", responses=refusals(400, 401, 422, 503))
 async def list_accounts(
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     limit: Limit = 20,
     after: Annotated[str, Query(pattern=PATTERN, description="`last_id` of a page")] | None = None,
 ) -> Response:
     """List every account by id, for the operator."""
-    del key
-    found = await api.accounts.owners.list(after=after or "", limit=limit + 1)
+    del caller
+    found = await services.accounts.owners.list(after=after or "", limit=limit + 1)
     return json_response(list_page(found, limit, account_view))
 
 
@@ -63,20 +63,22 @@ async def list_accounts(
     openapi_extra=body_of(NewAccount),
     responses={201: {"model": AccountAnswer}, **refusals(400, 401, 408, 409, 413, 422, 503)},
 )
-async def create_account(request: Request, key: CurrentCaller, api: Api) -> Response:
+async def create_account(
+    request: Request, caller: CurrentCaller, services: AppServices
+) -> Response:
     """Add an account, for the operator."""
-    asked = check(NewAccount, await read_object(request))
-    values = asked.model_dump(exclude={"id", "limits"})
-    limits = asked.limits.model_dump(exclude_none=True)
-    row = await api.accounts.owners.create(key.id, asked.id, values | limits)
+    parsed = check(NewAccount, await read_object(request))
+    values = parsed.model_dump(exclude={"id", "limits"})
+    limits = parsed.limits.model_dump(exclude_none=True)
+    row = await services.accounts.owners.create(caller.id, parsed.id, values | limits)
     return json_response(account_view(row), 201)
 
 
 @router.get("/accounts/{account}", responses={**ACCOUNT, **refusals(401, 404, 503)})
-async def read_account(account: str, key: CurrentCaller, api: Api) -> Response:
+async def read_account(account: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return any account, for the operator."""
-    del key
-    return json_response(account_view(await api.accounts.owners.get(account)))
+    del caller
+    return json_response(account_view(await services.accounts.owners.get(account)))
 
 
 @router.patch(
@@ -84,38 +86,40 @@ async def read_account(account: str, key: CurrentCaller, api: Api) -> Response:
     openapi_extra=body_of(AccountChange),
     responses={**ACCOUNT, **refusals(400, 401, 404, 408, 413, 422, 503)},
 )
-async def change_account(request: Request, account: str, key: CurrentCaller, api: Api) -> Response:
+async def change_account(
+    request: Request, account: str, caller: CurrentCaller, services: AppServices
+) -> Response:
     """Change an account, its limits, or suspend it at once, for the operator."""
-    asked = check(AccountChange, await read_object(request))
-    values = _given(asked) | asked.limits.model_dump(exclude_none=True)
-    if "suspended" in asked.model_fields_set:
-        values["suspended_at"] = now() if asked.suspended else None
-    row = await api.accounts.owners.change(key.id, account, values)
+    parsed = check(AccountChange, await read_object(request))
+    values = _given(parsed) | parsed.limits.model_dump(exclude_none=True)
+    if "suspended" in parsed.model_fields_set:
+        values["suspended_at"] = now() if parsed.suspended else None
+    row = await services.accounts.owners.change(caller.id, account, values)
     return json_response(account_view(row))
 
 
 @router.get("/audit", responses=refusals(400, 401, 404, 422, 503))
 async def read_audit(
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     limit: Limit = 20,
     after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
     account: Annotated[str, Query(pattern=PATTERN, description="for the operator")] | None = None,
 ) -> Response:
     """List what was done to this account, newest first; the operator sees everything."""
-    if account not in (None, key.account) and not key.admin:
+    if account not in (None, caller.account) and not caller.admin:
         raise AccountNotFound(f"no account {account!r}", param="account")
-    whose = account if key.admin else key.account
-    found = await read_log(api.database, whose, before=_serial(after), limit=limit + 1)
+    whose = account if caller.admin else caller.account
+    found = await read_log(services.database, whose, before=_serial(after), limit=limit + 1)
     return json_response(list_page(found, limit, audit_view))
 
 
-def _given(asked: AccountFields) -> dict[str, Any]:
+def _given(parsed: AccountFields) -> dict[str, Any]:
     """Return the columns that a body names."""
     return {
-        name: getattr(asked, name)
+        name: getattr(parsed, name)
         for name in AccountFields.model_fields
-        if name in asked.model_fields_set
+        if name in parsed.model_fields_set
     }
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from accounts.caller import Caller
 from accounts.errors import AccountNotFound
 from api.cursor import check_list_cursor
-from api.deps import Api, CurrentCaller
+from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, refusals
 from api.routes.jobs import Limit
@@ -41,18 +41,18 @@ ZIP: Responses = {
     "/invoices", responses={200: {"model": InvoicePage}, **refusals(400, 401, 404, 422, 503)}
 )
 async def list_issued(
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     limit: Limit = 20,
     after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
     month: Month | None = None,
     account: Account = None,
 ) -> Response:
     """List invoices and credit notes, newest first, without their lines."""
-    async with api.database.read() as connection:
+    async with services.database.read() as connection:
         found = await list_invoices(
             connection,
-            account=_account(key, account),
+            account=_account(caller, account),
             month=month,
             before=None if after is None else check_list_cursor(after, "inv"),
             limit=limit + 1,
@@ -63,18 +63,18 @@ async def list_issued(
 @router.get(
     "/invoices/{invoice}", responses={200: {"model": InvoiceObject}, **refusals(401, 404, 422, 503)}
 )
-async def read_invoice(invoice: str, key: CurrentCaller, api: Api) -> Response:
+async def read_invoice(invoice: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return an invoice, by its id or number, with its lines."""
-    async with api.database.read() as connection:
-        found = await find_invoice(connection, invoice, _account(key, None))
+    async with services.database.read() as connection:
+        found = await find_invoice(connection, invoice, _account(caller, None))
     return json_response(invoice_view(found))
 
 
 @router.get("/invoices/{invoice}/pdf", responses={**PDF, **refusals(401, 404, 422, 503)})
-async def print_invoice(invoice: str, key: CurrentCaller, api: Api) -> Response:
+async def print_invoice(invoice: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return an invoice as a PDF; the same bytes each time."""
-    async with api.database.read() as connection:
-        found = await find_invoice(connection, invoice, _account(key, None))
+    async with services.database.read() as connection:
+        found = await find_invoice(connection, invoice, _account(caller, None))
     data = await asyncio.to_thread(print_pdf, found)
     headers = {"Content-Disposition": f'inline; filename="{found.number}.pdf"'}
     return Response(data, headers=headers, media_type="application/pdf")
@@ -82,28 +82,28 @@ async def print_invoice(invoice: str, key: CurrentCaller, api: Api) -> Response:
 
 @router.get("/exports", responses={**ZIP, **refusals(401, 404, 409, 422, 503)})
 async def export_month(
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     month: Month,
     as_format: Annotated[Format, Query(alias="format")],
     account: Account = None,
     preliminary: Annotated[bool, Query(description="a month that is not closed")] = False,
 ) -> Response:
     """Stream a month's bills as a ZIP: summary, lines and usage, or a PDF per invoice."""
-    wanted = ExportRequest(month, _account(key, account), preliminary)
+    wanted = ExportRequest(month, _account(caller, account), preliminary)
     name = f"{export_name(wanted, as_format, preliminary=preliminary)}.zip"
-    seconds = api.settings.stream.send_timeout_seconds
-    return await Download.begin(_export(api, key.id, wanted, as_format), name, seconds)
+    seconds = services.settings.stream.send_timeout_seconds
+    return await Download.begin(_export(services, caller.id, wanted, as_format), name, seconds)
 
 
 async def _export(
-    api: Services, actor: str, wanted: ExportRequest, as_format: Format
+    services: Services, actor: str, wanted: ExportRequest, as_format: Format
 ) -> AsyncGenerator[bytes, None]:
-    with api.export_limit.take():
+    with services.export_limit.take():
         write = await asyncio.to_thread(writer_of, as_format)
-        async with api.database.read(long=True) as connection:
-            content = await open_content(connection, wanted, api.settings.seller)
-            async with api.database.write() as log:
+        async with services.database.read(long=True) as connection:
+            content = await open_content(connection, wanted, services.settings.seller)
+            async with services.database.write() as log:
                 details = {"account": wanted.account, "format": as_format.value}
                 await audit(log, actor, "bills_exported", wanted.month, **details)
             async with aclosing(zip_export(content, write)) as pieces:
@@ -111,14 +111,14 @@ async def _export(
                     yield piece
 
 
-def _account(key: Caller, asked: str | None) -> str | None:
+def _account(caller: Caller, parsed: str | None) -> str | None:
     """Return whose bills are meant; None is everybody's.
 
     Raises:
         AccountNotFound: the key does not belong to that account, nor to the operator.
     """
-    if key.admin:
-        return asked
-    if asked not in (None, key.account):
-        raise AccountNotFound(f"no account {asked!r}", param="account")
-    return key.account
+    if caller.admin:
+        return parsed
+    if parsed not in (None, caller.account):
+        raise AccountNotFound(f"no account {parsed!r}", param="account")
+    return caller.account

@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from api.deps import Api, CurrentCaller
+from api.deps import AppServices, CurrentCaller
 from api.openapi.route_docs import event_stream, refusals
 from api.streaming.event_stream import EventStream
 from core.errors import InvalidJob
@@ -31,14 +31,14 @@ SEQ_DIGITS = 15
 )
 async def stream_job(
     job_id: str,
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     last_event_id: Annotated[str | None, Header()] = None,
     last_event_id_query: Annotated[str | None, Query(alias="lastEventID")] = None,
     starting_after: Annotated[str | None, Query()] = None,
 ) -> Response:
     """Follow a job's events after a cursor; 204 when there is nothing more to come."""
-    job = await api.store.get(job_id, key.account)
+    job = await services.store.get(job_id, caller.account)
     after = _cursor(
         job,
         {
@@ -49,16 +49,16 @@ async def stream_job(
     )
     if job.status.is_terminal and after >= job.seq and after > 0:
         return Response(status_code=204)
-    retry = b"retry: %d\n\n" % api.settings.stream.retry_milliseconds
-    first = await _first_seq(api, job, after)
+    retry = b"retry: %d\n\n" % services.settings.stream.retry_milliseconds
+    first = await _first_seq(services, job, after)
     if first is None or first == after + 1:
         watched = WatchedJob.of(job, after)
-        return EventStream(api, watched, _view(api, job, retry))
-    return _truncated(api, job, after, first, retry)
+        return EventStream(services, watched, _view(services, job, retry))
+    return _truncated(services, job, after, first, retry)
 
 
-def _view(api: Services, job: Job, opening: bytes) -> JobEvents:
-    return JobEvents(job.id, partial(api.cost_cache.at_end, job), opening)
+def _view(services: Services, job: Job, opening: bytes) -> JobEvents:
+    return JobEvents(job.id, partial(services.cost_cache.at_end, job), opening)
 
 
 def _cursor(job: Job, places: dict[str, str | None]) -> int:
@@ -80,18 +80,18 @@ def _cursor(job: Job, places: dict[str, str | None]) -> int:
     return 0
 
 
-async def _first_seq(api: Services, job: Job, after: int) -> int | None:
+async def _first_seq(services: Services, job: Job, after: int) -> int | None:
     """Return the first event kept after the cursor; None when it has not been written yet.
 
     A log that lost its end answers the number that would come next.
     """
     if after >= job.seq:
         return None
-    events = await api.store.read_log(job.id, after, 1)
+    events = await services.store.read_log(job.id, after, 1)
     return events[0].seq if events else job.seq + 1
 
 
-def _truncated(api: Services, job: Job, after: int, first: int, retry: bytes) -> Response:
+def _truncated(services: Services, job: Job, after: int, first: int, retry: bytes) -> Response:
     """Say which events are missing, in a header and in an event, before what is left."""
     headers = {"Last-Event-ID": str(first - 1)}
     hole = {"requested_after": after, "first_available": first, "sequence_number": first - 1}
@@ -99,4 +99,4 @@ def _truncated(api: Services, job: Job, after: int, first: int, retry: bytes) ->
     if job.status.is_terminal and first > job.seq:
         return Response(opening + done_event(job.id, job.status), 200, HEADERS | headers)
     watched = WatchedJob.of(job, first - 1)
-    return EventStream(api, watched, _view(api, job, opening), headers=headers)
+    return EventStream(services, watched, _view(services, job, opening), headers=headers)

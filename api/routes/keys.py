@@ -11,7 +11,7 @@ from accounts.api_keys import EVERYBODY, KeyFilter, MadeKey, NewKey
 from accounts.cache_records import LENDS
 from accounts.caller import Caller, Limits, Role
 from api.cursor import check_list_cursor
-from api.deps import Api, CurrentCaller
+from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
 from api.request_body import read_object
@@ -34,16 +34,16 @@ Prefix = Annotated[str, Query(pattern=r"^pk_[A-Za-z0-9_-]{0,8}$", description="h
 
 @router.get("", responses=refusals(400, 401, 422, 503))
 async def list_keys(
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     limit: Limit = 20,
     after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
     prefix: Prefix | None = None,
 ) -> Response:
     """List keys, newest first, revoked ones too, none with its secret."""
     before = None if after is None else check_list_cursor(after, "key")
-    found = await api.accounts.keys.list(
-        _whose(key), prefix=prefix or "", before=before, limit=limit + 1
+    found = await services.accounts.keys.list(
+        _whose(caller), prefix=prefix or "", before=before, limit=limit + 1
     )
     return json_response(list_page(found, limit, key_view))
 
@@ -54,33 +54,33 @@ async def list_keys(
     openapi_extra=body_of(NewKeyRequest),
     responses={**MADE, **refusals(400, 401, 404, 408, 413, 422, 503)},
 )
-async def create_key(request: Request, key: CurrentCaller, api: Api) -> Response:
+async def create_key(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
     """Make a key; it is shown this once, and works at once."""
-    asked = check(NewKeyRequest, await read_object(request))
-    whose = _whose(key)
-    _check_rights(key, asked)
-    if asked.account not in (None, key.account) and not key.admin:
+    parsed = check(NewKeyRequest, await read_object(request))
+    whose = _whose(caller)
+    _check_rights(caller, parsed)
+    if parsed.account not in (None, caller.account) and not caller.admin:
         raise Forbidden("keys of other accounts are the operator's to make", param="account")
-    account = asked.account or key.account
+    account = parsed.account or caller.account
     new = NewKey(
         account=account,
-        name=asked.name,
-        role=asked.role,
-        user=whose.user or (key.user if key.user and account == key.account else None),
-        models=asked.models,
-        routes=asked.routes,
-        networks=asked.networks,
-        weight=asked.weight,
-        limits=Limits(**asked.limits.model_dump(exclude_none=True)),
-        expires_at=_moment(asked.expires_at),
+        name=parsed.name,
+        role=parsed.role,
+        user=whose.user or (caller.user if caller.user and account == caller.account else None),
+        models=parsed.models,
+        routes=parsed.routes,
+        networks=parsed.networks,
+        weight=parsed.weight,
+        limits=Limits(**parsed.limits.model_dump(exclude_none=True)),
+        expires_at=_moment(parsed.expires_at),
     )
-    return _made(await api.accounts.keys.create(key.id, new))
+    return _made(await services.accounts.keys.create(caller.id, new))
 
 
 @router.get("/{key_id}", responses={**KEY, **refusals(401, 404, 503)})
-async def read_key(key_id: str, key: CurrentCaller, api: Api) -> Response:
+async def read_key(key_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return a key, without its secret."""
-    return json_response(key_view(await api.accounts.keys.get(key_id, _whose(key))))
+    return json_response(key_view(await services.accounts.keys.get(key_id, _whose(caller))))
 
 
 @router.patch(
@@ -88,12 +88,14 @@ async def read_key(key_id: str, key: CurrentCaller, api: Api) -> Response:
     openapi_extra=body_of(KeyFields),
     responses={**KEY, **refusals(400, 401, 404, 408, 413, 422, 503)},
 )
-async def change_key(request: Request, key_id: str, key: CurrentCaller, api: Api) -> Response:
+async def change_key(
+    request: Request, key_id: str, caller: CurrentCaller, services: AppServices
+) -> Response:
     """Change what is given; in force everywhere within a second."""
-    asked = check(KeyFields, await read_object(request))
-    whose = _whose(key)
-    _check_rights(key, asked)
-    row = await api.accounts.keys.change(key.id, key_id, whose, _changes(asked))
+    parsed = check(KeyFields, await read_object(request))
+    whose = _whose(caller)
+    _check_rights(caller, parsed)
+    row = await services.accounts.keys.change(caller.id, key_id, whose, _changes(parsed))
     return json_response(key_view(row))
 
 
@@ -103,57 +105,59 @@ async def change_key(request: Request, key_id: str, key: CurrentCaller, api: Api
     openapi_extra=body_of(Rotation),
     responses={**MADE, **refusals(400, 401, 404, 408, 413, 422, 503)},
 )
-async def rotate_key(request: Request, key_id: str, key: CurrentCaller, api: Api) -> Response:
+async def rotate_key(
+    request: Request, key_id: str, caller: CurrentCaller, services: AppServices
+) -> Response:
     """Make a key like this one; the old one ends after `overlap_seconds`."""
-    asked = check(Rotation, await read_object(request))
-    overlap = timedelta(seconds=asked.overlap_seconds)
-    return _made(await api.accounts.keys.rotate(key.id, key_id, _whose(key), overlap))
+    parsed = check(Rotation, await read_object(request))
+    overlap = timedelta(seconds=parsed.overlap_seconds)
+    return _made(await services.accounts.keys.rotate(caller.id, key_id, _whose(caller), overlap))
 
 
 @router.delete("/{key_id}", status_code=204, responses=refusals(401, 404, 503))
-async def revoke_key(key_id: str, key: CurrentCaller, api: Api) -> Response:
+async def revoke_key(key_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Revoke a key: refused everywhere within a second; repeating it changes nothing."""
-    await api.accounts.keys.revoke(key.id, key_id, _whose(key))
+    await services.accounts.keys.revoke(caller.id, key_id, _whose(caller))
     return Response(status_code=204)
 
 
-def _whose(key: Caller) -> KeyFilter:
+def _whose(caller: Caller) -> KeyFilter:
     """Return whose keys a caller may handle.
 
     Raises:
         Forbidden: a member's key handles none, or who stole it could go on with another.
     """
-    if key.admin:
+    if caller.admin:
         return EVERYBODY
-    if key.role is Role.ADMIN:
-        return KeyFilter(key.account)
-    if key.id != key.user:
+    if caller.role is Role.ADMIN:
+        return KeyFilter(caller.account)
+    if caller.id != caller.user:
         raise Forbidden("keys are handled by an admin, or by who has signed in")
-    return KeyFilter(key.account, key.user)
+    return KeyFilter(caller.account, caller.user)
 
 
-def _check_rights(key: Caller, asked: KeyFields) -> None:
+def _check_rights(caller: Caller, parsed: KeyFields) -> None:
     """Refuse to give what the caller does not have."""
-    given = asked.model_fields_set
-    if key.admin:
+    given = parsed.model_fields_set
+    if caller.admin:
         return
     if "weight" in given:
         raise Forbidden("the weight of a key is set by the operator", param="weight")
-    if asked.role not in LENDS[key.role]:
-        raise Forbidden(f"the role {key.role} cannot give the role {asked.role}", param="role")
-    if "limits" in given and key.role is not Role.ADMIN:
+    if parsed.role not in LENDS[caller.role]:
+        raise Forbidden(f"the role {caller.role} cannot give the role {parsed.role}", param="role")
+    if "limits" in given and caller.role is not Role.ADMIN:
         raise Forbidden("limits are set by an admin", param="limits")
 
 
-def _changes(asked: KeyFields) -> dict[str, Any]:
+def _changes(parsed: KeyFields) -> dict[str, Any]:
     """Return the columns that a body names."""
-    names = asked.model_fields_set & {"name", "models", "routes", "networks", "weight"}
-    values = {name: getattr(asked, name) for name in names}
-    if "role" in asked.model_fields_set:
-        values["role"] = asked.role.value
-    if "expires_at" in asked.model_fields_set:
-        values["expires_at"] = _moment(asked.expires_at)
-    return values | asked.limits.model_dump(exclude_none=True)
+    names = parsed.model_fields_set & {"name", "models", "routes", "networks", "weight"}
+    values = {name: getattr(parsed, name) for name in names}
+    if "role" in parsed.model_fields_set:
+        values["role"] = parsed.role.value
+    if "expires_at" in parsed.model_fields_set:
+        values["expires_at"] = _moment(parsed.expires_at)
+    return values | parsed.limits.model_dump(exclude_none=True)
 
 
 def _moment(milliseconds: int | None) -> datetime | None:

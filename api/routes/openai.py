@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.caller import Caller
-from api.deps import Api, CurrentCaller
-from api.fast_route import DirectRoute
+from api.deps import AppServices, CurrentCaller
+from api.fast_route import FastRoute
 from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
 from api.request_body import read_object
-from api.streaming.job_response import Form, deliver, policy
+from api.streaming.job_response import JobFormat, deliver, policy
 from billing.pricing.rating import Cost
 from intake.admission import AdmissionRequest, admit
 from intake.preferences import read_preferences
@@ -28,7 +28,7 @@ from wire.views.chat import ChatChunks, chat_completion
 from wire.views.chunks import Chunks, CompletionHead
 from wire.views.completion import CompletionChunks, completion
 
-router = APIRouter(prefix="/v1", tags=["openai"], route_class=DirectRoute)
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=FastRoute)
 
 ANSWERS = {
     **event_stream(),
@@ -52,24 +52,28 @@ TEXT = CompletionEndpoint("/v1/completions", CompletionRequest, completion, Comp
 
 
 @router.post("/chat/completions", openapi_extra=body_of(ChatRequest), responses=ANSWERS)
-async def create_chat_completion(request: Request, key: CurrentCaller, api: Api) -> Response:
+async def create_chat_completion(
+    request: Request, caller: CurrentCaller, services: AppServices
+) -> Response:
     """Answer a conversation: whole, streamed, or as a job (`Prefer`)."""
-    return await _answer(request, key, api, CHAT)
+    return await _answer(request, caller, services, CHAT)
 
 
 @router.post("/completions", openapi_extra=body_of(CompletionRequest), responses=ANSWERS)
-async def create_completion(request: Request, key: CurrentCaller, api: Api) -> Response:
+async def create_completion(
+    request: Request, caller: CurrentCaller, services: AppServices
+) -> Response:
     """Continue a text: whole, streamed, or as a job (`Prefer`)."""
-    return await _answer(request, key, api, TEXT)
+    return await _answer(request, caller, services, TEXT)
 
 
 async def _answer(
-    request: Request, key: Caller, api: Services, endpoint: CompletionEndpoint
+    request: Request, caller: Caller, services: Services, endpoint: CompletionEndpoint
 ) -> Response:
-    preferences = read_preferences(request.headers, api.settings.limits.wait_seconds)
+    preferences = read_preferences(request.headers, services.settings.limits.wait_seconds)
     body = await read_object(request)
     checked = check(endpoint.schema, body)
-    wish = AdmissionRequest(
+    admission_request = AdmissionRequest(
         url=endpoint.url,
         body=body,
         checked=checked,
@@ -78,19 +82,19 @@ async def _answer(
         on_disconnect=policy(preferences),
         watched=not preferences.respond_async,
     )
-    admitted = await admit(api, key, wish)
+    admitted = await admit(services, caller, admission_request)
     options = checked.stream_options
     include_usage = bool(options and options.include_usage)
-    form = Form(
+    form = JobFormat(
         whole=lambda job, result, cost: endpoint.whole(CompletionHead.of(job), result, cost),
         stream=(
             lambda job: endpoint.chunks(
                 CompletionHead.of(job),
                 include_usage=include_usage,
-                find_cost=partial(api.cost_cache.at_end, job),
+                find_cost=partial(services.cost_cache.at_end, job),
             )
         )
         if checked.stream
         else None,
     )
-    return await deliver(api, request, admitted, preferences, form)
+    return await deliver(services, request, admitted, preferences, form)

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.deps import Api
+from api.deps import AppServices
 from api.json_responses import json_response
 from api.openapi.route_docs import refusals
 from core import metrics as counted
@@ -24,11 +24,11 @@ async def health() -> Response:
 
 
 @router.get("/ready", responses=refusals(503))
-async def ready(api: Api) -> Response:
+async def ready(services: AppServices) -> Response:
     """Say whether requests can be served: Redis answers and events arrive."""
-    if api.open_requests.closing:
+    if services.open_requests.closing:
         raise StoreUnavailable("this server is closing", retry_after_seconds=1)
-    if not await is_connected(api):
+    if not await is_connected(services):
         raise StoreUnavailable("no connection to the job store", retry_after_seconds=2)
     return json_response({"status": "ready"})
 
@@ -41,9 +41,9 @@ def metrics(request: Request) -> Response:
 
 
 @router.get("/circuit-breaker/status", responses=refusals(503))
-async def circuit_breaker(api: Api) -> Response:
+async def circuit_breaker(services: AppServices) -> Response:
     """Return every worker's breaker; `state` is the worst among them."""
-    workers = await describe_workers(api)
+    workers = await describe_workers(services)
     states = {worker.get("breaker", {}).get("state") for worker in workers}
     worst = next((name for name in ("open", "half_open", "closed") if name in states), "unknown")
     return json_response({"object": "list", "state": worst, "data": workers})

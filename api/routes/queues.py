@@ -13,7 +13,7 @@ from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from accounts.caller import Caller
-from api.deps import Api, CurrentCaller
+from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, refusals
 from core.db.audit import audit
@@ -38,62 +38,69 @@ REFUSALS = refusals(401, 403, 404, 503)
 
 
 @router.get("", responses=refusals(401, 403, 503))
-async def list_queues(key: CurrentCaller, api: Api) -> Response:
+async def list_queues(caller: CurrentCaller, services: AppServices) -> Response:
     """List every queue a worker has ever served."""
-    del key
-    names = await api.store.queues()
+    del caller
+    names = await services.store.queues()
     return json_response(
-        {"object": "list", "data": await asyncio.gather(*(_standing(api, name) for name in names))}
+        {
+            "object": "list",
+            "data": await asyncio.gather(*(_standing(services, name) for name in names)),
+        }
     )
 
 
 @router.post("/{model:path}/pause", responses={**ANSWER, **REFUSALS})
-async def pause(model: Model, key: CurrentCaller, api: Api) -> Response:
+async def pause(model: Model, caller: CurrentCaller, services: AppServices) -> Response:
     """Claim nothing more; what runs goes on, and jobs are still accepted."""
-    return await _change(api, key, model, QueueMode.PAUSED)
+    return await _change(services, caller, model, QueueMode.PAUSED)
 
 
 @router.post("/{model:path}/drain", responses={**ANSWER, **REFUSALS})
-async def drain(model: Model, key: CurrentCaller, api: Api) -> Response:
+async def drain(model: Model, caller: CurrentCaller, services: AppServices) -> Response:
     """Accept no more jobs; what waits and runs goes on."""
-    return await _change(api, key, model, QueueMode.DRAINING)
+    return await _change(services, caller, model, QueueMode.DRAINING)
 
 
 @router.post("/{model:path}/resume", responses={**ANSWER, **REFUSALS})
-async def resume(model: Model, key: CurrentCaller, api: Api) -> Response:
+async def resume(model: Model, caller: CurrentCaller, services: AppServices) -> Response:
     """Go back to normal, from paused or draining."""
-    return await _change(api, key, model, QueueMode.OPEN)
+    return await _change(services, caller, model, QueueMode.OPEN)
 
 
 @router.post("/{model:path}/purge", responses={**ANSWER, **REFUSALS})
-async def purge(model: Model, key: CurrentCaller, api: Api) -> Response:
+async def purge(model: Model, caller: CurrentCaller, services: AppServices) -> Response:
     """Cancel all that waits; `complete` is false where there was too much for one request."""
-    await _note(api, key, model, "queue_purged")
-    purged = await api.store.control.purge(model)
-    log.info("queue_purged", queue=model, by=key.id, cancelled=purged.cancelled)
-    standing = await _standing(api, model)
+    await _note(services, caller, model, "queue_purged")
+    purged = await services.store.control.purge(model)
+    log.info("queue_purged", queue=model, by=caller.id, cancelled=purged.cancelled)
+    standing = await _standing(services, model)
     return json_response(standing | {"cancelled": purged.cancelled, "complete": purged.complete})
 
 
-async def _change(api: Services, key: Caller, model: str, mode: QueueMode) -> Response:
-    await _note(api, key, model, "queue_mode_set", mode=mode)
-    before = await api.store.control.set_mode(model, mode, key.id)
-    log.info("queue_mode_set", queue=model, by=key.id, mode=mode, before=before)
-    return json_response(await _standing(api, model))
+async def _change(services: Services, caller: Caller, model: str, mode: QueueMode) -> Response:
+    await _note(services, caller, model, "queue_mode_set", mode=mode)
+    before = await services.store.control.set_mode(model, mode, caller.id)
+    log.info("queue_mode_set", queue=model, by=caller.id, mode=mode, before=before)
+    return json_response(await _standing(services, model))
 
 
-async def _note(api: Services, key: Caller, model: str, action: str, **details: Any) -> None:
+async def _note(
+    services: Services, caller: Caller, model: str, action: str, **details: Any
+) -> None:
     """Write down what is about to be done to a queue there is."""
-    await api.store.control.check_known(model)
+    await services.store.control.check_known(model)
     try:
-        async with api.database.write() as connection:
-            await audit(connection, key.id, action, model, **details)
+        async with services.database.write() as connection:
+            await audit(connection, caller.id, action, model, **details)
     except DatabaseUnavailable:
-        log.exception("audit_not_written", action=action, target=model, by=key.id, **details)
+        log.exception("audit_not_written", action=action, target=model, by=caller.id, **details)
 
 
-async def _standing(api: Services, model: str) -> dict[str, Any]:
-    note, state = await asyncio.gather(api.store.control.mode(model), api.store.observe(model))
+async def _standing(services: Services, model: str) -> dict[str, Any]:
+    note, state = await asyncio.gather(
+        services.store.control.mode(model), services.store.observe(model)
+    )
     return {
         "object": "queue",
         "model": model,

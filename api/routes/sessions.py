@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from accounts.errors import WrongPassword
 from accounts.sessions import Session
-from api.deps import Api, CurrentCaller, Signing
+from api.deps import AppServices, CurrentCaller, Signing
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
 from api.request_body import read_object
@@ -28,11 +28,11 @@ PRIVATE = {"Cache-Control": "no-store"}
     openapi_extra=body_of(SignIn),
     responses={**SESSION, **refusals(400, 401, 408, 413, 422, 429, 503)},
 )
-async def sign_in(request: Request, api: Api, signing_in: Signing) -> Response:
+async def sign_in(request: Request, services: AppServices, signing_in: Signing) -> Response:
     """Sign in: a short-lived access token, and a refresh token for the next one."""
-    asked = check(SignIn, await read_object(request))
-    address = client_address(request, api.settings.api.trusted_proxies)
-    return _session(await signing_in.sessions.sign_in(asked.email, asked.password, address))
+    parsed = check(SignIn, await read_object(request))
+    address = client_address(request, services.settings.api.trusted_proxies)
+    return _session(await signing_in.sessions.sign_in(parsed.email, parsed.password, address))
 
 
 @router.post(
@@ -42,8 +42,8 @@ async def sign_in(request: Request, api: Api, signing_in: Signing) -> Response:
 )
 async def refresh(request: Request, signing_in: Signing) -> Response:
     """Get new tokens for a refresh token, which works once; used again, it ends the session."""
-    asked = check(Refresh, await read_object(request))
-    return _session(await signing_in.sessions.refresh(asked.refresh_token))
+    parsed = check(Refresh, await read_object(request))
+    return _session(await signing_in.sessions.refresh(parsed.refresh_token))
 
 
 @router.post(
@@ -54,15 +54,15 @@ async def refresh(request: Request, signing_in: Signing) -> Response:
 )
 async def sign_out(request: Request, signing_in: Signing) -> Response:
     """End the session of a refresh token, with its access tokens; repeating it changes nothing."""
-    asked = check(Refresh, await read_object(request))
-    await signing_in.sessions.sign_out(asked.refresh_token)
+    parsed = check(Refresh, await read_object(request))
+    await signing_in.sessions.sign_out(parsed.refresh_token)
     return Response(status_code=204)
 
 
 @router.get("/me", responses={200: {"model": Me}, **refusals(401, 503)})
-async def read_caller(key: CurrentCaller) -> Response:
+async def read_caller(caller: CurrentCaller) -> Response:
     """Say who is calling, and what that allows."""
-    return json_response(caller_view(key))
+    return json_response(caller_view(caller))
 
 
 @router.post(
@@ -72,19 +72,19 @@ async def read_caller(key: CurrentCaller) -> Response:
     responses=refusals(400, 401, 403, 408, 413, 422, 429, 503),
 )
 async def change_password(
-    request: Request, key: CurrentCaller, api: Api, signing_in: Signing
+    request: Request, caller: CurrentCaller, services: AppServices, signing_in: Signing
 ) -> Response:
     """Change one's own password; every session ends, this one too."""
-    if key.id != key.user:
+    if caller.id != caller.user:
         raise Forbidden("a key has no password: sign in")
-    asked = check(OwnPassword, await read_object(request))
-    users, throttle = api.accounts.users, signing_in.throttle
-    address = client_address(request, api.settings.api.trusted_proxies)
-    await throttle.attempt(key.name, address)
-    if not await users.check(key.user, asked.current):
+    parsed = check(OwnPassword, await read_object(request))
+    users, throttle = services.accounts.users, signing_in.throttle
+    address = client_address(request, services.settings.api.trusted_proxies)
+    await throttle.attempt(caller.name, address)
+    if not await users.check(caller.user, parsed.current):
         raise WrongPassword("current: the password that is good now is expected", param="current")
-    await throttle.forgive(key.name)
-    await users.set_password(key.id, key.user, None, asked.password)
+    await throttle.forgive(caller.name)
+    await users.set_password(caller.id, caller.user, None, parsed.password)
     return Response(status_code=204)
 
 

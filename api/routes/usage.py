@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.deps import Api, CurrentCaller
+from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, refusals
 from billing.reports.proof import read_proof
@@ -40,8 +40,8 @@ DAY = "a UTC day, as 2026-11-22; included"
 @router.get("", responses={**PAGE, **refusals(400, 401, 404, 422, 503)})
 async def list_usage(
     request: Request,
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     since: Annotated[str | None, Query(alias="from", description=DAY)] = None,
     until: Annotated[str | None, Query(alias="to", description=DAY)] = None,
     group_by: Annotated[str, Query(description="any of day, model, key, with commas")] = "day",
@@ -51,8 +51,8 @@ async def list_usage(
     format_: Annotated[str | None, Query(alias="format", pattern="^(json|csv)$")] = None,
 ) -> Response:
     """Add up this account's usage by day, model or key."""
-    query = read_usage_query(key, since, until, group_by, limit, after, account)
-    totals, more = await usage_totals(api.database, query)
+    query = read_usage_query(caller, since, until, group_by, limit, after, account)
+    totals, more = await usage_totals(services.database, query)
     following = usage_cursor(query, totals[-1]) if more else None
     headers = _links(request, following)
     as_csv = format_ == "csv" if format_ else "text/csv" in request.headers.get("accept", "")
@@ -65,32 +65,32 @@ async def list_usage(
     "/{job_id}/proof",
     responses={200: {"model": UsageProof}, **refusals(401, 404, 409, 410, 422, 503)},
 )
-async def prove_usage(job_id: str, key: CurrentCaller, api: Api) -> Response:
+async def prove_usage(job_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Say what a job delivered and what is charged for it, so that it can be checked."""
-    account = None if key.admin else key.account
+    account = None if caller.admin else caller.account
     if not ID.fullmatch(job_id):
         raise JobNotFound(f"no job {job_id}")
     missing: Exception | None = None
     found: FoundJob | None = None
     try:
-        found = await find_job(api, job_id, account)
+        found = await find_job(services, job_id, account)
     except (JobGone, JobNotFound) as error:
         missing = error
-    proof = await read_proof(api.database, job_id, account)
+    proof = await read_proof(services.database, job_id, account)
     if proof is None:
         if missing is not None:
             raise missing
         raise ProofNotReady(f"job {job_id} has not ended, or is on its way to the ledger")
-    place, result = await _kept(api, found)
+    place, result = await _kept(services, found)
     return json_response(proof_object(proof, place, result))
 
 
-async def _kept(api: Services, found: FoundJob | None) -> tuple[OutputStore | None, JobResult]:
+async def _kept(services: Services, found: FoundJob | None) -> tuple[OutputStore | None, JobResult]:
     """Return what is still kept of what a job delivered, and where."""
     if found is None:
         return None, JobResult()
     try:
-        result = await found.result(api)
+        result = await found.result(services)
     except JobGone:
         return None, JobResult()
     if result.usage is None:
@@ -102,6 +102,8 @@ def _links(request: Request, following: str | None) -> Mapping[str, str]:
     """Return the header that leads to the next page (RFC 8288)."""
     if following is None:
         return {}
-    asked = [(name, value) for name, value in request.query_params.multi_items() if name != "after"]
-    target = f"{request.url.path}?{urlencode([*asked, ('after', following)])}"
+    params = [
+        (name, value) for name, value in request.query_params.multi_items() if name != "after"
+    ]
+    target = f"{request.url.path}?{urlencode([*params, ('after', following)])}"
     return {"Link": f'<{target}>; rel="next"'}

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from accounts.caller import Caller
 from accounts.users import UserUpdate
 from api.cursor import check_list_cursor
-from api.deps import Api, CurrentCaller
+from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
 from api.request_body import read_object
@@ -27,14 +27,14 @@ USER: Responses = {200: {"model": UserAnswer}}
 
 @router.get("", responses=refusals(400, 401, 422, 503))
 async def list_users(
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     limit: Limit = 20,
     after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
 ) -> Response:
     """List the users of this account, newest first; the operator sees everybody's."""
     before = None if after is None else check_list_cursor(after, "user")
-    found = await api.accounts.users.list(_account(key), before=before, limit=limit + 1)
+    found = await services.accounts.users.list(_account(caller), before=before, limit=limit + 1)
     return json_response(list_page(found, limit, user_view))
 
 
@@ -44,21 +44,21 @@ async def list_users(
     openapi_extra=body_of(NewUser),
     responses={201: {"model": UserAnswer}, **refusals(400, 401, 404, 408, 409, 413, 422, 503)},
 )
-async def create_user(request: Request, key: CurrentCaller, api: Api) -> Response:
+async def create_user(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
     """Add a user, with a password or for the identity provider to vouch for."""
-    asked = check(NewUser, await read_object(request))
-    if asked.account not in (None, key.account) and not key.admin:
+    parsed = check(NewUser, await read_object(request))
+    if parsed.account not in (None, caller.account) and not caller.admin:
         raise Forbidden("users of other accounts are the operator's to add", param="account")
-    made = await api.accounts.users.create(
-        key.id, asked.account or key.account, asked.email, asked.role, asked.password
+    made = await services.accounts.users.create(
+        caller.id, parsed.account or caller.account, parsed.email, parsed.role, parsed.password
     )
     return json_response(user_view(made), 201)
 
 
 @router.get("/{user_id}", responses={**USER, **refusals(401, 404, 503)})
-async def read_user(user_id: str, key: CurrentCaller, api: Api) -> Response:
+async def read_user(user_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return a user."""
-    return json_response(user_view(await api.accounts.users.get(user_id, _account(key))))
+    return json_response(user_view(await services.accounts.users.get(user_id, _account(caller))))
 
 
 @router.patch(
@@ -66,11 +66,13 @@ async def read_user(user_id: str, key: CurrentCaller, api: Api) -> Response:
     openapi_extra=body_of(UserUpdateRequest),
     responses={**USER, **refusals(400, 401, 404, 408, 409, 413, 422, 503)},
 )
-async def change_user(request: Request, user_id: str, key: CurrentCaller, api: Api) -> Response:
+async def change_user(
+    request: Request, user_id: str, caller: CurrentCaller, services: AppServices
+) -> Response:
     """Change a user's role, or disable a user with their keys and sessions, at once."""
-    asked = check(UserUpdateRequest, await read_object(request))
-    change = UserUpdate(asked.role, asked.disabled)
-    row = await api.accounts.users.change(key.id, user_id, _account(key), change)
+    parsed = check(UserUpdateRequest, await read_object(request))
+    change = UserUpdate(parsed.role, parsed.disabled)
+    row = await services.accounts.users.change(caller.id, user_id, _account(caller), change)
     return json_response(user_view(row))
 
 
@@ -80,12 +82,16 @@ async def change_user(request: Request, user_id: str, key: CurrentCaller, api: A
     openapi_extra=body_of(NewPassword),
     responses=refusals(400, 401, 404, 408, 413, 422, 503),
 )
-async def set_password(request: Request, user_id: str, key: CurrentCaller, api: Api) -> Response:
+async def set_password(
+    request: Request, user_id: str, caller: CurrentCaller, services: AppServices
+) -> Response:
     """Give a user a password; every session of the user ends."""
-    asked = check(NewPassword, await read_object(request))
-    await api.accounts.users.set_password(key.id, user_id, _account(key), asked.password)
+    parsed = check(NewPassword, await read_object(request))
+    await services.accounts.users.set_password(
+        caller.id, user_id, _account(caller), parsed.password
+    )
     return Response(status_code=204)
 
 
-def _account(key: Caller) -> str | None:
-    return None if key.admin else key.account
+def _account(caller: Caller) -> str | None:
+    return None if caller.admin else caller.account

@@ -37,15 +37,15 @@ def client_address(request: Request, trusted: Sequence[Network]) -> str:
     return address
 
 
-def check_address(request: Request, key: Caller, trusted: Sequence[Network]) -> None:
+def check_address(request: Request, caller: Caller, trusted: Sequence[Network]) -> None:
     """Refuse a key that is not to be used from here.
 
     Raises:
         AddressForbidden: naming the address it came from.
     """
-    if key.networks is not None:
+    if caller.networks is not None:
         address = client_address(request, trusted)
-        if not _within(address, [_network(text) for text in key.networks]):
+        if not _within(address, [_network(text) for text in caller.networks]):
             raise AddressForbidden(f"this key may not be used from {address or 'here'}")
 
 

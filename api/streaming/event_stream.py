@@ -34,7 +34,7 @@ class EventStream(Response):
 
     def __init__(
         self,
-        api: Services,
+        services: Services,
         watched: WatchedJob,
         view: StreamView,
         *,
@@ -43,7 +43,7 @@ class EventStream(Response):
         own = {**HEADERS, "X-Penstock-Job": watched.job_id}
         super().__init__(None, headers={**own, **(headers or {})})
         del self.headers["content-length"]
-        self._api = api
+        self._api = services
         self._watched = watched
         self._view = view
 

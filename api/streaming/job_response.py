@@ -26,7 +26,7 @@ from wire.views.stream_view import StreamView
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class JobFormat:
     """How one route shows its job: whole, or as a stream where the client asked for one.
 
     `fields` are those that the client knows by another name than the engine.
@@ -48,27 +48,31 @@ def policy(preferences: Preferences) -> OnDisconnect:
 
 
 async def deliver(
-    api: Services, request: Request, admitted: Admission, preferences: Preferences, form: Form
+    services: Services,
+    request: Request,
+    admitted: Admission,
+    preferences: Preferences,
+    form: JobFormat,
 ) -> Response:
     """Answer a request with its job's result, or with the job where it prefers that."""
     job = admitted.job
     if admitted.replayed:
-        job = await api.store.get(job.id, job.account)
+        job = await services.store.get(job.id, job.account)
     headers = job_headers(admitted.accepted, preferences)
     if preferences.respond_async and preferences.wait_seconds is None:
         return accepted(job, headers)
     watched = WatchedJob.of(job)
     if form.stream is not None and not preferences.respond_async:
-        return EventStream(api, watched, form.stream(job), headers=headers)
-    limit = api.settings.limits.sync_seconds
+        return EventStream(services, watched, form.stream(job), headers=headers)
+    limit = services.settings.limits.sync_seconds
     seconds = limit if preferences.wait_seconds is None else preferences.wait_seconds
-    result, ended = await wait_result(api, ClientDisconnect(request.receive), watched, seconds)
+    result, ended = await wait_result(services, ClientDisconnect(request.receive), watched, seconds)
     if ended is EndReason.TIME and preferences.hands_over:
-        job = await api.store.get(job.id, job.account)
-        return accepted(job, headers, await api.store.place(job))
+        job = await services.store.get(job.id, job.account)
+        return accepted(job, headers, await services.store.place(job))
     if ended is not None:
         if ended is EndReason.SERVER:
-            await cancel_if_abandoned(api, watched)
+            await cancel_if_abandoned(services, watched)
         late = problems.from_error(too_long(ended, job.id, seconds))
         return _refuse(late, job, request, headers)
     status = Status(result.status or Status.FAILED)
@@ -77,7 +81,7 @@ async def deliver(
         if ending.param is not None:
             ending = replace(ending, param=form.fields.get(ending.param, ending.param))
         return _refuse(ending, job, request, headers)
-    cost = api.cost_cache.of_result(job, result)
+    cost = services.cost_cache.of_result(job, result)
     shown = form.whole(job, result, cost.cost)
     return json_response(shown, 200, headers | cost.headers)
 
