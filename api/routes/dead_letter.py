@@ -10,7 +10,7 @@ from accounts.caller import Caller
 from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import job_answer, listed, refusals
-from api.routes.jobs import Limit, run_again
+from api.routes.jobs import Limit, retried
 from intake.services import Services
 from jobs.job import Job
 from wire.views.job import job_object
@@ -36,7 +36,7 @@ async def requeue(
 ) -> Response:
     """Run a dead-letter job again, as a new job with `retry_of`."""
     job = await services.store.get(job_id, None if caller.admin else caller.account)
-    return await run_again(request, services, caller, job)
+    return await retried(request, services, caller, job)
 
 
 def _dead_object(services: Services, job: Job, caller: Caller) -> dict[str, Any]:

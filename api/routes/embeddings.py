@@ -10,9 +10,9 @@ from api.deps import AppServices, CurrentCaller
 from api.fast_route import FastRoute
 from api.openapi.route_docs import body_of, job_answer, refusals
 from api.request_body import read_object
-from api.streaming.job_response import JobFormat, deliver, policy
+from api.streaming.job_response import JobFormat, deliver
 from intake.admission import EMBEDDINGS, AdmissionRequest, admit
-from intake.preferences import read_preferences
+from intake.preferences import disconnect_policy, read_preferences
 from wire.schemas.embeddings import EmbeddingRequest
 from wire.schemas.validation import check
 from wire.views.embeddings import embeddings
@@ -39,7 +39,7 @@ async def create_embedding(
         checked=parsed,
         request_id=request.state.request_id,
         preferences=preferences,
-        on_disconnect=policy(preferences),
+        on_disconnect=disconnect_policy(preferences),
         watched=not preferences.respond_async,
     )
     admitted = await admit(services, caller, admission_request)

@@ -11,10 +11,10 @@ from api.deps import AppServices, CurrentCaller
 from api.fast_route import FastRoute
 from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
 from api.request_body import read_object
-from api.streaming.job_response import JobFormat, deliver, policy
+from api.streaming.job_response import JobFormat, deliver
 from core.errors import ModelNotFound
 from intake.admission import AdmissionRequest, admit
-from intake.preferences import read_preferences
+from intake.preferences import disconnect_policy, read_preferences
 from intake.services import Services
 from wire.schemas.completions import CompletionRequest
 from wire.schemas.generate import GenerateRequest
@@ -60,7 +60,7 @@ async def _answer(
         checked=CompletionRequest.model_construct(**body),
         request_id=request.state.request_id,
         preferences=preferences,
-        on_disconnect=policy(preferences),
+        on_disconnect=disconnect_policy(preferences),
         watched=not preferences.respond_async,
     )
     admitted = await admit(services, caller, admission_request)

@@ -17,8 +17,8 @@ from api.json_responses import accepted, job_headers, json_response, just_accept
 from api.openapi.route_docs import body_of, job_answer, listed, refusals
 from api.request_body import read_object
 from api.streaming.disconnect import ClientDisconnect
-from core.errors import JobConflict
-from intake.admission import Admission, AdmissionRequest, admit, repeat
+from intake import job_retry
+from intake.admission import Admission, AdmissionRequest, admit
 from intake.job_lookup import FoundJob, erase_job, find_job
 from intake.preferences import NO_PREFERENCES, read_preferences
 from intake.response_chat import as_chat
@@ -36,8 +36,6 @@ from wire.views.page import list_page
 
 submissions = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=FastRoute)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-
-REPEATABLE = (Status.FAILED, Status.EXPIRED, Status.CANCELLED)
 
 Wait = Annotated[float, Query(ge=0, le=60, description="wait up to this long for the end")]
 Limit = Annotated[int, Query(ge=1, le=100)]
@@ -166,7 +164,7 @@ async def retry_job(
 ) -> Response:
     """Run a failed, expired or cancelled job again, as a new job with `retry_of`."""
     job = await services.store.get(job_id, caller.account)
-    return await run_again(request, services, caller, job)
+    return await retried(request, services, caller, job)
 
 
 @router.delete("/{job_id}", status_code=204, responses=refusals(401, 404, 409, 410, 503))
@@ -176,12 +174,9 @@ async def delete_job(job_id: str, caller: CurrentCaller, services: AppServices) 
     return Response(status_code=204)
 
 
-async def run_again(request: Request, services: Services, caller: Caller, job: Job) -> Response:
-    """Submit a job's spec again and take it off the dead-letter list."""
-    if job.status not in REPEATABLE:
-        raise JobConflict(f"job {job.id} is {job.status}: only a job without a result runs again")
-    admitted = await repeat(services, caller, job, request.state.request_id)
-    await services.store.undead(job.id)
+async def retried(request: Request, services: Services, caller: Caller, job: Job) -> Response:
+    """Run a job again and respond with the new job."""
+    admitted = await job_retry.retry_job(services, caller, job, request.state.request_id)
     again = await _current(services, admitted)
     return accepted(again, job_headers(admitted.accepted, NO_PREFERENCES))
 

@@ -7,16 +7,15 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.api_keys import EVERYBODY, KeyFilter, MadeKey, NewKey
-from accounts.cache_records import LENDS
-from accounts.caller import Caller, Limits, Role
+from accounts.api_keys import MadeKey, NewKey
+from accounts.caller import Limits
+from accounts.key_permissions import check_account, check_grant, managed_keys
 from api.cursor import check_list_cursor
 from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
 from api.request_body import read_object
 from api.routes.jobs import Limit
-from core.errors import Forbidden
 from wire.schemas.accounts import KeyAnswer, KeyFields, NewKeyRequest, Rotation
 from wire.schemas.validation import check
 from wire.views.accounts import key_view
@@ -43,7 +42,7 @@ async def list_keys(
     """List keys, newest first, revoked ones too, none with its secret."""
     before = None if after is None else check_list_cursor(after, "key")
     found = await services.accounts.keys.list(
-        _whose(caller), prefix=prefix or "", before=before, limit=limit + 1
+        managed_keys(caller), prefix=prefix or "", before=before, limit=limit + 1
     )
     return json_response(list_page(found, limit, key_view))
 
@@ -57,16 +56,14 @@ async def list_keys(
 async def create_key(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
     """Make a key; it is shown this once, and works at once."""
     parsed = check(NewKeyRequest, await read_object(request))
-    whose = _whose(caller)
-    _check_rights(caller, parsed)
-    if parsed.account not in (None, caller.account) and not caller.admin:
-        raise Forbidden("keys of other accounts are the operator's to make", param="account")
-    account = parsed.account or caller.account
+    managed = managed_keys(caller)
+    check_grant(caller, parsed.role, parsed.model_fields_set)
+    account = check_account(caller, parsed.account)
     new = NewKey(
         account=account,
         name=parsed.name,
         role=parsed.role,
-        user=whose.user or (caller.user if caller.user and account == caller.account else None),
+        user=managed.user or (caller.user if caller.user and account == caller.account else None),
         models=parsed.models,
         routes=parsed.routes,
         networks=parsed.networks,
@@ -80,7 +77,7 @@ async def create_key(request: Request, caller: CurrentCaller, services: AppServi
 @router.get("/{key_id}", responses={**KEY, **refusals(401, 404, 503)})
 async def read_key(key_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return a key, without its secret."""
-    return json_response(key_view(await services.accounts.keys.get(key_id, _whose(caller))))
+    return json_response(key_view(await services.accounts.keys.get(key_id, managed_keys(caller))))
 
 
 @router.patch(
@@ -93,9 +90,9 @@ async def change_key(
 ) -> Response:
     """Change what is given; in force everywhere within a second."""
     parsed = check(KeyFields, await read_object(request))
-    whose = _whose(caller)
-    _check_rights(caller, parsed)
-    row = await services.accounts.keys.change(caller.id, key_id, whose, _changes(parsed))
+    managed = managed_keys(caller)
+    check_grant(caller, parsed.role, parsed.model_fields_set)
+    row = await services.accounts.keys.change(caller.id, key_id, managed, _changes(parsed))
     return json_response(key_view(row))
 
 
@@ -111,42 +108,16 @@ async def rotate_key(
     """Make a key like this one; the old one ends after `overlap_seconds`."""
     parsed = check(Rotation, await read_object(request))
     overlap = timedelta(seconds=parsed.overlap_seconds)
-    return _made(await services.accounts.keys.rotate(caller.id, key_id, _whose(caller), overlap))
+    return _made(
+        await services.accounts.keys.rotate(caller.id, key_id, managed_keys(caller), overlap)
+    )
 
 
 @router.delete("/{key_id}", status_code=204, responses=refusals(401, 404, 503))
 async def revoke_key(key_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Revoke a key: refused everywhere within a second; repeating it changes nothing."""
-    await services.accounts.keys.revoke(caller.id, key_id, _whose(caller))
+    await services.accounts.keys.revoke(caller.id, key_id, managed_keys(caller))
     return Response(status_code=204)
-
-
-def _whose(caller: Caller) -> KeyFilter:
-    """Return whose keys a caller may handle.
-
-    Raises:
-        Forbidden: a member's key handles none, or who stole it could go on with another.
-    """
-    if caller.admin:
-        return EVERYBODY
-    if caller.role is Role.ADMIN:
-        return KeyFilter(caller.account)
-    if caller.id != caller.user:
-        raise Forbidden("keys are handled by an admin, or by who has signed in")
-    return KeyFilter(caller.account, caller.user)
-
-
-def _check_rights(caller: Caller, parsed: KeyFields) -> None:
-    """Refuse to give what the caller does not have."""
-    given = parsed.model_fields_set
-    if caller.admin:
-        return
-    if "weight" in given:
-        raise Forbidden("the weight of a key is set by the operator", param="weight")
-    if parsed.role not in LENDS[caller.role]:
-        raise Forbidden(f"the role {caller.role} cannot give the role {parsed.role}", param="role")
-    if "limits" in given and caller.role is not Role.ADMIN:
-        raise Forbidden("limits are set by an admin", param="limits")
 
 
 def _changes(parsed: KeyFields) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from api.deps import AppServices, CurrentCaller
 from api.fast_route import FastRoute
 from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
 from api.request_body import read_object
-from api.streaming.job_response import JobFormat, deliver, policy
+from api.streaming.job_response import JobFormat, deliver
 from billing.pricing.rating import Cost
 from intake.admission import AdmissionRequest, admit
-from intake.preferences import read_preferences
+from intake.preferences import disconnect_policy, read_preferences
 from intake.services import Services
 from jobs.result import JobResult
 from wire.schemas.chat import ChatRequest
@@ -79,7 +79,7 @@ async def _answer(
         checked=checked,
         request_id=request.state.request_id,
         preferences=preferences,
-        on_disconnect=policy(preferences),
+        on_disconnect=disconnect_policy(preferences),
         watched=not preferences.respond_async,
     )
     admitted = await admit(services, caller, admission_request)

@@ -15,12 +15,12 @@ from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
 from api.request_body import read_object
 from api.streaming.disconnect import ClientDisconnect
 from api.streaming.event_stream import EventStream
-from api.streaming.job_response import JobFormat, deliver, policy
+from api.streaming.job_response import JobFormat, deliver
 from core.errors import JobGone
 from intake.admission import AdmissionRequest, admit
 from intake.conversation import to_items
 from intake.job_lookup import FoundJob, erase_job
-from intake.preferences import Preferences, read_preferences
+from intake.preferences import Preferences, disconnect_policy, read_preferences
 from intake.response_chat import FIELDS, as_chat, find_response
 from intake.services import Services
 from intake.waiting import wait_end
@@ -81,7 +81,7 @@ async def response_wish(
 ) -> AdmissionRequest:
     """Return what to submit for a response."""
     body, kept = await as_chat(services, caller.account, parsed)
-    leaving: OnDisconnect = policy(preferences)
+    leaving: OnDisconnect = disconnect_policy(preferences)
     if parsed.background and preferences.on_disconnect is None:
         leaving = "continue"
     return AdmissionRequest(

@@ -4,14 +4,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.errors import WrongPassword
+from accounts.password_change import change_own_password
 from accounts.sessions import Session
 from api.deps import AppServices, CurrentCaller, Signing
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, body_of, refusals
 from api.request_body import read_object
 from api.security.client_ip import client_address
-from core.errors import Forbidden
 from wire.schemas.accounts import Me, OwnPassword, Refresh, SessionAnswer, SignIn
 from wire.schemas.validation import check
 from wire.views.accounts import caller_view
@@ -75,16 +74,14 @@ async def change_password(
     request: Request, caller: CurrentCaller, services: AppServices, signing_in: Signing
 ) -> Response:
     """Change one's own password; every session ends, this one too."""
-    if caller.id != caller.user:
-        raise Forbidden("a key has no password: sign in")
     parsed = check(OwnPassword, await read_object(request))
-    users, throttle = services.accounts.users, signing_in.throttle
-    address = client_address(request, services.settings.api.trusted_proxies)
-    await throttle.attempt(caller.name, address)
-    if not await users.check(caller.user, parsed.current):
-        raise WrongPassword("current: the password that is good now is expected", param="current")
-    await throttle.forgive(caller.name)
-    await users.set_password(caller.id, caller.user, None, parsed.password)
+    await change_own_password(
+        services.accounts.users,
+        signing_in.throttle,
+        caller,
+        (parsed.current, parsed.password),
+        client_address(request, services.settings.api.trusted_proxies),
+    )
     return Response(status_code=204)
 
 

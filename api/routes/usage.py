@@ -11,16 +11,11 @@ from starlette.responses import Response
 from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import Responses, refusals
-from billing.reports.proof import read_proof
 from billing.reports.usage import usage_totals
-from core.errors import JobGone, JobNotFound
-from intake.job_lookup import ID, FoundJob, find_job
-from intake.services import Services
+from intake.usage_proof import find_proof
 from intake.usage_query import read_usage_query, usage_cursor
-from jobs.result import JobResult
-from wire.errors import ProofNotReady
 from wire.schemas.usage import UsagePage, UsageProof
-from wire.views.proof import OutputStore, proof_object
+from wire.views.proof import proof_object
 from wire.views.usage import usage_csv, usage_page
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
@@ -68,34 +63,8 @@ async def list_usage(
 async def prove_usage(job_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Say what a job delivered and what is charged for it, so that it can be checked."""
     account = None if caller.admin else caller.account
-    if not ID.fullmatch(job_id):
-        raise JobNotFound(f"no job {job_id}")
-    missing: Exception | None = None
-    found: FoundJob | None = None
-    try:
-        found = await find_job(services, job_id, account)
-    except (JobGone, JobNotFound) as error:
-        missing = error
-    proof = await read_proof(services.database, job_id, account)
-    if proof is None:
-        if missing is not None:
-            raise missing
-        raise ProofNotReady(f"job {job_id} has not ended, or is on its way to the ledger")
-    place, result = await _kept(services, found)
-    return json_response(proof_object(proof, place, result))
-
-
-async def _kept(services: Services, found: FoundJob | None) -> tuple[OutputStore | None, JobResult]:
-    """Return what is still kept of what a job delivered, and where."""
-    if found is None:
-        return None, JobResult()
-    try:
-        result = await found.result(services)
-    except JobGone:
-        return None, JobResult()
-    if result.usage is None:
-        return None, JobResult()  # erased a moment ago
-    return "log" if found.archived is None else "archive", result
+    found = await find_proof(services, job_id, account)
+    return json_response(proof_object(found.proof, found.stored_in, found.output))
 
 
 def _links(request: Request, following: str | None) -> Mapping[str, str]:

@@ -18,7 +18,7 @@ from intake.request_lifetime import EndReason
 from intake.services import Services
 from intake.waiting import too_long, wait_result
 from intake.watched_job import WatchedJob, cancel_if_abandoned
-from jobs.job import Job, OnDisconnect
+from jobs.job import Job
 from jobs.result import JobResult
 from jobs.status import Status
 from wire import problems
@@ -35,16 +35,6 @@ class JobFormat:
     whole: Callable[[Job, JobResult, Cost | None], dict[str, Any]]
     stream: Callable[[Job], StreamView] | None
     fields: Mapping[str, str] = field(default_factory=dict)
-
-
-def policy(preferences: Preferences) -> OnDisconnect:
-    """Return what a leaving client means on routes that answer with the result itself.
-
-    A client that sent an idempotency key means to come back for it.
-    """
-    if preferences.on_disconnect is not None:
-        return preferences.on_disconnect
-    return "continue" if preferences.idempotency_key else "cancel"
 
 
 async def deliver(
