@@ -1,4 +1,4 @@
-"""Accounts: one's own for who belongs to it, all of them for the operator; and what was done."""
+"""Routes for accounts and the audit log."""
 
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ from accounts.audit_log import read_log
 from accounts.errors import AccountNotFound
 from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
-from api.openapi.route_docs import Responses, body_of, refusals
+from api.openapi.route_docs import Responses, body_of, error_responses
 from api.request_body import read_object
 from api.routes.jobs import Limit
 from core.db.tables.base import now
@@ -26,7 +26,7 @@ ACCOUNT: Responses = {200: {"model": AccountAnswer}}
 PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 
 
-@router.get("/account", responses={**ACCOUNT, **refusals(401, 404, 503)})
+@router.get("/account", responses={**ACCOUNT, **error_responses(401, 404, 503)})
 async def read_own(caller: CurrentCaller, services: AppServices) -> Response:
     """Return the caller's account."""
     return json_response(account_view(await services.accounts.owners.get(caller.account)))
@@ -35,23 +35,24 @@ async def read_own(caller: CurrentCaller, services: AppServices) -> Response:
 @router.patch(
     "/account",
     openapi_extra=body_of(AccountFields),
-    responses={**ACCOUNT, **refusals(400, 401, 404, 408, 413, 422, 503)},
+    responses={**ACCOUNT, **error_responses(400, 401, 404, 408, 413, 422, 503)},
 )
 async def change_own(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
-    """Change the account's name and what stands on its invoices."""
+    """Change the account's name and the details on its invoices."""
     parsed = check(AccountFields, await read_object(request))
-    row = await services.accounts.owners.change(caller.id, caller.account, _given(parsed))
+    row = await services.accounts.owners.change(caller.id, caller.account, _changes(parsed))
     return json_response(account_view(row))
 
 
-@router.get("/accounts", responses=refusals(400, 401, 422, 503))
+@router.get("/accounts", responses=error_responses(400, 401, 422, 503))
 async def list_accounts(
     caller: CurrentCaller,
     services: AppServices,
     limit: Limit = 20,
-    after: Annotated[str, Query(pattern=PATTERN, description="`last_id` of a page")] | None = None,
+    after: Annotated[str, Query(pattern=PATTERN, description="`last_id` of the previous page")]
+    | None = None,
 ) -> Response:
-    """List every account by id, for the operator."""
+    """List all accounts by id. Operator only."""
     del caller
     found = await services.accounts.owners.list(after=after or "", limit=limit + 1)
     return json_response(list_page(found, limit, account_view))
@@ -61,12 +62,12 @@ async def list_accounts(
     "/accounts",
     status_code=201,
     openapi_extra=body_of(NewAccount),
-    responses={201: {"model": AccountAnswer}, **refusals(400, 401, 408, 409, 413, 422, 503)},
+    responses={201: {"model": AccountAnswer}, **error_responses(400, 401, 408, 409, 413, 422, 503)},
 )
 async def create_account(
     request: Request, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Add an account, for the operator."""
+    """Create an account. Operator only."""
     parsed = check(NewAccount, await read_object(request))
     values = parsed.model_dump(exclude={"id", "limits"})
     limits = parsed.limits.model_dump(exclude_none=True)
@@ -74,9 +75,9 @@ async def create_account(
     return json_response(account_view(row), 201)
 
 
-@router.get("/accounts/{account}", responses={**ACCOUNT, **refusals(401, 404, 503)})
+@router.get("/accounts/{account}", responses={**ACCOUNT, **error_responses(401, 404, 503)})
 async def read_account(account: str, caller: CurrentCaller, services: AppServices) -> Response:
-    """Return any account, for the operator."""
+    """Return any account. Operator only."""
     del caller
     return json_response(account_view(await services.accounts.owners.get(account)))
 
@@ -84,38 +85,38 @@ async def read_account(account: str, caller: CurrentCaller, services: AppService
 @router.patch(
     "/accounts/{account}",
     openapi_extra=body_of(AccountChange),
-    responses={**ACCOUNT, **refusals(400, 401, 404, 408, 413, 422, 503)},
+    responses={**ACCOUNT, **error_responses(400, 401, 404, 408, 413, 422, 503)},
 )
 async def change_account(
     request: Request, account: str, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Change an account, its limits, or suspend it at once, for the operator."""
+    """Change an account or its limits, or suspend it immediately. Operator only."""
     parsed = check(AccountChange, await read_object(request))
-    values = _given(parsed) | parsed.limits.model_dump(exclude_none=True)
+    values = _changes(parsed) | parsed.limits.model_dump(exclude_none=True)
     if "suspended" in parsed.model_fields_set:
         values["suspended_at"] = now() if parsed.suspended else None
     row = await services.accounts.owners.change(caller.id, account, values)
     return json_response(account_view(row))
 
 
-@router.get("/audit", responses=refusals(400, 401, 404, 422, 503))
+@router.get("/audit", responses=error_responses(400, 401, 404, 422, 503))
 async def read_audit(
     caller: CurrentCaller,
     services: AppServices,
     limit: Limit = 20,
-    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
-    account: Annotated[str, Query(pattern=PATTERN, description="for the operator")] | None = None,
+    after: Annotated[str | None, Query(description="`last_id` of the previous page")] = None,
+    account: Annotated[str, Query(pattern=PATTERN, description="operator only")] | None = None,
 ) -> Response:
-    """List what was done to this account, newest first; the operator sees everything."""
+    """List this account's audit entries, newest first; the operator sees all accounts."""
     if account not in (None, caller.account) and not caller.admin:
-        raise AccountNotFound(f"no account {account!r}", param="account")
+        raise AccountNotFound(f"Account {account!r} not found", param="account")
     whose = account if caller.admin else caller.account
     found = await read_log(services.database, whose, before=_serial(after), limit=limit + 1)
     return json_response(list_page(found, limit, audit_view))
 
 
-def _given(parsed: AccountFields) -> dict[str, Any]:
-    """Return the columns that a body names."""
+def _changes(parsed: AccountFields) -> dict[str, Any]:
+    """Return the columns that a body sets."""
     return {
         name: getattr(parsed, name)
         for name in AccountFields.model_fields
@@ -127,5 +128,5 @@ def _serial(cursor: str | None) -> int | None:
     if cursor is None:
         return None
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-        raise InvalidCursor("after: the `last_id` of an earlier page is expected", param="after")
+        raise InvalidCursor("after: expected the `last_id` of an earlier page", param="after")
     return int(cursor)

@@ -1,4 +1,4 @@
-"""Batches: create, list, look, cancel."""
+"""Routes for batches."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.cursor import check_list_cursor
 from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
-from api.openapi.route_docs import body_of, refusals
+from api.openapi.route_docs import body_of, error_responses
 from api.request_body import read_object
 from api.security.authentication import caller_field
 from batches import creation, repository
@@ -26,10 +26,10 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"])
 @router.post(
     "",
     openapi_extra=body_of(BatchRequest),
-    responses=refusals(400, 401, 403, 404, 413, 422, 429, 503),
+    responses=error_responses(400, 401, 403, 404, 413, 422, 429, 503),
 )
 async def create_batch(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
-    """Accept a batch; its file is validated next, line by line, and then run."""
+    """Create a batch. Its file is validated line by line, then run."""
     parsed = check(BatchRequest, await read_object(request))
     created = await creation.create_batch(
         services,
@@ -42,12 +42,12 @@ async def create_batch(request: Request, caller: CurrentCaller, services: AppSer
     return json_response(batch_object(row), headers=headers)
 
 
-@router.get("", responses=refusals(400, 401, 403, 503))
+@router.get("", responses=error_responses(400, 401, 403, 503))
 async def list_batches(
     caller: CurrentCaller,
     services: AppServices,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+    after: Annotated[str | None, Query(description="`last_id` of the previous page")] = None,
 ) -> Response:
     """List this account's batches, newest first."""
     before = None if after is None else check_list_cursor(after, "batch")
@@ -57,7 +57,7 @@ async def list_batches(
     return json_response(list_page(found, limit, batch_object))
 
 
-@router.get("/{batch_id}", responses=refusals(401, 403, 404, 503))
+@router.get("/{batch_id}", responses=error_responses(401, 403, 404, 503))
 async def read_batch(batch_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return a batch with its progress."""
     return json_response(
@@ -65,9 +65,9 @@ async def read_batch(batch_id: str, caller: CurrentCaller, services: AppServices
     )
 
 
-@router.post("/{batch_id}/cancel", responses=refusals(401, 403, 404, 409, 503))
+@router.post("/{batch_id}/cancel", responses=error_responses(401, 403, 404, 409, 503))
 async def cancel_batch(batch_id: str, caller: CurrentCaller, services: AppServices) -> Response:
-    """Stop a batch; what is done by then is in its output file. Repeating it changes nothing."""
+    """Cancel a batch. Results so far are in its output file. Repeating it changes nothing."""
     return json_response(
         batch_object(await repository.ask_to_cancel(services.database, batch_id, caller.account))
     )

@@ -1,4 +1,4 @@
-"""Jobs that failed too often: look at them, and run them again."""
+"""Routes for dead-letter jobs, which failed too often."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from starlette.responses import Response
 from accounts.caller import Caller
 from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
-from api.openapi.route_docs import job_answer, listed, refusals
+from api.openapi.route_docs import error_responses, job_page_responses, job_responses
 from api.routes.jobs import Limit, retried
 from intake.services import Services
 from jobs.job import Job
@@ -18,9 +18,9 @@ from wire.views.job import job_object
 router = APIRouter(prefix="/v1/dead-letter", tags=["dead letter"])
 
 
-@router.get("", responses={**listed(), **refusals(401, 422, 503)})
+@router.get("", responses={**job_page_responses(), **error_responses(401, 422, 503)})
 async def list_dead(caller: CurrentCaller, services: AppServices, limit: Limit = 20) -> Response:
-    """List this account's dead-letter jobs, newest first; an admin sees every account's."""
+    """List this account's dead-letter jobs, newest first; the operator sees all accounts."""
     jobs = await services.store.list_dead(None if caller.admin else caller.account, limit=limit + 1)
     data = [_dead_object(services, job, caller) for job in jobs[:limit]]
     return json_response({"object": "list", "data": data, "has_more": len(jobs) > limit})
@@ -29,12 +29,12 @@ async def list_dead(caller: CurrentCaller, services: AppServices, limit: Limit =
 @router.post(
     "/{job_id}/requeue",
     status_code=202,
-    responses={**job_answer(202), **refusals(401, 402, 404, 409, 410, 429, 503)},
+    responses={**job_responses(202), **error_responses(401, 402, 404, 409, 410, 429, 503)},
 )
 async def requeue(
     request: Request, job_id: str, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Run a dead-letter job again, as a new job with `retry_of`."""
+    """Retry a dead-letter job as a new job with `retry_of`."""
     job = await services.store.get(job_id, None if caller.admin else caller.account)
     return await retried(request, services, caller, job)
 

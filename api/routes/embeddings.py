@@ -1,4 +1,4 @@
-"""OpenAI's embeddings: jobs like all others, for models that embed."""
+"""The route for OpenAI's embeddings."""
 
 from functools import partial
 
@@ -8,9 +8,9 @@ from starlette.responses import Response
 
 from api.deps import AppServices, CurrentCaller
 from api.fast_route import FastRoute
-from api.openapi.route_docs import body_of, job_answer, refusals
+from api.openapi.route_docs import body_of, error_responses, job_responses
 from api.request_body import read_object
-from api.streaming.job_response import JobFormat, deliver
+from api.streaming.job_response import JobFormat, respond_with_job
 from intake.admission import EMBEDDINGS, AdmissionRequest, admit
 from intake.preferences import disconnect_policy, read_preferences
 from wire.schemas.embeddings import EmbeddingRequest
@@ -20,8 +20,8 @@ from wire.views.embeddings import embeddings
 router = APIRouter(prefix="/v1/embeddings", tags=["openai"], route_class=FastRoute)
 
 ANSWERS = {
-    **job_answer(202),
-    **refusals(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504),
+    **job_responses(202),
+    **error_responses(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504),
 }
 
 
@@ -29,7 +29,7 @@ ANSWERS = {
 async def create_embedding(
     request: Request, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Return the vectors of some texts, or a job that makes them (`Prefer`)."""
+    """Create embeddings of texts. With `Prefer: respond-async`, respond with a job."""
     preferences = read_preferences(request.headers, services.settings.limits.wait_seconds)
     body = await read_object(request)
     parsed = check(EmbeddingRequest, body)
@@ -42,6 +42,6 @@ async def create_embedding(
         on_disconnect=disconnect_policy(preferences),
         watched=not preferences.respond_async,
     )
-    admitted = await admit(services, caller, admission_request)
+    admission = await admit(services, caller, admission_request)
     whole = partial(embeddings, as_base64=parsed.encoding_format == "base64")
-    return await deliver(services, request, admitted, preferences, JobFormat(whole, None))
+    return await respond_with_job(services, request, admission, preferences, JobFormat(whole, None))

@@ -1,4 +1,4 @@
-"""Text in, text out: for a first curl."""
+"""Routes that generate text from a prompt, with the simplest request and response."""
 
 import time
 
@@ -9,9 +9,9 @@ from starlette.responses import Response
 from accounts.caller import Caller
 from api.deps import AppServices, CurrentCaller
 from api.fast_route import FastRoute
-from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
+from api.openapi.route_docs import body_of, error_responses, job_responses, stream_responses
 from api.request_body import read_object
-from api.streaming.job_response import JobFormat, deliver
+from api.streaming.job_response import JobFormat, respond_with_job
 from core.errors import ModelNotFound
 from intake.admission import AdmissionRequest, admit
 from intake.preferences import disconnect_policy, read_preferences
@@ -23,27 +23,27 @@ from wire.views.generate import GenerateEvents, generated
 
 router = APIRouter(prefix="/v1/generate", tags=["generate"], route_class=FastRoute)
 
-REFUSALS = {
-    **job_answer(202),
-    **refusals(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504),
+RESPONSES = {
+    **job_responses(202),
+    **error_responses(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504),
 }
 
 
-@router.post("", openapi_extra=body_of(GenerateRequest), responses=REFUSALS)
+@router.post("", openapi_extra=body_of(GenerateRequest), responses=RESPONSES)
 async def generate(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
-    """Return the generated text."""
+    """Generate text from a prompt."""
     return await _answer(request, caller, services, streaming=False)
 
 
 @router.post(
     "/stream",
     openapi_extra=body_of(GenerateRequest),
-    responses={**event_stream(), **REFUSALS},
+    responses={**stream_responses(), **RESPONSES},
 )
 async def generate_stream(
     request: Request, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Send the text as it comes."""
+    """Stream text while it is generated."""
     return await _answer(request, caller, services, streaming=True)
 
 
@@ -63,16 +63,16 @@ async def _answer(
         on_disconnect=disconnect_policy(preferences),
         watched=not preferences.respond_async,
     )
-    admitted = await admit(services, caller, admission_request)
-    form = JobFormat(
+    admission = await admit(services, caller, admission_request)
+    job_format = JobFormat(
         whole=lambda _job, result, _cost: generated(parsed.prompt, result, started),
         stream=(lambda job: GenerateEvents(job.id, started)) if streaming else None,
     )
-    return await deliver(services, request, admitted, preferences, form)
+    return await respond_with_job(services, request, admission, preferences, job_format)
 
 
 async def _first_model(services: Services) -> str:
     models = await services.models.all()
     if not models:
-        raise ModelNotFound("no model is served yet: start a worker", param="model")
+        raise ModelNotFound("No model is served yet: start a worker", param="model")
     return models[0].name

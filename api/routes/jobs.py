@@ -1,4 +1,4 @@
-"""Jobs: submit, look, wait, cancel, repeat, delete."""
+"""Routes for jobs."""
 
 import asyncio
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from api.deps import AppServices, CurrentCaller
 from api.error_handlers import problem_response
 from api.fast_route import FastRoute
 from api.json_responses import accepted, job_headers, json_response, just_accepted
-from api.openapi.route_docs import body_of, job_answer, listed, refusals
+from api.openapi.route_docs import body_of, error_responses, job_page_responses, job_responses
 from api.request_body import read_object
 from api.streaming.disconnect import ClientDisconnect
 from intake import job_retry
@@ -37,7 +37,7 @@ from wire.views.page import list_page
 submissions = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=FastRoute)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-Wait = Annotated[float, Query(ge=0, le=60, description="wait up to this long for the end")]
+Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for the job to end")]
 Limit = Annotated[int, Query(ge=1, le=100)]
 
 
@@ -45,10 +45,13 @@ Limit = Annotated[int, Query(ge=1, le=100)]
     "",
     status_code=202,
     openapi_extra=body_of(JobRequest),
-    responses={**job_answer(200, 202), **refusals(400, 401, 402, 404, 413, 422, 429, 503)},
+    responses={
+        **job_responses(200, 202),
+        **error_responses(400, 401, 402, 404, 413, 422, 429, 503),
+    },
 )
 async def submit_job(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
-    """Accept a job; 200 when it was done within `Prefer: wait`."""
+    """Submit a job. 200 if it ended within `Prefer: wait`, else 202."""
     preferences = read_preferences(request.headers, services.settings.limits.wait_seconds)
     body = await read_object(request)
     parsed = check(JobRequest, body)
@@ -56,7 +59,7 @@ async def submit_job(request: Request, caller: CurrentCaller, services: AppServi
     content, kept = parsed.body, None
     if isinstance(checked, ResponseRequest):
         content, kept = await as_chat(services, caller.account, checked)
-    admitted = await admit(
+    admission = await admit(
         services,
         caller,
         AdmissionRequest(
@@ -75,10 +78,10 @@ async def submit_job(request: Request, caller: CurrentCaller, services: AppServi
             response=kept,
         ),
     )
-    headers = job_headers(admitted.accepted, preferences)
-    if not (preferences.wait_seconds or admitted.replayed):
-        return just_accepted(admitted, headers)
-    job = await _current(services, admitted)
+    headers = job_headers(admission.accepted, preferences)
+    if not (preferences.wait_seconds or admission.replayed):
+        return just_accepted(admission, headers)
+    job = await _current(services, admission)
     if preferences.wait_seconds and not job.status.is_terminal:
         job = await wait_end(
             services,
@@ -92,12 +95,12 @@ async def submit_job(request: Request, caller: CurrentCaller, services: AppServi
     return accepted(job, headers)
 
 
-@router.get("", responses={**listed(), **refusals(400, 401, 422, 503)})
+@router.get("", responses={**job_page_responses(), **error_responses(400, 401, 422, 503)})
 async def list_jobs(
     caller: CurrentCaller,
     services: AppServices,
     limit: Limit = 20,
-    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+    after: Annotated[str | None, Query(description="`last_id` of the previous page")] = None,
     status: Status | None = None,
 ) -> Response:
     """List this account's jobs, newest first."""
@@ -115,11 +118,13 @@ async def list_jobs(
     return json_response(shown)
 
 
-@router.get("/{job_id}", responses={**job_answer(200), **refusals(401, 404, 410, 422, 503)})
+@router.get(
+    "/{job_id}", responses={**job_responses(200), **error_responses(401, 404, 410, 422, 503)}
+)
 async def read_job(
     request: Request, job_id: str, caller: CurrentCaller, services: AppServices, wait: Wait = 0
 ) -> Response:
-    """Return a job; with `wait`, once it has ended or the time is up."""
+    """Return a job. With `wait`, respond when it has ended or the time is up."""
     found = await find_job(services, job_id, caller.account)
     seconds = min(wait, services.settings.limits.wait_seconds)
     if seconds and not found.job.status.is_terminal:
@@ -129,11 +134,11 @@ async def read_job(
     return await job_response(services, found)
 
 
-@router.get("/{job_id}/result", responses=refusals(401, 404, 409, 410, 500, 503, 504))
+@router.get("/{job_id}/result", responses=error_responses(401, 404, 409, 410, 500, 503, 504))
 async def read_job_result(
     request: Request, job_id: str, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Return the OpenAI object a job produced."""
+    """Return a job's result as an OpenAI object."""
     found = await find_job(services, job_id, caller.account)
     job = found.job
     if job.status is Status.COMPLETED:
@@ -142,12 +147,14 @@ async def read_job_result(
         return json_response(result, headers=cost.headers)
     if job.status in (Status.FAILED, Status.EXPIRED):
         return problem_response(problems.from_ending(job.status, job.error, job.id), request.scope)
-    raise ResultNotReady(f"job {job.id} is {job.status}")
+    raise ResultNotReady(f"Job {job.id} is {job.status}")
 
 
-@router.post("/{job_id}/cancel", responses={**job_answer(200, 202), **refusals(401, 404, 410, 503)})
+@router.post(
+    "/{job_id}/cancel", responses={**job_responses(200, 202), **error_responses(401, 404, 410, 503)}
+)
 async def cancel_job(job_id: str, caller: CurrentCaller, services: AppServices) -> Response:
-    """Stop a job; 202 while it is stopping. Repeating it changes nothing."""
+    """Cancel a job. 202 while it is being stopped. Repeating it changes nothing."""
     answer = await services.store.cancel(job_id, caller.account)
     job = await services.store.get(job_id, caller.account)
     stopping = answer == "cancelling" and not job.status.is_terminal
@@ -157,41 +164,41 @@ async def cancel_job(job_id: str, caller: CurrentCaller, services: AppServices) 
 @router.post(
     "/{job_id}/retry",
     status_code=202,
-    responses={**job_answer(202), **refusals(401, 402, 404, 409, 410, 429, 503)},
+    responses={**job_responses(202), **error_responses(401, 402, 404, 409, 410, 429, 503)},
 )
 async def retry_job(
     request: Request, job_id: str, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Run a failed, expired or cancelled job again, as a new job with `retry_of`."""
+    """Retry a failed, expired or cancelled job as a new job with `retry_of`."""
     job = await services.store.get(job_id, caller.account)
     return await retried(request, services, caller, job)
 
 
-@router.delete("/{job_id}", status_code=204, responses=refusals(401, 404, 409, 410, 503))
+@router.delete("/{job_id}", status_code=204, responses=error_responses(401, 404, 409, 410, 503))
 async def delete_job(job_id: str, caller: CurrentCaller, services: AppServices) -> Response:
-    """Erase a finished job and its events; what it used stays billed."""
+    """Delete a finished job and its events. Its usage stays billed."""
     await erase_job(services, job_id, caller.account)
     return Response(status_code=204)
 
 
 async def retried(request: Request, services: Services, caller: Caller, job: Job) -> Response:
     """Run a job again and respond with the new job."""
-    admitted = await job_retry.retry_job(services, caller, job, request.state.request_id)
-    again = await _current(services, admitted)
-    return accepted(again, job_headers(admitted.accepted, NO_PREFERENCES))
+    admission = await job_retry.retry_job(services, caller, job, request.state.request_id)
+    again = await _current(services, admission)
+    return accepted(again, job_headers(admission.accepted, NO_PREFERENCES))
 
 
-async def _current(services: Services, admitted: Admission) -> Job:
-    """Return the record; it is only read when the submission was a repeat."""
-    if not admitted.replayed:
-        return admitted.job
-    return await services.store.get(admitted.job.id, admitted.job.account)
+async def _current(services: Services, admission: Admission) -> Job:
+    """Return the job's record; read it only if the submission was a replay."""
+    if not admission.replayed:
+        return admission.job
+    return await services.store.get(admission.job.id, admission.job.account)
 
 
 async def job_response(
     services: Services, found: FoundJob, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return the job object with what is known now: result and cost, or position and ETA."""
+    """Respond with the job object: with result and cost, or with queue position and ETA."""
     job, cost = found.job, services.cost_cache.of(found.job)
     if job.status is Status.COMPLETED:
         result = result_object(job, await found.result(services), cost.cost)

@@ -1,4 +1,4 @@
-"""OpenAI's chat and text completions: the same jobs, answered the way its clients expect."""
+"""Routes for OpenAI's chat and text completions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from starlette.responses import Response
 from accounts.caller import Caller
 from api.deps import AppServices, CurrentCaller
 from api.fast_route import FastRoute
-from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
+from api.openapi.route_docs import body_of, error_responses, job_responses, stream_responses
 from api.request_body import read_object
-from api.streaming.job_response import JobFormat, deliver
+from api.streaming.job_response import JobFormat, respond_with_job
 from billing.pricing.rating import Cost
 from intake.admission import AdmissionRequest, admit
 from intake.preferences import disconnect_policy, read_preferences
@@ -31,15 +31,15 @@ from wire.views.completion import CompletionChunks, completion
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=FastRoute)
 
 ANSWERS = {
-    **event_stream(),
-    **job_answer(202),
-    **refusals(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504),
+    **stream_responses(),
+    **job_responses(202),
+    **error_responses(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionEndpoint:
-    """One of OpenAI's routes."""
+    """One of OpenAI's two completion routes: its schema and views."""
 
     url: str
     schema: type[Sampling]
@@ -55,7 +55,7 @@ TEXT = CompletionEndpoint("/v1/completions", CompletionRequest, completion, Comp
 async def create_chat_completion(
     request: Request, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Answer a conversation: whole, streamed, or as a job (`Prefer`)."""
+    """Create a chat completion. With `Prefer: respond-async`, respond with a job."""
     return await _answer(request, caller, services, CHAT)
 
 
@@ -63,7 +63,7 @@ async def create_chat_completion(
 async def create_completion(
     request: Request, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Continue a text: whole, streamed, or as a job (`Prefer`)."""
+    """Create a text completion. With `Prefer: respond-async`, respond with a job."""
     return await _answer(request, caller, services, TEXT)
 
 
@@ -82,10 +82,10 @@ async def _answer(
         on_disconnect=disconnect_policy(preferences),
         watched=not preferences.respond_async,
     )
-    admitted = await admit(services, caller, admission_request)
+    admission = await admit(services, caller, admission_request)
     options = checked.stream_options
     include_usage = bool(options and options.include_usage)
-    form = JobFormat(
+    job_format = JobFormat(
         whole=lambda job, result, cost: endpoint.whole(CompletionHead.of(job), result, cost),
         stream=(
             lambda job: endpoint.chunks(
@@ -97,4 +97,4 @@ async def _answer(
         if checked.stream
         else None,
     )
-    return await deliver(services, request, admitted, preferences, form)
+    return await respond_with_job(services, request, admission, preferences, job_format)

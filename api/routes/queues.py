@@ -9,7 +9,7 @@ from starlette.responses import Response
 from accounts.caller import Caller
 from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
-from api.openapi.route_docs import Responses, refusals
+from api.openapi.route_docs import Responses, error_responses
 from intake.queue_operations import purge_queue, set_queue_mode
 from intake.services import Services
 from jobs.store.queue_control import QueueMode
@@ -17,7 +17,7 @@ from wire.views.queues import queue_object
 
 router = APIRouter(prefix="/v1/admin/queues", tags=["queues"])
 
-Model = Annotated[str, Path(description="the served model's name, which is its queue's")]
+Model = Annotated[str, Path(description="name of the served model")]
 
 QUEUE = {
     "type": "object",
@@ -25,13 +25,13 @@ QUEUE = {
     "description": "one queue, see docs/limits.md",
 }
 CONTENT = {"application/json": {"schema": QUEUE}}
-ANSWER: Responses = {200: {"description": "the queue as it is now", "content": CONTENT}}
-REFUSALS = refusals(401, 403, 404, 503)
+ANSWER: Responses = {200: {"description": "the queue after the action", "content": CONTENT}}
+REFUSALS = error_responses(401, 403, 404, 503)
 
 
-@router.get("", responses=refusals(401, 403, 503))
+@router.get("", responses=error_responses(401, 403, 503))
 async def list_queues(caller: CurrentCaller, services: AppServices) -> Response:
-    """List every queue a worker has ever served."""
+    """List the queues of all models that a worker has ever served."""
     del caller
     names = await services.store.queues()
     return json_response(
@@ -44,25 +44,25 @@ async def list_queues(caller: CurrentCaller, services: AppServices) -> Response:
 
 @router.post("/{model:path}/pause", responses={**ANSWER, **REFUSALS})
 async def pause(model: Model, caller: CurrentCaller, services: AppServices) -> Response:
-    """Claim nothing more; what runs goes on, and jobs are still accepted."""
+    """Pause: start no jobs. Running jobs continue and new jobs are accepted."""
     return await _change(services, caller, model, QueueMode.PAUSED)
 
 
 @router.post("/{model:path}/drain", responses={**ANSWER, **REFUSALS})
 async def drain(model: Model, caller: CurrentCaller, services: AppServices) -> Response:
-    """Accept no more jobs; what waits and runs goes on."""
+    """Drain: accept no new jobs. Waiting and running jobs continue."""
     return await _change(services, caller, model, QueueMode.DRAINING)
 
 
 @router.post("/{model:path}/resume", responses={**ANSWER, **REFUSALS})
 async def resume(model: Model, caller: CurrentCaller, services: AppServices) -> Response:
-    """Go back to normal, from paused or draining."""
+    """Resume a paused or draining queue."""
     return await _change(services, caller, model, QueueMode.OPEN)
 
 
 @router.post("/{model:path}/purge", responses={**ANSWER, **REFUSALS})
 async def purge(model: Model, caller: CurrentCaller, services: AppServices) -> Response:
-    """Cancel all that waits; `complete` is false where there was too much for one request."""
+    """Cancel all waiting jobs. If `complete` is false, repeat the request for the rest."""
     purged = await purge_queue(services, caller, model)
     state = await _queue(services, model)
     return json_response(state | {"cancelled": purged.cancelled, "complete": purged.complete})

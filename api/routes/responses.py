@@ -1,4 +1,4 @@
-"""OpenAI's Responses API: the same jobs in the same queue, seen as responses."""
+"""Routes for OpenAI's Responses API; a response is another view of a job."""
 
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -11,11 +11,11 @@ from accounts.caller import Caller
 from api.deps import AppServices, CurrentCaller
 from api.fast_route import FastRoute
 from api.json_responses import job_headers, json_response
-from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
+from api.openapi.route_docs import body_of, error_responses, job_responses, stream_responses
 from api.request_body import read_object
 from api.streaming.disconnect import ClientDisconnect
 from api.streaming.event_stream import EventStream
-from api.streaming.job_response import JobFormat, deliver
+from api.streaming.job_response import JobFormat, respond_with_job
 from core.errors import JobGone
 from intake.admission import AdmissionRequest, admit
 from intake.conversation import to_items
@@ -38,65 +38,69 @@ creation = APIRouter(prefix="/v1/responses", tags=["openai"], route_class=FastRo
 router = APIRouter(prefix="/v1/responses", tags=["openai"])
 
 URL = "/v1/responses"
-#: An engine lets go of a job within a step; a client that cancels sees the end.
+#: Longest wait for a cancelled job to end; engines stop a job within one step.
 CANCEL_SECONDS = 5.0
 
 ANSWERS = {
-    **event_stream(),
-    **job_answer(202),
-    **refusals(400, 401, 402, 403, 404, 409, 413, 422, 429, 500, 503, 504),
+    **stream_responses(),
+    **job_responses(202),
+    **error_responses(400, 401, 402, 403, 404, 409, 413, 422, 429, 500, 503, 504),
 }
 
-After = Annotated[int | None, Query(ge=0, description="go on after this `sequence_number`")]
-Include = Annotated[list[str] | None, Query(description="has no effect: nothing is left out")]
+After = Annotated[int | None, Query(ge=0, description="resume after this `sequence_number`")]
+Include = Annotated[list[str] | None, Query(description="has no effect: everything is included")]
 
 
 @creation.post("", openapi_extra=body_of(ResponseRequest), responses=ANSWERS)
 async def create_response(
     request: Request, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Answer a conversation: whole, streamed, in the background, or as a job (`Prefer`)."""
+    """Create a response. With `Prefer: respond-async`, respond with a job."""
     preferences = read_preferences(request.headers, services.settings.limits.wait_seconds)
     parsed = check(ResponseRequest, await read_object(request))
-    admitted = await admit(
-        services, caller, await response_wish(services, caller, request, parsed, preferences)
+    admission = await admit(
+        services, caller, await _admission_request(services, caller, request, parsed, preferences)
     )
     if parsed.background and not parsed.stream and not preferences.hands_over:
-        job = admitted.job
-        headers = job_headers(admitted.accepted, preferences)
-        if admitted.replayed:
+        job = admission.job
+        headers = job_headers(admission.accepted, preferences)
+        if admission.replayed:
             found = await find_response(services, response_id(job.id), caller.account)
             return await _answer(services, found, headers)
         return json_response(whole_response(job, JobResult()), headers=headers)
-    form = JobFormat(whole_response, partial(_events, services) if parsed.stream else None, FIELDS)
-    return await deliver(services, request, admitted, preferences, form)
+    job_format = JobFormat(
+        whole_response, partial(_events, services) if parsed.stream else None, FIELDS
+    )
+    return await respond_with_job(services, request, admission, preferences, job_format)
 
 
-async def response_wish(
+async def _admission_request(
     services: Services,
     caller: Caller,
     request: Request,
     parsed: ResponseRequest,
     preferences: Preferences,
 ) -> AdmissionRequest:
-    """Return what to submit for a response."""
-    body, kept = await as_chat(services, caller.account, parsed)
-    leaving: OnDisconnect = disconnect_policy(preferences)
+    """Convert the request into a chat job."""
+    body, response = await as_chat(services, caller.account, parsed)
+    on_disconnect: OnDisconnect = disconnect_policy(preferences)
     if parsed.background and preferences.on_disconnect is None:
-        leaving = "continue"
+        on_disconnect = "continue"
     return AdmissionRequest(
         url=URL,
         body=body,
         checked=parsed,
         request_id=request.state.request_id,
         preferences=preferences,
-        on_disconnect=leaving,
+        on_disconnect=on_disconnect,
         watched=bool(parsed.stream) or not (parsed.background or preferences.respond_async),
-        response=kept,
+        response=response,
     )
 
 
-@router.get("/{response_id}", responses={**event_stream(), **refusals(400, 401, 403, 404, 503)})
+@router.get(
+    "/{response_id}", responses={**stream_responses(), **error_responses(400, 401, 403, 404, 503)}
+)
 async def read_response(
     response_id: str,
     caller: CurrentCaller,
@@ -106,24 +110,24 @@ async def read_response(
     include: Include = None,
     include_obfuscation: bool | None = None,
 ) -> Response:
-    """Return a response, or its events from the first or after a number."""
+    """Return a response, or stream its events, from the start or after a number."""
     del include, include_obfuscation
     found = await find_response(services, response_id, caller.account)
     if not stream:
         return await _answer(services, found, {})
     job = found.job
-    if not await _has_whole_log(services, found):
-        raise JobGone(f"the events of {response_id} are kept no longer; read it without stream")
+    if not await _has_complete_log(services, found):
+        raise JobGone(f"The events of {response_id} are no longer stored; read it without stream")
     watched = WatchedJob.of(job)
     after = -1 if starting_after is None else starting_after
     return EventStream(services, watched, _events(services, job, after))
 
 
-@router.post("/{response_id}/cancel", responses=refusals(401, 403, 404, 503))
+@router.post("/{response_id}/cancel", responses=error_responses(401, 403, 404, 503))
 async def cancel_response(
     request: Request, response_id: str, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Stop a response; repeating it, or stopping one that has ended, changes nothing."""
+    """Cancel a response. Nothing changes if it has ended or was cancelled already."""
     found = await find_response(services, response_id, caller.account)
     if found.archived is None:
         await services.store.cancel(found.job.id, caller.account)
@@ -134,27 +138,27 @@ async def cancel_response(
     return await _answer(services, found, {})
 
 
-@router.delete("/{response_id}", responses=refusals(401, 403, 404, 409, 503))
+@router.delete("/{response_id}", responses=error_responses(401, 403, 404, 409, 503))
 async def delete_response(
     response_id: str, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Erase a response that has ended; what it used stays billed."""
+    """Delete a response that has ended. Its usage stays billed."""
     found = await find_response(services, response_id, caller.account)
     await erase_job(services, found.job.id, caller.account)
     return json_response({"id": response_id, "object": "response", "deleted": True})
 
 
-@router.get("/{response_id}/input_items", responses=refusals(400, 401, 403, 404, 503))
+@router.get("/{response_id}/input_items", responses=error_responses(400, 401, 403, 404, 503))
 async def list_input_items(
     response_id: str,
     caller: CurrentCaller,
     services: AppServices,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
-    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+    after: Annotated[str | None, Query(description="`last_id` of the previous page")] = None,
     include: Include = None,
 ) -> Response:
-    """List what a response answered: the whole conversation before it, without instructions."""
+    """List the input of a response: the conversation before it, without instructions."""
     del include
     job = (await find_response(services, response_id, caller.account)).job
     first = int((job.spec.response or {})["instructed"])
@@ -170,7 +174,7 @@ def _after(items: list[dict[str, Any]], after: str | None) -> list[dict[str, Any
     for index, item in enumerate(items):
         if item["id"] == after:
             return items[index + 1 :]
-    raise InvalidCursor("after: the id of one of this response's items is expected", param="after")
+    raise InvalidCursor("after: expected the id of one of this response's items", param="after")
 
 
 def _events(services: Services, job: Job, after: int = -1) -> ResponseEvents:
@@ -185,8 +189,8 @@ async def _answer(services: Services, found: FoundJob, headers: dict[str, str]) 
     return json_response(shown, headers={**headers, **cost.headers, "X-Penstock-Job": job.id})
 
 
-async def _has_whole_log(services: Services, found: FoundJob) -> bool:
-    """Return whether a stream can begin at the beginning, which numbering needs."""
+async def _has_complete_log(services: Services, found: FoundJob) -> bool:
+    """Return whether the log has its first event, which the numbers of a stream depend on."""
     if found.archived is not None:
         return False
     if not found.job.seq:

@@ -1,4 +1,4 @@
-"""Signing in with a password, staying signed in, and who is calling."""
+"""Routes for signing in and out, and for the caller itself."""
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -8,7 +8,7 @@ from accounts.password_change import change_own_password
 from accounts.sessions import Session
 from api.deps import AppServices, CurrentCaller, Signing
 from api.json_responses import json_response
-from api.openapi.route_docs import Responses, body_of, refusals
+from api.openapi.route_docs import Responses, body_of, error_responses
 from api.request_body import read_object
 from api.security.client_ip import client_address
 from wire.schemas.accounts import Me, OwnPassword, Refresh, SessionAnswer, SignIn
@@ -18,17 +18,17 @@ from wire.views.accounts import caller_view
 router = APIRouter(prefix="/v1", tags=["sessions"])
 
 SESSION: Responses = {200: {"model": SessionAnswer}}
-#: Tokens are nobody else's to keep.
-PRIVATE = {"Cache-Control": "no-store"}
+#: Caches must not store tokens.
+NO_STORE = {"Cache-Control": "no-store"}
 
 
 @router.post(
     "/auth/login",
     openapi_extra=body_of(SignIn),
-    responses={**SESSION, **refusals(400, 401, 408, 413, 422, 429, 503)},
+    responses={**SESSION, **error_responses(400, 401, 408, 413, 422, 429, 503)},
 )
 async def sign_in(request: Request, services: AppServices, signing_in: Signing) -> Response:
-    """Sign in: a short-lived access token, and a refresh token for the next one."""
+    """Sign in. Returns a short-lived access token and a refresh token that renews it."""
     parsed = check(SignIn, await read_object(request))
     address = client_address(request, services.settings.api.trusted_proxies)
     return _session(await signing_in.sessions.sign_in(parsed.email, parsed.password, address))
@@ -37,10 +37,10 @@ async def sign_in(request: Request, services: AppServices, signing_in: Signing) 
 @router.post(
     "/auth/refresh",
     openapi_extra=body_of(Refresh),
-    responses={**SESSION, **refusals(400, 401, 408, 413, 422, 503)},
+    responses={**SESSION, **error_responses(400, 401, 408, 413, 422, 503)},
 )
 async def refresh(request: Request, signing_in: Signing) -> Response:
-    """Get new tokens for a refresh token, which works once; used again, it ends the session."""
+    """Exchange a refresh token for new tokens. Using it a second time ends the session."""
     parsed = check(Refresh, await read_object(request))
     return _session(await signing_in.sessions.refresh(parsed.refresh_token))
 
@@ -49,18 +49,18 @@ async def refresh(request: Request, signing_in: Signing) -> Response:
     "/auth/logout",
     status_code=204,
     openapi_extra=body_of(Refresh),
-    responses=refusals(400, 408, 413, 422, 503),
+    responses=error_responses(400, 408, 413, 422, 503),
 )
 async def sign_out(request: Request, signing_in: Signing) -> Response:
-    """End the session of a refresh token, with its access tokens; repeating it changes nothing."""
+    """End a session and its access tokens. Repeating it changes nothing."""
     parsed = check(Refresh, await read_object(request))
     await signing_in.sessions.sign_out(parsed.refresh_token)
     return Response(status_code=204)
 
 
-@router.get("/me", responses={200: {"model": Me}, **refusals(401, 503)})
+@router.get("/me", responses={200: {"model": Me}, **error_responses(401, 503)})
 async def read_caller(caller: CurrentCaller) -> Response:
-    """Say who is calling, and what that allows."""
+    """Return the caller and its permissions."""
     return json_response(caller_view(caller))
 
 
@@ -68,12 +68,12 @@ async def read_caller(caller: CurrentCaller) -> Response:
     "/me/password",
     status_code=204,
     openapi_extra=body_of(OwnPassword),
-    responses=refusals(400, 401, 403, 408, 413, 422, 429, 503),
+    responses=error_responses(400, 401, 403, 408, 413, 422, 429, 503),
 )
 async def change_password(
     request: Request, caller: CurrentCaller, services: AppServices, signing_in: Signing
 ) -> Response:
-    """Change one's own password; every session ends, this one too."""
+    """Change your own password. All your sessions end, including this one."""
     parsed = check(OwnPassword, await read_object(request))
     await change_own_password(
         services.accounts.users,
@@ -93,4 +93,4 @@ def _session(session: Session) -> Response:
         "refresh_token": session.refresh_token,
         "refresh_expires_in": session.refresh_seconds,
     }
-    return json_response(content, headers=PRIVATE)
+    return json_response(content, headers=NO_STORE)

@@ -1,4 +1,4 @@
-"""What an account used: totals, and the proof of a single job."""
+"""Routes for usage: totals, and the proof of one job."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
-from api.openapi.route_docs import Responses, refusals
+from api.openapi.route_docs import Responses, error_responses
 from billing.reports.usage import usage_totals
 from intake.usage_proof import find_proof
 from intake.usage_query import read_usage_query, usage_cursor
@@ -25,27 +25,29 @@ CSV = "text/csv; charset=utf-8; header=present"
 PAGE: Responses = {
     200: {
         "model": UsagePage,
-        "description": "a page; the `Link` header names the next one",
+        "description": "a page; the `Link` header points to the next one",
         "content": {"text/csv": {"schema": {"type": "string"}}},
     }
 }
-DAY = "a UTC day, as 2026-11-22; included"
+DAY = "UTC day, as 2026-11-22; inclusive"
 
 
-@router.get("", responses={**PAGE, **refusals(400, 401, 404, 422, 503)})
+@router.get("", responses={**PAGE, **error_responses(400, 401, 404, 422, 503)})
 async def list_usage(
     request: Request,
     caller: CurrentCaller,
     services: AppServices,
     since: Annotated[str | None, Query(alias="from", description=DAY)] = None,
     until: Annotated[str | None, Query(alias="to", description=DAY)] = None,
-    group_by: Annotated[str, Query(description="any of day, model, key, with commas")] = "day",
+    group_by: Annotated[
+        str, Query(description="any of day, model and key, separated by commas")
+    ] = "day",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    after: Annotated[str | None, Query(description="`next` of an earlier page")] = None,
-    account: Annotated[str | None, Query(pattern=ACCOUNT, description="for the operator")] = None,
+    after: Annotated[str | None, Query(description="`next` of the previous page")] = None,
+    account: Annotated[str | None, Query(pattern=ACCOUNT, description="operator only")] = None,
     format_: Annotated[str | None, Query(alias="format", pattern="^(json|csv)$")] = None,
 ) -> Response:
-    """Add up this account's usage by day, model or key."""
+    """Return this account's total usage by day, model or key."""
     query = read_usage_query(caller, since, until, group_by, limit, after, account)
     totals, more = await usage_totals(services.database, query)
     following = usage_cursor(query, totals[-1]) if more else None
@@ -58,17 +60,17 @@ async def list_usage(
 
 @router.get(
     "/{job_id}/proof",
-    responses={200: {"model": UsageProof}, **refusals(401, 404, 409, 410, 422, 503)},
+    responses={200: {"model": UsageProof}, **error_responses(401, 404, 409, 410, 422, 503)},
 )
 async def prove_usage(job_id: str, caller: CurrentCaller, services: AppServices) -> Response:
-    """Say what a job delivered and what is charged for it, so that it can be checked."""
+    """Return a job's delivered output and charge, so that the charge can be checked."""
     account = None if caller.admin else caller.account
     found = await find_proof(services, job_id, account)
     return json_response(proof_object(found.proof, found.stored_in, found.output))
 
 
 def _links(request: Request, following: str | None) -> Mapping[str, str]:
-    """Return the header that leads to the next page (RFC 8288)."""
+    """Build the Link header that points to the next page (RFC 8288)."""
     if following is None:
         return {}
     params = [

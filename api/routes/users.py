@@ -1,4 +1,4 @@
-"""The people of an account, for its admins."""
+"""Routes for the users of an account."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from accounts.users import UserUpdate
 from api.cursor import check_list_cursor
 from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
-from api.openapi.route_docs import Responses, body_of, refusals
+from api.openapi.route_docs import Responses, body_of, error_responses
 from api.request_body import read_object
 from api.routes.jobs import Limit
 from core.errors import Forbidden
@@ -25,14 +25,14 @@ router = APIRouter(prefix="/v1/users", tags=["users"])
 USER: Responses = {200: {"model": UserAnswer}}
 
 
-@router.get("", responses=refusals(400, 401, 422, 503))
+@router.get("", responses=error_responses(400, 401, 422, 503))
 async def list_users(
     caller: CurrentCaller,
     services: AppServices,
     limit: Limit = 20,
-    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+    after: Annotated[str | None, Query(description="`last_id` of the previous page")] = None,
 ) -> Response:
-    """List the users of this account, newest first; the operator sees everybody's."""
+    """List the users of this account, newest first; the operator sees all accounts."""
     before = None if after is None else check_list_cursor(after, "user")
     found = await services.accounts.users.list(_account(caller), before=before, limit=limit + 1)
     return json_response(list_page(found, limit, user_view))
@@ -42,20 +42,23 @@ async def list_users(
     "",
     status_code=201,
     openapi_extra=body_of(NewUser),
-    responses={201: {"model": UserAnswer}, **refusals(400, 401, 404, 408, 409, 413, 422, 503)},
+    responses={
+        201: {"model": UserAnswer},
+        **error_responses(400, 401, 404, 408, 409, 413, 422, 503),
+    },
 )
 async def create_user(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
-    """Add a user, with a password or for the identity provider to vouch for."""
+    """Create a user. Without a password, the user signs in through the identity provider."""
     parsed = check(NewUser, await read_object(request))
     if parsed.account not in (None, caller.account) and not caller.admin:
-        raise Forbidden("users of other accounts are the operator's to add", param="account")
-    made = await services.accounts.users.create(
+        raise Forbidden("Only the operator creates users for other accounts", param="account")
+    created = await services.accounts.users.create(
         caller.id, parsed.account or caller.account, parsed.email, parsed.role, parsed.password
     )
-    return json_response(user_view(made), 201)
+    return json_response(user_view(created), 201)
 
 
-@router.get("/{user_id}", responses={**USER, **refusals(401, 404, 503)})
+@router.get("/{user_id}", responses={**USER, **error_responses(401, 404, 503)})
 async def read_user(user_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return a user."""
     return json_response(user_view(await services.accounts.users.get(user_id, _account(caller))))
@@ -64,12 +67,12 @@ async def read_user(user_id: str, caller: CurrentCaller, services: AppServices) 
 @router.patch(
     "/{user_id}",
     openapi_extra=body_of(UserUpdateRequest),
-    responses={**USER, **refusals(400, 401, 404, 408, 409, 413, 422, 503)},
+    responses={**USER, **error_responses(400, 401, 404, 408, 409, 413, 422, 503)},
 )
 async def change_user(
     request: Request, user_id: str, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Change a user's role, or disable a user with their keys and sessions, at once."""
+    """Change a user's role, or disable the user with all keys and sessions immediately."""
     parsed = check(UserUpdateRequest, await read_object(request))
     change = UserUpdate(parsed.role, parsed.disabled)
     row = await services.accounts.users.change(caller.id, user_id, _account(caller), change)
@@ -80,12 +83,12 @@ async def change_user(
     "/{user_id}/password",
     status_code=204,
     openapi_extra=body_of(NewPassword),
-    responses=refusals(400, 401, 404, 408, 413, 422, 503),
+    responses=error_responses(400, 401, 404, 408, 413, 422, 503),
 )
 async def set_password(
     request: Request, user_id: str, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Give a user a password; every session of the user ends."""
+    """Set a user's password. All sessions of the user end."""
     parsed = check(NewPassword, await read_object(request))
     await services.accounts.users.set_password(
         caller.id, user_id, _account(caller), parsed.password

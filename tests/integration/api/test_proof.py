@@ -136,7 +136,7 @@ async def test_after_retention_the_archive_proves_the_same_and_then_only_the_led
     assert (await client.delete(f"/v1/jobs/{job_id}")).status_code == 204
     erased = await proof_of(client, job_id)
     assert (erased["delivered"]["kept_in"], erased["delivered"]["choices"]) == (None, [])
-    assert "kept no longer" in erased["notes"][0]
+    assert "no longer stored" in erased["notes"][0]
     assert erased["cost"] == live["cost"]
 
 
