@@ -1,4 +1,4 @@
-"""Puts the application together; nothing is opened before its lifespan starts."""
+"""Builds the FastAPI application; connections are opened when its lifespan starts."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -35,15 +35,15 @@ from api.server.middleware import RequestMiddleware
 from core.settings import Settings
 from intake.factory import open_services
 
-#: What a form holds besides its file.
+#: Allowance for the form fields of an upload besides the file, in bytes.
 FORM_BYTES = 65_536
 
-#: What pages of other origins may send, and what they may read.
+#: Headers that web pages of other origins may send, and response headers that they may read.
 CORS_REQUEST_HEADERS = (
     *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer"),
     *("X-On-Disconnect", "X-Request-ID"),
 )
-CORS_ANSWER_HEADERS = (
+CORS_RESPONSE_HEADERS = (
     *("Idempotency-Replayed", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy"),
     *("Retry-After", "X-Penstock-Job", "X-Penstock-Price-Version", "X-Request-ID"),
     *(
@@ -53,7 +53,7 @@ CORS_ANSWER_HEADERS = (
     ),
 )
 
-#: The busiest first: routes are tried in order.
+#: Busiest first, because routes are tried in this order.
 ROUTERS = (
     jobs.submissions,
     openai.router,
@@ -80,7 +80,7 @@ ROUTERS = (
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Return the application."""
+    """Build the application."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -114,14 +114,14 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _cors(origins: Sequence[str]) -> dict[str, Any]:
-    """Let pages of these origins call with a key and read what answers say in headers.
+    """Return the CORS options that let web pages of these origins call the API.
 
-    Credentials a browser adds on its own are none: keys are sent by the page itself.
+    Credentials are not allowed, because the page itself sends the API key, not the browser.
     """
     return {
         "allow_origins": origins,
         "allow_methods": ["GET", "POST", "PATCH", "PUT", "DELETE"],
         "allow_headers": CORS_REQUEST_HEADERS,
-        "expose_headers": CORS_ANSWER_HEADERS,
+        "expose_headers": CORS_RESPONSE_HEADERS,
         "max_age": 600,
     }

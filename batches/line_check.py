@@ -13,7 +13,7 @@ from intake.request_checks import check_length, check_task
 from jobs.model_registry import ServedModel
 from wire.errors import InvalidBody
 from wire.schemas.jobs import BODIES
-from wire.schemas.sampling import Addressed
+from wire.schemas.sampling import ModelRequest
 from wire.schemas.validation import check
 
 FIELDS = ("custom_id", "method", "url", "body")
@@ -25,7 +25,7 @@ class LineRequest(NamedTuple):
 
     custom_id: str
     body: dict[str, Any]
-    checked: Addressed
+    checked: ModelRequest
 
 
 class LineError(NamedTuple):

@@ -32,7 +32,7 @@ from jobs.status import Status
 from jobs.store.rate_limits import UNLIMITED, quota_of
 from jobs.store.transitions import AcceptedJob, Lock, Submission
 from webhooks.url_rules import check_url
-from wire.schemas.sampling import TRANSPORT, Addressed
+from wire.schemas.sampling import TRANSPORT, ModelRequest
 
 RETRY_SECONDS = 0.1
 
@@ -42,7 +42,7 @@ class AdmissionRequest(NamedTuple):
 
     url: str
     body: dict[str, Any]
-    checked: Addressed
+    checked: ModelRequest
     request_id: str
     preferences: Preferences
     on_disconnect: OnDisconnect

@@ -96,3 +96,14 @@ def _policy(value: str) -> OnDisconnect:
     if value == "cancel":
         return "cancel"
     raise InvalidHeader("X-On-Disconnect: continue or cancel is expected", param="X-On-Disconnect")
+
+
+def disconnect_policy(preferences: Preferences) -> OnDisconnect:
+    """Return what a disconnect does to the job on routes that respond with its result.
+
+    Without X-On-Disconnect the job is cancelled, unless the client sent an idempotency key: then
+    it can fetch the result by repeating the request.
+    """
+    if preferences.on_disconnect is not None:
+        return preferences.on_disconnect
+    return "continue" if preferences.idempotency_key else "cancel"

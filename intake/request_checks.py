@@ -5,7 +5,7 @@ import orjson
 from core.errors import ContextLengthExceeded, InvalidJob
 from intake.errors import UnsupportedModel
 from jobs.model_registry import ServedModel
-from wire.schemas.sampling import Addressed
+from wire.schemas.sampling import ModelRequest
 
 EMBEDDINGS = "/v1/embeddings"
 
@@ -21,7 +21,7 @@ def check_task(model: ServedModel, url: str) -> None:
         raise UnsupportedModel(f"model: {model.name!r} {fault}", param="model")
 
 
-def check_length(checked: Addressed, max_tokens: int) -> None:
+def check_length(checked: ModelRequest, max_tokens: int) -> None:
     """Refuse a request that cannot fit the model's context.
 
     Args:
@@ -31,7 +31,7 @@ def check_length(checked: Addressed, max_tokens: int) -> None:
     Raises:
         ContextLengthExceeded: naming the field.
     """
-    wanted = checked.wanted_tokens
+    wanted = checked.output_limit
     if wanted is not None and wanted[1] >= max_tokens:
         raise ContextLengthExceeded(
             f"{wanted[0]}: {wanted[1]} tokens and a prompt do not fit the model's context of"

@@ -1,8 +1,8 @@
-"""What a caller is told about its limits: on every answer to a submission, and when refused.
+"""Headers with a caller's rate limits, for accepted submissions and for rejections.
 
-`RateLimit-Policy` and `RateLimit` are those of draft-ietf-httpapi-ratelimit-headers-10: one policy
-per limit, `r` what is left, `t` the seconds until all of it is there again. `x-ratelimit-*` are
-OpenAI's; where key and account are both limited, the one with less left is shown.
+`RateLimit-Policy` and `RateLimit` follow draft-ietf-httpapi-ratelimit-headers-10: one policy per
+limit; `r` is the remaining amount, `t` the seconds until the full amount is available again.
+`x-ratelimit-*` are OpenAI's; if both key and account are limited, they show the tighter limit.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,17 +15,24 @@ WINDOW_SECONDS = 60
 Headers = dict[str, str]
 
 
-def rate_headers(standings: Sequence[RateLimitStatus]) -> Headers:
-    """Return the headers for the rates of a key; none for one without."""
-    if not standings:
+def rate_limit_headers(statuses: Sequence[RateLimitStatus]) -> Headers:
+    """Build the rate limit headers.
+
+    Args:
+        statuses: State of every limit that applies to the caller.
+
+    Returns:
+        The headers; empty without limits.
+    """
+    if not statuses:
         return {}
     headers = {
-        "RateLimit-Policy": _policy(tuple(standing.rate for standing in standings)),
-        "RateLimit": ", ".join(map(_left, standings)),
+        "RateLimit-Policy": _policy(tuple(status.rate for status in statuses)),
+        "RateLimit": ", ".join(map(_remaining, statuses)),
     }
     kinds: tuple[Kind, Kind] = ("requests", "tokens")
     for kind in kinds:
-        headers |= _openai(kind, [one for one in standings if one.rate.kind == kind])
+        headers |= _openai(kind, [status for status in statuses if status.rate.kind == kind])
     return headers
 
 
@@ -38,15 +45,15 @@ def _name(rate: RateLimit) -> str:
     return f"{rate.whose}-{rate.kind}"
 
 
-def _left(standing: RateLimitStatus) -> str:
-    seconds = -(-standing.reset_ms // 1000)
-    return f'"{_name(standing.rate)}";r={standing.remaining};t={seconds}'
+def _remaining(status: RateLimitStatus) -> str:
+    seconds = -(-status.reset_ms // 1000)
+    return f'"{_name(status.rate)}";r={status.remaining};t={seconds}'
 
 
-def _openai(kind: Kind, standings: Sequence[RateLimitStatus]) -> Headers:
-    if not standings:
+def _openai(kind: Kind, statuses: Sequence[RateLimitStatus]) -> Headers:
+    if not statuses:
         return {}
-    tightest = min(standings, key=lambda one: one.remaining)
+    tightest = min(statuses, key=lambda status: status.remaining)
     return {
         f"x-ratelimit-limit-{kind}": str(tightest.rate.limit),
         f"x-ratelimit-remaining-{kind}": str(tightest.remaining),
@@ -55,7 +62,7 @@ def _openai(kind: Kind, standings: Sequence[RateLimitStatus]) -> Headers:
 
 
 def duration(milliseconds: int) -> str:
-    """Write a time as OpenAI does: 120ms, 6s, 1m30.5s."""
+    """Format milliseconds as OpenAI does: 120ms, 6s, 1m30.5s."""
     if milliseconds < 1000:
         return f"{milliseconds}ms"
     minutes, rest = divmod(milliseconds, 60_000)

@@ -1,7 +1,8 @@
-"""Sends a file that is still being made, for as long as the client takes it.
+"""Sends a file while it is being generated.
 
-Invariant: whoever does not read for `send_timeout_seconds`, or leaves, ends the making of it; a
-file that broke off is cut, never ended as if it were whole.
+Invariant: if the client disconnects or does not read for `send_timeout_seconds`, the generator is
+closed. A file whose generation failed is truncated, so that the client notices; it never ends like
+a complete one.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from starlette.types import Message, Send
 
 
 class Download(StreamingResponse):
-    """Answers with the pieces of a generator; `begin` makes the first, which may refuse."""
+    """A response with the pieces of a generator; create it with `begin`."""
 
     def __init__(
         self,
@@ -27,7 +28,7 @@ class Download(StreamingResponse):
     ) -> None:
         self._pieces = pieces
         self._seconds = seconds
-        headers = {"Content-Disposition": _attached(name)}
+        headers = {"Content-Disposition": _content_disposition(name)}
         if size is not None:
             headers["Content-Length"] = str(size)
         super().__init__(_chained(first, pieces), 200, headers, media_type)
@@ -41,11 +42,19 @@ class Download(StreamingResponse):
         media_type: str = "application/zip",
         size: int | None = None,
     ) -> "Download":
-        """Wait for the first piece: until then an error still has an answer of its own."""
+        """Wait for the first piece, so that an error before it can still become a problem response.
+
+        Args:
+            pieces: Generates the file.
+            name: File name for the client.
+            seconds: Longest time for sending one piece.
+            media_type: Content type of the file.
+            size: Size in bytes, if known.
+        """
         return cls(await anext(pieces), pieces, name, seconds, media_type, size)
 
     async def stream_response(self, send: Send) -> None:
-        """Send every piece in time; let go of what makes them, however it ends."""
+        """Send each piece within the time limit; close the generator at the end."""
 
         async def send_in_time(message: Message) -> None:
             async with asyncio.timeout(self._seconds):
@@ -58,8 +67,8 @@ class Download(StreamingResponse):
                 await self._pieces.aclose()
 
 
-def _attached(name: str) -> str:
-    """Return the header that names a file, as RFC 6266 says where it is not plain ASCII."""
+def _content_disposition(name: str) -> str:
+    """Build Content-Disposition; RFC 6266 encoding for names beyond plain ASCII."""
     encoded = quote(name, safe="")
     return (
         f"attachment; filename*=utf-8''{encoded}"

@@ -30,11 +30,11 @@ log = structlog.get_logger()
 
 
 class EventStream(Response):
-    """Follows one job until it ends, the client leaves or the server closes."""
+    """Streams one job's events until the job ends, the client disconnects or the server stops."""
 
     def __init__(
         self,
-        api: Services,
+        services: Services,
         watched: WatchedJob,
         view: StreamView,
         *,
@@ -43,50 +43,50 @@ class EventStream(Response):
         own = {**HEADERS, "X-Penstock-Job": watched.job_id}
         super().__init__(None, headers={**own, **(headers or {})})
         del self.headers["content-length"]
-        self._api = api
+        self._api = services
         self._watched = watched
         self._view = view
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream."""
+        """Send the stream; cancel the job afterwards if its disconnect policy says so."""
         watched, view = self._watched, self._view
-        pipe = _Pipe(send, self._api.settings.stream.send_timeout_seconds)
+        writer = _StreamWriter(send, self._api.settings.stream.send_timeout_seconds)
         with (
             metrics.streams.track_inprogress(),
             self._api.job_watchers.watching(watched.job_id),
             client_span(watched.job_id, watched.traceparent, "stream"),
         ):
-            presence = RequestLifetime(
+            lifetime = RequestLifetime(
                 ClientDisconnect(receive), self._api.open_requests, patient=view.patient
             )
-            async with presence:
+            async with lifetime:
                 await send(
                     {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
                 )
-                await self._follow(pipe, scope)
-            if presence.ended is EndReason.SERVER:
-                stop = ShuttingDown("this server is closing", retry_after_seconds=1)
-                await pipe.write(view.fail(problems.from_error(stop, job_id=watched.job_id)))
-        if (presence.ended is EndReason.CLIENT or pipe.stuck) and not view.ended:
+                await self._follow(writer, scope)
+            if lifetime.ended is EndReason.SERVER:
+                stop = ShuttingDown("This server is shutting down", retry_after_seconds=1)
+                await writer.write(view.fail(problems.from_error(stop, job_id=watched.job_id)))
+        if (lifetime.ended is EndReason.CLIENT or writer.stuck) and not view.ended:
             await cancel_if_abandoned(self._api, watched)
-        if pipe.stuck:
+        if writer.stuck:
             log.info("stream_cut", job_id=watched.job_id, reason="client does not read")
             if (abort := scope["state"].get("abort")) is not None:
                 abort()
-        await pipe.end()
+        await writer.end()
 
-    async def _follow(self, pipe: "_Pipe", scope: Scope) -> None:
+    async def _follow(self, writer: "_StreamWriter", scope: Scope) -> None:
         view, watched = self._view, self._watched
         try:
-            await pipe.write(view.opening)
-            await self._show(pipe, scope)
+            await writer.write(view.opening)
+            await self._show(writer, scope)
         except PipelineError as error:
-            await pipe.write(view.fail(problems.from_error(error, job_id=watched.job_id)))
+            await writer.write(view.fail(problems.from_error(error, job_id=watched.job_id)))
         except Exception:
             log.exception("stream_failed", job_id=watched.job_id)
-            await pipe.write(view.fail(problems.internal()))
+            await writer.write(view.fail(problems.internal()))
 
-    async def _show(self, pipe: "_Pipe", scope: Scope) -> None:
+    async def _show(self, writer: "_StreamWriter", scope: Scope) -> None:
         view, watched = self._view, self._watched
         settings = self._api.settings
         silence = 0.0
@@ -97,18 +97,18 @@ class EventStream(Response):
                 if events:
                     silence = 0.0
                     shown = view.show(events)
-                    await pipe.write(shown, last=view.ended)
+                    await writer.write(shown, last=view.ended)
                 else:
                     silence += settings.stream.ping_seconds
-                    await pipe.write(view.ping)
+                    await writer.write(view.ping)
                 if silence >= settings.limits.sync_seconds:
-                    raise WaitTimeout("nothing happened for long; the job goes on")
-                if view.ended or pipe.stuck:
+                    raise WaitTimeout("No event arrived in time; the job continues")
+                if view.ended or writer.stuck:
                     return
 
 
-class _Pipe:
-    """The client's end: writes within the send timeout, or not at all."""
+class _StreamWriter:
+    """Writes to the client; if a write exceeds the time limit, sets `stuck` and writes no more."""
 
     __slots__ = ("_closed", "_seconds", "_send", "stuck")
 

@@ -1,4 +1,4 @@
-"""The batch object, as OpenAI shows it."""
+"""The batch object of OpenAI's API."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from wire.views.files import unix
+from wire.views.files import unix_seconds
 
-#: Which of a batch's times each way to end sets.
+#: Final statuses; each has its own field for the time of the end.
 ENDS = ("completed", "failed", "expired", "cancelled")
 
 
@@ -38,10 +38,10 @@ class BatchRecord:
 
 
 def batch_object(batch: BatchRecord) -> dict[str, Any]:
-    """Return a batch."""
+    """Build the batch object from its record."""
     ended = {f"{status}_at": None for status in ENDS}
     if batch.ended_at is not None:
-        ended[f"{batch.status}_at"] = unix(batch.ended_at)  # type: ignore[assignment]
+        ended[f"{batch.status}_at"] = unix_seconds(batch.ended_at)  # type: ignore[assignment]
     return {
         "id": batch.id,
         "object": "batch",
@@ -53,11 +53,11 @@ def batch_object(batch: BatchRecord) -> dict[str, Any]:
         "status": batch.status,
         "output_file_id": batch.output_file_id,
         "error_file_id": batch.error_file_id,
-        "created_at": unix(batch.created_at),
-        "in_progress_at": unix(batch.in_progress_at),
-        "expires_at": unix(batch.expires_at),
-        "finalizing_at": unix(batch.finalizing_at),
-        "cancelling_at": unix(batch.cancelling_at),
+        "created_at": unix_seconds(batch.created_at),
+        "in_progress_at": unix_seconds(batch.in_progress_at),
+        "expires_at": unix_seconds(batch.expires_at),
+        "finalizing_at": unix_seconds(batch.finalizing_at),
+        "cancelling_at": unix_seconds(batch.cancelling_at),
         **ended,
         "request_counts": {
             "total": batch.total,
@@ -68,7 +68,7 @@ def batch_object(batch: BatchRecord) -> dict[str, Any]:
     }
 
 
-def _errors(complaints: str | None) -> dict[str, Any] | None:
-    if complaints is None:
+def _errors(errors: str | None) -> dict[str, Any] | None:
+    if errors is None:
         return None
-    return {"object": "list", "data": orjson.loads(complaints)}
+    return {"object": "list", "data": orjson.loads(errors)}

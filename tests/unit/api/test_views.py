@@ -18,13 +18,13 @@ from jobs.store.transitions import QueuePlace
 from tests.integration.api.parsing import SseEvent, parse_sse
 from wire.problems import from_error
 from wire.views.chat import ChatChunks, chat_completion, message
+from wire.views.chunks import CompletionHead, usage_object
 from wire.views.completion import CompletionChunks, completion
 from wire.views.generate import GenerateEvents, generated
 from wire.views.job import JobEvents, job_object, result_object
-from wire.views.openai import Head, usage_object
 from wire.views.stream_view import StreamView
 
-HEAD = Head("job_ab", 1_700_000_000, "m", "default")
+HEAD = CompletionHead("job_ab", 1_700_000_000, "m", "default")
 USAGE = {"input_tokens": 5, "cached_input_tokens": 2, "output_tokens": 3}
 
 
