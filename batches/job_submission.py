@@ -13,10 +13,11 @@ from batches.line_check import LineRequest
 from batches.owner import find_owner
 from batches.records import ClaimedBatch
 from core.errors import ClientError
-from intake.admission import Admission, AdmissionRequest, admit
+from intake.admission import AdmissionRequest, admit
 from intake.preferences import NO_PREFERENCES
 from intake.response_chat import as_chat
 from intake.services import Services
+from intake.submission import Admission
 from jobs.store.transitions import Lock
 from wire.schemas.responses import ResponseRequest
 

@@ -32,8 +32,8 @@ from batches.submission_pause import SubmissionPause
 from core.errors import InvalidJob, JobGone, JobNotFound, PipelineError, StoreUnavailable
 from files.errors import ObjectMissing
 from files.repository import object_name
-from intake.admission import Admission
 from intake.services import Services
+from intake.submission import Admission
 from jobs.store.transitions import Lock
 
 log = structlog.get_logger()
