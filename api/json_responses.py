@@ -8,8 +8,8 @@ import orjson
 from starlette.responses import Response
 
 from billing.pricing.cost_cache import OPEN
-from intake.admission import Admission, fresh_job
 from intake.preferences import Preferences
+from intake.submission import Admission, fresh_job
 from jobs.fairness import ServiceTier
 from jobs.job import Job, JobSpec, OnDisconnect
 from jobs.store.transitions import AcceptedJob, QueuePlace, Submission

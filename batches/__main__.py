@@ -1,6 +1,6 @@
-"""The feeder: `python -m batches`. It feeds batches to the queue and sweeps files.
+"""The batch process, `python -m batches`: submits the requests of batches and sweeps files.
 
-Invariant: any number of these may run; none of them needs the others.
+Invariant: any number of these processes may run, and none depends on another.
 """
 
 import asyncio
@@ -24,18 +24,15 @@ log = structlog.get_logger()
 
 
 async def run_batches(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT; another process goes on with what is under way."""
+    """Run until SIGTERM or SIGINT; another process then continues the open batches."""
     name = f"{socket.gethostname()}-{os.getpid()}-{new_id('f')[-6:]}"
-    async with open_services(settings, "feeder") as api:
+    async with open_services(settings, "feeder") as services:
         host, port = settings.batches.health_host, settings.batches.health_port
         exposition = Exposition("feeder", metrics.API, metrics.BATCHES)
         health = HealthServer(host, port, only_waits, only_waits, exposition)
         health.start()
-        sweeper = FileSweeper(api.database, api.object_store, FILE_REFERENCES)
-        running = until_told(
-            BatchScheduler(api, name).run(),
-            sweeper.run(settings.files),
-        )
+        sweeper = FileSweeper(services.database, services.object_store, FILE_REFERENCES)
+        running = until_told(BatchScheduler(services, name).run(), sweeper.run(settings.files))
         log.info("feeder_started")
         try:
             await running

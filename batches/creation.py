@@ -62,7 +62,7 @@ async def create_batch(
         text = f"input_file_id: expected a file with purpose batch, not {file.purpose}"
         raise InvalidJob(text, param="input_file_id")
     batch_id, replayed = await _reserve_id(services, owner, request, idempotency_key)
-    if not (replayed and await repository.exists(services.database, batch_id)):
+    if not (replayed and await repository.batch_exists(services.database, batch_id)):
         await _store(services, owner, request, batch_id, file.id)
     return CreatedBatch(batch_id, replayed)
 
@@ -94,7 +94,7 @@ async def _earlier(
     if stored is None:
         return None
     batch_id = _matching_id(stored, request)
-    return batch_id if await repository.exists(services.database, batch_id) else None
+    return batch_id if await repository.batch_exists(services.database, batch_id) else None
 
 
 async def _reserve_id(

@@ -1,4 +1,4 @@
-"""Opens what admits and shows jobs: for the API, and for the process that feeds batches."""
+"""Opens and closes the services that the API process and the batch process share."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,9 +21,13 @@ from jobs.stream.event_hub import EventHub
 
 @asynccontextmanager
 async def open_services(settings: Settings, process: str) -> AsyncIterator[Services]:
-    """Open everything, keep fresh what is remembered, and close it all at the end.
+    """Open the services, refresh the caches in the background, and close everything at the end.
 
-    The hub is there, but does not listen before it is started.
+    The event hub must still be started by the caller.
+
+    Args:
+        settings: The process's settings.
+        process: The name under which the process connects to SQL.
     """
     store = open_store(settings)
     database = Database(settings.database, process)
@@ -44,7 +48,7 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
         upload_limit=ConcurrencyLimit(settings.files.uploads, "uploads"),
     )
     refreshing = (costs.keep_fresh(), budgets.keep_fresh(), directory.copying.keep_in_step())
-    tasks = [asyncio.create_task(work) for work in (*refreshing, measure_event_loop_lag())]
+    tasks = [asyncio.create_task(task) for task in (*refreshing, measure_event_loop_lag())]
     try:
         yield services
     finally:

@@ -2,8 +2,9 @@
 
 from accounts.caller import Caller
 from core.errors import JobConflict
-from intake.admission import Admission, repeat
+from intake.admission import repeat
 from intake.services import Services
+from intake.submission import Admission
 from jobs.job import Job
 from jobs.status import Status
 

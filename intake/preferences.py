@@ -1,6 +1,6 @@
-"""What request headers ask for besides the body: waiting, idempotency, and what a leaving means.
+"""Parses Prefer, Idempotency-Key and X-On-Disconnect.
 
-Prefer follows RFC 7240: what is not understood is ignored, what was honoured is said in
+Prefer follows RFC 7240: unknown preferences are ignored; those that were applied are named in
 `Preference-Applied`.
 """
 
@@ -27,7 +27,14 @@ class RequestHeaders(Protocol):
 
 
 class Preferences(NamedTuple):
-    """`wait_seconds` is None when the client did not ask to be handed over."""
+    """What a client's headers ask for.
+
+    Attributes:
+        respond_async: Whether the response is to be the job, not its result.
+        wait_seconds: After how many seconds to respond with the job; None to wait for the result.
+        idempotency_key: The key without quotes; "" for none.
+        on_disconnect: What happens to the job when the client disconnects; None for the default.
+    """
 
     respond_async: bool
     wait_seconds: int | None
@@ -35,32 +42,36 @@ class Preferences(NamedTuple):
     on_disconnect: OnDisconnect | None
 
     @property
-    def hands_over(self) -> bool:
-        """Return whether the answer may be a job instead of a result."""
+    def accepts_job(self) -> bool:
+        """Return whether the response may be a job instead of a result."""
         return self.respond_async or self.wait_seconds is not None
 
     @property
     def applied(self) -> dict[str, str]:
-        """Headers that say what was honoured."""
-        words = []
+        """Return the header that names the applied preferences."""
+        applied = []
         if self.respond_async:
-            words.append("respond-async")
+            applied.append("respond-async")
         if self.wait_seconds is not None:
-            words.append(f"wait={self.wait_seconds}")
-        return {"Preference-Applied": ", ".join(words)} if words else {}
+            applied.append(f"wait={self.wait_seconds}")
+        return {"Preference-Applied": ", ".join(applied)} if applied else {}
 
 
-#: Of a request that may have none.
+#: For requests without headers.
 NO_PREFERENCES = Preferences(
     respond_async=False, wait_seconds=None, idempotency_key="", on_disconnect=None
 )
 
 
 def read_preferences(headers: RequestHeaders, longest_wait: float) -> Preferences:
-    """Read the headers.
+    """Parse the headers.
+
+    Args:
+        headers: The request's headers.
+        longest_wait: The most seconds that `Prefer: wait` may ask for; more is cut to this.
 
     Raises:
-        InvalidHeader: Idempotency-Key or X-On-Disconnect has an unusable value.
+        InvalidHeader: Idempotency-Key or X-On-Disconnect has an invalid value.
     """
     respond_async, wait = False, None
     if prefer := headers.getlist("prefer"):
@@ -79,12 +90,12 @@ def read_preferences(headers: RequestHeaders, longest_wait: float) -> Preference
 
 
 def _unquote(key: str) -> str:
-    """Accept the draft standard's quoted string, and the bare one everybody sends."""
+    """Accept a quoted string, as in the draft standard, and a bare one, as most clients send."""
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = re.sub(r"\\(.)", r"\1", key[1:-1])
     if not KEY.fullmatch(key):
         raise InvalidHeader(
-            "Idempotency-Key: 1 to 255 printable ASCII characters are expected",
+            "Idempotency-Key: expected 1 to 255 printable ASCII characters",
             param="Idempotency-Key",
         )
     return key
@@ -95,7 +106,7 @@ def _policy(value: str) -> OnDisconnect:
         return "continue"
     if value == "cancel":
         return "cancel"
-    raise InvalidHeader("X-On-Disconnect: continue or cancel is expected", param="X-On-Disconnect")
+    raise InvalidHeader("X-On-Disconnect: expected continue or cancel", param="X-On-Disconnect")
 
 
 def disconnect_policy(preferences: Preferences) -> OnDisconnect:

@@ -69,5 +69,5 @@ async def read_batch(batch_id: str, caller: CurrentCaller, services: AppServices
 async def cancel_batch(batch_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Cancel a batch. Results so far are in its output file. Repeating it changes nothing."""
     return json_response(
-        batch_object(await repository.ask_to_cancel(services.database, batch_id, caller.account))
+        batch_object(await repository.request_cancel(services.database, batch_id, caller.account))
     )

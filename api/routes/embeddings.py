@@ -11,8 +11,9 @@ from api.fast_route import FastRoute
 from api.openapi.route_docs import body_of, error_responses, job_responses
 from api.request_body import read_object
 from api.streaming.job_response import JobFormat, respond_with_job
-from intake.admission import EMBEDDINGS, AdmissionRequest, admit
+from intake.admission import AdmissionRequest, admit
 from intake.preferences import disconnect_policy, read_preferences
+from intake.request_checks import EMBEDDINGS
 from wire.schemas.embeddings import EmbeddingRequest
 from wire.schemas.validation import check
 from wire.views.embeddings import embeddings

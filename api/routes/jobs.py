@@ -18,11 +18,12 @@ from api.openapi.route_docs import body_of, error_responses, job_page_responses,
 from api.request_body import read_object
 from api.streaming.disconnect import ClientDisconnect
 from intake import job_retry
-from intake.admission import Admission, AdmissionRequest, admit
+from intake.admission import AdmissionRequest, admit
 from intake.job_lookup import FoundJob, erase_job, find_job
 from intake.preferences import NO_PREFERENCES, read_preferences
 from intake.response_chat import as_chat
 from intake.services import Services
+from intake.submission import Admission
 from intake.waiting import wait_end
 from jobs.job import Job
 from jobs.status import Status

@@ -61,7 +61,7 @@ async def create_response(
     admission = await admit(
         services, caller, await _admission_request(services, caller, request, parsed, preferences)
     )
-    if parsed.background and not parsed.stream and not preferences.hands_over:
+    if parsed.background and not parsed.stream and not preferences.accepts_job:
         job = admission.job
         headers = job_headers(admission.accepted, preferences)
         if admission.replayed:

@@ -60,7 +60,7 @@ class ApiServer(uvicorn.Server):
         app = self.config.loaded_app
         while not hasattr(app, "state") and hasattr(app, "app"):
             app = app.app
-        app.state.services.open_requests.start()
+        app.state.services.open_requests.shut_down()
         closing = asyncio.create_task(self._close_connections())
         try:
             await super().shutdown(sockets)

@@ -12,11 +12,11 @@ from api.json_responses import accepted, job_headers, json_response
 from api.streaming.disconnect import ClientDisconnect
 from api.streaming.event_stream import EventStream
 from billing.pricing.rating import Cost
-from intake.admission import Admission
 from intake.preferences import Preferences
 from intake.request_lifetime import EndReason
 from intake.services import Services
-from intake.waiting import too_long, wait_result
+from intake.submission import Admission
+from intake.waiting import wait_ended_error, wait_result
 from intake.watched_job import WatchedJob, cancel_if_abandoned
 from jobs.job import Job
 from jobs.result import JobResult
@@ -72,13 +72,13 @@ async def respond_with_job(
     limit = services.settings.limits.sync_seconds
     seconds = limit if preferences.wait_seconds is None else preferences.wait_seconds
     result, ended = await wait_result(services, ClientDisconnect(request.receive), watched, seconds)
-    if ended is EndReason.TIME and preferences.hands_over:
+    if ended is EndReason.TIME and preferences.accepts_job:
         job = await services.store.get(job.id, job.account)
         return accepted(job, headers, await services.store.place(job))
     if ended is not None:
         if ended is EndReason.SERVER:
             await cancel_if_abandoned(services, watched)
-        timeout = problems.from_error(too_long(ended, job.id, seconds))
+        timeout = problems.from_error(wait_ended_error(ended, job.id, seconds))
         return _problem(timeout, job, request, headers)
     status = Status(result.status or Status.FAILED)
     if status is not Status.COMPLETED:

@@ -130,7 +130,7 @@ async def test_closing_ends_the_impatient_first(monkeypatch: pytest.MonkeyPatch)
         group.create_task(wait("impatient", patient=False))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        closing.start()
+        closing.shut_down()
         group.create_task(wait("late", patient=False))
     assert ended[-1] == "patient"
     assert set(ended) == {"patient", "impatient", "late"}
