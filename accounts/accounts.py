@@ -25,9 +25,9 @@ ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 class Accounts:
     """The accounts in SQL."""
 
-    def __init__(self, database: Database, copying: CacheSync) -> None:
+    def __init__(self, database: Database, cache_sync: CacheSync) -> None:
         self._database = database
-        self._copying = copying
+        self._cache_sync = cache_sync
 
     async def create(self, actor: str, account: str, values: dict[str, Any]) -> Row[Any]:
         """Add an account.
@@ -74,7 +74,7 @@ class Accounts:
                 connection, actor, "account_changed", account, account=account, fields=fields
             )
             row = await _find(connection, account)
-        await self._copying.copy_account(account)
+        await self._cache_sync.copy_account(account)
         return row
 
     async def suspend(self, actor: str, account: str, *, suspended: bool) -> Row[Any]:

@@ -68,9 +68,9 @@ EVERYBODY = KeyFilter(None, operators=True)
 class ApiKeys:
     """The keys in SQL."""
 
-    def __init__(self, database: Database, copying: CacheSync) -> None:
+    def __init__(self, database: Database, cache_sync: CacheSync) -> None:
         self._database = database
-        self._copying = copying
+        self._cache_sync = cache_sync
 
     async def create(self, actor: str, new: NewKey) -> MadeKey:
         """Make a key; it works at once, or within seconds when Redis is away.
@@ -93,7 +93,7 @@ class ApiKeys:
                 role=new.role.value,
                 operator=new.operator,
             )
-        await self._copying.try_copy([made.row.sha256])
+        await self._cache_sync.try_copy([made.row.sha256])
         return made
 
     async def list(
@@ -136,7 +136,7 @@ class ApiKeys:
             await audit(
                 connection, actor, "key_changed", key_id, account=row.account_id, fields=fields
             )
-        await self._copying.copy([row.sha256])
+        await self._cache_sync.copy([row.sha256])
         return row
 
     async def rotate(
@@ -165,7 +165,7 @@ class ApiKeys:
                 successor=made.row.id,
                 overlap_seconds=overlap.total_seconds(),
             )
-        await self._copying.try_copy([made.row.sha256, old.sha256])
+        await self._cache_sync.try_copy([made.row.sha256, old.sha256])
         return made
 
     async def revoke(self, actor: str, key_id: str, whose: KeyFilter) -> None:
@@ -182,7 +182,7 @@ class ApiKeys:
                 query = update(KEYS).where(KEYS.c.id == key_id)
                 await connection.execute(query.values(revoked_at=instant, changed_at=instant))
                 await audit(connection, actor, "key_revoked", key_id, account=row.account_id)
-        await self._copying.copy([row.sha256])
+        await self._cache_sync.copy([row.sha256])
 
 
 def _columns(new: NewKey) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Reads from SQL what Redis is to know of callers.
+"""Reads from SQL the records of callers that Redis caches.
 
-Invariant: a field that nobody may call with has no record: a revoked key, a disabled user, the
-keys of a disabled user. A key never has more rights than the user who made it.
+Invariant: a revoked key, a disabled user and the keys of a disabled user have no record. A key
+never has more rights than the user who made it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ TOKENS = table_of(RefreshTokenRow)
 
 USER_ID = "user_"
 
-#: Whose roles a user may give to a key.
+#: The roles that a user of each role may give to a key.
 LENDS: dict[str, frozenset[str]] = {
     Role.ADMIN: frozenset(Role),
     Role.MEMBER: frozenset({Role.MEMBER, Role.VIEWER}),
@@ -40,16 +40,19 @@ ACCOUNT_COLUMNS = (
 
 
 def user_fields(user_id: str, email: str) -> list[str]:
-    """Return the fields under which a user's record stands: tokens of an issuer name the email."""
+    """Return the fields of a user's record: the id, and the email that tokens of an issuer name."""
     return [user_id, email]
 
 
 async def read_records(
     connection: AsyncConnection, fields: Sequence[str], recent: timedelta
 ) -> dict[str, bytes | None]:
-    """Return the record of each field, None where nobody may call with it.
+    """Return the encoded record of each field, None for a field that may not call.
 
-    `recent` is how long a token of a session outlives it.
+    Args:
+        connection: SQL.
+        fields: Digests of keys, ids or emails of users.
+        recent: How long an access token may outlive its session.
     """
     ids = [field for field in fields if field.startswith(USER_ID)]
     emails = [field for field in fields if "@" in field]
@@ -64,7 +67,7 @@ async def read_records(
         ended = await _ended_sessions(connection, [row.id for row in rows], now() - recent)
         for row in rows:
             record = _encoded(user_record(row, ended.get(row.id, ())))
-            found |= {one: record for one in user_fields(row.id, row.email) if one in found}
+            found |= {name: record for name in user_fields(row.id, row.email) if name in found}
     return found
 
 
@@ -102,7 +105,7 @@ async def _ended_sessions(
 
 
 def _encoded(record: Caller | None) -> bytes | None:
-    """Return the copy's form: sets in order, for copies are compared byte by byte."""
+    """Return the cached form, with sorted sets, because records are compared byte by byte."""
     if record is None:
         return None
     fields = record.model_dump(mode="json")
@@ -134,7 +137,7 @@ def key_record(row: Row[Any]) -> Caller | None:
         user=row.user_id or "",
         name=row.name,
         role=role,
-        admin=operator,
+        operator=operator,
         weight=row.weight,
         models=_scope(row.models),
         routes=_scope(row.routes),
@@ -165,7 +168,7 @@ def user_record(row: Row[Any], ended: Iterable[str]) -> Caller | None:
         user=row.id,
         name=row.email,
         role=Role(row.role),
-        admin=row.operator,
+        operator=row.operator,
         account_limits=_account_limits(row),
         suspended=row.suspended_at is not None,
         session=row.session,

@@ -1,8 +1,8 @@
-"""Keeps Redis's copy of callers in step with SQL.
+"""Keeps the caller cache in Redis in sync with SQL.
 
-Every change is copied right after it is committed. Invariants: what is written is read from SQL
-after the copy's generation, so a newer state is never replaced by an older one; what a dead
-process left behind, or Redis forgot, is repaired by `keep_in_step` within seconds.
+Every change is copied right after its commit. Invariants: SQL is read after the generation of
+the cache, so a newer state is never replaced by an older one; changes that a process died over,
+or that Redis lost, are repaired by `keep_in_sync` within seconds.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.cache_records import ACCOUNTS, KEYS, TOKENS, USERS, read_records, user_fields
-from accounts.caller_cache import CallerCacheWriter
+from accounts.cache_writer import CallerCacheWriter
 from core.db.engine import Database
 from core.db.tables.base import now
 from core.errors import DatabaseUnavailable, StoreUnavailable
@@ -23,45 +23,53 @@ from core.settings import AuthSettings
 
 log = structlog.get_logger()
 
-#: So many callers are compared at once.
+#: Callers that are compared together.
 PAGE = 500
-#: How often a page is read anew when others write at the same time.
+#: How often a page is read again when other processes write concurrently.
 TRIES = 50
-#: What was changed within this time may not have been copied; clocks may differ by minutes.
+#: Changes of this age are compared again: they may not have been copied, and clocks differ.
 RECENT = timedelta(minutes=10)
-#: Everything is compared this often, by one process of all.
+#: How often one of all processes compares everything.
 ALL_SECONDS = 60.0
-#: A process that fills an empty copy is given so long before another one tries, too.
+#: How long other processes wait for the one that fills an empty cache.
 FILL_SECONDS = 5.0
-#: How long refresh tokens are kept after they have expired.
+#: How long refresh tokens are kept after they expire.
 KEPT = timedelta(days=1)
 
 
 class CacheSync:
     """Copies callers from SQL to Redis."""
 
-    def __init__(self, database: Database, copy: CallerCacheWriter, settings: AuthSettings) -> None:
+    def __init__(
+        self, database: Database, cache: CallerCacheWriter, settings: AuthSettings
+    ) -> None:
         self._database = database
-        self._redis = copy
+        self._cache = cache
         self._pause = settings.sync_seconds
         self._recent = timedelta(seconds=settings.access_seconds)
         self._server = ""
 
     async def truth(self, fields: Sequence[str]) -> dict[str, bytes]:
-        """Read records from SQL, where the copy cannot be trusted or read.
+        """Read records from SQL, for when the cache is incomplete or away.
+
+        Args:
+            fields: Digests of keys, ids or emails of users.
+
+        Returns:
+            The encoded record of each caller; other fields are left out.
 
         Raises:
-            DatabaseUnavailable: come back later.
+            DatabaseUnavailable: Try again later.
         """
         async with self._database.read() as connection:
             records = await read_records(connection, fields, self._recent)
         return {field: record for field, record in records.items() if record is not None}
 
     async def copy(self, fields: Sequence[str]) -> None:
-        """Bring the records of some fields up to date, after they were changed in SQL.
+        """Copy the records of some fields, after they were changed in SQL.
 
         Raises:
-            StoreUnavailable, DatabaseUnavailable: it will happen later.
+            StoreUnavailable, DatabaseUnavailable: `keep_in_sync` will do it later.
         """
         await self._copy(fields, changed=True)
 
@@ -70,21 +78,21 @@ class CacheSync:
             await self._copy_page(fields[start : start + PAGE], changed=changed)
 
     async def try_copy(self, fields: Sequence[str]) -> None:
-        """Copy what is new; a failure only delays it, for nobody is let in who should not be."""
+        """Copy new records; a failure only delays the moment from which they may call."""
         try:
             await self.copy(fields)
         except (StoreUnavailable, DatabaseUnavailable) as error:
             log.warning("caller_not_copied", cause=type(error).__name__)
 
     async def _copy_page(self, fields: Sequence[str], *, changed: bool) -> None:
-        """Compare a page, and write what differs.
+        """Compare a page and write what differs.
 
-        After a change something is written even if nothing differs: the generation, so that who
-        read SQL before the change cannot write what they read.
+        After a change the generation is written even if nothing differs, so that a process that
+        read SQL before the change cannot write what it read.
         """
         for _ in range(TRIES):
-            generation, _ = await self._redis.generation()
-            there = await self._redis.read(fields)
+            generation, _ = await self._cache.generation()
+            there = await self._cache.read(fields)
             async with self._database.read() as connection:
                 records = await read_records(connection, fields, self._recent)
             wrong = {
@@ -92,17 +100,17 @@ class CacheSync:
                 for field, old in zip(fields, there, strict=True)
                 if records[field] != old
             }
-            if not (wrong or changed) or await self._redis.replace(generation, wrong):
+            if not (wrong or changed) or await self._cache.replace(generation, wrong):
                 return
         raise StoreUnavailable("too many keys change at once", retry_after_seconds=1)
 
     async def copy_account(self, account: str) -> None:
-        """Bring everybody of an account up to date."""
+        """Copy the records of all keys and users of an account."""
         keys, users = KEYS.c.account_id == account, USERS.c.account_id == account
         await self._copy_where(keys, users, changed=True)
 
     async def copy_user(self, user_id: str) -> None:
-        """Bring a user and the keys made by that user up to date."""
+        """Copy the records of a user and of the keys that the user made."""
         keys, users = KEYS.c.user_id == user_id, USERS.c.id == user_id
         await self._copy_where(keys, users, changed=True)
 
@@ -113,8 +121,8 @@ class CacheSync:
             fields = await _fields(connection, keys, users)
         await self._copy(fields, changed=changed)
 
-    async def keep_in_step(self) -> None:
-        """Repair the copy again and again until cancelled."""
+    async def keep_in_sync(self) -> None:
+        """Repair the cache periodically until cancelled."""
         while True:
             try:
                 await self.repair()
@@ -123,27 +131,27 @@ class CacheSync:
             await asyncio.sleep(self._pause)
 
     async def repair(self) -> None:
-        """Do what is due: compare everything, or what changed a moment ago.
+        """Compare what is due: everything, or recent changes.
 
         Raises:
-            StoreUnavailable, DatabaseUnavailable: it will be done later.
+            StoreUnavailable, DatabaseUnavailable: It will be done later.
         """
-        _, whole = await self._redis.generation()
-        server = await self._redis.server_id()
+        _, complete = await self._cache.generation()
+        server = await self._cache.server_id()
         restarted, self._server = self._server not in ("", server), server
-        if not whole or restarted:
-            if await self._redis.only_one("filling", FILL_SECONDS):
+        if not complete or restarted:
+            if await self._cache.take_turn("filling", FILL_SECONDS):
                 await self.copy_all()
-        elif await self._redis.only_one("all", ALL_SECONDS):
+        elif await self._cache.take_turn("all", ALL_SECONDS):
             await self.copy_all()
             await self._forget_tokens()
-        elif await self._redis.only_one("recent", self._pause * 0.9):
+        elif await self._cache.take_turn("recent", self._pause * 0.9):
             await self._copy_recent(now() - RECENT)
 
     async def copy_all(self) -> None:
-        """Compare every caller in SQL, and every one in Redis."""
+        """Compare every caller in SQL and every one in Redis."""
         token = secrets.token_hex(8)
-        await self._redis.begin(token)
+        await self._cache.begin_comparison(token)
         last = ""
         while digests := await self._digests_after(last):
             await self._copy(digests, changed=False)
@@ -153,12 +161,12 @@ class CacheSync:
             fields = [field for user in users for field in user_fields(*user)]
             await self._copy(fields, changed=False)
             last = users[-1][0]
-        cursor, fields = await self._redis.scan(0, PAGE)
+        cursor, fields = await self._cache.scan(0, PAGE)
         await self._copy(fields, changed=False)
         while cursor:
-            cursor, fields = await self._redis.scan(cursor, PAGE)
+            cursor, fields = await self._cache.scan(cursor, PAGE)
             await self._copy(fields, changed=False)
-        await self._redis.end(token)
+        await self._cache.end_comparison(token)
 
     async def _copy_recent(self, since: datetime) -> None:
         accounts = select(ACCOUNTS.c.id).where(ACCOUNTS.c.changed_at > since)

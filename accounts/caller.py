@@ -1,4 +1,4 @@
-"""Who calls: the record of a key, or of a person who signed in.
+"""The caller of a request: the record of a key, or of a person who signed in.
 
 Invariant: no secret is kept, only its SHA-256 (keys are 256 random bits, so a slow hash would add
 nothing). The account and its limits come from the record alone.
@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core.errors import AccountSuspended, Unauthenticated
 
-#: What every key begins with.
+#: The prefix of every key.
 PREFIX = "pk_"
 
 
 class Role(StrEnum):
-    """What a caller may do within its account; `intake.permissions` says which routes that is."""
+    """A caller's role within its account; `intake.permissions` maps roles to routes."""
 
     ADMIN = "admin"
     MEMBER = "member"
@@ -26,7 +26,7 @@ class Role(StrEnum):
 
 
 class Limits(BaseModel):
-    """What a key, or a whole account, may use at most; 0 means no limit."""
+    """Limits of a key or of a whole account; 0 means no limit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,21 +40,28 @@ NO_LIMITS = Limits()
 
 
 class Caller(BaseModel):
-    """What a caller may do: a key's record, or that of a person who signed in (`user` = `id`).
+    """A key's record, or that of a person who signed in (`user` = `id`).
 
-    `admin` is the operator of the installation, above all roles. `weight` is the fair share; of
-    `models`, `routes` and `networks` None means all. `expires` is in Unix seconds, 0 never.
-    `session` and `ended` tell which sign-ins of a person still count.
+    Attributes:
+        operator: Runs the installation, above all roles. Stored as `admin`, which older versions
+            read.
+        weight: The share in fair queueing.
+        models: Allowed models; None means all. The same for `routes` and `networks`.
+        expires: Unix seconds, 0 for never.
+        session: Sign-ins of a person with a lower number do not count any more.
+        ended: Sign-ins of a person that were ended one by one.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, populate_by_name=True, serialize_by_alias=True
+    )
 
     id: str
     account: str
     user: str = ""
     name: str = ""
     role: Role = Role.MEMBER
-    admin: bool = False
+    operator: bool = Field(default=False, alias="admin")
     weight: float = 1.0
     models: frozenset[str] | None = None
     routes: frozenset[str] | None = None
@@ -68,16 +75,16 @@ class Caller(BaseModel):
 
     @property
     def limited(self) -> bool:
-        """Whether it may do less than its role, or not for ever."""
+        """Whether its scopes are narrower than its role, or it expires."""
         scopes = self.models, self.routes, self.networks
         return bool(self.expires) or scopes != (None, None, None)
 
     def check(self) -> None:
-        """Refuse a record that is no longer good.
+        """Refuse an expired or suspended caller.
 
         Raises:
-            Unauthenticated: it has expired.
-            AccountSuspended: its account may do nothing.
+            Unauthenticated: The key has expired.
+            AccountSuspended: The account is suspended.
         """
         if self.expires and time.time() >= self.expires:
             raise Unauthenticated("this API key has expired")
@@ -86,5 +93,5 @@ class Caller(BaseModel):
 
 
 def digest_of(secret: str) -> str:
-    """Return what is kept of a secret."""
+    """Return the digest that is stored instead of a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -20,7 +20,7 @@ def managed_keys(caller: Caller) -> KeyFilter:
         Forbidden: The caller is a key without the admin role. Such a key manages no keys;
             otherwise a stolen key could create its own replacement.
     """
-    if caller.admin:
+    if caller.operator:
         return EVERYBODY
     if caller.role is Role.ADMIN:
         return KeyFilter(caller.account)
@@ -35,7 +35,7 @@ def check_account(caller: Caller, account: str | None) -> str:
     Raises:
         Forbidden: Only the operator creates keys for other accounts.
     """
-    if account not in (None, caller.account) and not caller.admin:
+    if account not in (None, caller.account) and not caller.operator:
         raise Forbidden("Only the operator creates keys for other accounts", param="account")
     return account or caller.account
 
@@ -51,7 +51,7 @@ def check_grant(caller: Caller, role: Role, fields: Collection[str]) -> None:
     Raises:
         Forbidden: The caller may not give the role, the limits or the weight.
     """
-    if caller.admin:
+    if caller.operator:
         return
     if "weight" in fields:
         raise Forbidden("Only the operator sets the weight of a key", param="weight")

@@ -8,8 +8,8 @@ everybody with IPv6 has, is one address.
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from accounts.caller import digest_of
-from accounts.caller_cache import AttemptLimit, SignInAttempts
 from accounts.errors import TooManySignIns
+from accounts.sign_in_attempts import AttemptLimit, SignInAttempts
 from core.settings import AuthSettings
 
 #: What is given to a site as one, and from which it takes as many addresses as it likes.

@@ -47,13 +47,13 @@ class Sessions:
     def __init__(
         self,
         database: Database,
-        copying: CacheSync,
+        cache_sync: CacheSync,
         throttle: LoginThrottle,
         passwords: Passwords,
         settings: AuthSettings,
     ) -> None:
         self._database = database
-        self._copying = copying
+        self._cache_sync = cache_sync
         self._throttle = throttle
         self._passwords = passwords
         self.tokens = AccessTokens(settings)
@@ -181,4 +181,4 @@ class Sessions:
                     update(USERS).where(USERS.c.id == row.user_id).values(changed_at=now())
                 )
                 await audit(connection, row.user_id, why, row.family, account=row.account_id)
-        await self._copying.copy([row.user_id])
+        await self._cache_sync.copy([row.user_id])

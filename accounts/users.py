@@ -60,9 +60,9 @@ class UserUpdate:
 class Users:
     """The users in SQL; with `account` None the operator asks, for whom they are all there."""
 
-    def __init__(self, database: Database, copying: CacheSync, passwords: Passwords) -> None:
+    def __init__(self, database: Database, cache_sync: CacheSync, passwords: Passwords) -> None:
         self._database = database
-        self._copying = copying
+        self._cache_sync = cache_sync
         self._passwords = passwords
 
     async def create(
@@ -114,7 +114,7 @@ class Users:
                 made = await _find(connection, user_id, None)
         except IntegrityError:
             raise EmailTaken(f"there is a user {email}", param="email") from None
-        await self._copying.try_copy([made.id, made.email])
+        await self._cache_sync.try_copy([made.id, made.email])
         return made
 
     async def list(
@@ -181,7 +181,7 @@ class Users:
                     **{name: value for name, value in said.items() if value is not None},
                 )
             changed = await _find(connection, user_id, account)
-        await self._copying.copy_user(user_id)
+        await self._cache_sync.copy_user(user_id)
         return changed
 
     async def set_password(
@@ -203,7 +203,7 @@ class Users:
         async with self._database.write() as connection:
             await connection.execute(update(USERS).where(USERS.c.id == user_id).values(values))
             await audit(connection, actor, "password_set", user_id, account=user.account_id)
-        await self._copying.copy_user(user_id)
+        await self._cache_sync.copy_user(user_id)
 
     async def check(self, user_id: str, password: str) -> bool:
         """Say whether a password is the user's."""

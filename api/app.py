@@ -87,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with open_services(settings, "api") as services:
             app.state.services = services
             app.state.signing_in = open_signing_in(
-                services.database, services.store, services.accounts, settings.auth
+                services.database, services.directory, settings.auth
             )
             await services.hub.start()
             yield

@@ -34,8 +34,8 @@ def job_headers(accepted: AcceptedJob, preferences: Preferences) -> dict[str, st
     headers = {"X-Penstock-Job": accepted.id, **preferences.applied}
     if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
-    if accepted.standings:
-        headers |= rate_limit_headers(accepted.standings)
+    if accepted.rate_limits:
+        headers |= rate_limit_headers(accepted.rate_limits)
     return headers
 
 

@@ -45,7 +45,7 @@ async def collect_results(
     Raises:
         StoreUnavailable, DatabaseUnavailable: retry later.
     """
-    ended = await services.store.ended.among(list(window))
+    ended = await services.store.ended.find(list(window))
     for start in range(0, len(ended), GROUP_SIZE):
         yield await _collect(services, account, window, reason, ended[start : start + GROUP_SIZE])
 

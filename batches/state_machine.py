@@ -5,9 +5,9 @@ continue a batch whose process died in the middle of a step. Outages are waited 
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import structlog
@@ -21,6 +21,7 @@ from batches.owner import find_owner
 from batches.records import BatchState, ClaimedBatch
 from batches.result_parts import ResultParts
 from batches.validation import Validation
+from core.backoff import Backoff
 from core.db.tables.base import now
 from core.errors import ClientError, DatabaseUnavailable, StoreUnavailable
 from files.errors import FilesUnavailable, ObjectMissing, StorageFull
@@ -31,8 +32,7 @@ log = structlog.get_logger()
 
 #: Errors of an outage that is waited for.
 OUTAGES = (DatabaseUnavailable, FilesUnavailable, StorageFull, StoreUnavailable)
-FIRST_PAUSE_SECONDS = 0.1
-MAX_PAUSE_SECONDS = 10.0
+BACKOFF = Backoff(base_seconds=0.1, cap_seconds=10.0)
 #: How often the status is read, and so how soon a cancellation is seen.
 STATE_SECONDS = 1.0
 #: How long to wait between two turns while results come in, as a share of `look_seconds`.
@@ -65,7 +65,8 @@ class BatchStateMachine:
         self._lock = lock
         self._state: BatchState = batch
         self._submitter: LineSubmitter | None = None
-        self._pause = 0.0
+        self._failures = 0
+        self._random = Random()
         self._read_state_at = 0.0
 
     async def run(self) -> None:
@@ -82,11 +83,11 @@ class BatchStateMachine:
                     break
                 await self._step()
             except OUTAGES as error:
-                self._pause = min(MAX_PAUSE_SECONDS, self._pause * 2 or FIRST_PAUSE_SECONDS)
+                self._failures += 1
                 log.warning("batch_held_up", batch_id=self._batch.id, missing=error.code)
-                await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+                await asyncio.sleep(BACKOFF.delay(self._failures, self._random))
             else:
-                self._pause = 0.0
+                self._failures = 0
         log.info("batch_ended", batch_id=self._batch.id, status=self._state.status)
 
     async def _read_state(self) -> None:

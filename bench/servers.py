@@ -162,8 +162,8 @@ async def make_key(settings: Settings, *, account_limits: Limits = NO_LIMITS, **
     await asyncio.to_thread(upgrade, settings.database)
     async with directory_of(settings, "bench") as directory:
         with suppress(AccountExists):
-            await directory.owners.create("bench", ACCOUNT, {})
-        await directory.owners.change("bench", ACCOUNT, account_limits.model_dump())
+            await directory.accounts.create("bench", ACCOUNT, {})
+        await directory.accounts.change("bench", ACCOUNT, account_limits.model_dump())
         return (await directory.keys.create("bench", NewKey(ACCOUNT, **fields))).secret
 
 

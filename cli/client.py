@@ -16,6 +16,7 @@ import httpx2
 
 from cli.failures import Refused, Unreachable, UsageError
 from cli.local.state_dir import StateDir
+from jobs.events import EventType
 
 TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
 STREAM_TIMEOUT = httpx2.Timeout(60.0, connect=5.0)  # pings come every 15 s
@@ -117,7 +118,7 @@ class Client:
                 for event in self._stream_once(path, last):
                     last, tries = event.seq or last, RECONNECTS
                     yield event
-                    if event.type == "finished":
+                    if event.type == EventType.FINISHED:
                         return
                 reason = "it ended before the job did"
             except httpx2.TransportError as error:
@@ -141,7 +142,7 @@ class Client:
                 if not event.data:  # only says how soon to come back
                     continue
                 data = json.loads(event.data)
-                if event.event == "error":  # the server's problem, not the job's
+                if event.event == EventType.ERROR:  # the server's problem, not the job's
                     raise Refused(data.get("status", UNAVAILABLE), data)
                 yield StreamEvent(event.id, event.event, data)
 

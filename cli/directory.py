@@ -12,7 +12,7 @@ from cli.failures import Unreachable
 from cli.settings import load_local_settings
 from core.db.engine import Database
 from core.errors import StoreUnavailable
-from jobs.store.factory import open_store
+from core.redis.client import connect
 
 T = TypeVar("T")
 
@@ -29,8 +29,8 @@ def with_directory(work: Callable[[Directory, Database], Awaitable[T]]) -> T:
 
     async def run(database: Database) -> T:
         settings = load_local_settings()
-        store = open_store(settings)
-        directory = open_directory(database, store, settings.auth)
+        redis = connect(settings.redis)
+        directory = open_directory(database, redis, settings)
         try:
             return await work(directory, database)
         except StoreUnavailable as error:
@@ -40,7 +40,7 @@ def with_directory(work: Callable[[Directory, Database], Awaitable[T]]) -> T:
                 "PENSTOCK_REDIS__URL names it",
             ) from None
         finally:
-            directory.passwords.close()
-            await store.close()
+            await directory.close()
+            await redis.aclose()
 
     return with_database(run)

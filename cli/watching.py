@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.client import Client
 from cli.output import ago, err, out
+from jobs.events import EventType
 
 POLL_SECONDS = 2.0  # one long poll; it returns early when the job ends
 TERMINAL = ("completed", "failed", "cancelled", "expired")
@@ -24,12 +25,12 @@ def stream_text(
     """Write a job's text as it comes and return the status it ended with."""
     choice = 0
     for event in client.stream(f"/v1/jobs/{job_id}/stream", after):
-        if event.type == "delta":
+        if event.type == EventType.DELTA:
             if event.data["index"] != choice:
                 choice = event.data["index"]
                 write("\n")
             write(event.data["text"])
-        elif event.type == "restarted":
+        elif event.type == EventType.RESTARTED:
             say("\nthe job was started over: what was printed so far does not count")
         elif event.type == "finished":
             return str(event.data["status"])

@@ -82,7 +82,7 @@ class InvalidJob(ClientError):
     code = "invalid-job"
     status = 422
     title = "Invalid request"
-    openai_status = 400
+    openai_status: ClassVar[int | None] = 400
 
 
 class ContextLengthExceeded(InvalidJob):
@@ -107,7 +107,7 @@ class Unauthenticated(ClientError):
     code = "unauthenticated"
     status = 401
     title = "Unauthenticated"
-    openai_code = "invalid_api_key"
+    openai_code: ClassVar[str | None] = "invalid_api_key"
 
 
 class Forbidden(ClientError):
@@ -116,7 +116,7 @@ class Forbidden(ClientError):
     code = "forbidden"
     status = 403
     title = "Forbidden"
-    openai_code = "insufficient_permissions"
+    openai_code: ClassVar[str | None] = "insufficient_permissions"
 
 
 class AccountSuspended(Forbidden):
@@ -247,7 +247,7 @@ class LockLost(Overloaded):
 
 
 class RateLimited(Overloaded):
-    """A rate has no room; `standings` are all rates of the key as they are now."""
+    """A rate has no room now; `rate_limits` has the status of every rate of the key."""
 
     code = "rate-limited"
     status = 429
@@ -255,10 +255,10 @@ class RateLimited(Overloaded):
     openai_code = "rate_limit_exceeded"
 
     def __init__(
-        self, message: str, *, retry_after_seconds: float, standings: Sequence[Any] = ()
+        self, message: str, *, retry_after_seconds: float, rate_limits: Sequence[Any] = ()
     ) -> None:
         super().__init__(message, retry_after_seconds=retry_after_seconds)
-        self.standings = standings
+        self.rate_limits = rate_limits
 
 
 class SpendingUnknown(Overloaded):

@@ -1,7 +1,7 @@
 """Writes finished spans to an OTLP endpoint over HTTP, by OpenTelemetry's SDK on its own thread.
 
-Invariant: writing never waits and never fails. When the endpoint is away or slow, at most
-`trace.queue_spans` are kept and the rest is dropped, and counted.
+Invariant: writing never waits and never fails. While the endpoint is away or slow, at most
+`trace.queue_spans` are kept; further spans are dropped and counted.
 """
 
 import threading
@@ -18,7 +18,7 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from core import metrics
 from core.settings import TraceSettings
-from core.tracing import Attributes, Context, Kind
+from core.spans import Attributes, Context, Kind
 
 KINDS: dict[Kind, SpanKind] = {
     "internal": SpanKind.INTERNAL,
@@ -29,12 +29,12 @@ KINDS: dict[Kind, SpanKind] = {
 SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 UNSET = Status(StatusCode.UNSET)
 
-#: What is left at the end of a process is given so long to leave.
+#: How long the last spans of a process may take to be sent.
 CLOSE_SECONDS = 2.0
 
 
 class SpanWriter:
-    """One process's way out for spans."""
+    """The `SpanSink` of one process."""
 
     def __init__(self, settings: TraceSettings, process: str) -> None:
         self._resource = Resource.create(
@@ -49,7 +49,7 @@ class SpanWriter:
         self._exporter = CountingExporter(exporter)
         self._processor = BatchSpanProcessor(
             self._exporter,
-            # Never reached: at the limit we drop ourselves, where it is counted and not logged.
+            # Never reached: `write` drops spans at the limit, and counts them instead of logging.
             max_queue_size=settings.queue_spans * 2,
             schedule_delay_millis=settings.export_seconds * 1000,
             max_export_batch_size=min(512, settings.queue_spans),
@@ -89,14 +89,14 @@ class SpanWriter:
         self._processor.on_end(span)
 
     def close(self) -> None:
-        """Send what is left; what an endpoint does not take in time is lost."""
+        """Send what is left; spans that the endpoint does not take in time are lost."""
         closing = threading.Thread(target=self._processor.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
 
 
 class CountingExporter(SpanExporter):
-    """Passes batches on and knows how many spans wait."""
+    """Passes batches on and counts the spans that wait."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -104,12 +104,12 @@ class CountingExporter(SpanExporter):
         self.pending = 0
 
     def add(self) -> None:
-        """One more span waits."""
+        """Count one more waiting span."""
         with self._lock:
             self.pending += 1
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send a batch; one that fails is gone."""
+        """Send a batch; a batch that fails is lost."""
         sent = False
         try:
             result = self._exporter.export(spans)
@@ -121,7 +121,7 @@ class CountingExporter(SpanExporter):
             metrics.spans.labels("exported" if sent else "failed").inc(len(spans))
 
     def shutdown(self) -> None:
-        """Give up what is being repeated."""
+        """Give up the batches that are being retried."""
         self._exporter.shutdown()
 
 

@@ -1,72 +1,34 @@
-"""Traces: one per job, from submit to bill. A span is made when it is over, never before.
+"""Traces: one per job, from submit to bill. A span is written when it has ended, never before.
 
-So nothing is open when a process dies, and another can write down what a dead one was doing: an
-attempt's span has an id that anybody can work out. Off, which is the default, no object is made;
-on, spans leave on a thread of their own, and an exporter that is away costs spans, never jobs.
-Invariant: no prompt and no output is ever an attribute.
+So no span is open when a process dies, and another process can write the span of an attempt whose
+worker died, because every process derives the same id for it. While tracing is off, which is the
+default, no object is made. While it is on, spans leave on a thread of their own; an endpoint that
+is away costs spans, never jobs.
 """
 
-import hashlib
 import random
 import re
 import time
-from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import NamedTuple
 
 from core.settings import TraceSettings
-
-if TYPE_CHECKING:
-    from core.span_exporter import SpanWriter
-
-Kind = Literal["internal", "server", "producer", "consumer"]
-Attributes = Mapping[str, str | int | float | bool]
+from core.spans import Attributes, Context, Kind, SpanSink, new_span_id
 
 TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 SAMPLED = 1
 MASK = (1 << 64) - 1
 
 
-class Context(NamedTuple):
-    """One span of a sampled trace, as other processes refer to it."""
-
-    trace_id: int
-    span_id: int
-
-    @property
-    def trace(self) -> str:
-        """The trace's id as logs and exemplars show it."""
-        return f"{self.trace_id:032x}"
-
-    @property
-    def traceparent(self) -> str:
-        """The W3C header, sampled."""
-        return f"00-{self.trace_id:032x}-{self.span_id:016x}-01"
-
-    def child(self) -> "Context":
-        """Return a new span of the same trace."""
-        return Context(self.trace_id, new_span_id())
-
-    def attempt(self, job_id: str, fence: int) -> "Context":
-        """Return the span of one attempt, which the sweeper and the next attempt know as well."""
-        digest = hashlib.blake2b(f"{job_id}.{fence}".encode(), digest_size=8).digest()
-        return Context(self.trace_id, int.from_bytes(digest, "big") or 1)
-
-
 class Incoming(NamedTuple):
-    """What a client said of its own trace."""
+    """The trace context that a client sent."""
 
     context: Context
     sampled: bool
 
 
-def new_span_id() -> int:
-    """Return an id that no other span of the trace has."""
-    return random.getrandbits(64) or 1
-
-
 def parse(traceparent: str | None) -> Incoming | None:
-    """Read the W3C header; None where it is missing or not one."""
+    """Read the W3C traceparent header; None when it is missing or malformed."""
     found = TRACEPARENT.fullmatch(traceparent or "")
     if found is None or found[1] == "ff" or (found[1] == "00" and found[5]):
         return None
@@ -75,11 +37,11 @@ def parse(traceparent: str | None) -> Incoming | None:
 
 
 class Span:
-    """A span that has begun; nothing is kept of it until `end`."""
+    """A span that has begun; it is written at `end` only."""
 
     __slots__ = ("_parent", "_tracer", "_writer", "began", "context")
 
-    def __init__(self, writer: "SpanWriter", context: Context, parent: Context | None) -> None:
+    def __init__(self, writer: SpanSink, context: Context, parent: Context | None) -> None:
         self._writer = writer
         self._parent = parent
         self.context = context
@@ -94,7 +56,7 @@ class Span:
         error: str = "",
         links: tuple[Context, ...] = (),
     ) -> None:
-        """Write it down."""
+        """Write the span, with the present time as its end."""
         times = (self.began, time.time_ns())
         self._writer.write(
             name, self.context, self._parent, times, attributes, kind, error=error, links=links
@@ -102,15 +64,15 @@ class Span:
 
 
 class Tracer:
-    """What a process with tracing on uses."""
+    """Begins spans in a process with tracing on."""
 
-    def __init__(self, writer: "SpanWriter", ratio: float, *, join_clients: bool = True) -> None:
+    def __init__(self, writer: SpanSink, ratio: float, *, join_clients: bool = True) -> None:
         self.writer = writer
         self.joins_clients = join_clients
         self._bound = int(ratio * (1 << 64))
 
     def root(self, incoming: Incoming | None) -> Span | None:
-        """Begin the first span of ours; None when the trace is not sampled."""
+        """Begin the first span of this system; None when the trace is not sampled."""
         if incoming is not None:
             context = incoming.context
             return self.begin(context) if incoming.sampled else None
@@ -120,12 +82,12 @@ class Tracer:
         return Span(self.writer, Context(trace_id, new_span_id()), None)
 
     def begin(self, parent: Context) -> Span:
-        """Begin a span inside another."""
+        """Begin a span inside another one."""
         return Span(self.writer, parent.child(), parent)
 
 
 class RequestTrace:
-    """One HTTP request's span, made only if something in the request asks for it."""
+    """The span of one HTTP request, made only if the request joins a trace or submits a job."""
 
     __slots__ = ("_decided", "_incoming", "_tracer", "began", "span")
 
@@ -148,7 +110,7 @@ class RequestTrace:
         return self.span
 
 
-#: The request that is being answered, where tracing is on.
+#: The request under way, while tracing is on.
 request: ContextVar[RequestTrace | None] = ContextVar("request", default=None)
 
 _active: Tracer | None = None
@@ -159,7 +121,7 @@ def configure_tracing(settings: TraceSettings, process: str) -> None:
     global _active  # noqa: PLW0603 - one per process, like the root logger
     if not settings.endpoint:
         return
-    # The SDK takes a tenth of a second to import: only whoever traces pays for it.
+    # The SDK takes a tenth of a second to import, which only processes with tracing should pay.
     from core.span_exporter import SpanWriter  # noqa: PLC0415
 
     writer = SpanWriter(settings, process)
@@ -180,7 +142,7 @@ def close_tracing() -> None:
 
 
 def begin_here() -> Span | None:
-    """Begin a span in the request that is being answered, or a trace of its own outside of one."""
+    """Begin a span in the request under way; outside of a request, a new trace."""
     if _active is None:
         return None
     here = request.get()
@@ -191,7 +153,7 @@ def begin_here() -> Span | None:
 
 
 def joined(traceparent: str | None) -> Context | None:
-    """Return the span a job was submitted in; None when tracing is off here or there."""
+    """Return the span that a job was submitted in; None when tracing is off here or there."""
     if _active is None or not traceparent:
         return None
     found = parse(traceparent)

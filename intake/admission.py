@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from accounts.caller import Caller
+from accounts.quota import quota_of
 from core import metrics
 from core.errors import InvalidJob, PipelineError
 from core.ids import new_id
@@ -21,7 +22,7 @@ from intake.services import Services
 from intake.submission import Admission, submit_within_budget
 from jobs.fairness import ServiceTier
 from jobs.job import Job, JobSpec, JobWebhook, OnDisconnect
-from jobs.store.rate_limits import UNLIMITED, quota_of
+from jobs.store.rate_limits import UNLIMITED
 from jobs.store.transitions import Lock, Submission
 from webhooks.url_rules import check_url
 from wire.schemas.sampling import TRANSPORT, ModelRequest

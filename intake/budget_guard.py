@@ -128,7 +128,7 @@ class BudgetGuard:
                 sums = await spending_in(connection, hold.bucket)
         except DatabaseUnavailable as error:
             raise _unknown("The account's spending cannot be read at the moment") from error
-        await self._store.holds.settle([], [one.spent for one in sums])
+        await self._store.reservations.settle([], [one.spent for one in sums])
 
     def allows_unknown_spending(self, hold: BudgetReservation) -> bool:
         """Return whether every budget of a reservation admits jobs that cannot be checked."""

@@ -33,21 +33,21 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
     database = Database(settings.database, process)
     costs = CostCache(database)
     budgets = BudgetGuard(database, store, costs, settings.billing)
-    directory = open_directory(database, store, settings.auth)
+    directory = open_directory(database, store.redis, settings)
     services = Services(
         settings=settings,
         store=store,
         hub=EventHub(store, settings.stream),
         models=ModelCache(ModelRegistry(store.redis, store.keys)),
-        callers=CallerCache(store.redis, store.keys, directory.copying.truth),
-        accounts=directory,
+        callers=CallerCache(store.redis, store.keys, directory.cache_sync.truth),
+        directory=directory,
         database=database,
         cost_cache=costs,
         budget_guard=budgets,
         object_store=ObjectStore(settings.files),
         upload_limit=ConcurrencyLimit(settings.files.uploads, "uploads"),
     )
-    refreshing = (costs.keep_fresh(), budgets.keep_fresh(), directory.copying.keep_in_step())
+    refreshing = (costs.keep_fresh(), budgets.keep_fresh(), directory.cache_sync.keep_in_sync())
     tasks = [asyncio.create_task(task) for task in (*refreshing, measure_event_loop_lag())]
     try:
         yield services
@@ -56,7 +56,7 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await services.callers.close()
-        directory.passwords.close()
+        await directory.close()
         await services.hub.close()
         await database.close()
         await store.close()

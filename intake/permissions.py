@@ -7,7 +7,7 @@ caller, and a test that walks all routes fails; only the table decides who may c
 
 Roles act within their own account: an admin may do everything there, a member submits and reads
 jobs, a viewer reads jobs, billing reads invoices. The operator of the installation
-(`caller.admin`) may call every route, and alone those of `operators`.
+(`caller.operator`) may call every route, and alone those of `operators`.
 """
 
 from dataclasses import dataclass
@@ -177,7 +177,7 @@ def check_route(method: str, path: str, caller: Caller) -> None:
     access = _BY_ROUTE.get((method, path))
     if access is None:
         raise LookupError(f"{method} {path} is missing in intake/permissions.py")
-    if caller.role not in access.roles and not caller.admin:
+    if caller.role not in access.roles and not caller.operator:
         needed = ", ".join(sorted(access.roles)) or "the operator"
         raise Forbidden(f"The role {caller.role} may not do this. Required: {needed}")
     if caller.limited:

@@ -114,7 +114,7 @@ class Services:
     hub: EventHub
     models: ModelCache
     callers: CallerCache
-    accounts: Directory
+    directory: Directory
     database: Database
     cost_cache: CostCache
     budget_guard: BudgetGuard

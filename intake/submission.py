@@ -13,6 +13,7 @@ from prometheus_client import Counter
 
 from core import metrics, tracing
 from core.errors import PipelineError, SpendingUnknown, StoreUnavailable
+from core.spans import Attributes
 from intake.services import Services
 from jobs.fairness import ServiceTier
 from jobs.job import Job
@@ -61,7 +62,9 @@ async def submit_within_budget(services: Services, submission: Submission) -> Ad
         if repeated is None:
             raise
         return Admission(submission, repeated)
-    return await submit(services, submission if hold is None else submission._replace(hold=hold))
+    return await submit(
+        services, submission if hold is None else submission._replace(reservation=hold)
+    )
 
 
 async def submit(services: Services, submission: Submission) -> Admission:
@@ -90,7 +93,7 @@ async def submit(services: Services, submission: Submission) -> Admission:
         span.end("submit", attributes, kind="producer", error=error)
 
 
-def _span_attributes(submission: Submission, accepted: AcceptedJob | None) -> tracing.Attributes:
+def _span_attributes(submission: Submission, accepted: AcceptedJob | None) -> Attributes:
     attributes: dict[str, str | bool] = {
         "gen_ai.request.model": submission.queue,
         "penstock.job.id": submission.id if accepted is None else accepted.id,
@@ -126,13 +129,13 @@ async def _submit_with_retry(services: Services, submission: Submission) -> Acce
 
 async def _submit_with_spending(services: Services, submission: Submission) -> AcceptedJob:
     """Tell Redis what the account has spent this month, then submit."""
-    if submission.hold is not None:
+    if submission.reservation is not None:
         try:
-            await services.budget_guard.load_spending(submission.hold)
+            await services.budget_guard.load_spending(submission.reservation)
         except SpendingUnknown:
-            if not services.budget_guard.allows_unknown_spending(submission.hold):
+            if not services.budget_guard.allows_unknown_spending(submission.reservation):
                 raise
-            submission = submission._replace(hold=None)
+            submission = submission._replace(reservation=None)
     return await services.store.submit(submission)
 
 

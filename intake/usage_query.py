@@ -40,7 +40,7 @@ def read_usage_query(
         InvalidBody, InvalidCursor: naming the parameter and what was expected.
         AccountNotFound: the caller is neither of that account nor the operator.
     """
-    if account not in (None, caller.account) and not caller.admin:
+    if account not in (None, caller.account) and not caller.operator:
         raise AccountNotFound(f"Account {account!r} not found", param="account")
     today = datetime.now(UTC).date()
     last = today if until is None else _day("to", until)

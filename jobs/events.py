@@ -1,4 +1,4 @@
-"""What stands in a job's log: numbered events, each one JSON object.
+"""The events of a job: their names, and the numbered entries of its log.
 
 Invariant: `seq` rises by exactly one per event and is the SSE `id`; every generated token id
 appears in exactly one `delta` after the last `restarted`.
@@ -11,12 +11,22 @@ import orjson
 
 
 class EventType(StrEnum):
-    """`started` on each attempt, then `delta`s, then one `finished`."""
+    """Every event name of ours, in the log and on SSE streams.
+
+    The log of a job has STARTED on each attempt, then DELTAs, RESTARTED before an attempt repeats
+    text that was sent, and one FINISHED. Streams add DONE and ERROR, which no log has: they end a
+    stream, with the job's final state or with a problem. REPLAY_TRUNCATED begins a stream whose
+    first events are no longer kept. The event names of OpenAI's Responses API
+    are OpenAI's (`wire.views.response_events`).
+    """
 
     STARTED = "started"
     DELTA = "delta"
     RESTARTED = "restarted"
     FINISHED = "finished"
+    DONE = "done"
+    ERROR = "error"
+    REPLAY_TRUNCATED = "replay_truncated"
 
 
 class Event(NamedTuple):

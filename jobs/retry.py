@@ -1,13 +1,13 @@
-"""When a failed attempt is repeated: exponential backoff with full jitter, capped.
+"""Decides whether and when a failed attempt is repeated, by the backoff rule of `core.backoff`.
 
-Full jitter after Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015).
-Invariant: never a delay beyond the job's deadline, never another attempt for an error that
-another attempt cannot help.
+Invariant: no delay goes beyond the job's deadline, and an error that another attempt cannot fix
+gets none.
 """
 
 from dataclasses import dataclass
 from random import Random
 
+from core.backoff import Backoff
 from core.errors import PipelineError
 from core.settings import RetrySettings
 
@@ -21,7 +21,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Fail now; `dead_letter` when repeated failure rather than the request is to blame."""
+    """Fail now; `dead_letter` when the job failed too often, not because of its request."""
 
     dead_letter: bool
 
@@ -33,13 +33,20 @@ def decide(
     seconds_left: float | None,
     random: Random,
 ) -> Retry | GiveUp:
-    """Decide what follows the `failures`-th failed attempt (1 for the first)."""
+    """Decide what follows a failed attempt.
+
+    Args:
+        error: Why it failed.
+        failures: Failed attempts of the job so far, this one included.
+        settings: The most attempts, and the backoff.
+        seconds_left: Seconds until the job's deadline, None without one.
+        random: Draws the jitter.
+    """
     if not error.retryable:
         return GiveUp(dead_letter=False)
     if failures >= settings.max_attempts:
         return GiveUp(dead_letter=True)
-    ceiling = min(settings.cap_seconds, settings.base_seconds * 2 ** (failures - 1))
-    delay = random.uniform(0, ceiling)
+    delay = Backoff(settings.base_seconds, settings.cap_seconds).delay(failures, random)
     if seconds_left is not None and delay >= seconds_left:
         return GiveUp(dead_letter=False)
     return Retry(after_seconds=delay)

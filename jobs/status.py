@@ -1,7 +1,7 @@
 """Statuses of a job and which may follow which; the only table of transitions.
 
 Invariant: a terminal status never changes. The Lua scripts enforce the same table;
-`tests/integration/test_protocol.py` checks that they agree.
+`tests/integration/test_fence_and_ends.py` checks that they agree.
 """
 
 from enum import StrEnum

@@ -90,7 +90,6 @@ class InvalidHeader(InvalidJob):
     code = "invalid-header"
     status = 400
     title = "Invalid header"
-    openai_status = None
 
 
 class InvalidCursor(InvalidJob):
@@ -99,7 +98,6 @@ class InvalidCursor(InvalidJob):
     code = "invalid-cursor"
     status = 400
     title = "Invalid cursor"
-    openai_status = None
 
 
 class ResultNotReady(JobConflict):

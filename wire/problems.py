@@ -136,7 +136,7 @@ def from_error(
         request_id,
         retry_after,
         getattr(error, "fields", ()),
-        headers=rate_limit_headers(getattr(error, "standings", ())),
+        headers=rate_limit_headers(getattr(error, "rate_limits", ())),
         budget=getattr(error, "budget", None),
     )
 

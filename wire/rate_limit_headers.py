@@ -42,7 +42,7 @@ def _policy(rates: Iterable[RateLimit]) -> str:
 
 
 def _name(rate: RateLimit) -> str:
-    return f"{rate.whose}-{rate.kind}"
+    return f"{rate.owner}-{rate.kind}"
 
 
 def _remaining(status: RateLimitStatus) -> str:

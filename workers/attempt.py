@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from core.errors import AttemptError, PipelineError
-from core.tracing import Context
+from core.spans import Context
 from jobs.events import EventType
 from jobs.status import Status
 from jobs.store.transitions import ClaimedJob, Ending, LogAppend

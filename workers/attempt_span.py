@@ -7,7 +7,8 @@ this worker may have been frozen, and would write it twice.
 
 import time
 
-from core.tracing import Attributes, active
+from core.spans import Attributes
+from core.tracing import active
 from workers.attempt import Attempt
 
 OPERATIONS = {"/v1/chat/completions": "chat", "/v1/completions": "text_completion"}

@@ -139,7 +139,7 @@ class WorkerService:
 
     async def _bury(self, raw: Any, ticket: Acknowledgeable | None) -> None:
         try:
-            await self._store.bury_ticket(raw if isinstance(raw, bytes | str) else repr(raw))
+            await self._store.dead_letter_ticket(raw if isinstance(raw, bytes | str) else repr(raw))
         except StoreUnavailable:
             log.exception("ticket_not_buried", size=len(str(raw)))
         if ticket is not None:

@@ -20,7 +20,8 @@ from core.exposition import Exposition, Lazy
 from core.runtime.health_server import HealthServer
 from core.runtime.process import run_process, until_told
 from core.settings import Settings
-from core.tracing import Attributes, active, joined
+from core.spans import Attributes
+from core.tracing import active, joined
 from jobs.model_registry import DECLARED, ModelRegistry, ServedModel
 from jobs.store.collector import StoreCollector
 from jobs.store.factory import open_store
@@ -86,7 +87,7 @@ class Sweeper:
                 log.info("queue_swept", queue=queue, **swept)
             for one in found.abandoned:
                 _tell(queue, one)
-        released = await self._store.holds.sweep()
+        released = await self._store.reservations.sweep()
         if released:
             metrics.holds_swept.inc(released)
             log.warning("holds_swept", count=released)

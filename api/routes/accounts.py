@@ -29,7 +29,7 @@ PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 @router.get("/account", responses={**ACCOUNT, **error_responses(401, 404, 503)})
 async def read_own(caller: CurrentCaller, services: AppServices) -> Response:
     """Return the caller's account."""
-    return json_response(account_view(await services.accounts.owners.get(caller.account)))
+    return json_response(account_view(await services.directory.accounts.get(caller.account)))
 
 
 @router.patch(
@@ -40,7 +40,7 @@ async def read_own(caller: CurrentCaller, services: AppServices) -> Response:
 async def change_own(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
     """Change the account's name and the details on its invoices."""
     parsed = check(AccountFields, await read_object(request))
-    row = await services.accounts.owners.change(caller.id, caller.account, _changes(parsed))
+    row = await services.directory.accounts.change(caller.id, caller.account, _changes(parsed))
     return json_response(account_view(row))
 
 
@@ -54,7 +54,7 @@ async def list_accounts(
 ) -> Response:
     """List all accounts by id. Operator only."""
     del caller
-    found = await services.accounts.owners.list(after=after or "", limit=limit + 1)
+    found = await services.directory.accounts.list(after=after or "", limit=limit + 1)
     return json_response(list_page(found, limit, account_view))
 
 
@@ -71,7 +71,7 @@ async def create_account(
     parsed = check(NewAccount, await read_object(request))
     values = parsed.model_dump(exclude={"id", "limits"})
     limits = parsed.limits.model_dump(exclude_none=True)
-    row = await services.accounts.owners.create(caller.id, parsed.id, values | limits)
+    row = await services.directory.accounts.create(caller.id, parsed.id, values | limits)
     return json_response(account_view(row), 201)
 
 
@@ -79,7 +79,7 @@ async def create_account(
 async def read_account(account: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return any account. Operator only."""
     del caller
-    return json_response(account_view(await services.accounts.owners.get(account)))
+    return json_response(account_view(await services.directory.accounts.get(account)))
 
 
 @router.patch(
@@ -95,7 +95,7 @@ async def change_account(
     values = _changes(parsed) | parsed.limits.model_dump(exclude_none=True)
     if "suspended" in parsed.model_fields_set:
         values["suspended_at"] = now() if parsed.suspended else None
-    row = await services.accounts.owners.change(caller.id, account, values)
+    row = await services.directory.accounts.change(caller.id, account, values)
     return json_response(account_view(row))
 
 
@@ -108,9 +108,9 @@ async def read_audit(
     account: Annotated[str, Query(pattern=PATTERN, description="operator only")] | None = None,
 ) -> Response:
     """List this account's audit entries, newest first; the operator sees all accounts."""
-    if account not in (None, caller.account) and not caller.admin:
+    if account not in (None, caller.account) and not caller.operator:
         raise AccountNotFound(f"Account {account!r} not found", param="account")
-    whose = account if caller.admin else caller.account
+    whose = account if caller.operator else caller.account
     found = await read_log(services.database, whose, before=_serial(after), limit=limit + 1)
     return json_response(list_page(found, limit, audit_view))
 

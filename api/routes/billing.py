@@ -120,7 +120,7 @@ def _account(caller: Caller, parsed: str | None) -> str | None:
     Raises:
         AccountNotFound: The account is not the caller's, and the caller is not the operator.
     """
-    if caller.admin:
+    if caller.operator:
         return parsed
     if parsed not in (None, caller.account):
         raise AccountNotFound(f"no account {parsed!r}", param="account")

@@ -21,7 +21,9 @@ router = APIRouter(prefix="/v1/dead-letter", tags=["dead letter"])
 @router.get("", responses={**job_page_responses(), **error_responses(401, 422, 503)})
 async def list_dead(caller: CurrentCaller, services: AppServices, limit: Limit = 20) -> Response:
     """List this account's dead-letter jobs, newest first; the operator sees all accounts."""
-    jobs = await services.store.list_dead(None if caller.admin else caller.account, limit=limit + 1)
+    jobs = await services.store.list_dead(
+        None if caller.operator else caller.account, limit=limit + 1
+    )
     data = [_dead_object(services, job, caller) for job in jobs[:limit]]
     return json_response({"object": "list", "data": data, "has_more": len(jobs) > limit})
 
@@ -35,10 +37,10 @@ async def requeue(
     request: Request, job_id: str, caller: CurrentCaller, services: AppServices
 ) -> Response:
     """Retry a dead-letter job as a new job with `retry_of`."""
-    job = await services.store.get(job_id, None if caller.admin else caller.account)
+    job = await services.store.get(job_id, None if caller.operator else caller.account)
     return await retried(request, services, caller, job)
 
 
 def _dead_object(services: Services, job: Job, caller: Caller) -> dict[str, Any]:
     fields = job_object(job, services.cost_cache.of(job))
-    return {**fields, "account": job.account} if caller.admin else fields
+    return {**fields, "account": job.account} if caller.operator else fields

@@ -13,8 +13,9 @@ from api.streaming.event_stream import EventStream
 from core.errors import InvalidJob
 from intake.services import Services
 from intake.watched_job import WatchedJob
+from jobs.events import EventType
 from jobs.job import Job
-from jobs.store.job_store import check_cursor
+from jobs.store.job_reader import check_cursor
 from wire.errors import InvalidCursor
 from wire.sse import HEADERS, frame
 from wire.views.job import JobEvents, done_event
@@ -99,7 +100,7 @@ def _truncated(services: Services, job: Job, after: int, first: int, retry: byte
     """Stream the remaining events, after a header and an event that name the missing ones."""
     headers = {"Last-Event-ID": str(first - 1)}
     missing = {"requested_after": after, "first_available": first, "sequence_number": first - 1}
-    opening = retry + frame(orjson.dumps(missing), event="replay_truncated", seq=first - 1)
+    opening = retry + frame(orjson.dumps(missing), event=EventType.REPLAY_TRUNCATED, seq=first - 1)
     if job.status.is_terminal and first > job.seq:
         return Response(opening + done_event(job.id, job.status), 200, HEADERS | headers)
     watched = WatchedJob.of(job, first - 1)

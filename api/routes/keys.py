@@ -45,7 +45,7 @@ async def list_keys(
 ) -> Response:
     """List keys, newest first, including revoked ones, without secrets."""
     before = None if after is None else check_list_cursor(after, "key")
-    found = await services.accounts.keys.list(
+    found = await services.directory.keys.list(
         managed_keys(caller), prefix=prefix or "", before=before, limit=limit + 1
     )
     return json_response(list_page(found, limit, key_view))
@@ -75,13 +75,13 @@ async def create_key(request: Request, caller: CurrentCaller, services: AppServi
         limits=Limits(**parsed.limits.model_dump(exclude_none=True)),
         expires_at=_datetime(parsed.expires_at),
     )
-    return _created(await services.accounts.keys.create(caller.id, new))
+    return _created(await services.directory.keys.create(caller.id, new))
 
 
 @router.get("/{key_id}", responses={**KEY, **error_responses(401, 404, 503)})
 async def read_key(key_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return a key, without its secret."""
-    return json_response(key_view(await services.accounts.keys.get(key_id, managed_keys(caller))))
+    return json_response(key_view(await services.directory.keys.get(key_id, managed_keys(caller))))
 
 
 @router.patch(
@@ -96,7 +96,7 @@ async def change_key(
     parsed = check(KeyFields, await read_object(request))
     managed = managed_keys(caller)
     check_grant(caller, parsed.role, parsed.model_fields_set)
-    row = await services.accounts.keys.change(caller.id, key_id, managed, _changes(parsed))
+    row = await services.directory.keys.change(caller.id, key_id, managed, _changes(parsed))
     return json_response(key_view(row))
 
 
@@ -113,14 +113,14 @@ async def rotate_key(
     parsed = check(Rotation, await read_object(request))
     overlap = timedelta(seconds=parsed.overlap_seconds)
     return _created(
-        await services.accounts.keys.rotate(caller.id, key_id, managed_keys(caller), overlap)
+        await services.directory.keys.rotate(caller.id, key_id, managed_keys(caller), overlap)
     )
 
 
 @router.delete("/{key_id}", status_code=204, responses=error_responses(401, 404, 503))
 async def revoke_key(key_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Revoke a key. It is rejected within a second. Repeating it changes nothing."""
-    await services.accounts.keys.revoke(caller.id, key_id, managed_keys(caller))
+    await services.directory.keys.revoke(caller.id, key_id, managed_keys(caller))
     return Response(status_code=204)
 
 

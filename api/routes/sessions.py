@@ -76,7 +76,7 @@ async def change_password(
     """Change your own password. All your sessions end, including this one."""
     parsed = check(OwnPassword, await read_object(request))
     await change_own_password(
-        services.accounts.users,
+        services.directory.users,
         signing_in.throttle,
         caller,
         (parsed.current, parsed.password),

@@ -64,7 +64,7 @@ async def list_usage(
 )
 async def prove_usage(job_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return a job's delivered output and charge, so that the charge can be checked."""
-    account = None if caller.admin else caller.account
+    account = None if caller.operator else caller.account
     found = await find_proof(services, job_id, account)
     return json_response(proof_object(found.proof, found.stored_in, found.output))
 

@@ -34,7 +34,7 @@ async def list_users(
 ) -> Response:
     """List the users of this account, newest first; the operator sees all accounts."""
     before = None if after is None else check_list_cursor(after, "user")
-    found = await services.accounts.users.list(_account(caller), before=before, limit=limit + 1)
+    found = await services.directory.users.list(_account(caller), before=before, limit=limit + 1)
     return json_response(list_page(found, limit, user_view))
 
 
@@ -50,9 +50,9 @@ async def list_users(
 async def create_user(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
     """Create a user. Without a password, the user signs in through the identity provider."""
     parsed = check(NewUser, await read_object(request))
-    if parsed.account not in (None, caller.account) and not caller.admin:
+    if parsed.account not in (None, caller.account) and not caller.operator:
         raise Forbidden("Only the operator creates users for other accounts", param="account")
-    created = await services.accounts.users.create(
+    created = await services.directory.users.create(
         caller.id, parsed.account or caller.account, parsed.email, parsed.role, parsed.password
     )
     return json_response(user_view(created), 201)
@@ -61,7 +61,7 @@ async def create_user(request: Request, caller: CurrentCaller, services: AppServ
 @router.get("/{user_id}", responses={**USER, **error_responses(401, 404, 503)})
 async def read_user(user_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return a user."""
-    return json_response(user_view(await services.accounts.users.get(user_id, _account(caller))))
+    return json_response(user_view(await services.directory.users.get(user_id, _account(caller))))
 
 
 @router.patch(
@@ -75,7 +75,7 @@ async def change_user(
     """Change a user's role, or disable the user with all keys and sessions immediately."""
     parsed = check(UserUpdateRequest, await read_object(request))
     change = UserUpdate(parsed.role, parsed.disabled)
-    row = await services.accounts.users.change(caller.id, user_id, _account(caller), change)
+    row = await services.directory.users.change(caller.id, user_id, _account(caller), change)
     return json_response(user_view(row))
 
 
@@ -90,11 +90,11 @@ async def set_password(
 ) -> Response:
     """Set a user's password. All sessions of the user end."""
     parsed = check(NewPassword, await read_object(request))
-    await services.accounts.users.set_password(
+    await services.directory.users.set_password(
         caller.id, user_id, _account(caller), parsed.password
     )
     return Response(status_code=204)
 
 
 def _account(caller: Caller) -> str | None:
-    return None if caller.admin else caller.account
+    return None if caller.operator else caller.account

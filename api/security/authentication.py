@@ -117,7 +117,7 @@ async def _user_of(
     found = await services.callers.find(claims.user)
     if found is not None and found.session < claims.session:
         # After a change of password, the token can be newer than the cached record.
-        found = await services.callers.find_anew(claims.user)
+        found = await services.callers.reload(claims.user)
     if found is None:
         raise SessionOver(EXPIRED)
     entry = Authentication(claims.user, claims.session, claims.family)

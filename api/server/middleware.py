@@ -22,6 +22,7 @@ from api.error_handlers import problem_response
 from api.server.http_metrics import MeasuredRequest, method_of, route_of
 from core import tracing
 from core.settings import LimitSettings
+from core.spans import Attributes
 from wire import problems
 from wire.errors import BodyTimeout, BodyTooLarge
 
@@ -122,7 +123,7 @@ class _RequestScope:
         if span is not None:
             status, route = self._measured.status, route_of(self._scope)
             method = method_of(self._scope)
-            attributes: tracing.Attributes = {
+            attributes: Attributes = {
                 "http.request.method": method,
                 "http.route": route,
                 "http.response.status_code": status,

@@ -53,7 +53,7 @@ async def respond_with_job(
     Args:
         services: The process's services.
         request: The submission.
-        admitted: The accepted job.
+        admission: The accepted job.
         preferences: The client's Prefer headers.
         job_format: How the route shows the job.
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from core.tracing import Attributes, active, joined
+from core.spans import Attributes
+from core.tracing import active, joined
 from jobs.archive.archived_job import ArchivedJob
 from jobs.store.usage_outbox import UsageEntry
 

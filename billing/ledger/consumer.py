@@ -7,9 +7,9 @@ no other.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Iterator, Sequence
+from random import Random
 from typing import Any
 
 import structlog
@@ -18,6 +18,7 @@ from billing.ledger.billing_span import write_bills
 from billing.ledger.ledger import DATA_ERRORS, Ledger, RecordedUsage
 from billing.ledger.settlement import settle
 from core import metrics
+from core.backoff import Backoff
 from core.db.engine import Database
 from core.errors import DatabaseUnavailable, StoreUnavailable
 from core.settings import BillingSettings
@@ -42,8 +43,7 @@ TOKENS_AT_ONCE = 1_000_000
 
 #: A consumer that did not ask for so long has left, or was killed.
 FORGET_MS = 600_000
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 10.0
+BACKOFF = Backoff(base_seconds=0.1, cap_seconds=10.0)
 
 
 class OutboxConsumer:
@@ -58,7 +58,8 @@ class OutboxConsumer:
         self._settings = settings
         self._outbox = Outbox(store.redis, store.keys, GROUP, name)
         self._claims_at = 0.0
-        self._pause = 0.0
+        self._failures = 0
+        self._random = Random()
         for outcome in OUTCOMES:  # from the start: a series that begins at 1 shows no increase
             metrics.ledger_events.labels(outcome)
 
@@ -107,7 +108,7 @@ class OutboxConsumer:
         recorded = [entry for entry in usage if entry.entry_id not in aside]
         await settle(self._store, self._database, [*recorded, *unreadable])
         await self._store.ended.archive(GROUP, [entry.entry_id for entry in entries])
-        self._pause = 0.0
+        self._failures = 0
         ended = time.time_ns()
         metrics.ledger_batch_seconds.observe((ended - began) / 1e9)
         _time(recorded)
@@ -167,14 +168,15 @@ class OutboxConsumer:
             await erase_archived(self._database, gone)
 
     async def _back_off(self, error: StoreUnavailable | DatabaseUnavailable) -> None:
-        self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2 or FIRST_PAUSE_SECONDS)
+        self._failures += 1
+        pause = BACKOFF.delay(self._failures, self._random)
         log.warning(
             "ledger_waits",
             missing=error.code,
             cause=type(error.__cause__).__name__,
-            seconds=self._pause,
+            seconds=round(pause, 3),
         )
-        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+        await asyncio.sleep(pause)
 
 
 def _poison(entry: UsageEntry, error: Exception) -> UnreadableEntry:

@@ -26,7 +26,7 @@ async def settle(store: JobStore, database: Database, entries: Sequence[Entry]) 
     """
     usage = [entry for entry in entries if isinstance(entry, UsageEntry)]
     sums = await _spent(database, {entry.account for entry in usage})
-    await store.holds.settle(_jobs(entries), [one.spent for one in sums])
+    await store.reservations.settle(_jobs(entries), [one.spent for one in sums])
 
 
 async def _spent(database: Database, accounts: Collection[str]) -> list[SpentSum]:

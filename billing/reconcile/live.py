@@ -15,7 +15,7 @@ from core.db.engine import Database
 from core.errors import JobGone, JobNotFound
 from jobs.job import Job
 from jobs.store.job_store import JobStore
-from jobs.store.scan import ScannedJob, survey
+from jobs.store.scan import ScannedJob, scan_jobs
 from jobs.store.usage_outbox import Outbox, UsageEntry
 
 #: Jobs that the ledger lacks and that are looked for together: each time the outbox is read once.
@@ -37,7 +37,7 @@ class LiveJobs:
 
     async def compare(self, month: str) -> None:
         """Look at every job once."""
-        async for page in survey(self._store):
+        async for page in scan_jobs(self._store):
             ended = [seen for seen in page if _ended_in(seen, month)]
             open_ = [seen for seen in page if not seen.job.status.is_terminal]
             rows = await ledger_rows(self._database, [seen.job.id for seen in ended + open_])
@@ -66,7 +66,7 @@ class LiveJobs:
         findings = self._findings
         findings.count("logs")
         findings.differ(FindingKind.LOG, job.id, "last event", job.seq, log.last_seq)
-        if not log.whole:
+        if not log.complete:
             findings.add(FindingKind.LOG, job.id, "events", f"{log.last_seq} in a row", log.events)
         findings.differ(
             FindingKind.LOG, job.id, "output_tokens", job.output_tokens, log.output_tokens

@@ -34,14 +34,16 @@ def create(
     if ID.fullmatch(account) is None:
         raise UsageError("ACCOUNT: letters, digits, _ . - are expected")
     values = {"name": name, "currency": currency}
-    with_directory(lambda directory, _: directory.owners.create(getpass.getuser(), account, values))
+    with_directory(
+        lambda directory, _: directory.accounts.create(getpass.getuser(), account, values)
+    )
     typer.echo(account)
 
 
 @app.command("list")
 def list_accounts(as_json: Json = False) -> None:
     """List all accounts."""
-    rows = with_directory(lambda directory, _: directory.owners.list(limit=MOST))
+    rows = with_directory(lambda directory, _: directory.accounts.list(limit=MOST))
     if as_json:
         print_json([account_view(row) for row in rows])
         return
@@ -94,13 +96,15 @@ def resume(account: Account) -> None:
 
 
 def _change(account: str, values: dict[str, Any]) -> None:
-    with_directory(lambda directory, _: directory.owners.change(getpass.getuser(), account, values))
+    with_directory(
+        lambda directory, _: directory.accounts.change(getpass.getuser(), account, values)
+    )
     err.print(f"{account} is changed.", soft_wrap=True)
 
 
 def _suspend(account: str, *, suspended: bool) -> None:
     async def work(directory: Directory, _: Database) -> None:
-        await directory.owners.suspend(getpass.getuser(), account, suspended=suspended)
+        await directory.accounts.suspend(getpass.getuser(), account, suspended=suspended)
 
     with_directory(work)
     err.print(f"{account} is {'suspended' if suspended else 'served again'}.", soft_wrap=True)

@@ -54,7 +54,7 @@ async def ensure_dev_key(home: StateDir, settings: Settings) -> str | None:
     """Make a development key unless there is a valid one; return it only if it is new."""
     key = home.read_key()
     async with directory_of(settings, "up") as directory:
-        if key is not None and await directory.copying.truth([digest_of(key)]):
+        if key is not None and await directory.cache_sync.truth([digest_of(key)]):
             return None
         new = NewKey(DEV_ACCOUNT, "development only", role=Role.ADMIN, operator=True)
         made = await directory.keys.create("penstock up", new)

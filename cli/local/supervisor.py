@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli.failures import Failure
+from core.backoff import Backoff
 
 LEASH = Path(__file__).with_name("parent_death.py")
-LONGEST_DELAY_SECONDS = 30.0
+#: Pauses before restarts: 1, 2, 4, ... 30 s; without jitter, because they are announced.
+RESTARTS = Backoff(base_seconds=1.0, cap_seconds=30.0)
 SETTLED_SECONDS = 60.0
 TAIL_LINES = 12
 TAIL_BYTES = 8192
@@ -34,11 +36,6 @@ class ChildSpec:
     stop_seconds: float = 5.0
     restarts: bool = False
     death_signal: signal.Signals = signal.SIGKILL
-
-
-def restart_delay(deaths: int) -> float:
-    """Return the seconds to wait after the n-th death in a row: 1, 2, 4, ... 30."""
-    return min(LONGEST_DELAY_SECONDS, 2.0 ** (deaths - 1))
 
 
 def tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
@@ -145,7 +142,7 @@ class Supervisor:
             child.kill()  # what it may have left in its group
             lived = time.monotonic() - child.started_at
             deaths = 1 if lived > SETTLED_SECONDS else deaths + 1
-            delay = restart_delay(deaths)
+            delay = RESTARTS.ceiling(deaths)
             self._say(f"{child.spec.name} died ({_reason(code)}); starting it again in {delay:g} s")
             await asyncio.sleep(delay)
             await child.start()

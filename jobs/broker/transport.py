@@ -12,7 +12,7 @@ import structlog
 from kombu.transport import redis as kombu_redis
 
 from core import metrics
-from jobs.store.job_store import DEAD_TICKETS_KEPT
+from jobs.store.worker_transitions import DEAD_TICKETS_KEPT
 
 log = structlog.get_logger()
 

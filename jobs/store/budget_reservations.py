@@ -1,10 +1,11 @@
-"""Money that a job may cost, held back until its usage is in the ledger.
+"""Budget reservations: money that a job may cost, held back until its usage is in the ledger.
 
-A hold is made by the script that accepts the job, so budgets are exact whatever is submitted at
-once. Whoever has written the usage to SQL then says what was spent (absolute and only rising) and
-lets go of the hold; until then both count, so that money is never spent twice. A hold counts in
-whatever month it is looked at, for nobody knows in which its job will end. Invariant: every
-hold ends: with its job's usage, or by the sweep once its job is known to have left without any.
+The script that accepts a job makes its reservation, so budgets are exact under concurrent
+submits. The process that wrote the usage to SQL then reports what was spent (absolute, only
+rising) and releases the reservation; until then both count, so money is never spent twice. A
+reservation counts in every month, because the month in which its job will end is unknown.
+Invariant: every reservation is released: with its job's usage, or by the sweep once the job is
+known to have gone without any.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
-from core.redis.client import Scripts
+from core.redis.scripts import Scripts
+from jobs.store.script_args import SettleArgs, SweepReservationsArgs
+from jobs.store.script_rows import SweptReservationsRow
 
 #: Amounts here are integers of this fraction of the currency.
 NANO_DIGITS = 9
@@ -22,7 +25,7 @@ ACCOUNT = "*"
 
 
 def to_nanos(amount: Decimal, *, up: bool) -> int:
-    """Return an amount in billionths, rounded against whoever spends it."""
+    """Return an amount in billionths; `up` rounds up (what a job costs), else down (limits)."""
     rounding = ROUND_CEILING if up else ROUND_FLOOR
     return int(amount.scaleb(NANO_DIGITS).to_integral_value(rounding))
 
@@ -33,7 +36,7 @@ def from_nanos(nanos: int) -> Decimal:
 
 
 class BudgetLimit(NamedTuple):
-    """What a scope may spend in the bucket; None where it is only watched."""
+    """What a scope may spend in a month, in billionths; None where it is only watched."""
 
     scope: str
     nanos: int | None
@@ -48,27 +51,32 @@ class BudgetMonth:
     currency: str
 
     @property
-    def words(self) -> tuple[str, str]:
-        """Return its purse, which has no month, and its month, as the scripts name them."""
+    def script_args(self) -> tuple[str, str]:
+        """Return the balance `<account>:<currency>` and the month, as the scripts take them."""
         return f"{self.account}:{self.currency}", self.month
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetReservation:
-    """The most a job may cost, and whom it counts against."""
+    """The most that a job may cost in billionths, and the limits it counts against."""
 
     bucket: BudgetMonth
     nanos: int
     limits: Sequence[BudgetLimit]
 
-    def arguments(self) -> list[str | int]:
-        """Return what `submit.lua` takes."""
+    @property
+    def head(self) -> tuple[str, str, int]:
+        """Return balance, month and nanos, as `submit.lua` takes them."""
+        return *self.bucket.script_args, self.nanos
+
+    def scope_args(self) -> list[str | int]:
+        """Return (scope, limit or "") per limit, as `submit.lua` takes them."""
         pairs = ((scope, "" if nanos is None else nanos) for scope, nanos in self.limits)
-        return [*self.bucket.words, self.nanos, *(word for pair in pairs for word in pair)]
+        return [part for pair in pairs for part in pair]
 
 
 class SpentAmount(NamedTuple):
-    """What a scope has spent in a bucket, according to the ledger."""
+    """What a scope has spent in a month, in billionths, according to the ledger."""
 
     bucket: BudgetMonth
     scope: str
@@ -76,29 +84,39 @@ class SpentAmount(NamedTuple):
 
 
 class BudgetReservations:
-    """The scripts around holds."""
+    """Settles and sweeps reservations."""
 
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
         self._cursor = "0"
 
     async def settle(self, job_ids: Sequence[str], spent: Iterable[SpentAmount]) -> None:
-        """Say what was spent, then let go of the jobs' holds; may be repeated.
+        """Report spending, then release the reservations of jobs; may be repeated.
+
+        Args:
+            job_ids: Jobs whose usage the ledger has.
+            spent: Sums of the ledger; a sum below the known one is ignored.
 
         Raises:
-            StoreUnavailable: it may or may not have happened.
+            StoreUnavailable: It may or may not have happened.
         """
-        words = [word for one in spent for word in (*one.bucket.words, one.scope, one.nanos)]
-        await self._scripts.call("settle", len(job_ids), *job_ids, *words)
+        sums = [
+            part for sum_ in spent for part in (*sum_.bucket.script_args, sum_.scope, sum_.nanos)
+        ]
+        await self._scripts.call("settle", *SettleArgs(len(job_ids)), *job_ids, *sums)
 
     async def sweep(self) -> int:
-        """Look at some of the holds, and let go of those whose job left no usage behind.
+        """Examine some reservations and release those whose jobs left no usage.
 
-        Returns how many; all holds are looked at in the course of many calls.
+        Many calls examine all of them.
+
+        Returns:
+            How many were released.
 
         Raises:
-            StoreUnavailable: come back later.
+            StoreUnavailable: Try again later.
         """
-        cursor, released = await self._scripts.call("sweep_holds", self._cursor)
-        self._cursor = cursor.decode()
-        return int(released)
+        named = SweepReservationsArgs(self._cursor)
+        row = SweptReservationsRow(*await self._scripts.call("sweep_reservations", *named))
+        self._cursor = row.cursor.decode()
+        return row.released

@@ -1,8 +1,8 @@
-"""How much may wait before jobs are shed, tier by tier: flex first, priority last.
+"""Sheds load tier by tier: flex jobs are refused first, priority jobs last.
 
-A tier is refused once the whole queue has reached its share of `queue.max_queued`, or, where
-`queue.shed_wait_seconds` is set, once what goes before it takes longer than that at the pace
-that was measured. Invariant: a refusal says when to come back, computed from the same pace.
+A tier is refused once the whole queue has reached its share of `queue.max_queued`. Where
+`queue.shed_wait_seconds` is set, it is also refused once the jobs before it would take longer
+than that at the measured pace. Invariant: a refusal says when to retry, from the same pace.
 """
 
 import asyncio
@@ -11,27 +11,30 @@ from time import monotonic
 from typing import NamedTuple
 
 from core.errors import StoreUnavailable
-from core.redis.client import Scripts
+from core.redis.scripts import Scripts
 from core.settings import QueueSettings
 from jobs.eta import ServiceTimes
 from jobs.fairness import ServiceTier
+from jobs.store.script_args import PositionArgs
+from jobs.store.script_rows import PositionRow
 
+#: How long a measured pace is used before it is read again.
 PACE_SECONDS = 1.0
 
-#: Without a worker or a finished job nothing is known about the pace.
+#: Retry-After while the pace is unknown: no worker, or no finished job.
 UNKNOWN_SECONDS = 30.0
 LEAST_SECONDS, MOST_SECONDS = 1.0, 300.0
 
 
 class QueueBounds(NamedTuple):
-    """How many jobs may wait in a queue, and how many before one of this tier ('': any number)."""
+    """Most jobs that may wait in a queue, and most before one of this tier ('': no bound)."""
 
     queued: int
     ahead: int | str
 
 
 class LoadShedding:
-    """The bounds of every queue, and the pace they go by."""
+    """The bounds of every queue, from the settings and the measured pace."""
 
     def __init__(self, scripts: Scripts, settings: QueueSettings) -> None:
         self._scripts = scripts
@@ -46,7 +49,7 @@ class LoadShedding:
         self._reading: dict[str, asyncio.Task[None]] = {}
 
     async def bounds(self, queue: str, tier: ServiceTier) -> QueueBounds:
-        """Return what may wait when a job of this tier comes."""
+        """Return the bounds that a new job of this tier must fit."""
         queued = self._queued[tier]
         if self._longest is None:
             return QueueBounds(queued, "")
@@ -54,7 +57,7 @@ class LoadShedding:
         return QueueBounds(queued, "" if pace is None else max(1, int(self._longest * pace)))
 
     async def seconds_until(self, queue: str, jobs: int) -> float:
-        """Estimate when so many jobs will have left the queue."""
+        """Estimate in how many seconds this many jobs will have left the queue."""
         times = await self.service_times(queue)
         pace = _pace(times)
         if pace is None:
@@ -62,19 +65,23 @@ class LoadShedding:
         return min(MOST_SECONDS, max(LEAST_SECONDS, jobs / pace))
 
     async def service_times(self, queue: str) -> ServiceTimes:
-        """Read what is known about a queue's service."""
+        """Read a queue's service times."""
         return (await self.place(queue, ""))[1]
 
     async def place(self, queue: str, job_id: str) -> tuple[int, ServiceTimes]:
-        """Return how many jobs go before a waiting one, -1 if it does not wait; and the service."""
-        answer = await self._scripts.call("position", queue, job_id)
-        rank, running, slots, n, mean, square, now = answer
-        return int(rank), ServiceTimes(
-            int(running), int(slots), int(n), float(mean), float(square), int(now)
+        """Return how many jobs are before this one (-1: it is not ready), and service times."""
+        row = PositionRow(*await self._scripts.call("position", *PositionArgs(queue, job_id)))
+        return row.rank, ServiceTimes(
+            running=row.running,
+            slots=row.slots,
+            finished=int(row.finished),
+            mean=float(row.mean),
+            square=float(row.square),
+            now=int(row.now),
         )
 
     async def _known_pace(self, queue: str) -> float | None:
-        """Return jobs a second as last read; only the first reading is waited for."""
+        """Return jobs per second as last read; only the first read is awaited."""
         known = self._paces.get(queue)
         if known is None or monotonic() - known[0] > PACE_SECONDS:
             task = self._reading.get(queue)
@@ -89,12 +96,12 @@ class LoadShedding:
         try:
             self._paces[queue] = monotonic(), _pace(await self.service_times(queue))
         except StoreUnavailable:
-            # The submit that wanted to know will find out for itself.
+            # The submit that needs the pace fails by itself on its own call.
             self._paces.pop(queue, None)
 
 
 def _pace(times: ServiceTimes) -> float | None:
-    """Return jobs a second, None where nothing was measured or nobody works."""
+    """Return jobs per second, None without a measurement or a worker."""
     if not times.slots or not times.finished or not times.mean:
         return None
     return 1000 * times.slots / times.mean

@@ -1,8 +1,8 @@
-"""An operator's hand on a queue: pausing, draining, opening and purging it.
+"""Pauses, drains, opens and purges whole queues, for operators.
 
-Paused: nothing is claimed, jobs are still accepted. Draining: no job is accepted, what is there
-goes on. Invariant: a purge never keeps Redis for longer than a slice takes, ends each job like any
-cancelled one, and leaves alone what is submitted after it began.
+Paused: no job is claimed, jobs are still accepted. Draining: no job is accepted, accepted jobs
+run. Invariant: a purge blocks Redis for no longer than one slice takes, ends each job like any
+cancelled one, and leaves jobs alone that are submitted after it began.
 """
 
 from enum import StrEnum
@@ -10,12 +10,14 @@ from time import monotonic
 from typing import NamedTuple
 
 from core.errors import ModelNotFound
-from core.redis.client import Scripts
+from core.redis.scripts import Scripts
+from jobs.store.script_args import CancelWaitingArgs, QueueArgs, RetentionArgs, SetModeArgs
+from jobs.store.script_rows import ModeRow, WaitingSliceRow
 
 #: Jobs cancelled by one script call: a few milliseconds.
 SLICE = 50
 
-#: Longest purge; then it is to be asked for again.
+#: The longest purge; after that it must be requested again.
 PURGE_SECONDS = 20.0
 
 
@@ -28,7 +30,7 @@ class QueueMode(StrEnum):
 
 
 class ModeNote(NamedTuple):
-    """What a queue does, and who had it do so; `since` in Unix ms, 0 if it was never changed."""
+    """A queue's mode and who set it; `since` in Unix ms, 0 if it was never changed."""
 
     mode: QueueMode
     by: str
@@ -36,7 +38,7 @@ class ModeNote(NamedTuple):
 
 
 class PurgedJobs(NamedTuple):
-    """How many jobs a purge cancelled; `complete` when none was left that waited as it began."""
+    """How many jobs a purge cancelled; `complete` when none is left that waited when it began."""
 
     cancelled: int
     complete: bool
@@ -45,58 +47,66 @@ class PurgedJobs(NamedTuple):
 class QueueControl:
     """The scripts around whole queues."""
 
-    def __init__(self, scripts: Scripts, keep: tuple[int | str, ...]) -> None:
+    def __init__(self, scripts: Scripts, retention: RetentionArgs) -> None:
         self._scripts = scripts
-        self._keep = keep
+        self._retention = retention
 
     async def check_known(self, queue: str) -> None:
-        """Refuse the queue of a model that is not known.
+        """Refuse the queue of an unknown model.
 
         Raises:
-            ModelNotFound: naming it.
+            ModelNotFound: No such model is known.
         """
-        if not (await self._look(queue))[2]:
+        if not (await self._read(queue)).known:
             raise _unknown(queue)
 
     async def mode(self, queue: str) -> ModeNote:
-        """Return what a queue does."""
-        return (await self._look(queue))[0]
+        """Return a queue's mode; an unknown queue is open."""
+        row = await self._read(queue)
+        return ModeNote(QueueMode(row.mode.decode()), row.set_by.decode(), int(row.since))
 
-    async def _look(self, queue: str) -> tuple[ModeNote, list[str], bool]:
-        mode, by, since, parked, known = await self._scripts.call("mode", queue)
-        note = ModeNote(QueueMode(mode.decode()), by.decode(), int(since))
-        return note, sorted(who.decode() for who in parked), bool(known)
+    async def _read(self, queue: str) -> ModeRow:
+        return ModeRow(*await self._scripts.call("mode", *QueueArgs(queue)))
 
     async def set_mode(self, queue: str, mode: QueueMode, by: str) -> QueueMode:
-        """Change what a queue does and tell its workers; returns what it did before.
+        """Set a queue's mode and tell its workers.
+
+        Args:
+            queue: The queue of a known model.
+            mode: Its new mode.
+            by: Who sets it, shown to operators.
+
+        Returns:
+            The mode before.
 
         Raises:
-            ModelNotFound: no such model is known.
+            ModelNotFound: No such model is known.
         """
-        before = await self._scripts.call("set_mode", queue, mode, by)
+        before = await self._scripts.call("set_mode", *SetModeArgs(queue, mode, by))
         if before is None:
             raise _unknown(queue)
         return QueueMode(before.decode())
 
     async def purge(self, queue: str, seconds: float = PURGE_SECONDS) -> PurgedJobs:
-        """Cancel every job that waits now, for so long at most. May be repeated."""
+        """Cancel every job that waits now, for at most `seconds`. May be repeated."""
         give_up, began, cancelled = monotonic() + seconds, "", 0
         while True:
-            _, parked, _ = await self._look(queue)
+            parked = sorted(owner.decode() for owner in (await self._read(queue)).parked)
             found = 0
-            for place in ("ready", "delayed", *(f"parked:{who}" for who in parked)):
+            for place in ("ready", "delayed", *(f"parked:{owner}" for owner in parked)):
                 first = 0
                 while True:
-                    looked, left, ended, now = await self._scripts.call(
-                        "cancel_waiting", queue, place, first, SLICE, began, *self._keep
-                    )
-                    began, first, found = began or now.decode(), first + left, found + ended
-                    if looked < SLICE:
+                    named = CancelWaitingArgs(queue, place, first, SLICE, began)
+                    answer = await self._scripts.call("cancel_waiting", *named, *self._retention)
+                    row = WaitingSliceRow(*answer)
+                    began, first = began or row.now.decode(), first + row.left_waiting
+                    found += row.cancelled
+                    if row.looked_at < SLICE:
                         break
                     if monotonic() > give_up:
                         return PurgedJobs(cancelled + found, complete=False)
             cancelled += found
-            # Jobs move from one place to another meanwhile.
+            # Jobs may move from one place to another meanwhile, so only an empty round is the end.
             if not found:
                 return PurgedJobs(cancelled, complete=True)
 

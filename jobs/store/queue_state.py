@@ -1,11 +1,12 @@
-"""What one queue looks like at a moment, as `scripts/observe.lua` reads it in one step."""
+"""The state of one queue at one moment, as `scripts/observe.lua` reads it in one step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.fairness import ServiceTier
+from jobs.store.script_rows import ObservedRow
 
-#: How many of the next jobs of a tier are looked at for the oldest: accounts that wait at once.
+#: How many of the next jobs of a tier are examined for the oldest: one per waiting account.
 LOOK_AT = 200
 
 TIERS = tuple(sorted(ServiceTier, key=lambda tier: tier.rank))
@@ -13,10 +14,10 @@ TIERS = tuple(sorted(ServiceTier, key=lambda tier: tier.rank))
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """Jobs by where they are, and who serves them.
+    """Numbers of jobs by place, of workers and of their slots.
 
-    `delayed` wait for a retry, `parked` for their account's cap. `oldest_seconds` has the tiers in
-    which a job is ready to start.
+    `delayed` jobs wait for a retry, `parked` ones for their account's cap. `oldest_seconds` holds
+    the longest wait of each tier that has a ready job.
     """
 
     running: int
@@ -30,16 +31,11 @@ class QueueState:
 
     @classmethod
     def of(cls, answer: Sequence[int]) -> "QueueState":
-        """Read the script's answer."""
-        ready, oldest = answer[6::2], answer[7::2]
-        running, delayed, parked, workers, slots, tickets = answer[:6]
+        """Read the answer of `observe.lua`: an ObservedRow, then (ready, oldest ms) per tier."""
+        head = len(ObservedRow._fields)
+        ready, oldest = answer[head::2], answer[head + 1 :: 2]
         return cls(
-            running=running,
-            delayed=delayed,
-            parked=parked,
-            workers=workers,
-            slots=slots,
-            tickets=tickets,
+            **ObservedRow(*answer[:head])._asdict(),
             ready=dict(zip(TIERS, ready, strict=True)),
             oldest_seconds={
                 tier: age / 1000 for tier, age in zip(TIERS, oldest, strict=True) if age >= 0

@@ -1,54 +1,62 @@
-"""What a key and its account may ask for in a minute, have waiting and have running.
+"""Rate limits and caps of a caller, as the script that accepts a job takes them.
 
-The script that accepts a job checks all of it and takes from every bucket, or from none, so the
-limits are exact whatever is submitted at once and by however many processes. A bucket holds one
-minute's worth and refills evenly (`scripts/lib.lua` says by which algorithm). Tokens are estimated
-when a job is accepted and become the real number when it ends, however it ends. Invariant: a
-refused or repeated request pays nothing.
+The script checks all of them and takes from every bucket, or from none, so the limits are exact
+however many processes submit concurrently. A bucket holds one minute's worth and refills evenly
+(`scripts/lib.lua` names the algorithm). Tokens are estimated when a job is accepted and replaced
+by the real number when it ends, however it ends. Invariant: a refused or repeated request costs
+nothing.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import orjson
 
-from accounts.caller import Limits
 from jobs.store.budget_reservations import ACCOUNT
 
 Kind = Literal["requests", "tokens"]
 
-#: What the scripts count in: so many parts of a request or token.
-PARTS = 60_000
+#: The scripts count in this fraction of a request or token.
+RATE_PARTS = 60_000
 
-#: Beyond this a minute's worth is no whole number in a script any more; nobody gets there.
+#: The highest limit per minute. Above it a bucket's level is no whole number in Lua any more.
 MOST = 10**10
 
 
 class RateLimit(NamedTuple):
-    """So many requests or tokens a minute, of one key or (`ACCOUNT`) of a whole account."""
+    """A rate limit: at most `limit` requests or tokens per minute.
+
+    `scope` is a key's id, or `ACCOUNT` for a whole account.
+    """
 
     scope: str
     kind: Kind
     limit: int
 
     @property
-    def whose(self) -> Literal["account", "key"]:
-        """Say in one word whose limit it is."""
+    def owner(self) -> Literal["account", "key"]:
+        """Return what the limit belongs to."""
         return "account" if self.scope == ACCOUNT else "key"
 
 
 class Quota(NamedTuple):
-    """Everything that limits one key, made once: `words` is what `submit.lua` takes."""
+    """Everything that limits one caller; 0 is no limit.
+
+    Attributes:
+        rates: Rates of the key and of its account.
+        account_running: Most jobs of the account that run at a time.
+        account_queued: Most jobs of the account that wait.
+        script_args: JSON of the rates and the key's own caps for `submit.lua`, empty without any.
+    """
 
     rates: tuple[RateLimit, ...]
     account_running: int
     account_queued: int
-    words: bytes
+    script_args: bytes
 
 
 class RateLimitStatus(NamedTuple):
-    """What is left of a rate, and how long until all of it is there again."""
+    """What is left of a rate, and the milliseconds until all of it is available again."""
 
     rate: RateLimit
     remaining: int
@@ -58,38 +66,47 @@ class RateLimitStatus(NamedTuple):
 UNLIMITED = Quota((), 0, 0, b"")
 
 
-@lru_cache(maxsize=4096)
-def quota_of(account: str, key_id: str, key: Limits, whole: Limits) -> Quota:
-    """Return what limits a key: its own limits and its account's."""
-    rates = tuple(
-        RateLimit(scope, kind, min(limit, MOST))
-        for scope, limits in ((key_id, key), (ACCOUNT, whole))
-        for kind, limit in _per_minute(limits)
-        if limit
-    )
-    own = bool(key.max_running or key.max_queued)
-    words = b""
+def make_quota(
+    group: str,
+    rates: tuple[RateLimit, ...],
+    *,
+    key_running: int = 0,
+    key_queued: int = 0,
+    account_running: int = 0,
+    account_queued: int = 0,
+) -> Quota:
+    """Return a quota.
+
+    Args:
+        group: Name under which the key's own jobs are counted, `<account>/<key id>`.
+        rates: Rates of the key and of its account; limits above MOST are taken as MOST.
+        key_running: Most jobs of the key that run at a time, 0 for no cap.
+        key_queued: Most jobs of the key that wait, 0 for no cap.
+        account_running: The same for its whole account.
+        account_queued: The same for its whole account.
+    """
+    rates = tuple(rate._replace(limit=min(rate.limit, MOST)) for rate in rates)
+    own = bool(key_running or key_queued)
+    script_args = b""
     if own or rates:
-        words = orjson.dumps(
+        script_args = orjson.dumps(
             {
-                "group": f"{account}/{key_id}" if own else "",
-                "running": key.max_running,
-                "queued": key.max_queued,
+                "group": group if own else "",
+                "running": key_running,
+                "queued": key_queued,
                 "rates": [list(rate) for rate in rates],  # orjson takes no named tuples
             }
         )
-    return Quota(rates, whole.max_running, whole.max_queued, words)
+    return Quota(rates, account_running, account_queued, script_args)
 
 
-def _per_minute(limits: Limits) -> tuple[tuple[Kind, int], ...]:
-    return ("requests", limits.requests_per_minute), ("tokens", limits.tokens_per_minute)
+def rate_limit_statuses(
+    rates: Sequence[RateLimit], levels: Sequence[bytes]
+) -> tuple[RateLimitStatus, ...]:
+    """Return the status of each rate from the levels of its bucket, as a script returns them."""
+    return tuple(_status(rate, int(level)) for rate, level in zip(rates, levels, strict=False))
 
 
-def standings(rates: Sequence[RateLimit], levels: Sequence[bytes]) -> tuple[RateLimitStatus, ...]:
-    """Read the levels of buckets, as a script returns them."""
-    return tuple(_standing(rate, int(level)) for rate, level in zip(rates, levels, strict=False))
-
-
-def _standing(rate: RateLimit, level: int) -> RateLimitStatus:
-    left = max(0, rate.limit * PARTS - level)
-    return RateLimitStatus(rate, left // PARTS, -(-level // rate.limit))
+def _status(rate: RateLimit, level: int) -> RateLimitStatus:
+    left = max(0, rate.limit * RATE_PARTS - level)
+    return RateLimitStatus(rate, left // RATE_PARTS, -(-level // rate.limit))

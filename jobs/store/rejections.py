@@ -1,4 +1,4 @@
-"""What a submission is told that the script did not accept: why, and when to come back."""
+"""Turns the answer of a refused submission into an error that says why and when to retry."""
 
 from collections.abc import Sequence
 from typing import NoReturn
@@ -18,41 +18,51 @@ from core.errors import (
 )
 from jobs.fairness import ServiceTier
 from jobs.store.budget_reservations import ACCOUNT, BudgetReservation, from_nanos
-from jobs.store.rate_limits import Quota, standings
+from jobs.store.rate_limits import Quota, rate_limit_statuses
+from jobs.store.script_rows import SubmitOutcome
 from jobs.store.transitions import Submission
 
-#: When a client comes back to a queue that an operator drains.
+#: Retry-After in seconds while an operator drains the queue.
 DRAINING_SECONDS = 30.0
 
-#: What is counted of a refusal for lack of room: the limit, and whose it is.
-ROOM = {
-    b"queue-full": ("queued", "queue"),
-    b"account-full": ("queued", "account"),
-    b"key-full": ("queued", "key"),
-    b"long-wait": ("wait", "queue"),
+#: Outcomes for lack of room, and the labels of the metric: the limit, and what it belongs to.
+NO_ROOM = {
+    SubmitOutcome.QUEUE_FULL.encode(): ("queued", "queue"),
+    SubmitOutcome.ACCOUNT_FULL.encode(): ("queued", "account"),
+    SubmitOutcome.KEY_FULL.encode(): ("queued", "key"),
+    SubmitOutcome.LONG_WAIT.encode(): ("wait", "queue"),
 }
 
 
 def refuse(job: Submission, cost: int, answer: Sequence[bytes]) -> NoReturn:
-    """Raise what `JobStore.submit` says; `cost` is what the job is estimated to take, in tokens."""
-    match answer[0]:
-        case b"mismatch":
+    """Raise the error of a refused submission, but not of one in NO_ROOM.
+
+    Args:
+        job: The submission.
+        cost: Its estimated tokens.
+        answer: What `submit.lua` returned.
+    """
+    match SubmitOutcome(answer[0].decode()):
+        case SubmitOutcome.MISMATCH:
             raise mismatch()
-        case b"past":
+        case SubmitOutcome.PAST:
             name = answer[1].decode()
             raise InvalidJob(f"{name}: a time in the future is expected", param=name)
-        case b"over-budget" if job.hold is not None:
-            raise _over_budget(job.hold, answer[1].decode(), int(answer[2]))
-        case b"spending-unknown":
+        case SubmitOutcome.OVER_BUDGET if job.reservation is not None:
+            raise _over_budget(job.reservation, answer[1].decode(), int(answer[2]))
+        case SubmitOutcome.SPENDING_UNKNOWN:
             raise SpendingUnknown(
-                "what this account has spent this month is not known at the moment",
+                "the spending of this account in this month is not known at the moment",
                 retry_after_seconds=1,
             )
-        case b"rate-limited":
+        case SubmitOutcome.RATE_LIMITED:
             raise _rate_limited(job.quota, cost, answer)
-        case b"lock-lost":
-            raise LockLost(f"{job.id}: its lock is not held", retry_after_seconds=1)
-        case b"draining":
+        case SubmitOutcome.LOCK_LOST:
+            raise LockLost(
+                f"the lock of {job.id} is held by another process, or by none",
+                retry_after_seconds=1,
+            )
+        case SubmitOutcome.QUEUE_DRAINING:
             raise QueueDraining(
                 f"the queue of {job.queue} takes no new jobs at the moment",
                 retry_after_seconds=DRAINING_SECONDS,
@@ -63,31 +73,32 @@ def refuse(job: Submission, cost: int, answer: Sequence[bytes]) -> NoReturn:
 def no_room(
     tier: ServiceTier, kind: bytes, seconds: float, longest: float | None
 ) -> QueueFull | WaitTooLong:
-    """Return what is told when a queue is at a bound of `ROOM`; `seconds` until there is room."""
-    metrics.limit_refusals.labels(*ROOM[kind]).inc()
-    if kind == b"long-wait":
+    """Return the error for an outcome in NO_ROOM; `seconds` until there should be room."""
+    metrics.limit_refusals.labels(*NO_ROOM[kind]).inc()
+    outcome = SubmitOutcome(kind.decode())
+    if outcome is SubmitOutcome.LONG_WAIT:
         return WaitTooLong(
             f"a job in tier {tier} would wait longer than {longest:g} s",
             retry_after_seconds=seconds,
         )
-    whose = {
-        b"queue-full": f"the queue is full for tier {tier}",
-        b"account-full": "this account's share of the queue is full",
-        b"key-full": "this key's share of the queue is full",
-    }[kind]
-    return QueueFull(whose, retry_after_seconds=seconds)
+    text = {
+        SubmitOutcome.QUEUE_FULL: f"the queue is full for tier {tier}",
+        SubmitOutcome.ACCOUNT_FULL: "this account's share of the queue is full",
+        SubmitOutcome.KEY_FULL: "this key's share of the queue is full",
+    }[outcome]
+    return QueueFull(text, retry_after_seconds=seconds)
 
 
 def mismatch() -> IdempotencyMismatch:
-    """Return what is told of a key that stands for another request."""
+    """Return the error for an idempotency key that was used with another request."""
     text = "this Idempotency-Key was used before with another request"
     return IdempotencyMismatch(text, param="Idempotency-Key")
 
 
 def _rate_limited(quota: Quota, cost: int, answer: Sequence[bytes]) -> RateLimited | LimitTooSmall:
     rate, wait_ms = quota.rates[int(answer[1]) - 1], int(answer[2])
-    limit = f"{rate.limit} {rate.kind} a minute of this {rate.whose}"
-    metrics.limit_refusals.labels(rate.kind, rate.whose).inc()
+    limit = f"{rate.limit} {rate.kind} a minute of this {rate.owner}"
+    metrics.limit_refusals.labels(rate.kind, rate.owner).inc()
     if wait_ms < 0:
         return LimitTooSmall(
             f"this request may take {cost} tokens, more than the {limit}: shorten the prompt or"
@@ -97,18 +108,18 @@ def _rate_limited(quota: Quota, cost: int, answer: Sequence[bytes]) -> RateLimit
     return RateLimited(
         f"the limit of {limit} is reached",
         retry_after_seconds=wait_ms / 1000,
-        standings=standings(quota.rates, answer[3:]),
+        rate_limits=rate_limit_statuses(quota.rates, answer[3:]),
     )
 
 
-def _over_budget(hold: BudgetReservation, scope: str, left: int) -> BudgetExceeded:
-    bucket, whose = hold.bucket, "account" if scope == ACCOUNT else "key"
-    needed, remaining = (f"{from_nanos(nanos):f}" for nanos in (hold.nanos, left))
+def _over_budget(reservation: BudgetReservation, scope: str, left: int) -> BudgetExceeded:
+    bucket, owner = reservation.bucket, "account" if scope == ACCOUNT else "key"
+    needed, remaining = (f"{from_nanos(nanos):f}" for nanos in (reservation.nanos, left))
     return BudgetExceeded(
         f"this request may cost up to {needed} {bucket.currency}, and {remaining} are left of this"
-        f" {whose}'s budget for {bucket.month}",
+        f" {owner}'s budget for {bucket.month}",
         budget={
-            "scope": whose,
+            "scope": owner,
             "month": bucket.month,
             "currency": bucket.currency,
             "left": remaining,

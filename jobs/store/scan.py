@@ -1,7 +1,7 @@
-"""Pages through every job Redis has, and what the logs of finished ones show. It only reads.
+"""Pages through every job in Redis and sums up the logs of finished ones. Read-only.
 
-Invariant: a job that is there from beginning to end is shown, and no log of one that was erased
-in the meantime counts as empty.
+Invariant: a job that exists during the whole scan is yielded, and the log of a job that was
+erased meanwhile never counts as empty.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -14,7 +14,7 @@ from jobs.job import LISTED_FIELDS, Job
 from jobs.result import JobResult
 from jobs.store.job_store import JobStore
 
-#: Jobs looked at together, and events of each that are read with them; longer logs go on alone.
+#: Jobs read together, and the events of each that are read with them; longer logs follow alone.
 PAGE_JOBS = 100
 PAGE_EVENTS = 500
 
@@ -23,62 +23,62 @@ SCAN_KEYS = 1_000
 
 @dataclass(slots=True)
 class LogFacts:
-    """What one log shows, event by event."""
+    """Sums over the events of one log."""
 
     events: int = 0
     last_seq: int = 0
-    whole: bool = True
+    complete: bool = True
     result: JobResult = field(default_factory=JobResult)
 
     @property
     def output_tokens(self) -> int:
-        """Return how many token ids it delivered."""
+        """How many token ids it delivered."""
         return self.result.output_tokens
 
     @property
     def usage(self) -> Usage | None:
-        """Return the usage its last event announced."""
+        """The usage that its last event states."""
         return self.result.usage
 
     def take(self, events: Iterable[Event]) -> None:
-        """Count further events; a number left out makes a hole."""
+        """Add further events; a missing number makes the log incomplete."""
         for event in events:
-            self.whole = self.whole and event.seq == self.last_seq + 1
+            self.complete = self.complete and event.seq == self.last_seq + 1
             self.events, self.last_seq = self.events + 1, event.seq
             self.result.add(event)
 
 
 @dataclass(frozen=True, slots=True)
 class ScannedJob:
-    """A job as its record stands; `log` is there once it has ended, unless just erased."""
+    """A job's record, and the sums of its log once it has ended, unless it was just erased."""
 
     job: Job
     log: LogFacts | None = None
 
 
-async def survey(store: JobStore) -> AsyncIterator[list[ScannedJob]]:
-    """Yield all jobs, a page at a time; one may come twice.
+async def scan_jobs(store: JobStore) -> AsyncIterator[list[ScannedJob]]:
+    """Yield all jobs, a page at a time; a job may come twice.
 
     Raises:
-        StoreUnavailable: Redis went away; begin anew.
+        StoreUnavailable: Redis is away; start the scan again.
     """
     ids: list[str] = []
-    cursor, begun = 0, False
+    cursor, started = 0, False
     start = store.keys.job("")
     redis: Any = store.redis
-    while cursor or not begun:
-        begun = True
+    while cursor or not started:
+        started = True
         async with guarded():
             cursor, keys = await redis.scan(cursor, match=f"{start}*", count=SCAN_KEYS)
         ids += [key.decode().removeprefix(start) for key in keys]
         while len(ids) >= PAGE_JOBS:
-            yield await _look(store, ids[:PAGE_JOBS])
+            yield await _read_page(store, ids[:PAGE_JOBS])
             del ids[:PAGE_JOBS]
     if ids:
-        yield await _look(store, ids)
+        yield await _read_page(store, ids)
 
 
-async def _look(store: JobStore, ids: Sequence[str]) -> list[ScannedJob]:
+async def _read_page(store: JobStore, ids: Sequence[str]) -> list[ScannedJob]:
     pipe: Any = store.redis.pipeline(transaction=False)
     for job_id in ids:
         pipe.hmget(store.keys.job(job_id), LISTED_FIELDS)
@@ -100,7 +100,7 @@ async def _look(store: JobStore, ids: Sequence[str]) -> list[ScannedJob]:
 
 
 async def _log(store: JobStore, job: Job, entries: Sequence[Any]) -> LogFacts | None:
-    """Fold the first entries and what follows them; None when the job was erased over it."""
+    """Sum up the first entries and the rest; None when the job was erased meanwhile."""
     facts = LogFacts()
     facts.take(from_stream(entry_id, fields) for entry_id, fields in entries)
     more = len(entries) == PAGE_EVENTS

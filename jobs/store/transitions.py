@@ -1,4 +1,4 @@
-"""What the scripts are asked and answer: a job's way in, its attempts, its end.
+"""Values of the job store's calls: submission, claimed job, step, end, sweep result.
 
 Invariant: values only; nothing here knows Redis.
 """
@@ -13,21 +13,33 @@ from jobs.job import JobSpec
 from jobs.status import Status
 from jobs.store.budget_reservations import BudgetReservation
 from jobs.store.rate_limits import UNLIMITED, Quota, RateLimitStatus
+from jobs.store.script_rows import AbandonedRow
 
 Appended = Literal["ok", "watched", "cancel", "lost", "finished"]
 
 
 class Lock(NamedTuple):
-    """A lock, and the name of who believes to hold it."""
+    """A lock, and the process that expects to hold it."""
 
-    what: str
     name: str
+    holder: str
+
+
+#: The lock of a submission that needs none.
+NO_LOCK = Lock("", "")
 
 
 class Submission(NamedTuple):
-    """A job on its way in. `account`'s limits come from its key, never from the body.
+    """A job to be accepted. Limits come from the caller's record, never from the body.
 
-    With a `lock`, the job is accepted only while its holder has it.
+    Attributes:
+        weight: The account's share in fair queueing.
+        max_running: Most jobs of the account that run at a time, 0 for no cap.
+        start_by: Unix milliseconds until which the job must have started.
+        deadline: Unix milliseconds until which it must have ended.
+        watcher: The event hub to which the job's events are published, or empty.
+        reservation: Money that the job may cost, where a budget is kept.
+        lock: With a lock, the job is accepted only while the lock's holder has it.
     """
 
     id: str
@@ -41,7 +53,7 @@ class Submission(NamedTuple):
     deadline: int | None = None
     idempotency_key: str = ""
     watcher: str = ""
-    hold: BudgetReservation | None = None
+    reservation: BudgetReservation | None = None
     quota: Quota = UNLIMITED
     lock: Lock | None = None
 
@@ -55,7 +67,7 @@ class AcceptedJob(NamedTuple):
     id: str
     replayed: bool
     created: int = 0
-    standings: Sequence[RateLimitStatus] = ()
+    rate_limits: Sequence[RateLimitStatus] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +113,7 @@ class LogAppend:
 
 @dataclass(frozen=True, slots=True)
 class QueuePlace:
-    """Where a job stands in its queue (1 = next), when it should be done, how long it has run."""
+    """A job's position in its queue (1 = next), its estimated end, and how long it has run."""
 
     position: int | None
     eta: Eta | None
@@ -109,7 +121,7 @@ class QueuePlace:
 
 
 class EndedJob(NamedTuple):
-    """A job that is not open any more; `status` is empty where it has no record."""
+    """A job that has ended; `status` is empty where it has no record."""
 
     job_id: str
     status: str
@@ -118,7 +130,7 @@ class EndedJob(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AbandonedAttempt:
-    """An attempt that ended without its worker's word; times are Redis milliseconds."""
+    """An attempt whose worker did not report its end; times are Redis milliseconds."""
 
     id: str
     account: str
@@ -132,9 +144,17 @@ class AbandonedAttempt:
     @classmethod
     def of(cls, row: Sequence[bytes]) -> "AbandonedAttempt":
         """Read the script's answer; the spec has no body."""
-        job_id, account, spec, fence, attempt, worker, claimed, now = row
-        numbers = (int(fence), int(attempt), worker.decode(), int(claimed), int(now))
-        return cls(job_id.decode(), account.decode(), JobSpec.decode(spec, b"{}"), *numbers)
+        named = AbandonedRow(*row)
+        return cls(
+            id=named.id.decode(),
+            account=named.account.decode(),
+            spec=JobSpec.decode(named.spec, b"{}"),
+            fence=int(named.fence),
+            attempt=int(named.attempt),
+            worker=named.worker.decode(),
+            claimed=int(named.claimed),
+            now=int(named.now),
+        )
 
 
 class SweepResult(NamedTuple):
@@ -150,7 +170,7 @@ class SweepResult(NamedTuple):
 
     @property
     def counts(self) -> dict[str, int]:
-        """How much of each kind was repaired."""
+        """How many of each kind were repaired."""
         found = self._asdict()
         del found["abandoned"]
         return found

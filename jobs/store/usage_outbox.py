@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 from core.redis.client import guarded
 from core.redis.keys import Keys
-from core.redis.scripts import ALLOW_OOM
+from core.redis.script_sources import ALLOW_OOM
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 

@@ -14,7 +14,9 @@ from sqlalchemy import update
 from accounts.account_rows import ensure_account
 from accounts.api_keys import EVERYBODY, MadeKey, NewKey
 from accounts.cache_records import KEYS
+from accounts.cache_scripts import open_scripts
 from accounts.cache_sync import CacheSync
+from accounts.cache_writer import CallerCacheWriter
 from accounts.caller import Role, digest_of
 from accounts.directory import Directory, directory_of
 from core.db.engine import Database
@@ -53,8 +55,13 @@ async def made(directory: Directory, settings: Settings, **fields: Any) -> MadeK
     return await directory.keys.create("test", NewKey("acme", **fields))
 
 
+def cache_of(store: JobStore) -> CallerCacheWriter:
+    prefix = store.keys.prefix
+    return CallerCacheWriter(store.redis, store.keys, open_scripts(store.redis, prefix))
+
+
 async def in_copy(store: JobStore, secret: str) -> bool:
-    return (await store.callers.read([digest_of(secret)]))[0] is not None
+    return (await cache_of(store).read([digest_of(secret)]))[0] is not None
 
 
 async def test_a_revoked_key_is_refused_by_every_process_within_a_second(
@@ -105,7 +112,7 @@ async def test_a_copy_that_is_lost_is_made_again_and_nobody_is_refused_meanwhile
                     assert await status(revoked) == 401
 
             async def whole() -> bool:
-                return (await store.callers.generation())[1] and await in_copy(store, key.secret)
+                return (await cache_of(store).generation())[1] and await in_copy(store, key.secret)
 
             await eventually(whole, 20)
             assert not await in_copy(store, gone.secret)
@@ -116,7 +123,7 @@ async def test_what_a_dead_process_did_not_copy_is_copied_by_another(
 ) -> None:
     """The process that revokes dies between SQL and Redis."""
     key = await made(directory, settings)
-    await directory.copying.copy_all()
+    await directory.cache_sync.copy_all()
     assert await in_copy(store, key.secret)
     database = Database(settings.database, "test")
     async with database.write() as connection:
@@ -140,7 +147,7 @@ async def test_a_redis_from_a_backup_brings_no_revoked_key_back(
     settings: Settings, directory: Directory, store: JobStore
 ) -> None:
     key = await made(directory, settings)
-    [old] = await store.callers.read([digest_of(key.secret)])
+    [old] = await cache_of(store).read([digest_of(key.secret)])
     assert old is not None
     await directory.keys.revoke("test", key.row.id, EVERYBODY)
     database = Database(settings.database, "test")
@@ -151,7 +158,7 @@ async def test_a_redis_from_a_backup_brings_no_revoked_key_back(
     await database.close()
     await store.redis.hset(store.keys.callers, digest_of(key.secret), old)  # type: ignore[misc, arg-type]
     await store.redis.hset(store.keys.callers, digest_of("unheard of"), old)  # type: ignore[misc, arg-type]
-    await directory.copying.copy_all()
+    await directory.cache_sync.copy_all()
     assert not await in_copy(store, key.secret)
     assert not await in_copy(store, "unheard of")
 
@@ -162,16 +169,17 @@ async def test_an_older_state_never_replaces_a_newer_one(
     """One process reads a key from SQL and stalls; another revokes it; the first goes on."""
     key = await made(directory, settings)
     read, go_on = asyncio.Event(), asyncio.Event()
-    replace = store.callers.replace
+    cache = cache_of(store)
+    replace = cache.replace
 
     async def stalled(generation: str, records: Any) -> bool:
         read.set()
         await go_on.wait()
         return await replace(generation, records)
 
-    slow = CacheSync(Database(settings.database, "slow"), store.callers, settings.auth)
+    slow = CacheSync(Database(settings.database, "slow"), cache, settings.auth)
     await store.redis.hdel(store.keys.callers, digest_of(key.secret))  # type: ignore[misc]
-    monkeypatch.setattr(store.callers, "replace", stalled)
+    monkeypatch.setattr(cache, "replace", stalled)
     copying = asyncio.create_task(slow.copy([digest_of(key.secret)]))
     await read.wait()
     await directory.keys.revoke("test", key.row.id, EVERYBODY)
@@ -197,11 +205,11 @@ async def test_many_changes_at_once_leave_the_copy_as_sql_has_it(
                 for name, who in (("a", directory), ("b", second))
                 for number, key in enumerate(keys)
             ),
-            *(who.copying.copy_all() for who in (directory, second)),
+            *(who.cache_sync.copy_all() for who in (directory, second)),
         )
     fields = [digest_of(key.secret) for key in keys]
-    assert await store.callers.read(fields) == [
-        (await directory.copying.truth(fields))[field] for field in fields
+    assert await cache_of(store).read(fields) == [
+        (await directory.cache_sync.truth(fields))[field] for field in fields
     ]
 
 
@@ -220,7 +228,7 @@ async def test_while_sql_is_away_known_keys_work_and_unknown_ones_are_refused(
             api = await asyncio.to_thread(running.api)
 
             async def whole() -> bool:
-                return (await store.callers.generation())[1]
+                return (await cache_of(store).generation())[1]
 
             await eventually(whole, 20)
             await asyncio.to_thread(server.stop)
@@ -306,5 +314,5 @@ async def test_an_account_that_exists_twice_at_once_is_made_once(
     database = Database(settings.database, "test")
     await asyncio.gather(*(ensure_account(database, "acme") for _ in range(4)))
     await database.close()
-    rows = await directory.owners.list()
+    rows = await directory.accounts.list()
     assert [row.id for row in rows] == ["acme"]

@@ -99,11 +99,11 @@ async def check_holds(store: JobStore, database: Database) -> None:
     redis, prefix = store.redis, store.keys.prefix
     assert await redis.exists(f"{prefix}:holds") == 0
     bucket = this_month()
-    assert await redis.exists(f"{prefix}:held:{bucket.words[0]}") == 0
+    assert await redis.exists(f"{prefix}:held:{bucket.script_args[0]}") == 0
     async with database.read() as connection:
         sums = await spending_in(connection, bucket)
     for one in sums:
-        known = await redis.hget(":".join((prefix, "spend", *bucket.words)), one.scope)
+        known = await redis.hget(":".join((prefix, "spend", *bucket.script_args)), one.scope)
         assert int(known) == one.spent.nanos
 
 
@@ -115,11 +115,11 @@ async def load(store: JobStore, seconds: float) -> list[str]:
     """End jobs that hold money, a few at a time for a while."""
     ids: list[str] = []
     bucket = this_month()
-    await store.holds.settle([], [SpentAmount(bucket, ACCOUNT, 0)])
+    await store.reservations.settle([], [SpentAmount(bucket, ACCOUNT, 0)])
     hold = BudgetReservation(bucket, 50_000, (BudgetLimit(ACCOUNT, 10**12),))
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        ids += await end_jobs(store, 10, hold=hold)
+        ids += await end_jobs(store, 10, reservation=hold)
         await asyncio.sleep(0.02)
     return ids
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from accounts.cache_writer import COMPLETE
 from accounts.caller import Caller
-from accounts.caller_cache import WHOLE, CallerCache
+from accounts.caller_cache import CallerCache
 from core.errors import StoreUnavailable
 from jobs.store.job_store import JobStore
 
@@ -20,7 +21,7 @@ async def nobody(_fields: Sequence[str]) -> Mapping[str, bytes]:
 async def test_a_record_that_cannot_be_read_is_no_other_callers_trouble(store: JobStore) -> None:
     """As where a newer version has written a role that this one does not know."""
     records = {"a": GOOD.model_dump_json(), "b": '{"role": "new"}', "c": GOOD.model_dump_json()}
-    await store.redis.hset(store.keys.callers, mapping={WHOLE: "1", **records})
+    await store.redis.hset(store.keys.callers, mapping={COMPLETE: "1", **records})
     callers = CallerCache(store.redis, store.keys, nobody)
     async with asyncio.timeout(5):
         asked = (callers.find(field) for field in "abcd")

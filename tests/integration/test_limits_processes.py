@@ -12,7 +12,7 @@ from core.settings import Settings
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.budget_reservations import ACCOUNT
 from jobs.store.job_store import JobStore
-from jobs.store.rate_limits import PARTS
+from jobs.store.rate_limits import RATE_PARTS
 from tests.conftest import settings_for
 from tests.support.api_fleet import ApiFleet
 from tests.support.bucket import Bucket
@@ -84,7 +84,7 @@ async def check_exact(store: JobStore, name: str, limit: int, ids: list[str], ac
         bucket.take(1, now)
     redis: Any = store.redis
     kept = await redis.hgetall(name)
-    assert int(kept[b"level"]) == bucket.look(int(kept[b"at"])) * PARTS
+    assert int(kept[b"level"]) == bucket.look(int(kept[b"at"])) * RATE_PARTS
 
 
 async def test_two_processes_let_through_exactly_the_limit_and_never_one_more(

@@ -11,13 +11,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from accounts.caller import NO_LIMITS, Limits
+from accounts.quota import quota_of
 from core.errors import LimitTooSmall, RateLimited
 from jobs.fairness import estimated_tokens
 from jobs.status import Status
 from jobs.store.budget_reservations import ACCOUNT
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
-from jobs.store.rate_limits import PARTS, Quota, RateLimitStatus, quota_of
+from jobs.store.rate_limits import RATE_PARTS, Quota, RateLimitStatus
 from jobs.store.transitions import Ending, LogAppend, Submission
 from tests.conftest import settings_for
 from tests.support.bucket import Bucket
@@ -74,7 +75,7 @@ class Play:
             bucket = self.buckets[rate.scope, rate.kind]
             level = bucket.look(self.clock.now)
             left = max(0, (bucket.limit - level) // 1)
-            reset = -(-(level * PARTS) // bucket.limit)
+            reset = -(-(level * RATE_PARTS) // bucket.limit)
             expected.append(RateLimitStatus(rate, left, reset))
         assert list(told) == expected
 
@@ -94,20 +95,20 @@ class Play:
             assert not any(waits), "one too many"
             for bucket, units in needs:
                 bucket.take(units, self.clock.now)
-            self.check_standings(quota, accepted.standings)
+            self.check_standings(quota, accepted.rate_limits)
             self.accepted.append((job, cost))
             self.waiting.append((job, cost))
 
     def check_refusal(self, refused: RateLimited, wait: int, quota: Quota) -> None:
         assert wait > 0, "one too few"
         assert refused.retry_after_seconds == wait / 1000
-        self.check_standings(quota, refused.standings)
+        self.check_standings(quota, refused.rate_limits)
 
     async def repeat(self, number: int) -> None:
         if self.accepted:
             job, _ = self.accepted[number % len(self.accepted)]
             again = await self.store.submit(job)
-            self.check_standings(job.quota, again.standings)
+            self.check_standings(job.quota, again.rate_limits)
 
     def settle(self, job: Submission, cost: int, took: int) -> None:
         for rate in job.quota.rates:
@@ -156,7 +157,7 @@ class Play:
                 continue
             passed = max(0, self.clock.now - int(kept[b"at"]))
             level = max(0, int(kept[b"level"]) - passed * bucket.limit)
-            assert level == bucket.look(self.clock.now) * PARTS
+            assert level == bucket.look(self.clock.now) * RATE_PARTS
             assert await redis.pttl(name) > 0
 
 
@@ -237,7 +238,7 @@ async def test_a_changed_limit_holds_from_the_next_request_on(store: JobStore) -
     with pytest.raises(RateLimited):
         await store.submit(submission(key_id="k", quota=few))
     accepted = await store.submit(submission(key_id="k", quota=many))
-    assert accepted.standings[0].remaining == 7
+    assert accepted.rate_limits[0].remaining == 7
     with pytest.raises(RateLimited) as refused:
         await store.submit(submission(key_id="k", quota=few))
     assert refused.value.retry_after_seconds == 60
@@ -254,7 +255,7 @@ async def test_the_bucket_of_an_account_is_shared_by_its_keys_and_nobody_else(
     with pytest.raises(RateLimited, match="of this account"):
         await store.submit(submission(key_id="c", quota=quota_of("acme", "c", NO_LIMITS, whole)))
     other = submission("other", key_id="a", quota=quota_of("other", "a", NO_LIMITS, whole))
-    assert (await store.submit(other)).standings[0].rate.scope == ACCOUNT
+    assert (await store.submit(other)).rate_limits[0].rate.scope == ACCOUNT
 
 
 async def test_a_job_that_took_more_than_was_estimated_is_charged_in_the_end(
@@ -275,9 +276,9 @@ async def test_a_job_that_took_more_than_was_estimated_is_charged_in_the_end(
 
 async def test_keys_without_limits_leave_no_trace(store: JobStore) -> None:
     job = submission(key_id="k", quota=quota_of("acme", "k", NO_LIMITS, NO_LIMITS))
-    assert job.quota.words == b""
+    assert job.quota.script_args == b""
     accepted = await store.submit(job)
-    assert accepted.standings == ()
+    assert accepted.rate_limits == ()
     redis: Any = store.redis
     assert await redis.keys(f"{store.keys.prefix}:rate:*") == []
     assert await redis.hmget(store.keys.job(job.id), "group", "rated") == [None, None]

@@ -7,13 +7,14 @@ from collections import Counter
 import pytest
 
 from accounts.caller import Limits
+from accounts.quota import quota_of
 from core.errors import IdempotencyMismatch, JobGone, JobNotFound, QueueFull
 from core.settings import Settings
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
-from jobs.store.rate_limits import Quota, quota_of
+from jobs.store.rate_limits import Quota
 from tests.conftest import settings_for
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.jobs import QUEUE, complete, submission

@@ -85,7 +85,7 @@ async def _make(settings: Settings, wanted: Iterable[tuple[str, dict[str, Any]]]
             await ensure_account(database, account)
             limits: Limits = fields.pop("account_limits", NO_LIMITS)
             if limits != NO_LIMITS:
-                await directory.owners.change("test", account, limits.model_dump())
+                await directory.accounts.change("test", account, limits.model_dump())
             new = NewKey(account, operator=fields.pop("admin", False), **fields)
             made.append((await directory.keys.create("test", new)).secret)
     await database.close()

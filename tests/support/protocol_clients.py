@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from accounts.caller import Limits as KeyLimits
+from accounts.quota import quota_of
 from core.errors import IdempotencyMismatch, InvalidJob, JobConflict, QueueDraining, QueueFull
 from core.redis.client import connect
 from jobs.broker.tickets import ticket_template
@@ -20,7 +21,6 @@ from jobs.fairness import ServiceTier
 from jobs.store.factory import open_celery
 from jobs.store.job_store import JobStore
 from jobs.store.queue_control import QueueMode
-from jobs.store.rate_limits import quota_of
 from jobs.store.transitions import ClaimedJob, Submission
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, submission

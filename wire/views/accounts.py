@@ -69,7 +69,7 @@ def caller_view(caller: Caller) -> dict[str, Any]:
         "user": caller.user or None,
         "name": caller.name,
         "role": caller.role,
-        "operator": caller.admin,
+        "operator": caller.operator,
         "models": None if caller.models is None else sorted(caller.models),
         "routes": None if caller.routes is None else sorted(caller.routes),
         "networks": caller.networks,

@@ -88,8 +88,8 @@ class GenerateEvents:
             "latency_ms": _milliseconds_since(self._started),
             "sequence_number": event.seq,
         }
-        return frame(orjson.dumps(totals), event="done", seq=event.seq)
+        return frame(orjson.dumps(totals), event=EventType.DONE, seq=event.seq)
 
     def fail(self, problem: Problem) -> bytes:
         """Encode an error that ends the stream."""
-        return frame(orjson.dumps(problem.as_problem()), event="error")
+        return frame(orjson.dumps(problem.as_problem()), event=EventType.ERROR)

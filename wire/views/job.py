@@ -160,12 +160,12 @@ class JobEvents:
 
     def fail(self, problem: Problem) -> bytes:
         """Encode an error that ends the stream; the client may resume."""
-        return frame(orjson.dumps(problem.as_problem()), event="error")
+        return frame(orjson.dumps(problem.as_problem()), event=EventType.ERROR)
 
 
 def done_event(job_id: str, status: str) -> bytes:
     """Encode the last event of a stream: the client need not reconnect."""
-    return frame(orjson.dumps({"id": job_id, "status": status}), event="done")
+    return frame(orjson.dumps({"id": job_id, "status": status}), event=EventType.DONE)
 
 
 def numbered(seq: int, data: bytes) -> bytes:

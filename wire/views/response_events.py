@@ -70,7 +70,7 @@ class ResponseEvents:
 
     def fail(self, problem: Problem) -> bytes:
         """Encode an error that ends the stream; the client may resume."""
-        return frame(orjson.dumps(_error(problem, self._number)), event="error")
+        return frame(orjson.dumps(_error(problem, self._number)), event=EventType.ERROR)
 
     def _start(self) -> bytes:
         if self._started:

@@ -1,12 +1,10 @@
--- Write one engine step: every job's new events, and the end of those that ended, in one go.
--- Exactly once under retries: `after` is the seq the worker last wrote; an append that is already
--- in the log is acknowledged, not repeated. Only the holder of the current fence may write.
--- ARGV: worker, keep[4], then per job: id, fence, after, input, cached, output, number of events,
---       (type, data) per event, terminal status or '', error json or ''
+-- Write one engine step: the new events of every job, and the end of those that ended.
+-- Exactly once under retries: `after` is the seq that the worker wrote last, and an append that is
+-- in the log already is acknowledged, not repeated. Only the holder of the current fence may write.
+-- Takes AppendArgs and RetentionArgs, then per job StepArgs, (type, data) per event, and EndingArgs:
+-- the terminal status or '', error json or ''.
 -- Returns per job: 'lost' | 'ok' | 'watched' | 'cancel' | 'finished'
-local worker = ARGV[1]
-local keep = keep_from(2)
-local at, now = 6, now_ms()
+local at, now = REST, now_ms()
 local answers, frames, framed = {}, {}, {}
 
 local function collect(name, id, item)
@@ -24,7 +22,7 @@ while at <= #ARGV do
   local job = redis.call('HMGET', job_key(id), 'fence', 'status', 'seq', 'cancel', 'watch')
   local seq = tonumber(job[3]) or -1
   local answer = 'lost'
-  if job[1] == fence and job[2] == 'in_progress' then
+  if job[1] == fence and job[2] == IN_PROGRESS then
     answer = 'ok'
     if seq == after then
       for i = 0, count - 1 do
@@ -45,7 +43,7 @@ while at <= #ARGV do
         -- The deltas must reach watchers before the event that ends the job.
         for name, items in pairs(frames) do publish(name, items) end
         frames, framed = {}, {}
-        finish(id, record(id), status, error_json, now, keep, false)
+        finish(id, record(id), status, error_json, now, retention, false)
         answer = 'finished'
       elseif (job[4] or '') ~= '' then answer = 'cancel'
       elseif (job[5] or '') ~= '' then answer = 'watched' end

@@ -1,16 +1,16 @@
 -- Cancel some of the jobs that wait in one place of a queue; each ends like any cancelled job.
--- ARGV: queue, 'ready' | 'delayed' | 'parked:<who>', first, count, created until ms ('': now), keep[4]
--- Returns {looked at, left waiting, cancelled, now}
-local queue, place, first = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local now, keep = now_ms(), keep_from(6)
-local until_ms = tonumber(ARGV[5]) or now
-local ids = redis.call('ZRANGE', q(queue, place), first, first + tonumber(ARGV[4]) - 1)
+-- Takes CancelWaitingArgs, then RetentionArgs. `place` is 'ready', 'delayed' or 'parked:<owner>';
+-- jobs created after `created_until` (ms; '' means now) are left alone.
+-- Returns WaitingSliceRow: looked_at, left_waiting, cancelled, now
+local now = now_ms()
+local until_ms = tonumber(created_until) or now
+local ids = redis.call('ZRANGE', q(queue, place), first, first + limit - 1)
 local cancelled = 0
 for _, id in ipairs(ids) do
   local job = record(id)
-  if job.status == 'queued' and tonumber(job.created) <= until_ms then
+  if job.status == QUEUED and tonumber(job.created) <= until_ms then
     redis.call('HSET', job_key(id), 'cancel', int(now))
-    finish(id, job, 'cancelled', '', now, keep, false)
+    finish(id, job, CANCELLED, '', now, retention, false)
     cancelled = cancelled + 1
   end
 end

@@ -1,23 +1,20 @@
--- Give up to n jobs to a worker: the next in order, skipping expired and parking capped ones.
--- ARGV: queue, worker, n, lease ms, run ms, ageing ms, ageing every, keep[4]
--- Returns nothing while the queue is paused, else one flat list per job: id, fence, attempt, spec, seq, output, input, watched, run deadline, now, account, created, body, queued
-local queue, worker, n = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local lease_ms, run_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
-local ageing_ms, ageing_every = tonumber(ARGV[6]), tonumber(ARGV[7])
-local keep = keep_from(8)
+-- Give up to `limit` jobs to a worker: the next in order, without expired and capped ones.
+-- Takes ClaimArgs, then RetentionArgs. Returns {} while the queue is paused, else a row per job:
+-- ClaimedRow: id, fence, attempt, spec, seq, output_tokens, input_tokens, watched, run_deadline, now, account, created, body, queued
+local most = tonumber(limit)
 local ready, fair, running = q(queue, 'ready'), q(queue, 'fair'), q(queue, 'running')
-if redis.call('HGET', q(queue, 'mode'), 'mode') == 'paused' then return {} end
+if redis.call('HGET', q(queue, 'mode'), 'mode') == MODE_PAUSED then return {} end
 local now = now_ms()
 local since_aged = tonumber(redis.call('HGET', fair, 'since_aged')) or 0
 
--- Ageing: once in `ageing_every` claims the head of a lower tier that waited too long goes first.
-local function aged(head_tier)
+-- Ageing: once in `ageing_every` claims, the head of a lower tier goes first if it waited too long.
+local function oldest_below(head_tier)
   local oldest, best
-  for tier = head_tier + 1, 2 do
+  for tier = head_tier + 1, TIERS - 1 do
     local low = redis.call('ZRANGEBYSCORE', ready, exact(tier * TIER_SPAN), '(' .. exact((tier + 1) * TIER_SPAN), 'LIMIT', 0, 1)
     if low[1] then
       local queued = tonumber(redis.call('HGET', job_key(low[1]), 'queued')) or now
-      if now - queued >= ageing_ms and (not oldest or queued < oldest) then oldest, best = queued, low[1] end
+      if now - queued >= tonumber(ageing_ms) and (not oldest or queued < oldest) then oldest, best = queued, low[1] end
     end
   end
   return best
@@ -27,8 +24,8 @@ local function choose()
   local head = redis.call('ZRANGE', ready, 0, 0, 'WITHSCORES')
   if not head[1] then return nil end
   since_aged = since_aged + 1
-  if since_aged >= ageing_every then
-    local old = aged(math.floor(tonumber(head[2]) / TIER_SPAN))
+  if since_aged >= tonumber(ageing_every) then
+    local old = oldest_below(math.floor(tonumber(head[2]) / TIER_SPAN))
     if old then since_aged = 0 return old end
   end
   return head[1]
@@ -50,21 +47,21 @@ local function start(id)
   redis.call('ZADD', q(queue, 'deadlines'), int(due), id)
   local started = job[12] or ''
   if started == '' then started = int(now) end
-  redis.call('HSET', job_key(id), 'status', 'in_progress', 'fence', int(fence), 'attempt', int(attempt),
+  redis.call('HSET', job_key(id), 'status', IN_PROGRESS, 'fence', int(fence), 'attempt', int(attempt),
     'worker', worker, 'claimed', int(now), 'started', started)
-  local seq = emit(id, tonumber(job[7]), job[10], 'started', '{"attempt":' .. int(attempt) .. '}')
+  local seq = emit(id, tonumber(job[7]), job[10], EVENT_STARTED, '{"attempt":' .. int(attempt) .. '}')
   return { id, int(fence), int(attempt), job[6], int(seq), job[8] or '0', job[9] or '', job[10] == '' and '0' or '1',
     int(due), int(now), account, job[13], job[14], job[16] }
 end
 
-local function park(who, score, id)
-  redis.call('ZADD', q(queue, 'parked:' .. who), score, id)
-  redis.call('SADD', q(queue, 'parked_accounts'), who)
+local function park(owner, score, id)
+  redis.call('ZADD', q(queue, 'parked:' .. owner), score, id)
+  redis.call('SADD', q(queue, 'parked_accounts'), owner)
 end
 
 local claimed = {}
-for _ = 1, n * 4 + 64 do
-  if #claimed >= n then break end
+for _ = 1, most * 4 + 64 do
+  if #claimed >= most then break end
   local id = choose()
   if not id then break end
   local score = redis.call('ZSCORE', ready, id)
@@ -73,16 +70,16 @@ for _ = 1, n * 4 + 64 do
   local due = tonumber(job[5]) or math.huge
   if (job[6] or '') == '' then due = math.min(due, tonumber(job[4]) or math.huge) end
   local account, group = job[2], job[7] or ''
-  if job[1] ~= 'queued' then
-    -- A record lost with the tail of the AOF: nothing to run.
+  if job[1] ~= QUEUED then
+    -- The record was lost with the tail of the append-only file, so there is nothing to run.
     redis.call('HINCRBY', P .. ':totals', 'orphaned', 1)
   elseif due <= now then
-    finish(id, record(id), 'expired', '{"code":"deadline-exceeded","message":"the job did not start in time","param":null}', now, keep, false)
+    finish(id, record(id), EXPIRED, error_object(DEADLINE_EXCEEDED, 'the job did not start in time'), now, retention, false)
   elseif is_full(queue, account, tonumber(job[3]) or 0) then
     park(account, score, id)
   elseif group ~= '' and is_full(queue, group, tonumber(job[8]) or 0) then
     park(group, score, id)
-    -- The account has room: a job of another of its keys may take it.
+    -- The account itself has room, so a parked job of another of its keys may run.
     unpark(queue, account)
   else
     claimed[#claimed + 1] = start(id)

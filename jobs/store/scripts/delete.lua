@@ -1,13 +1,12 @@
--- Erase a finished job's record and log now; its usage stays in the outbox. The tombstone says that
--- its client did it: the archive must not keep it either.
--- ARGV: id, account, tombstone ms. Returns 'missing' | 'deleted' | the status that forbids it
-local id, account = ARGV[1], ARGV[2]
-local head = redis.call('HMGET', job_key(id), 'account', 'status')
+-- Erase the record and log of a finished job; its usage stays in the outbox. The tombstone says that
+-- the client erased the job, so that the archive does not keep it either.
+-- Takes DeleteArgs. Returns 'missing' | 'deleted' | the status that forbids it
+local head = redis.call('HMGET', job_key(job_id), 'account', 'status')
 if head[1] ~= account then return 'missing' end
 if not TERMINAL[head[2]] then return head[2] end
-redis.call('DEL', job_key(id), log_key(id))
-redis.call('SET', P .. ':gone:' .. id, account .. ' erased', 'PX', ARGV[3])
-redis.call('ZREM', P .. ':account:' .. account .. ':jobs', id)
-redis.call('ZREM', P .. ':purge', account .. ' ' .. id)
-redis.call('ZREM', P .. ':dead', id)
+redis.call('DEL', job_key(job_id), log_key(job_id))
+redis.call('SET', P .. ':gone:' .. job_id, account .. ' erased', 'PX', tombstone_ms)
+redis.call('ZREM', P .. ':account:' .. account .. ':jobs', job_id)
+redis.call('ZREM', P .. ':purge', account .. ' ' .. job_id)
+redis.call('ZREM', P .. ':dead', job_id)
 return 'deleted'

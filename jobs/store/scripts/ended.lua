@@ -1,5 +1,6 @@
--- Which of these jobs are not open any more. ARGV: ids
--- Returns per such job: {id, status, last seq}; the status is '' where there is no record.
+-- Find which of these jobs are not open any more. Takes job ids.
+-- Returns a row per such job; the status is '' where there is no record:
+-- EndedRow: job_id, status, last_seq
 local ended = {}
 for _, id in ipairs(ARGV) do
   local head = redis.call('HMGET', job_key(id), 'status', 'seq')

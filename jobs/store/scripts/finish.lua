@@ -1,9 +1,8 @@
--- End a running job without new events (failure found before the first token, or a cancel).
--- ARGV: id, fence, status, error json, keep[4]. Returns 'finished' | 'lost'.
-local id, fence, status = ARGV[1], ARGV[2], ARGV[3]
-local head = redis.call('HMGET', job_key(id), 'fence', 'status')
+-- End a running job without new events (it failed before the first token, or it was cancelled).
+-- Takes FinishArgs, then RetentionArgs. Returns 'finished' | 'lost'
+local head = redis.call('HMGET', job_key(job_id), 'fence', 'status')
 if head[1] ~= fence then return 'lost' end
 if TERMINAL[head[2]] then return 'finished' end
-if head[2] ~= 'in_progress' then return 'lost' end
-finish(id, record(id), status, ARGV[4], now_ms(), keep_from(5), false)
+if head[2] ~= IN_PROGRESS then return 'lost' end
+finish(job_id, record(job_id), status, error_json, now_ms(), retention, false)
 return 'finished'

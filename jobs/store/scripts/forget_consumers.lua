@@ -1,14 +1,14 @@
--- Take names out of the outbox's group that nobody uses any more. One that holds entries stays:
--- they would be in nobody's hands. One that comes back is put in again by Redis.
--- ARGV: group, idle ms. Returns how many.
+-- Remove idle consumers from the outbox's group. One that holds entries stays, because they would be
+-- assigned to no consumer. Redis adds a consumer again when it comes back.
+-- Takes ForgetConsumersArgs. Returns how many were removed.
 local outbox, forgotten = P .. ':outbox', 0
-local consumers = redis.pcall('XINFO', 'CONSUMERS', outbox, ARGV[1])
+local consumers = redis.pcall('XINFO', 'CONSUMERS', outbox, group)
 if consumers.err then return 0 end
 for _, fields in ipairs(consumers) do
-  local who = {}
-  for i = 1, #fields, 2 do who[fields[i]] = fields[i + 1] end
-  if who.pending == 0 and who.idle >= tonumber(ARGV[2]) then
-    redis.call('XGROUP', 'DELCONSUMER', outbox, ARGV[1], who.name)
+  local consumer = {}
+  for i = 1, #fields, 2 do consumer[fields[i]] = fields[i + 1] end
+  if consumer.pending == 0 and consumer.idle >= tonumber(idle_ms) then
+    redis.call('XGROUP', 'DELCONSUMER', outbox, group, consumer.name)
     forgotten = forgotten + 1
   end
 end

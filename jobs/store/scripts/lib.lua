@@ -1,22 +1,6 @@
--- What scripts share: each gets what it uses (`lua.py`). KEYS[1] is the key prefix; `ticket(tag, queue)` stands before.
--- Times are milliseconds of Redis TIME, the only clock.
-local P = KEYS[1]
-local TIER_SPAN = 1e13
-local TERMINAL = { completed = true, failed = true, cancelled = true, expired = true }
-
-local asked
-local function time()
-  asked = asked or redis.call('TIME')
-  return asked
-end
-
-local function now_ms()
-  local t = time()
-  return t[1] * 1000 + math.floor(t[2] / 1000)
-end
-
-local function int(value) return string.format('%d', value) end
-local function exact(value) return string.format('%.4f', value) end
+-- Definitions that the job scripts share; each script is sent with those it uses. Before them stand
+-- `core/redis/base.lua`, the constants of `job_scripts.py` and `ticket(tag, queue)`.
+-- A `job` is a table of FINISH_FIELDS; `retention` is a table of RetentionArgs.
 local function job_key(id) return P .. ':job:' .. id end
 local function log_key(id) return P .. ':log:' .. id end
 local function q(queue, part) return P .. ':q:' .. queue .. ':' .. part end
@@ -56,7 +40,7 @@ local function frame_item(id, seq, kind, data)
   return '["' .. id .. '",' .. int(seq) .. ',"' .. kind .. '",' .. data .. ']'
 end
 
--- Remove a watcher nobody listens for any more (its API process is gone).
+-- Remove a watcher whose API process is gone.
 local function forget_watcher(id, name)
   local kept = {}
   for _, other in ipairs(watchers(redis.call('HGET', job_key(id), 'watch') or '')) do
@@ -80,23 +64,23 @@ local function emit(id, seq, watch, kind, data)
   return seq
 end
 
--- What is known of a month's spending outlives the month by a few days. What is held counts
--- against whatever month its job will end in. A purse is "<account>:<currency>".
+-- The spending of a month is kept for a few days after it. A reservation has no month: it counts
+-- against the month in which its job ends. A balance is "<account>:<currency>".
 local SPENDING_MS = 35 * 86400000
-local function spend_key(purse, month) return P .. ':spend:' .. purse .. ':' .. month end
-local function held_key(purse) return P .. ':held:' .. purse end
+local function spend_key(balance, month) return P .. ':spend:' .. balance .. ':' .. month end
+local function held_key(balance) return P .. ':held:' .. balance end
 
--- A hold is "<purse> <nanos> <scope> <scope> ...".
-local function make_hold(id, purse, nanos, scopes)
-  for _, scope in ipairs(scopes) do redis.call('HINCRBY', held_key(purse), scope, nanos) end
-  redis.call('HSET', P .. ':holds', id, purse .. ' ' .. nanos .. ' ' .. table.concat(scopes, ' '))
+-- A stored reservation is "<balance> <nanos> <scope> <scope> ...".
+local function reserve(id, balance, nanos, scopes)
+  for _, scope in ipairs(scopes) do redis.call('HINCRBY', held_key(balance), scope, nanos) end
+  redis.call('HSET', P .. ':holds', id, balance .. ' ' .. nanos .. ' ' .. table.concat(scopes, ' '))
 end
 
-local function release_hold(id)
-  local hold = redis.call('HGET', P .. ':holds', id)
-  if not hold then return end
-  local purse, nanos, scopes = string.match(hold, '^(%S+) (%S+) (.+)$')
-  local held = held_key(purse)
+local function release_reservation(id)
+  local stored = redis.call('HGET', P .. ':holds', id)
+  if not stored then return end
+  local balance, nanos, scopes = string.match(stored, '^(%S+) (%S+) (.+)$')
+  local held = held_key(balance)
   local less = nanos == '0' and nanos or '-' .. nanos  -- '-0' is no number to Redis
   for scope in string.gmatch(scopes, '%S+') do
     if redis.call('HINCRBY', held, scope, less) <= 0 then redis.call('HDEL', held, scope) end
@@ -105,22 +89,22 @@ local function release_hold(id)
   redis.call('HDEL', P .. ':holds:missed', id)
 end
 
--- Whether so many jobs of an account or a group run that no other may start; 0 is no cap.
-local function is_full(queue, who, cap)
-  return cap > 0 and (tonumber(redis.call('HGET', q(queue, 'running_by'), who)) or 0) >= cap
+-- Whether an account or a group runs as many jobs as its cap allows; a cap of 0 is none.
+local function is_full(queue, owner, cap)
+  return cap > 0 and (tonumber(redis.call('HGET', q(queue, 'running_by'), owner)) or 0) >= cap
 end
 
-local function forget_parked(queue, who)
-  if redis.call('EXISTS', q(queue, 'parked:' .. who)) == 0 then
-    redis.call('SREM', q(queue, 'parked_accounts'), who)
+local function forget_parked(queue, owner)
+  if redis.call('EXISTS', q(queue, 'parked:' .. owner)) == 0 then
+    redis.call('SREM', q(queue, 'parked_accounts'), owner)
   end
 end
 
--- Let one parked job of this account or group compete again.
-local function unpark(queue, who)
-  local head = redis.call('ZPOPMIN', q(queue, 'parked:' .. who))
+-- Make one parked job of this account or group ready again.
+local function unpark(queue, owner)
+  local head = redis.call('ZPOPMIN', q(queue, 'parked:' .. owner))
   if head[1] then make_ready(queue, head[1], tonumber(head[2])) end
-  forget_parked(queue, who)
+  forget_parked(queue, owner)
 end
 
 local function leave_running(queue, account, group, id)
@@ -148,12 +132,11 @@ local function leave_waiting(queue, account, group, id)
   add_waiting(queue, account, group, -1)
 end
 
--- Rates: the generic cell rate algorithm (ITU-T I.371; ATM Forum TM 4.0, 4.4.2) in its form of a
--- continuous-state leaky bucket. A bucket takes a minute's worth at once and drains evenly. What
--- is in it is counted in 1/60000 of a request or token: a limit of n a minute drains n of these
--- each millisecond, so that every number is whole and none is rounded. An account is no part of a
--- key's id, so `scope` is a key's id or '*' for the whole account.
-local MINUTE = 60000
+-- Rate limits use the generic cell rate algorithm (ITU-T I.371; ATM Forum TM 4.0, 4.4.2) in its
+-- form of a continuous-state leaky bucket. A bucket holds one minute's worth and drains evenly.
+-- Its level is counted in 1/60000 of a request or token: a limit of n per minute drains n of these
+-- per millisecond, so every number is whole and none is rounded. `scope` is a key's id, or '*' for
+-- the whole account.
 local function rate_key(account, scope, kind) return P .. ':rate:' .. account .. ':' .. scope .. ':' .. kind end
 
 local function level(bucket, limit, now)
@@ -161,7 +144,7 @@ local function level(bucket, limit, now)
   if not kept[1] then return 0 end
   local at = tonumber(kept[2])
   if at > now then
-    -- The clock was set back: nothing would drain until it has caught up.
+    -- The clock was set back. Without this, the bucket would not drain until the clock catches up.
     redis.call('HSET', bucket, 'at', int(now))
     at = now
   end
@@ -173,22 +156,22 @@ local function fill(bucket, to, limit, now)
     redis.call('DEL', bucket)
   else
     redis.call('HSET', bucket, 'level', int(to), 'at', int(now))
-    redis.call('PEXPIRE', bucket, int(math.ceil(to / limit) + MINUTE))
+    redis.call('PEXPIRE', bucket, int(math.ceil(to / limit) + RATE_PARTS))
   end
 end
 
--- A job has ended: what it was estimated to take of each bucket of tokens becomes what it took.
+-- When a job ends, replace its estimated tokens by the tokens it used, in every token bucket.
 -- `rated` is "<estimate> <limit> <scope> <limit> <scope> ...".
-local function settle_rates(account, rated, took, now)
+local function settle_rates(account, rated, used, now)
   local estimate, rest = string.match(rated, '^(%d+)(.*)$')
   for limit, scope in string.gmatch(rest, '(%d+) (%S+)') do
     local bucket, per_ms = rate_key(account, scope, 'tokens'), tonumber(limit)
-    local more = (took - tonumber(estimate)) * MINUTE
+    local more = (used - tonumber(estimate)) * RATE_PARTS
     fill(bucket, level(bucket, per_ms, now) + more, per_ms, now)
   end
 end
 
--- Exponentially weighted mean and square of service times (RFC 6298 uses the same shape).
+-- Update the exponentially weighted mean and mean square of service times, as RFC 6298 does.
 local function learn_service(queue, run_ms)
   local key = q(queue, 'service')
   local old = redis.call('HMGET', key, 'n', 'mean', 'square')
@@ -199,7 +182,7 @@ local function learn_service(queue, run_ms)
   redis.call('HSET', key, 'n', int(n + 1), 'mean', exact(mean), 'square', exact(square))
 end
 
--- Keep a finished job for `ttl_ms`, then only a tombstone that says it once existed.
+-- Keep a finished job for `ttl_ms`, and its tombstone for `tombstone_ms` more.
 local function retain(id, account, ttl_ms, tombstone_ms)
   redis.call('PEXPIRE', job_key(id), int(ttl_ms))
   redis.call('PEXPIRE', log_key(id), int(ttl_ms))
@@ -219,16 +202,16 @@ local function record(id)
   return job
 end
 
--- The one way into a terminal state: status, usage to the outbox, last event, retention.
--- `keep` = { ttl_ms, tombstone_ms, dead_ttl_ms, on_archive }.
-local function finish(id, job, status, error_json, now, keep, dead)
+-- End a job: the only way into a terminal status. Writes the status, the last event, the usage to
+-- the outbox and starts the retention; `dead_letter` adds the job to the dead-letter list.
+local function finish(id, job, status, error_json, now, retention, dead_letter)
   local queue, account = job.queue, job.account
   local run_ms = tonumber(job.run_ms) or 0
-  if job.status == 'in_progress' then
+  if job.status == IN_PROGRESS then
     leave_running(queue, account, job.group, id)
     local attempt_ms = now - tonumber(job.claimed)
     run_ms = run_ms + attempt_ms
-    if status == 'completed' then learn_service(queue, attempt_ms) end
+    if status == COMPLETED then learn_service(queue, attempt_ms) end
   else
     leave_waiting(queue, account, job.group, id)
   end
@@ -238,7 +221,7 @@ local function finish(id, job, status, error_json, now, keep, dead)
     'worker', '', 'run_ms', int(run_ms))
   local usage = '{"input_tokens":' .. int(input) .. ',"cached_input_tokens":' .. int(cached)
     .. ',"output_tokens":' .. int(output) .. '}'
-  local last = emit(id, tonumber(job.seq) or 0, job.watch, 'finished', '{"status":"' .. status .. '","usage":'
+  local last = emit(id, tonumber(job.seq) or 0, job.watch, EVENT_FINISHED, '{"status":"' .. status .. '","usage":'
     .. usage .. ',"error":' .. (error_json == '' and 'null' or error_json)
     .. ',"finished_at":' .. string.format('%.14g', now / 1000) .. '}')
   redis.call('XADD', P .. ':outbox', '*', 'job', id, 'account', account, 'key_id', job.key_id,
@@ -247,40 +230,39 @@ local function finish(id, job, status, error_json, now, keep, dead)
     'run_ms', int(run_ms), 'attempt', job.attempt, 'seq', int(last))
   redis.call('HINCRBY', P .. ':totals', status, 1)
   if job.rated ~= '' then settle_rates(account, job.rated, input + output, now) end
-  local ttl = keep.ttl_ms
-  if dead then
+  local ttl = retention.ttl_ms
+  if dead_letter then
     redis.call('ZADD', P .. ':dead', int(now), id)
-    ttl = keep.dead_ttl_ms
+    ttl = retention.dead_ttl_ms
   end
-  if keep.on_archive ~= '1' then retain(id, account, ttl, keep.tombstone_ms) end
+  if retention.starts_at_archive ~= '1' then retain(id, account, ttl, retention.tombstone_ms) end
 end
 
-local function keep_from(index)
-  return {
-    ttl_ms = tonumber(ARGV[index]), tombstone_ms = tonumber(ARGV[index + 1]),
-    dead_ttl_ms = tonumber(ARGV[index + 2]), on_archive = ARGV[index + 3],
-  }
+-- An error as `PipelineError.as_dict` writes it.
+local function error_object(code, message)
+  return '{"code":"' .. code .. '","message":"' .. message .. '","param":null}'
 end
 
--- Back to the queue with the log kept. Returns 'queued', 'cancelled' or 'failed'.
--- `counted` failures count towards the cap; a drained job goes to the front uncounted.
-local function requeue(id, job, error_json, delay_ms, counted, max_attempts, now, keep)
+-- Give a running job back to its queue and keep its log. Returns the status that it has then:
+-- queued, cancelled or failed. A `counted` failure counts towards `max_attempts`; a job that a
+-- worker gives back while it drains goes to the front and is not counted.
+local function requeue_job(id, job, error_json, delay_ms, counted, max_attempts, now, retention)
   local head = redis.call('HMGET', job_key(id), 'cancel', 'score', 'deadline', 'tier')
   if (head[1] or '') ~= '' then
-    finish(id, job, 'cancelled', '', now, keep, false)
-    return 'cancelled'
+    finish(id, job, CANCELLED, '', now, retention, false)
+    return CANCELLED
   end
   local failures = tonumber(job.failures) or 0
   if counted then failures = failures + 1 end
   if counted and failures >= max_attempts then
     redis.call('HSET', job_key(id), 'failures', int(failures))
-    finish(id, job, 'failed', error_json, now, keep, true)
-    return 'failed'
+    finish(id, job, FAILED, error_json, now, retention, true)
+    return FAILED
   end
   leave_running(job.queue, job.account, job.group, id)
   add_waiting(job.queue, job.account, job.group, 1)
   local run_ms = (tonumber(job.run_ms) or 0) + now - tonumber(job.claimed)
-  redis.call('HSET', job_key(id), 'status', 'queued', 'worker', '', 'failures', int(failures),
+  redis.call('HSET', job_key(id), 'status', QUEUED, 'worker', '', 'failures', int(failures),
     'queued', int(now), 'run_ms', int(run_ms))
   redis.call('ZREM', q(job.queue, 'deadlines'), id)
   if (head[3] or '') ~= '' then redis.call('ZADD', q(job.queue, 'deadlines'), head[3], id) end
@@ -292,5 +274,5 @@ local function requeue(id, job, error_json, delay_ms, counted, max_attempts, now
   else
     make_ready(job.queue, id, score)
   end
-  return 'queued'
+  return QUEUED
 end

@@ -1,10 +1,10 @@
--- Take or keep a lock. ARGV: what, name, ms (0: let it go). Returns 1, or 0 when another has it.
-local key = P .. ':lock:' .. ARGV[1]
-local holder = redis.call('GET', key)
-if holder and holder ~= ARGV[2] then return 0 end
-if ARGV[3] == '0' then
+-- Take, keep or (`ms` = 0) release a lock. Takes LockArgs. Returns 1, or 0 when another holds it.
+local key = P .. ':lock:' .. lock
+local current = redis.call('GET', key)
+if current and current ~= holder then return 0 end
+if ms == '0' then
   redis.call('DEL', key)
 else
-  redis.call('SET', key, ARGV[2], 'PX', ARGV[3])
+  redis.call('SET', key, holder, 'PX', ms)
 end
 return 1

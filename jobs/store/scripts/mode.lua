@@ -1,7 +1,7 @@
--- What a queue does: is it open, paused or draining, since when, by whom; and who has parked jobs.
--- ARGV: queue. Returns {mode, by, since ms, names, 1 if its model is known}
-local mode = redis.call('HMGET', q(ARGV[1], 'mode'), 'mode', 'by', 'at')
+-- Read a queue's mode, who set it and when, and who has parked jobs. Takes QueueArgs.
+-- Returns ModeRow: mode, set_by, since, parked, known
+local mode = redis.call('HMGET', q(queue, 'mode'), 'mode', 'by', 'at')
 return {
-  mode[1] or 'open', mode[2] or '', mode[3] or '0', redis.call('SMEMBERS', q(ARGV[1], 'parked_accounts')),
-  redis.call('SISMEMBER', P .. ':queues', ARGV[1]),
+  mode[1] or MODE_OPEN, mode[2] or '', mode[3] or '0', redis.call('SMEMBERS', q(queue, 'parked_accounts')),
+  redis.call('SISMEMBER', P .. ':queues', queue),
 }

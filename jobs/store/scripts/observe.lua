@@ -1,22 +1,22 @@
--- What one queue looks like now, for metrics. It only reads.
--- ARGV: queue, how many of the next in each tier are looked at for the oldest
--- Returns {running, delayed, parked, workers, slots, tickets, (ready, oldest ms or -1) per tier}
-local queue, look = ARGV[1], tonumber(ARGV[2])
+-- Read the state of one queue for metrics. Takes ObserveArgs: `look_at` bounds how many jobs of each
+-- tier are examined for the oldest.
+-- Returns {running, delayed, parked, workers, slots, tickets}, then (ready, oldest ms or -1) per tier:
+-- ObservedRow: running, delayed, parked, workers, slots, tickets
 local ready, now = q(queue, 'ready'), now_ms()
 
--- An account's oldest waiting job is its next in the order of a tier, so the oldest of all is
--- among the next few: one for each account that waits.
-local function tier_of(tier)
+-- The oldest waiting job of an account is its next one within a tier. So the oldest of all is among
+-- the next jobs, one per account that waits.
+local function look_into(tier)
   local from, to = exact(tier * TIER_SPAN), '(' .. exact((tier + 1) * TIER_SPAN)
   local oldest = -1
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, from, to, 'LIMIT', 0, look)) do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, from, to, 'LIMIT', 0, look_at)) do
     local queued = tonumber(redis.call('HGET', job_key(id), 'queued')) or now
     oldest = math.max(oldest, now - queued)
   end
   return redis.call('ZCOUNT', ready, from, to), oldest
 end
 
-local waiting = tonumber(redis.call('HGET', q(queue, 'waiting'), '*')) or 0
+local waiting = tonumber(redis.call('HGET', q(queue, 'waiting'), ACCOUNT)) or 0
 local delayed = redis.call('ZCARD', q(queue, 'delayed'))
 local slots = 0
 for _, count in ipairs(redis.call('HVALS', q(queue, 'slots'))) do slots = slots + (tonumber(count) or 0) end
@@ -26,8 +26,8 @@ local found = {
   redis.call('ZCOUNT', q(queue, 'workers'), '(' .. int(now), '+inf'), slots,
   redis.call('LLEN', tickets_key(queue)),
 }
-for tier = 0, 2 do
-  local count, oldest = tier_of(tier)
+for tier = 0, TIERS - 1 do
+  local count, oldest = look_into(tier)
   found[#found + 1] = count
   found[#found + 1] = oldest
 end

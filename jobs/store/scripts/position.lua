@@ -1,7 +1,7 @@
--- Where a waiting job stands and what the queue's service times are.
--- ARGV: queue, id. Returns {rank or -1, running, slots, n, mean, square, now}
-local queue, now = ARGV[1], now_ms()
-local rank = redis.call('ZRANK', q(queue, 'ready'), ARGV[2])
+-- Read where a waiting job stands and the queue's service times. Takes PositionArgs.
+-- Returns PositionRow: rank, running, slots, finished, mean, square, now   (rank -1: not ready)
+local now = now_ms()
+local rank = redis.call('ZRANK', q(queue, 'ready'), job_id)
 local slots = 0
 for _, worker in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'workers'), int(now), '+inf')) do
   slots = slots + (tonumber(redis.call('HGET', q(queue, 'slots'), worker)) or 0)

@@ -1,5 +1,5 @@
--- Forget finished jobs whose retention has passed. ARGV: limit. Returns how many.
-local due = redis.call('ZRANGEBYSCORE', P .. ':purge', '-inf', int(now_ms()), 'LIMIT', 0, tonumber(ARGV[1]))
+-- Remove finished jobs whose retention has passed. Takes PurgeArgs. Returns how many.
+local due = redis.call('ZRANGEBYSCORE', P .. ':purge', '-inf', int(now_ms()), 'LIMIT', 0, limit)
 for _, member in ipairs(due) do
   local account, id = string.match(member, '^(%S+) (%S+)$')
   redis.call('ZREM', P .. ':purge', member)

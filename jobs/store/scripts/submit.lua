@@ -1,17 +1,15 @@
--- Accept a job: idempotency, bounds, rates, budgets, record, place in the order, ticket. All or nothing.
--- ARGV: id, account, queue, tier, cost, weight, spec, idempotency key, body hash, idempotency ms,
---       max queued, max per account, start_by ms, deadline ms, cap, watcher, key id, body,
---       quota json or '', most jobs ahead or '', lock or '', its holder,
---       then for a hold: purse, month, nanos, (scope, limit or '') per scope
--- A quota is {group or '', running, queued, rates}, each rate {scope, 'requests' | 'tokens', limit}.
--- Returns {'accepted' | 'replayed', id, created ms, level per rate}, {'mismatch', id},
---       {'lock-lost'}, {'past', 'start_by' | 'deadline'}, {'draining'},
---       {'queue-full' | 'account-full' | 'key-full' | 'long-wait', how many too many},
---       {'rate-limited', which, wait ms or -1 for never, level per rate},
---       {'over-budget', scope, nanos left} or {'spending-unknown'}
-local id, account, queue, tier = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+-- Accept a job: idempotency, bounds, rate limits, budgets, record, order and ticket. All or nothing.
+-- Takes SubmitArgs, then (scope, limit or '') per scope of the reservation, where there is one.
+-- `quota_json` is '' or {group or '', running, queued, rates}, each rate
+-- {scope, 'requests' | 'tokens', limit}.
+-- Returns {ACCEPTED | REPLAYED, id, created ms, level per rate}, {MISMATCH, id}, {LOCK_LOST},
+--   {PAST, 'start_by' | 'deadline'}, {QUEUE_DRAINING},
+--   {QUEUE_FULL | ACCOUNT_FULL | KEY_FULL | LONG_WAIT, how many jobs too many},
+--   {RATE_LIMITED, index of the rate, wait ms or -1 for never, level per rate},
+--   {OVER_BUDGET, scope, nanos left} or {SPENDING_UNKNOWN}
+local tier_rank = tonumber(tier)
 local now = now_ms()
-local quota = ARGV[19] ~= '' and cjson.decode(ARGV[19])
+local quota = quota_json ~= '' and cjson.decode(quota_json)
 local rates = quota and quota.rates or {}
 local levels, needs, rated = {}, {}, ''
 
@@ -23,97 +21,97 @@ local function with_levels(answer)
   return answer
 end
 
--- A repeat of what was accepted is answered as the first was, however late it comes, and free.
-local known = redis.call('HGET', job_key(id), 'created')
-if known then return with_levels({ 'accepted', id, known }) end
--- Who submits what another may have given up since has to hold the lock at this very moment.
-if ARGV[21] ~= '' and redis.call('GET', P .. ':lock:' .. ARGV[21]) ~= ARGV[22] then return { 'lock-lost' } end
-local idempotency = P .. ':idempotency:' .. account .. ':' .. ARGV[8]
-if ARGV[8] ~= '' then
+-- A repeated submit gets the answer of the first one and costs nothing, however late it comes.
+local known = redis.call('HGET', job_key(job_id), 'created')
+if known then return with_levels({ ACCEPTED, job_id, known }) end
+-- The lock is checked in this same atomic step, so a submitter that lost it cannot submit.
+if lock ~= '' and redis.call('GET', P .. ':lock:' .. lock) ~= lock_holder then return { LOCK_LOST } end
+local idempotency = P .. ':idempotency:' .. account .. ':' .. idempotency_key
+if idempotency_key ~= '' then
   local seen = redis.call('GET', idempotency)
   if seen then
     local hash, first = string.match(seen, '^(%S+) (%S+)$')
-    if hash ~= ARGV[9] then return { 'mismatch', first } end
-    return with_levels({ 'replayed', first, '0' })
+    if hash ~= body_hash then return { MISMATCH, first } end
+    return with_levels({ REPLAYED, first, '0' })
   end
 end
-local start_by, deadline = tonumber(ARGV[13]), tonumber(ARGV[14])
-if start_by and start_by <= now then return { 'past', 'start_by' } end
-if deadline and deadline <= now then return { 'past', 'deadline' } end
-if redis.call('HGET', q(queue, 'mode'), 'mode') == 'draining' then return { 'draining' } end
+local start_by_ms, deadline_ms = tonumber(start_by), tonumber(deadline)
+if start_by_ms and start_by_ms <= now then return { PAST, 'start_by' } end
+if deadline_ms and deadline_ms <= now then return { PAST, 'deadline' } end
+if redis.call('HGET', q(queue, 'mode'), 'mode') == MODE_DRAINING then return { QUEUE_DRAINING } end
 
-local waiting = redis.call('HMGET', q(queue, 'waiting'), '*', account)
+local waiting = redis.call('HMGET', q(queue, 'waiting'), ACCOUNT, account)
 local all, own = (tonumber(waiting[1]) or 0) + 1, (tonumber(waiting[2]) or 0) + 1
-if all > tonumber(ARGV[11]) then return { 'queue-full', int(all - ARGV[11]) } end
-if own > tonumber(ARGV[12]) then return { 'account-full', int(own - ARGV[12]) } end
-if ARGV[20] ~= '' then
+if all > tonumber(max_queued) then return { QUEUE_FULL, int(all - max_queued) } end
+if own > tonumber(max_queued_per_account) then return { ACCOUNT_FULL, int(own - max_queued_per_account) } end
+if max_ahead ~= '' then
   -- Parked jobs do not compete, and lower tiers come later.
-  local ahead = redis.call('ZCOUNT', q(queue, 'ready'), '-inf', '(' .. exact((tier + 1) * TIER_SPAN))
-  if ahead >= tonumber(ARGV[20]) then return { 'long-wait', int(ahead + 1 - ARGV[20]) } end
+  local ahead = redis.call('ZCOUNT', q(queue, 'ready'), '-inf', '(' .. exact((tier_rank + 1) * TIER_SPAN))
+  if ahead >= tonumber(max_ahead) then return { LONG_WAIT, int(ahead + 1 - max_ahead) } end
 end
 if quota and quota.queued > 0 then
-  local its = (tonumber(redis.call('HGET', q(queue, 'waiting'), quota.group)) or 0) + 1
-  if its > quota.queued then return { 'key-full', int(its - quota.queued) } end
+  local of_key = (tonumber(redis.call('HGET', q(queue, 'waiting'), quota.group)) or 0) + 1
+  if of_key > quota.queued then return { KEY_FULL, int(of_key - quota.queued) } end
 end
 
--- All rates have room or none is touched; of those without, the one that takes longest is told.
-local which, longest = nil, 0
+-- Either every rate has room or none changes. Of those without room, report the longest wait.
+local slowest, longest = nil, 0
 for i, rate in ipairs(rates) do
   local units = 1
   if rate[2] == 'tokens' then
-    units = tonumber(ARGV[5])
+    units = tonumber(cost)
     rated = rated .. ' ' .. int(rate[3]) .. ' ' .. rate[1]
   end
-  if units > rate[3] then return with_levels({ 'rate-limited', int(i), '-1' }) end
+  if units > rate[3] then return with_levels({ RATE_LIMITED, int(i), '-1' }) end
   levels[i] = level(rate_key(account, rate[1], rate[2]), rate[3], now)
-  needs[i] = units * MINUTE
-  local wait = math.ceil((levels[i] + needs[i]) / rate[3]) - MINUTE
-  if wait > longest then which, longest = i, wait end
+  needs[i] = units * RATE_PARTS
+  local wait = math.ceil((levels[i] + needs[i]) / rate[3]) - RATE_PARTS
+  if wait > longest then slowest, longest = i, wait end
 end
-if which then return with_levels({ 'rate-limited', int(which), int(longest) }) end
+if slowest then return with_levels({ RATE_LIMITED, int(slowest), int(longest) }) end
 
-local purse, nanos, scopes = ARGV[23], ARGV[25], {}
-if purse then
-  local spend = spend_key(purse, ARGV[24])
-  if redis.call('HEXISTS', spend, '*') == 0 then return { 'spending-unknown' } end
-  for i = 26, #ARGV, 2 do
+local scopes = {}
+if balance ~= '' then
+  local spend = spend_key(balance, month)
+  if redis.call('HEXISTS', spend, ACCOUNT) == 0 then return { SPENDING_UNKNOWN } end
+  for i = REST, #ARGV, 2 do
     local scope, limit = ARGV[i], tonumber(ARGV[i + 1])
     local spent = tonumber(redis.call('HGET', spend, scope)) or 0
-    local held = tonumber(redis.call('HGET', held_key(purse), scope)) or 0
+    local held = tonumber(redis.call('HGET', held_key(balance), scope)) or 0
     local left = limit and limit - spent - held
-    if left and tonumber(nanos) > left then return { 'over-budget', scope, int(math.max(0, left)) } end
+    if left and tonumber(nanos) > left then return { OVER_BUDGET, scope, int(math.max(0, left)) } end
     scopes[#scopes + 1] = scope
   end
 end
 
--- Nothing can be refused any more: from here on it is written.
+-- All checks have passed; from here on the script writes.
 local fair = q(queue, 'fair')
 local tags = redis.call('HMGET', fair, 'v:' .. tier, 'f:' .. tier .. ':' .. account)
 local start = math.max(tonumber(tags[1]) or 0, tonumber(tags[2]) or 0)
-local tag = start + tonumber(ARGV[5]) / tonumber(ARGV[6])
-local score = tier * TIER_SPAN + tag
+local tag = start + tonumber(cost) / tonumber(weight)
+local score = tier_rank * TIER_SPAN + tag
 redis.call('HSET', fair, 'f:' .. tier .. ':' .. account, exact(tag))
 
-redis.call('HSET', job_key(id), 'spec', ARGV[7], 'body', ARGV[18], 'account', account, 'queue', queue,
-  'tier', ARGV[4], 'status', 'queued', 'created', int(now), 'queued', int(now),
+redis.call('HSET', job_key(job_id), 'spec', spec, 'body', body, 'account', account, 'queue', queue,
+  'tier', tier, 'status', QUEUED, 'created', int(now), 'queued', int(now),
   'score', exact(score), 'virtual_start', exact(start), 'fence', '0', 'seq', '0', 'failures', '0',
-  'start_by', ARGV[13], 'deadline', ARGV[14], 'cap', ARGV[15], 'watch', ARGV[16], 'key_id', ARGV[17])
-redis.call('ZADD', P .. ':account:' .. account .. ':jobs', 0, id)
-redis.call('HSET', q(queue, 'waiting'), '*', int(all), account, int(own))
+  'start_by', start_by, 'deadline', deadline, 'cap', max_running, 'watch', watcher, 'key_id', key_id)
+redis.call('ZADD', P .. ':account:' .. account .. ':jobs', 0, job_id)
+redis.call('HSET', q(queue, 'waiting'), ACCOUNT, int(all), account, int(own))
 if quota then
   if quota.group ~= '' then
-    redis.call('HSET', job_key(id), 'group', quota.group, 'group_cap', int(quota.running))
+    redis.call('HSET', job_key(job_id), 'group', quota.group, 'group_cap', int(quota.running))
     redis.call('HINCRBY', q(queue, 'waiting'), quota.group, 1)
   end
   for i, rate in ipairs(rates) do
     levels[i] = levels[i] + needs[i]
     fill(rate_key(account, rate[1], rate[2]), levels[i], rate[3], now)
   end
-  if rated ~= '' then redis.call('HSET', job_key(id), 'rated', ARGV[5] .. rated) end
+  if rated ~= '' then redis.call('HSET', job_key(job_id), 'rated', cost .. rated) end
 end
-local due = math.min(start_by or math.huge, deadline or math.huge)
-if due < math.huge then redis.call('ZADD', q(queue, 'deadlines'), int(due), id) end
-if ARGV[8] ~= '' then redis.call('SET', idempotency, ARGV[9] .. ' ' .. id, 'PX', ARGV[10]) end
-if purse then make_hold(id, purse, nanos, scopes) end
-make_ready(queue, id, score)
-return with_levels({ 'accepted', id, int(now) })
+local due = math.min(start_by_ms or math.huge, deadline_ms or math.huge)
+if due < math.huge then redis.call('ZADD', q(queue, 'deadlines'), int(due), job_id) end
+if idempotency_key ~= '' then redis.call('SET', idempotency, body_hash .. ' ' .. job_id, 'PX', idempotency_ms) end
+if balance ~= '' then reserve(job_id, balance, nanos, scopes) end
+make_ready(queue, job_id, score)
+return with_levels({ ACCEPTED, job_id, int(now) })

@@ -1,10 +1,8 @@
--- Repair one queue: stalled leases, due retries, passed deadlines, missing tickets, gone workers.
--- ARGV: queue, limit, max attempts, base ms, cap ms, overdue grace ms, keep[4]
--- Returns {stalled, dead, released, expired, tickets, unparked}, then per attempt that ended without
--- its worker's word: {id, account, spec, fence, attempt, worker, claimed ms, now ms}
-local queue, limit, max_attempts = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local base_ms, cap_ms, grace_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local keep = keep_from(7)
+-- Repair one queue: stalled leases, due retries, passed deadlines, missing tickets, dead workers.
+-- Takes SweepArgs and RetentionArgs, then the delay in ms after the 1st, 2nd, ... failure.
+-- Returns {stalled, dead, released, expired, tickets, unparked}, then a row per attempt that ended
+-- without a word of its worker:
+-- AbandonedRow: id, account, spec, fence, attempt, worker, claimed, now
 local now = now_ms()
 local stalled, dead, released, expired, tickets, unparked = 0, 0, 0, 0, 0, 0
 local abandoned = {}
@@ -16,17 +14,17 @@ end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'running'), '-inf', int(now), 'LIMIT', 0, limit)) do
   local job = record(id)
-  if job.status ~= 'in_progress' then
+  if job.status ~= IN_PROGRESS then
     redis.call('ZREM', q(queue, 'running'), id)
   else
-    -- The first stall goes back at once; a job that keeps killing its worker waits longer each time.
+    -- The first stall goes back without a delay; each further one waits longer.
     local failures = tonumber(job.failures) or 0
     abandon(id, job)
-    local delay = failures > 0 and math.min(cap_ms, base_ms * 2 ^ (failures - 1)) or 0
-    local outcome = requeue(id, job, '{"code":"too-many-attempts","message":"the job lost its worker too often","param":null}',
-      delay, true, max_attempts, now, keep)
+    local delay_ms = failures > 0 and tonumber(ARGV[math.min(REST + failures - 1, #ARGV)]) or 0
+    local outcome = requeue_job(id, job, error_object(TOO_MANY_ATTEMPTS, 'the job lost its worker too often'),
+      delay_ms, true, tonumber(max_attempts), now, retention)
     stalled = stalled + 1
-    if outcome == 'failed' then dead = dead + 1 end
+    if outcome == FAILED then dead = dead + 1 end
   end
 end
 
@@ -38,20 +36,20 @@ end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'deadlines'), '-inf', int(now), 'LIMIT', 0, limit)) do
   local job = record(id)
-  if job.status == 'queued' then
-    finish(id, job, 'expired', '{"code":"deadline-exceeded","message":"the job did not start in time","param":null}', now, keep, false)
+  if job.status == QUEUED then
+    finish(id, job, EXPIRED, error_object(DEADLINE_EXCEEDED, 'the job did not start in time'), now, retention, false)
     expired = expired + 1
-  elseif job.status == 'in_progress' then
-    -- Its worker enforces the limit to the step; this is the net for one that hangs.
+  elseif job.status == IN_PROGRESS then
+    -- Its worker enforces the limit after each step; this is for a worker that hangs.
     local due = tonumber(redis.call('ZSCORE', q(queue, 'deadlines'), id))
-    if due + grace_ms <= now then
+    if due + tonumber(overdue_grace_ms) <= now then
       abandon(id, job)
       redis.call('HINCRBY', job_key(id), 'fence', 1)
       local deadline = tonumber(redis.call('HGET', job_key(id), 'deadline')) or math.huge
       if deadline <= now then
-        finish(id, job, 'expired', '{"code":"deadline-exceeded","message":"the deadline passed while the job ran","param":null}', now, keep, false)
+        finish(id, job, EXPIRED, error_object(DEADLINE_EXCEEDED, 'the deadline passed while the job ran'), now, retention, false)
       else
-        finish(id, job, 'failed', '{"code":"run-timeout","message":"the job ran longer than the limit","param":null}', now, keep, true)
+        finish(id, job, FAILED, error_object(RUN_TIMEOUT, 'the job ran longer than the limit'), now, retention, true)
       end
       expired = expired + 1
     end
@@ -60,17 +58,17 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'deadlines'), '-inf', i
   end
 end
 
-for _, who in ipairs(redis.call('SRANDMEMBER', q(queue, 'parked_accounts'), limit)) do
-  local head = redis.call('ZRANGE', q(queue, 'parked:' .. who), 0, 0)[1]
+for _, owner in ipairs(redis.call('SRANDMEMBER', q(queue, 'parked_accounts'), limit)) do
+  local head = redis.call('ZRANGE', q(queue, 'parked:' .. owner), 0, 0)[1]
   local job = head and redis.call('HMGET', job_key(head), 'cap', 'group', 'group_cap') or {}
-  if not is_full(queue, who, tonumber(job[job[2] == who and 3 or 1]) or 0) then
-    unpark(queue, who)
+  if not is_full(queue, owner, tonumber(job[job[2] == owner and 3 or 1]) or 0) then
+    unpark(queue, owner)
     unparked = unparked + 1
   end
 end
 
 local missing = redis.call('ZCARD', q(queue, 'ready')) - redis.call('LLEN', tickets_key(queue))
-for _ = 1, math.min(missing, limit) do
+for _ = 1, math.min(missing, tonumber(limit)) do
   push_ticket(queue)
   tickets = tickets + 1
 end

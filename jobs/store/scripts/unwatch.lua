@@ -1,3 +1,3 @@
--- An API process no longer follows a job. ARGV: id, watcher
-if redis.call('EXISTS', job_key(ARGV[1])) == 1 then forget_watcher(ARGV[1], ARGV[2]) end
+-- An API process no longer follows a job. Takes UnwatchArgs.
+if redis.call('EXISTS', job_key(job_id)) == 1 then forget_watcher(job_id, watcher) end
 return 1

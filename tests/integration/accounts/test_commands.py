@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from accounts.audit_log import read_log
+from accounts.cache_scripts import open_scripts
+from accounts.cache_writer import CallerCacheWriter
 from accounts.caller import digest_of
 from cli.main import app
 from core.db.engine import Database
@@ -86,7 +88,8 @@ async def test_people_accounts_and_keys_from_the_command_line(penstock: Commands
     assert acme["suspended_at"] > 0
 
     store = open_store(penstock.settings)
-    old, current = await store.callers.read([digest_of(made["key"]), digest_of(new)])
+    cache = CallerCacheWriter(store.redis, store.keys, open_scripts(store.redis, store.keys.prefix))
+    old, current = await cache.read([digest_of(made["key"]), digest_of(new)])
     await store.close()
     assert old is None, "what commands change is in Redis when they end"
     assert current is not None

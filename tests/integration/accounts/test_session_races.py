@@ -39,7 +39,7 @@ async def sessions(
     await ensure_account(database, "acme")
     await directory.users.create("test", "acme", EMAIL, Role.MEMBER, PASSWORD)
     store = open_store(settings)
-    yield open_signing_in(database, store, directory, settings.auth).sessions
+    yield open_signing_in(database, directory, settings.auth).sessions
     await store.close()
 
 

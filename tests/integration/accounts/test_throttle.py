@@ -2,8 +2,10 @@
 
 import pytest
 
+from accounts.cache_scripts import open_scripts
 from accounts.errors import TooManySignIns
 from accounts.login_throttle import LoginThrottle
+from accounts.sign_in_attempts import SignInAttempts
 from core.settings import AuthSettings
 from jobs.store.job_store import JobStore
 
@@ -13,7 +15,8 @@ MOST = 3
 @pytest.fixture
 def throttle(store: JobStore) -> LoginThrottle:
     settings = AuthSettings(attempts=100, attempts_per_address=MOST, attempts_seconds=3600)
-    return LoginThrottle(store.sign_ins, settings)
+    scripts = open_scripts(store.redis, store.keys.prefix)
+    return LoginThrottle(SignInAttempts(store.redis, store.keys, scripts), settings)
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ async def test_requests_whose_jobs_were_lost_stay_with_the_batch_while_its_calle
         async def truth(fields: Sequence[str]) -> Mapping[str, bytes]:
             if away:
                 raise DatabaseUnavailable("away", retry_after_seconds=1)
-            return await mine.api.accounts.copying.truth(fields)
+            return await mine.api.directory.cache_sync.truth(fields)
 
         # Redis lost its copy of the callers, too.
         callers = CallerCache(store.redis, Keys("lost"), truth)

@@ -375,7 +375,7 @@ async def test_who_may_not_call_any_more_is_told_nothing_more(
             if why == "revoked":
                 await directory.keys.revoke("test", made.row.id, EVERYBODY)
             elif why == "suspended":
-                await directory.owners.suspend("test", "acme", suspended=True)
+                await directory.accounts.suspend("test", "acme", suspended=True)
             else:
                 await directory.keys.change("test", made.row.id, EVERYBODY, changes[why])
             # A key is remembered for less than a second.

@@ -57,7 +57,7 @@ def a_hold(nanos: int, *limits: BudgetLimit) -> BudgetReservation:
 
 
 async def known(store: JobStore, spent: int = 0) -> None:
-    await store.holds.settle([], [SpentAmount(BUCKET, ACCOUNT, spent)])
+    await store.reservations.settle([], [SpentAmount(BUCKET, ACCOUNT, spent)])
 
 
 async def spend(store: JobStore) -> dict[str, int]:
@@ -80,7 +80,7 @@ async def test_exactly_as_many_jobs_fit_as_the_budget_allows_whoever_submits_at_
 
     async def one() -> bool:
         try:
-            await store.submit(submission(hold=a_hold(90)))
+            await store.submit(submission(reservation=a_hold(90)))
         except BudgetExceeded:
             return False
         return True
@@ -93,7 +93,7 @@ async def test_exactly_as_many_jobs_fit_as_the_budget_allows_whoever_submits_at_
 async def test_what_is_left_is_said(store: JobStore) -> None:
     await known(store, spent=400)
     with pytest.raises(BudgetExceeded) as refused:
-        await store.submit(submission(hold=a_hold(601)))
+        await store.submit(submission(reservation=a_hold(601)))
     assert refused.value.budget == {
         "scope": "account",
         "month": MONTH,
@@ -107,12 +107,12 @@ async def test_what_is_left_is_said(store: JobStore) -> None:
 async def test_the_scarcest_of_account_and_key_decides(store: JobStore) -> None:
     await known(store)
     limits = BudgetLimit(ACCOUNT, 1_000), BudgetLimit("key_1", 150)
-    await store.submit(submission(hold=a_hold(100, *limits)))
+    await store.submit(submission(reservation=a_hold(100, *limits)))
     with pytest.raises(BudgetExceeded) as refused:
-        await store.submit(submission(hold=a_hold(100, *limits)))
+        await store.submit(submission(reservation=a_hold(100, *limits)))
     assert refused.value.budget["scope"] == "key"
     await store.submit(
-        submission(hold=a_hold(100, BudgetLimit(ACCOUNT, 1_000), BudgetLimit("key_2", 150)))
+        submission(reservation=a_hold(100, BudgetLimit(ACCOUNT, 1_000), BudgetLimit("key_2", 150)))
     )
     held = {"held:*": 200, "held:key_1": 100, "held:key_2": 100}
     assert await spend(store) == {"spent:*": 0} | held
@@ -120,23 +120,23 @@ async def test_the_scarcest_of_account_and_key_decides(store: JobStore) -> None:
 
 async def test_a_soft_budget_holds_but_never_refuses(store: JobStore) -> None:
     await known(store)
-    await store.submit(submission(hold=a_hold(5_000, BudgetLimit(ACCOUNT, None))))
+    await store.submit(submission(reservation=a_hold(5_000, BudgetLimit(ACCOUNT, None))))
     assert (await spend(store))["held:*"] == 5_000
 
 
 async def test_without_knowledge_of_the_spending_nothing_is_accepted(store: JobStore) -> None:
     with pytest.raises(SpendingUnknown):
-        await store.submit(submission(hold=a_hold(1)))
+        await store.submit(submission(reservation=a_hold(1)))
     await known(store)
-    await store.submit(submission(hold=a_hold(1)))
+    await store.submit(submission(reservation=a_hold(1)))
 
 
 async def test_a_repeated_submit_holds_once(store: JobStore) -> None:
     await known(store)
-    job = submission(hold=a_hold(700), idempotency_key="k")
+    job = submission(reservation=a_hold(700), idempotency_key="k")
     await store.submit(job)
     await store.submit(job)
-    again = await store.submit(submission(hold=a_hold(700), idempotency_key="k"))
+    again = await store.submit(submission(reservation=a_hold(700), idempotency_key="k"))
     assert again.replayed
     assert (await spend(store))["held:*"] == 700
 
@@ -153,7 +153,7 @@ async def test_every_end_of_a_job_turns_its_hold_into_what_the_ledger_says(
 ) -> None:
     await a_price(database)
     await known(store)
-    await end_jobs(store, 3, status, hold=a_hold(200))
+    await end_jobs(store, 3, status, reservation=a_hold(200))
     assert (await spend(store))["held:*"] == 600
     async with consuming(store, database):
         await until_consumed(store)
@@ -167,12 +167,12 @@ async def test_every_end_of_a_job_turns_its_hold_into_what_the_ledger_says(
 
 async def test_the_hold_of_a_model_that_costs_nothing_is_let_go_too(store: JobStore) -> None:
     await known(store)
-    job, dear = submission(hold=a_hold(0)), submission(hold=a_hold(5))
+    job, dear = submission(reservation=a_hold(0)), submission(reservation=a_hold(5))
     await store.submit(job)
     await store.submit(dear)
-    await store.holds.settle([job.id], [])
+    await store.reservations.settle([job.id], [])
     assert (await spend(store))["held:*"] == 5
-    await store.holds.settle([dear.id], [])
+    await store.reservations.settle([dear.id], [])
     assert "held:*" not in await spend(store)
 
 
@@ -181,7 +181,7 @@ async def test_settling_twice_or_dying_in_between_counts_once(
 ) -> None:
     await a_price(database)
     await known(store)
-    await end_jobs(store, 2, hold=a_hold(100))
+    await end_jobs(store, 2, reservation=a_hold(100))
     outbox = Outbox(store.redis, store.keys, GROUP, "dies")
     await outbox.open()
     entries = await outbox.read(10)
@@ -200,7 +200,7 @@ async def test_spending_comes_back_from_the_ledger_after_redis_lost_it(
 ) -> None:
     await a_price(database)
     await known(store)
-    await end_jobs(store, 4, key_id="key_1", hold=a_hold(100))
+    await end_jobs(store, 4, key_id="key_1", reservation=a_hold(100))
     async with consuming(store, database):
         await until_consumed(store)
     before = await spend(store)
@@ -208,7 +208,7 @@ async def test_spending_comes_back_from_the_ledger_after_redis_lost_it(
     await redis.delete(":".join((store.keys.prefix, "spend", *BUCKET.words)))
     async with database.read() as connection:
         sums = await spending_in(connection, BUCKET)
-    await store.holds.settle([], [one.spent for one in sums])
+    await store.reservations.settle([], [one.spent for one in sums])
     assert (await spend(store))["spent:*"] == before["spent:*"] > 0
 
 
@@ -216,21 +216,23 @@ async def test_what_was_held_last_month_counts_in_the_month_it_will_end_in(
     store: JobStore,
 ) -> None:
     last = replace(BUCKET, month="2026-10")
-    await store.holds.settle([], [SpentAmount(last, ACCOUNT, 0), SpentAmount(BUCKET, ACCOUNT, 0)])
-    await store.submit(submission(hold=replace(a_hold(900), bucket=last)))
+    await store.reservations.settle(
+        [], [SpentAmount(last, ACCOUNT, 0), SpentAmount(BUCKET, ACCOUNT, 0)]
+    )
+    await store.submit(submission(reservation=replace(a_hold(900), bucket=last)))
     with pytest.raises(BudgetExceeded):
-        await store.submit(submission(hold=a_hold(101)))
-    await store.submit(submission(hold=a_hold(100)))
+        await store.submit(submission(reservation=a_hold(101)))
+    await store.submit(submission(reservation=a_hold(100)))
 
 
 async def test_the_sweep_lets_go_of_a_hold_whose_job_left_no_usage(store: JobStore) -> None:
     await known(store)
-    leaked, alive = submission(hold=a_hold(300)), submission(hold=a_hold(200))
+    leaked, alive = submission(reservation=a_hold(300)), submission(reservation=a_hold(200))
     await store.submit(leaked)
     await store.submit(alive)
     redis: Any = store.redis
     await redis.delete(store.keys.job(leaked.id))  # as a Redis does that lost its last second
-    assert await store.holds.sweep() == 1
+    assert await store.reservations.sweep() == 1
     assert (await spend(store))["held:*"] == 200
 
 
@@ -239,10 +241,10 @@ async def test_a_deleted_job_is_held_for_until_its_usage_is_recorded(
 ) -> None:
     await a_price(database)
     await known(store)
-    (job_id,) = await end_jobs(store, 1, hold=a_hold(300))
+    (job_id,) = await end_jobs(store, 1, reservation=a_hold(300))
     redis: Any = store.redis
     await redis.delete(store.keys.job(job_id))
-    assert await store.holds.sweep() == 0
+    assert await store.reservations.sweep() == 0
     assert (await spend(store))["held:*"] == 300
     async with consuming(store, database):
         await until_consumed(store)

@@ -48,9 +48,9 @@ def test_each_role_reaches_its_routes_only(route: str, role: Role) -> None:
     else:
         with pytest.raises(Forbidden, match=role):
             check(route, caller(role))
-    check(route, caller(role, admin=True))
+    check(route, caller(role, operator=True))
 
 
 def test_a_route_that_is_not_in_the_table_is_refused_even_to_the_operator() -> None:
     with pytest.raises(LookupError, match="POST /v1/new"):
-        check("POST /v1/new", caller(Role.ADMIN, admin=True))
+        check("POST /v1/new", caller(Role.ADMIN, operator=True))

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from cli.local.supervisor import restart_delay, tail
+from cli.local.supervisor import RESTARTS, tail
 
 
 def test_delay_doubles_up_to_half_a_minute() -> None:
-    assert [restart_delay(deaths) for deaths in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
+    assert [RESTARTS.ceiling(deaths) for deaths in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
 
 
 def test_tail_shows_the_last_lines_that_say_something(tmp_path: Path) -> None:

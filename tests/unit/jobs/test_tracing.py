@@ -9,7 +9,8 @@ import pytest
 from core import metrics, tracing
 from core.settings import TraceSettings
 from core.span_exporter import SpanWriter
-from core.tracing import Context, RequestTrace, Tracer, parse
+from core.spans import Context
+from core.tracing import RequestTrace, Tracer, parse
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE}-{SPAN}-01"

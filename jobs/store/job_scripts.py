@@ -1,0 +1,96 @@
+"""The table of job scripts, and the values that they share with Python.
+
+Invariant: an error code, a status or a tier is written in Python only; the scripts get it as a
+constant of the same name.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import DeadlineExceeded, RunTimeout, TooManyAttempts
+from core.redis.script_sources import (
+    NO_FLAGS,
+    READ_ONLY,
+    Constant,
+    Script,
+    ScriptSources,
+    read_scripts,
+)
+from jobs.events import EventType
+from jobs.fairness import TIER_SPAN, ServiceTier
+from jobs.status import Status
+from jobs.store import script_args as args
+from jobs.store.budget_reservations import ACCOUNT
+from jobs.store.queue_control import QueueMode
+from jobs.store.rate_limits import RATE_PARTS
+from jobs.store.script_rows import SubmitOutcome
+
+FOLDER = Path(__file__).parent / "scripts"
+_KEEP: Mapping[str, type[tuple[Any, ...]]] = {"retention": args.RetentionArgs}
+
+#: Only `submit` brings in more, so only it is refused at `maxmemory`. A second run of `claim` or
+#: `delete` would answer differently: `claim` would take more jobs.
+SCRIPTS = {
+    "submit": Script(args.SubmitArgs, flags=NO_FLAGS),
+    "claim": Script(args.ClaimArgs, _KEEP, repeatable=False),
+    "append": Script(args.AppendArgs, _KEEP),
+    "finish": Script(args.FinishArgs, _KEEP),
+    "requeue": Script(args.RequeueArgs, _KEEP),
+    "renew": Script(args.RenewArgs),
+    "sweep": Script(args.SweepArgs, _KEEP),
+    "cancel": Script(args.CancelArgs, _KEEP),
+    "delete": Script(args.DeleteArgs, repeatable=False),
+    "watch": Script(args.WatchArgs),
+    "unwatch": Script(args.UnwatchArgs),
+    "mode": Script(args.QueueArgs, flags=READ_ONLY),
+    "set_mode": Script(args.SetModeArgs),
+    "cancel_waiting": Script(args.CancelWaitingArgs, _KEEP),
+    "observe": Script(args.ObserveArgs, flags=READ_ONLY),
+    "position": Script(args.PositionArgs, flags=READ_ONLY),
+    "ended": Script(flags=READ_ONLY),
+    "finished": Script(args.FinishedArgs, flags=READ_ONLY),
+    "archive": Script(args.ArchiveArgs, _KEEP),
+    "forget_consumers": Script(args.ForgetConsumersArgs),
+    "settle": Script(args.SettleArgs),
+    "sweep_reservations": Script(args.SweepReservationsArgs),
+    "lock": Script(args.LockArgs),
+    "lock_sweeper": Script(args.LockSweeperArgs),
+    "purge": Script(args.PurgeArgs),
+}
+
+#: What the scripts know of our enums, under these names.
+CONSTANTS: Mapping[str, Constant] = {
+    **{status.name: status.value for status in Status},
+    "TERMINAL": tuple(status.value for status in Status if status.is_terminal),
+    **{f"MODE_{mode.name}": mode.value for mode in QueueMode},
+    **{outcome.name: outcome.value for outcome in SubmitOutcome},
+    "EVENT_STARTED": EventType.STARTED.value,
+    "EVENT_FINISHED": EventType.FINISHED.value,
+    "DEADLINE_EXCEEDED": DeadlineExceeded.code,
+    "RUN_TIMEOUT": RunTimeout.code,
+    "TOO_MANY_ATTEMPTS": TooManyAttempts.code,
+    "TIERS": len(ServiceTier),
+    "TIER_SPAN": int(TIER_SPAN),
+    "ACCOUNT": ACCOUNT,
+    "RATE_PARTS": RATE_PARTS,
+}
+
+
+def job_scripts(ticket: str) -> ScriptSources:
+    """Return every job script.
+
+    Args:
+        ticket: A Celery message in which `@TAG@` and `@QUEUE@` are to be filled in.
+    """
+    library = f"{_ticket_function(ticket)}\n{(FOLDER / 'lib.lua').read_text()}"
+    return read_scripts(FOLDER, SCRIPTS, library=library, constants=CONSTANTS)
+
+
+def _ticket_function(template: str) -> str:
+    """Return Lua that fills in a ticket: joined pieces, as patterns cost half a submit."""
+    names = {"@TAG@": "tag", "@QUEUE@": "queue"}
+    pieces = re.split("(@TAG@|@QUEUE@)", template)
+    joined = " .. ".join(names.get(piece) or f"[==[{piece}]==]" for piece in pieces)
+    return f"local function ticket(tag, queue) return {joined} end"

@@ -1,0 +1,171 @@
+"""What a worker does to the jobs it claims: steps, ends, requeues and heartbeats.
+
+Invariant: every change names the fence of its attempt; a worker that lost its lease changes
+nothing and is told so.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from core.errors import PipelineError
+from core.redis.client import guarded
+from jobs.job import JobSpec
+from jobs.store import script_args as args
+from jobs.store.job_reader import JobReader
+from jobs.store.script_rows import ClaimedRow
+from jobs.store.transitions import Appended, ClaimedJob, Ending, LogAppend
+
+#: How many unreadable Celery messages are kept.
+DEAD_TICKETS_KEPT = 1_000
+
+#: A step that does not end its job.
+GOES_ON = args.EndingArgs()
+
+
+class WorkerTransitions(JobReader):
+    """The job store as workers use it. Every call may raise StoreUnavailable."""
+
+    async def claim(self, queue: str, worker: str, n: int) -> list[ClaimedJob]:
+        """Take up to `n` jobs of a queue for a worker, in order.
+
+        Returns:
+            The jobs, each with a lease of `lease.seconds` and a new fence; none while the queue
+            is paused or empty.
+        """
+        settings = self._settings
+        named = args.ClaimArgs(
+            queue=queue,
+            worker=worker,
+            limit=n,
+            lease_ms=int(settings.lease.seconds * 1000),
+            run_ms=int(settings.limits.run_seconds * 1000),
+            ageing_ms=int(settings.queue.ageing_seconds * 1000),
+            ageing_every=settings.queue.ageing_every,
+        )
+        answer = await self._scripts.call("claim", *named, *self._retention)
+        return [_claimed(ClaimedRow(*row)) for row in answer]
+
+    async def append(self, worker: str, steps: Sequence[LogAppend]) -> list[Appended]:
+        """Write one engine step for many jobs in one script call; safe to repeat.
+
+        Returns:
+            An answer per step: `ok`, `watched` (send small steps), `cancel` (stop this job),
+            `finished`, or `lost` (another attempt has the job; write nothing more).
+        """
+        named = args.AppendArgs(worker)
+        parts: list[Any] = []
+        for step in steps:
+            parts += _step_args(step)
+        answers = await self._scripts.call("append", *named, *self._retention, *parts)
+        return [answer.decode() for answer in answers]
+
+    async def finish(self, job_id: str, fence: int, ending: Ending) -> bool:
+        """End a running job without further events; False when the lease is lost."""
+        named = args.FinishArgs(job_id, fence, ending.status, _error_json(ending.error))
+        answer: bytes = await self._scripts.call("finish", *named, *self._retention)
+        return answer == b"finished"
+
+    async def requeue(
+        self,
+        job_id: str,
+        fence: int,
+        error: PipelineError | None,
+        *,
+        delay_seconds: float = 0.0,
+        counted: bool = True,
+    ) -> str:
+        """Give a running job back to its queue.
+
+        Args:
+            job_id: The job.
+            fence: The attempt that gives it back.
+            error: Why; kept on the job when it fails for good.
+            delay_seconds: How long it is not claimed again.
+            counted: Whether this counts towards `retry.max_attempts`; if not, the job goes to
+                the front of its queue.
+
+        Returns:
+            `queued`, `cancelled`, `failed` (at the cap) or `lost`.
+        """
+        named = args.RequeueArgs(
+            job_id=job_id,
+            fence=fence,
+            error_json=_error_json(error),
+            delay_ms=int(delay_seconds * 1000),
+            counted="1" if counted else "0",
+            max_attempts=self._settings.retry.max_attempts,
+        )
+        answer: bytes = await self._scripts.call("requeue", *named, *self._retention)
+        return answer.decode()
+
+    async def renew(
+        self,
+        queue: str,
+        worker: str,
+        slots: int,
+        description: bytes,
+        held: Sequence[tuple[str, int]],
+    ) -> list[str]:
+        """Send one heartbeat for all leases of a worker.
+
+        Args:
+            queue: The worker's queue.
+            worker: The worker.
+            slots: How many jobs it can run at a time.
+            description: JSON about the worker, shown to operators.
+            held: Job id and fence of each job that it runs.
+
+        Returns:
+            The ids of jobs that it has lost.
+        """
+        lease_ms = int(self._settings.lease.seconds * 1000)
+        named = args.RenewArgs(queue, worker, lease_ms, slots, description)
+        pairs = [part for job_id, fence in held for part in (job_id, fence)]
+        lost = await self._scripts.call("renew", *named, *pairs)
+        return [job_id.decode() for job_id in lost]
+
+    async def dead_letter_ticket(self, raw: bytes | str) -> None:
+        """Keep a Celery message that is no ticket for an operator; the list is bounded."""
+        async with guarded():
+            await self._read.lpush(self.keys.dead_tickets, raw)
+            await self._read.ltrim(self.keys.dead_tickets, 0, DEAD_TICKETS_KEPT - 1)
+
+
+def _error_json(error: PipelineError | None) -> bytes:
+    return orjson.dumps(error.as_dict()) if error else b""
+
+
+def _step_args(step: LogAppend) -> list[Any]:
+    named = args.StepArgs(
+        job_id=step.id,
+        fence=step.fence,
+        after=step.after,
+        input_tokens=step.input_tokens,
+        cached_tokens=step.cached_tokens,
+        output_tokens=step.output_tokens,
+        event_count=len(step.events),
+    )
+    events = [part for event in step.events for part in event]
+    ending = step.ending
+    end = args.EndingArgs(ending.status, _error_json(ending.error)) if ending else GOES_ON
+    return [*named, *events, *end]
+
+
+def _claimed(row: ClaimedRow) -> ClaimedJob:
+    return ClaimedJob(
+        id=row.id.decode(),
+        fence=int(row.fence),
+        attempt=int(row.attempt),
+        spec=JobSpec.decode(row.spec, row.body),
+        seq=int(row.seq),
+        output_tokens=int(row.output_tokens),
+        input_tokens=int(row.input_tokens) if row.input_tokens else None,
+        watched=row.watched == b"1",
+        run_deadline=int(row.run_deadline),
+        now=int(row.now),
+        account=row.account.decode(),
+        created=int(row.created),
+        queued=int(row.queued),
+    )
