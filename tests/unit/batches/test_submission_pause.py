@@ -2,7 +2,6 @@
 
 import pytest
 
-from batches import submission_pause
 from batches.submission_pause import DEFAULT_SECONDS, MAX_SECONDS, SubmissionPause
 from core.errors import BudgetExceeded, Overloaded, PipelineError, QueueFull, StoreUnavailable
 
@@ -28,7 +27,7 @@ def test_the_pause_follows_the_refusal_within_bounds(error: PipelineError, longe
 
 def test_the_pause_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(submission_pause.time, "monotonic", lambda: now)
+    monkeypatch.setattr("batches.submission_pause.time.monotonic", lambda: now)
     pause = SubmissionPause()
     pause.extend(refusal(StoreUnavailable, 4))
     assert pause.active
@@ -48,7 +47,7 @@ def test_an_ended_job_ends_the_pause_of_a_full_queue_only() -> None:
 
 def test_a_shorter_refusal_does_not_shorten_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(submission_pause.time, "monotonic", lambda: now)
+    monkeypatch.setattr("batches.submission_pause.time.monotonic", lambda: now)
     pause = SubmissionPause()
     pause.extend(refusal(StoreUnavailable, 20))
     pause.extend(refusal(StoreUnavailable, 1))
