@@ -107,7 +107,7 @@ async def check_whole(client: httpx2.AsyncClient, batch: dict[str, Any], count: 
 async def feeding(settings: Settings, name: str = "test") -> AsyncIterator[BatchScheduler]:
     """Feed batches in this process for the length of a block."""
     async with open_services(settings, "feeder") as api:
-        await api.costs.refresh()
+        await api.cost_cache.refresh()
         feeder = BatchScheduler(api, name)
         task = asyncio.create_task(feeder.run())
         try:

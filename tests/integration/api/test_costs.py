@@ -40,7 +40,7 @@ async def price(database: Database, api: RunningApi) -> str:
     found = await a_price(database, MODEL)
 
     async def known() -> bool:
-        return bool(app.state.services.costs.prices.versions(MODEL))
+        return bool(app.state.services.cost_cache.prices.versions(MODEL))
 
     await eventually(known)
     return found.id
