@@ -1,1 +1,1 @@
-"""How clients submit, watch, cancel and fetch jobs over HTTP."""
+"""The HTTP API: routes, authentication, streaming, the server and its OpenAPI document."""

@@ -1,4 +1,4 @@
-"""Puts the application together; nothing is opened before its lifespan starts."""
+"""Builds the FastAPI application; connections are opened when its lifespan starts."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -6,13 +6,10 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 
 from accounts.directory import open_signing_in
+from api.error_handlers import add_error_handlers
 from api.openapi.route_docs import describe
 from api.routes import (
     accounts,
@@ -36,20 +33,18 @@ from api.routes import (
     webhooks,
 )
 from api.server.middleware import RequestMiddleware
-from core.errors import PipelineError
 from core.settings import Settings
 from intake.factory import open_services
-from wire import problems
 
-#: What a form holds besides its file.
+#: Allowance for the form fields of an upload besides the file, in bytes.
 FORM_BYTES = 65_536
 
-#: What pages of other origins may send, and what they may read.
+#: Headers that web pages of other origins may send, and response headers that they may read.
 CORS_REQUEST_HEADERS = (
     *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer"),
     *("X-On-Disconnect", "X-Request-ID"),
 )
-CORS_ANSWER_HEADERS = (
+CORS_RESPONSE_HEADERS = (
     *("Idempotency-Replayed", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy"),
     *("Retry-After", "X-Penstock-Job", "X-Penstock-Price-Version", "X-Request-ID"),
     *(
@@ -59,7 +54,7 @@ CORS_ANSWER_HEADERS = (
     ),
 )
 
-#: The busiest first: routes are tried in order.
+#: Busiest first, because routes are tried in this order.
 ROUTERS = (
     jobs.submissions,
     openai.router,
@@ -86,7 +81,7 @@ ROUTERS = (
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Return the application."""
+    """Build the application."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -107,9 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for router in ROUTERS:
         app.include_router(router)
-    app.add_exception_handler(PipelineError, _refuse)
-    app.add_exception_handler(RequestValidationError, _refuse)
-    app.add_exception_handler(HTTPException, _refuse)
+    add_error_handlers(app)
     if settings.api.cors_origins:
         app.add_middleware(CORSMiddleware, **_cors(settings.api.cors_origins))
     app.add_middleware(
@@ -122,28 +115,14 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _cors(origins: Sequence[str]) -> dict[str, Any]:
-    """Let pages of these origins call with a key and read what answers say in headers.
+    """Return the CORS options that let web pages of these origins call the API.
 
-    Credentials a browser adds on its own are none: keys are sent by the page itself.
+    Credentials are not allowed, because the page itself sends the API key, not the browser.
     """
     return {
         "allow_origins": origins,
         "allow_methods": ["GET", "POST", "PATCH", "PUT", "DELETE"],
         "allow_headers": CORS_REQUEST_HEADERS,
-        "expose_headers": CORS_ANSWER_HEADERS,
+        "expose_headers": CORS_RESPONSE_HEADERS,
         "max_age": 600,
     }
-
-
-async def _refuse(request: Request, error: Exception) -> Response:
-    """Answer any refusal in our shape."""
-    match error:
-        case PipelineError():
-            problem = problems.from_error(error)
-        case RequestValidationError():
-            problem = problems.from_validation(error)
-        case HTTPException():
-            problem = problems.from_http(error)
-        case _:
-            raise error
-    return problems.response(problem, request.scope)

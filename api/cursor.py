@@ -1,19 +1,26 @@
-"""Cursors of lists: the id of the last one of a page, which sorts by time of creation."""
+"""Cursors of lists: the id of a page's last item; ids sort by time of creation."""
 
 import re
 
 from wire.errors import InvalidCursor
 
-FORM = re.compile(r"[0-9a-f]{32}")
+ID_SUFFIX = re.compile(r"[0-9a-f]{32}")
 
 
 def check_list_cursor(text: str, kind: str = "job") -> str:
-    """Return what a client sent, an id of this kind.
+    """Validate the `after` parameter of a list.
+
+    Args:
+        text: What the client sent.
+        kind: Prefix of the ids of the list.
+
+    Returns:
+        The text, which is an id.
 
     Raises:
-        InvalidCursor: it cannot be an id this server gave out.
+        InvalidCursor: The text is not an id of this kind.
     """
     found, _, rest = text.partition("_")
-    if found != kind or FORM.fullmatch(rest) is None:
-        raise InvalidCursor("after: the `last_id` of an earlier page is expected", param="after")
+    if found != kind or ID_SUFFIX.fullmatch(rest) is None:
+        raise InvalidCursor("after: expected the `last_id` of an earlier page", param="after")
     return text

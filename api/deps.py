@@ -1,4 +1,4 @@
-"""What routes ask for by type."""
+"""Dependencies of routes, as annotated types."""
 
 from typing import Annotated
 
@@ -11,18 +11,18 @@ from api.security.authentication import authenticate
 from intake.services import Services
 
 
-async def services(request: Request) -> Services:
-    """Return what `create_app` opened."""
+async def get_services(request: Request) -> Services:
+    """Return the services that the application opened at its start."""
     found: Services = request.app.state.services
     return found
 
 
-async def signing_in(request: Request) -> SigningIn:
-    """Return what signs people in."""
+async def get_signing_in(request: Request) -> SigningIn:
+    """Return the services that sign users in."""
     found: SigningIn = request.app.state.signing_in
     return found
 
 
-Api = Annotated[Services, Depends(services)]
-Signing = Annotated[SigningIn, Depends(signing_in)]
+AppServices = Annotated[Services, Depends(get_services)]
+Signing = Annotated[SigningIn, Depends(get_signing_in)]
 CurrentCaller = Annotated[Caller, Depends(authenticate)]

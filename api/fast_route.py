@@ -1,7 +1,7 @@
-"""Routes that are called directly, without FastAPI's resolver.
+"""Routes without FastAPI's dependency resolver, for the busiest paths.
 
-Where the body is read by hand, all there is to resolve is the caller and the services; doing
-just that takes a quarter off a submission. The OpenAPI document is the same.
+These routes read the body themselves and only need the caller and the services. Resolving just
+these two makes a submission a quarter faster. The OpenAPI document is the same.
 """
 
 from collections.abc import Callable
@@ -14,16 +14,18 @@ from starlette.types import Receive, Scope, Send
 from api.security.authentication import authenticate
 
 
-class DirectRoute(APIRoute):
-    """Calls `endpoint(request=..., key=..., api=...)`, which returns a response."""
+class FastRoute(APIRoute):
+    """Calls `endpoint(request=..., caller=..., services=...)`, which returns a response."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             request = Request(scope, receive, send)
-            key = await authenticate(request)
-            response = await endpoint(request=request, key=key, api=scope["app"].state.services)
+            caller = await authenticate(request)
+            response = await endpoint(
+                request=request, caller=caller, services=scope["app"].state.services
+            )
             await response(scope, receive, send)
 
         self.app = app

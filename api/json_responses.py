@@ -1,4 +1,4 @@
-"""Answers made of JSON: encoded once, by orjson, straight into the response."""
+"""JSON responses, encoded by orjson, with the headers of submissions."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -7,54 +7,54 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from api.rate_limit_headers import rate_headers
 from billing.pricing.cost_cache import NOT_ENDED
-from intake.admission import Admission, fresh_job
 from intake.preferences import Preferences
+from intake.submission import Admission, fresh_job
 from jobs.fairness import ServiceTier
 from jobs.job import Job, JobSpec, OnDisconnect
 from jobs.store.transitions import AcceptedJob, QueuePlace, Submission
-from wire.views.job import NOWHERE, job_object
+from wire.rate_limit_headers import rate_limit_headers
+from wire.views.job import UNKNOWN_PLACE, job_object
 
 POLL_SECONDS = "1"
 
-#: Stand in a rendered answer where each job has its own; no model's name can contain them.
+#: Placeholders in a cached response for the job's id and time; no model name can contain them.
 ID, CREATED = "@id@", '"@created@"'
 
 
 def json_response(
     content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return a JSON response."""
+    """Build a JSON response."""
     return Response(orjson.dumps(content), status, headers, "application/json")
 
 
 def job_headers(accepted: AcceptedJob, preferences: Preferences) -> dict[str, str]:
-    """Return what every answer to a submission says about its job, and about the limits."""
+    """Build the headers of every response to a submission: job id, applied preferences, limits."""
     headers = {"X-Penstock-Job": accepted.id, **preferences.applied}
     if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
     if accepted.rate_limits:
-        headers |= rate_headers(accepted.rate_limits)
+        headers |= rate_limit_headers(accepted.rate_limits)
     return headers
 
 
-def accepted(job: Job, headers: Mapping[str, str], place: QueuePlace = NOWHERE) -> Response:
-    """Return 202 with the job and where to find it."""
+def accepted(job: Job, headers: Mapping[str, str], place: QueuePlace = UNKNOWN_PLACE) -> Response:
+    """Build a 202 response with the job and its location."""
     where = {"Location": f"/v1/jobs/{job.id}", "Retry-After": POLL_SECONDS}
     return json_response(job_object(job, NOT_ENDED, place), 202, where | dict(headers))
 
 
-def just_accepted(admitted: Admission, headers: Mapping[str, str]) -> Response:
-    """Return 202 with a job that was accepted this instant.
+def just_accepted(admission: Admission, headers: Mapping[str, str]) -> Response:
+    """Build a 202 response with a job that was just accepted.
 
-    Most jobs differ in nothing but id and time, which are filled into what was rendered before:
-    to render each anew is a tenth of a submission.
+    Most jobs differ only in id and time. These are filled into a cached response, because building
+    each response anew takes a tenth of a submission's time.
     """
-    (job_id, _, created, _), submission = admitted.accepted, admitted.submission
+    (job_id, _, created, _), submission = admission.accepted, admission.submission
     spec = submission.spec
     if spec.metadata or spec.webhook or spec.retry_of or submission.start_by or submission.deadline:
-        return accepted(admitted.job, headers)
+        return accepted(admission.job, headers)
     where = {"Location": f"/v1/jobs/{job_id}", "Retry-After": POLL_SECONDS, **headers}
     rendered = _rendered(submission.queue, spec.url, spec.service_tier, spec.on_disconnect)
     content = rendered.replace(ID, job_id).replace(CREATED, repr(created / 1000))
@@ -63,7 +63,7 @@ def just_accepted(admitted: Admission, headers: Mapping[str, str]) -> Response:
 
 @lru_cache(maxsize=256)
 def _rendered(queue: str, url: str, tier: ServiceTier, on_disconnect: OnDisconnect) -> str:
-    """Return the job object of a plain submission, with ID and CREATED for its own."""
+    """Build the job object of a plain submission, with placeholders for id and time."""
     spec = JobSpec(url, {}, tier, on_disconnect=on_disconnect)
     job = fresh_job(Submission(ID, "", queue, spec), AcceptedJob(ID, replayed=False))
     return orjson.dumps(job_object(job, NOT_ENDED) | {"created_at": CREATED.strip('"')}).decode()

@@ -1,6 +1,6 @@
-"""The feeder: `python -m batches`. It feeds batches to the queue and sweeps files.
+"""The batch process, `python -m batches`: submits the requests of batches and sweeps files.
 
-Invariant: any number of these may run; none of them needs the others.
+Invariant: any number of these processes may run, and none depends on another.
 """
 
 import asyncio
@@ -9,30 +9,31 @@ import socket
 
 import structlog
 
-from batches.file_sweeper import keep_swept
+from batches.file_references import FILE_REFERENCES
 from batches.scheduler import BatchScheduler
 from core import metrics
 from core.exposition import Exposition
 from core.ids import new_id
-from core.runtime.health_server import HealthServer, only_waits
-from core.runtime.process import run_process, until_told
+from core.runtime.health_server import HealthServer, always_live
+from core.runtime.process import run_process, run_until_signal
 from core.settings import Settings
+from files.sweeper import FileSweeper
 from intake.factory import open_services
 
 log = structlog.get_logger()
 
 
 async def run_batches(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT; another process goes on with what is under way."""
+    """Run until SIGTERM or SIGINT; another process then continues the open batches."""
     name = f"{socket.gethostname()}-{os.getpid()}-{new_id('f')[-6:]}"
-    async with open_services(settings, "feeder") as api:
+    async with open_services(settings, "feeder") as services:
         host, port = settings.batches.health_host, settings.batches.health_port
         exposition = Exposition("feeder", metrics.API, metrics.BATCHES)
-        health = HealthServer(host, port, only_waits, only_waits, exposition)
+        health = HealthServer(host, port, always_live, always_live, exposition)
         health.start()
-        running = until_told(
-            BatchScheduler(api, name).run(),
-            keep_swept(api.database, api.objects, settings.files),
+        sweeper = FileSweeper(services.database, services.object_store, FILE_REFERENCES)
+        running = run_until_signal(
+            BatchScheduler(services, name).run(), sweeper.run(settings.files)
         )
         log.info("feeder_started")
         try:

@@ -1,7 +1,7 @@
-"""Checks one line of a batch the way the route checks a request.
+"""Checks one line of a batch as the route checks a request.
 
-Invariant: what passes here is refused later only for what has changed since. A complaint names the
-field and what was expected, and never repeats what was sent.
+Invariant: a line that passes is refused later only because something has changed since. An error
+names the field and what was expected, and never repeats what the client sent.
 """
 
 from typing import Any, NamedTuple
@@ -9,27 +9,27 @@ from typing import Any, NamedTuple
 import orjson
 
 from core.errors import ClientError
-from intake.admission import check_length, check_task
+from intake.request_checks import check_length, check_task
 from jobs.model_registry import ServedModel
 from wire.errors import InvalidBody
 from wire.schemas.jobs import BODIES
-from wire.schemas.reading import check
-from wire.schemas.sampling import Addressed
+from wire.schemas.sampling import ModelRequest
+from wire.schemas.validation import check
 
 FIELDS = ("custom_id", "method", "url", "body")
 CUSTOM_ID_CHARACTERS = 512
 
 
 class LineRequest(NamedTuple):
-    """A line that can become a job."""
+    """A line that can become a job: its body as the client sent it, and as the schema read it."""
 
     custom_id: str
     body: dict[str, Any]
-    checked: Addressed
+    checked: ModelRequest
 
 
 class LineError(NamedTuple):
-    """What is wrong with a batch; `line` is None where it is about all of it."""
+    """An error of a batch; `line` counts from 1 and is None if it is about the whole batch."""
 
     code: str
     message: str
@@ -51,26 +51,31 @@ class BadLine(Exception):
         self.param = param
 
 
-def read_request(raw: bytes | None, endpoint: str, longest: int) -> LineRequest:
-    """Return what a line asks for.
+def read_request(raw: bytes | None, endpoint: str, max_bytes: int) -> LineRequest:
+    """Parse and check a line.
+
+    Args:
+        raw: The line; None if it is longer than `max_bytes`.
+        endpoint: The batch's endpoint, which the line's `url` must be.
+        max_bytes: How long a line may be.
 
     Raises:
-        BadLine: saying why it cannot be asked.
+        BadLine: the line is invalid.
     """
     if raw is None:
-        raise BadLine("line_too_long", f"a line may have at most {longest} bytes")
+        raise BadLine("line_too_long", f"The line is longer than {max_bytes} bytes")
     fields = _object(raw)
     custom_id = _custom_id(fields)
     if fields.get("method") != "POST":
-        raise BadLine("invalid_method", "method: POST is expected", "method")
+        raise BadLine("invalid_method", "method: expected POST", "method")
     url = fields.get("url")
     if url != endpoint:
         known = isinstance(url, str) and url in BODIES
         code = "mismatched_url" if known else "invalid_url"
-        raise BadLine(code, f"url: the batch's endpoint, {endpoint}, is expected", "url")
+        raise BadLine(code, f"url: expected the batch's endpoint, {endpoint}", "url")
     if unknown := sorted(set(fields) - set(FIELDS)):
         name = unknown[0][:64]
-        raise BadLine("unknown_parameter", f"{name}: this field is not known here", name)
+        raise BadLine("unknown_parameter", f"{name}: unknown field", name)
     try:
         checked = check(BODIES[endpoint], fields.get("body"), "body")
     except InvalidBody as error:
@@ -82,25 +87,26 @@ def _object(raw: bytes) -> dict[str, Any]:
     try:
         fields = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        text = f"this line is not JSON in UTF-8: {error.msg}, column {error.colno}"
+        text = f"The line is not valid JSON in UTF-8: {error.msg}, column {error.colno}"
         raise BadLine("invalid_json_line", text) from None
     if not isinstance(fields, dict):
-        raise BadLine("invalid_json_line", "a JSON object is expected on each line")
+        raise BadLine("invalid_json_line", "Expected a JSON object on each line")
     return fields
 
 
 def _custom_id(fields: dict[str, Any]) -> str:
     custom_id = fields.get("custom_id")
     if custom_id is None:
-        raise BadLine("missing_required_parameter", "custom_id: this is required", "custom_id")
+        text = "custom_id: this field is required"
+        raise BadLine("missing_required_parameter", text, "custom_id")
     if not isinstance(custom_id, str) or not 1 <= len(custom_id) <= CUSTOM_ID_CHARACTERS:
-        text = f"custom_id: a string of 1 to {CUSTOM_ID_CHARACTERS} characters is expected"
+        text = f"custom_id: expected a string of 1 to {CUSTOM_ID_CHARACTERS} characters"
         raise BadLine("invalid_custom_id", text, "custom_id")
     return custom_id
 
 
 def check_fit(request: LineRequest, url: str, model: ServedModel) -> None:
-    """Refuse what the model does not do, and what cannot fit its context.
+    """Refuse a request that the model cannot serve or that does not fit its context.
 
     Raises:
         BadLine: naming the field.

@@ -1,7 +1,7 @@
-"""Reads a file of requests line by line, wherever it begins again, in bounded memory.
+"""Reads a file of requests line by line, with bounded memory.
 
-Invariant: the same file always gives the same lines with the same numbers, so that a request's
-place in it names it for good. Nothing is open between two blocks.
+Invariant: a file always gives the same lines with the same numbers, so that a request's index
+identifies it for good. No connection is held between two blocks.
 """
 
 from dataclasses import dataclass
@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from files.object_store import ObjectStore
 
 BLOCK_BYTES = 1024 * 1024
-BOM = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLine:
-    """One line with something on it: `number` counts all lines from 1, `index` these from 0.
+    """A line that is not blank.
 
-    `raw` is None where it is longer than it may be.
+    Attributes:
+        number: The line's number in the file, from 1; blank lines count.
+        index: The request's index in the batch, from 0; blank lines do not count.
+        raw: The line; None if it is longer than allowed.
     """
 
     number: int
@@ -24,38 +27,38 @@ class RequestLine:
     raw: bytes | None
 
 
-class _Splitter:
-    """Cuts blocks into lines."""
+class _LineSplitter:
+    """Splits blocks into lines."""
 
-    def __init__(self, longest: int) -> None:
-        self._longest = longest
-        self._rest: list[bytes] = []
-        self._held = 0
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._pieces: list[bytes] = []
+        self._bytes = 0
         self._number = 0
         self._index = 0
 
     def split(self, block: bytes) -> list[RequestLine]:
         """Return the lines that end in this block."""
         first, *others = block.split(b"\n")
-        self._hold(first)
+        self._add(first)
         lines = []
         for piece in others:
-            lines += self.end()
-            self._hold(piece)
+            lines += self.end_line()
+            self._add(piece)
         return lines
 
-    def _hold(self, piece: bytes) -> None:
-        self._held += len(piece)
-        if self._held <= self._longest:
-            self._rest.append(piece)
+    def _add(self, piece: bytes) -> None:
+        self._bytes += len(piece)
+        if self._bytes <= self._max_bytes:
+            self._pieces.append(piece)
         else:
-            self._rest.clear()
+            self._pieces.clear()
 
-    def end(self) -> list[RequestLine]:
-        """Return the line that is complete now, unless it is blank."""
+    def end_line(self) -> list[RequestLine]:
+        """Return the line that ends here; nothing if it is blank."""
         self._number += 1
-        raw = b"".join(self._rest).strip() if self._held <= self._longest else None
-        self._rest, self._held = [], 0
+        raw = b"".join(self._pieces).strip() if self._bytes <= self._max_bytes else None
+        self._pieces, self._bytes = [], 0
         if raw == b"":
             return []
         self._index += 1
@@ -63,33 +66,43 @@ class _Splitter:
 
 
 class LineReader:
-    """Reads the lines of one object; after an error the same block is asked for again.
+    """Reads the lines of one object; after an error, the same block is read again.
 
-    A byte order mark at the beginning is passed over.
+    A byte order mark at the beginning is skipped.
     """
 
-    def __init__(self, objects: ObjectStore, name: str, size: int, longest: int) -> None:
-        self._objects = objects
+    def __init__(self, object_store: ObjectStore, name: str, size: int, max_bytes: int) -> None:
+        """Prepare to read an object.
+
+        Args:
+            object_store: Where the object is.
+            name: The object's name.
+            size: The object's length in bytes.
+            max_bytes: How long a line may be.
+        """
+        self._object_store = object_store
         self._name = name
         self._size = size
-        self._at = 0
-        self._splitter = _Splitter(longest)
+        self._offset = 0
+        self._splitter = _LineSplitter(max_bytes)
         self._ended = False
 
     async def next(self) -> list[RequestLine] | None:
-        """Return the lines of the next block, which may be none; None after the last.
+        """Return the lines that end in the next block, maybe none; None after the last block.
 
         Raises:
-            FilesUnavailable: come back later.
-            ObjectMissing: the object is gone.
+            FilesUnavailable: retry later.
+            ObjectMissing: the object no longer exists.
         """
-        if self._at < self._size:
-            end = min(self._size, self._at + BLOCK_BYTES)
-            block = await self._objects.read(self._name, self._at, end)
-            lines = self._splitter.split(block if self._at else block.removeprefix(BOM))
-            self._at = end
+        if self._offset < self._size:
+            end = min(self._size, self._offset + BLOCK_BYTES)
+            block = await self._object_store.read(self._name, self._offset, end)
+            lines = self._splitter.split(
+                block if self._offset else block.removeprefix(BYTE_ORDER_MARK)
+            )
+            self._offset = end
             return lines
         if self._ended:
             return None
         self._ended = True
-        return self._splitter.end()
+        return self._splitter.end_line()

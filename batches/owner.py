@@ -1,4 +1,4 @@
-"""Who made a batch, as it stands now: a batch can do no more than its maker may at the moment."""
+"""Finds the current record of a batch's owner: a batch may do no more than its owner may now."""
 
 from accounts.caller import Caller
 from core.errors import Unauthenticated
@@ -6,17 +6,21 @@ from intake.permissions import check_route
 from intake.services import Services
 
 
-async def find_caller(api: Services, field: str) -> Caller:
-    """Return the record of who made a batch.
+async def find_owner(services: Services, owner: str) -> Caller:
+    """Return the record of the caller that created a batch.
+
+    Args:
+        services: What the process shares.
+        owner: The field of the caller cache, as kept in the batch's row.
 
     Raises:
-        Forbidden: a role or scopes were taken away that it takes to make a batch.
-        Unauthenticated: the key was revoked or has expired, or the person may not call any more.
-        AccountSuspended: the account may do nothing.
-        StoreUnavailable, DatabaseUnavailable: come back later.
+        Forbidden: the owner's role or scopes no longer allow it to create batches.
+        Unauthenticated: the key was revoked or has expired, or the user is disabled.
+        AccountSuspended: the account is suspended.
+        StoreUnavailable, DatabaseUnavailable: retry later.
     """
-    record = await api.callers.find(field)
+    record = await services.callers.find(owner)
     if record is None:
-        raise Unauthenticated("the key that made this batch is no longer good")
+        raise Unauthenticated("The API key that created this batch is no longer valid")
     check_route("POST", "/v1/batches", record)
     return record

@@ -1,11 +1,11 @@
-"""One line of output for each request: its answer, or why there is none.
+"""Makes a request's line of the output: its answer, or the reason why there is none.
 
-Invariant: pure. What has an answer with status 200 belongs into the output file, everything else
-into the error file.
+Invariant: pure. A line with an answer of status 200 belongs in the output file, every other line
+in the error file.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -15,13 +15,32 @@ from jobs.archive.archived_job import ArchivedJob
 from wire.problems import Problem, from_ending, from_error
 from wire.views.job import result_object
 
-EXPIRED = ("batch_expired", "the completion window ended before this request was done")
-CANCELLED = ("batch_cancelled", "the batch was cancelled before this request was done")
+
+class NotRunReason(NamedTuple):
+    """Why a request was not run to its end."""
+
+    code: str
+    message: str
+
+
+EXPIRED = NotRunReason(
+    "batch_expired", "The completion window ended before this request was finished"
+)
+CANCELLED = NotRunReason(
+    "batch_cancelled", "The batch was cancelled before this request was finished"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class LineOutcome:
-    """A request's line; whether it is an answer, and whether the completion window ended first."""
+    """A request's line of the output.
+
+    Attributes:
+        index: The request's index in the batch.
+        line: The line, with its end.
+        answered: Whether it is an answer.
+        expired: Whether the completion window ended before the request was finished.
+    """
 
     index: int
     line: bytes
@@ -31,38 +50,37 @@ class LineOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RequestRef:
-    """Which request of a batch it is about."""
+    """Identifies a request of a batch, and makes its line."""
 
     index: int
     custom_id: str
     request_id: str
 
     def answered(self, archived: ArchivedJob, cost: Cost | None) -> LineOutcome:
-        """Return the answer of a completed job."""
+        """Return the line of a completed job."""
         body = result_object(archived.job(), archived.outcome(), cost)
         response = {"status_code": 200, "request_id": self.request_id, "body": body}
         return self._outcome(response, None, answered=True)
 
     def ended(self, archived: ArchivedJob) -> LineOutcome:
-        """Return why a job that ended otherwise has no answer."""
+        """Return the line of a job that ended without an answer."""
         job = archived.job()
-        return self._refused(from_ending(job.status, job.error, job.id))
+        return self._error(from_ending(job.status, job.error, job.id))
 
     def refused(self, error: PipelineError) -> LineOutcome:
-        """Return why a request did not become a job."""
-        return self._refused(from_error(error))
+        """Return the line of a request that did not become a job."""
+        return self._error(from_error(error))
 
     def lost(self) -> LineOutcome:
-        """Return that what a job produced is kept nowhere any more."""
-        return self.refused(JobGone("this request's job was erased before its result was read"))
+        """Return the line of a job whose result no longer exists."""
+        return self.refused(JobGone("The job was erased before its result was read"))
 
-    def undone(self, why: tuple[str, str]) -> LineOutcome:
-        """Return that the batch ended before the request did."""
-        code, message = why
-        outcome = self._outcome(None, {"code": code, "message": message}, answered=False)
-        return replace(outcome, expired=why == EXPIRED)
+    def not_run(self, reason: NotRunReason) -> LineOutcome:
+        """Return the line of a request that the batch's end prevented from finishing."""
+        outcome = self._outcome(None, reason._asdict(), answered=False)
+        return replace(outcome, expired=reason == EXPIRED)
 
-    def _refused(self, problem: Problem) -> LineOutcome:
+    def _error(self, problem: Problem) -> LineOutcome:
         response = {
             "status_code": problem.openai_status,
             "request_id": self.request_id,
@@ -83,9 +101,10 @@ class RequestRef:
 
 
 def is_final(error: PipelineError) -> bool:
-    """Return whether a refusal stays one however long one waits.
+    """Return whether a refusal stays the same if the request is submitted again later.
 
-    A model was there when the batch was validated: a Redis that lost its data hears of it again.
+    An unknown model is a temporary refusal: the model existed when the batch was validated, and
+    its workers register it again if Redis lost its data.
     """
-    passing = isinstance(error, BudgetExceeded | ModelNotFound)
-    return isinstance(error, ClientError) and not passing
+    temporary = isinstance(error, BudgetExceeded | ModelNotFound)
+    return isinstance(error, ClientError) and not temporary

@@ -1,7 +1,7 @@
-"""Finds open batches and works on them, each in the hands of one process at a time.
+"""Claims open batches and runs them; each batch is run by one process at a time.
 
-Invariant: any number of processes may run. A lock in Redis says who has a batch and runs out when
-its holder dies; a fence in SQL keeps out a holder that was only thought to be dead.
+Invariant: any number of processes may run. A lock in Redis says which process has a batch and
+expires when that process dies; a fence in SQL stops a process that has lost its lock unnoticed.
 """
 
 import asyncio
@@ -11,8 +11,9 @@ from contextlib import suppress
 
 import structlog
 
-from batches import ids, repository
-from batches.state_machine import AWAY, BatchStateMachine
+from batches import claims, ids
+from batches.claims import Superseded
+from batches.state_machine import OUTAGES, BatchStateMachine
 from core import metrics
 from core.errors import StoreUnavailable
 from intake.services import Services
@@ -20,78 +21,80 @@ from jobs.store.transitions import Lock
 
 log = structlog.get_logger()
 
-#: A batch whose work ended with an error nobody expected is tried again after so long.
-REST_SECONDS = 15.0
+#: After an unexpected error, a batch is not run again for so long.
+ERROR_PAUSE_SECONDS = 15.0
 
 
 class BatchScheduler:
-    """The batches this process has."""
+    """The batches that this process runs."""
 
-    def __init__(self, api: Services, name: str) -> None:
-        self._api = api
+    def __init__(self, services: Services, name: str) -> None:
+        """Create a scheduler; `name` identifies this process as the holder of locks."""
+        self._services = services
         self._name = name
-        self._settings = api.settings.batches
-        self._held: dict[str, asyncio.Task[None]] = {}
-        self._rest_until: dict[str, float] = {}
+        self._settings = services.settings.batches
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._paused_until: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Take what is open until cancelled; then let go of everything."""
+        """Start open batches until cancelled; then stop all of them and release their locks."""
         try:
             while True:
                 try:
-                    await self._look()
-                except AWAY as error:
+                    await self._start_due()
+                except OUTAGES as error:
                     log.warning("feeder_waits", missing=error.code)
-                metrics.batches_held.set(len(self._held))
+                metrics.batches_held.set(len(self._running))
                 await asyncio.sleep(self._settings.look_seconds)
         finally:
-            held = list(self._held.values())
-            for task in held:
+            running = list(self._running.values())
+            for task in running:
                 task.cancel()
-            await asyncio.gather(*held, return_exceptions=True)
+            await asyncio.gather(*running, return_exceptions=True)
 
-    async def _look(self) -> None:
-        """Take what nobody has of the batches whose turn it is."""
-        most = self._settings.at_once_per_account
-        for batch_id in await repository.open_batches(self._api.database, most):
-            if len(self._held) >= self._settings.at_once:
+    async def _start_due(self) -> None:
+        """Start the due batches that no process runs."""
+        per_account = self._settings.at_once_per_account
+        for batch_id in await claims.due_batches(self._services.database, per_account):
+            if len(self._running) >= self._settings.at_once:
                 return
-            rests = self._rest_until.get(batch_id, 0.0) > time.monotonic()
-            if batch_id not in self._held and not rests and await self._lock(batch_id):
-                task = asyncio.create_task(self._hold(batch_id), name=batch_id)
-                self._held[batch_id] = task
+            paused = self._paused_until.get(batch_id, 0.0) > time.monotonic()
+            if batch_id not in self._running and not paused and await self._lock(batch_id):
+                task = asyncio.create_task(self._run_batch(batch_id), name=batch_id)
+                self._running[batch_id] = task
 
     async def _lock(self, batch_id: str) -> bool:
+        """Take or renew a batch's lock; returns whether this process holds it."""
         seconds = self._settings.lease_seconds
-        return await self._api.store.lock(ids.lock_name(batch_id), self._name, seconds)
+        return await self._services.store.lock(ids.lock_name(batch_id), self._name, seconds)
 
-    async def _hold(self, batch_id: str) -> None:
-        """Work on a batch for as long as it is ours."""
-        self._rest_until.pop(batch_id, None)
+    async def _run_batch(self, batch_id: str) -> None:
+        """Claim and run a batch whose lock this process holds; release the lock at the end."""
+        self._paused_until.pop(batch_id, None)
         try:
-            row = await repository.take(self._api.database, batch_id)
-            if row is not None:
-                log.info("batch_taken", batch_id=batch_id, fence=row.fence, status=row.status)
+            batch = await claims.claim_batch(self._services.database, batch_id)
+            if batch is not None:
+                log.info("batch_taken", batch_id=batch_id, fence=batch.fence, status=batch.status)
                 lock = Lock(ids.lock_name(batch_id), self._name)
-                await self._work(BatchStateMachine(self._api, row, lock), batch_id)
-        except repository.Superseded:
+                await self._run_locked(BatchStateMachine(self._services, batch, lock), batch_id)
+        except Superseded:
             log.warning("batch_lost", batch_id=batch_id)
-        except AWAY as error:
+        except OUTAGES as error:
             log.warning("batch_not_taken", batch_id=batch_id, missing=error.code)
-        except Exception as error:  # noqa: BLE001 - others go on
-            # Its text may quote what a client wrote; where it happened does not.
+        except Exception as error:  # noqa: BLE001 - the other batches go on
+            # The error's text may quote a client's data; the trace does not.
             where = "".join(traceback.format_tb(error.__traceback__))
             log.error("batch_failed", batch_id=batch_id, error=type(error).__name__, where=where)  # noqa: TRY400
             metrics.batch_errors.inc()
-            self._rest_until[batch_id] = time.monotonic() + REST_SECONDS
+            self._paused_until[batch_id] = time.monotonic() + ERROR_PAUSE_SECONDS
         finally:
-            del self._held[batch_id]
+            del self._running[batch_id]
             with suppress(StoreUnavailable):
-                await self._api.store.lock(ids.lock_name(batch_id), self._name, 0)
+                await self._services.store.lock(ids.lock_name(batch_id), self._name, 0)
 
-    async def _work(self, work: BatchStateMachine, batch_id: str) -> None:
-        """Work, and keep the lock meanwhile."""
-        tasks = [asyncio.create_task(work.run()), asyncio.create_task(self._keep(batch_id))]
+    async def _run_locked(self, machine: BatchStateMachine, batch_id: str) -> None:
+        """Run a batch, and renew its lock meanwhile."""
+        tasks = [asyncio.create_task(machine.run()), asyncio.create_task(self._renew(batch_id))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -101,12 +104,12 @@ class BatchScheduler:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _keep(self, batch_id: str) -> None:
-        """Renew the lock until another has it."""
+    async def _renew(self, batch_id: str) -> None:
+        """Renew the lock until another process holds it."""
         while True:
             await asyncio.sleep(self._settings.lease_seconds / 3)
             try:
                 if not await self._lock(batch_id):
-                    raise repository.Superseded(batch_id)
+                    raise Superseded(batch_id)
             except StoreUnavailable:
                 log.warning("batch_lock_not_renewed", batch_id=batch_id)

@@ -1,7 +1,7 @@
-"""Brings one batch from the status it has to its end, step by step.
+"""Takes one batch from its current status to its end, step by step.
 
-Invariant: every step begins from what SQL says and can be repeated: a process that dies in the
-middle of any leaves a batch that another goes on with. What is away is waited for.
+Invariant: each step starts from what SQL says and can be repeated, so that another process can
+continue a batch whose process died in the middle of a step. Outages are waited for.
 """
 
 import asyncio
@@ -12,11 +12,13 @@ from typing import Any
 
 import structlog
 
-from batches import repository
-from batches.finalisation import end
+from batches import claims, records
+from batches.claims import Superseded
+from batches.finalisation import end_batch, errors_json
 from batches.line_check import LineError
 from batches.line_submitter import LineSubmitter
-from batches.owner import find_caller
+from batches.owner import find_owner
+from batches.records import BatchState, ClaimedBatch
 from batches.result_parts import ResultParts
 from batches.validation import Validation
 from core.backoff import Backoff
@@ -28,153 +30,156 @@ from jobs.store.transitions import Lock
 
 log = structlog.get_logger()
 
-AWAY = (DatabaseUnavailable, FilesUnavailable, StorageFull, StoreUnavailable)
+#: Errors of an outage that is waited for.
+OUTAGES = (DatabaseUnavailable, FilesUnavailable, StorageFull, StoreUnavailable)
 BACKOFF = Backoff(base_seconds=0.1, cap_seconds=10.0)
-#: How soon a cancellation is seen.
-LOOK_SECONDS = 1.0
-#: How soon is looked again while results come in, as a part of `look_seconds`.
-BUSY = 0.1
+#: How often the status is read, and so how soon a cancellation is seen.
+STATE_SECONDS = 1.0
+#: How long to wait between two turns while results come in, as a share of `look_seconds`.
+BUSY_SHARE = 0.1
 
-NO_INPUT = LineError("input_file_missing", "input_file_id: the file's content is gone")
-NO_PARTS = LineError("results_missing", "what had been written of the results is gone")
+INPUT_MISSING = LineError(
+    "input_file_missing", "input_file_id: the file's content no longer exists"
+)
+RESULTS_MISSING = LineError("results_missing", "Results that were written no longer exist")
 
 
 class BatchStateMachine:
-    """One batch in the hands of this process."""
+    """Runs one batch that this process has claimed.
 
-    def __init__(self, api: Services, row: Any, lock: Lock) -> None:
-        self._api = api
-        self._row = row
+    `validating` leads to `in_progress` or `failed`; `in_progress` to `finalizing`; `finalizing` to
+    `completed`, `expired` or `failed`. A client may move the first two to `cancelling`, which
+    leads to `cancelled`.
+    """
+
+    def __init__(self, services: Services, batch: ClaimedBatch, lock: Lock) -> None:
+        """Prepare to run a batch.
+
+        Args:
+            services: What the process shares.
+            batch: The batch as this process has claimed it.
+            lock: The lock in Redis that the process holds while it works on the batch.
+        """
+        self._services = services
+        self._batch = batch
         self._lock = lock
-        self._state = row
-        self._feed: LineSubmitter | None = None
-        self._parts: ResultParts | None = None
+        self._state: BatchState = batch
+        self._submitter: LineSubmitter | None = None
         self._failures = 0
         self._random = Random()
-        self._look_at = 0.0
+        self._read_state_at = 0.0
 
     async def run(self) -> None:
-        """Work until the batch has ended.
+        """Work until the batch has ended; waits while SQL, Redis or the object store is down.
 
         Raises:
-            Superseded: another process has the batch.
+            Superseded: another process has claimed the batch.
         """
         while True:
             try:
-                if time.monotonic() >= self._look_at:
-                    await self._look()
+                if time.monotonic() >= self._read_state_at:
+                    await self._read_state()
                 if self._state.ended_at is not None:
                     break
                 await self._step()
-            except AWAY as error:
+            except OUTAGES as error:
                 self._failures += 1
-                log.warning("batch_held_up", batch_id=self._row.id, missing=error.code)
+                log.warning("batch_held_up", batch_id=self._batch.id, missing=error.code)
                 await asyncio.sleep(BACKOFF.delay(self._failures, self._random))
             else:
                 self._failures = 0
-        log.info("batch_ended", batch_id=self._row.id, status=self._state.status)
+        log.info("batch_ended", batch_id=self._batch.id, status=self._state.status)
 
-    async def _look(self) -> None:
-        """See what is done, and whether a client has asked to cancel."""
-        state = await repository.state_of(self._api.database, self._row.id)
-        if state.fence != self._row.fence:
-            raise repository.Superseded(self._row.id)
+    async def _read_state(self) -> None:
+        """Read the batch's counts, and whether a client has asked to cancel it."""
+        state = await claims.read_state(self._services.database, self._batch.id)
+        if state.fence != self._batch.fence:
+            raise Superseded(self._batch.id)
         self._state = state
-        self._look_at = time.monotonic() + LOOK_SECONDS
+        self._read_state_at = time.monotonic() + STATE_SECONDS
 
     async def _step(self) -> None:
         match self._state.status:
-            case repository.VALIDATING:
+            case records.VALIDATING:
                 await self._validate()
-            case repository.IN_PROGRESS:
-                await self._run()
-            case repository.CANCELLING:
+            case records.IN_PROGRESS:
+                await self._run_requests()
+            case records.CANCELLING:
                 await self._cancel()
-            case repository.FINALIZING:
-                await self._finish(self._state.outcome)
+            case records.FINALIZING:
+                await self._finalize(self._state.outcome or records.COMPLETED)
 
     async def _validate(self) -> None:
         try:
-            caller = await find_caller(self._api, self._row.caller)
+            owner = await find_owner(self._services, self._batch.owner)
         except ClientError as error:
-            await self._end(
-                repository.FAILED, [LineError(error.code.replace("-", "_"), error.message)]
-            )
+            code = error.code.replace("-", "_")
+            await self._end(records.FAILED, [LineError(code, error.message)])
             return
-        validation = Validation(self._api, self._row.endpoint, caller)
+        validation = Validation(self._services, self._batch.endpoint, owner)
         try:
-            size = await repository.input_bytes(self._api.database, self._row.id)
-            verdict = await validation.run(self._row.input_file_id, size)
+            size = await claims.input_bytes(self._services.database, self._batch.id)
+            verdict = await validation.run(self._batch.input_file_id, size)
         except ObjectMissing:
-            await self._end(repository.FAILED, [NO_INPUT])
+            await self._end(records.FAILED, [INPUT_MISSING])
             return
-        if verdict.complaints:
-            counts = {"total": verdict.total, "model": verdict.model}
-            await self._end(repository.FAILED, verdict.complaints, **counts)
+        counts = {"total": verdict.total, "model": verdict.model}
+        if verdict.errors:
+            await self._end(records.FAILED, verdict.errors, **counts)
             return
-        await self._change(
-            status=repository.IN_PROGRESS,
-            in_progress_at=now(),
-            total=verdict.total,
-            model=verdict.model,
-        )
-        log.info("batch_validated", batch_id=self._row.id, requests=verdict.total)
+        await self._change(status=records.IN_PROGRESS, in_progress_at=now(), **counts)
+        log.info("batch_validated", batch_id=self._batch.id, requests=verdict.total)
 
     async def _cancel(self) -> None:
         if self._state.in_progress_at is None:
-            await self._end(repository.CANCELLED)
-        elif await self._fed():
-            await self._finish(repository.CANCELLED)
+            await self._end(records.CANCELLED)
+        elif await self._take_turn():
+            await self._finalize(records.CANCELLED)
 
-    async def _run(self) -> None:
-        if not await self._fed():
+    async def _run_requests(self) -> None:
+        if not await self._take_turn():
             return
-        await self._look()  # a part may have said that the window ended first
-        broken = self._feed is not None and self._feed.broken
-        outcome = repository.FAILED if broken else self._state.outcome or repository.COMPLETED
-        await self._change(status=repository.FINALIZING, finalizing_at=now(), outcome=outcome)
+        await self._read_state()  # a part may have recorded that the window has ended
+        missing = self._submitter is not None and self._submitter.input_missing
+        outcome = records.FAILED if missing else self._state.outcome or records.COMPLETED
+        await self._change(status=records.FINALIZING, finalizing_at=now(), outcome=outcome)
 
-    async def _fed(self) -> bool:
-        """Take one turn; whether every request has its result in a part."""
-        feed = await self._open_feed()
-        if self._state.status == repository.CANCELLING:
-            feed.cancel()
-        before = feed.settled
-        if not await feed.turn():
+    async def _take_turn(self) -> bool:
+        """Take one turn; returns whether every request has its result in a part."""
+        submitter = await self._open_submitter()
+        if self._state.status == records.CANCELLING:
+            submitter.cancel()
+        before = submitter.finished
+        if not await submitter.turn():
             return True
-        look = self._api.settings.batches.look_seconds
-        await asyncio.sleep(look * BUSY if feed.settled > before else look)
+        seconds = self._services.settings.batches.look_seconds
+        await asyncio.sleep(seconds * BUSY_SHARE if submitter.finished > before else seconds)
         return False
 
-    async def _open_feed(self) -> LineSubmitter:
-        if self._feed is None:
-            size = await repository.input_bytes(self._api.database, self._row.id)
-            parts = await repository.parts_of(self._api.database, self._row.id)
-            self._parts = ResultParts(self._api, self._row, len(parts))
-            self._feed = LineSubmitter(self._api, self._row, size, self._parts, self._lock)
-        return self._feed
+    async def _open_submitter(self) -> LineSubmitter:
+        if self._submitter is None:
+            size = await claims.input_bytes(self._services.database, self._batch.id)
+            written = await claims.list_parts(self._services.database, self._batch.id)
+            parts = ResultParts(self._services, self._batch, len(written))
+            self._submitter = LineSubmitter(self._services, self._batch, size, parts, self._lock)
+        return self._submitter
 
-    async def _finish(self, status: str) -> None:
-        complaints = [NO_INPUT] if status == repository.FAILED else []
+    async def _finalize(self, status: str) -> None:
+        errors = [INPUT_MISSING] if status == records.FAILED else []
         try:
-            await self._end(status, complaints)
+            await self._end(status, errors)
         except ObjectMissing:
-            log.error("batch_parts_missing", batch_id=self._row.id)  # noqa: TRY400 - says it all
-            await self._change(status=repository.FAILED, ended_at=now(), errors=_json(NO_PARTS))
+            log.error("batch_parts_missing", batch_id=self._batch.id)  # noqa: TRY400 - no trace needed
+            missing = errors_json([RESULTS_MISSING])
+            await self._change(status=records.FAILED, ended_at=now(), errors=missing)
 
-    async def _end(
-        self, status: str, complaints: Sequence[LineError] = (), /, **values: Any
-    ) -> None:
-        self._look_at = 0.0
-        await end(self._api, self._state, status, complaints, **values)
+    async def _end(self, status: str, errors: Sequence[LineError] = (), /, **values: Any) -> None:
+        self._read_state_at = 0.0
+        await end_batch(self._services, self._state, status, errors, **values)
 
     async def _change(self, **values: Any) -> None:
-        self._look_at = 0.0
-        async with self._api.database.write() as connection:
-            await repository.change(
-                connection, self._row.id, self._row.fence, self._state.status, **values
+        self._read_state_at = 0.0
+        async with self._services.database.write() as connection:
+            await claims.change_batch(
+                connection, self._batch.id, self._batch.fence, self._state.status, **values
             )
-
-
-def _json(complaint: LineError) -> str:
-    return repository.complaints_json([complaint.as_dict()])

@@ -1,7 +1,7 @@
-"""Validates a whole file before any of it runs: every broken line is named, up to a bound.
+"""Validates a batch's whole file before any request runs; reports each invalid line, up to a limit.
 
-Invariant: memory does not grow with the file but for its custom ids; nothing is kept, so that
-whoever takes a batch over begins anew.
+Invariant: memory grows with the file's custom ids only. Nothing is stored, so that a process that
+takes over a batch validates it from the beginning.
 """
 
 from typing import NamedTuple
@@ -16,87 +16,94 @@ from jobs.model_registry import ServedModel
 
 
 class Verdict(NamedTuple):
-    """What a file was found to be; `model` is set where all its requests name the same one."""
+    """The result of a validation; `model` is set if all requests name the same one."""
 
     total: int
     model: str | None
-    complaints: list[LineError]
+    errors: list[LineError]
 
 
 class Validation:
     """One pass over one file."""
 
-    def __init__(self, api: Services, endpoint: str, caller: Caller) -> None:
-        self._api = api
-        self._caller = caller
+    def __init__(self, services: Services, endpoint: str, owner: Caller) -> None:
+        self._services = services
+        self._owner = owner
         self._endpoint = endpoint
-        self._longest = api.settings.limits.body_bytes
-        self._limits = api.settings.batches
+        self._max_line_bytes = services.settings.limits.body_bytes
+        self._limits = services.settings.batches
         self._seen: dict[str, int] = {}
         self._models: dict[str, ServedModel | None] = {}
-        self._complaints: list[LineError] = []
+        self._errors: list[LineError] = []
         self._total = 0
-        self._more = 0
+        self._unreported = 0
 
     async def run(self, file_id: str, size: int) -> Verdict:
-        """Read the file to its end, or to its bound.
+        """Validate the file, up to `batches.max_lines` requests.
+
+        Args:
+            file_id: The file of requests.
+            size: Its length in bytes.
 
         Raises:
-            FilesUnavailable, StoreUnavailable: come back later.
-            ObjectMissing: the file is gone.
+            FilesUnavailable, StoreUnavailable: retry later.
+            ObjectMissing: the file no longer exists.
         """
-        reader = LineReader(self._api.objects, object_name(file_id), size, self._longest)
+        name = object_name(file_id)
+        reader = LineReader(self._services.object_store, name, size, self._max_line_bytes)
         while (lines := await reader.next()) is not None:
             for line in lines:
                 self._total += 1
                 if self._total > self._limits.max_lines:
                     return self._verdict()
-                await self._look(line)
+                await self._check_line(line)
         return self._verdict()
 
-    async def _look(self, line: RequestLine) -> None:
+    async def _check_line(self, line: RequestLine) -> None:
         try:
-            request = read_request(line.raw, self._endpoint, self._longest)
+            request = read_request(line.raw, self._endpoint, self._max_line_bytes)
             self._check_unique(request, line.number)
             await self._check_model(request)
         except BadLine as error:
-            if len(self._complaints) < self._limits.max_errors:
-                complaint = LineError(error.code, error.message, line.number, error.param)
-                self._complaints.append(complaint)
+            if len(self._errors) < self._limits.max_errors:
+                self._errors.append(LineError(error.code, error.message, line.number, error.param))
             else:
-                self._more += 1
+                self._unreported += 1
 
     def _check_unique(self, request: LineRequest, number: int) -> None:
         first = self._seen.setdefault(request.custom_id, number)
         if first != number:
-            text = f"custom_id: lines {first} and {number} have the same one"
+            text = f"custom_id: lines {first} and {number} have the same custom_id"
             raise BadLine("duplicate_custom_id", text, "custom_id")
 
     async def _check_model(self, request: LineRequest) -> None:
         name = request.checked.model
         if name not in self._models:
-            self._models[name] = await self._find(name)
+            self._models[name] = await self._find_model(name)
         model = self._models[name]
-        if self._caller.models is not None and name not in self._caller.models:
-            raise BadLine("model_forbidden", "body.model: this key may not use it", "body.model")
+        if self._owner.models is not None and name not in self._owner.models:
+            text = "body.model: the API key may not use this model"
+            raise BadLine("model_forbidden", text, "body.model")
         if model is None:
-            raise BadLine("model_not_found", "body.model: no such model here", "body.model")
+            raise BadLine("model_not_found", "body.model: model not found", "body.model")
         check_fit(request, self._endpoint, model)
 
-    async def _find(self, name: str) -> ServedModel | None:
+    async def _find_model(self, name: str) -> ServedModel | None:
         try:
-            return await self._api.models.get(name)
+            return await self._services.models.get(name)
         except ModelNotFound:
             return None
 
     def _verdict(self) -> Verdict:
-        found = self._complaints
-        most = self._limits.max_lines
-        if self._total > most:
-            found.append(LineError("too_many_requests", f"at most {most} requests are expected"))
+        errors = self._errors
+        limit = self._limits.max_lines
+        if self._total > limit:
+            text = f"The file has more than {limit} requests"
+            errors.append(LineError("too_many_requests", text))
         elif not self._total:
-            found.append(LineError("empty_file", "the file has no request in it"))
-        if self._more:
-            found.append(LineError("more_errors", f"{self._more} more lines are wrong"))
+            errors.append(LineError("empty_file", "The file has no requests"))
+        if self._unreported:
+            text = f"{self._unreported} more lines are invalid"
+            errors.append(LineError("more_errors", text))
         models = list(self._models)
-        return Verdict(self._total, models[0] if len(models) == 1 else None, found)
+        return Verdict(self._total, models[0] if len(models) == 1 else None, errors)

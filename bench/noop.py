@@ -5,31 +5,34 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.app import create_app
-from api.deps import Api, CurrentCaller
-from api.fast_route import DirectRoute
+from api.deps import AppServices, CurrentCaller
+from api.fast_route import FastRoute
+from api.request_body import read_object
 from api.server.uvicorn_server import create_server
 from core.settings import Settings, get_settings
 from intake.admission import AdmissionRequest, prepare
 from intake.permissions import declare, submitters
 from intake.preferences import read_preferences
 from wire.schemas.jobs import BODIES, JobRequest
-from wire.schemas.reading import check, read_object
+from wire.schemas.validation import check
 
 PATH = "/noop"
 ANSWER = b'{"id":"job_000000000000000000000000000000","object":"job","status":"queued"}'
 
-router = APIRouter(route_class=DirectRoute)
+router = APIRouter(route_class=FastRoute)
 declare(f"POST {PATH}", submitters("jobs"))
 
 
 @router.post(PATH)
-async def answer(request: Request, key: CurrentCaller, api: Api) -> Response:
+async def answer(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
     """Validate headers and body as `POST /v1/jobs` does, and answer at once."""
-    preferences = read_preferences(request, api.settings.limits.wait_seconds)
-    asked = check(JobRequest, await read_object(request))
-    checked = check(BODIES[asked.url], asked.body, "body")
-    wish = AdmissionRequest(asked.url, asked.body, checked, "", preferences, asked.on_disconnect)
-    await prepare(api, key, wish)
+    preferences = read_preferences(request.headers, services.settings.limits.wait_seconds)
+    parsed = check(JobRequest, await read_object(request))
+    checked = check(BODIES[parsed.url], parsed.body, "body")
+    admission_request = AdmissionRequest(
+        parsed.url, parsed.body, checked, "", preferences, parsed.on_disconnect
+    )
+    await prepare(services, caller, admission_request)
     return Response(ANSWER, status_code=202, media_type="application/json")
 
 

@@ -18,7 +18,7 @@ from billing.months import month_of
 from billing.pricing.gpu_rates import GpuRate, load_gpu_rates
 from core.db.engine import Database
 from core.errors import DatabaseUnavailable
-from core.exposition import Lazy
+from core.exposition import ScrapeCollector
 from jobs.store.budget_reservations import BudgetMonth
 from webhooks.deliveries import backlog
 
@@ -66,7 +66,7 @@ def _states(budgets: Sequence[Budget], sums: Sequence[SpentSum], month: str) -> 
     return dict(counts)
 
 
-class MoneyCollector(Lazy):
+class MoneyCollector(ScrapeCollector):
     """Reads SQL through a database whose event loop runs in another thread."""
 
     def __init__(self, database: Database, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,7 +1,8 @@
-"""Where the bytes of files lie: a folder, or a bucket of any S3-compatible store.
+"""Stores the bytes of files in a folder or in a bucket of an S3-compatible store.
 
-Invariant: an object is there whole or not at all, whatever dies while it is written, and a full
-disk leaves nothing behind. What means "not now" leaves as `FilesUnavailable` or `StorageFull`.
+Invariant: an object is stored whole or not at all, even if a process dies while it writes, and a
+full disk leaves nothing behind. Temporary failures are raised as `FilesUnavailable` or
+`StorageFull`.
 """
 
 import asyncio
@@ -22,11 +23,11 @@ from obstore.store import LocalStore, S3Store
 from core.settings import FileSettings
 from files.errors import FilesUnavailable, ObjectMissing, StorageFull
 
-#: The smallest part S3 takes; two of them are in memory while an object is written.
+#: The smallest part that S3 accepts. `MAX_CONCURRENT_PARTS` of them are in memory per write.
 PART_BYTES = 5 * 1024 * 1024
-PARTS_AT_ONCE = 2
+MAX_CONCURRENT_PARTS = 2
 RETRY_AFTER_SECONDS = 5.0
-#: A store that does not answer is given up, and whoever asked tells its client to come back.
+#: If the store does not answer in this time, the request fails and the client may retry.
 TIMEOUTS = {"timeout": "30s", "connect_timeout": "5s"}
 RETRIES = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 OPTIONS = {
@@ -36,14 +37,15 @@ OPTIONS = {
     "secret": "secret_access_key",
     "token": "session_token",
 }
-#: How the library's text tells a disk, a quota or a file limit that is reached.
-NO_ROOM = ("No space left", "Disk quota exceeded", "File too large")
-#: How a folder names what is being written; kill -9 leaves it there, and it is never listed.
-ASIDE = re.compile(r"#\d+$")
+#: Texts in the library's errors that mean: the disk, a quota or a file size limit is reached.
+OUT_OF_SPACE = ("No space left", "Disk quota exceeded", "File too large")
+#: The name of a file that a folder store is still writing; kill -9 leaves it there. It is never
+#: listed.
+UNFINISHED = re.compile(r"#\d+$")
 
 
 class ListedObject(NamedTuple):
-    """One object as the store lists it."""
+    """One object in a list; `size` is in bytes."""
 
     name: str
     size: int
@@ -51,24 +53,29 @@ class ListedObject(NamedTuple):
 
 
 class ObjectStore:
-    """The one store of an installation."""
+    """The object store of an installation."""
 
     def __init__(self, settings: FileSettings) -> None:
-        """Read where it is; nothing is opened before its first use.
+        """Read the store's address; the connection is opened on first use.
+
+        Args:
+            settings: `url` is `file:FOLDER` or `s3://BUCKET/PREFIX?OPTION=VALUE`.
 
         Raises:
-            ValueError: `files.url` names no store.
+            ValueError: `files.url` is not the address of a store.
         """
         parts = urlsplit(settings.url.get_secret_value())
         self._folder: Path | None = None
         if parts.scheme == "file" and parts.path and not parts.netloc:
             self._folder = Path(unquote(parts.path)).resolve()
         elif parts.scheme != "s3" or not parts.netloc:
-            raise ValueError("files.url: file:FOLDER or s3://BUCKET/PREFIX is expected")
+            raise ValueError("files.url: expected file:FOLDER or s3://BUCKET/PREFIX")
         self._bucket, self._prefix = parts.netloc, parts.path.strip("/") or None
         self._options = dict(parse_qsl(parts.query))
         if unknown := sorted(set(self._options) - set(OPTIONS)):
-            raise ValueError(f"files.url: {', '.join(OPTIONS)} are known, not {unknown[0]!r}")
+            raise ValueError(
+                f"files.url: unknown option {unknown[0]!r}. Known: {', '.join(OPTIONS)}"
+            )
 
     @cached_property
     def _store(self) -> LocalStore | S3Store:
@@ -85,9 +92,16 @@ class ObjectStore:
         )
 
     async def put(self, name: str, pieces: AsyncIterable[bytes]) -> None:
-        """Write an object; what is there already is replaced in one step.
+        """Write an object; an existing object is replaced in one step.
 
-        An error of `pieces`, or being cancelled, leaves nothing behind.
+        If `pieces` raises or the task is cancelled, nothing is left behind.
+
+        Args:
+            name: The object's name, with folders.
+            pieces: Its bytes, in pieces of any size.
+
+        Raises:
+            FilesUnavailable, StorageFull: nothing was written; retry later.
         """
         queue: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(1)
         writing = asyncio.create_task(self._write(name, _drain(queue)))
@@ -97,7 +111,7 @@ class ObjectStore:
                     await _hand_over(queue, piece, writing)
             await _hand_over(queue, None, writing)
         except BaseException:
-            # The writer comes to its end by itself: it takes away what it has begun.
+            # Let the writer fail by itself: it then deletes what it has begun.
             while not queue.empty():
                 queue.get_nowait()
             queue.put_nowait(_Abandoned())
@@ -114,53 +128,80 @@ class ObjectStore:
                 pieces,
                 use_multipart=True,
                 chunk_size=PART_BYTES,
-                max_concurrency=PARTS_AT_ONCE,
+                max_concurrency=MAX_CONCURRENT_PARTS,
             )
 
     async def put_bytes(self, name: str, data: bytes) -> None:
-        """Write a small object."""
+        """Write a small object in one request.
+
+        Raises:
+            FilesUnavailable, StorageFull: nothing was written; retry later.
+        """
         async with _translated():
             await asyncio.shield(obstore.put_async(self._store, name, data))
 
     async def read(self, name: str, start: int, end: int) -> bytes:
-        """Return the bytes from `start` to before `end`, or to the object's end.
+        """Return the bytes from offset `start` up to, not including, offset `end`.
+
+        Returns:
+            Fewer bytes if the object ends before `end`.
 
         Raises:
             ObjectMissing: there is no such object.
+            FilesUnavailable: retry later.
         """
         async with _translated():
             return bytes(await obstore.get_range_async(self._store, name, start=start, end=end))
 
     async def pieces(self, name: str, size: int, step: int) -> AsyncGenerator[bytes, None]:
-        """Yield an object of `size` bytes in pieces; nothing is open in between."""
+        """Yield an object in pieces; no connection is held between two pieces.
+
+        Args:
+            name: The object's name.
+            size: Its length in bytes.
+            step: The length of a piece in bytes.
+
+        Raises:
+            ObjectMissing, FilesUnavailable: as `read`.
+        """
         for start in range(0, size, step):
             yield await self.read(name, start, min(size, start + step))
 
     async def delete(self, names: Sequence[str]) -> None:
-        """Delete objects; those that are not there are passed over."""
+        """Delete objects; missing ones are skipped.
+
+        Raises:
+            FilesUnavailable: some may be left; safe to repeat.
+        """
         for name in names:
             with suppress(ObjectMissing):
                 async with _translated():
                     await obstore.delete_async(self._store, name)
 
     async def listed(self, prefix: str) -> AsyncGenerator[list[ListedObject], None]:
-        """Yield the objects under a prefix, a page at a time."""
+        """Yield pages of at most 1,000 objects whose names begin with a prefix.
+
+        Raises:
+            FilesUnavailable: retry later.
+        """
         pages = obstore.list(self._store, prefix=prefix, chunk_size=1_000)
         while True:
             async with _translated():
                 page = await anext(pages, None)
             if page is None:
                 return
-            yield [ListedObject(one["path"], one["size"], one["last_modified"]) for one in page]
+            yield [ListedObject(item["path"], item["size"], item["last_modified"]) for item in page]
 
-    async def forget_unfinished(self, seconds: float) -> None:
-        """Delete what killed writers left in a folder; buckets do so by a rule of their own."""
+    async def delete_unfinished(self, min_age_seconds: float) -> None:
+        """Delete files that killed writers left in a folder; buckets have a rule for that."""
         if self._folder is not None:
-            await asyncio.to_thread(_delete_aside, self._folder, time.time() - seconds)
+            await asyncio.to_thread(
+                _delete_unfinished_files, self._folder, time.time() - min_age_seconds
+            )
 
 
 class _Abandoned(Exception):
-    """Tells the writer that nothing more comes and nothing shall stay."""
+    """Tells the writer to stop and to keep nothing."""
 
 
 async def _drain(queue: asyncio.Queue[bytes | BaseException | None]) -> AsyncIterator[bytes]:
@@ -175,7 +216,7 @@ async def _hand_over(
     piece: bytes | None,
     writing: asyncio.Task[None],
 ) -> None:
-    """Put a piece once there is room, unless the writer ends before."""
+    """Put a piece into the queue when there is room; stop if the writer ends first."""
     putting = asyncio.ensure_future(queue.put(piece))
     try:
         await asyncio.wait({putting, writing}, return_when=asyncio.FIRST_COMPLETED)
@@ -185,26 +226,27 @@ async def _hand_over(
         putting.cancel()
 
 
-def _delete_aside(folder: Path, before: float) -> None:
+def _delete_unfinished_files(folder: Path, before: float) -> None:
     for path in folder.rglob("*"):
         with suppress(FileNotFoundError):
-            if ASIDE.search(path.name) and path.is_file() and path.stat().st_mtime < before:
+            if UNFINISHED.search(path.name) and path.is_file() and path.stat().st_mtime < before:
                 path.unlink()
 
 
 @asynccontextmanager
 async def _translated() -> AsyncGenerator[None, None]:
-    """Turn what the store raises into our own errors; its text may name hosts and paths."""
+    """Translate the library's errors into ours: their text may contain hosts and paths."""
     try:
         yield
     except FileNotFoundError as error:
-        raise ObjectMissing("the file's content is not there") from error
+        raise ObjectMissing("The file's content is missing from the file store") from error
     except (BaseError, OSError) as error:
-        if any(sign in str(error) for sign in NO_ROOM):
+        if any(sign in str(error) for sign in OUT_OF_SPACE):
             raise StorageFull(
-                "there is no room for the file at the moment",
+                "The file store is full. Try again later.",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             ) from error
         raise FilesUnavailable(
-            "the file store does not answer at the moment", retry_after_seconds=RETRY_AFTER_SECONDS
+            "The file store does not answer. Try again later.",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
         ) from error

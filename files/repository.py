@@ -1,30 +1,32 @@
-"""The rows of files.
+"""Reads and writes the rows of files.
 
-Invariant: an account sees its own files only, and neither deleted nor expired ones. A row is there
-only once the bytes are; what has bytes and no row is an orphan.
+Invariant: an account sees only its own files, without deleted and expired ones. A row is added
+after its bytes are stored; stored bytes without a row are an orphan.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import Select, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.db.bulk_insert import insert_missing
 from core.db.engine import Database
+from core.db.records import columns_of
 from core.db.tables.base import now, table_of
-from core.db.tables.files import BatchRow, FileRow
+from core.db.tables.files import FileRow
 from files.errors import FileMissing, QuotaReached
+from wire.views.files import FileRecord
 
 FILES = table_of(FileRow)
-BATCHES = table_of(BatchRow)
+SHOWN = columns_of(FILES, FileRecord)
 
 Order = Literal["asc", "desc"]
 
 
 def object_name(file_id: str) -> str:
-    """Return how a file's bytes are named in the store."""
+    """Return the name of a file's bytes in the object store."""
     return f"files/{file_id}"
 
 
@@ -38,7 +40,18 @@ def new_row(
     created: datetime,
     expires: datetime | None,
 ) -> dict[str, Any]:
-    """Return the columns of a file."""
+    """Return the columns of a new file.
+
+    Args:
+        file_id: The file's id.
+        account: The account that owns it.
+        purpose: OpenAI's purpose: `batch`, `batch_output` or `batch_error`.
+        filename: The cleaned name.
+        size: Its length in bytes.
+        sha256: The hash of its bytes, in hexadecimal.
+        created: When it was stored.
+        expires: When it is deleted; None if never.
+    """
     return {
         "id": file_id,
         "account_id": account,
@@ -52,40 +65,47 @@ def new_row(
     }
 
 
-async def kept_bytes(connection: AsyncConnection, account: str) -> int:
-    """Return how much an account keeps."""
-    query = select(func.coalesce(func.sum(FILES.c.bytes), 0)).where(*_seen_by(account))
+async def stored_bytes(connection: AsyncConnection, account: str) -> int:
+    """Return how many bytes of files an account keeps."""
+    query = select(func.coalesce(func.sum(FileRow.bytes), 0)).where(*_visible_to(account))
     return int((await connection.execute(query)).scalar_one())
 
 
 async def check_quota(database: Database, account: str, quota: int) -> None:
-    """Refuse an upload of an account that keeps as much as it may.
+    """Refuse an upload of an account whose quota is used up.
+
+    Args:
+        database: The database.
+        account: The account that uploads.
+        quota: How many bytes of files it may keep.
 
     Raises:
         QuotaReached: files must be deleted first.
     """
     async with database.read() as connection:
-        if await kept_bytes(connection, account) >= quota:
-            raise QuotaReached(f"at most {quota} bytes of files may be kept: delete some first")
+        if await stored_bytes(connection, account) >= quota:
+            raise QuotaReached(
+                f"The account's quota of {quota} bytes of files is used up. Delete files first."
+            )
 
 
 async def add_files(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
-    """Make files known; those that are already stay as they are."""
+    """Add files; rows that exist already stay as they are."""
     await insert_missing(connection, FILES, rows)
 
 
-async def find_file(database: Database, file_id: str, account: str) -> Any:
-    """Return a file's row.
+async def find_file(database: Database, file_id: str, account: str) -> FileRecord:
+    """Return a file.
 
     Raises:
         FileMissing: unknown, another account's, deleted or expired.
     """
-    query = select(FILES).where(FILES.c.id == file_id, *_seen_by(account))
+    query = select(*SHOWN).where(FileRow.id == file_id, *_visible_to(account))
     async with database.read() as connection:
         row = (await connection.execute(query)).one_or_none()
     if row is None:
-        raise FileMissing(f"no file {file_id!r}", param="file_id")
-    return row
+        raise _missing(file_id)
+    return FileRecord(*row)
 
 
 async def list_files(
@@ -96,59 +116,71 @@ async def list_files(
     after: str | None,
     order: Order,
     purpose: str | None,
-) -> Sequence[Any]:
-    """Return up to `limit` files after the given one."""
-    query = select(FILES).where(*_seen_by(account)).limit(limit)
+) -> list[FileRecord]:
+    """Return at most `limit` files that come after the file `after` in this order of ids."""
+    query = select(*SHOWN).where(*_visible_to(account)).limit(limit)
     if after is not None:
-        query = query.where(FILES.c.id > after if order == "asc" else FILES.c.id < after)
+        query = query.where(FileRow.id > after if order == "asc" else FileRow.id < after)
     if purpose is not None:
-        query = query.where(FILES.c.purpose == purpose)
-    query = query.order_by(FILES.c.id.asc() if order == "asc" else FILES.c.id.desc())
+        query = query.where(FileRow.purpose == purpose)
+    query = query.order_by(FileRow.id.asc() if order == "asc" else FileRow.id.desc())
     async with database.read() as connection:
-        return (await connection.execute(query)).all()
+        rows = (await connection.execute(query)).all()
+    return [FileRecord(*row) for row in rows]
 
 
 async def hide_file(database: Database, file_id: str, account: str) -> None:
-    """Take a file from its account; its bytes stay for as long as an open batch reads them.
+    """Mark a file as deleted; its bytes stay while an open batch reads them.
 
     Raises:
         FileMissing: as `find_file`.
     """
-    change = update(FILES).where(FILES.c.id == file_id, *_seen_by(account)).values(deleted_at=now())
+    change = update(FILES).where(FileRow.id == file_id, *_visible_to(account))
     async with database.write() as connection:
-        if not (await connection.execute(change)).rowcount:
-            raise FileMissing(f"no file {file_id!r}", param="file_id")
+        if not (await connection.execute(change.values(deleted_at=now()))).rowcount:
+            raise _missing(file_id)
 
 
-async def unneeded(database: Database, limit: int, file_id: str | None = None) -> Sequence[str]:
-    """Return files that nobody sees and no open batch reads; only the given one, if it is so."""
-    instant = now()
-    reading = select(BATCHES.c.input_file_id).where(BATCHES.c.ended_at.is_(None))
+async def removable(
+    database: Database, in_use: Select[str], limit: int, file_id: str | None = None
+) -> Sequence[str]:
+    """Return ids of deleted or expired files that may be removed for good.
+
+    Args:
+        database: The database.
+        in_use: Selects the ids of files that must stay.
+        limit: How many ids to return at most.
+        file_id: If given, only this file is looked at.
+    """
     query = (
-        select(FILES.c.id)
-        .where(or_(FILES.c.deleted_at.is_not(None), FILES.c.expires_at <= instant))
-        .where(FILES.c.id.not_in(reading))
+        select(FileRow.id)
+        .where(or_(FileRow.deleted_at.is_not(None), FileRow.expires_at <= now()))
+        .where(FileRow.id.not_in(in_use))
         .limit(limit)
     )
     if file_id is not None:
-        query = query.where(FILES.c.id == file_id)
+        query = query.where(FileRow.id == file_id)
     async with database.read() as connection:
         return (await connection.execute(query)).scalars().all()
 
 
-async def known(database: Database, file_ids: Sequence[str]) -> set[str]:
+async def existing(database: Database, file_ids: Sequence[str]) -> set[str]:
     """Return which of these files have a row."""
-    query = select(FILES.c.id).where(FILES.c.id.in_(file_ids))
+    query = select(FileRow.id).where(FileRow.id.in_(file_ids))
     async with database.read() as connection:
         return set((await connection.execute(query)).scalars())
 
 
-async def forget(database: Database, file_ids: Sequence[str]) -> None:
-    """Delete rows, once the bytes are gone."""
+async def delete_rows(database: Database, file_ids: Sequence[str]) -> None:
+    """Delete the rows of files whose bytes were deleted."""
     async with database.write() as connection:
-        await connection.execute(delete(FILES).where(FILES.c.id.in_(file_ids)))
+        await connection.execute(delete(FILES).where(FileRow.id.in_(file_ids)))
 
 
-def _seen_by(account: str) -> tuple[Any, ...]:
-    unexpired = or_(FILES.c.expires_at.is_(None), FILES.c.expires_at > now())
-    return (and_(FILES.c.account_id == account, FILES.c.deleted_at.is_(None), unexpired),)
+def _missing(file_id: str) -> FileMissing:
+    return FileMissing(f"File {file_id!r} not found", param="file_id")
+
+
+def _visible_to(account: str) -> tuple[Any, ...]:
+    unexpired = or_(FileRow.expires_at.is_(None), FileRow.expires_at > now())
+    return (and_(FileRow.account_id == account, FileRow.deleted_at.is_(None), unexpired),)

@@ -1,7 +1,7 @@
-"""Reads an upload piece by piece: the file goes on to the store while it arrives.
+"""Parses an uploaded form while it arrives and passes the file on piece by piece.
 
-Invariant: no more of it is in memory than was just received, and fields are bounded. The pieces
-end without an error only if the whole form is valid, so that nothing else is ever stored.
+Invariant: only the bytes just received are in memory, and the other fields are bounded. The
+pieces end without an error only if the whole form is valid, so that only valid files are stored.
 """
 
 import asyncio
@@ -11,34 +11,47 @@ from datetime import timedelta
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import Request
 
 from files.file_names import clean_name
 from wire.errors import BodyTimeout, BodyTooLarge, FieldError, InvalidBody, MalformedBody
 
-#: An upload of which nothing arrived for so long is given up.
-SILENCE_SECONDS = 60.0
-FIELD_BYTES = 4_096
+#: An upload is aborted when no byte arrives for so long.
+IDLE_SECONDS = 60.0
+MAX_FIELD_BYTES = 4_096
 FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
 PURPOSES = ("batch",)
-SHORTEST = timedelta(hours=1)
-LONGEST = timedelta(days=30)
+MIN_EXPIRY = timedelta(hours=1)
+MAX_EXPIRY = timedelta(days=30)
 
 
 class Upload:
-    """One form with a file; its results are there once `pieces` has ended."""
+    """One form with a file; the attributes are complete once `pieces` has ended.
 
-    def __init__(self, request: Request, max_bytes: int) -> None:
-        """Look at the headers.
+    Attributes:
+        bytes: The file's length in bytes.
+        filename: Its cleaned name.
+        expires_after: How long to keep it; None for the default.
+        purpose: What it is for.
+    """
+
+    def __init__(
+        self, content_type: str | None, body: AsyncIterator[bytes], max_bytes: int
+    ) -> None:
+        """Prepare to read a form.
+
+        Args:
+            content_type: The request's Content-Type header.
+            body: The request's body; it is read while `pieces` is.
+            max_bytes: How large the file may be.
 
         Raises:
-            MalformedBody: this is no form.
+            MalformedBody: the content type is not a form with a boundary.
         """
-        kind, options = parse_options_header(request.headers.get("content-type"))
+        kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
-            raise MalformedBody("Content-Type: multipart/form-data with a boundary is expected")
-        self._request = request
+            raise MalformedBody("Content-Type: expected multipart/form-data with a boundary")
+        self._body = body
         self._max_bytes = max_bytes
         self._form = _Form(boundary)
         self._digest = hashlib.sha256()
@@ -49,22 +62,23 @@ class Upload:
 
     @property
     def sha256(self) -> str:
-        """Return the hash of the file."""
+        """Return the SHA-256 hash of the file's bytes, in hexadecimal."""
         return self._digest.hexdigest()
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Yield the file's bytes.
 
         Raises:
-            InvalidBody, MalformedBody: naming what is wrong with the form.
-            BodyTooLarge, BodyTimeout: too much of it, or too slowly.
+            InvalidBody, MalformedBody: the form is invalid; the error names the field.
+            BodyTooLarge: the file is larger than `max_bytes`.
+            BodyTimeout: no byte arrived for `IDLE_SECONDS`.
         """
-        body = aiter(self._request.stream())
+        body = self._body
         while (received := await _next(body)) is not None:
             piece = self._form.feed(received)
             self.bytes += len(piece)
             if self.bytes > self._max_bytes:
-                raise BodyTooLarge(f"a file may have at most {self._max_bytes} bytes")
+                raise BodyTooLarge(f"The file is larger than {self._max_bytes} bytes")
             self._digest.update(piece)
             if piece:
                 yield piece
@@ -72,30 +86,30 @@ class Upload:
         self._check()
 
     def _check_purpose(self) -> None:
-        """Refuse early what is wrong however it goes on."""
+        """Refuse a wrong purpose before the rest of the file arrives."""
         purpose = self._form.fields.get("purpose")
         if purpose is not None and purpose not in PURPOSES:
-            raise _wrong("purpose", "`batch` is expected: files serve no other purpose here")
+            raise _field_error("purpose", "expected `batch`, the only supported purpose")
 
     def _check(self) -> None:
         form = self._form
         if not form.ended:
-            raise MalformedBody("the form breaks off before its last boundary")
+            raise MalformedBody("The form ends before its last boundary")
         if form.filename is None:
-            raise _wrong("file", "this field is required, with a filename")
+            raise _field_error("file", "this field is required and must have a filename")
         if "purpose" not in form.fields:
-            raise _wrong("purpose", "this field is required")
+            raise _field_error("purpose", "this field is required")
         self.purpose = form.fields["purpose"]
         self.filename = clean_name(form.filename)
         if not self.filename:
-            raise _wrong("file", "a filename with a visible character is expected")
+            raise _field_error("file", "expected a filename with a visible character")
         if not self.bytes:
-            raise _wrong("file", "the file is empty")
+            raise _field_error("file", "the file is empty")
         self.expires_after = _expiry(form.fields)
 
 
 class _Form:
-    """What the parser found so far."""
+    """The state of the form's parser."""
 
     def __init__(self, boundary: bytes) -> None:
         self.fields: dict[str, str] = {}
@@ -120,15 +134,15 @@ class _Form:
         self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
 
     def feed(self, received: bytes) -> bytes:
-        """Take what was received; returns what of it belongs to the file.
+        """Parse received bytes; returns those that belong to the file.
 
-        The parser gives it in many pieces where there are carriage returns.
+        The parser splits them at every carriage return.
         """
         self._pieces = []
         try:
             self._parser.write(received)
         except FormParserError:
-            raise MalformedBody("the body is not multipart/form-data") from None
+            raise MalformedBody("The body is not valid multipart/form-data") from None
         return b"".join(self._pieces)
 
     def _begin(self) -> None:
@@ -150,9 +164,9 @@ class _Form:
         filename = options.get(b"filename")
         self._in_file = name == "file" and filename is not None
         if name in self.fields or (name == "file" and self.filename is not None):
-            raise _wrong(name, "this field may be given once")
+            raise _field_error(name, "this field may be given only once")
         if name != "file" and name not in FIELDS:
-            raise _wrong(name[:64] or "form", "this field is not known here")
+            raise _field_error(name[:64] or "form", "unknown field")
         if name == "file" and filename is not None:
             self.filename = filename.decode(errors="replace")
 
@@ -161,8 +175,8 @@ class _Form:
             self._pieces.append(data[start:end])
             return
         self._value += data[start:end]
-        if len(self._value) > FIELD_BYTES:
-            raise _wrong(self._part, f"at most {FIELD_BYTES} bytes are expected")
+        if len(self._value) > MAX_FIELD_BYTES:
+            raise _field_error(self._part, f"expected at most {MAX_FIELD_BYTES} bytes")
 
     def _end(self) -> None:
         if not self._in_file:
@@ -174,10 +188,10 @@ class _Form:
 
 async def _next(body: AsyncIterator[bytes]) -> bytes | None:
     try:
-        async with asyncio.timeout(SILENCE_SECONDS):
+        async with asyncio.timeout(IDLE_SECONDS):
             return await anext(body, None)
     except TimeoutError:
-        raise BodyTimeout(f"nothing of the file arrived for {SILENCE_SECONDS:.0f} s") from None
+        raise BodyTimeout(f"No byte of the file arrived for {IDLE_SECONDS:.0f} s") from None
 
 
 def _expiry(fields: dict[str, str]) -> timedelta | None:
@@ -185,15 +199,15 @@ def _expiry(fields: dict[str, str]) -> timedelta | None:
     if anchor is None and seconds is None:
         return None
     if anchor != "created_at":
-        raise _wrong("expires_after.anchor", "`created_at` is expected")
+        raise _field_error("expires_after.anchor", "expected `created_at`")
     if seconds is None or not seconds.isascii() or not seconds.isdigit() or len(seconds) > 9:
-        raise _wrong("expires_after.seconds", "a whole number of seconds is expected")
+        raise _field_error("expires_after.seconds", "expected a whole number of seconds")
     after = timedelta(seconds=int(seconds))
-    if not SHORTEST <= after <= LONGEST:
-        least, most = (int(bound.total_seconds()) for bound in (SHORTEST, LONGEST))
-        raise _wrong("expires_after.seconds", f"{least} to {most} seconds are expected")
+    if not MIN_EXPIRY <= after <= MAX_EXPIRY:
+        least, most = (int(bound.total_seconds()) for bound in (MIN_EXPIRY, MAX_EXPIRY))
+        raise _field_error("expires_after.seconds", f"expected {least} to {most} seconds")
     return after
 
 
-def _wrong(field: str, message: str) -> InvalidBody:
+def _field_error(field: str, message: str) -> InvalidBody:
     return InvalidBody([FieldError("/" + field.replace(".", "/"), field, message)])

@@ -1,1 +1,1 @@
-"""From a request to an accepted job and back, without HTTP."""
+"""Turns a request into an accepted job and returns its result, without HTTP."""

@@ -1,53 +1,58 @@
-"""From a validated request to an accepted job: model, tier, limits, then one call to the store.
+"""Admits a validated request as a job: checks model, tier and limits, then calls the store once.
 
-Invariant: the account and its limits come from the key alone, and the stored body is the
-client's own, less nulls and the fields that speak to the API.
+Invariant: the account and its limits come from the caller's record alone, and the stored body is
+what the client sent, without nulls and without the fields that are for the API itself.
 """
 
-import asyncio
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
-from prometheus_client import Counter
 
 from accounts.caller import Caller
 from accounts.quota import quota_of
-from core import metrics, tracing
-from core.errors import (
-    ContextLengthExceeded,
-    InvalidJob,
-    PipelineError,
-    SpendingUnknown,
-    StoreUnavailable,
-)
+from core import metrics
+from core.errors import InvalidJob, PipelineError
 from core.ids import new_id
-from core.spans import Attributes
-from intake.errors import UnsupportedModel
 from intake.permissions import check_model
 from intake.preferences import Preferences
 from intake.prompt_limits import check_prompt
+from intake.request_checks import check_length, check_metadata, check_task, check_times
 from intake.services import Services
+from intake.submission import Admission, submit_within_budget
 from jobs.fairness import ServiceTier
 from jobs.job import Job, JobSpec, JobWebhook, OnDisconnect
-from jobs.model_registry import ServedModel
-from jobs.status import Status
 from jobs.store.rate_limits import UNLIMITED
-from jobs.store.transitions import AcceptedJob, Lock, Submission
+from jobs.store.transitions import Lock, Submission
 from webhooks.url_rules import check_url
-from wire.schemas.sampling import TRANSPORT, Addressed
-
-RETRY_SECONDS = 0.1
-EMBEDDINGS = "/v1/embeddings"
+from wire.schemas.sampling import TRANSPORT, ModelRequest
 
 
 class AdmissionRequest(NamedTuple):
-    """One request for a job. Times are Unix milliseconds; `response` as in `JobSpec`."""
+    """A validated request for a job.
+
+    Attributes:
+        url: The path of OpenAI's API that the body is for.
+        body: The body as the client sent it.
+        checked: The body as its schema read it.
+        request_id: The id of the HTTP request or of the batch's request.
+        preferences: What the client's headers ask for.
+        on_disconnect: What happens to the job when its last client disconnects.
+        service_tier: The tier, if not the body's.
+        metadata: The client's metadata, if not the body's.
+        deadline: When the job must have ended, in Unix milliseconds.
+        start_by: When the job must have started, in Unix milliseconds.
+        watched: Whether a client of this process follows the job from the beginning.
+        response: What `JobSpec.response` keeps of a request of the Responses API.
+        id: The job's id, for callers that may have to repeat the request; "" for a new one.
+        webhook: Where to report the job.
+        quiet: Whether the account's webhooks are not told of this job.
+        lock: The lock in Redis that must be held when the job is accepted.
+    """
 
     url: str
     body: dict[str, Any]
-    checked: Addressed
+    checked: ModelRequest
     request_id: str
     preferences: Preferences
     on_disconnect: OnDisconnect
@@ -57,277 +62,135 @@ class AdmissionRequest(NamedTuple):
     start_by: int | None = None
     watched: bool = False
     response: dict[str, Any] | None = None
-    #: The job's id, where who asks must be able to ask again; else a new one.
     id: str = ""
     webhook: JobWebhook | None = None
     quiet: bool = False
-    #: What who asks must hold when the job is accepted.
     lock: Lock | None = None
 
 
-class Admission(NamedTuple):
-    """What was accepted, and how."""
-
-    submission: Submission
-    accepted: AcceptedJob
-
-    @property
-    def replayed(self) -> bool:
-        """Whether an earlier submission was accepted in this one's place."""
-        return self.accepted.replayed
-
-    @property
-    def job(self) -> Job:
-        """The job as it was when it was accepted; stale when `replayed`."""
-        return fresh_job(self.submission, self.accepted)
-
-
-async def admit(api: Services, key: Caller, wish: AdmissionRequest) -> Admission:
+async def admit(services: Services, caller: Caller, request: AdmissionRequest) -> Admission:
     """Accept a job.
 
+    Args:
+        services: What the process shares.
+        caller: The caller; names the account and its limits.
+        request: The validated request.
+
+    Returns:
+        The accepted job; an earlier one if the idempotency key was used before.
+
     Raises:
-        InvalidJob, ModelNotFound, IdempotencyMismatch: the request must change.
-        BudgetExceeded: it may cost more than is left.
-        LimitTooSmall: it may take more tokens than its key may in a minute.
-        RateLimited, QueueFull, WaitTooLong, QueueDraining, LockLost: come back later.
-        SpendingUnknown, StoreUnavailable: the same.
+        InvalidJob, InvalidWebhook, ModelNotFound, UnsupportedModel, ContextLengthExceeded: the
+            request must change.
+        ModelForbidden: the API key's scopes exclude the model.
+        IdempotencyMismatch: the idempotency key was used with another request.
+        BudgetExceeded: it may cost more than the budget has left.
+        LimitTooSmall: it may use more tokens than its API key may use in a minute.
+        RateLimited, QueueFull, WaitTooLong, QueueDraining, LockLost: retry later.
+        SpendingUnknown, StoreUnavailable: retry later.
     """
     try:
         try:
-            submission = await prepare(api, key, wish)
-            return await _submit_within_budget(api, submission)
+            submission = await prepare(services, caller, request)
+            return await submit_within_budget(services, submission)
         except orjson.JSONEncodeError:
-            text = "body: it is nested too deeply to be stored"
+            text = "body: nested too deeply to be stored"
             raise InvalidJob(text, param="body") from None
     except PipelineError as error:
         metrics.jobs_refused.labels(error.code).inc()
         raise
 
 
-async def submit(api: Services, submission: Submission) -> Admission:
-    """Hand a submission to the store; its trace, where there is one, begins here."""
-    span = tracing.begin_here()
-    if span is None:
-        return await _submit(api, submission)
-    spec = replace(submission.spec, traceparent=span.context.traceparent)
-    submission = submission._replace(spec=spec)
-    error = "cancelled"
-    accepted: AcceptedJob | None = None
-    try:
-        admitted = await _submit(api, submission)
-    except PipelineError as refused:
-        error = refused.code
-        raise
-    else:
-        accepted, error = admitted.accepted, ""
-        return admitted
-    finally:
-        span.end("submit", _described(submission, accepted), kind="producer", error=error)
+async def repeat(services: Services, caller: Caller, job: Job, request_id: str) -> Admission:
+    """Submit an ended job's spec as a new job; repeating this returns the same new job.
 
+    The new job has no deadline: the old one was meant for the first run. The limits of the
+    caller's API key apply only if the job is of its own account.
 
-def _described(submission: Submission, accepted: AcceptedJob | None) -> Attributes:
-    described: dict[str, str | bool] = {
-        "gen_ai.request.model": submission.queue,
-        "penstock.job.id": submission.id if accepted is None else accepted.id,
-        "penstock.account": submission.account,
-        "penstock.service_tier": submission.spec.service_tier,
-    }
-    if accepted is not None and accepted.replayed:
-        described["penstock.replayed"] = True
-    if submission.spec.retry_of:
-        described["penstock.retry_of"] = submission.spec.retry_of
-    return described
-
-
-async def _submit(api: Services, submission: Submission) -> Admission:
-    """Submit, once more if the answer was lost or spending unknown."""
-    try:
-        accepted = await _submit_once_more(api, submission)
-    except SpendingUnknown:
-        accepted = await _submit_knowing(api, submission)
-    if not accepted.replayed:
-        _accepted(submission.queue, submission.spec.service_tier).inc()
-    return Admission(submission, accepted)
-
-
-async def _submit_within_budget(api: Services, submission: Submission) -> Admission:
-    """Submit with what the budgets hold back; a repeat of what was accepted needs no budget."""
-    model = await api.models.get(submission.queue)
-    spec, key_id = submission.spec, submission.key_id
-    try:
-        hold = api.budgets.hold(submission.account, key_id, model, spec.service_tier, spec.body)
-    except SpendingUnknown:
-        repeated = await api.store.repeated(submission)
-        if repeated is None:
-            raise
-        return Admission(submission, repeated)
-    return await submit(api, submission if hold is None else submission._replace(reservation=hold))
-
-
-async def _submit_once_more(api: Services, submission: Submission) -> AcceptedJob:
-    """Submit, and again if the answer was lost: the store knows the id if it got through."""
-    try:
-        return await api.store.submit(submission)
-    except StoreUnavailable:
-        await asyncio.sleep(RETRY_SECONDS)
-        return await api.store.submit(submission)
-
-
-async def _submit_knowing(api: Services, submission: Submission) -> AcceptedJob:
-    """Submit once Redis knows what the account has spent this month."""
-    if submission.reservation is not None:
-        try:
-            await api.budgets.find_out(submission.reservation)
-        except SpendingUnknown:
-            if not api.budgets.lets_pass(submission.reservation):
-                raise
-            submission = submission._replace(reservation=None)
-    return await api.store.submit(submission)
-
-
-@lru_cache(maxsize=256)
-def _accepted(queue: str, tier: ServiceTier) -> Counter:
-    return metrics.jobs_submitted.labels(queue, tier)
-
-
-async def prepare(api: Services, key: Caller, wish: AdmissionRequest) -> Submission:
-    """Check what the schema cannot: the model, its context, times and sizes; no budget yet.
+    Args:
+        services: What the process shares.
+        caller: The caller; the operator may repeat jobs of other accounts.
+        job: The ended job.
+        request_id: The id of the HTTP request.
 
     Raises:
-        InvalidJob, InvalidWebhook, ModelNotFound, ContextLengthExceeded: the request must change.
-        ModelForbidden: the caller's scopes leave the model out.
+        PipelineError: as `admit`.
     """
-    check_model(key, wish.checked.model)
-    model = await api.models.get(wish.checked.model)
-    check_task(model, wish.url)
-    check_length(wish.checked, model.max_model_len)
-    _check_times(wish)
-    if wish.webhook is not None:
-        check_url(wish.webhook.url, api.settings.webhooks, "webhook")
-    check_prompt(wish.body, api.settings.limits)
-    metadata = wish.metadata if wish.metadata is not None else wish.checked.metadata
-    _check_metadata(metadata, api.settings.limits.metadata_bytes)
-    tier = _tier(wish.service_tier or wish.checked.service_tier)
-    # Null means the default to OpenAI, and is wrong to vLLM.
-    body = {
-        name: value
-        for name, value in wish.body.items()
-        if value is not None and name not in TRANSPORT
-    }
-    return Submission(
-        id=wish.id or new_id("job"),
-        account=key.account,
-        queue=model.name,
-        spec=JobSpec(
-            url=wish.url,
-            body=body,
-            service_tier=tier,
-            metadata=metadata or {},
-            on_disconnect=wish.on_disconnect,
-            request_id=wish.request_id,
-            response=wish.response,
-            webhook=wish.webhook and wish.webhook.url,
-            webhook_events=wish.webhook.events if wish.webhook else (),
-            quiet=wish.quiet,
-        ),
-        key_id=key.id,
-        weight=key.weight,
-        start_by=wish.start_by,
-        deadline=wish.deadline,
-        idempotency_key=wish.preferences.idempotency_key,
-        watcher=api.hub.id if wish.watched else "",
-        quota=quota_of(key.account, key.id, key.limits, key.account_limits),
-        lock=wish.lock,
-    )
-
-
-def _tier(name: str | None) -> ServiceTier:
-    return ServiceTier.DEFAULT if name in (None, "auto") else ServiceTier(name)
-
-
-def check_task(model: ServedModel, url: str) -> None:
-    """Refuse a model that does not do what this URL is for.
-
-    Raises:
-        UnsupportedModel: naming it.
-    """
-    if (url == EMBEDDINGS) != (model.task == "embed"):
-        does = "embeds text, and writes none" if model.task == "embed" else "has no embeddings"
-        raise UnsupportedModel(f"model: {model.name!r} {does}", param="model")
-
-
-def check_length(checked: Addressed, longest: int) -> None:
-    """Refuse what cannot fit the model's context.
-
-    Raises:
-        ContextLengthExceeded: naming the field.
-    """
-    wanted = checked.wanted_tokens
-    if wanted is not None and wanted[1] >= longest:
-        raise ContextLengthExceeded(
-            f"{wanted[0]}: {wanted[1]} tokens and a prompt do not fit the model's context of"
-            f" {longest} tokens",
-            param=wanted[0],
-        )
-
-
-def _check_times(wish: AdmissionRequest) -> None:
-    if wish.deadline and wish.start_by and wish.start_by > wish.deadline:
-        raise InvalidJob("start_by: a time before deadline is expected", param="start_by")
-
-
-def _check_metadata(metadata: dict[str, str] | None, limit: int) -> None:
-    if metadata and len(orjson.dumps(metadata)) > limit:
-        raise InvalidJob(f"metadata: at most {limit} bytes of JSON are expected", param="metadata")
-
-
-def fresh_job(submission: Submission, accepted: AcceptedJob) -> Job:
-    """Return the record as the store has just written it, without reading it back."""
-    return Job(
-        id=accepted.id,
-        account=submission.account,
-        queue=submission.queue,
-        spec=submission.spec,
-        status=Status.QUEUED,
-        created=accepted.created,
-        queued=accepted.created,
-        started=0,
-        claimed=0,
-        finished=0,
-        attempt=0,
-        failures=0,
-        fence=0,
-        seq=0,
-        input_tokens=0,
-        cached_input_tokens=0,
-        output_tokens=0,
-        run_ms=0,
-        start_by=submission.start_by or 0,
-        deadline=submission.deadline or 0,
-        cancel_requested=0,
-        worker="",
-        error=None,
-    )
-
-
-async def repeat(api: Services, key: Caller, job: Job, request_id: str) -> Admission:
-    """Submit a finished job's spec as a new job; the same one however often this is called."""
-    # A limit in time was meant for the first run; another account's key says nothing about it.
-    own = key.account == job.account
-    key_id = key.id if own else ""
-    check_model(key, job.queue)
-    return await _submit_within_budget(
-        api,
+    own = caller.account == job.account
+    key_id = caller.id if own else ""
+    check_model(caller, job.queue)
+    return await submit_within_budget(
+        services,
         Submission(
             id=new_id("job"),
             account=job.account,
             queue=job.queue,
             spec=replace(job.spec, retry_of=job.id, request_id=request_id, traceparent=None),
             key_id=key_id,
-            weight=key.weight if own else 1.0,
+            weight=caller.weight if own else 1.0,
             idempotency_key=f"retry:{job.id}",
-            quota=quota_of(key.account, key.id, key.limits, key.account_limits)
+            quota=quota_of(caller.account, caller.id, caller.limits, caller.account_limits)
             if own
             else UNLIMITED,
         ),
     )
+
+
+async def prepare(services: Services, caller: Caller, request: AdmissionRequest) -> Submission:
+    """Check what the schema cannot, and return what to submit; no budget is reserved yet.
+
+    Raises:
+        InvalidJob, InvalidWebhook, ModelNotFound, UnsupportedModel, ContextLengthExceeded: the
+            request must change.
+        ModelForbidden: the API key's scopes exclude the model.
+        StoreUnavailable: the models are not known yet.
+    """
+    check_model(caller, request.checked.model)
+    model = await services.models.get(request.checked.model)
+    check_task(model, request.url)
+    check_length(request.checked, model.max_model_len)
+    check_times(request.start_by, request.deadline)
+    if request.webhook is not None:
+        check_url(request.webhook.url, services.settings.webhooks, "webhook")
+    check_prompt(request.body, services.settings.limits)
+    metadata = request.checked.metadata if request.metadata is None else request.metadata
+    check_metadata(metadata, services.settings.limits.metadata_bytes)
+    return Submission(
+        id=request.id or new_id("job"),
+        account=caller.account,
+        queue=model.name,
+        spec=_spec(request, metadata),
+        key_id=caller.id,
+        weight=caller.weight,
+        start_by=request.start_by,
+        deadline=request.deadline,
+        idempotency_key=request.preferences.idempotency_key,
+        watcher=services.hub.id if request.watched else "",
+        quota=quota_of(caller.account, caller.id, caller.limits, caller.account_limits),
+        lock=request.lock,
+    )
+
+
+def _spec(request: AdmissionRequest, metadata: dict[str, str] | None) -> JobSpec:
+    # OpenAI's clients send null for the default; vLLM refuses it.
+    body = {
+        name: value
+        for name, value in request.body.items()
+        if value is not None and name not in TRANSPORT
+    }
+    return JobSpec(
+        url=request.url,
+        body=body,
+        service_tier=_tier(request.service_tier or request.checked.service_tier),
+        metadata=metadata or {},
+        on_disconnect=request.on_disconnect,
+        request_id=request.request_id,
+        response=request.response,
+        webhook=request.webhook and request.webhook.url,
+        webhook_events=request.webhook.events if request.webhook else (),
+        quiet=request.quiet,
+    )
+
+
+def _tier(name: str | None) -> ServiceTier:
+    return ServiceTier.DEFAULT if name in (None, "auto") else ServiceTier(name)

@@ -1,9 +1,9 @@
-"""Budgets of this process: what a request may cost, held when its job is accepted.
+"""Reserves budget for jobs: the most a job can cost is held back when it is accepted.
 
-Budgets and prices are remembered and read again every few seconds; the sums they are checked
-against lie in Redis, where the accepting script looks. SQL is asked on the way of a request only
-where nobody knows yet what an account spent this month. Invariant: a hard budget that says
-`refuse` lets nothing pass that cannot be checked.
+Budgets and prices are cached in this process and read again every few seconds. The sums they are
+checked against are in Redis, where the accepting script compares them. A request waits for SQL
+only if Redis does not know yet what its account has spent this month. Invariant: a hard budget
+with `when_unknown = refuse` never admits a job that cannot be checked.
 """
 
 import asyncio
@@ -31,13 +31,13 @@ from jobs.store.job_store import JobStore
 log = structlog.get_logger()
 
 REFRESH_SECONDS = 3.0
-#: Budgets read longer ago than this may have been changed: they count as unknown.
+#: Budgets that were read longer ago count as unknown: they may have been changed since.
 STALE_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 5.0
 
 
 class BudgetGuard:
-    """Every account's budgets."""
+    """The budgets of all accounts, as this process knows them."""
 
     def __init__(
         self, database: Database, store: JobStore, costs: CostCache, settings: BillingSettings
@@ -50,13 +50,13 @@ class BudgetGuard:
         self._read_at: float | None = None
 
     async def keep_fresh(self) -> None:
-        """Read the budgets again and again until cancelled."""
+        """Read the budgets every `REFRESH_SECONDS` until cancelled."""
         while True:
             await self.refresh()
             await asyncio.sleep(REFRESH_SECONDS)
 
     async def refresh(self) -> None:
-        """Read the budgets; when they cannot be read, the old ones stay for a while."""
+        """Read the budgets; if SQL is down, the old ones are used for `STALE_SECONDS`."""
         began = monotonic()
         try:
             async with self._database.read() as connection:
@@ -69,7 +69,7 @@ class BudgetGuard:
             by_account[budget.account].append(budget)
         self._by_account, self._read_at = dict(by_account), began
 
-    def hold(
+    def reserve(
         self,
         account: str,
         key_id: str,
@@ -77,24 +77,35 @@ class BudgetGuard:
         tier: ServiceTier,
         body: dict[str, Any],
     ) -> BudgetReservation | None:
-        """Return what a job must hold back, None where no budget covers it.
+        """Return the reservation to submit a job with.
+
+        Args:
+            account: The account that pays.
+            key_id: The API key that asks; "" for none.
+            model: The model that runs the job.
+            tier: The service tier, which decides the price.
+            body: The request's body, which bounds the tokens.
+
+        Returns:
+            The most the job can cost, in billionths of the budget's currency, and the limits to
+            check; None if no budget covers the job.
 
         Raises:
-            SpendingUnknown: a budget cannot be checked, and refuses what it cannot check.
+            SpendingUnknown: a budget cannot be checked and refuses what it cannot check.
         """
         if self._read_at is None:
             if self._when_unknown == "refuse":
-                raise _unknown("the budgets cannot be read at the moment")
+                raise _unknown("The budgets cannot be read at the moment")
             return None
         budgets = [b for b in self._by_account.get(account, ()) if b.key_id in ("", key_id)]
         if not budgets:
             return None
         if monotonic() - self._read_at > STALE_SECONDS:
-            budgets = _not_refusing(budgets, "the budgets could not be read for a while")
+            _check_allows_unknown(budgets, "The budgets have not been read for a while")
         now = datetime.now(UTC)
         price = self._costs.prices.at(model.name, now)
         if price is None:
-            _not_refusing(budgets, f"the price of {model.name} is not known")
+            _check_allows_unknown(budgets, f"The price of model {model.name!r} is not known")
             return None
         covering = [budget for budget in budgets if budget.currency == price.currency]
         if not covering:
@@ -105,43 +116,42 @@ class BudgetGuard:
         bucket = BudgetMonth(account, month_of(now), price.currency)
         return BudgetReservation(bucket, to_nanos(cost, up=True), _limits(covering))
 
-    async def find_out(self, hold: BudgetReservation) -> None:
-        """Tell Redis what an account has spent, where it does not know.
+    async def load_spending(self, reservation: BudgetReservation) -> None:
+        """Read from SQL what an account has spent this month, and tell Redis.
 
         Raises:
-            SpendingUnknown: SQL does not answer.
-            StoreUnavailable: Redis does not.
+            SpendingUnknown: SQL is down.
+            StoreUnavailable: Redis is down.
         """
         try:
             async with self._database.read() as connection:
-                sums = await spending_in(connection, hold.bucket)
+                sums = await spending_in(connection, reservation.bucket)
         except DatabaseUnavailable as error:
-            raise _unknown("what this account has spent cannot be read at the moment") from error
+            raise _unknown("The account's spending cannot be read at the moment") from error
         await self._store.reservations.settle([], [one.spent for one in sums])
 
-    def lets_pass(self, hold: BudgetReservation) -> bool:
-        """Whether every budget behind a hold lets pass what cannot be checked."""
-        budgets = self._by_account.get(hold.bucket.account, ())
-        scopes = {limit.scope for limit in hold.limits}
-        return not any(_refuses(budget) for budget in budgets if budget.scope in scopes)
+    def allows_unknown_spending(self, reservation: BudgetReservation) -> bool:
+        """Return whether every budget of a reservation admits jobs that cannot be checked."""
+        budgets = self._by_account.get(reservation.bucket.account, ())
+        scopes = {limit.scope for limit in reservation.limits}
+        return not any(_refuses_unknown(budget) for budget in budgets if budget.scope in scopes)
 
 
 def _limits(budgets: Sequence[Budget]) -> tuple[BudgetLimit, ...]:
     return tuple(budget.limit for budget in budgets)
 
 
-def _refuses(budget: Budget) -> bool:
+def _refuses_unknown(budget: Budget) -> bool:
     return budget.hard and budget.when_unknown == "refuse"
 
 
-def _not_refusing(budgets: list[Budget], why: str) -> list[Budget]:
-    if any(_refuses(budget) for budget in budgets):
-        raise _unknown(why)
-    return budgets
+def _check_allows_unknown(budgets: Sequence[Budget], cause: str) -> None:
+    if any(_refuses_unknown(budget) for budget in budgets):
+        raise _unknown(cause)
 
 
-def _unknown(why: str) -> SpendingUnknown:
+def _unknown(cause: str) -> SpendingUnknown:
     return SpendingUnknown(
-        f"{why}, and this account's budget refuses what cannot be checked",
+        f"{cause}, and a budget of this account refuses requests that cannot be checked",
         retry_after_seconds=RETRY_AFTER_SECONDS,
     )

@@ -1,7 +1,7 @@
-"""Between the items of responses and the messages of a chat, which is what engines read.
+"""Converts between the items of the Responses API and the chat messages that engines read.
 
-Invariant: what a response stores is one whole conversation as chat messages, so that a retry, the
-archive and a later response need nothing else; turning it back gives items that mean the same.
+Invariant: a stored response is one whole conversation as chat messages, so that a retry, the
+archive and a later response need nothing else. Converting it back gives equivalent items.
 """
 
 from collections.abc import Sequence
@@ -21,18 +21,18 @@ from wire.schemas.response_items import (
 Message = dict[str, Any]
 
 
-def to_messages(given: str | Sequence[AnyItem]) -> list[Message]:
-    """Return a response's input as chat messages."""
-    if isinstance(given, str):
-        return [{"role": "user", "content": given}]
-    talk = _Talk()
-    for item in given:
-        talk.add(item)
-    return talk.messages
+def to_messages(items: str | Sequence[AnyItem]) -> list[Message]:
+    """Convert a response's input to chat messages."""
+    if isinstance(items, str):
+        return [{"role": "user", "content": items}]
+    builder = _MessageBuilder()
+    for item in items:
+        builder.add(item)
+    return builder.messages
 
 
-class _Talk:
-    """Puts messages together; what an assistant says in one turn becomes one message."""
+class _MessageBuilder:
+    """Builds messages; all items of one assistant turn become one message."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -43,10 +43,10 @@ class _Talk:
                 self.messages.append({"role": item.role, "content": _content(item.content)})
             case FunctionCallOutput():
                 content = _content(item.output)
-                said = {"role": "tool", "tool_call_id": item.call_id, "content": content}
-                self.messages.append(said)
+                message = {"role": "tool", "tool_call_id": item.call_id, "content": content}
+                self.messages.append(message)
             case OutputMessage():
-                self._turn("content", "tool_calls").update(_said(item))
+                self._turn("content", "tool_calls").update(_assistant_fields(item))
             case FunctionCall():
                 function = {"name": item.name, "arguments": item.arguments}
                 call = {"id": item.call_id, "type": "function", "function": function}
@@ -57,7 +57,7 @@ class _Talk:
                 turn.update(reasoning=thought, content="")
 
     def _turn(self, *unless: str) -> Message:
-        """Return the assistant's message at the end, or a new one if that has any of these."""
+        """Return the assistant's last message, or a new one if that has any of these fields."""
         last = self.messages[-1] if self.messages else {}
         if last.get("role") != "assistant" or any(last.get(name) for name in unless):
             last = {"role": "assistant"}
@@ -66,7 +66,7 @@ class _Talk:
 
 
 def _content(content: Any) -> Any:
-    """Return a message's content; plain text stays plain."""
+    """Convert a message's content; plain text stays plain."""
     if isinstance(content, str):
         return content
     return [_part(part) for part in content]
@@ -80,17 +80,17 @@ def _part(part: Any) -> dict[str, Any]:
     return {"type": "text", "text": part.text}
 
 
-def _said(item: OutputMessage) -> Message:
+def _assistant_fields(item: OutputMessage) -> Message:
     if isinstance(item.content, str):
         return {"content": item.content}
     texts = [part.text for part in item.content if isinstance(part, OutputText)]
     refusals = [part.refusal for part in item.content if not isinstance(part, OutputText)]
-    said: Message = {"content": "".join(texts)}
-    return {**said, "refusal": "".join(refusals)} if refusals else said
+    fields: Message = {"content": "".join(texts)}
+    return {**fields, "refusal": "".join(refusals)} if refusals else fields
 
 
 def to_items(messages: Sequence[Message], suffix: str) -> list[dict[str, Any]]:
-    """Return chat messages as items; the same messages always have the same ids."""
+    """Convert chat messages to items; the same messages always get the same ids."""
     items: list[dict[str, Any]] = []
     for message in messages:
         items += _items_of(message)

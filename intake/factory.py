@@ -1,4 +1,4 @@
-"""Opens what admits and shows jobs: for the API, and for the process that feeds batches."""
+"""Opens and closes the services that the API process and the batch process share."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 
 from accounts.caller_cache import CallerCache
 from accounts.directory import open_directory
-from api.server.http_metrics import watch_loop
-from api.streaming.download import Slots
 from billing.pricing.cost_cache import CostCache
 from core.db.engine import Database
+from core.runtime.event_loop_lag import measure_event_loop_lag
 from core.settings import Settings
 from files.object_store import ObjectStore
 from intake.budget_guard import BudgetGuard
+from intake.concurrency_limit import ConcurrencyLimit
 from intake.services import ModelCache, Services
 from jobs.model_registry import ModelRegistry
 from jobs.store.factory import open_store
@@ -21,9 +21,13 @@ from jobs.stream.event_hub import EventHub
 
 @asynccontextmanager
 async def open_services(settings: Settings, process: str) -> AsyncIterator[Services]:
-    """Open everything, keep fresh what is remembered, and close it all at the end.
+    """Open the services, refresh the caches in the background, and close everything at the end.
 
-    The hub is there, but does not listen before it is started.
+    The event hub must still be started by the caller.
+
+    Args:
+        settings: The process's settings.
+        process: The name under which the process connects to SQL.
     """
     store = open_store(settings)
     database = Database(settings.database, process)
@@ -38,13 +42,13 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
         callers=CallerCache(store.redis, store.keys, directory.cache_sync.truth),
         directory=directory,
         database=database,
-        costs=costs,
-        budgets=budgets,
-        objects=ObjectStore(settings.files),
-        uploads=Slots(settings.files.uploads, "uploads"),
+        cost_cache=costs,
+        budget_guard=budgets,
+        object_store=ObjectStore(settings.files),
+        upload_limit=ConcurrencyLimit(settings.files.uploads, "uploads"),
     )
     refreshing = (costs.keep_fresh(), budgets.keep_fresh(), directory.cache_sync.keep_in_sync())
-    tasks = [asyncio.create_task(work) for work in (*refreshing, watch_loop())]
+    tasks = [asyncio.create_task(task) for task in (*refreshing, measure_event_loop_lag())]
     try:
         yield services
     finally:

@@ -1,4 +1,4 @@
-"""What the workers say about themselves in their heartbeats."""
+"""Describes the workers from their heartbeats, and checks this process's connection to Redis."""
 
 from typing import Any
 
@@ -9,28 +9,28 @@ from core.redis.client import unavailable
 from intake.services import Services
 
 
-async def is_connected(api: Services) -> bool:
-    """Return whether Redis answers and knows this process's hub as a subscriber."""
-    redis: Any = api.store.redis
+async def is_connected(services: Services) -> bool:
+    """Return whether Redis answers and this process's event hub is subscribed."""
+    redis: Any = services.store.redis
     try:
-        ((_, subscribers),) = await redis.pubsub_numsub(api.store.keys.events(api.hub.id))
+        ((_, subscribers),) = await redis.pubsub_numsub(services.store.keys.events(services.hub.id))
     except (RedisError, OSError):
         return False
     return int(subscribers) > 0
 
 
-async def describe_workers(api: Services) -> list[dict[str, Any]]:
+async def describe_workers(services: Services) -> list[dict[str, Any]]:
     """Return the description of every live worker, queue by queue.
 
     Raises:
-        StoreUnavailable: Redis is away.
+        StoreUnavailable: Redis is down.
     """
-    redis: Any = api.store.redis
+    redis: Any = services.store.redis
     found: list[dict[str, Any]] = []
     try:
-        for queue in await api.store.queues():
-            ids = await redis.zrange(api.store.keys.part(queue, "workers"), 0, -1)
-            names = [api.store.keys.worker(worker.decode()) for worker in ids]
+        for queue in await services.store.queues():
+            ids = await redis.zrange(services.store.keys.part(queue, "workers"), 0, -1)
+            names = [services.store.keys.worker(worker.decode()) for worker in ids]
             raw = await redis.mget(names) if names else []
             found += [orjson.loads(value) for value in raw if value]
     except (RedisError, OSError) as error:

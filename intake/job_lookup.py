@@ -1,4 +1,4 @@
-"""Finds a job wherever it is kept: in Redis, or once that has let it go, in the archive."""
+"""Finds a job where it is kept: in Redis, or after its retention there in the archive."""
 
 import re
 from dataclasses import dataclass
@@ -10,51 +10,57 @@ from jobs.archive.job_archive import archived_job, erase_archived
 from jobs.job import Job
 from jobs.result import JobResult
 
-#: Anything else was never an id of ours, and SQL need not be asked.
+#: The form of our job ids; SQL is not asked for other ids.
 ID = re.compile(r"job_[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class FoundJob:
-    """A job's record, with its result where the archive had both."""
+    """A job's record; with its result if both came from the archive."""
 
     job: Job
     archived: JobResult | None = None
 
-    async def result(self, api: Services) -> JobResult:
-        """Return what it produced.
+    async def result(self, services: Services) -> JobResult:
+        """Return what the job has produced so far.
 
         Raises:
-            JobGone: it was erased since its record was read, or is kept no longer.
-            DatabaseUnavailable: Redis has let go of it, and the archive cannot be asked.
+            JobGone: it was erased after its record was read, or its retention is over.
+            DatabaseUnavailable: it is no longer in Redis, and the archive cannot be read.
         """
         if self.archived is not None:
             return self.archived
         job = self.job
-        result = await read_result(api, job.id)
+        result = await read_result(services, job.id)
         if result.status is None and job.status.is_terminal:
-            # Its log went between two reads; what is left of it would look like an empty answer.
-            kept = await archived_job(api.database, job.id, job.account)
-            if kept is None:
-                raise JobGone(f"job {job.id} finished and is no longer kept")
-            return kept.outcome()
+            # Its log was deleted between two reads: the rest would look like an empty result.
+            archived = await archived_job(services.database, job.id, job.account)
+            if archived is None:
+                raise JobGone(f"Job {job.id} has ended and is no longer kept")
+            return archived.outcome()
         return result
 
 
-async def find_job(api: Services, job_id: str, account: str | None) -> FoundJob:
-    """Return a job of this account; of any when None.
+async def find_job(services: Services, job_id: str, account: str | None) -> FoundJob:
+    """Find a job.
+
+    Args:
+        services: What the process shares.
+        job_id: The id as the client gave it.
+        account: The account it must belong to; None for any.
 
     Raises:
         JobNotFound: unknown, another account's, or no longer kept anywhere.
-        JobGone: it was erased, or is past its retention.
-        DatabaseUnavailable: it is no longer in Redis, and the archive cannot be asked.
+        JobGone: it was erased, or its retention is over.
+        StoreUnavailable: Redis is down.
+        DatabaseUnavailable: it is no longer in Redis, and the archive cannot be read.
     """
     try:
-        return FoundJob(await api.store.get(job_id, account))
+        return FoundJob(await services.store.get(job_id, account))
     except (JobGone, JobNotFound) as missing:
         if ID.fullmatch(job_id):
             try:
-                archived = await archived_job(api.database, job_id, account)
+                archived = await archived_job(services.database, job_id, account)
             except DatabaseUnavailable:
                 if isinstance(missing, JobGone):
                     raise
@@ -64,17 +70,24 @@ async def find_job(api: Services, job_id: str, account: str | None) -> FoundJob:
         raise
 
 
-async def erase_job(api: Services, job_id: str, account: str) -> None:
-    """Erase a finished job wherever it is kept; safe to repeat.
+async def erase_job(services: Services, job_id: str, account: str) -> None:
+    """Erase an ended job from Redis and from the archive; safe to repeat.
+
+    Args:
+        services: What the process shares.
+        job_id: The id as the client gave it.
+        account: The account it must belong to.
 
     Raises:
-        JobConflict: it has not finished.
-        JobNotFound, JobGone, DatabaseUnavailable: as `find_job`.
+        JobConflict: it has not ended.
+        JobNotFound, JobGone, StoreUnavailable, DatabaseUnavailable: as `find_job`.
     """
     try:
-        await api.store.delete(job_id, account)
+        await services.store.delete(job_id, account)
     except (JobGone, JobNotFound):
-        if not ID.fullmatch(job_id) or not await erase_archived(api.database, [job_id], account):
+        if not ID.fullmatch(job_id):
+            raise
+        if not await erase_archived(services.database, [job_id], account):
             raise
     else:
-        await erase_archived(api.database, [job_id], account)
+        await erase_archived(services.database, [job_id], account)

@@ -1,18 +1,16 @@
-"""Who may call what: one table of every route.
+"""The permissions of every route, in one table.
 
 `api.security.authentication` reads it on each request.
 
-A new route is one line here. Invariant: a route that is not in the table is refused to everybody,
-and a test that walks all routes fails; nothing but the table decides who may call.
+To add a route, add one line here. Invariant: a route that is not in the table is refused for every
+caller, and a test that walks all routes fails; only the table decides who may call a route.
 
-Roles act within their own account: an admin does everything there, a member submits and watches,
-a viewer reads, billing reads what it cost. The operator of the installation (`key.operator`) is
-above all roles, and alone is let through to OPERATOR routes.
+Roles act within their own account: an admin may do everything there, a member submits and reads
+jobs, a viewer reads jobs, billing reads invoices. The operator of the installation
+(`caller.operator`) may call every route, and alone those of `operators`.
 """
 
 from dataclasses import dataclass
-
-from starlette.types import Scope
 
 from accounts.caller import Caller, Role
 from core.errors import Forbidden, ModelForbidden
@@ -20,7 +18,7 @@ from core.errors import Forbidden, ModelForbidden
 
 @dataclass(frozen=True, slots=True)
 class RoutePermission:
-    """Which roles may call a route; `group` is what the scopes of a key name."""
+    """Which roles may call a route; API keys' scopes name its `group`."""
 
     group: str
     roles: frozenset[Role]
@@ -40,17 +38,17 @@ def anyone(group: str) -> RoutePermission:
 
 
 def readers(group: str) -> RoutePermission:
-    """Allow who may look at jobs."""
+    """Allow the roles that may read jobs."""
     return RoutePermission(group, READERS)
 
 
 def submitters(group: str) -> RoutePermission:
-    """Allow who may start, change and delete jobs."""
+    """Allow the roles that may submit, change and delete jobs."""
     return RoutePermission(group, SUBMITTERS)
 
 
 def payers(group: str) -> RoutePermission:
-    """Allow who may see invoices."""
+    """Allow the roles that may read invoices."""
     return RoutePermission(group, PAYERS)
 
 
@@ -154,17 +152,14 @@ TABLE: dict[str, RoutePermission] = {
     "POST /v1/admin/queues/{model:path}/purge": operators("queues"),
 }
 
-#: What the scopes of a key may name.
-GROUPS = frozenset(access.group for access in TABLE.values()) - {""}
-
-#: Where a caller could give itself more than its own scopes allow.
+#: Groups in which a caller could give itself more than its own scopes allow.
 MANAGING = frozenset({"me", "keys", "users", "account", "accounts"})
 
 _BY_ROUTE: dict[tuple[str, ...], RoutePermission] = {}
 
 
 def declare(route: str, access: RoutePermission) -> None:
-    """Say who may call a route, `METHOD path`, that is not part of every installation."""
+    """Add a route, `METHOD path`, that is not part of every installation."""
     _BY_ROUTE[tuple(route.split(" ", 1))] = access
 
 
@@ -172,44 +167,37 @@ for _route, _access in TABLE.items():
     declare(_route, _access)
 
 
-def check_access(scope: Scope, key: Caller) -> None:
-    """Refuse a caller whose role, or whose key's scopes, do not reach to this route.
+def check_route(method: str, path: str, caller: Caller) -> None:
+    """Refuse a caller whose role, or whose key's scopes, do not allow this route.
 
     Raises:
         Forbidden: naming the role or the scope.
-        LookupError: nobody said who may call this route.
-    """
-    check_route(scope["method"], scope["route"].path, key)
-
-
-def check_route(method: str, path: str, key: Caller) -> None:
-    """Refuse a caller as `check_access` does, where there is no request: what it began goes on.
-
-    Raises:
-        Forbidden, LookupError: as `check_access`.
+        LookupError: the route is not in the table.
     """
     access = _BY_ROUTE.get((method, path))
     if access is None:
-        raise LookupError(f"{method} {path} does not stand in intake/permissions.py")
-    if key.role not in access.roles and not key.operator:
+        raise LookupError(f"{method} {path} is missing in intake/permissions.py")
+    if caller.role not in access.roles and not caller.operator:
         needed = ", ".join(sorted(access.roles)) or "the operator"
-        raise Forbidden(f"the role {key.role} may not do this; it takes: {needed}")
-    if key.limited:
-        _check_scopes(method, access, key)
+        raise Forbidden(f"The role {caller.role} may not do this. Required: {needed}")
+    if caller.limited:
+        _check_scopes(method, access, caller)
 
 
-def _check_scopes(method: str, access: RoutePermission, key: Caller) -> None:
-    if key.routes is not None and access.group not in key.routes:
-        raise Forbidden(f"this key may not use the routes {access.group!r}")
+def _check_scopes(method: str, access: RoutePermission, caller: Caller) -> None:
+    if caller.routes is not None and access.group not in caller.routes:
+        raise Forbidden(f"This API key may not use the routes {access.group!r}")
     if access.group in MANAGING and method != "GET":
-        raise Forbidden("a key with scopes or an end may not change keys, users or accounts")
+        raise Forbidden(
+            "An API key with scopes or an expiry may not change keys, users or accounts"
+        )
 
 
-def check_model(key: Caller, name: str) -> None:
-    """Refuse a model that a key's scopes leave out.
+def check_model(caller: Caller, name: str) -> None:
+    """Refuse a model that an API key's scopes exclude.
 
     Raises:
         ModelForbidden: naming the model.
     """
-    if key.models is not None and name not in key.models:
-        raise ModelForbidden(f"this key may not use the model {name!r}", param="model")
+    if caller.models is not None and name not in caller.models:
+        raise ModelForbidden(f"This API key may not use the model {name!r}", param="model")

@@ -1,6 +1,6 @@
-"""How large a prompt may be: its characters, and its messages and their parts.
+"""Limits the size of a prompt: its characters, and its messages and their parts.
 
-Invariant: looking costs no more than reading the body did, however it is nested.
+Invariant: the check takes time in proportion to the body's size, however it is nested.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ FIELDS = ("prompt", "messages", "input")
 
 
 def check_prompt(body: dict[str, Any], limits: LimitSettings) -> None:
-    """Refuse a body whose prompt is larger than the limits.
+    """Refuse a body whose prompt exceeds a limit.
 
     Raises:
         InvalidJob: naming the field and the limit.
@@ -23,26 +23,26 @@ def check_prompt(body: dict[str, Any], limits: LimitSettings) -> None:
             continue
         characters, items = (len(value), 1) if isinstance(value, str) else _measure(value)
         if characters > limits.prompt_characters:
-            most = f"at most {limits.prompt_characters} characters (or token ids) are expected"
-            raise InvalidJob(f"{name}: {most}", param=name)
+            text = f"expected at most {limits.prompt_characters} characters or token ids"
+            raise InvalidJob(f"{name}: {text}", param=name)
         if items > limits.prompt_items:
-            most = f"at most {limits.prompt_items} messages and parts of them are expected"
-            raise InvalidJob(f"{name}: {most}", param=name)
+            text = f"expected at most {limits.prompt_items} messages and parts of messages"
+            raise InvalidJob(f"{name}: {text}", param=name)
 
 
 def _measure(value: Any) -> tuple[int, int]:
-    """Count characters and items; a token's id counts as a character, it is no item."""
+    """Count characters and items; a token id counts as a character, not as an item."""
     characters = items = 0
     left = [value]
     while left:
-        one = left.pop()
-        if isinstance(one, str):
-            characters += len(one)
-        elif isinstance(one, list):
-            numbers = sum(isinstance(item, int) for item in one)
+        value = left.pop()
+        if isinstance(value, str):
+            characters += len(value)
+        elif isinstance(value, list):
+            numbers = sum(isinstance(item, int) for item in value)
             characters += numbers
-            items += len(one) - numbers
-            left.extend(one)
-        elif isinstance(one, dict):
-            left.extend(one.values())
+            items += len(value) - numbers
+            left.extend(value)
+        elif isinstance(value, dict):
+            left.extend(value.values())
     return characters, items

@@ -1,25 +1,24 @@
-"""Requests that last: they end when the client leaves, the server closes, or time is up.
+"""Ends long requests when the client disconnects, the server shuts down, or time is up.
 
-Invariant: every lasting request stands in `OpenRequests`, so that a shutdown ends it in an orderly
-way; one listener per request notices the client's leaving at once.
+Invariant: every long request is in `OpenRequests`, so that a shutdown ends it cleanly; one
+listener per request notices the client's disconnect immediately.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from starlette.types import Receive
-
-#: How long answers that cannot be resumed may go on once the server was told to stop.
+#: After the shutdown begins, responses that cannot be resumed may continue for so long.
 GRACE_SECONDS = 10.0
+
+#: Returns when the client has disconnected.
+Disconnected = Callable[[], Coroutine[Any, Any, None]]
 
 
 class EndReason(StrEnum):
-    """Why a lasting request ended before its job did."""
+    """Why a long request ended before its job did."""
 
     CLIENT = "client"
     SERVER = "server"
@@ -27,29 +26,39 @@ class EndReason(StrEnum):
 
 
 class RequestLifetime:
-    """Wraps the waiting part of one request; leaves it early and says why in `ended`.
+    """A context around the waiting part of one request; it may leave that part early.
 
-    A `patient` request is given GRACE_SECONDS when the server closes.
+    Attributes:
+        ended: Why the part was left early; None if it was not.
+        patient: Whether a shutdown gives the request `GRACE_SECONDS`.
     """
 
     def __init__(
         self,
-        receive: Receive,
-        closing: "OpenRequests",
+        disconnected: Disconnected,
+        open_requests: "OpenRequests",
         seconds: float | None = None,
         *,
         patient: bool = False,
     ) -> None:
+        """Prepare a context.
+
+        Args:
+            disconnected: Returns when the client has disconnected.
+            open_requests: The process's long requests.
+            seconds: How long the part may take; None for no limit.
+            patient: Whether a shutdown gives the request `GRACE_SECONDS`.
+        """
         self.ended: EndReason | None = None
         self.patient = patient
-        self._receive = receive
-        self._closing = closing
+        self._disconnected = disconnected
+        self._open_requests = open_requests
         self._timeout = asyncio.timeout(seconds)
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
         self._listener = asyncio.create_task(self._listen())
-        self._closing.add(self)
+        self._open_requests.add(self)
         return self
 
     async def __aexit__(
@@ -58,7 +67,7 @@ class RequestLifetime:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        self._closing.discard(self)
+        self._open_requests.discard(self)
         self._listener.cancel()
         try:
             await self._timeout.__aexit__(kind, error, trace)
@@ -67,66 +76,43 @@ class RequestLifetime:
             return True
         return False
 
-    def end(self, why: EndReason) -> None:
+    def end(self, reason: EndReason) -> None:
         """Leave the wrapped part now."""
         if self.ended is None and not self._timeout.expired():
-            self.ended = why
+            self.ended = reason
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
     async def _listen(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        await self._disconnected()
         self.end(EndReason.CLIENT)
 
 
 class OpenRequests:
-    """All lasting requests of this process, and whether it is shutting down."""
+    """All long requests of this process; `closing` is True once the server shuts down."""
 
     def __init__(self) -> None:
         self.closing = False
-        self._closed = False
-        self._present: set[RequestLifetime] = set()
+        self._grace_is_over = False
+        self._requests: set[RequestLifetime] = set()
 
-    def add(self, presence: RequestLifetime) -> None:
-        """Register a request; it ends at once when its time is over already."""
-        self._present.add(presence)
-        if self._closed or (self.closing and not presence.patient):
-            presence.end(EndReason.SERVER)
+    def add(self, request: RequestLifetime) -> None:
+        """Register a request; ends it immediately if the shutdown leaves it no time."""
+        self._requests.add(request)
+        if self._grace_is_over or (self.closing and not request.patient):
+            request.end(EndReason.SERVER)
 
-    def discard(self, presence: RequestLifetime) -> None:
-        """Forget a request that ended."""
-        self._present.discard(presence)
+    def discard(self, request: RequestLifetime) -> None:
+        """Remove a request that has ended."""
+        self._requests.discard(request)
 
-    def start(self) -> None:
-        """End what can be resumed now, the rest after GRACE_SECONDS."""
+    def shut_down(self) -> None:
+        """Begin the shutdown: end what can be resumed now, the rest after `GRACE_SECONDS`."""
         self.closing = True
-        for presence in [item for item in self._present if not item.patient]:
-            presence.end(EndReason.SERVER)
-        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._finish)
+        for request in [item for item in self._requests if not item.patient]:
+            request.end(EndReason.SERVER)
+        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._end_all)
 
-    def _finish(self) -> None:
-        self._closed = True
-        for presence in list(self._present):
-            presence.end(EndReason.SERVER)
-
-
-class JobWatchers:
-    """How many clients of this process watch each job."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    @contextmanager
-    def watching(self, job_id: str) -> Iterator[None]:
-        """Count one client."""
-        self._counts[job_id] += 1
-        try:
-            yield
-        finally:
-            self._counts[job_id] -= 1
-            if not self._counts[job_id]:
-                del self._counts[job_id]
-
-    def any(self, job_id: str) -> bool:
-        """Return whether somebody watches."""
-        return job_id in self._counts
+    def _end_all(self) -> None:
+        self._grace_is_over = True
+        for request in list(self._requests):
+            request.end(EndReason.SERVER)

@@ -1,7 +1,7 @@
-"""From the body of a response to the chat that is stored and run, with what came before it.
+"""Converts a request of the Responses API to the chat that is stored and run.
 
-Invariant: what is stored is the whole conversation; a response that is erased later takes nothing
-away from those that went on from it.
+Invariant: the stored chat is the whole conversation, so that erasing an earlier response does not
+change the responses that continued from it.
 """
 
 from typing import Any
@@ -18,16 +18,16 @@ from wire.schemas.responses import LOGPROBS, ResponseRequest
 from wire.views.chat import message
 from wire.views.response import job_id_of
 
-#: A conversation may have grown to so many times the bytes that one request may send.
-GROWTH = 8
+#: A conversation may be so many times as long as one request's body.
+MAX_GROWTH = 8
 
-#: What a chat calls the same way.
-SAME = (
+#: Fields with the same name in a chat.
+SAME_NAME = (
     *("model", "temperature", "top_p", "top_logprobs", "parallel_tool_calls", "user"),
     *("prompt_cache_key", "safety_identifier"),
 )
 
-#: Where an engine names a field of the chat, and the client knows another.
+#: Field of the chat -> field of the client's request, for errors from the engine.
 FIELDS = {
     "messages": "input",
     "max_completion_tokens": "max_output_tokens",
@@ -37,79 +37,93 @@ FIELDS = {
 }
 
 
-async def find_response(api: Services, name: str, account: str) -> FoundJob:
-    """Return a response of this account that was to be stored.
+async def find_response(services: Services, name: str, account: str) -> FoundJob:
+    """Return a stored response.
+
+    Args:
+        services: What the process shares.
+        name: The response's id.
+        account: The account it must belong to.
 
     Raises:
-        JobNotFound: there is none.
+        JobNotFound: unknown, another account's, or not to be stored.
         JobGone, DatabaseUnavailable: as `find_job`.
     """
     job_id = job_id_of(name)
     try:
-        found = await find_job(api, job_id, account) if job_id else None
+        found = await find_job(services, job_id, account) if job_id else None
     except JobNotFound:
         found = None
     except JobGone:
-        raise JobGone(f"response {name!r} was deleted, or is kept no longer") from None
+        raise JobGone(f"Response {name!r} was deleted or is no longer kept") from None
     if found is None or not found.job.spec.keeps_body:
-        raise JobNotFound(f"no response {name!r}", param="response_id")
+        raise JobNotFound(f"Response {name!r} not found", param="response_id")
     return found
 
 
 async def as_chat(
-    api: Services, account: str, asked: ResponseRequest
+    services: Services, account: str, request: ResponseRequest
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the body of the chat, and what `JobSpec.response` keeps beside it.
+    """Convert a request.
+
+    Args:
+        services: What the process shares.
+        account: The account that asks; the previous response must belong to it.
+        request: The validated request.
+
+    Returns:
+        The body of the chat, and what `JobSpec.response` keeps.
 
     Raises:
-        InvalidJob: there is no such earlier response, or it has no answer.
-        ContextLengthExceeded: the conversation has grown too long.
+        InvalidJob: the previous response does not exist or was not completed.
+        ContextLengthExceeded: the conversation is too long.
+        StoreUnavailable, DatabaseUnavailable: retry later.
     """
     messages: list[Message] = []
-    if asked.instructions is not None:
-        messages.append({"role": "system", "content": asked.instructions})
-    if asked.previous_response_id is not None:
-        messages += await _earlier(api, account, asked.previous_response_id)
-    messages += to_messages(asked.input)
-    if asked.previous_response_id is not None:
-        _check_size(messages, GROWTH * api.settings.limits.body_bytes)
+    if request.instructions is not None:
+        messages.append({"role": "system", "content": request.instructions})
+    if request.previous_response_id is not None:
+        messages += await _previous_messages(services, account, request.previous_response_id)
+    messages += to_messages(request.input)
+    if request.previous_response_id is not None:
+        _check_size(messages, MAX_GROWTH * services.settings.limits.body_bytes)
     kept = {
-        "store": asked.store is not False,
-        "background": bool(asked.background),
-        "instructed": asked.instructions is not None,
-        "previous_response_id": asked.previous_response_id,
-        "max_tool_calls": asked.max_tool_calls,
+        "store": request.store is not False,
+        "background": bool(request.background),
+        "instructed": request.instructions is not None,
+        "previous_response_id": request.previous_response_id,
+        "max_tool_calls": request.max_tool_calls,
     }
-    return _chat(asked, messages), kept
+    return _chat(request, messages), kept
 
 
-def _chat(asked: ResponseRequest, messages: list[Message]) -> dict[str, Any]:
-    body: dict[str, Any] = {name: getattr(asked, name) for name in SAME}
+def _chat(request: ResponseRequest, messages: list[Message]) -> dict[str, Any]:
+    body: dict[str, Any] = {name: getattr(request, name) for name in SAME_NAME}
     body.update(
         messages=messages,
-        max_completion_tokens=asked.max_output_tokens,
-        reasoning_effort=asked.reasoning and asked.reasoning.effort,
-        verbosity=asked.text and asked.text.verbosity,
-        response_format=_format(asked),
+        max_completion_tokens=request.max_output_tokens,
+        reasoning_effort=request.reasoning and request.reasoning.effort,
+        verbosity=request.text and request.text.verbosity,
+        response_format=_format(request),
     )
-    if LOGPROBS in (asked.include or ()) or asked.top_logprobs:
+    if LOGPROBS in (request.include or ()) or request.top_logprobs:
         body["logprobs"] = True
-    if asked.tools:
-        tools = [tool.model_dump(exclude={"type"}, exclude_none=True) for tool in asked.tools]
+    if request.tools:
+        tools = [tool.model_dump(exclude={"type"}, exclude_none=True) for tool in request.tools]
         body["tools"] = [{"type": "function", "function": tool} for tool in tools]
-        body["tool_choice"] = _tool_choice(asked)
+        body["tool_choice"] = _tool_choice(request)
     return {name: value for name, value in body.items() if value is not None}
 
 
-def _tool_choice(asked: ResponseRequest) -> Any:
-    choice = asked.tool_choice
+def _tool_choice(request: ResponseRequest) -> Any:
+    choice = request.tool_choice
     if choice is None or isinstance(choice, str):
         return choice
     return {"type": "function", "function": {"name": choice.name}}
 
 
-def _format(asked: ResponseRequest) -> dict[str, Any] | None:
-    form = asked.text and asked.text.format
+def _format(request: ResponseRequest) -> dict[str, Any] | None:
+    form = request.text and request.text.format
     if not form or form.type == "text":
         return None
     dumped: dict[str, Any] = form.model_dump(exclude={"type"}, exclude_none=True, by_alias=True)
@@ -118,22 +132,22 @@ def _format(asked: ResponseRequest) -> dict[str, Any] | None:
     return {"type": form.type}
 
 
-async def _earlier(api: Services, account: str, name: str) -> list[Message]:
-    """Return a conversation up to and with an earlier response, without its instructions."""
+async def _previous_messages(services: Services, account: str, name: str) -> list[Message]:
+    """Return the conversation including a previous response, without its instructions."""
     try:
-        found = await find_response(api, name, account)
-        result = await found.result(api)
+        found = await find_response(services, name, account)
+        result = await found.result(services)
     except (JobNotFound, JobGone):
-        text = f"previous_response_id: no response {name!r} is stored"
+        text = f"previous_response_id: response {name!r} not found"
         raise InvalidJob(text, param="previous_response_id") from None
     job = found.job
     if job.status is not Status.COMPLETED:
-        text = f"previous_response_id: {name} is {job.status}, so there is no answer to go on from"
+        text = f"previous_response_id: response {name} is {job.status}, not completed"
         raise InvalidJob(text, param="previous_response_id")
-    said = message(result.choices.get(0, ResultChoice()).deltas)
+    answer = message(result.choices.get(0, ResultChoice()).deltas)
     body = job.spec.body
     before = body["messages"][1:] if (job.spec.response or {})["instructed"] else body["messages"]
-    return [*before, {name: value for name, value in said.items() if value is not None}]
+    return [*before, {name: value for name, value in answer.items() if value is not None}]
 
 
 def _check_size(messages: list[Message], limit: int) -> None:

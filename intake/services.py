@@ -1,4 +1,4 @@
-"""What every route shares: store, hub, models, callers, prices, budgets, and who is still here."""
+"""What the requests and batches of one process share: stores, caches, limits, open requests."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -9,7 +9,6 @@ from redis.exceptions import RedisError
 
 from accounts.caller_cache import CallerCache
 from accounts.directory import Directory
-from api.streaming.download import Slots
 from billing.pricing.cost_cache import CostCache
 from core.db.engine import Database
 from core.errors import ModelNotFound, StoreUnavailable
@@ -17,7 +16,9 @@ from core.redis.client import unavailable
 from core.settings import Settings
 from files.object_store import ObjectStore
 from intake.budget_guard import BudgetGuard
-from intake.request_lifetime import JobWatchers, OpenRequests
+from intake.concurrency_limit import ConcurrencyLimit
+from intake.job_watchers import JobWatchers
+from intake.request_lifetime import OpenRequests
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.job_store import JobStore
 from jobs.stream.event_hub import EventHub
@@ -25,53 +26,60 @@ from jobs.stream.event_hub import EventHub
 log = structlog.get_logger()
 
 MODELS_SECONDS = 1.0
-#: Each takes a connection to the billing database for as long as it lasts.
-EXPORTS = 2
+RETRY_AFTER_SECONDS = 2.0
+#: Each export holds a connection to SQL until it ends.
+MAX_EXPORTS = 2
 
 
 class ModelCache:
-    """The registry, remembered for a second; an older memory serves while Redis is away."""
+    """The model registry, cached for a second; while Redis is down, older entries are used."""
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
-        self._known: dict[str, ServedModel] = {}
+        self._models: dict[str, ServedModel] = {}
         self._read_at: float | None = None
         self._reading: asyncio.Task[None] | None = None
 
     async def get(self, name: str) -> ServedModel:
-        """Return one model.
+        """Return a model.
 
         Raises:
-            ModelNotFound: naming the models there are.
-            StoreUnavailable: Redis is away and was never read.
+            ModelNotFound: listing the models that exist.
+            StoreUnavailable: Redis is down and the registry was never read.
         """
         await self._refresh()
-        if name not in self._known:
-            await self._refresh(needed=True)
-        if name not in self._known:
-            there = ", ".join(self._known) or "none yet"
-            raise ModelNotFound(f"no model {name!r} here; there is: {there}", param="model")
-        return self._known[name]
+        if name not in self._models:
+            await self._refresh(wait=True)
+        if name not in self._models:
+            available = ", ".join(self._models) or "none yet"
+            raise ModelNotFound(f"Model {name!r} not found. Available: {available}", param="model")
+        return self._models[name]
 
     async def all(self) -> list[ServedModel]:
-        """Return every known model by name."""
-        await self._refresh(needed=True)
-        return list(self._known.values())
+        """Return every model, ordered by name.
 
-    async def _refresh(self, *, needed: bool = False) -> None:
-        """Read again when the memory is old; wait for it only when there is none, or `needed`."""
+        Raises:
+            StoreUnavailable: Redis is down and the registry was never read.
+        """
+        await self._refresh(wait=True)
+        return list(self._models.values())
+
+    async def _refresh(self, *, wait: bool = False) -> None:
+        """Read the registry if the cache is old; wait for it if `wait` or if there is no cache."""
         if self._read_at is not None and monotonic() - self._read_at < MODELS_SECONDS:
             return
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read())
-        if needed or self._read_at is None:
+        if wait or self._read_at is None:
             await asyncio.shield(self._reading)
             if self._read_at is None:
-                raise StoreUnavailable("the models are not known yet", retry_after_seconds=2)
+                raise StoreUnavailable(
+                    "The models are not known yet", retry_after_seconds=RETRY_AFTER_SECONDS
+                )
 
     async def _read(self) -> None:
         try:
-            self._known = {model.name: model for model in await self._registry.list_models()}
+            self._models = {model.name: model for model in await self._registry.list_models()}
         except (RedisError, OSError) as error:
             if unavailable(error) is None:
                 raise
@@ -82,7 +90,24 @@ class ModelCache:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """One per process."""
+    """The shared objects of one process.
+
+    Attributes:
+        settings: The process's settings.
+        store: Jobs in Redis.
+        hub: Events of the jobs that clients of this process follow.
+        models: The served models.
+        callers: Records of API keys and users.
+        accounts: Accounts, users and API keys in SQL.
+        database: SQL.
+        cost_cache: Prices, and what jobs cost.
+        budget_guard: Budget reservations.
+        object_store: The bytes of files.
+        upload_limit: How many uploads may run at the same time.
+        open_requests: Requests that a shutdown must end.
+        job_watchers: How many clients watch each job.
+        export_limit: How many exports may run at the same time.
+    """
 
     settings: Settings
     store: JobStore
@@ -91,10 +116,12 @@ class Services:
     callers: CallerCache
     directory: Directory
     database: Database
-    costs: CostCache
-    budgets: BudgetGuard
-    objects: ObjectStore
-    uploads: Slots
-    closing: OpenRequests = field(default_factory=OpenRequests)
-    watchers: JobWatchers = field(default_factory=JobWatchers)
-    exports: Slots = field(default_factory=lambda: Slots(EXPORTS, "exports"))
+    cost_cache: CostCache
+    budget_guard: BudgetGuard
+    object_store: ObjectStore
+    upload_limit: ConcurrencyLimit
+    open_requests: OpenRequests = field(default_factory=OpenRequests)
+    job_watchers: JobWatchers = field(default_factory=JobWatchers)
+    export_limit: ConcurrencyLimit = field(
+        default_factory=lambda: ConcurrencyLimit(MAX_EXPORTS, "exports")
+    )

@@ -1,4 +1,4 @@
-"""Reads what usage a client asks for, and the cursor that goes on from a page."""
+"""Parses the query of a usage report, and writes the cursor of its next page."""
 
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -12,12 +12,12 @@ from accounts.errors import AccountNotFound
 from billing.reports.usage import DIMENSIONS, UsageCursor, UsageQuery, UsageTotal
 from wire.errors import FieldError, InvalidBody, InvalidCursor
 
-MOST_DAYS = 366
+MAX_DAYS = 366
 FIRST, LAST = date(1970, 1, 1), date(9999, 12, 30)
 
 
 def read_usage_query(
-    key: Caller,
+    caller: Caller,
     since: str | None,
     until: str | None,
     group_by: str,
@@ -25,28 +25,37 @@ def read_usage_query(
     after: str | None,
     account: str | None,
 ) -> UsageQuery:
-    """Return what is asked for; without days, the present UTC month so far.
+    """Parse a query; without days it is for the current UTC month until today.
+
+    Args:
+        caller: The caller of the API.
+        since: The first UTC day, such as 2026-11-01.
+        until: The last UTC day.
+        group_by: Dimensions, separated by commas.
+        limit: How many groups to return at most.
+        after: The cursor of an earlier page.
+        account: The account to report on; None for the caller's own.
 
     Raises:
-        InvalidBody, InvalidCursor: naming the parameter and what is expected.
-        AccountNotFound: the key does not belong to that account, nor to an admin.
+        InvalidBody, InvalidCursor: naming the parameter and what was expected.
+        AccountNotFound: the caller is neither of that account nor the operator.
     """
-    if account not in (None, key.account) and not key.operator:
-        raise AccountNotFound(f"no account {account!r}", param="account")
+    if account not in (None, caller.account) and not caller.operator:
+        raise AccountNotFound(f"Account {account!r} not found", param="account")
     today = datetime.now(UTC).date()
     last = today if until is None else _day("to", until)
     first = last.replace(day=1) if since is None else _day("from", since)
     if first > last:
-        raise _wrong("from", f"a day not after `to`, {last}, is expected")
-    if (last - first).days >= MOST_DAYS:
-        raise _wrong("from", f"at most {MOST_DAYS} days up to `to`, {last}, can be asked for")
+        raise _field_error("from", f"expected a day not after `to`, {last}")
+    if (last - first).days >= MAX_DAYS:
+        raise _field_error("from", f"expected at most {MAX_DAYS} days up to `to`, {last}")
     by = _dimensions(group_by)
     place = None if after is None else _place(after, by)
-    return UsageQuery(account or key.account, first, last, by, place, limit)
+    return UsageQuery(account or caller.account, first, last, by, place, limit)
 
 
 def usage_cursor(query: UsageQuery, last: UsageTotal) -> str:
-    """Return the cursor that goes on after a group."""
+    """Return the cursor of the page that begins after the group `last`."""
     return urlsafe_b64encode(orjson.dumps([query.by, last.cursor])).decode().rstrip("=")
 
 
@@ -55,26 +64,26 @@ def _day(param: str, text: str) -> date:
         day = date.fromisoformat(text)
     except ValueError:
         day = None
-    # There are other ways to write a day in ISO 8601.
+    # ISO 8601 has other notations for a day; only this one is accepted.
     if day is None or day.isoformat() != text or not FIRST <= day <= LAST:
-        raise _wrong(param, "a UTC day such as 2026-11-22 is expected")
+        raise _field_error(param, "expected a UTC day such as 2026-11-22")
     return day
 
 
 def _dimensions(text: str) -> tuple[str, ...]:
-    """Return what to group by, in the order groups are sorted in."""
-    asked = text.split(",")
-    if not set(asked) <= set(DIMENSIONS) or len(set(asked)) != len(asked):
-        raise _wrong("group_by", f"some of {', '.join(DIMENSIONS)}, each once, is expected")
-    return tuple(name for name in DIMENSIONS if name in asked)
+    """Return the dimensions in the order that groups are sorted by."""
+    names = text.split(",")
+    if not set(names) <= set(DIMENSIONS) or len(set(names)) != len(names):
+        raise _field_error("group_by", f"expected some of {', '.join(DIMENSIONS)}, each once")
+    return tuple(name for name in DIMENSIONS if name in names)
 
 
 def _place(cursor: str, by: Sequence[str]) -> UsageCursor:
-    """Read a cursor; one of another grouping would pass over groups."""
+    """Parse a cursor; one of another grouping would skip groups, so it is refused."""
     try:
         raw = urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
-        asked, place = orjson.loads(raw)
-        whole = asked == list(by) and len(place) == len(by) + 1
+        names, place = orjson.loads(raw)
+        whole = names == list(by) and len(place) == len(by) + 1
         if whole and all(isinstance(value, str) and "\0" not in value for value in place):
             if by[0] == "day":
                 date.fromisoformat(place[0])
@@ -82,9 +91,9 @@ def _place(cursor: str, by: Sequence[str]) -> UsageCursor:
     except (ValueError, TypeError, binascii.Error):
         pass
     raise InvalidCursor(
-        "after: the `next` of an earlier page with the same `group_by` is expected", param="after"
+        "after: expected the `next` of an earlier page with the same `group_by`", param="after"
     )
 
 
-def _wrong(param: str, message: str) -> InvalidBody:
+def _field_error(param: str, message: str) -> InvalidBody:
     return InvalidBody([FieldError(f"/{param}", param, message)])

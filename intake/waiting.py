@@ -1,15 +1,13 @@
-"""Waiting for a job: as long as the client stays, the server stands, and time allows."""
+"""Waits for a job, while the client stays connected, the server runs, and time is left."""
 
 from contextlib import aclosing
 
-from starlette.requests import Request
-
-from api.streaming.client_span import delivering
-from api.streaming.sse import Watched, leave
 from core.errors import JobGone
+from intake.client_span import client_span
 from intake.errors import ShuttingDown, WaitTimeout
-from intake.request_lifetime import EndReason, RequestLifetime
+from intake.request_lifetime import Disconnected, EndReason, RequestLifetime
 from intake.services import Services
+from intake.watched_job import WatchedJob, cancel_if_abandoned
 from jobs.job import Job
 from jobs.result import JobResult
 
@@ -17,61 +15,96 @@ PAGE_EVENTS = 512
 
 
 async def wait_result(
-    api: Services, request: Request, watched: Watched, seconds: float
+    services: Services, disconnected: Disconnected, watched: WatchedJob, seconds: float
 ) -> tuple[JobResult, EndReason | None]:
-    """Gather a job's result until it ends or the wait does; says why when it was the wait.
+    """Collect a job's result until the job or the wait ends.
 
-    When the client leaves, the job's policy decides what becomes of it.
+    If the client disconnects, the job's policy decides whether it is cancelled.
+
+    Args:
+        services: What the process shares.
+        disconnected: Returns when the client has disconnected.
+        watched: The job.
+        seconds: How long to wait.
+
+    Returns:
+        The result so far, and why the wait ended; None if the job ended.
+
+    Raises:
+        JobGone: the job was deleted meanwhile.
     """
     result = JobResult()
     with (
-        api.watchers.watching(watched.job_id),
-        delivering(watched.job_id, watched.traceparent, "whole"),
+        services.job_watchers.watching(watched.job_id),
+        client_span(watched.job_id, watched.traceparent, "whole"),
     ):
-        presence = RequestLifetime(request.receive, api.closing, seconds, patient=True)
-        async with presence:
-            following = api.hub.follow(watched.job_id, watched.account, watched.after)
+        lifetime = RequestLifetime(disconnected, services.open_requests, seconds, patient=True)
+        async with lifetime:
+            following = services.hub.follow(watched.job_id, watched.account, watched.after)
             async with aclosing(following) as batches:
                 async for events in batches:
                     for event in events:
                         result.add(event)
-    if presence.ended is EndReason.CLIENT:
-        await leave(api, watched)
-    if result.status is None and presence.ended is None:
-        raise JobGone(f"job {watched.job_id} was deleted")
-    return result, None if result.status else presence.ended
+    if lifetime.ended is EndReason.CLIENT:
+        await cancel_if_abandoned(services, watched)
+    if result.status is None and lifetime.ended is None:
+        raise JobGone(f"Job {watched.job_id} was deleted")
+    return result, None if result.status else lifetime.ended
 
 
 async def wait_end(
-    api: Services, request: Request, job: Job, seconds: float, *, leaving_counts: bool = False
+    services: Services,
+    disconnected: Disconnected,
+    job: Job,
+    seconds: float,
+    *,
+    leaving_counts: bool = False,
 ) -> Job:
-    """Wait until a job has ended or the wait has; returns its record as it is then."""
-    watched = Watched.of(job, job.seq)
-    with api.watchers.watching(job.id), delivering(job.id, watched.traceparent, "wait"):
-        presence = RequestLifetime(request.receive, api.closing, seconds)
-        async with presence:
-            following = api.hub.follow(watched.job_id, watched.account, watched.after)
+    """Wait until a job or the wait ends.
+
+    Args:
+        services: What the process shares.
+        disconnected: Returns when the client has disconnected.
+        job: The job.
+        seconds: How long to wait.
+        leaving_counts: Whether the job's policy applies if the client disconnects.
+
+    Returns:
+        The job's record after the wait.
+    """
+    watched = WatchedJob.of(job, job.seq)
+    with (
+        services.job_watchers.watching(job.id),
+        client_span(job.id, watched.traceparent, "wait"),
+    ):
+        lifetime = RequestLifetime(disconnected, services.open_requests, seconds)
+        async with lifetime:
+            following = services.hub.follow(watched.job_id, watched.account, watched.after)
             async with aclosing(following) as batches:
                 async for _ in batches:
                     pass
-    if presence.ended is EndReason.CLIENT and leaving_counts:
-        await leave(api, watched)
-    return await api.store.get(job.id, job.account)
+    if lifetime.ended is EndReason.CLIENT and leaving_counts:
+        await cancel_if_abandoned(services, watched)
+    return await services.store.get(job.id, job.account)
 
 
-def too_long(ended: EndReason, job_id: str, seconds: float) -> ShuttingDown | WaitTimeout:
-    """Return the error for a wait that ended before the job."""
-    where = f"job {job_id} goes on: GET /v1/jobs/{job_id}"
-    if ended is EndReason.SERVER:
-        return ShuttingDown(f"this server is closing; {where}", retry_after_seconds=1)
-    return WaitTimeout(f"not finished within {seconds:.0f} s; {where}")
+def wait_ended_error(reason: EndReason, job_id: str, seconds: float) -> ShuttingDown | WaitTimeout:
+    """Return the error for a wait that ended before its job; `seconds` is how long it was."""
+    advice = f"The job continues: GET /v1/jobs/{job_id}"
+    if reason is EndReason.SERVER:
+        return ShuttingDown(f"This server is shutting down. {advice}", retry_after_seconds=1)
+    return WaitTimeout(f"The job did not end within {seconds:.0f} s. {advice}")
 
 
-async def read_result(api: Services, job_id: str) -> JobResult:
-    """Fold a job's log as it stands."""
+async def read_result(services: Services, job_id: str) -> JobResult:
+    """Return a job's result from the whole of its log as it is now.
+
+    Raises:
+        StoreUnavailable: Redis is down.
+    """
     result, after = JobResult(), 0
     while True:
-        events = await api.store.read_log(job_id, after, PAGE_EVENTS)
+        events = await services.store.read_log(job_id, after, PAGE_EVENTS)
         for event in events:
             result.add(event)
         if len(events) < PAGE_EVENTS:

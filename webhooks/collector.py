@@ -10,13 +10,13 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from core.errors import DatabaseUnavailable
-from core.exposition import Lazy
+from core.exposition import ScrapeCollector
 from webhooks.deliverer import Deliverer
 
 READ_SECONDS = 3.0
 
 
-class DueCollector(Lazy):
+class DueCollector(ScrapeCollector):
     """Reads a deliverer whose event loop runs in another thread."""
 
     def __init__(self, deliverer: Deliverer, loop: asyncio.AbstractEventLoop) -> None:

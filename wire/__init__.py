@@ -1,1 +1,1 @@
-"""The shapes of OpenAI's API and our own, without HTTP."""
+"""Request and response formats of OpenAI's API and our own, without HTTP."""

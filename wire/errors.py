@@ -12,7 +12,7 @@ from core.errors import (
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One wrong field: `pointer` as RFC 6901, `field` as people write it."""
+    """One wrong field: `pointer` in RFC 6901 notation, `field` in dotted notation."""
 
     pointer: str
     field: str
@@ -20,7 +20,7 @@ class FieldError:
 
 
 class MalformedBody(ClientError):
-    """The body is no JSON object in UTF-8."""
+    """The body is not a JSON object in UTF-8."""
 
     code = "malformed-body"
     status = 400
@@ -36,7 +36,7 @@ class BodyTooLarge(ClientError):
 
 
 class HeadersTooLarge(ClientError):
-    """The request's line and headers are beyond `limits.header_bytes` or `limits.header_count`."""
+    """Request line and headers exceed `limits.header_bytes` or `limits.header_count`."""
 
     code = "headers-too-large"
     status = 431
@@ -52,7 +52,7 @@ class HeadersTimeout(ClientError):
 
 
 class MalformedRequest(ClientError):
-    """What came is not HTTP."""
+    """The bytes received are not an HTTP request."""
 
     code = "malformed-request"
     status = 400
@@ -68,7 +68,7 @@ class BodyTimeout(ClientError):
 
 
 class InvalidBody(InvalidJob):
-    """Fields of the body are wrong; `fields` names each."""
+    """The body does not match its schema; `fields` lists every wrong field."""
 
     def __init__(self, fields: list[FieldError]) -> None:
         first = fields[0]
@@ -77,7 +77,7 @@ class InvalidBody(InvalidJob):
 
 
 class UnsupportedParameter(InvalidBody):
-    """OpenAI knows this field, or this value of it; no engine here can do it."""
+    """OpenAI supports this field or value; our engines do not."""
 
     code = "unsupported-parameter"
     status = 422
@@ -85,7 +85,7 @@ class UnsupportedParameter(InvalidBody):
 
 
 class InvalidHeader(InvalidJob):
-    """A request header has a value that cannot be used; `param` names it."""
+    """A request header has an invalid value; `param` names the header."""
 
     code = "invalid-header"
     status = 400
@@ -93,7 +93,7 @@ class InvalidHeader(InvalidJob):
 
 
 class InvalidCursor(InvalidJob):
-    """A cursor that was never given out; `param` says where it stood."""
+    """The cursor is not one that the server returned; `param` names the parameter."""
 
     code = "invalid-cursor"
     status = 400
@@ -109,7 +109,7 @@ class ResultNotReady(JobConflict):
 
 
 class ProofNotReady(JobConflict):
-    """The job has not ended, or its usage is on its way to the ledger: ask again."""
+    """The job has not ended, or its usage has not reached the ledger yet: try again later."""
 
     code = "proof-not-ready"
     status = 409
@@ -125,7 +125,7 @@ class JobCancelled(JobConflict):
 
 
 class Restarted(AttemptError):
-    """The job began anew after text had been sent: what was received does not count."""
+    """The job was restarted after output had been streamed; that output is invalid."""
 
     code = "restarted"
     status = 500

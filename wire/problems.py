@@ -1,52 +1,27 @@
-"""Renders errors as HTTP responses.
+"""Describes errors for clients, in two formats: RFC 9457 problems and OpenAI's error object.
 
-An error class carries its status and title; two shapes render them: `application/problem+json`
-(RFC 9457), and OpenAI's `{"error": ...}` on OpenAI's routes. Invariant: no error leaves in
-another shape, 429 and 503 always carry Retry-After, and no text of an unknown exception is
-ever shown.
+An error class carries its status and title. Invariant: 429, 503 and 507 always have a
+`retry_after`, and the text of an unexpected exception is never shown.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
 from typing import Any
 
-import orjson
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
-from starlette.types import Scope
-
-from api.rate_limit_headers import rate_headers
 from core import errors
 from jobs.status import Status
-from wire.errors import FieldError, InvalidBody, JobCancelled
-from wire.schemas.reading import field_errors
+from wire.errors import FieldError, JobCancelled
+from wire.rate_limit_headers import rate_limit_headers
 
 RETRY_AFTER_SECONDS = 2.0
-#: The pipeline has retried already; OpenAI's clients would repeat the job, and pay, on their own.
+#: OpenAI's clients would repeat a failed job and pay twice; the pipeline has already retried it.
 NO_RETRY = {"X-Should-Retry": "false"}
-OWN_SHAPE = (
-    "/v1/admin",
-    "/v1/jobs",
-    "/v1/generate",
-    "/v1/dead-letter",
-    "/v1/billing",
-    "/v1/usage",
-    "/v1/webhooks",
-    "/v1/auth",
-    "/v1/me",
-    "/v1/keys",
-    "/v1/users",
-    "/v1/account",
-    "/v1/audit",
-)
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorKind:
-    """How one class of error looks; `openai_status` where OpenAI's clients expect another."""
+    """Status and title of one class of error; `openai_*` replace them on OpenAI's routes."""
 
     status: int
     title: str
@@ -55,13 +30,26 @@ class ErrorKind:
 
 
 def kind_of(error: type[errors.PipelineError]) -> ErrorKind:
-    """Return how errors of this class look."""
+    """Take status and title from an error class."""
     return ErrorKind(error.status, error.title, error.openai_status, error.openai_code)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One occurrence of an error, ready for either shape."""
+    """One occurrence of an error.
+
+    Attributes:
+        kind: Status and title of the class of error.
+        code: Stable kebab-case name of the error.
+        detail: Text for people, about this occurrence.
+        param: Field, parameter or header at fault.
+        job_id: The job that the error is about.
+        request_id: The request on which the error happened.
+        retry_after: Seconds after which to try again.
+        fields: Every wrong field of an invalid body.
+        headers: Additional headers of the response.
+        budget: The exceeded budget: its limit, use and period.
+    """
 
     kind: ErrorKind
     code: str
@@ -75,7 +63,7 @@ class Problem:
     budget: Mapping[str, str] | None = None
 
     def as_problem(self) -> dict[str, Any]:
-        """Return the RFC 9457 object."""
+        """Build the RFC 9457 object, without empty fields."""
         optional = {
             "instance": self.job_id and f"/v1/jobs/{self.job_id}",
             "param": self.param,
@@ -83,7 +71,7 @@ class Problem:
             "job_id": self.job_id,
             "retry_after": self.retry_after,
             "errors": [
-                {"pointer": wrong.pointer, "message": wrong.message} for wrong in self.fields
+                {"pointer": error.pointer, "message": error.message} for error in self.fields
             ],
             "budget": self.budget,
         }
@@ -97,7 +85,7 @@ class Problem:
         }
 
     def as_openai(self) -> dict[str, Any]:
-        """Return the object OpenAI clients turn into an exception."""
+        """Build the error object that OpenAI's clients turn into an exception."""
         error = {
             "message": self.detail,
             "type": _openai_type(self.openai_status),
@@ -109,7 +97,7 @@ class Problem:
 
     @property
     def openai_status(self) -> int:
-        """Status on the OpenAI routes."""
+        """HTTP status on OpenAI's routes."""
         return self.kind.openai_status or self.kind.status
 
 
@@ -124,7 +112,16 @@ def _openai_type(status: int) -> str:
 def from_error(
     error: errors.PipelineError, *, job_id: str | None = None, request_id: str | None = None
 ) -> Problem:
-    """Describe an error raised on purpose."""
+    """Describe an error that the pipeline raised.
+
+    Args:
+        error: The error; its class gives status and title.
+        job_id: The job that the error is about.
+        request_id: The request on which the error happened.
+
+    Returns:
+        The problem, with the error's own delay as `retry_after` if the client may try again.
+    """
     kind = kind_of(type(error))
     retry_after = None
     if kind.status in (429, 503, 507):
@@ -139,13 +136,21 @@ def from_error(
         request_id,
         retry_after,
         getattr(error, "fields", ()),
-        headers=rate_headers(getattr(error, "rate_limits", ())),
+        headers=rate_limit_headers(getattr(error, "rate_limits", ())),
         budget=getattr(error, "budget", None),
     )
 
 
 def from_record(record: Mapping[str, Any], job_id: str) -> Problem:
-    """Describe the error a failed job's record and log keep."""
+    """Describe the error that is stored with a failed job.
+
+    Args:
+        record: The stored error: `code`, `message` and `param`.
+        job_id: The job.
+
+    Returns:
+        The problem; an unknown code gets the status of a failed attempt.
+    """
     code = str(record.get("code") or errors.PipelineError.code)
     kind = kind_of(errors.error_class(code) or errors.AttemptError)
     retry_after = int(RETRY_AFTER_SECONDS) if kind.status in (429, 503) else None
@@ -162,60 +167,21 @@ def from_record(record: Mapping[str, Any], job_id: str) -> Problem:
 
 
 def from_ending(status: Status, error: Mapping[str, Any] | None, job_id: str) -> Problem:
-    """Describe why a finished job has no result."""
+    """Describe why a job ended without a result.
+
+    Args:
+        status: Final status of the job; not `completed`.
+        error: The error stored with the job, if it failed or expired.
+        job_id: The job.
+    """
     if status is Status.CANCELLED:
-        cancelled = from_error(JobCancelled(f"job {job_id} was cancelled"), job_id=job_id)
+        cancelled = from_error(JobCancelled(f"Job {job_id} was cancelled"), job_id=job_id)
         return replace(cancelled, headers=NO_RETRY)
     return from_record(error or {}, job_id)
 
 
-def from_http(error: HTTPException) -> Problem:
-    """Describe what the framework refuses: no such path, wrong method."""
-    phrase = HTTPStatus(error.status_code).phrase
-    code = phrase.lower().replace(" ", "-").replace("'", "")
-    kind = ErrorKind(error.status_code, phrase)
-    retry_after = int(RETRY_AFTER_SECONDS) if error.status_code in (429, 503) else None
-    return Problem(
-        kind, code, str(error.detail), retry_after=retry_after, headers=error.headers or {}
-    )
-
-
-def from_validation(error: RequestValidationError) -> Problem:
-    """Describe wrong path, query or header parameters."""
-    found = [{**item, "loc": item["loc"][1:]} for item in error.errors()]
-    return from_error(InvalidBody(field_errors(found, {item["loc"][0]: None for item in found})))
-
-
 def internal() -> Problem:
-    """Describe an unknown exception, without any of its text."""
+    """Describe an unexpected exception, without its text."""
     return Problem(
-        kind_of(errors.PipelineError), "internal", "something went wrong on our side; it is logged"
+        kind_of(errors.PipelineError), "internal", "An internal error occurred; it was logged"
     )
-
-
-def is_openai_path(path: str) -> bool:
-    """Return whether clients of this path expect OpenAI's error shape."""
-    return path.startswith("/v1/") and not path.startswith(OWN_SHAPE)
-
-
-def response(problem: Problem, scope: Scope) -> Response:
-    """Render a problem in the shape of the route it happened on."""
-    request_id = scope.get("state", {}).get("request_id")
-    headers = dict(problem.headers)
-    if problem.retry_after is not None:
-        headers["Retry-After"] = str(problem.retry_after)
-    if problem.kind.status == 408:
-        headers["Connection"] = "close"
-    if problem.kind.status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="penstock"'
-    if problem.job_id:
-        headers["X-Penstock-Job"] = problem.job_id
-    if is_openai_path(scope["path"]):
-        body = problem.as_openai()
-        body["error"].setdefault("request_id", request_id)
-        status, media_type = problem.openai_status, "application/json"
-    else:
-        body = {**problem.as_problem(), "request_id": request_id}
-        body.setdefault("instance", scope["path"])
-        status, media_type = problem.kind.status, "application/problem+json"
-    return Response(orjson.dumps(body), status, headers, media_type)

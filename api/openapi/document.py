@@ -1,22 +1,22 @@
-"""Completes the OpenAPI document: what holds for every route is said here, once.
+"""Completes the OpenAPI document with the errors, schemas and examples of all routes.
 
-Invariant: every error that a route can answer with is declared in the shape it has there
-(`application/problem+json`, or OpenAI's on OpenAI's routes), also for routes that are added later.
+Invariant: every error of a route is declared in the format of that route (RFC 9457, or OpenAI's on
+OpenAI's routes), also for routes that are added later.
 """
 
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+from api.error_handlers import is_openai_path
 from api.openapi.examples import ANSWERS, OPENAI_ERROR, PROBLEM_EXAMPLE, REQUESTS
+from api.openapi.object_schemas import SCHEMAS
 from intake.permissions import TABLE
-from wire.problems import is_openai_path
-from wire.schemas.answers import SCHEMAS
 
 REF = "#/components/schemas/{model}"
 RESPONSE = "#/components/responses/"
 
-#: What any route that needs a key may answer, and what any that reads a body may besides.
+#: Error statuses of every route that needs a key, and those of routes that read a body.
 EVERYWHERE = (401, 403, 500, 503)
 WITH_BODY = (400, 408, 413)
 
@@ -26,8 +26,8 @@ HEADERS = {
     503: {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}},
 }
 
-#: What FastAPI says of wrong parameters by itself; nothing here answers so.
-FASTAPIS = ("HTTPValidationError", "ValidationError")
+#: FastAPI's own schemas of validation errors; the API does not use them.
+FASTAPI_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 
 def complete(document: dict[str, Any]) -> None:
@@ -39,9 +39,9 @@ def complete(document: dict[str, Any]) -> None:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             _complete(method.upper(), path, operation)
-            for name, status in _referred(operation["responses"]):
+            for name, status in _referenced_errors(operation["responses"]):
                 document["components"].setdefault("responses", {})[name] = _error(name, status)
-    for name in FASTAPIS:
+    for name in FASTAPI_SCHEMAS:
         schemas.pop(name, None)
 
 
@@ -57,22 +57,22 @@ def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
     model = "OpenAiError" if is_openai_path(path) else "Problem"
     for status in [status for status in responses if int(status) >= 400]:
         responses[status] = {"$ref": f"{RESPONSE}{model}{status}"}
-    _show(operation, method, path)
+    _add_examples(operation, method, path)
     operation["responses"] = dict(sorted(responses.items()))
 
 
 def _errors(path: str, operation: dict[str, Any], *, public: bool) -> set[int]:
-    """Return the statuses of errors that the route need not have declared."""
+    """Return the error statuses that a route has without declaring them."""
     found = {status for status in EVERYWHERE if not public or status >= 500}
     responses = operation["responses"]
     has_body, has_fields = "requestBody" in operation, bool(operation.get("parameters"))
     if has_body:
         found.update(WITH_BODY)
     if is_openai_path(path):
-        # Wrong fields and forgotten jobs look there as OpenAI's clients expect them.
+        # There, invalid fields are 400 and deleted jobs 404, as OpenAI's clients expect.
         if responses.pop("410", None):
             found.add(404)
-        if _is_fastapis(responses.get("422", {})):
+        if _is_fastapi_error(responses.get("422", {})):
             del responses["422"]
         if has_fields:
             found.add(400)
@@ -81,13 +81,13 @@ def _errors(path: str, operation: dict[str, Any], *, public: bool) -> set[int]:
     return found
 
 
-def _is_fastapis(response: dict[str, Any]) -> bool:
+def _is_fastapi_error(response: dict[str, Any]) -> bool:
     schema = response.get("content", {}).get("application/json", {}).get("schema", {})
-    return str(schema.get("$ref", "")).endswith(FASTAPIS[0])
+    return str(schema.get("$ref", "")).endswith(FASTAPI_SCHEMAS[0])
 
 
-def _referred(responses: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """Yield the names and statuses of the errors that responses refer to."""
+def _referenced_errors(responses: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield name and status of each error response that is referred to."""
     for status, described in responses.items():
         if "$ref" in described:
             yield described["$ref"].removeprefix(RESPONSE), int(status)
@@ -105,8 +105,8 @@ def _error(name: str, status: int) -> dict[str, Any]:
     return described
 
 
-def _show(operation: dict[str, Any], method: str, path: str) -> None:
-    """Add what the body and the answer look like, by example."""
+def _add_examples(operation: dict[str, Any], method: str, path: str) -> None:
+    """Add the examples of the request body and the response."""
     body = operation.get("requestBody", {}).get("content", {}).get("application/json")
     if body is not None:
         name = body["schema"].get("$ref", "").rpartition("/")[2]

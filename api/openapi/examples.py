@@ -1,4 +1,4 @@
-"""Examples in the OpenAPI document: bodies that are accepted, and what is answered."""
+"""Examples for the OpenAPI document: valid request bodies and their responses."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ TOOL = {
     "required": ["place"],
 }
 
-#: By the body's schema, then by a name.
+#: Examples by schema of the body and by name.
 REQUESTS: dict[str, dict[str, Any]] = {
     "ChatRequest": {
         "plain": CHAT,
@@ -135,10 +135,10 @@ RESPONSE = {
     "usage": {"input_tokens": 12, "output_tokens": 23, "total_tokens": 35},
 }
 MESSAGE = {"role": "assistant", "content": SAID, "refusal": None}
-ANSWER = {"index": 0, "message": MESSAGE, "logprobs": None, "finish_reason": "stop"}
+CHOICE = {"index": 0, "message": MESSAGE, "logprobs": None, "finish_reason": "stop"}
 CONTINUED = {"index": 0, "text": " stands at the river.", "logprobs": None, "finish_reason": "stop"}
 
-#: By route: the answer's schema, and an answer.
+#: Schema and example of the response, by route.
 ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
     "POST /v1/jobs": ("Job", JOB),
     "GET /v1/jobs": ("JobPage", {**PAGE, "data": [JOB]}),
@@ -150,7 +150,7 @@ ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "id": f"chatcmpl-{NUMBER}",
             "object": "chat.completion",
-            "choices": [ANSWER],
+            "choices": [CHOICE],
             "usage": USAGE,
             **HEAD,
         },

@@ -1,4 +1,7 @@
-"""What the OpenAPI document says: bodies are read by hand, so they are described by hand."""
+"""Describes request bodies and responses for the OpenAPI document.
+
+Routes read their bodies without FastAPI, so FastAPI cannot derive the descriptions.
+"""
 
 from http import HTTPStatus
 from typing import Any
@@ -11,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from api.openapi.document import complete
 
 REF = "#/components/schemas/{model}"
-#: Filled by `body_of`.
+#: Schemas of request bodies by name; filled by `body_of`.
 BODIES: dict[str, type[BaseModel]] = {}
 
 Responses = dict[int | str, dict[str, Any]]
@@ -36,26 +39,26 @@ PROBLEM = {
 KEY = {
     "type": "http",
     "scheme": "bearer",
-    "description": "an API key, `pk_...`, or the access token of a person who signed in",
+    "description": "an API key (`pk_...`) or the access token of a signed-in user",
 }
 
 
 def body_of(schema: type[BaseModel]) -> dict[str, Any]:
-    """Describe a route's body."""
+    """Describe a JSON request body."""
     BODIES[schema.__name__] = schema
     ref = {"$ref": REF.format(model=schema.__name__)}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": ref}}}}
 
 
 def multipart_of(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    """Describe a route's form."""
+    """Describe a multipart form."""
     schema = {"type": "object", "properties": properties, "required": required}
     content = {"multipart/form-data": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}}
 
 
-def refusals(*statuses: int) -> Responses:
-    """Describe the errors a route may answer with."""
+def error_responses(*statuses: int) -> Responses:
+    """Describe the error responses of a route."""
     ref = {"$ref": REF.format(model="Problem")}
     return {
         status: {
@@ -66,8 +69,8 @@ def refusals(*statuses: int) -> Responses:
     }
 
 
-def job_answer(*statuses: int) -> Responses:
-    """Describe an answer that is a job object."""
+def job_responses(*statuses: int) -> Responses:
+    """Describe a response with a job object."""
     ref = {"$ref": REF.format(model="Job")}
     return {
         status: {"description": "the job", "content": {"application/json": {"schema": ref}}}
@@ -75,21 +78,23 @@ def job_answer(*statuses: int) -> Responses:
     }
 
 
-def listed() -> Responses:
-    """Describe an answer that is a page of jobs."""
+def job_page_responses() -> Responses:
+    """Describe a response with a page of jobs."""
     items = {"type": "array", "items": {"$ref": REF.format(model="Job")}}
     schema = {"type": "object", "properties": {"data": items, "has_more": {"type": "boolean"}}}
-    return {200: {"description": "a page", "content": {"application/json": {"schema": schema}}}}
+    return {
+        200: {"description": "a page of jobs", "content": {"application/json": {"schema": schema}}}
+    }
 
 
-def event_stream() -> Responses:
-    """Describe an answer that is a stream of events."""
+def stream_responses() -> Responses:
+    """Describe a response that can be an event stream."""
     content: dict[str, Any] = {"text/event-stream": {}, "application/json": {}}
-    return {200: {"description": "the answer, whole or streamed", "content": content}}
+    return {200: {"description": "the result, complete or as an event stream", "content": content}}
 
 
 def describe(app: FastAPI) -> None:
-    """Have the application's OpenAPI document include the bodies."""
+    """Make the application's OpenAPI document include bodies, errors and examples."""
 
     def build() -> dict[str, Any]:
         if app.openapi_schema is None:

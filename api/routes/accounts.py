@@ -1,4 +1,4 @@
-"""Accounts: one's own for who belongs to it, all of them for the operator; and what was done."""
+"""Routes for accounts and the audit log."""
 
 from typing import Annotated, Any
 
@@ -8,15 +8,17 @@ from starlette.responses import Response
 
 from accounts.audit_log import read_log
 from accounts.errors import AccountNotFound
-from api.deps import Api, CurrentCaller
+from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
-from api.openapi.route_docs import Responses, body_of, refusals
+from api.openapi.route_docs import Responses, body_of, error_responses
+from api.request_body import read_object
 from api.routes.jobs import Limit
 from core.db.tables.base import now
 from wire.errors import InvalidCursor
 from wire.schemas.accounts import AccountAnswer, AccountChange, AccountFields, NewAccount
-from wire.schemas.reading import check, read_object
-from wire.views.accounts import account_view, audit_view, page
+from wire.schemas.validation import check
+from wire.views.accounts import account_view, audit_view
+from wire.views.page import list_page
 
 router = APIRouter(prefix="/v1", tags=["accounts"])
 
@@ -24,96 +26,101 @@ ACCOUNT: Responses = {200: {"model": AccountAnswer}}
 PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 
 
-@router.get("/account", responses={**ACCOUNT, **refusals(401, 404, 503)})
-async def read_own(key: CurrentCaller, api: Api) -> Response:
+@router.get("/account", responses={**ACCOUNT, **error_responses(401, 404, 503)})
+async def read_own(caller: CurrentCaller, services: AppServices) -> Response:
     """Return the caller's account."""
-    return json_response(account_view(await api.directory.accounts.get(key.account)))
+    return json_response(account_view(await services.directory.accounts.get(caller.account)))
 
 
 @router.patch(
     "/account",
     openapi_extra=body_of(AccountFields),
-    responses={**ACCOUNT, **refusals(400, 401, 404, 408, 413, 422, 503)},
+    responses={**ACCOUNT, **error_responses(400, 401, 404, 408, 413, 422, 503)},
 )
-async def change_own(request: Request, key: CurrentCaller, api: Api) -> Response:
-    """Change the account's name and what stands on its invoices."""
-    asked = check(AccountFields, await read_object(request))
-    row = await api.directory.accounts.change(key.id, key.account, _given(asked))
+async def change_own(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
+    """Change the account's name and the details on its invoices."""
+    parsed = check(AccountFields, await read_object(request))
+    row = await services.directory.accounts.change(caller.id, caller.account, _changes(parsed))
     return json_response(account_view(row))
 
 
-@router.get("/accounts", responses=refusals(400, 401, 422, 503))
+@router.get("/accounts", responses=error_responses(400, 401, 422, 503))
 async def list_accounts(
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     limit: Limit = 20,
-    after: Annotated[str, Query(pattern=PATTERN, description="`last_id` of a page")] | None = None,
+    after: Annotated[str, Query(pattern=PATTERN, description="`last_id` of the previous page")]
+    | None = None,
 ) -> Response:
-    """List every account by id, for the operator."""
-    del key
-    found = await api.directory.accounts.list(after=after or "", limit=limit + 1)
-    return json_response(page(found, limit, account_view))
+    """List all accounts by id. Operator only."""
+    del caller
+    found = await services.directory.accounts.list(after=after or "", limit=limit + 1)
+    return json_response(list_page(found, limit, account_view))
 
 
 @router.post(
     "/accounts",
     status_code=201,
     openapi_extra=body_of(NewAccount),
-    responses={201: {"model": AccountAnswer}, **refusals(400, 401, 408, 409, 413, 422, 503)},
+    responses={201: {"model": AccountAnswer}, **error_responses(400, 401, 408, 409, 413, 422, 503)},
 )
-async def create_account(request: Request, key: CurrentCaller, api: Api) -> Response:
-    """Add an account, for the operator."""
-    asked = check(NewAccount, await read_object(request))
-    values = asked.model_dump(exclude={"id", "limits"})
-    limits = asked.limits.model_dump(exclude_none=True)
-    row = await api.directory.accounts.create(key.id, asked.id, values | limits)
+async def create_account(
+    request: Request, caller: CurrentCaller, services: AppServices
+) -> Response:
+    """Create an account. Operator only."""
+    parsed = check(NewAccount, await read_object(request))
+    values = parsed.model_dump(exclude={"id", "limits"})
+    limits = parsed.limits.model_dump(exclude_none=True)
+    row = await services.directory.accounts.create(caller.id, parsed.id, values | limits)
     return json_response(account_view(row), 201)
 
 
-@router.get("/accounts/{account}", responses={**ACCOUNT, **refusals(401, 404, 503)})
-async def read_account(account: str, key: CurrentCaller, api: Api) -> Response:
-    """Return any account, for the operator."""
-    del key
-    return json_response(account_view(await api.directory.accounts.get(account)))
+@router.get("/accounts/{account}", responses={**ACCOUNT, **error_responses(401, 404, 503)})
+async def read_account(account: str, caller: CurrentCaller, services: AppServices) -> Response:
+    """Return any account. Operator only."""
+    del caller
+    return json_response(account_view(await services.directory.accounts.get(account)))
 
 
 @router.patch(
     "/accounts/{account}",
     openapi_extra=body_of(AccountChange),
-    responses={**ACCOUNT, **refusals(400, 401, 404, 408, 413, 422, 503)},
+    responses={**ACCOUNT, **error_responses(400, 401, 404, 408, 413, 422, 503)},
 )
-async def change_account(request: Request, account: str, key: CurrentCaller, api: Api) -> Response:
-    """Change an account, its limits, or suspend it at once, for the operator."""
-    asked = check(AccountChange, await read_object(request))
-    values = _given(asked) | asked.limits.model_dump(exclude_none=True)
-    if "suspended" in asked.model_fields_set:
-        values["suspended_at"] = now() if asked.suspended else None
-    row = await api.directory.accounts.change(key.id, account, values)
+async def change_account(
+    request: Request, account: str, caller: CurrentCaller, services: AppServices
+) -> Response:
+    """Change an account or its limits, or suspend it immediately. Operator only."""
+    parsed = check(AccountChange, await read_object(request))
+    values = _changes(parsed) | parsed.limits.model_dump(exclude_none=True)
+    if "suspended" in parsed.model_fields_set:
+        values["suspended_at"] = now() if parsed.suspended else None
+    row = await services.directory.accounts.change(caller.id, account, values)
     return json_response(account_view(row))
 
 
-@router.get("/audit", responses=refusals(400, 401, 404, 422, 503))
+@router.get("/audit", responses=error_responses(400, 401, 404, 422, 503))
 async def read_audit(
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     limit: Limit = 20,
-    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
-    account: Annotated[str, Query(pattern=PATTERN, description="for the operator")] | None = None,
+    after: Annotated[str | None, Query(description="`last_id` of the previous page")] = None,
+    account: Annotated[str, Query(pattern=PATTERN, description="operator only")] | None = None,
 ) -> Response:
-    """List what was done to this account, newest first; the operator sees everything."""
-    if account not in (None, key.account) and not key.operator:
-        raise AccountNotFound(f"no account {account!r}", param="account")
-    whose = account if key.operator else key.account
-    found = await read_log(api.database, whose, before=_serial(after), limit=limit + 1)
-    return json_response(page(found, limit, audit_view))
+    """List this account's audit entries, newest first; the operator sees all accounts."""
+    if account not in (None, caller.account) and not caller.operator:
+        raise AccountNotFound(f"Account {account!r} not found", param="account")
+    whose = account if caller.operator else caller.account
+    found = await read_log(services.database, whose, before=_serial(after), limit=limit + 1)
+    return json_response(list_page(found, limit, audit_view))
 
 
-def _given(asked: AccountFields) -> dict[str, Any]:
-    """Return the columns that a body names."""
+def _changes(parsed: AccountFields) -> dict[str, Any]:
+    """Return the columns that a body sets."""
     return {
-        name: getattr(asked, name)
+        name: getattr(parsed, name)
         for name in AccountFields.model_fields
-        if name in asked.model_fields_set
+        if name in parsed.model_fields_set
     }
 
 
@@ -121,5 +128,5 @@ def _serial(cursor: str | None) -> int | None:
     if cursor is None:
         return None
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-        raise InvalidCursor("after: the `last_id` of an earlier page is expected", param="after")
+        raise InvalidCursor("after: expected the `last_id` of an earlier page", param="after")
     return int(cursor)

@@ -1,30 +1,24 @@
-"""Batches: create, list, look, cancel."""
+"""Routes for batches."""
 
-import hashlib
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.caller import Caller
 from api.cursor import check_list_cursor
-from api.deps import Api, CurrentCaller
+from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
-from api.openapi.route_docs import body_of, refusals
+from api.openapi.route_docs import body_of, error_responses
+from api.request_body import read_object
 from api.security.authentication import caller_field
-from batches import repository
-from core.db.tables.base import now
-from core.errors import IdempotencyMismatch, InvalidJob
-from core.ids import new_id
-from files.repository import find_file
+from batches import creation, repository
+from batches.creation import BatchOwner
 from intake.preferences import read_preferences
-from intake.services import Services
-from wire.schemas.batches import BatchRequest, window_length
-from wire.schemas.reading import check, read_object
+from wire.schemas.batches import BatchRequest
+from wire.schemas.validation import check
 from wire.views.batches import batch_object
-from wire.views.files import page
+from wire.views.page import list_page
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -32,116 +26,48 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"])
 @router.post(
     "",
     openapi_extra=body_of(BatchRequest),
-    responses=refusals(400, 401, 403, 404, 413, 422, 429, 503),
+    responses=error_responses(400, 401, 403, 404, 413, 422, 429, 503),
 )
-async def create_batch(request: Request, key: CurrentCaller, api: Api) -> Response:
-    """Accept a batch; its file is validated next, line by line, and then run."""
-    asked = check(BatchRequest, await read_object(request))
-    if (repeated := await _repeated(request, key, api, asked)) is not None:
-        return repeated
-    file = await find_file(api.database, asked.input_file_id, key.account)
-    if file.purpose != "batch":
-        text = f"input_file_id: a file with purpose batch is expected, not {file.purpose}"
-        raise InvalidJob(text, param="input_file_id")
-    batch_id, replayed = await _first(request, key, api, asked)
-    created = now()
-    ends = created + window_length(asked.completion_window)
-    own = asked.output_expires_after
-    values = repository.new_batch(
-        batch_id,
-        key.account,
-        caller_field(request, key),
-        asked.endpoint,
-        file.id,
-        (asked.completion_window, ends),
-        asked.metadata,
-        None if own is None else own.seconds,
-        created,
+async def create_batch(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
+    """Create a batch. Its file is validated line by line, then run."""
+    parsed = check(BatchRequest, await read_object(request))
+    created = await creation.create_batch(
+        services,
+        BatchOwner(caller.account, caller_field(request, caller)),
+        parsed,
+        read_preferences(request.headers, 0).idempotency_key,
     )
-    if not (replayed and await repository.exists(api.database, batch_id)):
-        await repository.add_batch(api.database, values, api.settings.batches.max_open_per_account)
-    return await _made(key, api, batch_id, replayed=replayed)
-
-
-async def _made(key: Caller, api: Services, batch_id: str, *, replayed: bool) -> Response:
-    headers = {"Idempotency-Replayed": "true"} if replayed else {}
-    row = await repository.find_batch(api.database, batch_id, key.account)
+    row = await repository.find_batch(services.database, created.batch_id, caller.account)
+    headers = {"Idempotency-Replayed": "true"} if created.replayed else {}
     return json_response(batch_object(row), headers=headers)
 
 
-async def _repeated(
-    request: Request, key: Caller, api: Services, asked: BatchRequest
-) -> Response | None:
-    """Answer what was accepted before, whatever has become of its file since."""
-    given = read_preferences(request, 0).idempotency_key
-    kept = await api.store.batch_keys.known(key.account, given) if given else None
-    if kept is None:
-        return None
-    batch_id = _same(kept, asked)
-    if not await repository.exists(api.database, batch_id):
-        return None
-    return await _made(key, api, batch_id, replayed=True)
-
-
-async def _first(
-    request: Request, key: Caller, api: Services, asked: BatchRequest
-) -> tuple[str, bool]:
-    """Return the id of the batch that is asked for, and whether it was asked for before.
-
-    An id that was given out before its batch was there is given out again.
-    """
-    given = read_preferences(request, 0).idempotency_key
-    batch_id = new_id("batch")
-    if not given:
-        return batch_id, False
-    kept = await api.store.batch_keys.first(key.account, given, f"{_digest(asked)} {batch_id}")
-    first = _same(kept, asked)
-    return first, first != batch_id
-
-
-def _digest(asked: BatchRequest) -> str:
-    body = orjson.dumps(asked.model_dump(), option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(body).hexdigest()
-
-
-def _same(kept: str, asked: BatchRequest) -> str:
-    """Return the batch that a key was first used for, if it was the same request.
-
-    Raises:
-        IdempotencyMismatch: it was another.
-    """
-    known, _, first = kept.partition(" ")
-    if known != _digest(asked):
-        text = "this Idempotency-Key was used before with another request"
-        raise IdempotencyMismatch(text, param="Idempotency-Key")
-    return first
-
-
-@router.get("", responses=refusals(400, 401, 403, 503))
+@router.get("", responses=error_responses(400, 401, 403, 503))
 async def list_batches(
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+    after: Annotated[str | None, Query(description="`last_id` of the previous page")] = None,
 ) -> Response:
     """List this account's batches, newest first."""
     before = None if after is None else check_list_cursor(after, "batch")
-    found = await repository.list_batches(api.database, key.account, limit=limit + 1, after=before)
-    data = [batch_object(row) for row in found[:limit]]
-    return json_response(page(data, more=len(found) > limit))
+    found = await repository.list_batches(
+        services.database, caller.account, limit=limit + 1, after=before
+    )
+    return json_response(list_page(found, limit, batch_object))
 
 
-@router.get("/{batch_id}", responses=refusals(401, 403, 404, 503))
-async def read_batch(batch_id: str, key: CurrentCaller, api: Api) -> Response:
+@router.get("/{batch_id}", responses=error_responses(401, 403, 404, 503))
+async def read_batch(batch_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return a batch with its progress."""
     return json_response(
-        batch_object(await repository.find_batch(api.database, batch_id, key.account))
+        batch_object(await repository.find_batch(services.database, batch_id, caller.account))
     )
 
 
-@router.post("/{batch_id}/cancel", responses=refusals(401, 403, 404, 409, 503))
-async def cancel_batch(batch_id: str, key: CurrentCaller, api: Api) -> Response:
-    """Stop a batch; what is done by then is in its output file. Repeating it changes nothing."""
+@router.post("/{batch_id}/cancel", responses=error_responses(401, 403, 404, 409, 503))
+async def cancel_batch(batch_id: str, caller: CurrentCaller, services: AppServices) -> Response:
+    """Cancel a batch. Results so far are in its output file. Repeating it changes nothing."""
     return json_response(
-        batch_object(await repository.ask_to_cancel(api.database, batch_id, key.account))
+        batch_object(await repository.request_cancel(services.database, batch_id, caller.account))
     )

@@ -1,8 +1,9 @@
-"""Invoices and exports: an account sees its own, the operator everybody's."""
+"""Routes for invoices and exports: an account's own, or for the operator all accounts'."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -11,9 +12,9 @@ from starlette.responses import Response
 from accounts.caller import Caller
 from accounts.errors import AccountNotFound
 from api.cursor import check_list_cursor
-from api.deps import Api, CurrentCaller
+from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
-from api.openapi.route_docs import Responses, refusals
+from api.openapi.route_docs import Responses, error_responses
 from api.routes.jobs import Limit
 from api.streaming.download import Download
 from billing.exports.content import ExportRequest, open_content
@@ -24,108 +25,103 @@ from core.db.audit import audit
 from intake.services import Services
 from wire.schemas.billing import InvoiceObject, InvoicePage
 from wire.views.billing import invoice_view
+from wire.views.page import list_page
 
 router = APIRouter(prefix="/v1/billing", tags=["billing"])
 
-Month = Annotated[str, Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="a UTC month")]
-Account = Annotated[str | None, Query(description="for the operator; else every account's")]
+Month = Annotated[
+    str, Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="UTC month, as 2026-11")
+]
+Account = Annotated[str | None, Query(description="operator only; without it, all accounts")]
 PDF: Responses = {200: {"description": "the invoice", "content": {"application/pdf": {}}}}
 ZIP: Responses = {
-    200: {"description": "the files and their SHA-256", "content": {"application/zip": {}}}
+    200: {"description": "the files, with their SHA-256 hashes", "content": {"application/zip": {}}}
 }
 
 
 @router.get(
-    "/invoices", responses={200: {"model": InvoicePage}, **refusals(400, 401, 404, 422, 503)}
+    "/invoices", responses={200: {"model": InvoicePage}, **error_responses(400, 401, 404, 422, 503)}
 )
 async def list_issued(
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     limit: Limit = 20,
-    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+    after: Annotated[str | None, Query(description="`last_id` of the previous page")] = None,
     month: Month | None = None,
     account: Account = None,
 ) -> Response:
-    """List invoices and credit notes, newest first, without their lines."""
-    async with api.database.read() as connection:
+    """List invoices and credit notes, newest first, without lines."""
+    async with services.database.read() as connection:
         found = await list_invoices(
             connection,
-            account=_account(key, account),
+            account=_account(caller, account),
             month=month,
             before=None if after is None else check_list_cursor(after, "inv"),
             limit=limit + 1,
         )
-    page = found[:limit]
-    return json_response(
-        {
-            "object": "list",
-            "data": [invoice_view(invoice, lines=False) for invoice in page],
-            "first_id": page[0].id if page else None,
-            "last_id": page[-1].id if page else None,
-            "has_more": len(found) > limit,
-        }
-    )
+    return json_response(list_page(found, limit, partial(invoice_view, lines=False)))
 
 
 @router.get(
-    "/invoices/{invoice}", responses={200: {"model": InvoiceObject}, **refusals(401, 404, 422, 503)}
+    "/invoices/{invoice}",
+    responses={200: {"model": InvoiceObject}, **error_responses(401, 404, 422, 503)},
 )
-async def read_invoice(invoice: str, key: CurrentCaller, api: Api) -> Response:
-    """Return an invoice, by its id or number, with its lines."""
-    async with api.database.read() as connection:
-        found = await find_invoice(connection, invoice, _account(key, None))
+async def read_invoice(invoice: str, caller: CurrentCaller, services: AppServices) -> Response:
+    """Return an invoice by id or number, with its lines."""
+    async with services.database.read() as connection:
+        found = await find_invoice(connection, invoice, _account(caller, None))
     return json_response(invoice_view(found))
 
 
-@router.get("/invoices/{invoice}/pdf", responses={**PDF, **refusals(401, 404, 422, 503)})
-async def print_invoice(invoice: str, key: CurrentCaller, api: Api) -> Response:
-    """Return an invoice as a PDF; the same bytes each time."""
-    async with api.database.read() as connection:
-        found = await find_invoice(connection, invoice, _account(key, None))
+@router.get("/invoices/{invoice}/pdf", responses={**PDF, **error_responses(401, 404, 422, 503)})
+async def print_invoice(invoice: str, caller: CurrentCaller, services: AppServices) -> Response:
+    """Return an invoice as PDF. Repeating the request returns the same bytes."""
+    async with services.database.read() as connection:
+        found = await find_invoice(connection, invoice, _account(caller, None))
     data = await asyncio.to_thread(render_pdf, found)
     headers = {"Content-Disposition": f'inline; filename="{found.number}.pdf"'}
     return Response(data, headers=headers, media_type="application/pdf")
 
 
-@router.get("/exports", responses={**ZIP, **refusals(401, 404, 409, 422, 503)})
+@router.get("/exports", responses={**ZIP, **error_responses(401, 404, 409, 422, 503)})
 async def export_month(
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     month: Month,
     as_format: Annotated[Format, Query(alias="format")],
     account: Account = None,
-    preliminary: Annotated[bool, Query(description="a month that is not closed")] = False,
+    preliminary: Annotated[bool, Query(description="allow a month that is not closed yet")] = False,
 ) -> Response:
-    """Stream a month's bills as a ZIP: summary, lines and usage, or a PDF per invoice."""
-    wanted = ExportRequest(month, _account(key, account), preliminary)
-    name = f"{export_name(wanted, as_format, preliminary=preliminary)}.zip"
-    seconds = api.settings.stream.send_timeout_seconds
-    return await Download.begin(_export(api, key.id, wanted, as_format), name, seconds)
+    """Stream a month's bills as ZIP: summary, lines and usage, or one PDF per invoice."""
+    export = ExportRequest(month, _account(caller, account), preliminary)
+    name = f"{export_name(export, as_format, preliminary=preliminary)}.zip"
+    seconds = services.settings.stream.send_timeout_seconds
+    return await Download.begin(_export(services, caller.id, export, as_format), name, seconds)
 
 
 async def _export(
-    api: Services, actor: str, wanted: ExportRequest, as_format: Format
+    services: Services, actor: str, export: ExportRequest, as_format: Format
 ) -> AsyncGenerator[bytes, None]:
-    with api.exports.take():
+    with services.export_limit.take():
         write = await asyncio.to_thread(writer_of, as_format)
-        async with api.database.read(long=True) as connection:
-            content = await open_content(connection, wanted, api.settings.seller)
-            async with api.database.write() as log:
-                details = {"account": wanted.account, "format": as_format.value}
-                await audit(log, actor, "bills_exported", wanted.month, **details)
+        async with services.database.read(long=True) as connection:
+            content = await open_content(connection, export, services.settings.seller)
+            async with services.database.write() as log:
+                details = {"account": export.account, "format": as_format.value}
+                await audit(log, actor, "bills_exported", export.month, **details)
             async with aclosing(zip_export(content, write)) as pieces:
                 async for piece in pieces:
                     yield piece
 
 
-def _account(key: Caller, asked: str | None) -> str | None:
-    """Return whose bills are meant; None is everybody's.
+def _account(caller: Caller, parsed: str | None) -> str | None:
+    """Return the account whose bills to show; None means all accounts.
 
     Raises:
-        AccountNotFound: the key does not belong to that account, nor to the operator.
+        AccountNotFound: The account is not the caller's, and the caller is not the operator.
     """
-    if key.operator:
-        return asked
-    if asked not in (None, key.account):
-        raise AccountNotFound(f"no account {asked!r}", param="account")
-    return key.account
+    if caller.operator:
+        return parsed
+    if parsed not in (None, caller.account):
+        raise AccountNotFound(f"no account {parsed!r}", param="account")
+    return caller.account

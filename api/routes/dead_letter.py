@@ -1,4 +1,4 @@
-"""Jobs that failed too often: look at them, and run them again."""
+"""Routes for dead-letter jobs, which failed too often."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.caller import Caller
-from api.deps import Api, CurrentCaller
+from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
-from api.openapi.route_docs import job_answer, listed, refusals
-from api.routes.jobs import Limit, run_again
+from api.openapi.route_docs import error_responses, job_page_responses, job_responses
+from api.routes.jobs import Limit, retried
 from intake.services import Services
 from jobs.job import Job
 from wire.views.job import job_object
@@ -18,25 +18,29 @@ from wire.views.job import job_object
 router = APIRouter(prefix="/v1/dead-letter", tags=["dead letter"])
 
 
-@router.get("", responses={**listed(), **refusals(401, 422, 503)})
-async def list_dead(key: CurrentCaller, api: Api, limit: Limit = 20) -> Response:
-    """List this account's dead-letter jobs, newest first; an admin sees every account's."""
-    jobs = await api.store.list_dead(None if key.operator else key.account, limit=limit + 1)
-    data = [_dead_object(api, job, key) for job in jobs[:limit]]
+@router.get("", responses={**job_page_responses(), **error_responses(401, 422, 503)})
+async def list_dead(caller: CurrentCaller, services: AppServices, limit: Limit = 20) -> Response:
+    """List this account's dead-letter jobs, newest first; the operator sees all accounts."""
+    jobs = await services.store.list_dead(
+        None if caller.operator else caller.account, limit=limit + 1
+    )
+    data = [_dead_object(services, job, caller) for job in jobs[:limit]]
     return json_response({"object": "list", "data": data, "has_more": len(jobs) > limit})
 
 
 @router.post(
     "/{job_id}/requeue",
     status_code=202,
-    responses={**job_answer(202), **refusals(401, 402, 404, 409, 410, 429, 503)},
+    responses={**job_responses(202), **error_responses(401, 402, 404, 409, 410, 429, 503)},
 )
-async def requeue(request: Request, job_id: str, key: CurrentCaller, api: Api) -> Response:
-    """Run a dead-letter job again, as a new job with `retry_of`."""
-    job = await api.store.get(job_id, None if key.operator else key.account)
-    return await run_again(request, api, key, job)
+async def requeue(
+    request: Request, job_id: str, caller: CurrentCaller, services: AppServices
+) -> Response:
+    """Retry a dead-letter job as a new job with `retry_of`."""
+    job = await services.store.get(job_id, None if caller.operator else caller.account)
+    return await retried(request, services, caller, job)
 
 
-def _dead_object(api: Services, job: Job, key: Caller) -> dict[str, Any]:
-    fields = job_object(job, api.costs.of(job))
-    return {**fields, "account": job.account} if key.operator else fields
+def _dead_object(services: Services, job: Job, caller: Caller) -> dict[str, Any]:
+    fields = job_object(job, services.cost_cache.of(job))
+    return {**fields, "account": job.account} if caller.operator else fields

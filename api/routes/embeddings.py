@@ -1,4 +1,4 @@
-"""OpenAI's embeddings: jobs like all others, for models that embed."""
+"""The route for OpenAI's embeddings."""
 
 from functools import partial
 
@@ -6,39 +6,43 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.deps import Api, CurrentCaller
-from api.fast_route import DirectRoute
-from api.openapi.route_docs import body_of, job_answer, refusals
-from api.streaming.job_response import Form, deliver, policy
-from intake.admission import EMBEDDINGS, AdmissionRequest, admit
-from intake.preferences import read_preferences
+from api.deps import AppServices, CurrentCaller
+from api.fast_route import FastRoute
+from api.openapi.route_docs import body_of, error_responses, job_responses
+from api.request_body import read_object
+from api.streaming.job_response import JobFormat, respond_with_job
+from intake.admission import AdmissionRequest, admit
+from intake.preferences import disconnect_policy, read_preferences
+from intake.request_checks import EMBEDDINGS
 from wire.schemas.embeddings import EmbeddingRequest
-from wire.schemas.reading import check, read_object
+from wire.schemas.validation import check
 from wire.views.embeddings import embeddings
 
-router = APIRouter(prefix="/v1/embeddings", tags=["openai"], route_class=DirectRoute)
+router = APIRouter(prefix="/v1/embeddings", tags=["openai"], route_class=FastRoute)
 
 ANSWERS = {
-    **job_answer(202),
-    **refusals(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504),
+    **job_responses(202),
+    **error_responses(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504),
 }
 
 
 @router.post("", openapi_extra=body_of(EmbeddingRequest), responses=ANSWERS)
-async def create_embedding(request: Request, key: CurrentCaller, api: Api) -> Response:
-    """Return the vectors of some texts, or a job that makes them (`Prefer`)."""
-    preferences = read_preferences(request, api.settings.limits.wait_seconds)
+async def create_embedding(
+    request: Request, caller: CurrentCaller, services: AppServices
+) -> Response:
+    """Create embeddings of texts. With `Prefer: respond-async`, respond with a job."""
+    preferences = read_preferences(request.headers, services.settings.limits.wait_seconds)
     body = await read_object(request)
-    asked = check(EmbeddingRequest, body)
-    wish = AdmissionRequest(
+    parsed = check(EmbeddingRequest, body)
+    admission_request = AdmissionRequest(
         url=EMBEDDINGS,
         body=body,
-        checked=asked,
+        checked=parsed,
         request_id=request.state.request_id,
         preferences=preferences,
-        on_disconnect=policy(preferences),
+        on_disconnect=disconnect_policy(preferences),
         watched=not preferences.respond_async,
     )
-    admitted = await admit(api, key, wish)
-    whole = partial(embeddings, as_base64=asked.encoding_format == "base64")
-    return await deliver(api, request, admitted, preferences, Form(whole, None))
+    admission = await admit(services, caller, admission_request)
+    whole = partial(embeddings, as_base64=parsed.encoding_format == "base64")
+    return await respond_with_job(services, request, admission, preferences, JobFormat(whole, None))

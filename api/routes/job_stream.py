@@ -1,4 +1,4 @@
-"""A job's event stream, which may be left and resumed at any event."""
+"""The route for a job's event stream, which clients can resume after any event."""
 
 from functools import partial
 from typing import Annotated
@@ -7,37 +7,43 @@ import orjson
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from api.deps import Api, CurrentCaller
-from api.openapi.route_docs import event_stream, refusals
-from api.streaming.sse import HEADERS, EventStream, Watched, frame
+from api.deps import AppServices, CurrentCaller
+from api.openapi.route_docs import error_responses, stream_responses
+from api.streaming.event_stream import EventStream
 from core.errors import InvalidJob
 from intake.services import Services
+from intake.watched_job import WatchedJob
 from jobs.events import EventType
 from jobs.job import Job
 from jobs.store.job_reader import check_cursor
 from wire.errors import InvalidCursor
-from wire.views.job import JobEvents, done
+from wire.sse import HEADERS, frame
+from wire.views.job import JobEvents, done_event
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-#: As many digits as a Redis stream id safely takes.
+#: Most digits of an event number; more would exceed a Redis stream id.
 SEQ_DIGITS = 15
 
 
 @router.get(
     "/{job_id}/stream",
-    responses={**event_stream(), **refusals(400, 401, 404, 410, 503), 204: {"description": "over"}},
+    responses={
+        **stream_responses(),
+        **error_responses(400, 401, 404, 410, 503),
+        204: {"description": "The job has ended and no events are left"},
+    },
 )
 async def stream_job(
     job_id: str,
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     last_event_id: Annotated[str | None, Header()] = None,
     last_event_id_query: Annotated[str | None, Query(alias="lastEventID")] = None,
     starting_after: Annotated[str | None, Query()] = None,
 ) -> Response:
-    """Follow a job's events after a cursor; 204 when there is nothing more to come."""
-    job = await api.store.get(job_id, key.account)
+    """Stream a job's events after a cursor. 204 if the job has ended and no events are left."""
+    job = await services.store.get(job_id, caller.account)
     after = _cursor(
         job,
         {
@@ -48,29 +54,29 @@ async def stream_job(
     )
     if job.status.is_terminal and after >= job.seq and after > 0:
         return Response(status_code=204)
-    retry = b"retry: %d\n\n" % api.settings.stream.retry_milliseconds
-    first = await _first_seq(api, job, after)
+    retry = b"retry: %d\n\n" % services.settings.stream.retry_milliseconds
+    first = await _first_seq(services, job, after)
     if first is None or first == after + 1:
-        watched = Watched.of(job, after)
-        return EventStream(api, watched, _view(api, job, retry))
-    return _truncated(api, job, after, first, retry)
+        watched = WatchedJob.of(job, after)
+        return EventStream(services, watched, _view(services, job, retry))
+    return _truncated(services, job, after, first, retry)
 
 
-def _view(api: Services, job: Job, opening: bytes) -> JobEvents:
-    return JobEvents(job.id, partial(api.costs.at_end, job), opening)
+def _view(services: Services, job: Job, opening: bytes) -> JobEvents:
+    return JobEvents(job.id, partial(services.cost_cache.at_end, job), opening)
 
 
-def _cursor(job: Job, places: dict[str, str | None]) -> int:
-    """Return the first cursor given, in the order Mercure defines; 0 without one.
+def _cursor(job: Job, cursors: dict[str, str | None]) -> int:
+    """Return the first cursor present, in the order that Mercure defines; 0 without one.
 
     Raises:
-        InvalidCursor: no number, or beyond the log.
+        InvalidCursor: The cursor is not a number, or is beyond the end of the log.
     """
-    for name, text in places.items():
+    for name, text in cursors.items():
         if text is None or (text == "" and name == "Last-Event-ID"):
             continue
         if not (text.isascii() and text.isdigit() and len(text) <= SEQ_DIGITS):
-            raise InvalidCursor(f"{name}: the number of an event is expected", param=name)
+            raise InvalidCursor(f"{name}: expected the number of an event", param=name)
         try:
             check_cursor(int(text), job.seq)
         except InvalidJob as error:
@@ -79,23 +85,23 @@ def _cursor(job: Job, places: dict[str, str | None]) -> int:
     return 0
 
 
-async def _first_seq(api: Services, job: Job, after: int) -> int | None:
-    """Return the first event kept after the cursor; None when it has not been written yet.
+async def _first_seq(services: Services, job: Job, after: int) -> int | None:
+    """Return the number of the first stored event after the cursor; None if none was written yet.
 
-    A log that lost its end answers the number that would come next.
+    If the log's end was deleted, return the number that would come next.
     """
     if after >= job.seq:
         return None
-    events = await api.store.read_log(job.id, after, 1)
+    events = await services.store.read_log(job.id, after, 1)
     return events[0].seq if events else job.seq + 1
 
 
-def _truncated(api: Services, job: Job, after: int, first: int, retry: bytes) -> Response:
-    """Say which events are missing, in a header and in an event, before what is left."""
+def _truncated(services: Services, job: Job, after: int, first: int, retry: bytes) -> Response:
+    """Stream the remaining events, after a header and an event that name the missing ones."""
     headers = {"Last-Event-ID": str(first - 1)}
-    hole = {"requested_after": after, "first_available": first, "sequence_number": first - 1}
-    opening = retry + frame(orjson.dumps(hole), event=EventType.REPLAY_TRUNCATED, seq=first - 1)
+    missing = {"requested_after": after, "first_available": first, "sequence_number": first - 1}
+    opening = retry + frame(orjson.dumps(missing), event=EventType.REPLAY_TRUNCATED, seq=first - 1)
     if job.status.is_terminal and first > job.seq:
-        return Response(opening + done(job.id, job.status), 200, HEADERS | headers)
-    watched = Watched.of(job, first - 1)
-    return EventStream(api, watched, _view(api, job, opening), headers=headers)
+        return Response(opening + done_event(job.id, job.status), 200, HEADERS | headers)
+    watched = WatchedJob.of(job, first - 1)
+    return EventStream(services, watched, _view(services, job, opening), headers=headers)

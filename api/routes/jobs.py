@@ -1,4 +1,4 @@
-"""Jobs: submit, look, wait, cancel, repeat, delete."""
+"""Routes for jobs."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,32 +10,35 @@ from starlette.responses import Response
 
 from accounts.caller import Caller
 from api.cursor import check_list_cursor
-from api.deps import Api, CurrentCaller
-from api.fast_route import DirectRoute
+from api.deps import AppServices, CurrentCaller
+from api.error_handlers import problem_response
+from api.fast_route import FastRoute
 from api.json_responses import accepted, job_headers, json_response, just_accepted
-from api.openapi.route_docs import body_of, job_answer, listed, refusals
-from core.errors import JobConflict
-from intake.admission import Admission, AdmissionRequest, admit, repeat
+from api.openapi.route_docs import body_of, error_responses, job_page_responses, job_responses
+from api.request_body import read_object
+from api.streaming.disconnect import ClientDisconnect
+from intake import job_retry
+from intake.admission import AdmissionRequest, admit
 from intake.job_lookup import FoundJob, erase_job, find_job
 from intake.preferences import NO_PREFERENCES, read_preferences
 from intake.response_chat import as_chat
 from intake.services import Services
+from intake.submission import Admission
 from intake.waiting import wait_end
 from jobs.job import Job
 from jobs.status import Status
 from wire import problems
 from wire.errors import ResultNotReady
 from wire.schemas.jobs import BODIES, JobRequest
-from wire.schemas.reading import check, read_object
 from wire.schemas.responses import ResponseRequest
-from wire.views.job import NOWHERE, job_object, result_object
+from wire.schemas.validation import check
+from wire.views.job import UNKNOWN_PLACE, job_object, result_object
+from wire.views.page import list_page
 
-submissions = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=DirectRoute)
+submissions = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=FastRoute)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-REPEATABLE = (Status.FAILED, Status.EXPIRED, Status.CANCELLED)
-
-Wait = Annotated[float, Query(ge=0, le=60, description="wait up to this long for the end")]
+Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for the job to end")]
 Limit = Annotated[int, Query(ge=1, le=100)]
 
 
@@ -43,156 +46,164 @@ Limit = Annotated[int, Query(ge=1, le=100)]
     "",
     status_code=202,
     openapi_extra=body_of(JobRequest),
-    responses={**job_answer(200, 202), **refusals(400, 401, 402, 404, 413, 422, 429, 503)},
+    responses={
+        **job_responses(200, 202),
+        **error_responses(400, 401, 402, 404, 413, 422, 429, 503),
+    },
 )
-async def submit_job(request: Request, key: CurrentCaller, api: Api) -> Response:
-    """Accept a job; 200 when it was done within `Prefer: wait`."""
-    preferences = read_preferences(request, api.settings.limits.wait_seconds)
+async def submit_job(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
+    """Submit a job. 200 if it ended within `Prefer: wait`, else 202."""
+    preferences = read_preferences(request.headers, services.settings.limits.wait_seconds)
     body = await read_object(request)
-    asked = check(JobRequest, body)
-    checked = check(BODIES[asked.url], asked.body, "body")
-    content, kept = asked.body, None
+    parsed = check(JobRequest, body)
+    checked = check(BODIES[parsed.url], parsed.body, "body")
+    content, kept = parsed.body, None
     if isinstance(checked, ResponseRequest):
-        content, kept = await as_chat(api, key.account, checked)
-    admitted = await admit(
-        api,
-        key,
+        content, kept = await as_chat(services, caller.account, checked)
+    admission = await admit(
+        services,
+        caller,
         AdmissionRequest(
-            url=asked.url,
+            url=parsed.url,
             body=content,
             checked=checked,
             request_id=request.state.request_id,
             preferences=preferences,
-            on_disconnect=preferences.on_disconnect or asked.on_disconnect,
-            service_tier=asked.service_tier,
-            metadata=asked.metadata,
-            deadline=asked.deadline,
-            start_by=asked.start_by,
-            webhook=None if asked.webhook is None else asked.webhook.as_spec(),
+            on_disconnect=preferences.on_disconnect or parsed.on_disconnect,
+            service_tier=parsed.service_tier,
+            metadata=parsed.metadata,
+            deadline=parsed.deadline,
+            start_by=parsed.start_by,
+            webhook=None if parsed.webhook is None else parsed.webhook.as_spec(),
             watched=bool(preferences.wait_seconds),
             response=kept,
         ),
     )
-    headers = job_headers(admitted.accepted, preferences)
-    if not (preferences.wait_seconds or admitted.replayed):
-        return just_accepted(admitted, headers)
-    job = await _current(api, admitted)
+    headers = job_headers(admission.accepted, preferences)
+    if not (preferences.wait_seconds or admission.replayed):
+        return just_accepted(admission, headers)
+    job = await _current(services, admission)
     if preferences.wait_seconds and not job.status.is_terminal:
-        job = await wait_end(api, request, job, preferences.wait_seconds, leaving_counts=True)
+        job = await wait_end(
+            services,
+            ClientDisconnect(request.receive),
+            job,
+            preferences.wait_seconds,
+            leaving_counts=True,
+        )
     if preferences.wait_seconds and job.status.is_terminal:
-        return await job_response(api, FoundJob(job), headers=headers)
+        return await job_response(services, FoundJob(job), headers=headers)
     return accepted(job, headers)
 
 
-@router.get("", responses={**listed(), **refusals(400, 401, 422, 503)})
+@router.get("", responses={**job_page_responses(), **error_responses(400, 401, 422, 503)})
 async def list_jobs(
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     limit: Limit = 20,
-    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+    after: Annotated[str | None, Query(description="`last_id` of the previous page")] = None,
     status: Status | None = None,
 ) -> Response:
     """List this account's jobs, newest first."""
-    jobs = await api.store.list_jobs(
-        key.account,
+    jobs = await services.store.list_jobs(
+        caller.account,
         limit=limit + 1,
         before=None if after is None else check_list_cursor(after),
         status=status,
     )
-    page = jobs[:limit]
-    places = await asyncio.gather(*(api.store.place(job) for job in page))
-    return json_response(
-        {
-            "object": "list",
-            "data": [
-                job_object(job, api.costs.of(job), place)
-                for job, place in zip(page, places, strict=True)
-            ],
-            "first_id": page[0].id if page else None,
-            "last_id": page[-1].id if page else None,
-            "has_more": len(jobs) > limit,
-        }
+    found = await asyncio.gather(*(services.store.place(job) for job in jobs[:limit]))
+    places = {job.id: place for job, place in zip(jobs, found, strict=False)}
+    shown = list_page(
+        jobs, limit, lambda job: job_object(job, services.cost_cache.of(job), places[job.id])
     )
+    return json_response(shown)
 
 
-@router.get("/{job_id}", responses={**job_answer(200), **refusals(401, 404, 410, 422, 503)})
+@router.get(
+    "/{job_id}", responses={**job_responses(200), **error_responses(401, 404, 410, 422, 503)}
+)
 async def read_job(
-    request: Request, job_id: str, key: CurrentCaller, api: Api, wait: Wait = 0
+    request: Request, job_id: str, caller: CurrentCaller, services: AppServices, wait: Wait = 0
 ) -> Response:
-    """Return a job; with `wait`, once it has ended or the time is up."""
-    found = await find_job(api, job_id, key.account)
-    seconds = min(wait, api.settings.limits.wait_seconds)
+    """Return a job. With `wait`, respond when it has ended or the time is up."""
+    found = await find_job(services, job_id, caller.account)
+    seconds = min(wait, services.settings.limits.wait_seconds)
     if seconds and not found.job.status.is_terminal:
-        found = FoundJob(await wait_end(api, request, found.job, seconds))
-    return await job_response(api, found)
+        found = FoundJob(
+            await wait_end(services, ClientDisconnect(request.receive), found.job, seconds)
+        )
+    return await job_response(services, found)
 
 
-@router.get("/{job_id}/result", responses=refusals(401, 404, 409, 410, 500, 503, 504))
-async def read_job_result(request: Request, job_id: str, key: CurrentCaller, api: Api) -> Response:
-    """Return the OpenAI object a job produced."""
-    found = await find_job(api, job_id, key.account)
+@router.get("/{job_id}/result", responses=error_responses(401, 404, 409, 410, 500, 503, 504))
+async def read_job_result(
+    request: Request, job_id: str, caller: CurrentCaller, services: AppServices
+) -> Response:
+    """Return a job's result as an OpenAI object."""
+    found = await find_job(services, job_id, caller.account)
     job = found.job
     if job.status is Status.COMPLETED:
-        bill = api.costs.of(job)
-        result = result_object(job, await found.result(api), bill.cost)
-        return json_response(result, headers=bill.headers)
+        cost = services.cost_cache.of(job)
+        result = result_object(job, await found.result(services), cost.cost)
+        return json_response(result, headers=cost.headers)
     if job.status in (Status.FAILED, Status.EXPIRED):
-        return problems.response(problems.from_ending(job.status, job.error, job.id), request.scope)
-    raise ResultNotReady(f"job {job.id} is {job.status}")
+        return problem_response(problems.from_ending(job.status, job.error, job.id), request.scope)
+    raise ResultNotReady(f"Job {job.id} is {job.status}")
 
 
-@router.post("/{job_id}/cancel", responses={**job_answer(200, 202), **refusals(401, 404, 410, 503)})
-async def cancel_job(job_id: str, key: CurrentCaller, api: Api) -> Response:
-    """Stop a job; 202 while it is stopping. Repeating it changes nothing."""
-    answer = await api.store.cancel(job_id, key.account)
-    job = await api.store.get(job_id, key.account)
+@router.post(
+    "/{job_id}/cancel", responses={**job_responses(200, 202), **error_responses(401, 404, 410, 503)}
+)
+async def cancel_job(job_id: str, caller: CurrentCaller, services: AppServices) -> Response:
+    """Cancel a job. 202 while it is being stopped. Repeating it changes nothing."""
+    answer = await services.store.cancel(job_id, caller.account)
+    job = await services.store.get(job_id, caller.account)
     stopping = answer == "cancelling" and not job.status.is_terminal
-    return await job_response(api, FoundJob(job), 202 if stopping else 200)
+    return await job_response(services, FoundJob(job), 202 if stopping else 200)
 
 
 @router.post(
     "/{job_id}/retry",
     status_code=202,
-    responses={**job_answer(202), **refusals(401, 402, 404, 409, 410, 429, 503)},
+    responses={**job_responses(202), **error_responses(401, 402, 404, 409, 410, 429, 503)},
 )
-async def retry_job(request: Request, job_id: str, key: CurrentCaller, api: Api) -> Response:
-    """Run a failed, expired or cancelled job again, as a new job with `retry_of`."""
-    job = await api.store.get(job_id, key.account)
-    return await run_again(request, api, key, job)
+async def retry_job(
+    request: Request, job_id: str, caller: CurrentCaller, services: AppServices
+) -> Response:
+    """Retry a failed, expired or cancelled job as a new job with `retry_of`."""
+    job = await services.store.get(job_id, caller.account)
+    return await retried(request, services, caller, job)
 
 
-@router.delete("/{job_id}", status_code=204, responses=refusals(401, 404, 409, 410, 503))
-async def delete_job(job_id: str, key: CurrentCaller, api: Api) -> Response:
-    """Erase a finished job and its events; what it used stays billed."""
-    await erase_job(api, job_id, key.account)
+@router.delete("/{job_id}", status_code=204, responses=error_responses(401, 404, 409, 410, 503))
+async def delete_job(job_id: str, caller: CurrentCaller, services: AppServices) -> Response:
+    """Delete a finished job and its events. Its usage stays billed."""
+    await erase_job(services, job_id, caller.account)
     return Response(status_code=204)
 
 
-async def run_again(request: Request, api: Services, key: Caller, job: Job) -> Response:
-    """Submit a job's spec again and take it off the dead-letter list."""
-    if job.status not in REPEATABLE:
-        raise JobConflict(f"job {job.id} is {job.status}: only a job without a result runs again")
-    admitted = await repeat(api, key, job, request.state.request_id)
-    await api.store.remove_from_dead_letter(job.id)
-    again = await _current(api, admitted)
-    return accepted(again, job_headers(admitted.accepted, NO_PREFERENCES))
+async def retried(request: Request, services: Services, caller: Caller, job: Job) -> Response:
+    """Run a job again and respond with the new job."""
+    admission = await job_retry.retry_job(services, caller, job, request.state.request_id)
+    again = await _current(services, admission)
+    return accepted(again, job_headers(admission.accepted, NO_PREFERENCES))
 
 
-async def _current(api: Services, admitted: Admission) -> Job:
-    """Return the record; it is only read when the submission was a repeat."""
-    if not admitted.replayed:
-        return admitted.job
-    return await api.store.get(admitted.job.id, admitted.job.account)
+async def _current(services: Services, admission: Admission) -> Job:
+    """Return the job's record; read it only if the submission was a replay."""
+    if not admission.replayed:
+        return admission.job
+    return await services.store.get(admission.job.id, admission.job.account)
 
 
 async def job_response(
-    api: Services, found: FoundJob, status: int = 200, headers: Mapping[str, str] | None = None
+    services: Services, found: FoundJob, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return the job object with what is known now: result and cost, or position and ETA."""
-    job, bill = found.job, api.costs.of(found.job)
+    """Respond with the job object: with result and cost, or with queue position and ETA."""
+    job, cost = found.job, services.cost_cache.of(found.job)
     if job.status is Status.COMPLETED:
-        result = result_object(job, await found.result(api), bill.cost)
-        shown = job_object(job, bill, NOWHERE, result)
+        result = result_object(job, await found.result(services), cost.cost)
+        shown = job_object(job, cost, UNKNOWN_PLACE, result)
     else:
-        shown = job_object(job, bill, await api.store.place(job))
-    return json_response(shown, status, {**(headers or {}), **bill.headers})
+        shown = job_object(job, cost, await services.store.place(job))
+    return json_response(shown, status, {**(headers or {}), **cost.headers})

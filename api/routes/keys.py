@@ -1,4 +1,4 @@
-"""API keys: an admin has all of the account's, a member who signed in their own."""
+"""Routes for API keys."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -7,91 +7,96 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.api_keys import EVERYBODY, KeyFilter, MadeKey, NewKey
-from accounts.cache_records import LENDS
-from accounts.caller import Caller, Limits, Role
+from accounts.api_keys import MadeKey, NewKey
+from accounts.caller import Limits
+from accounts.key_permissions import check_account, check_grant, managed_keys
 from api.cursor import check_list_cursor
-from api.deps import Api, CurrentCaller
+from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
-from api.openapi.route_docs import Responses, body_of, refusals
+from api.openapi.route_docs import Responses, body_of, error_responses
+from api.request_body import read_object
 from api.routes.jobs import Limit
-from core.errors import Forbidden
 from wire.schemas.accounts import KeyAnswer, KeyFields, NewKeyRequest, Rotation
-from wire.schemas.reading import check, read_object
-from wire.views.accounts import key_view, page
+from wire.schemas.validation import check
+from wire.views.accounts import key_view
+from wire.views.page import list_page
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
 KEY: Responses = {200: {"model": KeyAnswer}}
-MADE: Responses = {201: {"model": KeyAnswer, "description": "with `key`, shown only now"}}
-#: The key is nobody else's to keep.
-PRIVATE = {"Cache-Control": "no-store"}
+MADE: Responses = {
+    201: {"model": KeyAnswer, "description": "with the secret `key`, which is not shown again"}
+}
+#: Caches must not store the secret.
+NO_STORE = {"Cache-Control": "no-store"}
 
-Prefix = Annotated[str, Query(pattern=r"^pk_[A-Za-z0-9_-]{0,8}$", description="how it begins")]
+Prefix = Annotated[
+    str, Query(pattern=r"^pk_[A-Za-z0-9_-]{0,8}$", description="first characters of the key")
+]
 
 
-@router.get("", responses=refusals(400, 401, 422, 503))
+@router.get("", responses=error_responses(400, 401, 422, 503))
 async def list_keys(
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     limit: Limit = 20,
-    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+    after: Annotated[str | None, Query(description="`last_id` of the previous page")] = None,
     prefix: Prefix | None = None,
 ) -> Response:
-    """List keys, newest first, revoked ones too, none with its secret."""
+    """List keys, newest first, including revoked ones, without secrets."""
     before = None if after is None else check_list_cursor(after, "key")
-    found = await api.directory.keys.list(
-        _whose(key), prefix=prefix or "", before=before, limit=limit + 1
+    found = await services.directory.keys.list(
+        managed_keys(caller), prefix=prefix or "", before=before, limit=limit + 1
     )
-    return json_response(page(found, limit, key_view))
+    return json_response(list_page(found, limit, key_view))
 
 
 @router.post(
     "",
     status_code=201,
     openapi_extra=body_of(NewKeyRequest),
-    responses={**MADE, **refusals(400, 401, 404, 408, 413, 422, 503)},
+    responses={**MADE, **error_responses(400, 401, 404, 408, 413, 422, 503)},
 )
-async def create_key(request: Request, key: CurrentCaller, api: Api) -> Response:
-    """Make a key; it is shown this once, and works at once."""
-    asked = check(NewKeyRequest, await read_object(request))
-    whose = _whose(key)
-    _check_rights(key, asked)
-    if asked.account not in (None, key.account) and not key.operator:
-        raise Forbidden("keys of other accounts are the operator's to make", param="account")
-    account = asked.account or key.account
+async def create_key(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
+    """Create a key. The secret is shown only in this response. The key is valid immediately."""
+    parsed = check(NewKeyRequest, await read_object(request))
+    managed = managed_keys(caller)
+    check_grant(caller, parsed.role, parsed.model_fields_set)
+    account = check_account(caller, parsed.account)
     new = NewKey(
         account=account,
-        name=asked.name,
-        role=asked.role,
-        user=whose.user or (key.user if key.user and account == key.account else None),
-        models=asked.models,
-        routes=asked.routes,
-        networks=asked.networks,
-        weight=asked.weight,
-        limits=Limits(**asked.limits.model_dump(exclude_none=True)),
-        expires_at=_moment(asked.expires_at),
+        name=parsed.name,
+        role=parsed.role,
+        user=managed.user or (caller.user if caller.user and account == caller.account else None),
+        models=parsed.models,
+        routes=parsed.routes,
+        networks=parsed.networks,
+        weight=parsed.weight,
+        limits=Limits(**parsed.limits.model_dump(exclude_none=True)),
+        expires_at=_datetime(parsed.expires_at),
     )
-    return _made(await api.directory.keys.create(key.id, new))
+    return _created(await services.directory.keys.create(caller.id, new))
 
 
-@router.get("/{key_id}", responses={**KEY, **refusals(401, 404, 503)})
-async def read_key(key_id: str, key: CurrentCaller, api: Api) -> Response:
+@router.get("/{key_id}", responses={**KEY, **error_responses(401, 404, 503)})
+async def read_key(key_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return a key, without its secret."""
-    return json_response(key_view(await api.directory.keys.get(key_id, _whose(key))))
+    return json_response(key_view(await services.directory.keys.get(key_id, managed_keys(caller))))
 
 
 @router.patch(
     "/{key_id}",
     openapi_extra=body_of(KeyFields),
-    responses={**KEY, **refusals(400, 401, 404, 408, 413, 422, 503)},
+    responses={**KEY, **error_responses(400, 401, 404, 408, 413, 422, 503)},
 )
-async def change_key(request: Request, key_id: str, key: CurrentCaller, api: Api) -> Response:
-    """Change what is given; in force everywhere within a second."""
-    asked = check(KeyFields, await read_object(request))
-    whose = _whose(key)
-    _check_rights(key, asked)
-    row = await api.directory.keys.change(key.id, key_id, whose, _changes(asked))
+async def change_key(
+    request: Request, key_id: str, caller: CurrentCaller, services: AppServices
+) -> Response:
+    """Change a key. Omitted fields stay unchanged. Effective within a second."""
+    parsed = check(KeyFields, await read_object(request))
+    managed = managed_keys(caller)
+    check_grant(caller, parsed.role, parsed.model_fields_set)
+    row = await services.directory.keys.change(caller.id, key_id, managed, _changes(parsed))
     return json_response(key_view(row))
 
 
@@ -99,64 +104,40 @@ async def change_key(request: Request, key_id: str, key: CurrentCaller, api: Api
     "/{key_id}/rotate",
     status_code=201,
     openapi_extra=body_of(Rotation),
-    responses={**MADE, **refusals(400, 401, 404, 408, 413, 422, 503)},
+    responses={**MADE, **error_responses(400, 401, 404, 408, 413, 422, 503)},
 )
-async def rotate_key(request: Request, key_id: str, key: CurrentCaller, api: Api) -> Response:
-    """Make a key like this one; the old one ends after `overlap_seconds`."""
-    asked = check(Rotation, await read_object(request))
-    overlap = timedelta(seconds=asked.overlap_seconds)
-    return _made(await api.directory.keys.rotate(key.id, key_id, _whose(key), overlap))
+async def rotate_key(
+    request: Request, key_id: str, caller: CurrentCaller, services: AppServices
+) -> Response:
+    """Create a key with the same settings. The old one expires after `overlap_seconds`."""
+    parsed = check(Rotation, await read_object(request))
+    overlap = timedelta(seconds=parsed.overlap_seconds)
+    return _created(
+        await services.directory.keys.rotate(caller.id, key_id, managed_keys(caller), overlap)
+    )
 
 
-@router.delete("/{key_id}", status_code=204, responses=refusals(401, 404, 503))
-async def revoke_key(key_id: str, key: CurrentCaller, api: Api) -> Response:
-    """Revoke a key: refused everywhere within a second; repeating it changes nothing."""
-    await api.directory.keys.revoke(key.id, key_id, _whose(key))
+@router.delete("/{key_id}", status_code=204, responses=error_responses(401, 404, 503))
+async def revoke_key(key_id: str, caller: CurrentCaller, services: AppServices) -> Response:
+    """Revoke a key. It is rejected within a second. Repeating it changes nothing."""
+    await services.directory.keys.revoke(caller.id, key_id, managed_keys(caller))
     return Response(status_code=204)
 
 
-def _whose(key: Caller) -> KeyFilter:
-    """Return whose keys a caller may handle.
-
-    Raises:
-        Forbidden: a member's key handles none, or who stole it could go on with another.
-    """
-    if key.operator:
-        return EVERYBODY
-    if key.role is Role.ADMIN:
-        return KeyFilter(key.account)
-    if key.id != key.user:
-        raise Forbidden("keys are handled by an admin, or by who has signed in")
-    return KeyFilter(key.account, key.user)
+def _changes(parsed: KeyFields) -> dict[str, Any]:
+    """Return the columns that a body sets."""
+    names = parsed.model_fields_set & {"name", "models", "routes", "networks", "weight"}
+    values = {name: getattr(parsed, name) for name in names}
+    if "role" in parsed.model_fields_set:
+        values["role"] = parsed.role.value
+    if "expires_at" in parsed.model_fields_set:
+        values["expires_at"] = _datetime(parsed.expires_at)
+    return values | parsed.limits.model_dump(exclude_none=True)
 
 
-def _check_rights(key: Caller, asked: KeyFields) -> None:
-    """Refuse to give what the caller does not have."""
-    given = asked.model_fields_set
-    if key.operator:
-        return
-    if "weight" in given:
-        raise Forbidden("the weight of a key is set by the operator", param="weight")
-    if asked.role not in LENDS[key.role]:
-        raise Forbidden(f"the role {key.role} cannot give the role {asked.role}", param="role")
-    if "limits" in given and key.role is not Role.ADMIN:
-        raise Forbidden("limits are set by an admin", param="limits")
-
-
-def _changes(asked: KeyFields) -> dict[str, Any]:
-    """Return the columns that a body names."""
-    names = asked.model_fields_set & {"name", "models", "routes", "networks", "weight"}
-    values = {name: getattr(asked, name) for name in names}
-    if "role" in asked.model_fields_set:
-        values["role"] = asked.role.value
-    if "expires_at" in asked.model_fields_set:
-        values["expires_at"] = _moment(asked.expires_at)
-    return values | asked.limits.model_dump(exclude_none=True)
-
-
-def _moment(milliseconds: int | None) -> datetime | None:
+def _datetime(milliseconds: int | None) -> datetime | None:
     return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def _made(made: MadeKey) -> Response:
-    return json_response({**key_view(made.row), "key": made.secret}, 201, PRIVATE)
+def _created(created: MadeKey) -> Response:
+    return json_response({**key_view(created.row), "key": created.secret}, 201, NO_STORE)

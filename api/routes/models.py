@@ -1,32 +1,32 @@
-"""Which models are served."""
+"""Routes for the served models."""
 
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.deps import Api, CurrentCaller
+from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
-from api.openapi.route_docs import refusals
+from api.openapi.route_docs import error_responses
 from intake.permissions import check_model
 from jobs.model_registry import ServedModel
 
 router = APIRouter(prefix="/v1/models", tags=["openai"])
 
 
-@router.get("", responses=refusals(401, 403, 503))
-async def list_models(key: CurrentCaller, api: Api) -> Response:
-    """List the models the caller may use, also those whose workers are scaled to zero."""
-    models = await api.models.all()
-    allowed = [model for model in models if key.models is None or model.name in key.models]
+@router.get("", responses=error_responses(401, 403, 503))
+async def list_models(caller: CurrentCaller, services: AppServices) -> Response:
+    """List the models that the caller may use, including those scaled to zero."""
+    models = await services.models.all()
+    allowed = [model for model in models if caller.models is None or model.name in caller.models]
     return json_response({"object": "list", "data": [_model_object(model) for model in allowed]})
 
 
-@router.get("/{name:path}", responses=refusals(401, 403, 404, 503))
-async def read_model(name: str, key: CurrentCaller, api: Api) -> Response:
+@router.get("/{name:path}", responses=error_responses(401, 403, 404, 503))
+async def read_model(name: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return one model."""
-    check_model(key, name)
-    return json_response(_model_object(await api.models.get(name)))
+    check_model(caller, name)
+    return json_response(_model_object(await services.models.get(name)))
 
 
 def _model_object(model: ServedModel) -> dict[str, Any]:

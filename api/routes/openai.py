@@ -1,4 +1,4 @@
-"""OpenAI's chat and text completions: the same jobs, answered the way its clients expect."""
+"""Routes for OpenAI's chat and text completions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,39 +10,40 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.caller import Caller
-from api.deps import Api, CurrentCaller
-from api.fast_route import DirectRoute
-from api.openapi.route_docs import body_of, event_stream, job_answer, refusals
-from api.streaming.job_response import Form, deliver, policy
+from api.deps import AppServices, CurrentCaller
+from api.fast_route import FastRoute
+from api.openapi.route_docs import body_of, error_responses, job_responses, stream_responses
+from api.request_body import read_object
+from api.streaming.job_response import JobFormat, respond_with_job
 from billing.pricing.rating import Cost
 from intake.admission import AdmissionRequest, admit
-from intake.preferences import read_preferences
+from intake.preferences import disconnect_policy, read_preferences
 from intake.services import Services
 from jobs.result import JobResult
 from wire.schemas.chat import ChatRequest
 from wire.schemas.completions import CompletionRequest
-from wire.schemas.reading import check, read_object
 from wire.schemas.sampling import Sampling
+from wire.schemas.validation import check
 from wire.views.chat import ChatChunks, chat_completion
+from wire.views.chunks import Chunks, CompletionHead
 from wire.views.completion import CompletionChunks, completion
-from wire.views.openai import Chunks, Head
 
-router = APIRouter(prefix="/v1", tags=["openai"], route_class=DirectRoute)
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=FastRoute)
 
 ANSWERS = {
-    **event_stream(),
-    **job_answer(202),
-    **refusals(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504),
+    **stream_responses(),
+    **job_responses(202),
+    **error_responses(400, 401, 402, 404, 409, 413, 422, 429, 500, 503, 504),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionEndpoint:
-    """One of OpenAI's routes."""
+    """One of OpenAI's two completion routes: its schema and views."""
 
     url: str
     schema: type[Sampling]
-    whole: Callable[[Head, JobResult, Cost | None], dict[str, Any]]
+    whole: Callable[[CompletionHead, JobResult, Cost | None], dict[str, Any]]
     chunks: type[Chunks]
 
 
@@ -51,43 +52,49 @@ TEXT = CompletionEndpoint("/v1/completions", CompletionRequest, completion, Comp
 
 
 @router.post("/chat/completions", openapi_extra=body_of(ChatRequest), responses=ANSWERS)
-async def create_chat_completion(request: Request, key: CurrentCaller, api: Api) -> Response:
-    """Answer a conversation: whole, streamed, or as a job (`Prefer`)."""
-    return await _answer(request, key, api, CHAT)
+async def create_chat_completion(
+    request: Request, caller: CurrentCaller, services: AppServices
+) -> Response:
+    """Create a chat completion. With `Prefer: respond-async`, respond with a job."""
+    return await _answer(request, caller, services, CHAT)
 
 
 @router.post("/completions", openapi_extra=body_of(CompletionRequest), responses=ANSWERS)
-async def create_completion(request: Request, key: CurrentCaller, api: Api) -> Response:
-    """Continue a text: whole, streamed, or as a job (`Prefer`)."""
-    return await _answer(request, key, api, TEXT)
+async def create_completion(
+    request: Request, caller: CurrentCaller, services: AppServices
+) -> Response:
+    """Create a text completion. With `Prefer: respond-async`, respond with a job."""
+    return await _answer(request, caller, services, TEXT)
 
 
 async def _answer(
-    request: Request, key: Caller, api: Services, endpoint: CompletionEndpoint
+    request: Request, caller: Caller, services: Services, endpoint: CompletionEndpoint
 ) -> Response:
-    preferences = read_preferences(request, api.settings.limits.wait_seconds)
+    preferences = read_preferences(request.headers, services.settings.limits.wait_seconds)
     body = await read_object(request)
     checked = check(endpoint.schema, body)
-    wish = AdmissionRequest(
+    admission_request = AdmissionRequest(
         url=endpoint.url,
         body=body,
         checked=checked,
         request_id=request.state.request_id,
         preferences=preferences,
-        on_disconnect=policy(preferences),
+        on_disconnect=disconnect_policy(preferences),
         watched=not preferences.respond_async,
     )
-    admitted = await admit(api, key, wish)
+    admission = await admit(services, caller, admission_request)
     options = checked.stream_options
     include_usage = bool(options and options.include_usage)
-    form = Form(
-        whole=lambda job, result, cost: endpoint.whole(Head.of(job), result, cost),
+    job_format = JobFormat(
+        whole=lambda job, result, cost: endpoint.whole(CompletionHead.of(job), result, cost),
         stream=(
             lambda job: endpoint.chunks(
-                Head.of(job), include_usage=include_usage, bill=partial(api.costs.at_end, job)
+                CompletionHead.of(job),
+                include_usage=include_usage,
+                find_cost=partial(services.cost_cache.at_end, job),
             )
         )
         if checked.stream
         else None,
     )
-    return await deliver(api, request, admitted, preferences, form)
+    return await respond_with_job(services, request, admission, preferences, job_format)

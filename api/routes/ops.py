@@ -1,49 +1,49 @@
-"""For operators: alive, ready, metrics, breakers. None needs a key; none names an account."""
+"""Routes for monitoring: health, readiness, metrics, circuit breakers. They need no key."""
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.deps import Api
+from api.deps import AppServices
 from api.json_responses import json_response
-from api.openapi.route_docs import refusals
-from core import metrics as counted
+from api.openapi.route_docs import error_responses
+from core import metrics as all_metrics
 from core.errors import StoreUnavailable
 from core.exposition import Exposition
 from intake.fleet import describe_workers, is_connected
 
-EXPOSITION = Exposition("api", counted.API)
+EXPOSITION = Exposition("api", all_metrics.API)
 
 router = APIRouter(tags=["operations"])
 
 
 @router.get("/health")
 async def health() -> Response:
-    """Say that the process is alive; depends on nothing."""
+    """Report that the process is alive. Independent of other services."""
     return json_response({"status": "ok"})
 
 
-@router.get("/ready", responses=refusals(503))
-async def ready(api: Api) -> Response:
-    """Say whether requests can be served: Redis answers and events arrive."""
-    if api.closing.closing:
-        raise StoreUnavailable("this server is closing", retry_after_seconds=1)
-    if not await is_connected(api):
-        raise StoreUnavailable("no connection to the job store", retry_after_seconds=2)
+@router.get("/ready", responses=error_responses(503))
+async def ready(services: AppServices) -> Response:
+    """Report whether requests can be served: Redis responds and events arrive."""
+    if services.open_requests.closing:
+        raise StoreUnavailable("This server is shutting down", retry_after_seconds=1)
+    if not await is_connected(services):
+        raise StoreUnavailable("No connection to the job store", retry_after_seconds=2)
     return json_response({"status": "ready"})
 
 
 @router.get("/metrics")
 def metrics(request: Request) -> Response:
-    """Return this process's metrics for Prometheus; on a thread, for there can be many."""
+    """Return this process's metrics for Prometheus."""
     body, content_type = EXPOSITION.render(request.headers.get("accept", ""))
     return Response(body, headers={"Content-Type": content_type})
 
 
-@router.get("/circuit-breaker/status", responses=refusals(503))
-async def circuit_breaker(api: Api) -> Response:
-    """Return every worker's breaker; `state` is the worst among them."""
-    workers = await describe_workers(api)
+@router.get("/circuit-breaker/status", responses=error_responses(503))
+async def circuit_breaker(services: AppServices) -> Response:
+    """Return the circuit breaker of every worker; `state` is the worst of them."""
+    workers = await describe_workers(services)
     states = {worker.get("breaker", {}).get("state") for worker in workers}
     worst = next((name for name in ("open", "half_open", "closed") if name in states), "unknown")
     return json_response({"object": "list", "state": worst, "data": workers})

@@ -1,89 +1,87 @@
-"""Signing in with a password, staying signed in, and who is calling."""
+"""Routes for signing in and out, and for the caller itself."""
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.errors import WrongPassword
+from accounts.password_change import change_own_password
 from accounts.sessions import Session
-from api.deps import Api, CurrentCaller, Signing
+from api.deps import AppServices, CurrentCaller, Signing
 from api.json_responses import json_response
-from api.openapi.route_docs import Responses, body_of, refusals
+from api.openapi.route_docs import Responses, body_of, error_responses
+from api.request_body import read_object
 from api.security.client_ip import client_address
-from core.errors import Forbidden
 from wire.schemas.accounts import Me, OwnPassword, Refresh, SessionAnswer, SignIn
-from wire.schemas.reading import check, read_object
+from wire.schemas.validation import check
 from wire.views.accounts import caller_view
 
 router = APIRouter(prefix="/v1", tags=["sessions"])
 
 SESSION: Responses = {200: {"model": SessionAnswer}}
-#: Tokens are nobody else's to keep.
-PRIVATE = {"Cache-Control": "no-store"}
+#: Caches must not store tokens.
+NO_STORE = {"Cache-Control": "no-store"}
 
 
 @router.post(
     "/auth/login",
     openapi_extra=body_of(SignIn),
-    responses={**SESSION, **refusals(400, 401, 408, 413, 422, 429, 503)},
+    responses={**SESSION, **error_responses(400, 401, 408, 413, 422, 429, 503)},
 )
-async def sign_in(request: Request, api: Api, signing_in: Signing) -> Response:
-    """Sign in: a short-lived access token, and a refresh token for the next one."""
-    asked = check(SignIn, await read_object(request))
-    address = client_address(request, api.settings.api.trusted_proxies)
-    return _session(await signing_in.sessions.sign_in(asked.email, asked.password, address))
+async def sign_in(request: Request, services: AppServices, signing_in: Signing) -> Response:
+    """Sign in. Returns a short-lived access token and a refresh token that renews it."""
+    parsed = check(SignIn, await read_object(request))
+    address = client_address(request, services.settings.api.trusted_proxies)
+    return _session(await signing_in.sessions.sign_in(parsed.email, parsed.password, address))
 
 
 @router.post(
     "/auth/refresh",
     openapi_extra=body_of(Refresh),
-    responses={**SESSION, **refusals(400, 401, 408, 413, 422, 503)},
+    responses={**SESSION, **error_responses(400, 401, 408, 413, 422, 503)},
 )
 async def refresh(request: Request, signing_in: Signing) -> Response:
-    """Get new tokens for a refresh token, which works once; used again, it ends the session."""
-    asked = check(Refresh, await read_object(request))
-    return _session(await signing_in.sessions.refresh(asked.refresh_token))
+    """Exchange a refresh token for new tokens. Using it a second time ends the session."""
+    parsed = check(Refresh, await read_object(request))
+    return _session(await signing_in.sessions.refresh(parsed.refresh_token))
 
 
 @router.post(
     "/auth/logout",
     status_code=204,
     openapi_extra=body_of(Refresh),
-    responses=refusals(400, 408, 413, 422, 503),
+    responses=error_responses(400, 408, 413, 422, 503),
 )
 async def sign_out(request: Request, signing_in: Signing) -> Response:
-    """End the session of a refresh token, with its access tokens; repeating it changes nothing."""
-    asked = check(Refresh, await read_object(request))
-    await signing_in.sessions.sign_out(asked.refresh_token)
+    """End a session and its access tokens. Repeating it changes nothing."""
+    parsed = check(Refresh, await read_object(request))
+    await signing_in.sessions.sign_out(parsed.refresh_token)
     return Response(status_code=204)
 
 
-@router.get("/me", responses={200: {"model": Me}, **refusals(401, 503)})
-async def read_caller(key: CurrentCaller) -> Response:
-    """Say who is calling, and what that allows."""
-    return json_response(caller_view(key))
+@router.get("/me", responses={200: {"model": Me}, **error_responses(401, 503)})
+async def read_caller(caller: CurrentCaller) -> Response:
+    """Return the caller and its permissions."""
+    return json_response(caller_view(caller))
 
 
 @router.post(
     "/me/password",
     status_code=204,
     openapi_extra=body_of(OwnPassword),
-    responses=refusals(400, 401, 403, 408, 413, 422, 429, 503),
+    responses=error_responses(400, 401, 403, 408, 413, 422, 429, 503),
 )
 async def change_password(
-    request: Request, key: CurrentCaller, api: Api, signing_in: Signing
+    request: Request, caller: CurrentCaller, services: AppServices, signing_in: Signing
 ) -> Response:
-    """Change one's own password; every session ends, this one too."""
-    if key.id != key.user:
-        raise Forbidden("a key has no password: sign in")
-    asked = check(OwnPassword, await read_object(request))
-    users, throttle = api.directory.users, signing_in.throttle
-    address = client_address(request, api.settings.api.trusted_proxies)
-    await throttle.attempt(key.name, address)
-    if not await users.check(key.user, asked.current):
-        raise WrongPassword("current: the password that is good now is expected", param="current")
-    await throttle.forgive(key.name)
-    await users.set_password(key.id, key.user, None, asked.password)
+    """Change your own password. All your sessions end, including this one."""
+    parsed = check(OwnPassword, await read_object(request))
+    await change_own_password(
+        services.directory.users,
+        signing_in.throttle,
+        caller,
+        (parsed.current, parsed.password),
+        client_address(request, services.settings.api.trusted_proxies),
+    )
     return Response(status_code=204)
 
 
@@ -95,4 +93,4 @@ def _session(session: Session) -> Response:
         "refresh_token": session.refresh_token,
         "refresh_expires_in": session.refresh_seconds,
     }
-    return json_response(content, headers=PRIVATE)
+    return json_response(content, headers=NO_STORE)

@@ -1,4 +1,4 @@
-"""The people of an account, for its admins."""
+"""Routes for the users of an account."""
 
 from typing import Annotated
 
@@ -9,66 +9,73 @@ from starlette.responses import Response
 from accounts.caller import Caller
 from accounts.users import UserUpdate
 from api.cursor import check_list_cursor
-from api.deps import Api, CurrentCaller
+from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
-from api.openapi.route_docs import Responses, body_of, refusals
+from api.openapi.route_docs import Responses, body_of, error_responses
+from api.request_body import read_object
 from api.routes.jobs import Limit
 from core.errors import Forbidden
 from wire.schemas.accounts import NewPassword, NewUser, UserAnswer, UserUpdateRequest
-from wire.schemas.reading import check, read_object
-from wire.views.accounts import page, user_view
+from wire.schemas.validation import check
+from wire.views.accounts import user_view
+from wire.views.page import list_page
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
 USER: Responses = {200: {"model": UserAnswer}}
 
 
-@router.get("", responses=refusals(400, 401, 422, 503))
+@router.get("", responses=error_responses(400, 401, 422, 503))
 async def list_users(
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     limit: Limit = 20,
-    after: Annotated[str | None, Query(description="`last_id` of an earlier page")] = None,
+    after: Annotated[str | None, Query(description="`last_id` of the previous page")] = None,
 ) -> Response:
-    """List the users of this account, newest first; the operator sees everybody's."""
+    """List the users of this account, newest first; the operator sees all accounts."""
     before = None if after is None else check_list_cursor(after, "user")
-    found = await api.directory.users.list(_account(key), before=before, limit=limit + 1)
-    return json_response(page(found, limit, user_view))
+    found = await services.directory.users.list(_account(caller), before=before, limit=limit + 1)
+    return json_response(list_page(found, limit, user_view))
 
 
 @router.post(
     "",
     status_code=201,
     openapi_extra=body_of(NewUser),
-    responses={201: {"model": UserAnswer}, **refusals(400, 401, 404, 408, 409, 413, 422, 503)},
+    responses={
+        201: {"model": UserAnswer},
+        **error_responses(400, 401, 404, 408, 409, 413, 422, 503),
+    },
 )
-async def create_user(request: Request, key: CurrentCaller, api: Api) -> Response:
-    """Add a user, with a password or for the identity provider to vouch for."""
-    asked = check(NewUser, await read_object(request))
-    if asked.account not in (None, key.account) and not key.operator:
-        raise Forbidden("users of other accounts are the operator's to add", param="account")
-    made = await api.directory.users.create(
-        key.id, asked.account or key.account, asked.email, asked.role, asked.password
+async def create_user(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
+    """Create a user. Without a password, the user signs in through the identity provider."""
+    parsed = check(NewUser, await read_object(request))
+    if parsed.account not in (None, caller.account) and not caller.operator:
+        raise Forbidden("Only the operator creates users for other accounts", param="account")
+    created = await services.directory.users.create(
+        caller.id, parsed.account or caller.account, parsed.email, parsed.role, parsed.password
     )
-    return json_response(user_view(made), 201)
+    return json_response(user_view(created), 201)
 
 
-@router.get("/{user_id}", responses={**USER, **refusals(401, 404, 503)})
-async def read_user(user_id: str, key: CurrentCaller, api: Api) -> Response:
+@router.get("/{user_id}", responses={**USER, **error_responses(401, 404, 503)})
+async def read_user(user_id: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return a user."""
-    return json_response(user_view(await api.directory.users.get(user_id, _account(key))))
+    return json_response(user_view(await services.directory.users.get(user_id, _account(caller))))
 
 
 @router.patch(
     "/{user_id}",
     openapi_extra=body_of(UserUpdateRequest),
-    responses={**USER, **refusals(400, 401, 404, 408, 409, 413, 422, 503)},
+    responses={**USER, **error_responses(400, 401, 404, 408, 409, 413, 422, 503)},
 )
-async def change_user(request: Request, user_id: str, key: CurrentCaller, api: Api) -> Response:
-    """Change a user's role, or disable a user with their keys and sessions, at once."""
-    asked = check(UserUpdateRequest, await read_object(request))
-    change = UserUpdate(asked.role, asked.disabled)
-    row = await api.directory.users.change(key.id, user_id, _account(key), change)
+async def change_user(
+    request: Request, user_id: str, caller: CurrentCaller, services: AppServices
+) -> Response:
+    """Change a user's role, or disable the user with all keys and sessions immediately."""
+    parsed = check(UserUpdateRequest, await read_object(request))
+    change = UserUpdate(parsed.role, parsed.disabled)
+    row = await services.directory.users.change(caller.id, user_id, _account(caller), change)
     return json_response(user_view(row))
 
 
@@ -76,14 +83,18 @@ async def change_user(request: Request, user_id: str, key: CurrentCaller, api: A
     "/{user_id}/password",
     status_code=204,
     openapi_extra=body_of(NewPassword),
-    responses=refusals(400, 401, 404, 408, 413, 422, 503),
+    responses=error_responses(400, 401, 404, 408, 413, 422, 503),
 )
-async def set_password(request: Request, user_id: str, key: CurrentCaller, api: Api) -> Response:
-    """Give a user a password; every session of the user ends."""
-    asked = check(NewPassword, await read_object(request))
-    await api.directory.users.set_password(key.id, user_id, _account(key), asked.password)
+async def set_password(
+    request: Request, user_id: str, caller: CurrentCaller, services: AppServices
+) -> Response:
+    """Set a user's password. All sessions of the user end."""
+    parsed = check(NewPassword, await read_object(request))
+    await services.directory.users.set_password(
+        caller.id, user_id, _account(caller), parsed.password
+    )
     return Response(status_code=204)
 
 
-def _account(key: Caller) -> str | None:
-    return None if key.operator else key.account
+def _account(caller: Caller) -> str | None:
+    return None if caller.operator else caller.account

@@ -1,4 +1,4 @@
-"""Webhooks: an account's endpoints, the secret of its jobs' own URLs, and how deliveries went."""
+"""Routes for webhook endpoints, the account's webhook secret, and deliveries."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -10,16 +10,17 @@ from starlette.responses import Response
 
 from accounts.caller import Caller
 from api.cursor import check_list_cursor
-from api.deps import Api, CurrentCaller
+from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
-from api.openapi.route_docs import Responses, body_of, refusals
+from api.openapi.route_docs import Responses, body_of, error_responses
+from api.request_body import read_object
 from api.routes.jobs import Limit
 from core.errors import StoreUnavailable
 from intake.services import Services
 from webhooks import account_secrets, delivery_history, endpoints
 from webhooks.tickets import DeliveryTicket, push_tickets
 from webhooks.url_rules import check_url
-from wire.schemas.reading import check, read_object
+from wire.schemas.validation import check
 from wire.schemas.webhooks import (
     Accepted,
     DeliveryPage,
@@ -30,13 +31,14 @@ from wire.schemas.webhooks import (
     WebhookSecretObject,
 )
 from wire.schemas.webhooks import DeliveryObject as DeliveryAnswer
+from wire.views.page import list_page
 from wire.views.webhooks import delivery_object, endpoint_object, secret_object
 
 log = structlog.get_logger()
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
-After = Annotated[str | None, Query(description="`last_id` of an earlier page")]
+After = Annotated[str | None, Query(description="`last_id` of the previous page")]
 State = Annotated[delivery_history.State | None, Query()]
 
 ENDPOINT: Responses = {200: {"model": Webhook}}
@@ -48,180 +50,196 @@ ACCEPTED: Responses = {202: {"model": Accepted}}
     "",
     status_code=201,
     openapi_extra=body_of(WebhookRequest),
-    responses={201: {"model": Webhook}, **refusals(400, 401, 403, 409, 413, 422, 503)},
+    responses={201: {"model": Webhook}, **error_responses(400, 401, 403, 409, 413, 422, 503)},
 )
-async def create_webhook(request: Request, key: CurrentCaller, api: Api) -> Response:
-    """Add an endpoint; its secret is in this answer and in no other."""
-    asked = check(WebhookRequest, await read_object(request))
-    own = api.settings.webhooks
-    check_url(asked.url, own)
+async def create_webhook(
+    request: Request, caller: CurrentCaller, services: AppServices
+) -> Response:
+    """Create an endpoint. Its secret is shown only in this response."""
+    parsed = check(WebhookRequest, await read_object(request))
+    settings = services.settings.webhooks
+    check_url(parsed.url, settings)
     made = await endpoints.create_endpoint(
-        api.database,
-        _caller(key),
-        url=asked.url,
-        events=asked.events,
-        description=asked.description,
-        max_endpoints=own.endpoints_per_account,
+        services.database,
+        _owner(caller),
+        url=parsed.url,
+        events=parsed.events,
+        description=parsed.description,
+        max_endpoints=settings.endpoints_per_account,
     )
     return json_response(endpoint_object(made), 201, {"Location": f"/v1/webhooks/{made.id}"})
 
 
-@router.get("", responses={200: {"model": WebhookList}, **refusals(401, 403, 503)})
-async def list_webhooks(key: CurrentCaller, api: Api) -> Response:
+@router.get("", responses={200: {"model": WebhookList}, **error_responses(401, 403, 503)})
+async def list_webhooks(caller: CurrentCaller, services: AppServices) -> Response:
     """List this account's endpoints, newest first."""
-    found = await endpoints.list_endpoints(api.database, key.account)
-    data = [endpoint_object(one) for one in found]
+    found = await endpoints.list_endpoints(services.database, caller.account)
+    data = [endpoint_object(endpoint) for endpoint in found]
     return json_response({"object": "list", "data": data, "has_more": False})
 
 
-@router.get("/secret", responses={200: {"model": WebhookSecretObject}, **refusals(401, 403, 503)})
-async def read_webhook_secret(key: CurrentCaller, api: Api) -> Response:
-    """Return what deliveries to the URLs of this account's jobs are signed with."""
+@router.get(
+    "/secret", responses={200: {"model": WebhookSecretObject}, **error_responses(401, 403, 503)}
+)
+async def read_webhook_secret(caller: CurrentCaller, services: AppServices) -> Response:
+    """Return the secret that signs deliveries to the webhooks of this account's jobs."""
     return json_response(
-        secret_object(await account_secrets.read_secret(api.database, key.account))
+        secret_object(await account_secrets.read_secret(services.database, caller.account))
     )
 
 
 @router.post(
-    "/secret/rotate", responses={200: {"model": WebhookSecretObject}, **refusals(401, 403, 503)}
+    "/secret/rotate",
+    responses={200: {"model": WebhookSecretObject}, **error_responses(401, 403, 503)},
 )
-async def rotate_webhook_secret(key: CurrentCaller, api: Api) -> Response:
-    """Replace that secret; for a while deliveries carry both signatures."""
-    made = await account_secrets.rotate_secret(api.database, key.account, key.id, _overlap(api))
+async def rotate_webhook_secret(caller: CurrentCaller, services: AppServices) -> Response:
+    """Replace the account's secret. For some time, deliveries carry both signatures."""
+    made = await account_secrets.rotate_secret(
+        services.database, caller.account, caller.id, _overlap(services)
+    )
     return json_response(secret_object(made))
 
 
-@router.get("/deliveries", responses={**PAGE, **refusals(400, 401, 403, 422, 503)})
+@router.get("/deliveries", responses={**PAGE, **error_responses(400, 401, 403, 422, 503)})
 async def list_deliveries(
-    key: CurrentCaller, api: Api, limit: Limit = 20, after: After = None, state: State = None
+    caller: CurrentCaller,
+    services: AppServices,
+    limit: Limit = 20,
+    after: After = None,
+    state: State = None,
 ) -> Response:
-    """List all deliveries of this account, also those to the URLs of its jobs, newest first."""
-    return await _page(api, key, None, limit, after, state)
+    """List all deliveries of this account, including those of its jobs, newest first."""
+    return await _page(services, caller, None, limit, after, state)
 
 
 @router.get(
     "/deliveries/{delivery}",
-    responses={200: {"model": DeliveryAnswer}, **refusals(401, 403, 404, 422, 503)},
+    responses={200: {"model": DeliveryAnswer}, **error_responses(401, 403, 404, 422, 503)},
 )
-async def read_delivery(delivery: str, key: CurrentCaller, api: Api) -> Response:
+async def read_delivery(delivery: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return a delivery with its attempts."""
-    found = await delivery_history.read_delivery(api.database, key.account, delivery)
+    found = await delivery_history.read_delivery(services.database, caller.account, delivery)
     return json_response(delivery_object(found, log=True))
 
 
 @router.post(
     "/deliveries/{delivery}/redeliver",
     status_code=202,
-    responses={**ACCEPTED, **refusals(401, 403, 404, 409, 422, 503)},
+    responses={**ACCEPTED, **error_responses(401, 403, 404, 409, 422, 503)},
 )
-async def redeliver(delivery: str, key: CurrentCaller, api: Api) -> Response:
-    """Send a delivery again, under the same `webhook-id`, whatever became of it."""
-    return await _sent(api, await delivery_history.redeliver(api.database, key.account, delivery))
+async def redeliver(delivery: str, caller: CurrentCaller, services: AppServices) -> Response:
+    """Send a delivery again with the same `webhook-id`, whatever its state."""
+    return await _announce(
+        services, await delivery_history.redeliver(services.database, caller.account, delivery)
+    )
 
 
-@router.get("/{webhook}", responses={**ENDPOINT, **refusals(401, 403, 404, 422, 503)})
-async def read_webhook(webhook: str, key: CurrentCaller, api: Api) -> Response:
+@router.get("/{webhook}", responses={**ENDPOINT, **error_responses(401, 403, 404, 422, 503)})
+async def read_webhook(webhook: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Return an endpoint."""
-    found = await endpoints.read_endpoint(api.database, key.account, webhook)
+    found = await endpoints.read_endpoint(services.database, caller.account, webhook)
     return json_response(endpoint_object(found))
 
 
 @router.patch(
     "/{webhook}",
     openapi_extra=body_of(WebhookChange),
-    responses={**ENDPOINT, **refusals(400, 401, 403, 404, 413, 422, 503)},
+    responses={**ENDPOINT, **error_responses(400, 401, 403, 404, 413, 422, 503)},
 )
-async def change_webhook(request: Request, webhook: str, key: CurrentCaller, api: Api) -> Response:
+async def change_webhook(
+    request: Request, webhook: str, caller: CurrentCaller, services: AppServices
+) -> Response:
     """Change an endpoint's URL, events or description."""
-    asked = check(WebhookChange, await read_object(request))
-    if asked.url is not None:
-        check_url(asked.url, api.settings.webhooks)
-    changes = asked.model_dump(exclude_none=True)
-    changed = await endpoints.change_endpoint(api.database, _caller(key), webhook, changes)
+    parsed = check(WebhookChange, await read_object(request))
+    if parsed.url is not None:
+        check_url(parsed.url, services.settings.webhooks)
+    changes = parsed.model_dump(exclude_none=True)
+    changed = await endpoints.change_endpoint(services.database, _owner(caller), webhook, changes)
     return json_response(endpoint_object(changed))
 
 
-@router.delete("/{webhook}", status_code=204, responses=refusals(401, 403, 404, 422, 503))
-async def remove_webhook(webhook: str, key: CurrentCaller, api: Api) -> Response:
-    """Remove an endpoint; what was on its way there is given up."""
-    await endpoints.remove_endpoint(api.database, _caller(key), webhook)
+@router.delete("/{webhook}", status_code=204, responses=error_responses(401, 403, 404, 422, 503))
+async def remove_webhook(webhook: str, caller: CurrentCaller, services: AppServices) -> Response:
+    """Remove an endpoint. Its pending deliveries are dropped."""
+    await endpoints.remove_endpoint(services.database, _owner(caller), webhook)
     return Response(status_code=204)
 
 
-@router.post("/{webhook}/rotate", responses={**ENDPOINT, **refusals(401, 403, 404, 422, 503)})
-async def rotate_webhook(webhook: str, key: CurrentCaller, api: Api) -> Response:
-    """Give an endpoint a new secret; for a while deliveries carry both signatures."""
-    made = await endpoints.rotate_endpoint(api.database, _caller(key), webhook, _overlap(api))
+@router.post(
+    "/{webhook}/rotate", responses={**ENDPOINT, **error_responses(401, 403, 404, 422, 503)}
+)
+async def rotate_webhook(webhook: str, caller: CurrentCaller, services: AppServices) -> Response:
+    """Replace an endpoint's secret. For some time, deliveries carry both signatures."""
+    made = await endpoints.rotate_endpoint(
+        services.database, _owner(caller), webhook, _overlap(services)
+    )
     return json_response(endpoint_object(made))
 
 
-@router.post("/{webhook}/enable", responses={**ENDPOINT, **refusals(401, 403, 404, 422, 503)})
-async def enable_webhook(webhook: str, key: CurrentCaller, api: Api) -> Response:
-    """Let an endpoint that was disabled hear of events again."""
-    found = await endpoints.enable_endpoint(api.database, _caller(key), webhook)
+@router.post(
+    "/{webhook}/enable", responses={**ENDPOINT, **error_responses(401, 403, 404, 422, 503)}
+)
+async def enable_webhook(webhook: str, caller: CurrentCaller, services: AppServices) -> Response:
+    """Enable a disabled endpoint, so that it receives events again."""
+    found = await endpoints.enable_endpoint(services.database, _owner(caller), webhook)
     return json_response(endpoint_object(found))
 
 
 @router.post(
     "/{webhook}/test",
     status_code=202,
-    responses={**ACCEPTED, **refusals(401, 403, 404, 409, 422, 503)},
+    responses={**ACCEPTED, **error_responses(401, 403, 404, 409, 422, 503)},
 )
-async def test_webhook(webhook: str, key: CurrentCaller, api: Api) -> Response:
-    """Send an endpoint the event `webhook.test`, whatever it asks for."""
-    return await _sent(api, await endpoints.send_test_event(api.database, key.account, webhook))
+async def test_webhook(webhook: str, caller: CurrentCaller, services: AppServices) -> Response:
+    """Send the event `webhook.test` to an endpoint, whatever its events."""
+    return await _announce(
+        services, await endpoints.send_test_event(services.database, caller.account, webhook)
+    )
 
 
-@router.get("/{webhook}/deliveries", responses={**PAGE, **refusals(400, 401, 403, 404, 422, 503)})
+@router.get(
+    "/{webhook}/deliveries", responses={**PAGE, **error_responses(400, 401, 403, 404, 422, 503)}
+)
 async def list_webhook_deliveries(
     webhook: str,
-    key: CurrentCaller,
-    api: Api,
+    caller: CurrentCaller,
+    services: AppServices,
     limit: Limit = 20,
     after: After = None,
     state: State = None,
 ) -> Response:
     """List the deliveries to an endpoint, newest first."""
-    await endpoints.read_endpoint(api.database, key.account, webhook)
-    return await _page(api, key, webhook, limit, after, state)
+    await endpoints.read_endpoint(services.database, caller.account, webhook)
+    return await _page(services, caller, webhook, limit, after, state)
 
 
 async def _page(
-    api: Services,
-    key: Caller,
+    services: Services,
+    caller: Caller,
     target: str | None,
     limit: int,
     after: str | None,
     state: delivery_history.State | None,
 ) -> Response:
     before = None if after is None else check_list_cursor(after, "whd")
-    wanted = delivery_history.DeliveryFilter(key.account, target, state, before)
-    found = await delivery_history.list_deliveries(api.database, wanted, limit + 1)
-    page = found[:limit]
-    return json_response(
-        {
-            "object": "list",
-            "data": [delivery_object(one) for one in page],
-            "first_id": page[0].id if page else None,
-            "last_id": page[-1].id if page else None,
-            "has_more": len(found) > limit,
-        }
-    )
+    delivery_filter = delivery_history.DeliveryFilter(caller.account, target, state, before)
+    found = await delivery_history.list_deliveries(services.database, delivery_filter, limit + 1)
+    return json_response(list_page(found, limit, delivery_object))
 
 
-async def _sent(api: Services, ticket: DeliveryTicket) -> Response:
-    """Have a delivery made at once; without Redis it is found a second later."""
+async def _announce(services: Services, ticket: DeliveryTicket) -> Response:
+    """Announce a delivery; without Redis, the deliverer finds it within a second."""
     try:
-        await push_tickets(api.store.redis, api.store.keys, [ticket])
+        await push_tickets(services.store.redis, services.store.keys, [ticket])
     except StoreUnavailable:
         log.warning("webhooks_not_announced", deliveries=1)
     accepted = {"object": "webhook.delivery", "id": ticket.id, "state": "pending"}
     return json_response(accepted, 202, {"Location": f"/v1/webhooks/deliveries/{ticket.id}"})
 
 
-def _caller(key: Caller) -> endpoints.EndpointOwner:
-    return endpoints.EndpointOwner(key.account, key.id)
+def _owner(caller: Caller) -> endpoints.EndpointOwner:
+    return endpoints.EndpointOwner(caller.account, caller.id)
 
 
-def _overlap(api: Services) -> timedelta:
-    return timedelta(hours=api.settings.webhooks.rotation_hours)
+def _overlap(services: Services) -> timedelta:
+    return timedelta(hours=services.settings.webhooks.rotation_hours)

@@ -1,1 +1,1 @@
-"""Who calls and from where."""
+"""Authentication of callers and their IP addresses."""

@@ -1,7 +1,7 @@
-"""Who is calling: `Authorization: Bearer` and a key, or the token of a person who signed in.
+"""Authenticates callers by `Authorization: Bearer` with an API key or a user's access token.
 
-Nothing else names the account. Invariant: who is revoked, disabled or suspended is refused within
-a second, in every API process, and a stream that is open tells them nothing more.
+The account follows from the credential alone. Invariant: a revoked key, disabled user or suspended
+account is rejected within a second in every API process, also on streams that are already open.
 """
 
 from typing import NamedTuple
@@ -14,16 +14,22 @@ from accounts.directory import SigningIn
 from accounts.errors import SessionOver
 from api.security.client_ip import check_address
 from core.errors import Overloaded, Unauthenticated
-from intake.permissions import check_access
+from intake.permissions import check_route
 from intake.services import Services
 
-NEEDED = "an API key is required: Authorization: Bearer pk_..."
-UNKNOWN = "this API key is not known, or no longer"
-OVER = "this session is over: sign in again"
+REQUIRED = "An API key is required: Authorization: Bearer pk_..."
+UNKNOWN = "This API key is unknown, expired or revoked"
+EXPIRED = "This session has ended: sign in again"
 
 
 class Authentication(NamedTuple):
-    """How a caller came in: where its record stands, and which sign-in of a person it was."""
+    """How a caller authenticated.
+
+    Attributes:
+        field: Key of the caller's record in the caller cache.
+        session: Number of the user's session generation; 0 for API keys.
+        family: Id of the sign-in whose token was used; empty for API keys.
+    """
 
     field: str
     session: int = 0
@@ -31,82 +37,89 @@ class Authentication(NamedTuple):
 
 
 async def authenticate(request: Request) -> Caller:
-    """Return who is calling.
+    """Identify the caller of a request and check its permission for the route.
 
     Raises:
-        Unauthenticated: nobody, or somebody who is not known (any more).
-        Forbidden: the role, the scopes or the address do not allow it.
+        Unauthenticated: No credential, or one that is unknown, expired or revoked.
+        Forbidden: The role, the scopes or the IP address do not allow the route.
+        AccountSuspended: The account is suspended.
     """
     services: Services = request.app.state.services
     scheme, _, credential = request.headers.get("authorization", "").partition(" ")
     credential = credential.strip()
     if scheme.lower() != "bearer" or not credential:
-        raise Unauthenticated(NEEDED)
+        raise Unauthenticated(REQUIRED)
     if credential.startswith(PREFIX):
         entry = Authentication(digest_of(credential))
         found = await services.callers.find(entry.field)
         if found is None:
             raise Unauthenticated(UNKNOWN)
     else:
-        found, entry = await _person(request, services, credential)
+        found, entry = await _user_of(request, services, credential)
     if found.networks is not None:
         check_address(request, found, services.settings.api.trusted_proxies)
-    check_access(request.scope, found)
+    _check_access(request.scope, found)
     request.state.account = found.account
     request.state.entry = entry
     return found
 
 
 async def check_again(services: Services, scope: Scope) -> None:
-    """Refuse a caller who was let in, and may not be there any more.
+    """Check again that the caller of an open stream may continue.
+
+    If the caller cache is unavailable, the earlier permission remains valid.
 
     Raises:
-        Unauthenticated: the key, the user or the session has come to its end.
-        Forbidden: the account, the role or the scopes do not allow it any more.
+        Unauthenticated: The key, the user or the session has ended.
+        Forbidden: The account, the role or the scopes no longer allow the route.
     """
     entry: Authentication = scope["state"]["entry"]
     try:
         found = await services.callers.find(entry.field)
     except Overloaded:
-        return  # nobody can tell now; it was allowed
+        return  # cannot be checked now; it was allowed before
     if found is None:
         raise Unauthenticated(UNKNOWN)
     _check_session(found, entry)
-    check_access(scope, found)
+    _check_access(scope, found)
+
+
+def _check_access(scope: Scope, caller: Caller) -> None:
+    check_route(scope["method"], scope["route"].path, caller)
 
 
 def _check_session(found: Caller, entry: Authentication) -> None:
     if entry.family and (found.session != entry.session or entry.family in found.ended):
-        raise SessionOver(OVER)
+        raise SessionOver(EXPIRED)
 
 
 def caller_field(request: Request, caller: Caller) -> str:
-    """Return where this caller's record is found again, without any credential."""
+    """Return the key of the caller's record in the caller cache; it is not a credential."""
     if caller.user == caller.id:
         return caller.id
     return digest_of(request.headers["authorization"].partition(" ")[2].strip())
 
 
-async def _person(
+async def _user_of(
     request: Request, services: Services, token: str
 ) -> tuple[Caller, Authentication]:
-    """Return who signed in, with a password here or with the identity provider."""
+    """Identify a user by an access token of ours or of the identity provider."""
     if token.count(".") != 2:
-        raise Unauthenticated(NEEDED)
+        raise Unauthenticated(REQUIRED)
     signing_in: SigningIn = request.app.state.signing_in
     if signing_in.issuer.issued(token):
         entry = Authentication(await signing_in.issuer.email_of(token))
         found = await services.callers.find(entry.field)
         if found is None:
-            raise Unauthenticated("nobody here has the email of this token")
+            raise Unauthenticated("No user has the email address of this token")
         return found, entry
     claims = signing_in.sessions.tokens.read(token)
     found = await services.callers.find(claims.user)
     if found is not None and found.session < claims.session:
-        # Who has just signed in with a new password is ahead of what this process remembers.
+        # After a change of password, the token can be newer than the cached record.
         found = await services.callers.reload(claims.user)
     if found is None:
-        raise SessionOver(OVER)
+        raise SessionOver(EXPIRED)
     entry = Authentication(claims.user, claims.session, claims.family)
     _check_session(found, entry)
     return found, entry

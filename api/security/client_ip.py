@@ -1,7 +1,7 @@
-"""From which address a request comes.
+"""Finds the IP address of the client.
 
-Invariant: `X-Forwarded-For` is believed only as far as it was written by proxies that are trusted;
-what the client itself put into it counts for nothing.
+Invariant: only the entries of `X-Forwarded-For` that trusted proxies wrote are used; entries that
+the client itself sent are ignored.
 """
 
 from collections.abc import Sequence
@@ -25,28 +25,30 @@ Network = IPv4Network | IPv6Network
 
 
 def client_address(request: Request, trusted: Sequence[Network]) -> str:
-    """Return the address of the nearest hop that is no trusted proxy; empty if there is none."""
+    """Return the address of the nearest hop that is not a trusted proxy; empty if unknown."""
     address = request.client.host if request.client else ""
     hops = request.headers.getlist("x-forwarded-for") if trusted else []
     for hop in reversed([part.strip() for line in hops for part in line.split(",")]):
         if not _within(address, trusted):
             break
         if _parsed(hop) is None:
-            break  # the nearest trusted proxy stands for whoever is behind it
+            break  # not an address: use the nearest trusted proxy instead
         address = hop
     return address
 
 
-def check_address(request: Request, key: Caller, trusted: Sequence[Network]) -> None:
-    """Refuse a key that is not to be used from here.
+def check_address(request: Request, caller: Caller, trusted: Sequence[Network]) -> None:
+    """Check that the caller's key may be used from the client's address.
 
     Raises:
-        AddressForbidden: naming the address it came from.
+        AddressForbidden: The address is outside the key's networks; the text names it.
     """
-    if key.networks is not None:
+    if caller.networks is not None:
         address = client_address(request, trusted)
-        if not _within(address, [_network(text) for text in key.networks]):
-            raise AddressForbidden(f"this key may not be used from {address or 'here'}")
+        if not _within(address, [_network(text) for text in caller.networks]):
+            raise AddressForbidden(
+                f"This key may not be used from {address or 'an unknown address'}"
+            )
 
 
 def _within(address: str, networks: Sequence[Network]) -> bool:
@@ -57,7 +59,7 @@ def _within(address: str, networks: Sequence[Network]) -> bool:
 
 
 def _parsed(text: str) -> Address | None:
-    """Return an address; an IPv4 one that came over IPv6 is itself."""
+    """Parse an address; an IPv4-mapped IPv6 address becomes IPv4."""
     try:
         found = ip_address(text)
     except ValueError:

@@ -1,10 +1,9 @@
-"""Counts and times every request by the template of its route, never by its path, and the loop.
+"""Counts and times every request, labelled with the template of its route, not with its path.
 
-Invariant: labels are bounded: what matches no route is `unmatched`, and its method, which a client
-may have made up, is `other` unless HTTP has it.
+Invariant: labels are bounded. A path that matches no route is `unmatched`; a method that HTTP does
+not define is `other`.
 """
 
-import asyncio
 from functools import lru_cache
 from time import perf_counter
 
@@ -15,51 +14,42 @@ from core import metrics
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 UNMATCHED = "unmatched"
-#: What a client is told that left before it was answered, in nginx's words.
-LEFT = 499
-LOOK_SECONDS = 0.1
+#: Status recorded when the client disconnected before the response; nginx uses the same.
+CLIENT_DISCONNECTED = 499
 
 
 class MeasuredRequest:
-    """One request's time and status."""
+    """Time and status of one request."""
 
-    __slots__ = ("_began", "_seconds", "status")
+    __slots__ = ("_seconds", "_started", "status")
 
     def __init__(self) -> None:
-        self._began = perf_counter()
+        self._started = perf_counter()
         self._seconds = 0.0
-        self.status = LEFT
+        self.status = CLIENT_DISCONNECTED
 
     def answered(self, status: int) -> None:
-        """The answer begins."""
+        """Record the status and the time to the start of the response."""
         self.status = status
-        self._seconds = perf_counter() - self._began
+        self._seconds = perf_counter() - self._started
 
     def close(self, scope: Scope, trace_id: str = "") -> None:
-        """Count it, with the trace it belongs to as an exemplar."""
+        """Count the request, with its trace as an exemplar."""
         route, method = route_of(scope), method_of(scope)
         _requests(route, method, f"{self.status // 100}xx").inc()
-        if self.status != LEFT:
+        if self.status != CLIENT_DISCONNECTED:
             exemplar = {"trace_id": trace_id} if trace_id else None
             _seconds(route, method).observe(self._seconds, exemplar)
 
 
-async def watch_loop() -> None:
-    """Time how late the event loop comes back to a timer, for ever."""
-    while True:
-        began = perf_counter()
-        await asyncio.sleep(LOOK_SECONDS)
-        metrics.loop_lag.observe(max(0.0, perf_counter() - began - LOOK_SECONDS))
-
-
 def route_of(scope: Scope) -> str:
-    """Return the template of the route that took a request."""
+    """Return the template of the route that handled a request."""
     path: str = getattr(scope.get("route"), "path", UNMATCHED)
     return path
 
 
 def method_of(scope: Scope) -> str:
-    """Return the method, if it is one."""
+    """Return the method, or `other` for an unknown one."""
     method: str = scope["method"]
     return method if method in METHODS else "other"
 

@@ -1,8 +1,8 @@
-"""The outermost layer, plain ASGI: request ids, the body's limits, the last resort, measuring.
+"""The outermost ASGI middleware: request ids, body limits, unexpected errors, metrics, traces.
 
-Invariant: every response carries X-Request-ID; a body is never held beyond its limit, whether
-its length was announced or not, nor awaited for longer than a slow but honest client needs; no
-exception leaves without an answer in our shape.
+Invariant: every response carries X-Request-ID. A body is never read beyond its size limit, with
+or without Content-Length, nor waited for longer than the minimum transfer rate allows. Every
+unexpected exception becomes a problem response.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.error_handlers import problem_response
 from api.server.http_metrics import MeasuredRequest, method_of, route_of
 from core import tracing
 from core.settings import LimitSettings
@@ -27,19 +28,19 @@ from wire.errors import BodyTimeout, BodyTooLarge
 
 log = structlog.get_logger()
 
-#: Request ids need to be unique, not secret: no random numbers for each.
+#: Request ids must be unique but not secret, so a counter replaces random numbers.
 PROCESS = secrets.token_hex(8).encode()
 _numbers = itertools.count(1)
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 def new_request_id() -> bytes:
-    """Return an id for a request that brought none."""
+    """Create an id for a request that has no X-Request-ID."""
     return b"req_%b%x" % (PROCESS, next(_numbers))
 
 
 class RequestMiddleware:
-    """Wraps the application; `uploads` are the paths that take larger bodies."""
+    """Wraps the application; `uploads` maps paths to larger body limits, in bytes."""
 
     def __init__(self, app: ASGIApp, limits: LimitSettings, uploads: Mapping[str, int]) -> None:
         self._app = app
@@ -51,39 +52,48 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = self._uploads.get(scope["path"], self._limits.body_bytes)
-        visit = _RequestScope(scope, receive, send, most, self._limits)
-        structlog.contextvars.bind_contextvars(request_id=visit.request_id)
-        visit.trace()
+        max_bytes = self._uploads.get(scope["path"], self._limits.body_bytes)
+        request = _RequestScope(scope, receive, send, max_bytes, self._limits)
+        structlog.contextvars.bind_contextvars(request_id=request.request_id)
+        request.trace()
         try:
-            visit.check_length()
-            await self._app(scope, visit.receive, visit.send)
+            request.check_length()
+            await self._app(scope, request.receive, request.send)
         except (BodyTooLarge, BodyTimeout) as error:
-            await visit.answer(problems.from_error(error))
+            await request.answer(problems.from_error(error))
         except ClientDisconnect:
             log.info("client_left", path=scope["path"])
         except Exception:
             log.exception("request_failed", method=scope["method"], path=scope["path"])
-            await visit.answer(problems.internal())
+            await request.answer(problems.internal())
         finally:
-            visit.close()
+            request.close()
 
 
 class _RequestScope:
-    """One request's way through."""
+    """State of one request: its id, the body received so far, metrics and trace."""
 
     __slots__ = (
-        *("_header", "_limits", "_most", "_received", "_receive", "_scope", "_send", "_waited"),
+        *(
+            "_header",
+            "_limits",
+            "_max_bytes",
+            "_received",
+            "_receive",
+            "_scope",
+            "_send",
+            "_waited",
+        ),
         *("_measured", "_traced", "_whole", "request_id"),
     )
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, most: int, limits: LimitSettings
+        self, scope: Scope, receive: Receive, send: Send, max_bytes: int, limits: LimitSettings
     ) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._most, self._limits = most, limits
+        self._max_bytes, self._limits = max_bytes, limits
         self._received, self._waited, self._whole = 0, 0.0, False
         self._measured = MeasuredRequest()
         self._traced: tracing.RequestTrace | None = None
@@ -99,7 +109,7 @@ class _RequestScope:
         state["abort"] = getattr(transport, "abort", None)
 
     def trace(self) -> None:
-        """Join the client's trace, or be ready to begin one, where tracing is on."""
+        """If tracing is on, join the client's trace or prepare a new one."""
         tracer = tracing.active()
         if tracer is not None:
             given = _header(self._scope, b"traceparent")
@@ -107,7 +117,7 @@ class _RequestScope:
             tracing.request.set(self._traced)
 
     def close(self) -> None:
-        """Count the request, and end its span if it has one."""
+        """Record the request's metrics and end its span."""
         span = self._traced.span if self._traced is not None else None
         self._measured.close(self._scope, span.context.trace if span else "")
         if span is not None:
@@ -123,19 +133,19 @@ class _RequestScope:
             span.end(f"{method} {route}", attributes, kind="server", error=error)
 
     def check_length(self) -> None:
-        """Refuse a body that announces itself as too large."""
+        """Reject a body whose Content-Length exceeds the limit."""
         length = _header(self._scope, b"content-length")
-        if length is not None and length.isdigit() and int(length) > self._most:
+        if length is not None and length.isdigit() and int(length) > self._max_bytes:
             self._refuse()
 
     def _refuse(self) -> None:
-        raise BodyTooLarge(f"the body may have at most {self._most} bytes")
+        raise BodyTooLarge(f"The body exceeds the limit of {self._max_bytes} bytes")
 
     async def receive(self) -> Message:
-        """Pass the body on, counting its bytes and the time they take."""
+        """Receive the body, counting its bytes and the time spent waiting."""
         if self._whole:
             return await self._receive()
-        # The clock is set only if nothing is there yet, which is rare.
+        # A timeout is set up only if the next chunk is not there yet, which is rare.
         receiving: Any = self._receive().__await__()
         try:
             waits_for = next(receiving)
@@ -146,12 +156,12 @@ class _RequestScope:
         if message["type"] == "http.request":
             self._received += len(message.get("body", b""))
             self._whole = not message.get("more_body", False)
-            if self._received > self._most:
+            if self._received > self._max_bytes:
                 self._refuse()
         return message
 
     async def _in_time(self, waits_for: Any, receiving: Generator[Any, Any, Message]) -> Message:
-        """Wait for more; only a client's own pauses count, and a steady one is given its time."""
+        """Wait for the next chunk; the time allowed grows with the bytes received so far."""
         limits, began = self._limits, monotonic()
         allowed = limits.body_seconds + self._received / limits.body_bytes_per_second
         try:
@@ -159,14 +169,14 @@ class _RequestScope:
                 return await _resume(waits_for, receiving)
         except TimeoutError:
             raise BodyTimeout(
-                f"the body did not arrive within {limits.body_seconds:g} s, nor at"
+                f"The body did not arrive within {limits.body_seconds:g} s, nor at"
                 f" {limits.body_bytes_per_second} bytes a second"
             ) from None
         finally:
             self._waited += monotonic() - began
 
     async def send(self, message: Message) -> None:
-        """Pass the response on, with the request id."""
+        """Send the response with the request id."""
         if message["type"] == "http.response.start":
             self._scope["state"]["answered"] = True
             self._measured.answered(message["status"])
@@ -174,9 +184,9 @@ class _RequestScope:
         await self._send(message)
 
     async def answer(self, problem: problems.Problem) -> None:
-        """Send a problem, unless a response is under way: then cut it off."""
+        """Send a problem; if a response has already started, send nothing, which truncates it."""
         if "answered" not in self._scope["state"]:
-            response = problems.response(problem, self._scope)
+            response = problem_response(problem, self._scope)
             await response(self._scope, self._receive, self.send)
 
 
@@ -184,7 +194,7 @@ class _RequestScope:
 def _resume(
     waits_for: Any, receiving: Generator[Any, Any, Message]
 ) -> Generator[Any, Any, Message]:
-    """Go on with a coroutine that was started by hand."""
+    """Continue a coroutine that was started by hand."""
     yield waits_for
     return (yield from receiving)
 

@@ -1,7 +1,7 @@
 """Runs the API under uvicorn.
 
-Invariant: a server that was told to stop is gone in bounded time, whatever its clients do, and
-its exit code is 0.
+Invariant: after a signal the server exits within a bounded time with exit code 0, whatever its
+clients do.
 """
 
 import asyncio
@@ -16,59 +16,59 @@ import uvicorn
 
 from accounts.access_tokens import MissingSecretError
 from api.app import create_app
-from api.server.http_protocol import BoundedHttpProtocol, wire
+from api.server.http_protocol import BoundedHttpProtocol, bounded_protocol
 from core.logs import configure_logs
 from core.settings import Settings
 from core.tracing import close_tracing, configure_tracing
 from intake.request_lifetime import GRACE_SECONDS
 
-#: How often uvicorn looks after itself.
+#: How often uvicorn calls `on_tick`.
 TICKS_PER_SECOND = 10
 
 
 class ApiServer(uvicorn.Server):
-    """Tells the streams before it stops, so that they end in a resumable way."""
+    """Ends the open streams first when it stops, so that clients can resume them."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start; what was imported until now is no garbage and need not be searched for it."""
+        """Start, and exclude everything imported so far from garbage collection."""
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
-        # A request makes hundreds of objects and no cycles: by default every other one is searched.
+        # Requests create hundreds of objects and no cycles; by default every second one collects.
         gc.set_threshold(20_000, 20, 20)
 
     async def on_tick(self, counter: int) -> bool:
-        """Once a second, cut clients that owe the rest of a request for too long."""
+        """Once a second, disconnect clients that take too long to send a request."""
         if counter % TICKS_PER_SECOND == 0:
             now = time.monotonic()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, BoundedHttpProtocol):
-                    connection.cut_if_overdue(now)
+                    connection.disconnect_if_overdue(now)
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
-        """Obey a signal; a second interrupt waits for nobody.
+        """Stop on a signal; a second SIGINT stops without waiting for requests.
 
-        uvicorn's own would end the process by the signal, as if it had not obeyed.
+        uvicorn's own handler would raise the signal again, which changes the exit code.
         """
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop: the streams are told first, and who does not read is cut in the end."""
+        """End the streams, then the server; disconnect clients that do not read in time."""
         app = self.config.loaded_app
         while not hasattr(app, "state") and hasattr(app, "app"):
             app = app.app
-        app.state.services.closing.start()
-        cutting = asyncio.create_task(self._cut_connections())
+        app.state.services.open_requests.shut_down()
+        closing = asyncio.create_task(self._close_connections())
         try:
             await super().shutdown(sockets)
         finally:
-            cutting.cancel()
+            closing.cancel()
 
-    async def _cut_connections(self) -> None:
-        """Close what was accepted while uvicorn closed the rest; cut all when the grace is over."""
+    async def _close_connections(self) -> None:
+        """Close connections accepted during the shutdown; abort all after the grace period."""
         for _ in range(int(GRACE_SECONDS) + 1):
             await asyncio.sleep(1)
             for connection in list(self.server_state.connections):
@@ -78,14 +78,14 @@ class ApiServer(uvicorn.Server):
 
 
 def create_server(settings: Settings) -> ApiServer:
-    """Return a server that has not started."""
+    """Create a server that has not started."""
     return ApiServer(
         uvicorn.Config(
             create_app(settings),
             host=settings.api.host,
             port=settings.api.port,
             loop="uvloop",
-            http=wire(settings.limits),
+            http=bounded_protocol(settings.limits),
             ws="none",
             lifespan="on",
             access_log=False,

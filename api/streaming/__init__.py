@@ -1,1 +1,1 @@
-"""Answers that last: event streams, waiting answers and downloads."""
+"""Long responses: event streams, responses that wait for a job, downloads."""

@@ -1,51 +1,21 @@
-"""Sends a file that is still being made, for as long as the client takes it.
+"""Sends a file while it is being generated.
 
-Invariant: whoever does not read for `send_timeout_seconds`, or leaves, ends the making of it; a
-file that broke off is cut, never ended as if it were whole.
+Invariant: if the client disconnects or does not read for `send_timeout_seconds`, the generator is
+closed. A file whose generation failed is truncated, so that the client notices; it never ends like
+a complete one.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
 from urllib.parse import quote
 
 import anyio
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Send
 
-from core.errors import Overloaded
-
-RETRY_AFTER_SECONDS = 10.0
-
-
-class Slots:
-    """How many of something may be under way at once in this process."""
-
-    def __init__(self, count: int, what: str) -> None:
-        self._free = count
-        self._what = what
-
-    @contextmanager
-    def take(self) -> Iterator[None]:
-        """Have one for the length of a block.
-
-        Raises:
-            Overloaded: there is none left.
-        """
-        if not self._free:
-            raise Overloaded(
-                f"too many {self._what} at once; come back when one is done",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
-        self._free -= 1
-        try:
-            yield
-        finally:
-            self._free += 1
-
 
 class Download(StreamingResponse):
-    """Answers with the pieces of a generator; `begin` makes the first, which may refuse."""
+    """A response with the pieces of a generator; create it with `begin`."""
 
     def __init__(
         self,
@@ -58,7 +28,7 @@ class Download(StreamingResponse):
     ) -> None:
         self._pieces = pieces
         self._seconds = seconds
-        headers = {"Content-Disposition": _attached(name)}
+        headers = {"Content-Disposition": _content_disposition(name)}
         if size is not None:
             headers["Content-Length"] = str(size)
         super().__init__(_chained(first, pieces), 200, headers, media_type)
@@ -72,11 +42,19 @@ class Download(StreamingResponse):
         media_type: str = "application/zip",
         size: int | None = None,
     ) -> "Download":
-        """Wait for the first piece: until then an error still has an answer of its own."""
+        """Wait for the first piece, so that an error before it can still become a problem response.
+
+        Args:
+            pieces: Generates the file.
+            name: File name for the client.
+            seconds: Longest time for sending one piece.
+            media_type: Content type of the file.
+            size: Size in bytes, if known.
+        """
         return cls(await anext(pieces), pieces, name, seconds, media_type, size)
 
     async def stream_response(self, send: Send) -> None:
-        """Send every piece in time; let go of what makes them, however it ends."""
+        """Send each piece within the time limit; close the generator at the end."""
 
         async def send_in_time(message: Message) -> None:
             async with asyncio.timeout(self._seconds):
@@ -89,8 +67,8 @@ class Download(StreamingResponse):
                 await self._pieces.aclose()
 
 
-def _attached(name: str) -> str:
-    """Return the header that names a file, as RFC 6266 says where it is not plain ASCII."""
+def _content_disposition(name: str) -> str:
+    """Build Content-Disposition; RFC 6266 encoding for names beyond plain ASCII."""
     encoded = quote(name, safe="")
     return (
         f"attachment; filename*=utf-8''{encoded}"

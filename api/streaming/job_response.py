@@ -1,4 +1,4 @@
-"""From an accepted job to an answer: at once, after a wait, or as a stream."""
+"""Responds to an accepted job: with its result, its stream, or the job itself."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -7,83 +7,96 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.error_handlers import problem_response
 from api.json_responses import accepted, job_headers, json_response
-from api.streaming.sse import EventStream, View, Watched, leave
+from api.streaming.disconnect import ClientDisconnect
+from api.streaming.event_stream import EventStream
 from billing.pricing.rating import Cost
-from intake.admission import Admission
 from intake.preferences import Preferences
 from intake.request_lifetime import EndReason
 from intake.services import Services
-from intake.waiting import too_long, wait_result
-from jobs.job import Job, OnDisconnect
+from intake.submission import Admission
+from intake.waiting import wait_ended_error, wait_result
+from intake.watched_job import WatchedJob, cancel_if_abandoned
+from jobs.job import Job
 from jobs.result import JobResult
 from jobs.status import Status
 from wire import problems
+from wire.views.stream_view import StreamView
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """How one route shows its job: whole, or as a stream where the client asked for one.
+class JobFormat:
+    """How one route shows its job.
 
-    `fields` are those that the client knows by another name than the engine.
+    Attributes:
+        whole: Builds the response object of a completed job.
+        stream: Creates the view for streaming; None if the client did not ask for a stream.
+        fields: Names of fields in the client's body by their names in the engine's body, for the
+            `param` of errors.
     """
 
     whole: Callable[[Job, JobResult, Cost | None], dict[str, Any]]
-    stream: Callable[[Job], View] | None
+    stream: Callable[[Job], StreamView] | None
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
-def policy(preferences: Preferences) -> OnDisconnect:
-    """Return what a leaving client means on routes that answer with the result itself.
-
-    A client that sent an idempotency key means to come back for it.
-    """
-    if preferences.on_disconnect is not None:
-        return preferences.on_disconnect
-    return "continue" if preferences.idempotency_key else "cancel"
-
-
-async def deliver(
-    api: Services, request: Request, admitted: Admission, preferences: Preferences, form: Form
+async def respond_with_job(
+    services: Services,
+    request: Request,
+    admission: Admission,
+    preferences: Preferences,
+    job_format: JobFormat,
 ) -> Response:
-    """Answer a request with its job's result, or with the job where it prefers that."""
-    job = admitted.job
-    if admitted.replayed:
-        job = await api.store.get(job.id, job.account)
-    headers = job_headers(admitted.accepted, preferences)
+    """Respond to a submission as the client prefers.
+
+    Args:
+        services: The process's services.
+        request: The submission.
+        admission: The accepted job.
+        preferences: The client's Prefer headers.
+        job_format: How the route shows the job.
+
+    Returns:
+        The result, the stream, 202 with the job, or a problem if the job has no result.
+    """
+    job = admission.job
+    if admission.replayed:
+        job = await services.store.get(job.id, job.account)
+    headers = job_headers(admission.accepted, preferences)
     if preferences.respond_async and preferences.wait_seconds is None:
         return accepted(job, headers)
-    watched = Watched.of(job)
-    if form.stream is not None and not preferences.respond_async:
-        return EventStream(api, watched, form.stream(job), headers=headers)
-    limit = api.settings.limits.sync_seconds
+    watched = WatchedJob.of(job)
+    if job_format.stream is not None and not preferences.respond_async:
+        return EventStream(services, watched, job_format.stream(job), headers=headers)
+    limit = services.settings.limits.sync_seconds
     seconds = limit if preferences.wait_seconds is None else preferences.wait_seconds
-    result, ended = await wait_result(api, request, watched, seconds)
-    if ended is EndReason.TIME and preferences.hands_over:
-        job = await api.store.get(job.id, job.account)
-        return accepted(job, headers, await api.store.place(job))
+    result, ended = await wait_result(services, ClientDisconnect(request.receive), watched, seconds)
+    if ended is EndReason.TIME and preferences.accepts_job:
+        job = await services.store.get(job.id, job.account)
+        return accepted(job, headers, await services.store.place(job))
     if ended is not None:
         if ended is EndReason.SERVER:
-            await leave(api, watched)
-        late = problems.from_error(too_long(ended, job.id, seconds))
-        return _refuse(late, job, request, headers)
+            await cancel_if_abandoned(services, watched)
+        timeout = problems.from_error(wait_ended_error(ended, job.id, seconds))
+        return _problem(timeout, job, request, headers)
     status = Status(result.status or Status.FAILED)
     if status is not Status.COMPLETED:
         ending = problems.from_ending(status, result.error, job.id)
         if ending.param is not None:
-            ending = replace(ending, param=form.fields.get(ending.param, ending.param))
-        return _refuse(ending, job, request, headers)
-    bill = api.costs.of_result(job, result)
-    shown = form.whole(job, result, bill.cost)
-    return json_response(shown, 200, headers | bill.headers)
+            ending = replace(ending, param=job_format.fields.get(ending.param, ending.param))
+        return _problem(ending, job, request, headers)
+    cost = services.cost_cache.of_result(job, result)
+    shown = job_format.whole(job, result, cost.cost)
+    return json_response(shown, 200, headers | cost.headers)
 
 
-def _refuse(
-    problem: problems.Problem, job: Job, request: Request, said: Mapping[str, str]
+def _problem(
+    problem: problems.Problem, job: Job, request: Request, submission_headers: Mapping[str, str]
 ) -> Response:
-    """Answer with why there is no result; `said` is what every answer to a submission says."""
+    """Respond with a problem and the headers of every response to a submission."""
     headers = problem.headers
     if problem.kind.status == 504:
         headers = problems.NO_RETRY
-    whole = replace(problem, job_id=job.id, headers={**said, **headers})
-    return problems.response(whole, request.scope)
+    whole = replace(problem, job_id=job.id, headers={**submission_headers, **headers})
+    return problem_response(whole, request.scope)

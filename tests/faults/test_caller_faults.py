@@ -169,7 +169,7 @@ async def test_an_older_state_never_replaces_a_newer_one(
     """One process reads a key from SQL and stalls; another revokes it; the first goes on."""
     key = await made(directory, settings)
     read, go_on = asyncio.Event(), asyncio.Event()
-    cache = cache_of(store)
+    cache = CallerCacheWriter(store.redis, store.keys, directory.scripts)
     replace = cache.replace
 
     async def stalled(generation: str, records: Any) -> bool:
@@ -240,6 +240,7 @@ async def test_while_sql_is_away_known_keys_work_and_unknown_ones_are_refused(
                 body = {"email": "ann@example.com", "password": "correct horse battery"}
                 answer = await client.post("/v1/auth/login", json=body)
                 assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
+                assert answer.json()["title"] == "Database unavailable"
                 # Without copy and truth nobody is told that a key is wrong.
                 await store.redis.delete(store.keys.callers)
                 await asyncio.sleep(1)

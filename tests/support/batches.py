@@ -107,7 +107,7 @@ async def check_whole(client: httpx2.AsyncClient, batch: dict[str, Any], count: 
 async def feeding(settings: Settings, name: str = "test") -> AsyncIterator[BatchScheduler]:
     """Feed batches in this process for the length of a block."""
     async with open_services(settings, "feeder") as api:
-        await api.costs.refresh()
+        await api.cost_cache.refresh()
         feeder = BatchScheduler(api, name)
         task = asyncio.create_task(feeder.run())
         try:
@@ -127,7 +127,7 @@ async def answering_all(store: JobStore, queue: str) -> AsyncIterator[list[str]]
             jobs = await store.claim(queue, "all", 64)
             taken.extend(job.id for job in jobs)
             if jobs:
-                await store.append("all", [_answer(job) for job in jobs])
+                await store.append([_answer(job) for job in jobs])
             else:
                 await asyncio.sleep(0.02)
 

@@ -1,1 +1,1 @@
-"""Bodies that clients send: strict pydantic models, one file per resource."""
+"""Request bodies as strict pydantic models and response models, one file per resource."""

@@ -1,4 +1,4 @@
-"""Bodies and answers of the routes for accounts, users, keys and sessions."""
+"""Request bodies and responses of the routes for accounts, users, keys and sessions."""
 
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
@@ -9,22 +9,23 @@ from pydantic_core import PydanticCustomError
 from accounts.caller import Role
 from accounts.errors import InvalidAccount
 from accounts.users import checked_email
+from wire.route_groups import ROUTE_GROUPS
 from wire.schemas.jobs import Instant
 from wire.schemas.sampling import Body
 from wire.schemas.usage import Answer
 
-LARGEST = 2**53
-MOST_NAMES = 100
+MAX_AMOUNT = 2**53
+MAX_SCOPE_ENTRIES = 100
 
 
 def _clean(value: str) -> str:
-    """Refuse what cannot be stored or printed on one line."""
+    """Reject text that cannot be stored or printed on one line."""
     if not value.isprintable():
-        raise PydanticCustomError("text", "one line of printable text is expected")
+        raise PydanticCustomError("text", "expected one line of printable text")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise PydanticCustomError("text", "text in Unicode is expected") from None
+        raise PydanticCustomError("text", "expected valid Unicode text") from None
     return value
 
 
@@ -33,7 +34,7 @@ def _email(value: str) -> str:
         return checked_email(value)
     except InvalidAccount:
         raise PydanticCustomError(
-            "email", "an address such as ann@example.com is expected"
+            "email", "expected an email address such as ann@example.com"
         ) from None
 
 
@@ -48,16 +49,13 @@ def _network(value: str) -> str:
         return str(ip_network(value))
     except ValueError:
         raise PydanticCustomError(
-            "network", "a range of addresses such as 10.0.0.0/8 or 2001:db8::/32 is expected"
+            "network", "expected a network such as 10.0.0.0/8 or 2001:db8::/32"
         ) from None
 
 
 def _group(value: str) -> str:
-    # Imported late: the table names the groups of routes, whose modules import this one.
-    from intake.permissions import GROUPS  # noqa: PLC0415
-
-    if value not in GROUPS:
-        raise PydanticCustomError("group", f"one of {', '.join(sorted(GROUPS))} is expected")
+    if value not in ROUTE_GROUPS:
+        raise PydanticCustomError("group", f"expected one of {', '.join(sorted(ROUTE_GROUPS))}")
     return value
 
 
@@ -65,7 +63,7 @@ Text = Annotated[str, Field(max_length=128), AfterValidator(_clean)]
 Email = Annotated[str, Field(min_length=3, max_length=254), AfterValidator(_email)]
 Password = Annotated[str, Field(min_length=1, max_length=256)]
 AccountId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-Amount = Annotated[int, Field(ge=0, le=LARGEST, strict=True)]
+Amount = Annotated[int, Field(ge=0, le=MAX_AMOUNT, strict=True)]
 Model = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 Network = Annotated[str, AfterValidator(_network)]
 Group = Annotated[str, AfterValidator(_group)]
@@ -74,11 +72,11 @@ Weight = Annotated[float, Field(gt=0, le=1000)]
 
 
 def _some(kind: Any) -> Any:
-    return Annotated[list[kind], Field(min_length=1, max_length=MOST_NAMES)] | None
+    return Annotated[list[kind], Field(min_length=1, max_length=MAX_SCOPE_ENTRIES)] | None
 
 
 class SignIn(Body):
-    """An email and its password."""
+    """Email and password of a user."""
 
     email: Email
     password: Password
@@ -91,7 +89,7 @@ class Refresh(Body):
 
 
 class OwnPassword(Body):
-    """A new password, and the one that is good now."""
+    """The user's current password and a new one."""
 
     current: Password
     password: Password
@@ -104,7 +102,7 @@ class NewPassword(Body):
 
 
 class LimitsChange(Body):
-    """Limits that are to change; 0 means no limit."""
+    """Limits to change; 0 means no limit."""
 
     requests_per_minute: Amount | None = None
     tokens_per_minute: Amount | None = None
@@ -113,7 +111,7 @@ class LimitsChange(Body):
 
 
 class KeyFields(Body):
-    """What a key may be given, and what may be changed of it; null scopes mean everything."""
+    """Settings of an API key; a null scope (`models`, `routes`, `networks`) allows everything."""
 
     name: Text = ""
     role: RoleName = Role.MEMBER
@@ -126,19 +124,19 @@ class KeyFields(Body):
 
 
 class NewKeyRequest(KeyFields):
-    """A key to be made; `account` is for the operator."""
+    """An API key to create; only the operator may set `account`."""
 
     account: AccountId | None = None
 
 
 class Rotation(Body):
-    """How long the old key is good beside the new one."""
+    """How long the old key stays valid beside the new one."""
 
     overlap_seconds: int = Field(default=86_400, ge=0, le=31_536_000)
 
 
 class NewUser(Body):
-    """A user to be made; without a password, an identity provider must vouch for the email."""
+    """A user to create; without a password the user signs in through the identity provider."""
 
     email: Email
     role: RoleName = Role.MEMBER
@@ -147,14 +145,14 @@ class NewUser(Body):
 
 
 class UserUpdateRequest(Body):
-    """What is to change of a user."""
+    """Changes to a user."""
 
     role: RoleName | None = None
     disabled: bool | None = None
 
 
 class AccountFields(Body):
-    """What an account's admin may change: name and what stands on invoices."""
+    """What an account's admin may change: the name and the details on invoices."""
 
     name: Text = ""
     billing_name: Text = ""
@@ -164,7 +162,7 @@ class AccountFields(Body):
 
 
 class NewAccount(AccountFields):
-    """An account to be made, by the operator."""
+    """An account to create; operator only."""
 
     id: AccountId
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
@@ -172,14 +170,14 @@ class NewAccount(AccountFields):
 
 
 class AccountChange(AccountFields):
-    """What the operator may change of an account."""
+    """Changes to an account; operator only."""
 
     limits: LimitsChange = LimitsChange()
     suspended: bool = False
 
 
 class SessionAnswer(Answer):
-    """What who signed in sends from now on, and what brings the next one."""
+    """An access token for requests, and a refresh token that renews it."""
 
     access_token: str
     token_type: Literal["Bearer"]
@@ -189,7 +187,7 @@ class SessionAnswer(Answer):
 
 
 class LimitsAnswer(Answer):
-    """Limits; 0 means none."""
+    """Limits; 0 means no limit."""
 
     requests_per_minute: int
     tokens_per_minute: int
@@ -198,7 +196,7 @@ class LimitsAnswer(Answer):
 
 
 class KeyAnswer(Answer):
-    """A key; `key` is there only when it was made."""
+    """An API key; `key`, its secret, is present only in the response that created it."""
 
     object: Literal["key"]
     id: str
@@ -251,7 +249,7 @@ class AccountAnswer(Answer):
 
 
 class Me(Answer):
-    """Who is calling, and what that allows."""
+    """The caller and its permissions."""
 
     object: Literal["caller"]
     id: str
@@ -270,7 +268,7 @@ class Me(Answer):
 
 
 class AuditAnswer(Answer):
-    """Who did what to what."""
+    """One entry of the audit log."""
 
     object: Literal["audit_entry"]
     id: str

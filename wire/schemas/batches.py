@@ -12,15 +12,22 @@ from wire.schemas.sampling import Body
 
 WINDOW = re.compile(r"([1-9]\d{0,5})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-LONGEST = timedelta(days=7)
+MAX_WINDOW = timedelta(days=7)
 
 
 def window_length(text: str) -> timedelta:
-    """Return how long a completion window is."""
+    """Return the length of a completion window.
+
+    Args:
+        text: A number and a unit: s, m, h or d.
+
+    Raises:
+        PydanticCustomError: The text has another form, or the window is longer than 7 days.
+    """
     found = WINDOW.fullmatch(text)
-    length = timedelta(**{UNITS[found[2]]: int(found[1])}) if found else LONGEST * 2
-    if length > LONGEST:
-        raise PydanticCustomError("window", "a time such as 24h, at most 7d, is expected")
+    length = timedelta(**{UNITS[found[2]]: int(found[1])}) if found else MAX_WINDOW * 2
+    if length > MAX_WINDOW:
+        raise PydanticCustomError("window", "expected a time such as 24h, at most 7d")
     return length
 
 
@@ -41,7 +48,7 @@ def _check_metadata(metadata: dict[str, str] | None) -> dict[str, str] | None:
 
 
 class ExpiresAfter(Body):
-    """When a batch's own files expire."""
+    """When the output and error files of a batch expire."""
 
     anchor: Literal["created_at"]
     seconds: int = Field(ge=3_600, le=2_592_000)

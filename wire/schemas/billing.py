@@ -1,4 +1,4 @@
-"""What the billing routes answer; money is text, since JSON's numbers are not exact."""
+"""Responses of the billing routes; money is text, because JSON numbers are not exact."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from wire.schemas.usage import Answer
 
 
 class Party(Answer):
-    """Who issues an invoice, as it was when it was issued; `|` begins a new line."""
+    """The issuer of an invoice at the time of issue; `|` separates lines."""
 
     name: str
     address: str
@@ -18,7 +18,7 @@ class Party(Answer):
 
 
 class InvoiceLineObject(Answer):
-    """One line: usage of one model, tier, kind of token and price, or an adjustment."""
+    """One invoice line: usage of one model, tier, token kind and price, or an adjustment."""
 
     position: int
     kind: Literal["usage", "adjustment"]
@@ -29,10 +29,10 @@ class InvoiceLineObject(Answer):
     price_version_id: str | None
     multiplier: str | None
     per_million: str | None
-    late: bool = Field(description="usage of an earlier month, which was closed already")
+    late: bool = Field(description="usage of an earlier month that was already closed")
     jobs: int
     tokens: int
-    amount: str = Field(description="rounded, once, to micros")
+    amount: str = Field(description="rounded once, to millionths")
 
 
 class InvoiceObject(Answer):
@@ -42,7 +42,7 @@ class InvoiceObject(Answer):
     id: str
     number: str
     kind: Literal["invoice", "credit_note"]
-    corrects: str | None = Field(description="the number of the invoice a credit note corrects")
+    corrects: str | None = Field(description="number of the invoice that this credit note corrects")
     account_id: str
     month: str
     currency: str
@@ -52,8 +52,8 @@ class InvoiceObject(Answer):
     tax_note: str
     usage_total: str | None = None
     adjustments_total: str | None = None
-    total: str = Field(description="the sum of the lines")
-    due: str = Field(description="the total in whole coins: what is paid")
+    total: str = Field(description="sum of the lines")
+    due: str = Field(description="amount to pay: the total rounded to the currency's smallest unit")
     issued_at: str
     due_at: str
     seller: Party

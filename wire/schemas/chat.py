@@ -5,53 +5,53 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from wire.schemas.sampling import Body, Count, Sampling, misfit, only_functions
+from wire.schemas.sampling import Body, Count, Sampling, field_error, only_functions
 
 
 class TextPart(Body):
-    """A piece of text."""
+    """A text part."""
 
     type: Literal["text"]
     text: str
 
 
 class RefusalPart(Body):
-    """A refusal an assistant gave earlier."""
+    """A refusal in an earlier assistant message."""
 
     type: Literal["refusal"]
     refusal: str
 
 
 class MediaUrl(Body):
-    """Where a picture or video is: an https or data URL."""
+    """URL of an image or video: https or data."""
 
     url: str
     detail: Literal["auto", "low", "high"] | None = None
 
 
 class ImagePart(Body):
-    """A picture, for models that see."""
+    """An image, for models with image input."""
 
     type: Literal["image_url"]
     image_url: MediaUrl
 
 
 class VideoPart(Body):
-    """A video, for models that see."""
+    """A video, for models with video input."""
 
     type: Literal["video_url"]
     video_url: MediaUrl
 
 
 class AudioData(Body):
-    """Sound as base64."""
+    """Audio as base64."""
 
     data: str
     format: Literal["wav", "mp3"]
 
 
 class AudioPart(Body):
-    """Sound, for models that hear."""
+    """Audio, for models with audio input."""
 
     type: Literal["input_audio"]
     input_audio: AudioData
@@ -62,7 +62,7 @@ def _part_kind(part: Any) -> str | None:
     return f"part:{kind}"
 
 
-#: The tags cannot be mistaken for fields in an error's location.
+#: The tags contain a colon, so that they differ from field names in an error's location.
 Part = Annotated[
     Annotated[TextPart, Tag("part:text")]
     | Annotated[ImagePart, Tag("part:image_url")]
@@ -73,7 +73,7 @@ Part = Annotated[
         _part_kind,
         custom_error_type="part",
         custom_error_message=(
-            "an object with type text, image_url, input_audio, video_url or refusal is expected"
+            "expected an object with type text, image_url, input_audio, video_url or refusal"
         ),
     ),
 ]
@@ -94,14 +94,14 @@ Verbosity = Literal["low", "medium", "high"]
 
 
 class CalledFunction(Body):
-    """Which function an assistant called, and its arguments as JSON text."""
+    """Name of a called function and its arguments as JSON text."""
 
     name: Name
     arguments: str
 
 
 class ToolCall(Body):
-    """One call an assistant made."""
+    """One tool call of an assistant."""
 
     id: str
     type: Literal["function"] = "function"
@@ -118,7 +118,7 @@ class SystemMessage(Body):
 
 
 class UserMessage(Body):
-    """What the user said."""
+    """A message of the user."""
 
     role: Literal["user"]
     content: Content
@@ -126,7 +126,7 @@ class UserMessage(Body):
 
 
 class AssistantMessage(Body):
-    """What the model said; null fields are accepted since clients send answers back whole."""
+    """A message of the model; null is accepted, because clients send whole responses back."""
 
     role: Literal["assistant"]
     content: Content | None = None
@@ -140,14 +140,14 @@ class AssistantMessage(Body):
     function_call: None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _check_not_empty(self) -> Self:
         if self.content is None and not self.tool_calls and self.refusal is None:
-            raise misfit("content", "content, tool_calls or refusal is required")
+            raise field_error("content", "content, tool_calls or refusal is required")
         return self
 
 
 class ToolMessage(Body):
-    """What a called function returned."""
+    """The result of a called function."""
 
     role: Literal["tool"]
     content: Content
@@ -170,7 +170,7 @@ class FunctionTool(Body):
 
 
 class Tool(Body):
-    """A tool; only functions."""
+    """A tool; only functions are supported."""
 
     type: Literal["function"]
     function: FunctionTool
@@ -193,14 +193,14 @@ class ChatRequest(Sampling):
     """`POST /v1/chat/completions`."""
 
     refused: ClassVar[Mapping[str, str]] = {
-        "audio": "answers are text",
-        "function_call": "it is deprecated; send tool_choice",
-        "functions": "it is deprecated; send tools",
-        "moderation": "nothing here moderates",
-        "prediction": "outputs cannot be predicted",
-        "prompt_cache_options": "the cache of prompts is the engine's own",
-        "prompt_cache_retention": "the cache of prompts is the engine's own",
-        "web_search_options": "nothing here searches the web",
+        "audio": "only text output is available",
+        "function_call": "deprecated by OpenAI; use tool_choice",
+        "functions": "deprecated by OpenAI; use tools",
+        "moderation": "moderation is not available",
+        "prediction": "predicted outputs are not available",
+        "prompt_cache_options": "the engine manages its prompt cache itself",
+        "prompt_cache_retention": "the engine manages its prompt cache itself",
+        "web_search_options": "web search is not available",
     }
 
     messages: list[Message] = Field(min_length=1)
@@ -224,16 +224,16 @@ class ChatRequest(Sampling):
     documents: list[dict[str, str]] | None = None
 
     @model_validator(mode="after")
-    def _chat_pairs(self) -> Self:
+    def _check_chat_combinations(self) -> Self:
         if self.top_logprobs and not self.logprobs:
-            raise misfit("top_logprobs", "this is only allowed with logprobs: true")
+            raise field_error("top_logprobs", "only allowed with logprobs: true")
         if self.tool_choice not in (None, "none") and not self.tools:
-            raise misfit("tool_choice", "this is only allowed with tools")
+            raise field_error("tool_choice", "only allowed with tools")
         return self
 
     @property
-    def wanted_tokens(self) -> tuple[str, int] | None:
-        """The output limit the client set: field and number."""
+    def output_limit(self) -> tuple[str, int] | None:
+        """Name and value of the client's limit on output tokens; None without one."""
         if self.max_completion_tokens:
             return "max_completion_tokens", self.max_completion_tokens
-        return super().wanted_tokens
+        return super().output_limit

@@ -18,10 +18,10 @@ def _one_prompt(value: Any) -> Any:
     if isinstance(prompt, list) and prompt and all(_is_token(item) for item in prompt):
         return value
     if isinstance(value, list) and len(value) > 1 and isinstance(value[0], str | list):
-        raise PydanticCustomError("prompt", "one prompt per request is expected; send one job each")
-    raise PydanticCustomError(
-        "prompt", "text or a list of token ids is expected, and it must not be empty"
-    )
+        raise PydanticCustomError(
+            "prompt", "expected one prompt per request; submit one job per prompt"
+        )
+    raise PydanticCustomError("prompt", "expected text or a list of token ids, not empty")
 
 
 def _is_token(item: Any) -> bool:
@@ -52,11 +52,11 @@ class CompletionRequest(Sampling):
     logprobs: int | None = Field(default=None, ge=0, le=20)
 
     @model_validator(mode="after")
-    def _here(self) -> Self:
+    def _check_supported_values(self) -> Self:
         if self.echo:
-            raise unsupported("echo", "the prompt is not repeated")
+            raise unsupported("echo", "the prompt is not part of the output")
         if self.suffix:
-            raise unsupported("suffix", "text is only continued")
+            raise unsupported("suffix", "text can only be continued, not inserted")
         if self.best_of not in (None, self.n or 1):
-            raise unsupported("best_of", "all choices are returned; ask for n")
+            raise unsupported("best_of", "all generated choices are returned; use n")
         return self

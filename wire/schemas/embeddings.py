@@ -5,16 +5,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from wire.schemas.sampling import Addressed
+from wire.schemas.sampling import ModelRequest
 
-#: A job's log has them all.
-MOST_INPUTS = 256
-EXPECTED = "text, a list of token ids, or a list of either is expected, none of it empty"
+#: One job's log must hold the vectors of all inputs.
+MAX_INPUTS = 256
+EXPECTED = "expected text, a list of token ids, or a list of either, none of them empty"
 
 
 def _inputs(value: Any) -> Any:
     if not _is_input(value):
-        many = isinstance(value, list) and 0 < len(value) <= MOST_INPUTS
+        many = isinstance(value, list) and 0 < len(value) <= MAX_INPUTS
         if not many or not all(_is_input(item) for item in value):
             raise PydanticCustomError("input", EXPECTED)
     return value
@@ -37,11 +37,11 @@ MANY: dict[str, Any] = {
     "type": "array",
     "items": {"anyOf": [TEXT, TOKENS]},
     "minItems": 1,
-    "maxItems": MOST_INPUTS,
+    "maxItems": MAX_INPUTS,
 }
 
 
-class EmbeddingRequest(Addressed):
+class EmbeddingRequest(ModelRequest):
     """`POST /v1/embeddings`."""
 
     input: Annotated[Any, BeforeValidator(_inputs), WithJsonSchema({"anyOf": [TEXT, TOKENS, MANY]})]

@@ -10,7 +10,7 @@ DEFAULT_TOKENS = 256
 
 
 class GenerateRequest(Body):
-    """`POST /v1/generate`; without a model, the first one served."""
+    """`POST /v1/generate`; without a model, the first served model is used."""
 
     prompt: str = Field(min_length=1)
     model: ModelName | None = None
@@ -19,8 +19,8 @@ class GenerateRequest(Body):
     top_p: float = Field(default=1.0, ge=0, le=1)
 
     def as_completion(self, model: str) -> dict[str, Any]:
-        """Return the same request as the body of a text completion."""
-        # A nucleus of nothing still holds the likeliest token: that is greedy decoding.
+        """Convert the request into the body of a text completion for this model."""
+        # top_p 0 keeps only the most likely token, which is greedy decoding; vLLM rejects 0.
         greedy = self.top_p == 0
         return {
             "model": model,

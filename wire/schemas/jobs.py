@@ -11,15 +11,15 @@ from wire.schemas.chat import ChatRequest
 from wire.schemas.completions import CompletionRequest
 from wire.schemas.embeddings import EmbeddingRequest
 from wire.schemas.responses import ResponseRequest
-from wire.schemas.sampling import Addressed, Body, Metadata, Tier
+from wire.schemas.sampling import Body, Metadata, ModelRequest, Tier
 from wire.schemas.webhooks import JobWebhookRequest
 
 YEAR_9999 = 253_402_300_799
-INSTANT = "an RFC 3339 time with a zone, or Unix seconds, is expected"
+INSTANT = "expected an RFC 3339 time with a time zone, or Unix seconds"
 
 
 def _instant(value: Any) -> Any:
-    """Turn RFC 3339 or Unix seconds into Unix milliseconds."""
+    """Convert RFC 3339 or Unix seconds into Unix milliseconds."""
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value)
@@ -38,7 +38,7 @@ def _instant(value: Any) -> Any:
 
 
 def _webhook(value: Any) -> Any:
-    """Read a plain URL as an object that says nothing else."""
+    """Read a plain URL as a webhook object with only a URL."""
     return {"url": value} if isinstance(value, str) else value
 
 
@@ -58,7 +58,7 @@ JobWebhook = Annotated[
 ]
 
 Url = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"]
-BODIES: dict[str, type[Addressed]] = {
+BODIES: dict[str, type[ModelRequest]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/completions": CompletionRequest,
     "/v1/responses": ResponseRequest,
@@ -67,13 +67,19 @@ BODIES: dict[str, type[Addressed]] = {
 
 
 class JobRequest(Body):
-    """`POST /v1/jobs`: the URL and body of an OpenAI request, and what to do with it."""
+    """`POST /v1/jobs`: the URL and body of an OpenAI request, with options for the job."""
 
     url: Url
-    body: dict[str, Any] = Field(description="the OpenAI body; `stream` has no effect here")
+    body: dict[str, Any] = Field(
+        description="body of the OpenAI request; `stream` has no effect here"
+    )
     service_tier: Tier | None = None
-    deadline: Instant = Field(default=None, description="must be done by then")
-    start_by: Instant = Field(default=None, description="must have started by then, else expired")
-    webhook: JobWebhook = Field(default=None, description="hears of the job's end")
+    deadline: Instant = Field(
+        default=None, description="the job expires unless it is finished by then"
+    )
+    start_by: Instant = Field(
+        default=None, description="the job expires unless it has started by then"
+    )
+    webhook: JobWebhook = Field(default=None, description="URL that is called when the job ends")
     metadata: Metadata | None = None
     on_disconnect: Literal["continue", "cancel"] = "continue"

@@ -1,4 +1,4 @@
-"""The items of a response's input: messages, calls of functions, what they returned, reasoning."""
+"""Items of a response's input: messages, function calls, their results, reasoning."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,14 +12,14 @@ ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
 class InputText(Body):
-    """A piece of text."""
+    """A text part of the input."""
 
     type: Literal["input_text"]
     text: str
 
 
 class InputImage(Body):
-    """A picture, for models that see: an https or data URL."""
+    """An image as https or data URL, for models with image input."""
 
     type: Literal["input_image"]
     image_url: str
@@ -27,7 +27,7 @@ class InputImage(Body):
 
 
 class OutputText(Body):
-    """A piece of text that a model wrote; clients send answers back whole."""
+    """A text part of an earlier response, which clients send back whole."""
 
     type: Literal["output_text"]
     text: str
@@ -36,7 +36,7 @@ class OutputText(Body):
 
 
 class OutputRefusal(Body):
-    """A refusal an assistant gave earlier."""
+    """A refusal in an earlier response."""
 
     type: Literal["refusal"]
     refusal: str
@@ -52,7 +52,7 @@ InputPart = Annotated[
     Discriminator(
         lambda part: _kind(part, "part"),
         custom_error_type="part",
-        custom_error_message="an object with type input_text or input_image is expected",
+        custom_error_message="expected an object with type input_text or input_image",
     ),
 ]
 OutputPart = Annotated[
@@ -60,7 +60,7 @@ OutputPart = Annotated[
     Discriminator(
         lambda part: _kind(part, "part"),
         custom_error_type="part",
-        custom_error_message="an object with type output_text or refusal is expected",
+        custom_error_message="expected an object with type output_text or refusal",
     ),
 ]
 
@@ -81,14 +81,14 @@ OutputContent = Annotated[
 
 
 class Item(Body):
-    """What all items have in common."""
+    """Fields of every item."""
 
     id: ItemId | None = None
     status: ItemStatus | None = None
 
 
 class InputMessage(Item):
-    """What a user said, or instructions."""
+    """A message of the user, or instructions."""
 
     type: Literal["message"] = "message"
     role: Literal["user", "system", "developer"]
@@ -96,7 +96,7 @@ class InputMessage(Item):
 
 
 class OutputMessage(Item):
-    """What the model said earlier."""
+    """An earlier message of the model."""
 
     type: Literal["message"] = "message"
     role: Literal["assistant"]
@@ -105,7 +105,7 @@ class OutputMessage(Item):
 
 
 class FunctionCall(Item):
-    """Which function the model called, and its arguments as JSON text."""
+    """A function call of the model, with its arguments as JSON text."""
 
     type: Literal["function_call"]
     call_id: ItemId
@@ -114,7 +114,7 @@ class FunctionCall(Item):
 
 
 class FunctionCallOutput(Item):
-    """What a called function returned."""
+    """The result of a called function."""
 
     type: Literal["function_call_output"]
     call_id: ItemId
@@ -122,14 +122,14 @@ class FunctionCallOutput(Item):
 
 
 class ReasoningText(Body):
-    """A piece of what the model thought."""
+    """A text part of the model's reasoning."""
 
     type: Literal["reasoning_text", "summary_text"]
     text: str
 
 
 class ReasoningItem(Item):
-    """What the model thought before it answered."""
+    """The model's reasoning before its output."""
 
     type: Literal["reasoning"]
     summary: list[ReasoningText]
@@ -156,7 +156,7 @@ AnyItem = Annotated[
         _item_kind,
         custom_error_type="item",
         custom_error_message=(
-            "a message, function_call, function_call_output or reasoning is expected"
+            "expected a message, function_call, function_call_output or reasoning"
         ),
     ),
 ]
@@ -174,6 +174,6 @@ ResponseInput = Annotated[
     Discriminator(
         _input_kind,
         custom_error_type="input",
-        custom_error_message="text or a list of items is expected",
+        custom_error_message="expected text or a list of items",
     ),
 ]

@@ -1,4 +1,4 @@
-"""The body of a response, OpenAI's newer way to ask for text."""
+"""The request body of OpenAI's Responses API."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -8,13 +8,13 @@ from pydantic import BeforeValidator, Field, model_validator
 from wire.schemas.chat import Effort, FunctionTool, Name, Verbosity
 from wire.schemas.response_items import ItemId, ResponseInput
 from wire.schemas.sampling import (
-    Asking,
     Body,
     Count,
     JsonObjectFormat,
     NamedSchema,
     TextFormat,
-    misfit,
+    TextRequest,
+    field_error,
     only_functions,
     unsupported,
 )
@@ -23,7 +23,7 @@ LOGPROBS = "message.output_text.logprobs"
 
 
 class ReasoningOptions(Body):
-    """How much the model should think."""
+    """Reasoning effort."""
 
     effort: Effort | None = None
     summary: Literal["auto"] | None = None
@@ -31,13 +31,13 @@ class ReasoningOptions(Body):
 
 
 class ResponseJsonSchema(NamedSchema):
-    """JSON that follows a schema, described in place."""
+    """JSON that follows a schema; the schema's fields are inline."""
 
     type: Literal["json_schema"]
 
 
 class Text(Body):
-    """What form the text has."""
+    """Format of the output text."""
 
     format: (
         Annotated[TextFormat | JsonObjectFormat | ResponseJsonSchema, Field(discriminator="type")]
@@ -47,7 +47,7 @@ class Text(Body):
 
 
 class ResponseTool(FunctionTool):
-    """A function the model may call, described in place."""
+    """A function the model may call; its fields are inline."""
 
     type: Literal["function"]
 
@@ -65,19 +65,19 @@ class ResponseStreamOptions(Body):
     include_obfuscation: bool | None = None
 
 
-class ResponseRequest(Asking):
+class ResponseRequest(TextRequest):
     """`POST /v1/responses`."""
 
     refused: ClassVar[Mapping[str, str]] = {
-        "access_programs": "there are no access programs",
-        "background_options": "background jobs have none; send deadlines to /v1/jobs",
+        "access_programs": "access programs are not available",
+        "background_options": "background responses have no options; set deadlines at /v1/jobs",
         "context_management": "conversations are not compacted",
-        "conversation": "send previous_response_id, or the items themselves",
-        "image": "answers are text",
-        "moderation": "nothing here moderates",
-        "prompt": "prompts are not kept here; send instructions and input",
-        "prompt_cache_options": "the cache of prompts is the engine's own",
-        "prompt_cache_retention": "the cache of prompts is the engine's own",
+        "conversation": "use previous_response_id, or send the items",
+        "image": "only text output is available",
+        "moderation": "moderation is not available",
+        "prompt": "prompts are not stored; use instructions and input",
+        "prompt_cache_options": "the engine manages its prompt cache itself",
+        "prompt_cache_retention": "the engine manages its prompt cache itself",
     }
 
     input: ResponseInput
@@ -101,22 +101,26 @@ class ResponseRequest(Asking):
 
     @model_validator(mode="before")
     @classmethod
-    def _pairs(cls, value: Any) -> Any:
+    def _check_combinations(cls, value: Any) -> Any:
         if isinstance(value, dict) and value.get("stream_options") and not value.get("stream"):
-            raise misfit("stream_options", "this is only allowed with stream: true")
+            raise field_error("stream_options", "only allowed with stream: true")
         return value
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check_values(self) -> Self:
         if self.truncation == "auto":
-            raise unsupported("truncation", "a conversation that is too long is refused, never cut")
+            raise unsupported(
+                "truncation", "conversations that are too long are rejected, not truncated"
+            )
         if self.background and self.store is False:
-            raise misfit("background", "this needs store, else nobody could read the answer")
+            raise field_error(
+                "background", "requires store; otherwise the response could not be read"
+            )
         if self.tool_choice not in (None, "none", "auto") and not self.tools:
-            raise misfit("tool_choice", "this is only allowed with tools")
+            raise field_error("tool_choice", "only allowed with tools")
         return self
 
     @property
-    def wanted_tokens(self) -> tuple[str, int] | None:
-        """The output limit the client set: field and number."""
+    def output_limit(self) -> tuple[str, int] | None:
+        """Name and value of the client's limit on output tokens; None without one."""
         return ("max_output_tokens", self.max_output_tokens) if self.max_output_tokens else None

@@ -1,7 +1,7 @@
-"""What chat and text completions have in common: OpenAI's parameters and vLLM's extras.
+"""Parameters shared by the model routes: OpenAI's and vLLM's additional ones.
 
-Invariant: strict types, since workers see the client's own JSON, and unknown fields are errors.
-Fields are checked here so that a mistake costs no place in the queue.
+Invariant: types are strict and unknown fields are errors, because workers receive the client's
+JSON unchanged. Validation happens before the job is queued, so an invalid job never waits.
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from wire.schemas.reading import UNSUPPORTED
+from wire.schemas.validation import UNSUPPORTED
 
-#: Fields that speak to the API, not to the model; they are not part of the stored body.
+#: Fields that only the API uses; they are not stored in the job's body.
 TRANSPORT = ("stream", "stream_options", "service_tier", "metadata", "encoding_format")
 
 INT64 = 2**63 - 1
@@ -30,19 +30,19 @@ Metadata = dict[str, str]
 
 
 class Body(BaseModel):
-    """Base of all bodies."""
+    """Base of all request bodies."""
 
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
 
 
 class OpenAiBody(Body):
-    """A body of one of OpenAI's routes; `refused` says of its own fields why they are not here."""
+    """Body of an OpenAI route; `refused` maps each unsupported field to the reason."""
 
     refused: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
-    def _possible(cls, value: Any) -> Any:
+    def _check_supported(cls, value: Any) -> Any:
         if isinstance(value, dict):
             for name, why in cls.refused.items():
                 if value.get(name) is not None:
@@ -50,8 +50,8 @@ class OpenAiBody(Body):
         return value
 
 
-class Addressed(OpenAiBody):
-    """What every request to a model has."""
+class ModelRequest(OpenAiBody):
+    """Fields of every request to a model."""
 
     model: ModelName
     user: str | None = Field(default=None, max_length=1024)
@@ -59,13 +59,13 @@ class Addressed(OpenAiBody):
     metadata: Metadata | None = None
 
     @property
-    def wanted_tokens(self) -> tuple[str, int] | None:
-        """The output limit the client set: field and number."""
+    def output_limit(self) -> tuple[str, int] | None:
+        """Name and value of the client's limit on output tokens; None without one."""
         return None
 
 
-class Asking(Addressed):
-    """What every request for text has."""
+class TextRequest(ModelRequest):
+    """Fields of every request that generates text."""
 
     stream: bool | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -80,7 +80,7 @@ class StreamOptions(Body):
 
 
 class StructuredOutputs(Body):
-    """vLLM's constraint on the output: exactly one of the first six."""
+    """vLLM's constraints on the output: exactly one of the first six fields."""
 
     json_: str | dict[str, Any] | None = Field(default=None, alias="json")
     regex: str | None = None
@@ -93,13 +93,12 @@ class StructuredOutputs(Body):
     whitespace_pattern: str | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _check_exactly_one(self) -> Self:
         kinds = (self.json_, self.regex, self.choice, self.grammar, self.json_object)
         if sum(kind is not None for kind in (*kinds, self.structural_tag)) != 1:
             raise PydanticCustomError(
                 "one_of",
-                "exactly one of json, regex, choice, grammar, json_object, structural_tag"
-                " is expected",
+                "expected exactly one of json, regex, choice, grammar, json_object, structural_tag",
             )
         return self
 
@@ -137,7 +136,7 @@ ResponseFormat = Annotated[
 ]
 
 
-class Sampling(Asking):
+class Sampling(TextRequest):
     """Parameters of chat and text completions."""
 
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
@@ -167,38 +166,38 @@ class Sampling(Asking):
 
     @model_validator(mode="before")
     @classmethod
-    def _together(cls, value: Any) -> Any:
+    def _check_combinations(cls, value: Any) -> Any:
         if isinstance(value, dict):
             _check_pairs(value)
         return value
 
     @property
-    def wanted_tokens(self) -> tuple[str, int] | None:
-        """The output limit the client set: field and number."""
+    def output_limit(self) -> tuple[str, int] | None:
+        """Name and value of the client's limit on output tokens; None without one."""
         return ("max_tokens", self.max_tokens) if self.max_tokens else None
 
 
-def misfit(field: str, text: str) -> PydanticCustomError:
-    """Return an error of a whole body that is about one of its fields."""
-    return PydanticCustomError("misfit", "{text}", {"field": field, "text": text})
+def field_error(field: str, text: str) -> PydanticCustomError:
+    """Create a validation error of a whole body that names one of its fields."""
+    return PydanticCustomError("field_error", "{text}", {"field": field, "text": text})
 
 
 def unsupported(field: str, why: str) -> PydanticCustomError:
-    """Return an error about a field, or a value of it, that OpenAI has and no engine here does."""
-    text = f"this is not supported: {why}"
+    """Create the error for a field or value that OpenAI supports and our engines do not."""
+    text = f"not supported: {why}"
     return PydanticCustomError(UNSUPPORTED, "{text}", {"field": field, "text": text})
 
 
 def only_functions(tool: Any) -> Any:
-    """Refuse the tools that OpenAI runs itself."""
+    """Reject the tools that OpenAI runs itself."""
     if isinstance(tool, dict) and isinstance(tool.get("type"), str) and tool["type"] != "function":
-        raise unsupported("type", "only functions can be called")
+        raise unsupported("type", "only function tools are available")
     return tool
 
 
 def _check_pairs(value: dict[str, Any]) -> None:
-    """Refuse fields that only make sense with another."""
+    """Reject invalid combinations of fields."""
     if value.get("stream_options") is not None and not value.get("stream"):
-        raise misfit("stream_options", "this is only allowed with stream: true")
+        raise field_error("stream_options", "only allowed with stream: true")
     if value.get("response_format") and value.get("structured_outputs"):
-        raise misfit("structured_outputs", "this and response_format exclude each other")
+        raise field_error("structured_outputs", "cannot be combined with response_format")

@@ -1,4 +1,4 @@
-"""What the usage routes answer; money is text, since JSON's numbers are not exact."""
+"""Responses of the usage routes; money is text, because JSON numbers are not exact."""
 
 from typing import Literal
 
@@ -11,22 +11,22 @@ Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class Answer(BaseModel):
-    """A part of an answer; it holds exactly these fields."""
+    """Base of all responses: exactly the declared fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class UsageTotalObject(Answer):
-    """One group's total; `day`, `model` and `key` are there when they were asked for."""
+    """Total of one group; `day`, `model` and `key` are present when grouped by them."""
 
-    day: str | None = Field(default=None, description="a UTC day of the jobs' ends")
+    day: str | None = Field(default=None, description="UTC day on which the jobs ended")
     model: str | None = None
-    key: str | None = Field(default=None, description="the id of the API key")
+    key: str | None = Field(default=None, description="id of the API key")
     jobs: int
-    input_tokens: int = Field(description="all of them, cached ones too")
+    input_tokens: int = Field(description="including cached ones")
     cached_input_tokens: int
     output_tokens: int
-    currency: str | None = Field(description="null: these jobs have no price yet")
+    currency: str | None = Field(description="null: no price is set for these jobs yet")
     amount: str | None = Field(description="exact, before an invoice line rounds it")
 
 
@@ -40,27 +40,27 @@ class UsagePage(Answer):
     until: str = Field(alias="to")
     data: list[UsageTotalObject]
     has_more: bool
-    next: str | None = Field(description="goes into `after` of the next request")
+    next: str | None = Field(description="value of `after` for the next page")
 
 
 class TokensObject(Answer):
-    """Tokens the engine counted."""
+    """Tokens as counted by the engine."""
 
     input_tokens: int
-    cached_input_tokens: int = Field(description="a part of `input_tokens`")
+    cached_input_tokens: int = Field(description="included in `input_tokens`")
     output_tokens: int
 
 
 class Charged(Answer):
-    """Tokens that are charged, by the price they have."""
+    """Charged tokens by price kind."""
 
-    input: int = Field(description="input tokens that were not in the cache")
+    input: int = Field(description="input tokens that were not cached")
     cached_input: int
     output: int
 
 
 class DeliveredChoice(Answer):
-    """What one choice delivered."""
+    """Output of one choice."""
 
     index: int
     output_tokens: int
@@ -69,10 +69,10 @@ class DeliveredChoice(Answer):
 
 
 class DeliveredObject(Answer):
-    """What was delivered, as far as it is still kept."""
+    """The delivered output, as far as it is still stored."""
 
     kept_in: Literal["log", "archive"] | None
-    events: int = Field(description="number of the last event of the job's log")
+    events: int = Field(description="number of the last event in the job's log")
     choices: list[DeliveredChoice]
 
 
@@ -86,7 +86,7 @@ class PriceObject(Answer):
 
 
 class CostObject(Answer):
-    """What is charged, exactly, as in the job object."""
+    """The exact charge, as in the job object."""
 
     total: str
     currency: str
@@ -98,12 +98,12 @@ class CostObject(Answer):
 
 
 class LedgerEntry(Answer):
-    """The row of the ledger; its id is the job's, since there is one a job."""
+    """The job's row in the ledger; it has the job's id."""
 
     id: str
     recorded_at: float
     month: str
-    late: bool = Field(description="the month the job finished in was closed already")
+    late: bool = Field(description="the month in which the job finished was already closed")
 
 
 class InvoiceOf(Answer):
@@ -114,7 +114,7 @@ class InvoiceOf(Answer):
 
 
 class UsageProof(Answer):
-    """What one job delivered and what is charged for it. Times are Unix seconds."""
+    """Output of and charge for one job, for checking. Times are Unix seconds."""
 
     object: Literal["usage.proof"]
     job_id: str
@@ -135,4 +135,4 @@ class UsageProof(Answer):
     cost: CostObject | None
     ledger: LedgerEntry
     invoice: InvoiceOf | None
-    notes: list[str] = Field(description="what is not there, and why")
+    notes: list[str] = Field(description="what is missing, and why")

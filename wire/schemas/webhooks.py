@@ -1,4 +1,4 @@
-"""The bodies of webhook routes, and what they answer. Times are Unix seconds."""
+"""Request bodies and responses of the webhook routes. Times are Unix seconds."""
 
 from typing import Annotated, Literal
 
@@ -22,13 +22,13 @@ EventType = Literal[
 JobEventType = Literal["job.completed", "job.failed", "job.cancelled", "job.expired"]
 
 Url = Annotated[str, Field(min_length=1, max_length=2048)]
-#: PostgreSQL keeps no NUL, and nobody needs the other control characters.
+#: No control characters: PostgreSQL cannot store NUL, and the others are of no use.
 Description = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Events = Annotated[list[EventType], Field(max_length=16, description="empty: all of them")]
+Events = Annotated[list[EventType], Field(max_length=16, description="empty means all events")]
 
 
 class WebhookRequest(Body):
-    """`POST /v1/webhooks`: a URL that hears of the account's events."""
+    """`POST /v1/webhooks`: a URL that receives the account's events."""
 
     url: Url
     events: Events = Field(default_factory=list)
@@ -36,7 +36,7 @@ class WebhookRequest(Body):
 
 
 class WebhookChange(Body):
-    """`PATCH /v1/webhooks/{id}`: what is left out stays as it is."""
+    """`PATCH /v1/webhooks/{id}`: omitted fields stay unchanged."""
 
     url: Url | None = None
     events: Events | None = None
@@ -44,18 +44,18 @@ class WebhookChange(Body):
 
 
 class JobWebhookRequest(Body):
-    """A job's own webhook; a plain URL hears of any end."""
+    """Webhook of one job; a plain URL receives every final event."""
 
     url: Url
     events: list[JobEventType] = Field(default_factory=list, max_length=4)
 
     def as_spec(self) -> JobWebhook:
-        """Return what the job keeps of it."""
+        """Convert to the form that is stored with the job."""
         return JobWebhook(self.url, tuple(self.events))
 
 
 class Webhook(Answer):
-    """An endpoint; `secret` is there only in the answer that made it."""
+    """A webhook endpoint; `secret` is present only in the response that created it."""
 
     id: str
     object: Literal["webhook"]
@@ -63,15 +63,17 @@ class Webhook(Answer):
     events: list[str]
     description: str
     created_at: float
-    failing_since: float | None = Field(description="the first failure since the last success")
+    failing_since: float | None = Field(description="first failure since the last success")
     disabled_at: float | None
     disabled_why: str | None
-    previous_secret_until: float | None = Field(description="until then it signs, too")
+    previous_secret_until: float | None = Field(
+        description="until then, deliveries also carry a signature made with the previous secret"
+    )
     secret: str | None = None
 
 
 class WebhookList(Answer):
-    """All endpoints of an account, the newest first."""
+    """All endpoints of an account, newest first."""
 
     object: Literal["list"]
     data: list[Webhook]
@@ -79,7 +81,7 @@ class WebhookList(Answer):
 
 
 class WebhookSecretObject(Answer):
-    """What deliveries to the URLs of jobs are signed with."""
+    """The secret that signs deliveries to the URLs of jobs."""
 
     object: Literal["webhook.secret"]
     secret: str
@@ -88,22 +90,22 @@ class WebhookSecretObject(Answer):
 
 
 class DeliveryAttemptObject(Answer):
-    """One try."""
+    """One delivery attempt."""
 
     at: float
-    status: int | None = Field(description="null: there was no answer")
+    status: int | None = Field(description="null: no response was received")
     seconds: float
     failure: str | None
 
 
 class DeliveryObject(Answer):
-    """One event on its way to one receiver; `log` only where one is read."""
+    """Delivery of one event to one receiver; `log` is present only when one delivery is read."""
 
     id: str
     object: Literal["webhook.delivery"]
-    event: str = Field(description="the `webhook-id`")
+    event: str = Field(description="value of the `webhook-id` header")
     type: str
-    webhook: str | None = Field(description="null: a job's or budget's own URL")
+    webhook: str | None = Field(description="null for the URL of a job or budget")
     url: str
     state: Literal["pending", "delivered", "failed"]
     attempts: int
@@ -115,7 +117,7 @@ class DeliveryObject(Answer):
 
 
 class DeliveryPage(Answer):
-    """A page of deliveries, the newest first."""
+    """A page of deliveries, newest first."""
 
     object: Literal["list"]
     data: list[DeliveryObject]
@@ -125,7 +127,7 @@ class DeliveryPage(Answer):
 
 
 class Accepted(Answer):
-    """A delivery that is on its way."""
+    """A delivery that is queued."""
 
     object: Literal["webhook.delivery"]
     id: str

@@ -1,1 +1,1 @@
-"""What clients are shown: pure views of one job record and one event log."""
+"""Response objects and streams, as pure functions of records and event logs."""

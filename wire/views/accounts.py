@@ -1,6 +1,5 @@
-"""Accounts, users, keys and audit entries as clients see them; never with a hash in them."""
+"""Objects of accounts, users, keys and audit entries; none contains a hash or a secret."""
 
-from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,22 +10,8 @@ from accounts.caller import Caller, Limits
 LIMITS = tuple(Limits.model_fields)
 
 
-def page(
-    rows: Sequence[Row[Any]], limit: int, view: Callable[[Row[Any]], dict[str, Any]]
-) -> dict[str, Any]:
-    """Return a page of `limit` out of rows that were read with one more."""
-    data = [view(row) for row in rows[:limit]]
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-        "has_more": len(rows) > limit,
-    }
-
-
 def key_view(row: Row[Any]) -> dict[str, Any]:
-    """Return a key without its secret."""
+    """Build a key object, without the secret."""
     return {
         "object": "key",
         "id": row.id,
@@ -49,7 +34,7 @@ def key_view(row: Row[Any]) -> dict[str, Any]:
 
 
 def user_view(row: Row[Any]) -> dict[str, Any]:
-    """Return a user."""
+    """Build a user object."""
     return {
         "object": "user",
         "id": row.id,
@@ -64,7 +49,7 @@ def user_view(row: Row[Any]) -> dict[str, Any]:
 
 
 def account_view(row: Row[Any]) -> dict[str, Any]:
-    """Return an account."""
+    """Build an account object."""
     texts = ("id", "name", "currency", "billing_name", "billing_address", "billing_email", "tax_id")
     return {
         "object": "account",
@@ -75,28 +60,28 @@ def account_view(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def caller_view(key: Caller) -> dict[str, Any]:
-    """Return who is calling."""
+def caller_view(caller: Caller) -> dict[str, Any]:
+    """Build the object of the caller."""
     return {
         "object": "caller",
-        "id": key.id,
-        "account": key.account,
-        "user": key.user or None,
-        "name": key.name,
-        "role": key.role,
-        "operator": key.operator,
-        "models": None if key.models is None else sorted(key.models),
-        "routes": None if key.routes is None else sorted(key.routes),
-        "networks": key.networks,
-        "limits": key.limits.model_dump(),
-        "account_limits": key.account_limits.model_dump(),
-        "weight": key.weight,
-        "expires_at": key.expires or None,
+        "id": caller.id,
+        "account": caller.account,
+        "user": caller.user or None,
+        "name": caller.name,
+        "role": caller.role,
+        "operator": caller.operator,
+        "models": None if caller.models is None else sorted(caller.models),
+        "routes": None if caller.routes is None else sorted(caller.routes),
+        "networks": caller.networks,
+        "limits": caller.limits.model_dump(),
+        "account_limits": caller.account_limits.model_dump(),
+        "weight": caller.weight,
+        "expires_at": caller.expires or None,
     }
 
 
 def audit_view(row: Row[Any]) -> dict[str, Any]:
-    """Return an entry of the audit log."""
+    """Build the object of an audit entry."""
     return {
         "object": "audit_entry",
         "id": str(row.id),

@@ -1,47 +1,74 @@
-"""The batch object, as OpenAI shows it."""
+"""The batch object of OpenAI's API."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
 
-from wire.views.files import unix
+from wire.views.files import unix_seconds
 
-#: Which of a batch's times each way to end sets.
+#: Final statuses; each has its own field for the time of the end.
 ENDS = ("completed", "failed", "expired", "cancelled")
 
 
-def batch_object(row: Any) -> dict[str, Any]:
-    """Return a batch."""
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """A batch as clients see it; `errors` and `metadata` are JSON texts."""
+
+    id: str
+    endpoint: str
+    model: str | None
+    errors: str | None
+    input_file_id: str
+    completion_window: str
+    status: str
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: datetime
+    in_progress_at: datetime | None
+    expires_at: datetime
+    finalizing_at: datetime | None
+    cancelling_at: datetime | None
+    ended_at: datetime | None
+    total: int
+    completed: int
+    failed: int
+    metadata: str | None
+
+
+def batch_object(batch: BatchRecord) -> dict[str, Any]:
+    """Build the batch object from its record."""
     ended = {f"{status}_at": None for status in ENDS}
-    if row.ended_at is not None:
-        ended[f"{row.status}_at"] = unix(row.ended_at)  # type: ignore[assignment]
+    if batch.ended_at is not None:
+        ended[f"{batch.status}_at"] = unix_seconds(batch.ended_at)  # type: ignore[assignment]
     return {
-        "id": row.id,
+        "id": batch.id,
         "object": "batch",
-        "endpoint": row.endpoint,
-        "model": row.model,
-        "errors": _errors(row.errors),
-        "input_file_id": row.input_file_id,
-        "completion_window": row.completion_window,
-        "status": row.status,
-        "output_file_id": row.output_file_id,
-        "error_file_id": row.error_file_id,
-        "created_at": unix(row.created_at),
-        "in_progress_at": unix(row.in_progress_at),
-        "expires_at": unix(row.expires_at),
-        "finalizing_at": unix(row.finalizing_at),
-        "cancelling_at": unix(row.cancelling_at),
+        "endpoint": batch.endpoint,
+        "model": batch.model,
+        "errors": _errors(batch.errors),
+        "input_file_id": batch.input_file_id,
+        "completion_window": batch.completion_window,
+        "status": batch.status,
+        "output_file_id": batch.output_file_id,
+        "error_file_id": batch.error_file_id,
+        "created_at": unix_seconds(batch.created_at),
+        "in_progress_at": unix_seconds(batch.in_progress_at),
+        "expires_at": unix_seconds(batch.expires_at),
+        "finalizing_at": unix_seconds(batch.finalizing_at),
+        "cancelling_at": unix_seconds(batch.cancelling_at),
         **ended,
         "request_counts": {
-            "total": row.total,
-            "completed": row.completed,
-            "failed": row.failed,
+            "total": batch.total,
+            "completed": batch.completed,
+            "failed": batch.failed,
         },
-        "metadata": None if row.metadata is None else orjson.loads(row.metadata),
+        "metadata": None if batch.metadata is None else orjson.loads(batch.metadata),
     }
 
 
-def _errors(complaints: str | None) -> dict[str, Any] | None:
-    if complaints is None:
+def _errors(errors: str | None) -> dict[str, Any] | None:
+    if errors is None:
         return None
-    return {"object": "list", "data": orjson.loads(complaints)}
+    return {"object": "list", "data": orjson.loads(errors)}

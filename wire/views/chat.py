@@ -1,18 +1,20 @@
-"""Chat completions, whole and in chunks, from a job's log."""
+"""Chat completions, complete or as a stream of chunks, built from a job's log."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from billing.pricing.rating import Cost
 from jobs.result import JobResult, ResultChoice
-from wire.views.cost import Billing, unbilled
-from wire.views.openai import Chunks, Head, choice_fields, usage_object
+from wire.views.chunks import Chunks, CompletionHead, choice_fields, usage_object
+from wire.views.cost import CostLookup, no_cost
 
-JOINED = ("content", "refusal", "reasoning", "reasoning_content")
+TEXT_FIELDS = ("content", "refusal", "reasoning", "reasoning_content")
 
 
-def chat_completion(head: Head, result: JobResult, cost: Cost | None = None) -> dict[str, Any]:
-    """Return the whole answer of a completed job."""
+def chat_completion(
+    head: CompletionHead, result: JobResult, cost: Cost | None = None
+) -> dict[str, Any]:
+    """Build the complete response of a completed job."""
     return {
         **head.fields("chatcmpl", "chat.completion"),
         "choices": [_choice(index, result.choices[index]) for index in sorted(result.choices)],
@@ -27,12 +29,12 @@ def _choice(index: int, choice: ResultChoice) -> dict[str, Any]:
 
 
 def message(deltas: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Put an assistant's message together from its deltas."""
+    """Build an assistant message from its deltas."""
     whole: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
     texts: dict[str, list[str]] = {}
     calls: dict[int, dict[str, Any]] = {}
     for delta in deltas:
-        for name in JOINED:
+        for name in TEXT_FIELDS:
             if delta.get(name):
                 texts.setdefault(name, []).append(delta[name])
         for part in delta.get("tool_calls") or ():
@@ -46,7 +48,7 @@ def message(deltas: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _add_call(calls: dict[int, dict[str, Any]], part: dict[str, Any]) -> None:
-    """Add a piece of a tool call: id and name come once, arguments piece by piece."""
+    """Add a piece of a tool call: id and name arrive once, arguments in pieces."""
     call = calls.setdefault(
         part["index"],
         {"id": None, "type": "function", "function": {"name": None, "arguments": ""}},
@@ -65,14 +67,16 @@ def _logprobs(pieces: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 class ChatChunks(Chunks):
-    """The chunks of one chat stream; the first of each choice says who speaks."""
+    """Streams a chat completion; the first chunk of each choice has the role."""
 
     prefix = "chatcmpl"
     kind = "chat.completion.chunk"
 
-    def __init__(self, head: Head, *, include_usage: bool, bill: Billing = unbilled) -> None:
-        super().__init__(head, include_usage=include_usage, bill=bill)
-        self._said: set[int] = set()
+    def __init__(
+        self, head: CompletionHead, *, include_usage: bool, find_cost: CostLookup = no_cost
+    ) -> None:
+        super().__init__(head, include_usage=include_usage, find_cost=find_cost)
+        self._started: set[int] = set()
 
     def _show_delta(self, out: list[bytes], seq: int, data: dict[str, Any]) -> None:
         index, text = data["index"], data["text"]
@@ -83,8 +87,8 @@ class ChatChunks(Chunks):
         if not delta and reason is None and logprobs is None:
             return
         self._content = self._content or bool(delta)
-        if index not in self._said:
-            self._said.add(index)
+        if index not in self._started:
+            self._started.add(index)
             first = {"role": "assistant", "content": ""}
             self._add(out, {"index": index, "delta": first, "finish_reason": None}, None)
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}

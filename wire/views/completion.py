@@ -1,15 +1,15 @@
-"""Text completions, whole and in chunks, from a job's log."""
+"""Text completions, complete or as a stream of chunks, built from a job's log."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from billing.pricing.rating import Cost
 from jobs.result import JobResult, ResultChoice
-from wire.views.openai import Chunks, Head, choice_fields, usage_object
+from wire.views.chunks import Chunks, CompletionHead, choice_fields, usage_object
 
 
-def completion(head: Head, result: JobResult, cost: Cost | None = None) -> dict[str, Any]:
-    """Return the whole answer of a completed job."""
+def completion(head: CompletionHead, result: JobResult, cost: Cost | None = None) -> dict[str, Any]:
+    """Build the complete response of a completed job."""
     return {
         **head.fields("cmpl", "text_completion"),
         "choices": [_choice(index, result.choices[index]) for index in sorted(result.choices)],
@@ -23,7 +23,7 @@ def _choice(index: int, choice: ResultChoice) -> dict[str, Any]:
 
 
 def _logprobs(pieces: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Join parallel lists."""
+    """Join the pieces' parallel lists; other values are taken from the first piece."""
     if not pieces:
         return None
     whole: dict[str, Any] = {}
@@ -37,7 +37,7 @@ def _logprobs(pieces: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 class CompletionChunks(Chunks):
-    """The chunks of one text stream."""
+    """Streams a text completion."""
 
     prefix = "cmpl"
     kind = "text_completion"

@@ -1,4 +1,4 @@
-"""A cost as clients see it: exact decimals in text, which JSON's numbers are not."""
+"""The cost object: exact decimals as text, because JSON numbers are not exact."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,17 +7,17 @@ from billing.money import plain
 from billing.pricing.cost_cache import NOT_ENDED, JobCost
 from billing.pricing.rating import Cost
 
-#: Bills a job from the data of its `finished` event.
-Billing = Callable[[Mapping[str, Any]], JobCost]
+#: Finds the cost of a job from the data of its `finished` event.
+CostLookup = Callable[[Mapping[str, Any]], JobCost]
 
 
-def unbilled(_finished: Mapping[str, Any]) -> JobCost:
-    """Show no cost."""
+def no_cost(_finished: Mapping[str, Any]) -> JobCost:
+    """Return no cost, for streams that do not show one."""
     return NOT_ENDED
 
 
 def cost_object(cost: Cost | None) -> dict[str, str] | None:
-    """Return a cost with the price it was computed with."""
+    """Build the cost object, with the version of the price; None without a cost."""
     if cost is None:
         return None
     return {

@@ -1,4 +1,4 @@
-"""The vectors of an embedding job, as OpenAI's clients read them."""
+"""The embeddings object, built from an embedding job's result."""
 
 import base64
 from array import array
@@ -13,7 +13,14 @@ from wire.views.cost import cost_object
 def embeddings(
     job: Job, result: JobResult, cost: Cost | None = None, *, as_base64: bool = False
 ) -> dict[str, Any]:
-    """Return the vectors in the order of the inputs."""
+    """Build the embeddings object, with the vectors in the order of the inputs.
+
+    Args:
+        job: The embedding job.
+        result: Its result; one choice per input.
+        cost: What the job cost; the usage shows no cost without it.
+        as_base64: Encode each vector as base64 of little-endian 32-bit floats, not as numbers.
+    """
     usage = result.usage
     tokens = usage["input_tokens"] if usage is not None else job.input_tokens
     counted: dict[str, Any] = {"prompt_tokens": tokens, "total_tokens": tokens}
@@ -31,7 +38,7 @@ def embeddings(
 
 
 def _vector(choice: ResultChoice, as_base64: bool) -> str | list[float]:
-    """Return the vector of one input; an attempt that was repeated has logged the same again."""
+    """Return the vector of one input; a repeated attempt logged the same vector again."""
     encoded = next(delta["embedding"] for delta in choice.deltas if "embedding" in delta)
     if as_base64:
         return str(encoded)

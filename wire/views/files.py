@@ -1,37 +1,39 @@
-"""What clients see of files and batches, as OpenAI shows them."""
+"""The file object of OpenAI's API."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 
-def unix(instant: datetime | None) -> int | None:
-    """Return an instant in Unix seconds."""
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A stored file; `sha256` is the hash of its bytes in hexadecimal."""
+
+    id: str
+    purpose: str
+    filename: str
+    bytes: int
+    sha256: str
+    created_at: datetime
+    expires_at: datetime | None
+
+
+def unix_seconds(instant: datetime | None) -> int | None:
+    """Convert a time to whole Unix seconds."""
     return None if instant is None else int(instant.timestamp())
 
 
-def file_object(row: Any) -> dict[str, Any]:
-    """Return a file; `sha256` is our own addition."""
+def file_object(file: FileRecord) -> dict[str, Any]:
+    """Build the file object; `sha256` is our addition to OpenAI's fields."""
     return {
-        "id": row.id,
+        "id": file.id,
         "object": "file",
-        "bytes": row.bytes,
-        "created_at": unix(row.created_at),
-        "expires_at": unix(row.expires_at),
-        "filename": row.filename,
-        "purpose": row.purpose,
+        "bytes": file.bytes,
+        "created_at": unix_seconds(file.created_at),
+        "expires_at": unix_seconds(file.expires_at),
+        "filename": file.filename,
+        "purpose": file.purpose,
         "status": "processed",
         "status_details": None,
-        "sha256": row.sha256,
-    }
-
-
-def page(data: Sequence[dict[str, Any]], *, more: bool) -> dict[str, Any]:
-    """Return a page of a list."""
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-        "has_more": more,
+        "sha256": file.sha256,
     }

@@ -1,4 +1,4 @@
-"""The plain generate routes, from a text completion's log."""
+"""Responses of the generate routes, built from a text completion's log."""
 
 import time
 from collections.abc import Sequence
@@ -6,15 +6,21 @@ from typing import Any
 
 import orjson
 
-from api.streaming.sse import frame
 from jobs.events import Event, EventType
 from jobs.result import JobResult, ResultChoice
 from jobs.status import Status
 from wire.problems import Problem, from_ending
+from wire.sse import frame
 
 
 def generated(prompt: str, result: JobResult, started: float) -> dict[str, Any]:
-    """Return the whole answer; `started` is a `time.monotonic` reading."""
+    """Build the complete response.
+
+    Args:
+        prompt: The client's prompt.
+        result: The result of the completion job.
+        started: `time.monotonic()` at the start of the request, for the latency.
+    """
     choice = result.choices.get(0) or ResultChoice()
     return {
         "generated_text": "".join(choice.text),
@@ -36,7 +42,7 @@ def _milliseconds_since(started: float) -> float:
 
 
 class GenerateEvents:
-    """Text as it comes, then one `done` with the totals."""
+    """Streams text as it is generated, then one `done` event with the totals."""
 
     ping = b": ping\n\n"
     opening = b""
@@ -49,7 +55,7 @@ class GenerateEvents:
         self._reason: str | None = None
 
     def show(self, events: Sequence[Event]) -> bytes:
-        """Return a batch of events in wire form."""
+        """Encode a batch of events."""
         return b"".join([self._show(event) for event in events])
 
     def _show(self, event: Event) -> bytes:
@@ -85,5 +91,5 @@ class GenerateEvents:
         return frame(orjson.dumps(totals), event=EventType.DONE, seq=event.seq)
 
     def fail(self, problem: Problem) -> bytes:
-        """Return what tells the client that the stream ends here."""
+        """Encode an error that ends the stream."""
         return frame(orjson.dumps(problem.as_problem()), event=EventType.ERROR)

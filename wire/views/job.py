@@ -5,7 +5,6 @@ from typing import Any
 
 import orjson
 
-from api.streaming.sse import frame
 from billing.pricing.cost_cache import JobCost
 from billing.pricing.rating import Cost
 from jobs.eta import Eta
@@ -15,30 +14,44 @@ from jobs.result import JobResult
 from jobs.status import Status
 from jobs.store.transitions import QueuePlace
 from wire.problems import Problem, from_ending
+from wire.sse import frame
 from wire.views.chat import chat_completion
+from wire.views.chunks import CompletionHead
 from wire.views.completion import completion
-from wire.views.cost import Billing, cost_object, unbilled
+from wire.views.cost import CostLookup, cost_object, no_cost
 from wire.views.embeddings import embeddings
-from wire.views.openai import Head
 from wire.views.response import whole_response
 
-NOWHERE = QueuePlace(None, None)
+UNKNOWN_PLACE = QueuePlace(None, None)
 
 
 def result_object(job: Job, result: JobResult, cost: Cost | None = None) -> dict[str, Any]:
-    """Return the OpenAI object a completed job produced."""
+    """Build the OpenAI object that a completed job produced.
+
+    Args:
+        job: The job; its URL selects the kind of object.
+        result: The job's output.
+        cost: What the job cost; the object shows no cost without it.
+    """
     if job.spec.response is not None:
         return whole_response(job, result, cost)
     if job.spec.url == "/v1/embeddings":
         return embeddings(job, result, cost)
     chat = job.spec.url == "/v1/chat/completions"
-    return (chat_completion if chat else completion)(Head.of(job), result, cost)
+    return (chat_completion if chat else completion)(CompletionHead.of(job), result, cost)
 
 
 def job_object(
-    job: Job, bill: JobCost, place: QueuePlace = NOWHERE, result: dict[str, Any] | None = None
+    job: Job, cost: JobCost, place: QueuePlace = UNKNOWN_PLACE, result: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return what clients see of a job; times are Unix seconds, null when not reached."""
+    """Build the job object; times are Unix seconds, null when not reached.
+
+    Args:
+        job: The record to show.
+        cost: The job's cost so far, with a note when there is none.
+        place: Position in the queue and ETA, for a job that has not ended.
+        result: The OpenAI object, for a completed job.
+    """
     spec = job.spec
     fields = {
         "id": job.id,
@@ -60,8 +73,8 @@ def job_object(
             "cached_input_tokens": job.cached_input_tokens,
             "output_tokens": job.output_tokens,
         },
-        "cost": cost_object(bill.cost),
-        "cost_note": bill.note,
+        "cost": cost_object(cost.cost),
+        "cost_note": cost.note,
         "error": _error(job),
         "cancel_requested_at": _seconds(job.cancel_requested),
         "metadata": spec.metadata,
@@ -70,15 +83,15 @@ def job_object(
         "on_disconnect": spec.on_disconnect,
         "deadline": _seconds(job.deadline),
         "start_by": _seconds(job.start_by),
-        "urls": urls(job.id),
+        "urls": job_urls(job.id),
     }
     if result is not None:
         fields["result"] = result
     return fields
 
 
-def urls(job_id: str) -> dict[str, str]:
-    """Return where a job can be watched, cancelled and fetched."""
+def job_urls(job_id: str) -> dict[str, str]:
+    """Return the paths of a job's own routes."""
     path = f"/v1/jobs/{job_id}"
     return {
         "self": path,
@@ -111,19 +124,19 @@ def _error(job: Job) -> dict[str, Any] | None:
 
 
 class JobEvents:
-    """A job's log as it is: every event, numbered."""
+    """Streams every event of a job's log with its number."""
 
     ping = b": ping\n\n"
     patient = False
 
-    def __init__(self, job_id: str, bill: Billing = unbilled, opening: bytes = b"") -> None:
+    def __init__(self, job_id: str, find_cost: CostLookup = no_cost, opening: bytes = b"") -> None:
         self.ended = False
         self.opening = opening
         self._job_id = job_id
-        self._bill = bill
+        self._find_cost = find_cost
 
     def show(self, events: Sequence[Event]) -> bytes:
-        """Return a batch of events in wire form."""
+        """Encode a batch of events."""
         return b"".join([self._show(event) for event in events])
 
     def _show(self, event: Event) -> bytes:
@@ -133,28 +146,30 @@ class JobEvents:
         return frame(numbered(event.seq, data), event=event.type, seq=event.seq)
 
     def _finish(self, event: Event) -> bytes:
-        """Show error and cost as the job object does, then say that nothing follows."""
+        """Encode the final event with error and cost as in the job object, then `done`."""
         self.ended = True
         data = event.decode()
         if data["error"] is not None:
             problem = from_ending(Status(data["status"]), data["error"], self._job_id)
             data["error"] = problem.as_problem()
-        data["cost"] = cost_object(self._bill(data).cost)
+        data["cost"] = cost_object(self._find_cost(data).cost)
         last = numbered(event.seq, orjson.dumps(data))
-        return frame(last, event=event.type, seq=event.seq) + done(self._job_id, data["status"])
+        return frame(last, event=event.type, seq=event.seq) + done_event(
+            self._job_id, data["status"]
+        )
 
     def fail(self, problem: Problem) -> bytes:
-        """Return what tells the client that the stream ends here; it may resume."""
+        """Encode an error that ends the stream; the client may resume."""
         return frame(orjson.dumps(problem.as_problem()), event=EventType.ERROR)
 
 
-def done(job_id: str, status: str) -> bytes:
-    """Return the event after which a client need not come back."""
+def done_event(job_id: str, status: str) -> bytes:
+    """Encode the last event of a stream: the client need not reconnect."""
     return frame(orjson.dumps({"id": job_id, "status": status}), event=EventType.DONE)
 
 
 def numbered(seq: int, data: bytes) -> bytes:
-    """Put the event's number into its JSON object."""
+    """Add the event's number to its JSON object, without parsing it."""
     rest = data.lstrip()[1:]
     comma = b"" if rest.lstrip().startswith(b"}") else b","
     return b'{"sequence_number":%d%b%b' % (seq, comma, rest)

@@ -1,4 +1,4 @@
-"""A job's proof as its account sees it. Nothing is computed but the hashes of what is kept."""
+"""The usage proof of a job: ledger row, price and invoice, with hashes of the stored output."""
 
 from dataclasses import asdict
 from datetime import datetime
@@ -11,17 +11,23 @@ from jobs.result import JobResult
 from jobs.result_digest import delivered
 from wire.views.cost import cost_object
 
-#: Where what was delivered is still kept.
-Place = Literal["log", "archive"]
+#: Where the delivered output is still stored.
+OutputStore = Literal["log", "archive"]
 
-NOT_KEPT = "what was delivered is kept no longer: its hashes cannot be computed"
-NO_PRICE = "the job has no price yet"
-NOTHING_CHARGED = "nothing is charged, so no invoice line stands for it"
-NOT_CLOSED = "the month is not closed, so there is no invoice yet"
+NOT_STORED = "the output is no longer stored, so its hashes cannot be computed"
+NO_PRICE = "no price is set for this job yet"
+NOTHING_CHARGED = "nothing is charged, so no invoice line covers this job"
+NOT_CLOSED = "the month is not closed yet, so there is no invoice"
 
 
-def proof_object(proof: Proof, kept_in: Place | None, result: JobResult) -> dict[str, Any]:
-    """Return the proof; `result` is empty when it is not kept."""
+def proof_object(proof: Proof, kept_in: OutputStore | None, result: JobResult) -> dict[str, Any]:
+    """Build the proof object.
+
+    Args:
+        proof: Ledger row, price, cost and invoice of the job.
+        kept_in: Where the job's output is still stored; None if it is not.
+        result: The output; empty if it is not stored.
+    """
     row = proof.row
     return {
         "object": "usage.proof",
@@ -72,8 +78,8 @@ def _price(price: Price) -> dict[str, Any]:
     }
 
 
-def _notes(proof: Proof, kept_in: Place | None) -> list[str]:
-    notes = [] if kept_in else [NOT_KEPT]
+def _notes(proof: Proof, kept_in: OutputStore | None) -> list[str]:
+    notes = [] if kept_in else [NOT_STORED]
     if not any(proof.charged):
         return [*notes, NOTHING_CHARGED]
     if proof.cost is None:

@@ -1,4 +1,4 @@
-"""The response object of OpenAI's Responses API: another view of a job and what it produced."""
+"""The response object of OpenAI's Responses API, built from a job and its result."""
 
 from typing import Any
 
@@ -9,85 +9,85 @@ from jobs.result import JobResult, ResultChoice
 from jobs.status import Status
 from wire.problems import from_ending
 from wire.views.cost import cost_object
-from wire.views.response_items import Ending, Items
+from wire.views.response_items import ItemStatus, OutputItems
 
 TEXT: dict[str, Any] = {"type": "text"}
 
 
 def response_id(job_id: str) -> str:
-    """Return what a job is called where it is a response."""
+    """Return the response id of a job."""
     return f"resp_{job_id.removeprefix('job_')}"
 
 
 def job_id_of(response: str) -> str:
-    """Return which job a response is; empty when this cannot be one."""
+    """Return the job id of a response; empty if the text is no response id."""
     kind, _, suffix = response.partition("_")
     return f"job_{suffix}" if kind == "resp" else ""
 
 
 def whole_response(job: Job, result: JobResult, cost: Cost | None = None) -> dict[str, Any]:
-    """Return the response as its job's log leaves it."""
+    """Build the response object from a job's record and the result so far."""
     status = Status(result.status or job.status)
     choice = result.choices.get(0) or ResultChoice()
-    items = output_of(job, choice) if status.is_terminal else []
-    shown = head(job, word(status, choice.finish_reason), items)
+    items = output_items(job, choice) if status.is_terminal else []
+    shown = response_head(job, response_status(status, choice.finish_reason), items)
     if status.is_terminal:
         finished = result.finished_at or job.finished / 1000
-        end(shown, status, choice.finish_reason, finished)
+        add_end(shown, status, choice.finish_reason, finished)
         shown["error"] = error_object(status, result.error or job.error, job.id)
         shown["usage"] = usage_object(result.usage or usage_of(job), items, cost)
     return shown
 
 
-def output_of(job: Job, choice: ResultChoice) -> list[dict[str, Any]]:
-    """Return the items of a finished choice."""
-    made = Items(job.id.removeprefix("job_"))
-    probabilities = [one for piece in choice.logprobs for one in piece.get("content") or ()]
+def output_items(job: Job, choice: ResultChoice) -> list[dict[str, Any]]:
+    """Build the output items of a finished choice."""
+    output = OutputItems(job.id.removeprefix("job_"))
+    probabilities = [item for piece in choice.logprobs for item in piece.get("content") or ()]
     for delta in choice.deltas:
-        made.add(delta, probabilities)
+        output.add(delta, probabilities)
         probabilities = []
-    made.close(ending_of(choice.finish_reason))
-    return made.items
+    output.close(item_status(choice.finish_reason))
+    return output.items
 
 
-def ending_of(reason: str | None) -> Ending:
-    """Return what an item is that was open when the job ended for this reason."""
+def item_status(reason: str | None) -> ItemStatus:
+    """Return the status of the item that was open when the job ended for this reason."""
     return "completed" if reason not in (None, "length") else "incomplete"
 
 
-def word(status: Status, reason: str | None) -> str:
-    """Return OpenAI's word for a status; a limit that was reached makes it incomplete."""
+def response_status(status: Status, reason: str | None) -> str:
+    """Return OpenAI's status; reaching the output limit makes a response incomplete."""
     if status is Status.COMPLETED and reason == "length":
         return "incomplete"
     return "failed" if status is Status.EXPIRED else status.value
 
 
-def head(job: Job, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a response that has not ended."""
+def response_head(job: Job, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
+    """Build a response object that has not ended."""
     spec, body = job.spec, job.spec.body
-    told = spec.response or {}
+    options = spec.response or {}
     return {
         "id": response_id(job.id),
         "object": "response",
         "created_at": job.created // 1000,
         "completed_at": None,
         "status": status,
-        "background": told.get("background", False),
+        "background": options.get("background", False),
         "error": None,
         "incomplete_details": None,
-        "instructions": body["messages"][0]["content"] if told.get("instructed") else None,
+        "instructions": body["messages"][0]["content"] if options.get("instructed") else None,
         "max_output_tokens": body.get("max_completion_tokens"),
-        "max_tool_calls": told.get("max_tool_calls"),
+        "max_tool_calls": options.get("max_tool_calls"),
         "metadata": spec.metadata,
         "model": job.queue,
         "output": output,
         "parallel_tool_calls": body.get("parallel_tool_calls", True),
-        "previous_response_id": told.get("previous_response_id"),
+        "previous_response_id": options.get("previous_response_id"),
         "prompt_cache_key": body.get("prompt_cache_key"),
         "reasoning": {"effort": body.get("reasoning_effort"), "summary": None},
         "safety_identifier": body.get("safety_identifier"),
         "service_tier": spec.service_tier,
-        "store": told.get("store", True),
+        "store": options.get("store", True),
         "temperature": body.get("temperature"),
         "text": _text(body),
         "tool_choice": _tool_choice(body.get("tool_choice", "auto")),
@@ -100,9 +100,9 @@ def head(job: Job, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def end(shown: dict[str, Any], status: Status, reason: str | None, finished: float) -> None:
-    """Write into a response how and when it ended."""
-    shown["status"] = word(status, reason)
+def add_end(shown: dict[str, Any], status: Status, reason: str | None, finished: float) -> None:
+    """Set status and end time of a response object."""
+    shown["status"] = response_status(status, reason)
     if status is Status.COMPLETED:
         shown["completed_at"] = int(finished)
     if shown["status"] == "incomplete":
@@ -112,7 +112,7 @@ def end(shown: dict[str, Any], status: Status, reason: str | None, finished: flo
 def error_object(
     status: Status, error: dict[str, Any] | None, job_id: str
 ) -> dict[str, Any] | None:
-    """Return why there is no answer."""
+    """Return the error of a response that has no output; None for other statuses."""
     if status not in (Status.FAILED, Status.EXPIRED):
         return None
     problem = from_ending(status, error, job_id)
@@ -121,7 +121,7 @@ def error_object(
 
 
 def usage_of(job: Job) -> Usage:
-    """Return what a job's record says was used."""
+    """Return the usage that a job's record holds."""
     return Usage(
         input_tokens=job.input_tokens,
         cached_input_tokens=job.cached_input_tokens,
@@ -132,8 +132,8 @@ def usage_of(job: Job) -> Usage:
 def usage_object(
     usage: Usage, items: list[dict[str, Any]], cost: Cost | None = None
 ) -> dict[str, Any]:
-    """Return usage in this API's words; tokens of reasoning are not counted apart."""
-    thought = any(item["type"] == "reasoning" for item in items)
+    """Build the usage object; reasoning tokens are not counted separately."""
+    has_reasoning = any(item["type"] == "reasoning" for item in items)
     shown = {
         "input_tokens": usage["input_tokens"],
         "input_tokens_details": {
@@ -141,7 +141,7 @@ def usage_object(
             "cache_write_tokens": 0,
         },
         "output_tokens": usage["output_tokens"],
-        "output_tokens_details": {"reasoning_tokens": None if thought else 0},
+        "output_tokens_details": {"reasoning_tokens": None if has_reasoning else 0},
         "total_tokens": usage["input_tokens"] + usage["output_tokens"],
     }
     if cost is not None:
@@ -150,10 +150,10 @@ def usage_object(
 
 
 def _text(body: dict[str, Any]) -> dict[str, Any]:
-    form: dict[str, Any] = body.get("response_format") or TEXT
-    if form["type"] == "json_schema":
-        form = {"type": "json_schema", **form["json_schema"]}
-    shown = {"format": form}
+    text_format: dict[str, Any] = body.get("response_format") or TEXT
+    if text_format["type"] == "json_schema":
+        text_format = {"type": "json_schema", **text_format["json_schema"]}
+    shown = {"format": text_format}
     return {**shown, "verbosity": body["verbosity"]} if body.get("verbosity") else shown
 
 

@@ -1,7 +1,7 @@
-"""A response's stream: the events of OpenAI's Responses API, told from a job's log.
+"""The event stream of OpenAI's Responses API, built from a job's log.
 
-Invariant: what is told, and every `sequence_number`, is a pure function of the log, however it is
-cut into batches; so a client that reads again after a number misses and repeats nothing.
+Invariant: the events and their `sequence_number`s are a pure function of the log, independent of
+how it is split into batches. So a client that resumes after a number misses and repeats nothing.
 """
 
 from collections.abc import Sequence
@@ -9,47 +9,51 @@ from typing import Any
 
 import orjson
 
-from api.streaming.sse import frame
 from jobs.events import Event, EventType
 from jobs.job import Job
 from jobs.status import Status
 from wire.errors import Restarted
 from wire.problems import Problem, from_error
-from wire.views.cost import Billing, unbilled
-from wire.views.openai import PING
-from wire.views.response import end, ending_of, error_object, head, usage_object
-from wire.views.response_items import Items
+from wire.sse import frame
+from wire.views.chunks import PING
+from wire.views.cost import CostLookup, no_cost
+from wire.views.response import add_end, error_object, item_status, response_head, usage_object
+from wire.views.response_items import OutputItems
 
 ENDS = {"completed": "response.completed", "incomplete": "response.incomplete"}
 
 
 class ResponseEvents:
-    """The stream of one response; what comes before `after` is passed over, `after` included."""
+    """Streams one response; events up to and including number `after` are skipped."""
 
     ping = PING
     patient = True
 
-    def __init__(self, job: Job, bill: Billing = unbilled, after: int = -1) -> None:
+    def __init__(self, job: Job, find_cost: CostLookup = no_cost, after: int = -1) -> None:
         self.ended = False
         self._job = job
-        self._bill = bill
+        self._find_cost = find_cost
         self._after = after
         self._number = 0
         self._started = False
         self._begin()
         background = (job.spec.response or {}).get("background", False)
         first = "queued" if background else "in_progress"
-        out = [self._tell({"type": "response.created", "response": head(job, first, [])})]
+        out = [
+            self._encode({"type": "response.created", "response": response_head(job, first, [])})
+        ]
         if background:
-            out.append(self._tell({"type": "response.queued", "response": head(job, first, [])}))
+            out.append(
+                self._encode({"type": "response.queued", "response": response_head(job, first, [])})
+            )
         self.opening = b"".join(out)
 
     def _begin(self) -> None:
-        self._items = Items(self._job.id.removeprefix("job_"))
+        self._items = OutputItems(self._job.id.removeprefix("job_"))
         self._reason: str | None = None
 
     def show(self, events: Sequence[Event]) -> bytes:
-        """Return a batch of events in wire form."""
+        """Encode a batch of events."""
         out: list[bytes] = []
         for event in events:
             if event.type == EventType.STARTED:
@@ -65,15 +69,15 @@ class ResponseEvents:
         return b"".join(out)
 
     def fail(self, problem: Problem) -> bytes:
-        """Return what tells the client that the stream ends here; it may resume."""
-        return frame(orjson.dumps(_error(problem, self._number)), event="error")
+        """Encode an error that ends the stream; the client may resume."""
+        return frame(orjson.dumps(_error(problem, self._number)), event=EventType.ERROR)
 
     def _start(self) -> bytes:
         if self._started:
             return b""
         self._started = True
-        shown = head(self._job, "in_progress", [])
-        return self._tell({"type": "response.in_progress", "response": shown})
+        shown = response_head(self._job, "in_progress", [])
+        return self._encode({"type": "response.in_progress", "response": shown})
 
     def _delta(self, data: dict[str, Any]) -> list[bytes]:
         delta = data.get("delta")
@@ -81,32 +85,32 @@ class ResponseEvents:
             delta = {"content": data["text"]}
         self._reason = data.get("finish_reason") or self._reason
         logprobs = (data.get("logprobs") or {}).get("content") or ()
-        return [self._tell(event) for event in self._items.add(delta, logprobs)]
+        return [self._encode(event) for event in self._items.add(delta, logprobs)]
 
     def _restart(self) -> bytes:
-        """Say that what was told does not count; who reads on after this number is told anew."""
+        """Tell the client to discard the output so far; resuming replays all of it."""
         if not self._items.items:
             return b""
         self._begin()
-        restarted = Restarted("the answer began anew: discard what was received and read on")
-        told = self._tell(_error(from_error(restarted), self._number))
-        self.ended = bool(told)
-        return told
+        restarted = Restarted("the job was restarted: discard the output so far and resume")
+        error = self._encode(_error(from_error(restarted), self._number))
+        self.ended = bool(error)
+        return error
 
     def _finish(self, data: dict[str, Any]) -> list[bytes]:
         self.ended = True
         job, status = self._job, Status(data["status"])
-        closing = self._items.close(ending_of(self._reason))
+        closing = self._items.close(item_status(self._reason))
         items = self._items.items
-        shown = head(job, status, items)
-        end(shown, status, self._reason, data["finished_at"])
+        shown = response_head(job, status, items)
+        add_end(shown, status, self._reason, data["finished_at"])
         shown["error"] = error_object(status, data["error"], job.id)
-        shown["usage"] = usage_object(data["usage"], items, self._bill(data).cost)
+        shown["usage"] = usage_object(data["usage"], items, self._find_cost(data).cost)
         kind = ENDS.get(shown["status"], "response.failed")
-        return [self._tell(event) for event in (*closing, {"type": kind, "response": shown})]
+        return [self._encode(event) for event in (*closing, {"type": kind, "response": shown})]
 
-    def _tell(self, event: dict[str, Any]) -> bytes:
-        """Return an event with its number, nothing where the client has it already."""
+    def _encode(self, event: dict[str, Any]) -> bytes:
+        """Encode an event with its number; nothing if the client has it already."""
         number, self._number = self._number, self._number + 1
         if number <= self._after:
             return b""

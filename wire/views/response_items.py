@@ -1,18 +1,18 @@
-"""A response's output: items, put together delta by delta, with the events that tell of it.
+"""The output items of a response, built delta by delta, with the stream events for each step.
 
-Invariant: a pure function of the deltas, so a stream that is read again has the same events with
-the same ids, and the whole answer is what its stream adds up to.
+Invariant: a pure function of the deltas. So a stream that is read again has the same events with
+the same ids, and the complete response equals the sum of its stream.
 """
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
 Event = dict[str, Any]
-Ending = Literal["completed", "incomplete"]
+ItemStatus = Literal["completed", "incomplete"]
 
 
-class Items:
-    """The output so far; each call returns the events it causes, not yet numbered."""
+class OutputItems:
+    """The output so far; each call returns the events it causes, without numbers."""
 
     def __init__(self, suffix: str) -> None:
         self.items: list[dict[str, Any]] = []
@@ -23,11 +23,11 @@ class Items:
         self._logprobs: list[dict[str, Any]] = []
 
     def add(self, delta: dict[str, Any], logprobs: Sequence[dict[str, Any]] = ()) -> list[Event]:
-        """Take a chat delta."""
+        """Add a chat delta; returns its events."""
         events: list[Event] = []
         self._logprobs.extend(logprobs)
-        if thought := delta.get("reasoning") or delta.get("reasoning_content"):
-            events += self._grow("reasoning", "response.reasoning_text.delta", thought)
+        if reasoning := delta.get("reasoning") or delta.get("reasoning_content"):
+            events += self._grow("reasoning", "response.reasoning_text.delta", reasoning)
         if text := delta.get("content"):
             events += self._grow("message", "response.output_text.delta", text)
             events[-1]["logprobs"] = list(logprobs)
@@ -35,13 +35,13 @@ class Items:
             events += self._add_call(part)
         return events
 
-    def close(self, ending: Ending) -> list[Event]:
-        """End the open item."""
+    def close(self, status: ItemStatus) -> list[Event]:
+        """End the open item with this status; returns its events."""
         item, self._open = self._open, None
         if item is None:
             return []
         text, self._pieces = "".join(self._pieces), []
-        item["status"] = ending
+        item["status"] = status
         events = ENDS[item["type"]](item, text)
         if item["type"] == "message":
             item["content"][0]["logprobs"], self._logprobs = self._logprobs, []
@@ -52,10 +52,10 @@ class Items:
     def _grow(self, kind: str, event: str, text: str) -> list[Event]:
         events = [] if self._open and self._open["type"] == kind else self._begin(kind)
         self._pieces.append(text)
-        told = self._at({"type": event, "item_id": self.items[-1]["id"], "delta": text})
+        event_with_index = self._at({"type": event, "item_id": self.items[-1]["id"], "delta": text})
         if kind != "function_call":
-            told["content_index"] = 0
-        return [*events, told]
+            event_with_index["content_index"] = 0
+        return [*events, event_with_index]
 
     def _begin(self, kind: str, **fields: Any) -> list[Event]:
         events = self.close("completed")
@@ -74,7 +74,7 @@ class Items:
         return events
 
     def _add_call(self, part: dict[str, Any]) -> list[Event]:
-        """Add a piece of a call: id and name come once, arguments piece by piece."""
+        """Add a piece of a function call: id and name arrive once, arguments in pieces."""
         events: list[Event] = []
         function = part.get("function") or {}
         is_open = self._open is not None and self._open["type"] == "function_call"

@@ -1,4 +1,4 @@
-"""Pages of usage, as JSON and as CSV."""
+"""Pages of usage totals as JSON and as CSV."""
 
 import csv
 import io
@@ -11,34 +11,34 @@ from billing.reports.usage import UsageQuery, UsageTotal
 COUNTS = ("jobs", "input_tokens", "cached_input_tokens", "output_tokens")
 
 
-def page_object(query: UsageQuery, totals: Sequence[UsageTotal], following: str | None) -> Any:
-    """Return a page as JSON."""
+def usage_page(query: UsageQuery, totals: Sequence[UsageTotal], following: str | None) -> Any:
+    """Build a page as JSON; `following` is the cursor of the next page."""
     return {
         "object": "list",
         "account": query.account,
         "group_by": list(query.by),
         "from": query.since.isoformat(),
         "to": query.until.isoformat(),
-        "data": [_row(one) for one in totals],
+        "data": [_row(total) for total in totals],
         "has_more": following is not None,
         "next": following,
     }
 
 
-def page_csv(query: UsageQuery, totals: Sequence[UsageTotal]) -> str:
-    """Return a page as CSV (RFC 4180) with a header line; null is an empty field."""
+def usage_csv(query: UsageQuery, totals: Sequence[UsageTotal]) -> str:
+    """Build a page as CSV (RFC 4180) with a header line; null becomes an empty field."""
     file = io.StringIO()
     columns = (*query.by, *COUNTS, "currency", "amount")
     writer = csv.DictWriter(file, columns)
     writer.writeheader()
-    writer.writerows(_row(one) for one in totals)
+    writer.writerows(_row(total) for total in totals)
     return file.getvalue()
 
 
-def _row(one: UsageTotal) -> dict[str, Any]:
+def _row(total: UsageTotal) -> dict[str, Any]:
     return {
-        **one.group,
-        **{name: getattr(one, name) for name in COUNTS},
-        "currency": one.currency,
-        "amount": None if one.amount is None else plain(one.amount),
+        **total.group,
+        **{name: getattr(total, name) for name in COUNTS},
+        "currency": total.currency,
+        "amount": None if total.amount is None else plain(total.amount),
     }

@@ -1,4 +1,4 @@
-"""Endpoints, deliveries and secrets as clients see them; times are Unix seconds."""
+"""Objects of the webhook routes: endpoints, deliveries, secrets. Times are Unix seconds."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,11 +8,11 @@ from webhooks.account_secrets import AccountSecret
 from webhooks.delivery_history import Delivery, DeliveryAttempt
 from webhooks.endpoints import Endpoint
 
-ENDPOINT = "whe_"
+ENDPOINT_PREFIX = "whe_"
 
 
 def endpoint_object(endpoint: Endpoint) -> dict[str, Any]:
-    """Return an endpoint, with its secret if it was just made."""
+    """Build an endpoint object, with the secret if it was just created."""
     fields = {
         "id": endpoint.id,
         "object": "webhook",
@@ -29,7 +29,7 @@ def endpoint_object(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def secret_object(secret: AccountSecret) -> dict[str, Any]:
-    """Return an account's secret."""
+    """Build the object of an account's secret."""
     return {
         "object": "webhook.secret",
         "secret": secret.secret,
@@ -39,13 +39,13 @@ def secret_object(secret: AccountSecret) -> dict[str, Any]:
 
 
 def delivery_object(delivery: Delivery, *, log: bool = False) -> dict[str, Any]:
-    """Return a delivery, with its attempts if they are asked for."""
+    """Build a delivery object, with the attempts if `log` is set."""
     fields = {
         "id": delivery.id,
         "object": "webhook.delivery",
         "event": delivery.event_id,
         "type": delivery.event_type,
-        "webhook": delivery.target if delivery.target.startswith(ENDPOINT) else None,
+        "webhook": delivery.target if delivery.target.startswith(ENDPOINT_PREFIX) else None,
         "url": delivery.url,
         "state": delivery.state,
         "attempts": delivery.attempts,
@@ -60,12 +60,12 @@ def delivery_object(delivery: Delivery, *, log: bool = False) -> dict[str, Any]:
 def _log(log: Sequence[DeliveryAttempt]) -> list[dict[str, Any]]:
     return [
         {
-            "at": one.at.timestamp(),
-            "status": one.status,
-            "seconds": one.milliseconds / 1000,
-            "failure": one.failure or None,
+            "at": attempt.at.timestamp(),
+            "status": attempt.status,
+            "seconds": attempt.milliseconds / 1000,
+            "failure": attempt.failure or None,
         }
-        for one in log
+        for attempt in log
     ]
 
 

@@ -12,10 +12,11 @@ import pytest
 from pydantic import SecretStr
 
 from accounts.caller_cache import CallerCache
-from batches import ids, repository
+from batches import claims, ids
 from batches.line_submitter import LineSubmitter
+from batches.records import ClaimedBatch
 from batches.result_lines import LineOutcome
-from batches.result_parts import ResultParts, joined
+from batches.result_parts import ResultParts, read_parts
 from core.errors import DatabaseUnavailable, StoreUnavailable
 from core.redis.keys import Keys
 from core.settings import Settings
@@ -43,10 +44,10 @@ def groups() -> dict[str, Any]:
 
 @dataclass
 class Taken:
-    """A batch in the hands of this process."""
+    """A batch that this process has claimed."""
 
     api: Services
-    row: Any
+    row: ClaimedBatch
     parts: ResultParts
     feed: LineSubmitter
 
@@ -57,16 +58,16 @@ class Taken:
 
 @asynccontextmanager
 async def taken(settings: Settings, batch_id: str) -> AsyncIterator[Taken]:
-    """Take a batch, and the lock of who works on it."""
+    """Take a batch's lock and claim it."""
     async with open_services(settings, "feeder") as api:
         lock = Lock(ids.lock_name(batch_id), HOLDER)
         assert await api.store.lock(*lock, 60)
-        row = await repository.take(api.database, batch_id)
+        row = await claims.claim_batch(api.database, batch_id)
         assert row is not None
-        yield begin(api, row, await repository.input_bytes(api.database, batch_id))
+        yield begin(api, row, await claims.input_bytes(api.database, batch_id))
 
 
-def begin(api: Services, row: Any, size: int = len(CONTENT)) -> Taken:
+def begin(api: Services, row: ClaimedBatch, size: int = len(CONTENT)) -> Taken:
     """Begin to feed a batch from what its row said."""
     lock = Lock(ids.lock_name(row.id), HOLDER)
     parts = ResultParts(api, row, 0)
@@ -140,7 +141,8 @@ async def test_requests_whose_jobs_were_lost_stay_with_the_batch_while_its_calle
 
         # Redis lost its copy of the callers, too.
         callers = CallerCache(store.redis, Keys("lost"), truth)
-        row = await repository.take(mine.api.database, batch)
+        row = await claims.claim_batch(mine.api.database, batch)
+        assert row is not None
         heir = begin(replace(mine.api, callers=callers), row)
         with pytest.raises(DatabaseUnavailable):
             await heir.feed.turn()
@@ -148,8 +150,8 @@ async def test_requests_whose_jobs_were_lost_stay_with_the_batch_while_its_calle
         async with answering_all(store, MODEL):
             await turn_until_done(heir.feed)
         await callers.close()
-        assert heir.feed.settled == COUNT
-        state = await repository.state_of(mine.api.database, batch)
+        assert heir.feed.finished == COUNT
+        state = await claims.read_state(mine.api.database, batch)
         assert state.completed == COUNT
 
 
@@ -161,7 +163,7 @@ async def test_a_model_that_redis_forgot_is_waited_for(
     await store.redis.delete(store.keys.models)
     async with taken(settings, batch) as mine:
         assert await mine.feed.turn()
-        assert mine.feed.settled == 0
+        assert mine.feed.finished == 0
     await registry.register(model)
     async with taken(settings, batch) as heir:
         assert await heir.feed.turn()
@@ -181,12 +183,12 @@ async def test_a_part_written_again_holds_what_came_in_since(
         again = ResultParts(mine.api, mine.row, 0)
         again.add(outcome(index) for index in range(4))
         await again.flush()
-        parts = await repository.parts_of(mine.api.database, batch)
+        parts = await claims.list_parts(mine.api.database, batch)
         for kind, odd in (("output", 0), ("error", 1)):
-            found = [piece async for piece in joined(mine.api, batch, parts, kind)]
+            found = [piece async for piece in read_parts(mine.api, batch, parts, kind)]
             written = [orjson.loads(line)["index"] for line in b"".join(found).splitlines()]
             assert written == [odd, odd + 2]
-        state = await repository.state_of(mine.api.database, batch)
+        state = await claims.read_state(mine.api.database, batch)
         assert (state.completed, state.failed) == (2, 2)
 
 
@@ -199,10 +201,10 @@ async def test_large_answers_that_are_all_there_at_once_are_read_a_few_at_a_time
         assert await mine.feed.turn()
         for _ in range(count):
             (job,) = await store.claim(MODEL, "hand", 1)
-            await store.append("hand", [says(job, "x" * size)])
+            await store.append([says(job, "x" * size)])
         tracemalloc.start()
         await turn_until_done(mine.feed)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert (await repository.state_of(mine.api.database, made["id"])).completed == count
+        assert (await claims.read_state(mine.api.database, made["id"])).completed == count
     assert peak < count * size, f"{peak >> 20} MiB"

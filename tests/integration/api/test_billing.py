@@ -153,7 +153,7 @@ async def test_too_many_exports_at_once_are_told_to_come_back(
     numbers: list[str], client: httpx2.AsyncClient, api: RunningApi
 ) -> None:
     app: Any = api.server.config.app
-    slots = app.state.services.exports
+    slots = app.state.services.export_limit
     with slots.take(), slots.take():
         busy = await client.get(EXPORTS, params={"month": MONTH, "format": "csv"})
     assert (busy.status_code, busy.json()["code"]) == (503, "overloaded")

@@ -42,7 +42,7 @@ def services(api: RunningApi) -> Any:
 async def refreshed(api: RunningApi) -> None:
     """Have the API read prices and budgets, on its own loop."""
     loop = services(api).hub._task.get_loop()
-    for reading in (services(api).costs.refresh(), services(api).budgets.refresh()):
+    for reading in (services(api).cost_cache.refresh(), services(api).budget_guard.refresh()):
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, loop))
 
 

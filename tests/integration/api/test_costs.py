@@ -40,7 +40,7 @@ async def price(database: Database, api: RunningApi) -> str:
     found = await a_price(database, MODEL)
 
     async def known() -> bool:
-        return bool(app.state.services.costs.prices.versions(MODEL))
+        return bool(app.state.services.cost_cache.prices.versions(MODEL))
 
     await eventually(known)
     return found.id
@@ -131,7 +131,7 @@ class TestWithoutDatabase(WithoutDatabase):
         assert answer.status_code == 200
         assert answer.json()["status"] == "completed"
         assert answer.json()["cost"] is None
-        assert "cannot be read" in answer.json()["cost_note"]
+        assert "temporarily unavailable" in answer.json()["cost_note"]
         assert (await client.get("/v1/jobs/job_" + "0" * 32)).status_code == 404
         # Erased from Redis; whether from the archive too cannot be known.
         assert (await client.delete(f"/v1/jobs/{job_id}")).status_code == 503

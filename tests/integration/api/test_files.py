@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import update
 
-from batches.file_sweeper import keep_swept, sweep_orphans
+from batches.file_references import FILE_REFERENCES
 from core.db.engine import Database
 from core.db.tables.base import now
 from core.db.tables.files import FileRow
@@ -22,6 +22,7 @@ from core.settings import FileSettings, Settings
 from files.errors import FilesUnavailable, ObjectMissing, StorageFull
 from files.object_store import ObjectStore
 from files.repository import object_name
+from files.sweeper import FileSweeper
 from tests.support.waiting import eventually
 
 LINE = b'{"custom_id":"a","method":"POST","url":"/v1/completions","body":{}}\n'
@@ -359,9 +360,8 @@ async def test_an_expired_file_is_not_seen_and_then_deleted(
         await connection.execute(change)
     assert (await client.get(f"/v1/files/{expired}")).status_code == 404
     assert [one["id"] for one in (await client.get("/v1/files")).json()["data"]] == [kept]
-    sweeping = asyncio.create_task(
-        keep_swept(database, ObjectStore(settings.files), settings.files)
-    )
+    sweeper = FileSweeper(database, ObjectStore(settings.files), FILE_REFERENCES)
+    sweeping = asyncio.create_task(sweeper.run(settings.files))
 
     async def deleted() -> bool:
         return stored(settings) == [object_name(kept)]
@@ -381,9 +381,10 @@ async def test_bytes_without_a_row_are_swept_and_others_are_not(
     aside = Path(settings.files.url.get_secret_value().removeprefix("file://")) / "files/file_2#1"
     aside.write_bytes(b"its writer was killed")
     database = Database(settings.database, "test")
-    assert await sweep_orphans(database, objects, 3_600) == 0, "somebody may be about to add it"
+    sweeper = FileSweeper(database, objects, FILE_REFERENCES)
+    assert await sweeper.delete_orphans(3_600) == 0, "somebody may be about to add it"
     assert len(stored(settings)) == 3
-    assert await sweep_orphans(database, objects, -1) == 1
+    assert await sweeper.delete_orphans(-1) == 1
     await database.close()
     assert stored(settings) == [object_name(made["id"])]
     assert (await client.get(f"/v1/files/{made['id']}/content")).content == LINE

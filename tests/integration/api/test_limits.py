@@ -10,7 +10,6 @@ import openai
 import pytest
 
 from accounts.caller import Limits
-from api.rate_limit_headers import duration
 from core.errors import EngineError
 from jobs.status import Status
 from jobs.store.job_store import JobStore
@@ -28,6 +27,7 @@ from tests.integration.api.conftest import (
 )
 from tests.support.keys import make_key
 from tests.support.waiting import eventually
+from wire.rate_limit_headers import duration
 
 CHAT = "/v1/chat/completions"
 RATES = ("ratelimit", "ratelimit-policy")

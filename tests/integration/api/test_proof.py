@@ -136,7 +136,7 @@ async def test_after_retention_the_archive_proves_the_same_and_then_only_the_led
     assert (await client.delete(f"/v1/jobs/{job_id}")).status_code == 204
     erased = await proof_of(client, job_id)
     assert (erased["delivered"]["kept_in"], erased["delivered"]["choices"]) == (None, [])
-    assert "kept no longer" in erased["notes"][0]
+    assert "no longer stored" in erased["notes"][0]
     assert erased["cost"] == live["cost"]
 
 
@@ -146,7 +146,7 @@ async def test_it_names_the_invoice_once_the_month_is_closed(
     job_id = await answered(client, hand, database)
     open_ = await proof_of(client, job_id)
     assert open_["invoice"] is None
-    assert open_["notes"] == ["the month is not closed, so there is no invoice yet"]
+    assert open_["notes"] == ["the month is not closed yet, so there is no invoice"]
 
     month = month_of(datetime.now(UTC))
     later = datetime.fromisoformat(f"{next_month(month)}-02T00:00+00:00")

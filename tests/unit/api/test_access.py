@@ -1,7 +1,6 @@
 """The table of who may call what is complete, and decides as it says."""
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +10,8 @@ from accounts.caller import Caller, Role
 from api.app import create_app
 from core.errors import Forbidden
 from core.settings import Settings
-from intake.permissions import TABLE, check_access
+from intake.permissions import TABLE, check_route
+from wire.route_groups import ROUTE_GROUPS
 
 
 def routes() -> Iterator[str]:
@@ -27,26 +27,30 @@ def caller(role: Role, **fields: Any) -> Caller:
     return Caller(id="key_1", sha256="", account="acme", role=role, **fields)
 
 
-def scope(route: str) -> dict[str, Any]:
+def check(route: str, caller: Caller) -> None:
     method, path = route.split(" ", 1)
-    return {"method": method, "route": SimpleNamespace(path=path)}
+    check_route(method, path, caller)
 
 
 def test_every_route_stands_in_the_table_and_nothing_else_does() -> None:
     assert set(routes()) == set(TABLE)
 
 
+def test_the_route_groups_of_scopes_are_those_of_the_table() -> None:
+    assert {access.group for access in TABLE.values()} - {""} == ROUTE_GROUPS
+
+
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("route", [name for name, access in TABLE.items() if not access.public])
 def test_each_role_reaches_its_routes_only(route: str, role: Role) -> None:
     if role in TABLE[route].roles:
-        check_access(scope(route), caller(role))
+        check(route, caller(role))
     else:
         with pytest.raises(Forbidden, match=role):
-            check_access(scope(route), caller(role))
-    check_access(scope(route), caller(role, operator=True))
+            check(route, caller(role))
+    check(route, caller(role, operator=True))
 
 
 def test_a_route_that_is_not_in_the_table_is_refused_even_to_the_operator() -> None:
     with pytest.raises(LookupError, match="POST /v1/new"):
-        check_access(scope("POST /v1/new"), caller(Role.ADMIN, operator=True))
+        check("POST /v1/new", caller(Role.ADMIN, operator=True))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.streaming.sse import frame
 from tests.integration.api.parsing import parse_sse
+from wire.sse import frame
 from wire.views.job import numbered
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from api.error_handlers import is_openai_path
 from api.openapi.examples import ANSWERS, OPENAI_ERROR, PROBLEM_EXAMPLE, REQUESTS
 from api.openapi.route_docs import BODIES
 from tests.support.openapi import SNAPSHOT, document
-from wire.problems import is_openai_path
 
 DOCUMENT = document()
 METHODS = {"get", "post", "put", "patch", "delete"}

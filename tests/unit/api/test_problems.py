@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.exceptions import HTTPException
 
+from api.error_handlers import from_http, is_openai_path, problem_response
 from core import errors
 from jobs.status import Status
 from wire import errors as door
@@ -73,7 +74,7 @@ def test_a_code_that_another_class_has_is_refused() -> None:
 def test_an_outage_of_sql_reads_the_same_on_every_route() -> None:
     problem = problems.from_error(errors.DatabaseUnavailable("no answer", retry_after_seconds=2))
     for path in ("/v1/webhooks", "/v1/billing/invoices", "/v1/keys"):
-        body = json.loads(bytes(problems.response(problem, scope(path)).body))
+        body = json.loads(bytes(problem_response(problem, scope(path)).body))
         assert (body["status"], body["title"]) == (503, "Database unavailable")
         assert body["code"] == "database-unavailable"
 
@@ -82,7 +83,7 @@ def test_an_outage_of_sql_reads_the_same_on_every_route() -> None:
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/chat/completions"])
 def test_both_shapes_are_whole(error: type[errors.PipelineError], path: str) -> None:
     problem = problems.from_error(make(error), job_id="job_1")
-    response = problems.response(problem, scope(path))
+    response = problem_response(problem, scope(path))
     body = json.loads(bytes(response.body))
     if path == "/v1/jobs":
         assert body["status"] == response.status_code
@@ -129,9 +130,9 @@ def test_a_cancelled_job_is_a_conflict() -> None:
 
 
 def test_framework_errors_get_codes_of_their_own() -> None:
-    problem = problems.from_http(HTTPException(405, headers={"Allow": "GET"}))
+    problem = from_http(HTTPException(405, headers={"Allow": "GET"}))
     assert (problem.code, problem.headers["Allow"]) == ("method-not-allowed", "GET")
-    assert problems.from_http(HTTPException(503)).retry_after
+    assert from_http(HTTPException(503)).retry_after
 
 
 def test_an_unknown_exception_says_nothing() -> None:
@@ -152,7 +153,7 @@ def test_an_unknown_exception_says_nothing() -> None:
     ],
 )
 def test_the_path_decides_the_shape(path: str, openai: bool) -> None:
-    assert problems.is_openai_path(path) is openai
+    assert is_openai_path(path) is openai
 
 
 def test_the_documentation_lists_every_code() -> None:

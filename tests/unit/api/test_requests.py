@@ -4,19 +4,21 @@ import asyncio
 import time
 
 import pytest
-from starlette.requests import Request
+from starlette.datastructures import Headers
 from starlette.types import Message
 
 from api.cursor import check_list_cursor
+from api.streaming.disconnect import ClientDisconnect
 from core.ids import new_id
+from intake.job_watchers import JobWatchers
 from intake.preferences import Preferences, read_preferences
-from intake.request_lifetime import EndReason, JobWatchers, OpenRequests, RequestLifetime
+from intake.request_lifetime import EndReason, OpenRequests, RequestLifetime
 from wire.errors import InvalidCursor, InvalidHeader
 
 
 def preferences(*headers: tuple[str, str]) -> Preferences:
     raw = [(name.lower().encode(), value.encode()) for name, value in headers]
-    return read_preferences(Request({"type": "http", "headers": raw}), 60)
+    return read_preferences(Headers(raw=raw), 60)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ class Client:
 
 async def test_presence_ends_when_the_client_leaves() -> None:
     client, closing = Client(), OpenRequests()
-    presence = RequestLifetime(client.receive, closing)
+    presence = RequestLifetime(ClientDisconnect(client.receive), closing)
     async with presence:
         client.left.set()
         await asyncio.sleep(30)
@@ -91,21 +93,21 @@ async def test_presence_ends_when_the_client_leaves() -> None:
 
 
 async def test_presence_ends_when_time_is_up() -> None:
-    presence = RequestLifetime(Client().receive, OpenRequests(), 0.01)
+    presence = RequestLifetime(ClientDisconnect(Client().receive), OpenRequests(), 0.01)
     async with presence:
         await asyncio.sleep(30)
     assert presence.ended is EndReason.TIME
 
 
 async def test_presence_that_was_not_cut_has_no_end() -> None:
-    presence = RequestLifetime(Client().receive, OpenRequests(), 30)
+    presence = RequestLifetime(ClientDisconnect(Client().receive), OpenRequests(), 30)
     async with presence:
         pass
     assert presence.ended is None
 
 
 async def test_errors_inside_pass_through() -> None:
-    presence = RequestLifetime(Client().receive, OpenRequests())
+    presence = RequestLifetime(ClientDisconnect(Client().receive), OpenRequests())
     with pytest.raises(TimeoutError):
         async with presence:
             raise TimeoutError
@@ -117,7 +119,7 @@ async def test_closing_ends_the_impatient_first(monkeypatch: pytest.MonkeyPatch)
     closing, ended = OpenRequests(), list[str]()
 
     async def wait(name: str, *, patient: bool) -> None:
-        presence = RequestLifetime(Client().receive, closing, patient=patient)
+        presence = RequestLifetime(ClientDisconnect(Client().receive), closing, patient=patient)
         async with presence:
             await asyncio.sleep(30)
         assert presence.ended is EndReason.SERVER
@@ -128,7 +130,7 @@ async def test_closing_ends_the_impatient_first(monkeypatch: pytest.MonkeyPatch)
         group.create_task(wait("impatient", patient=False))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        closing.start()
+        closing.shut_down()
         group.create_task(wait("late", patient=False))
     assert ended[-1] == "patient"
     assert set(ended) == {"patient", "impatient", "late"}

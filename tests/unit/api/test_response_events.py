@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake.admission import fresh_job
+from intake.submission import fresh_job
 from jobs.events import Event
 from jobs.job import JobSpec
 from jobs.result import fold

@@ -6,7 +6,7 @@ import pytest
 
 from api.json_responses import accepted, just_accepted
 from core.ids import new_id
-from intake.admission import Admission
+from intake.submission import Admission
 from jobs.fairness import ServiceTier
 from jobs.job import JobSpec
 from jobs.store.transitions import AcceptedJob, Submission

@@ -9,7 +9,7 @@ from wire.errors import InvalidBody
 from wire.schemas.chat import ChatRequest
 from wire.schemas.completions import CompletionRequest
 from wire.schemas.jobs import JobRequest
-from wire.schemas.reading import check
+from wire.schemas.validation import check
 
 USER = {"role": "user", "content": "hi"}
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.streaming.sse import View
 from billing.pricing.cost_cache import NOT_ENDED
 from core.errors import EngineError, StoreUnavailable
 from jobs.eta import Eta
@@ -19,12 +18,13 @@ from jobs.store.transitions import QueuePlace
 from tests.integration.api.parsing import SseEvent, parse_sse
 from wire.problems import from_error
 from wire.views.chat import ChatChunks, chat_completion, message
+from wire.views.chunks import CompletionHead, usage_object
 from wire.views.completion import CompletionChunks, completion
 from wire.views.generate import GenerateEvents, generated
 from wire.views.job import JobEvents, job_object, result_object
-from wire.views.openai import Head, usage_object
+from wire.views.stream_view import StreamView
 
-HEAD = Head("job_ab", 1_700_000_000, "m", "default")
+HEAD = CompletionHead("job_ab", 1_700_000_000, "m", "default")
 USAGE = {"input_tokens": 5, "cached_input_tokens": 2, "output_tokens": 3}
 
 
@@ -45,7 +45,7 @@ STARTED: tuple[str, dict[str, Any]] = ("started", {"attempt": 1})
 WHOLE = log(STARTED, delta("a"), delta("b"), delta(finish_reason="stop"), finished())
 
 
-def shown(view: View, events: list[Event], cut: int = 1000) -> list[SseEvent]:
+def shown(view: StreamView, events: list[Event], cut: int = 1000) -> list[SseEvent]:
     parts = [view.show(events[:cut]), view.show(events[cut:])]
     return parse_sse(b"".join(parts).decode())
 
@@ -269,6 +269,6 @@ def test_generate_events_end_with_totals() -> None:
     "view",
     [ChatChunks(HEAD, include_usage=False), JobEvents("job_ab"), GenerateEvents("job_ab", 0.0)],
 )
-def test_a_cut_stream_says_why(view: View) -> None:
+def test_a_cut_stream_says_why(view: StreamView) -> None:
     problem = from_error(StoreUnavailable("away", retry_after_seconds=2))
     assert "away" in view.fail(problem).decode()

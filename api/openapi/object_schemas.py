@@ -1,6 +1,6 @@
-"""JSON schemas of answers that are put together by hand, for the OpenAPI document.
+"""JSON schemas of the response objects that views build without a model, for the OpenAPI document.
 
-Tests hold real answers to them.
+Tests validate real responses against them.
 """
 
 from typing import Any
@@ -15,27 +15,27 @@ ANY: Schema = {}
 
 
 def ref(name: str) -> Schema:
-    """Return a reference to one of these schemas."""
+    """Build a reference to one of these schemas."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def maybe(schema: Schema) -> Schema:
-    """Return a schema that also takes null."""
+    """Build a schema that also allows null."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
 def many(schema: Schema) -> Schema:
-    """Return the schema of a list."""
+    """Build the schema of a list."""
     return {"type": "array", "items": schema}
 
 
 def one_of(*values: str) -> Schema:
-    """Return the schema of a word out of some."""
+    """Build the schema of an enum."""
     return {"type": "string", "enum": list(values)}
 
 
 def record(description: str, **fields: Schema) -> Schema:
-    """Return the schema of an object that has all of these fields, and maybe more."""
+    """Build the schema of an object with at least these fields."""
     return {
         "type": "object",
         "description": description,
@@ -53,7 +53,7 @@ HEAD = {"id": TEXT, "created": COUNT, "model": TEXT, "service_tier": TIER}
 
 def _page(item: Schema) -> Schema:
     return record(
-        "a page; `after` takes `last_id`",
+        "a page; pass `last_id` as `after` for the next one",
         object=one_of("list"),
         data=many(item),
         first_id=maybe(TEXT),
@@ -64,9 +64,9 @@ def _page(item: Schema) -> Schema:
 
 SCHEMAS: dict[str, Schema] = {
     "OpenAiError": record(
-        "an error as OpenAI's clients read it",
+        "an error in OpenAI's format",
         error=record(
-            "what is wrong",
+            "the error",
             message=TEXT,
             type=TEXT,
             param=maybe(TEXT),
@@ -75,7 +75,7 @@ SCHEMAS: dict[str, Schema] = {
         ),
     ),
     "JobTokens": record(
-        "tokens, counted at the engine",
+        "tokens as counted by the engine",
         input_tokens=COUNT,
         cached_input_tokens=COUNT,
         output_tokens=COUNT,
@@ -92,7 +92,7 @@ SCHEMAS: dict[str, Schema] = {
         started_at=maybe(NUMBER),
         completed_at=maybe(NUMBER),
         queue_position=maybe(COUNT),
-        eta=maybe(record("seconds to the end", seconds=NUMBER, low=NUMBER, high=NUMBER)),
+        eta=maybe(record("estimated seconds to the end", seconds=NUMBER, low=NUMBER, high=NUMBER)),
         attempt=COUNT,
         queue_seconds=maybe(NUMBER),
         run_seconds=maybe(NUMBER),
@@ -110,21 +110,21 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "JobPage": _page(ref("Job")),
     "CompletionUsage": record(
-        "tokens as OpenAI counts them; `cost` where it is known",
+        "tokens as OpenAI counts them; with `cost` if it is known",
         prompt_tokens=COUNT,
         completion_tokens=COUNT,
         total_tokens=COUNT,
-        prompt_tokens_details=record("parts of it", cached_tokens=COUNT),
+        prompt_tokens_details=record("parts of the prompt tokens", cached_tokens=COUNT),
     ),
     "ChatCompletion": record(
-        "a whole chat completion",
+        "a complete chat completion",
         object=one_of("chat.completion"),
         choices=many(
             record(
-                "one answer",
+                "one choice",
                 index=COUNT,
                 message=record(
-                    "what the model said", role=one_of("assistant"), content=maybe(TEXT)
+                    "the model's message", role=one_of("assistant"), content=maybe(TEXT)
                 ),
                 finish_reason=FINISH,
             )
@@ -133,9 +133,9 @@ SCHEMAS: dict[str, Schema] = {
         **HEAD,
     ),
     "TextCompletion": record(
-        "a whole text completion",
+        "a complete text completion",
         object=one_of("text_completion"),
-        choices=many(record("one text", index=COUNT, text=TEXT, finish_reason=FINISH)),
+        choices=many(record("one choice", index=COUNT, text=TEXT, finish_reason=FINISH)),
         usage=ref("CompletionUsage"),
         **HEAD,
     ),
@@ -152,7 +152,7 @@ SCHEMAS: dict[str, Schema] = {
         object=one_of("list"),
         data=many(
             record(
-                "one vector; with encoding_format base64 its 32-bit floats, little-endian",
+                "one vector; with encoding_format base64: little-endian 32-bit floats",
                 object=one_of("embedding"),
                 index=COUNT,
                 embedding={"anyOf": [many(NUMBER), TEXT]},
@@ -167,7 +167,9 @@ SCHEMAS: dict[str, Schema] = {
     "ModelList": record("all models", object=one_of("list"), data=many(ref("Model"))),
     "Item": record("an item of a conversation", id=TEXT, type=TEXT),
     "ItemPage": _page(ref("Item")),
-    "DeletedResponse": record("what was deleted", id=TEXT, object=one_of("response"), deleted=FLAG),
+    "DeletedResponse": record(
+        "the deleted response", id=TEXT, object=one_of("response"), deleted=FLAG
+    ),
     "Response": record(
         "a response",
         id=TEXT,
@@ -176,8 +178,8 @@ SCHEMAS: dict[str, Schema] = {
         completed_at=maybe(NUMBER),
         status=one_of("queued", "in_progress", "completed", "incomplete", "failed", "cancelled"),
         background=FLAG,
-        error=maybe(record("why there is no answer", code=TEXT, message=TEXT)),
-        incomplete_details=maybe(record("why it is not whole", reason=TEXT)),
+        error=maybe(record("why there is no output", code=TEXT, message=TEXT)),
+        incomplete_details=maybe(record("why the output is incomplete", reason=TEXT)),
         instructions=maybe(TEXT),
         metadata={"type": "object", "additionalProperties": TEXT},
         model=TEXT,

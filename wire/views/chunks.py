@@ -1,4 +1,4 @@
-"""What OpenAI's answers have in common: head, usage, errors in a stream."""
+"""Shared parts of chat and text completions: head, usage, and the stream of chunks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import orjson
 
-from api.streaming.sse import frame
 from billing.pricing.rating import Cost
 from jobs.events import Event, EventType, Usage
 from jobs.job import Job
@@ -15,18 +14,19 @@ from jobs.result import ResultChoice
 from jobs.status import Status
 from wire.errors import Restarted
 from wire.problems import Problem, from_ending, from_error
-from wire.views.cost import Billing, cost_object, unbilled
+from wire.sse import frame
+from wire.views.cost import CostLookup, cost_object, no_cost
 
 DONE = b"data: [DONE]\n\n"
 
-#: No blank line after it: OpenAI's client takes `: ping` + blank line for an event without data
-#: once it has seen an `id:`, and fails to parse it.
+#: Without a blank line at the end: after an `id:`, OpenAI's client parses `: ping` followed by a
+#: blank line as an event without data, and fails.
 PING = b": ping\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """The fields every answer to one job starts with."""
+class CompletionHead:
+    """Fields that every response to one job starts with."""
 
     job_id: str
     created: int
@@ -34,12 +34,12 @@ class Head:
     service_tier: str
 
     @classmethod
-    def of(cls, job: Job) -> "Head":
-        """Return the head of a job's answers."""
+    def of(cls, job: Job) -> "CompletionHead":
+        """Take the fields from a job's record."""
         return cls(job.id, job.created // 1000, job.queue, job.spec.service_tier)
 
     def fields(self, prefix: str, kind: str) -> dict[str, Any]:
-        """Return id, object, created, model, service tier."""
+        """Return the fields for one kind of object, with `prefix` in its id."""
         return {
             "id": f"{prefix}-{self.job_id.removeprefix('job_')}",
             "object": kind,
@@ -51,7 +51,7 @@ class Head:
 
 
 def usage_object(usage: Usage | None, cost: Cost | None = None) -> dict[str, Any] | None:
-    """Return usage as OpenAI counts it, and what it cost where that is known."""
+    """Return the usage object of OpenAI's completions, with the cost if it is known."""
     if usage is None:
         return None
     shown = {
@@ -66,7 +66,7 @@ def usage_object(usage: Usage | None, cost: Cost | None = None) -> dict[str, Any
 
 
 class Chunks(ABC):
-    """A stream of chunks; what a delta looks like is up to the route."""
+    """Streams a job's log as chunks; subclasses encode the deltas."""
 
     prefix: ClassVar[str]
     kind: ClassVar[str]
@@ -74,24 +74,26 @@ class Chunks(ABC):
     opening = b""
     patient = True
 
-    def __init__(self, head: Head, *, include_usage: bool, bill: Billing = unbilled) -> None:
+    def __init__(
+        self, head: CompletionHead, *, include_usage: bool, find_cost: CostLookup = no_cost
+    ) -> None:
         self.ended = False
         self._job_id = head.job_id
         self._fields = head.fields(self.prefix, self.kind)
         if include_usage:
             self._fields["usage"] = None
         self._include_usage = include_usage
-        self._bill = bill
+        self._find_cost = find_cost
         self._content = False
 
     def show(self, events: Sequence[Event]) -> bytes:
-        """Return a batch of events in wire form."""
+        """Encode a batch of events."""
         out: list[bytes] = []
         for event in events:
             if event.type == EventType.DELTA:
                 self._show_delta(out, event.seq, event.decode())
             elif event.type == EventType.RESTARTED and self._content:
-                restarted = Restarted("the answer began anew: discard what was received")
+                restarted = Restarted("the job was restarted: discard the output received so far")
                 self._end(out, event.seq, from_error(restarted, job_id=self._job_id))
                 break
             elif event.type == EventType.FINISHED:
@@ -99,12 +101,12 @@ class Chunks(ABC):
         return b"".join(out)
 
     def fail(self, problem: Problem) -> bytes:
-        """Return what tells the client that the stream ends here."""
+        """Encode an error that ends the stream."""
         return frame(orjson.dumps(problem.as_openai())) + DONE
 
     @abstractmethod
     def _show_delta(self, out: list[bytes], seq: int, data: dict[str, Any]) -> None:
-        """Add the chunks of one delta, and note whether there was content."""
+        """Append the chunks of one delta to `out`; set `_content` once text was sent."""
 
     def _add(self, out: list[bytes], choice: dict[str, Any], seq: int | None) -> None:
         out.append(frame(orjson.dumps({**self._fields, "choices": [choice]}), seq=seq))
@@ -122,14 +124,14 @@ class Chunks(ABC):
             self._end(out, event.seq, problem)
             return
         if self._include_usage:
-            usage = usage_object(data["usage"], self._bill(data).cost)
+            usage = usage_object(data["usage"], self._find_cost(data).cost)
             last = {**self._fields, "choices": [], "usage": usage}
             out.append(frame(orjson.dumps(last), seq=event.seq))
         self._end(out, event.seq, None)
 
 
 def choice_fields(index: int, choice: ResultChoice, **middle: Any) -> dict[str, Any]:
-    """Return a whole choice; vLLM's `stop_reason` only where there is one."""
+    """Return a complete choice, with vLLM's `stop_reason` if it has one."""
     fields = {"index": index, **middle, "finish_reason": choice.finish_reason}
     if choice.stop_reason is not None:
         fields["stop_reason"] = choice.stop_reason

@@ -1,6 +1,6 @@
-"""Reads request bodies: bounded, UTF-8, JSON, an object, then a schema.
+"""Parses and validates request bodies: a JSON object in UTF-8, then a schema.
 
-Invariant: every refusal names the field and what was expected, and never repeats the value.
+Invariant: every error names the field and what was expected, and never repeats the value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,38 +8,41 @@ from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
 
 from wire.errors import FieldError, InvalidBody, MalformedBody, UnsupportedParameter
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
-#: The type of an error that is about what OpenAI has and no engine here can do.
+#: Error type of a parameter that OpenAI supports and our engines do not.
 UNSUPPORTED = "unsupported"
 
 PLAIN = {
-    "missing": "this field is required",
-    "extra_forbidden": "this field is not known here",
-    "union_tag_not_found": "this field is required",
+    "missing": "required field",
+    "extra_forbidden": "unknown field",
+    "union_tag_not_found": "required field",
 }
 
 
-async def read_object(request: Request) -> dict[str, Any]:
-    """Return the body, a JSON object.
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """Parse a request body that must be a JSON object.
+
+    Args:
+        raw: The body as it was received.
+
+    Returns:
+        The object.
 
     Raises:
-        MalformedBody: no JSON, no UTF-8, or no object.
-        BodyTooLarge, BodyTimeout: too much of it, or too slowly.
+        MalformedBody: The body is empty, not UTF-8, not JSON, or JSON of another type.
     """
-    raw = await request.body()
     if not raw:
-        raise MalformedBody("the body is empty: a JSON object was expected")
+        raise MalformedBody("The body is empty; expected a JSON object")
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise MalformedBody(f"the body is not JSON in UTF-8: {_where(error)}") from None
+        raise MalformedBody(f"The body is not valid JSON in UTF-8: {_where(error)}") from None
     if not isinstance(value, dict):
-        raise MalformedBody(f"the body is a JSON {_json_type(value)}: an object was expected")
+        raise MalformedBody(f"The body is a JSON {_json_type(value)}; expected an object")
     return value
 
 
@@ -53,10 +56,19 @@ def _json_type(value: object) -> str:
 
 
 def check(schema: type[Schema], value: Any, *root: str) -> Schema:
-    """Validate a value; `root` is where it stands in the body.
+    """Validate a parsed value.
+
+    Args:
+        schema: The model to validate against.
+        value: The parsed JSON.
+        root: Path from the body to the value, for the field names in errors.
+
+    Returns:
+        The validated model.
 
     Raises:
-        InvalidBody: naming every wrong field; UnsupportedParameter where no engine can do it.
+        UnsupportedParameter: At least one field is part of OpenAI's API but not supported here.
+        InvalidBody: The value does not match; `fields` has one entry per wrong field.
     """
     try:
         return schema.model_validate(value)
@@ -70,7 +82,16 @@ def check(schema: type[Schema], value: Any, *root: str) -> Schema:
 def field_errors(
     found: Sequence[Mapping[str, Any]], value: Any, root: Sequence[str] = ()
 ) -> list[FieldError]:
-    """Turn pydantic's errors into ours, one per field."""
+    """Convert pydantic's errors into ours, one per field.
+
+    Args:
+        found: The errors as `ValidationError.errors()` returns them.
+        value: The value that was validated; tells fields from names of union members.
+        root: Path from the body to the value.
+
+    Returns:
+        One error per field. An error below another one is left out.
+    """
     messages: dict[tuple[str | int, ...], list[str]] = {}
     for error in found:
         context = error.get("ctx", {})
@@ -91,19 +112,19 @@ def field_errors(
 
 
 def _is_below(path: tuple[str | int, ...], other: tuple[str | int, ...]) -> bool:
-    """Return whether an error says more than one above it: a union's other members."""
+    """Return whether an error is nested below another: it is about another union member."""
     return len(path) > len(other) and path[: len(other)] == other
 
 
 def _text(error: Mapping[str, Any], context: Mapping[str, Any]) -> str:
-    """Say what was expected, without what was sent."""
+    """Describe what was expected, without the value that was sent."""
     if "expected_tags" in context:
-        return f"one of {context['expected_tags']} is expected"
+        return f"expected one of {context['expected_tags']}"
     return PLAIN.get(error["type"], str(error["msg"]))
 
 
 def _path(loc: Sequence[str | int], value: Any, *, missing: bool) -> list[str | int]:
-    """Leave out of an error's location what is no part of the value: names of union members."""
+    """Drop the names of union members from an error's location: the value has no such parts."""
     path: list[str | int] = []
     for index, part in enumerate(loc):
         in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)

@@ -1,0 +1,112 @@
+"""Turns errors into HTTP responses, in the format that the clients of each route expect.
+
+Two formats: `application/problem+json` (RFC 9457) on our own routes, OpenAI's `{"error": ...}` on
+the routes of OpenAI's API. Invariant: every error response has one of them, 429 and 503 carry
+`Retry-After`, and the text of an unexpected exception is never sent.
+"""
+
+from http import HTTPStatus
+
+import orjson
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from core.errors import PipelineError
+from wire.errors import InvalidBody
+from wire.problems import RETRY_AFTER_SECONDS, ErrorKind, Problem, from_error
+from wire.schemas.validation import field_errors
+
+#: Prefixes of our own routes; every other path below /v1/ is part of OpenAI's API.
+OWN_ROUTES = (
+    "/v1/admin",
+    "/v1/jobs",
+    "/v1/generate",
+    "/v1/dead-letter",
+    "/v1/billing",
+    "/v1/usage",
+    "/v1/webhooks",
+    "/v1/auth",
+    "/v1/me",
+    "/v1/keys",
+    "/v1/users",
+    "/v1/account",
+    "/v1/audit",
+)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Make the application answer every expected error as a problem."""
+    app.add_exception_handler(PipelineError, _answer)
+    app.add_exception_handler(RequestValidationError, _answer)
+    app.add_exception_handler(HTTPException, _answer)
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    match error:
+        case PipelineError():
+            problem = from_error(error)
+        case RequestValidationError():
+            problem = from_validation(error)
+        case HTTPException():
+            problem = from_http(error)
+        case _:
+            raise error
+    return problem_response(problem, request.scope)
+
+
+def from_http(error: HTTPException) -> Problem:
+    """Describe an error of the framework, such as an unknown path or a wrong method."""
+    phrase = HTTPStatus(error.status_code).phrase
+    code = phrase.lower().replace(" ", "-").replace("'", "")
+    kind = ErrorKind(error.status_code, phrase)
+    retry_after = int(RETRY_AFTER_SECONDS) if error.status_code in (429, 503) else None
+    return Problem(
+        kind, code, str(error.detail), retry_after=retry_after, headers=error.headers or {}
+    )
+
+
+def from_validation(error: RequestValidationError) -> Problem:
+    """Describe invalid path, query or header parameters."""
+    found = [{**item, "loc": item["loc"][1:]} for item in error.errors()]
+    return from_error(InvalidBody(field_errors(found, {item["loc"][0]: None for item in found})))
+
+
+def is_openai_path(path: str) -> bool:
+    """Return whether clients of this path expect OpenAI's error format."""
+    return path.startswith("/v1/") and not path.startswith(OWN_ROUTES)
+
+
+def problem_response(problem: Problem, scope: Scope) -> Response:
+    """Render a problem in the format of the route on which it happened.
+
+    Args:
+        problem: The error to show.
+        scope: The ASGI scope of the request; its path selects the format.
+
+    Returns:
+        The response with the problem's headers and, depending on its status, `Retry-After`,
+        `WWW-Authenticate` or `Connection: close`.
+    """
+    request_id = scope.get("state", {}).get("request_id")
+    headers = dict(problem.headers)
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(problem.retry_after)
+    if problem.kind.status == 408:
+        headers["Connection"] = "close"
+    if problem.kind.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="penstock"'
+    if problem.job_id:
+        headers["X-Penstock-Job"] = problem.job_id
+    if is_openai_path(scope["path"]):
+        body = problem.as_openai()
+        body["error"].setdefault("request_id", request_id)
+        status, media_type = problem.openai_status, "application/json"
+    else:
+        body = {**problem.as_problem(), "request_id": request_id}
+        body.setdefault("instance", scope["path"])
+        status, media_type = problem.kind.status, "application/problem+json"
+    return Response(orjson.dumps(body), status, headers, media_type)
