@@ -57,9 +57,9 @@ async def submit_job(request: Request, caller: CurrentCaller, services: AppServi
     body = await read_object(request)
     parsed = check(JobRequest, body)
     checked = check(BODIES[parsed.url], parsed.body, "body")
-    content, kept = parsed.body, None
+    content, response_options = parsed.body, None
     if isinstance(checked, ResponseRequest):
-        content, kept = await as_chat(services, caller.account, checked)
+        content, response_options = await as_chat(services, caller.account, checked)
     admission = await admit(
         services,
         caller,
@@ -76,7 +76,7 @@ async def submit_job(request: Request, caller: CurrentCaller, services: AppServi
             start_by=parsed.start_by,
             webhook=None if parsed.webhook is None else parsed.webhook.as_spec(),
             watched=bool(preferences.wait_seconds),
-            response=kept,
+            response=response_options,
         ),
     )
     headers = job_headers(admission.accepted, preferences)
