@@ -78,7 +78,7 @@ async def input_bytes(database: Database, batch_id: str) -> int:
         found = await connection.execute(query.where(BatchRow.id == batch_id))
         size = found.scalar_one_or_none()
     if size is None:
-        raise ObjectMissing("The batch's input file no longer exists.")
+        raise ObjectMissing("The batch's input file no longer exists")
     return size
 
 

@@ -63,7 +63,7 @@ def read_request(raw: bytes | None, endpoint: str, max_bytes: int) -> LineReques
         BadLine: the line is invalid.
     """
     if raw is None:
-        raise BadLine("line_too_long", f"The line is longer than {max_bytes} bytes.")
+        raise BadLine("line_too_long", f"The line is longer than {max_bytes} bytes")
     fields = _object(raw)
     custom_id = _custom_id(fields)
     if fields.get("method") != "POST":
@@ -87,10 +87,10 @@ def _object(raw: bytes) -> dict[str, Any]:
     try:
         fields = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        text = f"The line is not valid JSON in UTF-8: {error.msg}, column {error.colno}."
+        text = f"The line is not valid JSON in UTF-8: {error.msg}, column {error.colno}"
         raise BadLine("invalid_json_line", text) from None
     if not isinstance(fields, dict):
-        raise BadLine("invalid_json_line", "Expected a JSON object on each line.")
+        raise BadLine("invalid_json_line", "Expected a JSON object on each line")
     return fields
 
 

@@ -21,6 +21,6 @@ async def find_owner(services: Services, owner: str) -> Caller:
     """
     record = await services.callers.find(owner)
     if record is None:
-        raise Unauthenticated("The API key that created this batch is no longer valid.")
+        raise Unauthenticated("The API key that created this batch is no longer valid")
     check_route("POST", "/v1/batches", record)
     return record

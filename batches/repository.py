@@ -100,7 +100,7 @@ async def find_batch(database: Database, batch_id: str, account: str) -> BatchSt
     async with database.read() as connection:
         row = (await connection.execute(query)).one_or_none()
     if row is None:
-        raise BatchMissing(f"Batch {batch_id!r} not found.", param="batch_id")
+        raise BatchMissing(f"Batch {batch_id!r} not found", param="batch_id")
     return BatchState(*row)
 
 
@@ -140,7 +140,7 @@ async def request_cancel(database: Database, batch_id: str, account: str) -> Bat
         await connection.execute(statement)
     batch = await find_batch(database, batch_id, account)
     if batch.status not in (CANCELLING, CANCELLED):
-        raise BatchConflict(f"Batch {batch_id} is {batch.status} and can no longer be cancelled.")
+        raise BatchConflict(f"Batch {batch_id} is {batch.status} and can no longer be cancelled")
     return batch
 
 

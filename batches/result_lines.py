@@ -24,10 +24,10 @@ class NotRunReason(NamedTuple):
 
 
 EXPIRED = NotRunReason(
-    "batch_expired", "The completion window ended before this request was finished."
+    "batch_expired", "The completion window ended before this request was finished"
 )
 CANCELLED = NotRunReason(
-    "batch_cancelled", "The batch was cancelled before this request was finished."
+    "batch_cancelled", "The batch was cancelled before this request was finished"
 )
 
 
@@ -73,7 +73,7 @@ class RequestRef:
 
     def lost(self) -> LineOutcome:
         """Return the line of a job whose result no longer exists."""
-        return self.refused(JobGone("The job was erased before its result was read."))
+        return self.refused(JobGone("The job was erased before its result was read"))
 
     def not_run(self, reason: NotRunReason) -> LineOutcome:
         """Return the line of a request that the batch's end prevented from finishing."""

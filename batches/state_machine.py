@@ -41,7 +41,7 @@ BUSY_SHARE = 0.1
 INPUT_MISSING = LineError(
     "input_file_missing", "input_file_id: the file's content no longer exists"
 )
-RESULTS_MISSING = LineError("results_missing", "Results that were written no longer exist.")
+RESULTS_MISSING = LineError("results_missing", "Results that were written no longer exist")
 
 
 class BatchStateMachine:

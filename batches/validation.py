@@ -98,12 +98,12 @@ class Validation:
         errors = self._errors
         limit = self._limits.max_lines
         if self._total > limit:
-            text = f"The file has more than {limit} requests."
+            text = f"The file has more than {limit} requests"
             errors.append(LineError("too_many_requests", text))
         elif not self._total:
-            errors.append(LineError("empty_file", "The file has no requests."))
+            errors.append(LineError("empty_file", "The file has no requests"))
         if self._unreported:
-            text = f"{self._unreported} more lines are invalid."
+            text = f"{self._unreported} more lines are invalid"
             errors.append(LineError("more_errors", text))
         models = list(self._models)
         return Verdict(self._total, models[0] if len(models) == 1 else None, errors)

@@ -239,7 +239,7 @@ async def _translated() -> AsyncGenerator[None, None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise ObjectMissing("The file's content is missing from the file store.") from error
+        raise ObjectMissing("The file's content is missing from the file store") from error
     except (BaseError, OSError) as error:
         if any(sign in str(error) for sign in OUT_OF_SPACE):
             raise StorageFull(

@@ -178,7 +178,7 @@ async def delete_rows(database: Database, file_ids: Sequence[str]) -> None:
 
 
 def _missing(file_id: str) -> FileMissing:
-    return FileMissing(f"File {file_id!r} not found.", param="file_id")
+    return FileMissing(f"File {file_id!r} not found", param="file_id")
 
 
 def _visible_to(account: str) -> tuple[Any, ...]:

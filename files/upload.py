@@ -78,7 +78,7 @@ class Upload:
             piece = self._form.feed(received)
             self.bytes += len(piece)
             if self.bytes > self._max_bytes:
-                raise BodyTooLarge(f"The file is larger than {self._max_bytes} bytes.")
+                raise BodyTooLarge(f"The file is larger than {self._max_bytes} bytes")
             self._digest.update(piece)
             if piece:
                 yield piece
@@ -94,7 +94,7 @@ class Upload:
     def _check(self) -> None:
         form = self._form
         if not form.ended:
-            raise MalformedBody("The form ends before its last boundary.")
+            raise MalformedBody("The form ends before its last boundary")
         if form.filename is None:
             raise _field_error("file", "this field is required and must have a filename")
         if "purpose" not in form.fields:
@@ -142,7 +142,7 @@ class _Form:
         try:
             self._parser.write(received)
         except FormParserError:
-            raise MalformedBody("The body is not valid multipart/form-data.") from None
+            raise MalformedBody("The body is not valid multipart/form-data") from None
         return b"".join(self._pieces)
 
     def _begin(self) -> None:
@@ -191,7 +191,7 @@ async def _next(body: AsyncIterator[bytes]) -> bytes | None:
         async with asyncio.timeout(IDLE_SECONDS):
             return await anext(body, None)
     except TimeoutError:
-        raise BodyTimeout(f"No byte of the file arrived for {IDLE_SECONDS:.0f} s.") from None
+        raise BodyTimeout(f"No byte of the file arrived for {IDLE_SECONDS:.0f} s") from None
 
 
 def _expiry(fields: dict[str, str]) -> timedelta | None:
