@@ -172,7 +172,7 @@ async def retry_job(
 ) -> Response:
     """Retry a failed, expired or cancelled job as a new job with `retry_of`."""
     job = await services.store.get(job_id, caller.account)
-    return await retried(request, services, caller, job)
+    return await respond_with_retry(request, services, caller, job)
 
 
 @router.delete("/{job_id}", status_code=204, responses=error_responses(401, 404, 409, 410, 503))
@@ -182,7 +182,9 @@ async def delete_job(job_id: str, caller: CurrentCaller, services: AppServices) 
     return Response(status_code=204)
 
 
-async def retried(request: Request, services: Services, caller: Caller, job: Job) -> Response:
+async def respond_with_retry(
+    request: Request, services: Services, caller: Caller, job: Job
+) -> Response:
     """Run a job again and respond with the new job."""
     admission = await job_retry.retry_job(services, caller, job, request.state.request_id)
     again = await _current(services, admission)
