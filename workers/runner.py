@@ -75,7 +75,7 @@ class Runner:
         self._dying = False
         self.runs: dict[str, Attempt] = {}
         self.last_step_at = time.monotonic()
-        self.writer = StepWriter(store, settings.stream, self._queue, worker, self._answered)
+        self.writer = StepWriter(store, settings.stream, self._queue, self._answered)
 
     # --- starting ---------------------------------------------------------------------
 

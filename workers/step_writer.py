@@ -77,13 +77,11 @@ class StepWriter:
         store: JobStore,
         settings: StreamSettings,
         queue: str,
-        worker: str,
         answered: Callable[[Attempt, Appended], None],
     ) -> None:
         self._store = store
         self._settings = settings
         self._queue = queue
-        self._worker = worker
         self._answered = answered
         self._due: dict[str, Attempt] = {}
         self._watched = CoalescingBuffer(self._pause, self._release)
@@ -150,7 +148,7 @@ class StepWriter:
     async def _append(self, steps: list[LogAppend]) -> list[Appended]:
         while True:
             try:
-                return await self._store.append(self._worker, steps)
+                return await self._store.append(steps)
             except StoreUnavailable:
                 # Generation goes on; a job whose lease runs out meanwhile answers `lost`.
                 log.warning("append_failed_store_unavailable", jobs=len(steps))

@@ -55,8 +55,8 @@ class Script:
         lines, at = [], 1
         names = _fields(self.arguments)
         if names:
-            values = ", ".join(f"ARGV[{at + i}]" for i in range(len(names)))
-            lines.append(f"local {', '.join(names)} = {values}")
+            # One call of unpack is faster than many reads of the global ARGV.
+            lines.append(f"local {', '.join(names)} = unpack(ARGV, {at}, {at + len(names) - 1})")
             at += len(names)
         for table, group in self.tables.items():
             pairs = (f"{name} = ARGV[{at + i}]" for i, name in enumerate(_fields(group)))

@@ -28,30 +28,30 @@ from jobs.store.rate_limits import RATE_PARTS
 from jobs.store.script_rows import SubmitOutcome
 
 FOLDER = Path(__file__).parent / "scripts"
-_KEEP: Mapping[str, type[tuple[Any, ...]]] = {"retention": args.RetentionArgs}
+_RETENTION: Mapping[str, type[tuple[Any, ...]]] = {"retention": args.RetentionArgs}
 
 #: Only `submit` brings in more, so only it is refused at `maxmemory`. A second run of `claim` or
 #: `delete` would answer differently: `claim` would take more jobs.
 SCRIPTS = {
     "submit": Script(args.SubmitArgs, flags=NO_FLAGS),
-    "claim": Script(args.ClaimArgs, _KEEP, repeatable=False),
-    "append": Script(args.AppendArgs, _KEEP),
-    "finish": Script(args.FinishArgs, _KEEP),
-    "requeue": Script(args.RequeueArgs, _KEEP),
+    "claim": Script(args.ClaimArgs, _RETENTION, repeatable=False),
+    "append": Script(tables=_RETENTION),
+    "finish": Script(args.FinishArgs, _RETENTION),
+    "requeue": Script(args.RequeueArgs, _RETENTION),
     "renew": Script(args.RenewArgs),
-    "sweep": Script(args.SweepArgs, _KEEP),
-    "cancel": Script(args.CancelArgs, _KEEP),
+    "sweep": Script(args.SweepArgs, _RETENTION),
+    "cancel": Script(args.CancelArgs, _RETENTION),
     "delete": Script(args.DeleteArgs, repeatable=False),
     "watch": Script(args.WatchArgs),
     "unwatch": Script(args.UnwatchArgs),
     "mode": Script(args.QueueArgs, flags=READ_ONLY),
     "set_mode": Script(args.SetModeArgs),
-    "cancel_waiting": Script(args.CancelWaitingArgs, _KEEP),
+    "cancel_waiting": Script(args.CancelWaitingArgs, _RETENTION),
     "observe": Script(args.ObserveArgs, flags=READ_ONLY),
     "position": Script(args.PositionArgs, flags=READ_ONLY),
     "ended": Script(flags=READ_ONLY),
     "finished": Script(args.FinishedArgs, flags=READ_ONLY),
-    "archive": Script(args.ArchiveArgs, _KEEP),
+    "archive": Script(args.ArchiveArgs, _RETENTION),
     "forget_consumers": Script(args.ForgetConsumersArgs),
     "settle": Script(args.SettleArgs),
     "sweep_reservations": Script(args.SweepReservationsArgs),

@@ -44,17 +44,20 @@ class LoadShedding:
             ServiceTier.DEFAULT: settings.shed_default_at,
             ServiceTier.FLEX: settings.shed_flex_at,
         }
-        self._queued = {tier: ceil(settings.max_queued * share) for tier, share in shares.items()}
+        self._bounds = {
+            tier: QueueBounds(ceil(settings.max_queued * share), "")
+            for tier, share in shares.items()
+        }
         self._paces: dict[str, tuple[float, float | None]] = {}
         self._reading: dict[str, asyncio.Task[None]] = {}
 
     async def bounds(self, queue: str, tier: ServiceTier) -> QueueBounds:
         """Return the bounds that a new job of this tier must fit."""
-        queued = self._queued[tier]
+        bounds = self._bounds[tier]
         if self._longest is None:
-            return QueueBounds(queued, "")
+            return bounds
         pace = await self._known_pace(queue)
-        return QueueBounds(queued, "" if pace is None else max(1, int(self._longest * pace)))
+        return bounds if pace is None else bounds._replace(ahead=max(1, int(self._longest * pace)))
 
     async def seconds_until(self, queue: str, jobs: int) -> float:
         """Estimate in how many seconds this many jobs will have left the queue."""

@@ -59,14 +59,8 @@ class ClaimArgs(NamedTuple):
     ageing_every: int
 
 
-class AppendArgs(NamedTuple):
-    """`append.lua`; per job `StepArgs`, (type, data) per event, and `EndingArgs` follow."""
-
-    worker: str
-
-
 class StepArgs(NamedTuple):
-    """One job's part of an append."""
+    """One job's part of `append.lua`; (type, data) per event and `EndingArgs` follow."""
 
     job_id: str
     fence: int

@@ -47,18 +47,17 @@ class WorkerTransitions(JobReader):
         answer = await self._scripts.call("claim", *named, *self._retention)
         return [_claimed(ClaimedRow(*row)) for row in answer]
 
-    async def append(self, worker: str, steps: Sequence[LogAppend]) -> list[Appended]:
+    async def append(self, steps: Sequence[LogAppend]) -> list[Appended]:
         """Write one engine step for many jobs in one script call; safe to repeat.
 
         Returns:
             An answer per step: `ok`, `watched` (send small steps), `cancel` (stop this job),
             `finished`, or `lost` (another attempt has the job; write nothing more).
         """
-        named = args.AppendArgs(worker)
         parts: list[Any] = []
         for step in steps:
             parts += _step_args(step)
-        answers = await self._scripts.call("append", *named, *self._retention, *parts)
+        answers = await self._scripts.call("append", *self._retention, *parts)
         return [answer.decode() for answer in answers]
 
     async def finish(self, job_id: str, fence: int, ending: Ending) -> bool:

@@ -169,7 +169,7 @@ async def test_an_older_state_never_replaces_a_newer_one(
     """One process reads a key from SQL and stalls; another revokes it; the first goes on."""
     key = await made(directory, settings)
     read, go_on = asyncio.Event(), asyncio.Event()
-    cache = cache_of(store)
+    cache = CallerCacheWriter(store.redis, store.keys, directory.scripts)
     replace = cache.replace
 
     async def stalled(generation: str, records: Any) -> bool:

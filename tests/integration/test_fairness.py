@@ -54,7 +54,7 @@ class Shop:
             ends, _, job = heapq.heappop(self.running)
             await self.clock.set(ends)
             step = LogAppend(job.id, job.fence, job.seq, [], 1, 0, 1, Ending(Status.COMPLETED))
-            assert await self.store.append("w", [step]) == ["finished"]
+            assert await self.store.append([step]) == ["finished"]
             await self.fill()
         await self.clock.set(end)
 

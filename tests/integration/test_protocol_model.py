@@ -75,7 +75,7 @@ class ProtocolMachine(Clients):
             expected = self.model.append(
                 job, hand.claimed.fence, after, tokens, restart=restart, end=end or ""
             )
-            answer = self.do(self.store.append("w", [step]))[0]
+            answer = self.do(self.store.append([step]))[0]
             assert answer == expected
             if answer != "lost":
                 hand.written, hand.output = after + len(events), output

@@ -122,7 +122,7 @@ class Play:
             step = LogAppend(
                 claimed.id, claimed.fence, claimed.seq, [], took, 0, 0, Ending(Status.COMPLETED)
             )
-            assert await self.store.append("w", [step]) == ["finished"]
+            assert await self.store.append([step]) == ["finished"]
             self.settle(job, cost, took)
 
     async def cancel(self) -> None:
@@ -267,7 +267,7 @@ async def test_a_job_that_took_more_than_was_estimated_is_charged_in_the_end(
     await store.submit(submission(key_id="k", tokens=10, quota=quota))
     (job,) = await store.claim(QUEUE, "w", 1)
     step = LogAppend(job.id, job.fence, job.seq, [], 1500, 0, 0, Ending(Status.COMPLETED))
-    assert await store.append("w", [step]) == ["finished"]
+    assert await store.append([step]) == ["finished"]
     with pytest.raises(RateLimited) as refused:
         await store.submit(submission(key_id="k", tokens=10, quota=quota))
     # 500 over the limit and the next one's own: 30 s and a little.

@@ -127,7 +127,7 @@ async def answering_all(store: JobStore, queue: str) -> AsyncIterator[list[str]]
             jobs = await store.claim(queue, "all", 64)
             taken.extend(job.id for job in jobs)
             if jobs:
-                await store.append("all", [_answer(job) for job in jobs])
+                await store.append([_answer(job) for job in jobs])
             else:
                 await asyncio.sleep(0.02)
 

@@ -48,7 +48,6 @@ async def write(
     *,
     output_tokens: int | None = None,
     ending: Ending | None = None,
-    worker: str = "w1",
 ) -> Appended:
     """Append one delta as the holder of `job`."""
     step = LogAppend(
@@ -61,7 +60,7 @@ async def write(
         output_tokens=len(token_ids) if output_tokens is None else output_tokens,
         ending=ending,
     )
-    return (await store.append(worker, [step]))[0]
+    return (await store.append([step]))[0]
 
 
 async def complete(store: JobStore, job: ClaimedJob) -> Appended:

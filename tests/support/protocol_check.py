@@ -67,7 +67,7 @@ async def settle(store: JobStore, model: Model) -> None:
         for job in await store.claim(QUEUE, "last", 64):
             done = Ending(Status.COMPLETED)
             step = LogAppend(job.id, job.fence, job.seq, [], 3, 0, job.output_tokens, done)
-            assert await store.append("last", [step]) == ["finished"]
+            assert await store.append([step]) == ["finished"]
     for account in sorted(set(ids.values())):
         own = [job_id for job_id, owner in ids.items() if owner == account]
         await check_jobs(store, own, account)

@@ -1,7 +1,7 @@
 -- Write one engine step: the new events of every job, and the end of those that ended.
 -- Exactly once under retries: `after` is the seq that the worker wrote last, and an append that is
 -- in the log already is acknowledged, not repeated. Only the holder of the current fence may write.
--- Takes AppendArgs and RetentionArgs, then per job StepArgs, (type, data) per event, and EndingArgs:
+-- Takes RetentionArgs, then per job StepArgs, (type, data) per event, and EndingArgs:
 -- the terminal status or '', error json or ''.
 -- Returns per job: 'lost' | 'ok' | 'watched' | 'cancel' | 'finished'
 local at, now = REST, now_ms()

@@ -1,5 +1,7 @@
 """Attempts to sign in are counted per address, whatever one has of them."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from accounts.cache_scripts import open_scripts
@@ -13,10 +15,11 @@ MOST = 3
 
 
 @pytest.fixture
-def throttle(store: JobStore) -> LoginThrottle:
+async def throttle(store: JobStore) -> AsyncIterator[LoginThrottle]:
     settings = AuthSettings(attempts=100, attempts_per_address=MOST, attempts_seconds=3600)
     scripts = open_scripts(store.redis, store.keys.prefix)
-    return LoginThrottle(SignInAttempts(store.redis, store.keys, scripts), settings)
+    yield LoginThrottle(SignInAttempts(store.redis, store.keys, scripts), settings)
+    await scripts.close()
 
 
 @pytest.mark.parametrize(

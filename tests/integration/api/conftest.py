@@ -110,7 +110,7 @@ class Hand:
             output_tokens=self._tokens[job.id],
             ending=ending,
         )
-        answer = (await self.store.append(self.name, [step]))[0]
+        answer = (await self.store.append([step]))[0]
         self._after[job.id] += len(events)
         return answer
 

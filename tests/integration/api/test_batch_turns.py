@@ -201,7 +201,7 @@ async def test_large_answers_that_are_all_there_at_once_are_read_a_few_at_a_time
         assert await mine.feed.turn()
         for _ in range(count):
             (job,) = await store.claim(MODEL, "hand", 1)
-            await store.append("hand", [says(job, "x" * size)])
+            await store.append([says(job, "x" * size)])
         tracemalloc.start()
         await turn_until_done(mine.feed)
         peak = tracemalloc.get_traced_memory()[1]

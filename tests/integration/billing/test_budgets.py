@@ -63,7 +63,7 @@ async def known(store: JobStore, spent: int = 0) -> None:
 async def spend(store: JobStore) -> dict[str, int]:
     """Return what Redis knows to be spent and held."""
     redis: Any = store.redis
-    purse, month = BUCKET.words
+    purse, month = BUCKET.script_args
     spent = await redis.hgetall(f"{store.keys.prefix}:spend:{purse}:{month}")
     held = await redis.hgetall(f"{store.keys.prefix}:held:{purse}")
     return {
@@ -205,7 +205,7 @@ async def test_spending_comes_back_from_the_ledger_after_redis_lost_it(
         await until_consumed(store)
     before = await spend(store)
     redis: Any = store.redis
-    await redis.delete(":".join((store.keys.prefix, "spend", *BUCKET.words)))
+    await redis.delete(":".join((store.keys.prefix, "spend", *BUCKET.script_args)))
     async with database.read() as connection:
         sums = await spending_in(connection, BUCKET)
     await store.reservations.settle([], [one.spent for one in sums])

@@ -23,7 +23,7 @@ class Log:
     def __init__(self) -> None:
         self.calls: list[dict[str, int]] = []
 
-    async def append(self, _worker: str, steps: list[LogAppend]) -> list[Appended]:
+    async def append(self, steps: list[LogAppend]) -> list[Appended]:
         self.calls.append({step.id: len(step.events) for step in steps})
         return ["finished" if step.ending else "watched" for step in steps]
 
@@ -60,7 +60,7 @@ async def writer(log: Log) -> AsyncIterator[StepWriter]:
     def answered(run: Attempt, answer: Appended) -> None:
         run.over = answer == "finished"
 
-    made = StepWriter(log, SETTINGS, "q", "w", answered)  # type: ignore[arg-type]
+    made = StepWriter(log, SETTINGS, "q", answered)  # type: ignore[arg-type]
     task = asyncio.create_task(made.run())
     yield made
     task.cancel()
@@ -140,7 +140,7 @@ async def test_a_job_alone_is_never_held(writer: StepWriter, log: Log) -> None:
 
 async def test_what_is_held_goes_without_a_further_step(log: Log) -> None:
     quick = SETTINGS.model_copy(update={"flush_seconds": 0.3})
-    writer = StepWriter(log, quick, "q", "w", lambda *_: None)  # type: ignore[arg-type]
+    writer = StepWriter(log, quick, "q", lambda *_: None)  # type: ignore[arg-type]
     task = asyncio.create_task(writer.run())
     runs = [running("a"), running("b")]
     await begun(writer, log, *runs)
