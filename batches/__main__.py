@@ -32,9 +32,8 @@ async def run_batches(settings: Settings) -> None:
         health = HealthServer(host, port, always_live, always_live, exposition)
         health.start()
         sweeper = FileSweeper(services.database, services.object_store, FILE_REFERENCES)
-        running = run_until_signal(
-            BatchScheduler(services, name).run(), sweeper.run(settings.files)
-        )
+        scheduler = BatchScheduler(services, name)
+        running = run_until_signal(scheduler.run(), sweeper.run(settings.files))
         log.info("feeder_started")
         try:
             await running

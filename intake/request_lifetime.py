@@ -30,7 +30,7 @@ class RequestLifetime:
 
     Attributes:
         ended: Why the part was left early; None if it was not.
-        patient: Whether a shutdown gives the request `GRACE_SECONDS`.
+        gets_grace: Whether a shutdown gives the request `GRACE_SECONDS`.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class RequestLifetime:
         open_requests: "OpenRequests",
         seconds: float | None = None,
         *,
-        patient: bool = False,
+        gets_grace: bool = False,
     ) -> None:
         """Prepare a context.
 
@@ -47,10 +47,10 @@ class RequestLifetime:
             disconnected: Returns when the client has disconnected.
             open_requests: The process's long requests.
             seconds: How long the part may take; None for no limit.
-            patient: Whether a shutdown gives the request `GRACE_SECONDS`.
+            gets_grace: Whether a shutdown gives the request `GRACE_SECONDS`.
         """
         self.ended: EndReason | None = None
-        self.patient = patient
+        self.gets_grace = gets_grace
         self._disconnected = disconnected
         self._open_requests = open_requests
         self._timeout = asyncio.timeout(seconds)
@@ -98,7 +98,7 @@ class OpenRequests:
     def add(self, request: RequestLifetime) -> None:
         """Register a request; ends it immediately if the shutdown leaves it no time."""
         self._requests.add(request)
-        if self._grace_is_over or (self.closing and not request.patient):
+        if self._grace_is_over or (self.closing and not request.gets_grace):
             request.end(EndReason.SERVER)
 
     def discard(self, request: RequestLifetime) -> None:
@@ -108,7 +108,7 @@ class OpenRequests:
     def shut_down(self) -> None:
         """Begin the shutdown: end what can be resumed now, the rest after `GRACE_SECONDS`."""
         self.closing = True
-        for request in [item for item in self._requests if not item.patient]:
+        for request in [item for item in self._requests if not item.gets_grace]:
             request.end(EndReason.SERVER)
         asyncio.get_running_loop().call_later(GRACE_SECONDS, self._end_all)
 

@@ -38,7 +38,7 @@ async def wait_result(
         services.job_watchers.watching(watched.job_id),
         client_span(watched.job_id, watched.traceparent, "whole"),
     ):
-        lifetime = RequestLifetime(disconnected, services.open_requests, seconds, patient=True)
+        lifetime = RequestLifetime(disconnected, services.open_requests, seconds, gets_grace=True)
         async with lifetime:
             following = services.hub.follow(watched.job_id, watched.account, watched.after)
             async with aclosing(following) as batches:

@@ -110,8 +110,8 @@ async def read_audit(
     """List this account's audit entries, newest first; the operator sees all accounts."""
     if account not in (None, caller.account) and not caller.operator:
         raise AccountNotFound(f"Account {account!r} not found", param="account")
-    whose = account if caller.operator else caller.account
-    found = await read_log(services.database, whose, before=_serial(after), limit=limit + 1)
+    account_id = account if caller.operator else caller.account
+    found = await read_log(services.database, account_id, before=_serial(after), limit=limit + 1)
     return json_response(list_page(found, limit, audit_view))
 
 

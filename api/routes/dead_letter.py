@@ -10,7 +10,7 @@ from accounts.caller import Caller
 from api.deps import AppServices, CurrentCaller
 from api.json_responses import json_response
 from api.openapi.route_docs import error_responses, job_page_responses, job_responses
-from api.routes.jobs import Limit, retried
+from api.routes.jobs import Limit, respond_with_retry
 from intake.services import Services
 from jobs.job import Job
 from wire.views.job import job_object
@@ -38,7 +38,7 @@ async def requeue(
 ) -> Response:
     """Retry a dead-letter job as a new job with `retry_of`."""
     job = await services.store.get(job_id, None if caller.operator else caller.account)
-    return await retried(request, services, caller, job)
+    return await respond_with_retry(request, services, caller, job)
 
 
 def _dead_object(services: Services, job: Job, caller: Caller) -> dict[str, Any]:

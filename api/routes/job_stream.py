@@ -62,8 +62,8 @@ async def stream_job(
     return _truncated(services, job, after, first, retry)
 
 
-def _view(services: Services, job: Job, opening: bytes) -> JobEvents:
-    return JobEvents(job.id, partial(services.cost_cache.at_end, job), opening)
+def _view(services: Services, job: Job, preamble: bytes) -> JobEvents:
+    return JobEvents(job.id, partial(services.cost_cache.at_end, job), preamble)
 
 
 def _cursor(job: Job, cursors: dict[str, str | None]) -> int:
@@ -100,8 +100,8 @@ def _truncated(services: Services, job: Job, after: int, first: int, retry: byte
     """Stream the remaining events, after a header and an event that name the missing ones."""
     headers = {"Last-Event-ID": str(first - 1)}
     missing = {"requested_after": after, "first_available": first, "sequence_number": first - 1}
-    opening = retry + frame(orjson.dumps(missing), event=EventType.REPLAY_TRUNCATED, seq=first - 1)
+    preamble = retry + frame(orjson.dumps(missing), event=EventType.REPLAY_TRUNCATED, seq=first - 1)
     if job.status.is_terminal and first > job.seq:
-        return Response(opening + done_event(job.id, job.status), 200, HEADERS | headers)
+        return Response(preamble + done_event(job.id, job.status), 200, HEADERS | headers)
     watched = WatchedJob.of(job, first - 1)
-    return EventStream(services, watched, _view(services, job, opening), headers=headers)
+    return EventStream(services, watched, _view(services, job, preamble), headers=headers)

@@ -57,9 +57,9 @@ async def submit_job(request: Request, caller: CurrentCaller, services: AppServi
     body = await read_object(request)
     parsed = check(JobRequest, body)
     checked = check(BODIES[parsed.url], parsed.body, "body")
-    content, kept = parsed.body, None
+    content, response_options = parsed.body, None
     if isinstance(checked, ResponseRequest):
-        content, kept = await as_chat(services, caller.account, checked)
+        content, response_options = await as_chat(services, caller.account, checked)
     admission = await admit(
         services,
         caller,
@@ -76,7 +76,7 @@ async def submit_job(request: Request, caller: CurrentCaller, services: AppServi
             start_by=parsed.start_by,
             webhook=None if parsed.webhook is None else parsed.webhook.as_spec(),
             watched=bool(preferences.wait_seconds),
-            response=kept,
+            response=response_options,
         ),
     )
     headers = job_headers(admission.accepted, preferences)
@@ -172,7 +172,7 @@ async def retry_job(
 ) -> Response:
     """Retry a failed, expired or cancelled job as a new job with `retry_of`."""
     job = await services.store.get(job_id, caller.account)
-    return await retried(request, services, caller, job)
+    return await respond_with_retry(request, services, caller, job)
 
 
 @router.delete("/{job_id}", status_code=204, responses=error_responses(401, 404, 409, 410, 503))
@@ -182,7 +182,9 @@ async def delete_job(job_id: str, caller: CurrentCaller, services: AppServices) 
     return Response(status_code=204)
 
 
-async def retried(request: Request, services: Services, caller: Caller, job: Job) -> Response:
+async def respond_with_retry(
+    request: Request, services: Services, caller: Caller, job: Job
+) -> Response:
     """Run a job again and respond with the new job."""
     admission = await job_retry.retry_job(services, caller, job, request.state.request_id)
     again = await _current(services, admission)

@@ -24,7 +24,7 @@ from wire.views.page import list_page
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
 KEY: Responses = {200: {"model": KeyAnswer}}
-MADE: Responses = {
+CREATED: Responses = {
     201: {"model": KeyAnswer, "description": "with the secret `key`, which is not shown again"}
 }
 #: Caches must not store the secret.
@@ -55,7 +55,7 @@ async def list_keys(
     "",
     status_code=201,
     openapi_extra=body_of(NewKeyRequest),
-    responses={**MADE, **error_responses(400, 401, 404, 408, 413, 422, 503)},
+    responses={**CREATED, **error_responses(400, 401, 404, 408, 413, 422, 503)},
 )
 async def create_key(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
     """Create a key. The secret is shown only in this response. The key is valid immediately."""
@@ -104,7 +104,7 @@ async def change_key(
     "/{key_id}/rotate",
     status_code=201,
     openapi_extra=body_of(Rotation),
-    responses={**MADE, **error_responses(400, 401, 404, 408, 413, 422, 503)},
+    responses={**CREATED, **error_responses(400, 401, 404, 408, 413, 422, 503)},
 )
 async def rotate_key(
     request: Request, key_id: str, caller: CurrentCaller, services: AppServices

@@ -59,7 +59,7 @@ async def create_webhook(
     parsed = check(WebhookRequest, await read_object(request))
     settings = services.settings.webhooks
     check_url(parsed.url, settings)
-    made = await endpoints.create_endpoint(
+    created = await endpoints.create_endpoint(
         services.database,
         _owner(caller),
         url=parsed.url,
@@ -67,7 +67,7 @@ async def create_webhook(
         description=parsed.description,
         max_endpoints=settings.endpoints_per_account,
     )
-    return json_response(endpoint_object(made), 201, {"Location": f"/v1/webhooks/{made.id}"})
+    return json_response(endpoint_object(created), 201, {"Location": f"/v1/webhooks/{created.id}"})
 
 
 @router.get("", responses={200: {"model": WebhookList}, **error_responses(401, 403, 503)})
@@ -94,10 +94,10 @@ async def read_webhook_secret(caller: CurrentCaller, services: AppServices) -> R
 )
 async def rotate_webhook_secret(caller: CurrentCaller, services: AppServices) -> Response:
     """Replace the account's secret. For some time, deliveries carry both signatures."""
-    made = await account_secrets.rotate_secret(
+    created = await account_secrets.rotate_secret(
         services.database, caller.account, caller.id, _overlap(services)
     )
-    return json_response(secret_object(made))
+    return json_response(secret_object(created))
 
 
 @router.get("/deliveries", responses={**PAGE, **error_responses(400, 401, 403, 422, 503)})
@@ -170,10 +170,10 @@ async def remove_webhook(webhook: str, caller: CurrentCaller, services: AppServi
 )
 async def rotate_webhook(webhook: str, caller: CurrentCaller, services: AppServices) -> Response:
     """Replace an endpoint's secret. For some time, deliveries carry both signatures."""
-    made = await endpoints.rotate_endpoint(
+    created = await endpoints.rotate_endpoint(
         services.database, _owner(caller), webhook, _overlap(services)
     )
-    return json_response(endpoint_object(made))
+    return json_response(endpoint_object(created))
 
 
 @router.post(

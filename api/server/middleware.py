@@ -162,7 +162,7 @@ class _RequestScope:
 
     async def _in_time(self, waits_for: Any, receiving: Generator[Any, Any, Message]) -> Message:
         """Wait for the next chunk; the time allowed grows with the bytes received so far."""
-        limits, began = self._limits, monotonic()
+        limits, started = self._limits, monotonic()
         allowed = limits.body_seconds + self._received / limits.body_bytes_per_second
         try:
             async with asyncio.timeout(max(0.0, allowed - self._waited)):
@@ -173,7 +173,7 @@ class _RequestScope:
                 f" {limits.body_bytes_per_second} bytes a second"
             ) from None
         finally:
-            self._waited += monotonic() - began
+            self._waited += monotonic() - started
 
     async def send(self, message: Message) -> None:
         """Send the response with the request id."""

@@ -43,21 +43,21 @@ class EventStream(Response):
         own = {**HEADERS, "X-Penstock-Job": watched.job_id}
         super().__init__(None, headers={**own, **(headers or {})})
         del self.headers["content-length"]
-        self._api = services
+        self._services = services
         self._watched = watched
         self._view = view
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream; cancel the job afterwards if its disconnect policy says so."""
         watched, view = self._watched, self._view
-        writer = _StreamWriter(send, self._api.settings.stream.send_timeout_seconds)
+        writer = _StreamWriter(send, self._services.settings.stream.send_timeout_seconds)
         with (
             metrics.streams.track_inprogress(),
-            self._api.job_watchers.watching(watched.job_id),
+            self._services.job_watchers.watching(watched.job_id),
             client_span(watched.job_id, watched.traceparent, "stream"),
         ):
             lifetime = RequestLifetime(
-                ClientDisconnect(receive), self._api.open_requests, patient=view.patient
+                ClientDisconnect(receive), self._services.open_requests, gets_grace=view.gets_grace
             )
             async with lifetime:
                 await send(
@@ -68,7 +68,7 @@ class EventStream(Response):
                 stop = ShuttingDown("This server is shutting down", retry_after_seconds=1)
                 await writer.write(view.fail(problems.from_error(stop, job_id=watched.job_id)))
         if (lifetime.ended is EndReason.CLIENT or writer.stuck) and not view.ended:
-            await cancel_if_abandoned(self._api, watched)
+            await cancel_if_abandoned(self._services, watched)
         if writer.stuck:
             log.info("stream_cut", job_id=watched.job_id, reason="client does not read")
             if (abort := scope["state"].get("abort")) is not None:
@@ -78,7 +78,7 @@ class EventStream(Response):
     async def _follow(self, writer: "_StreamWriter", scope: Scope) -> None:
         view, watched = self._view, self._watched
         try:
-            await writer.write(view.opening)
+            await writer.write(view.preamble)
             await self._show(writer, scope)
         except PipelineError as error:
             await writer.write(view.fail(problems.from_error(error, job_id=watched.job_id)))
@@ -88,12 +88,12 @@ class EventStream(Response):
 
     async def _show(self, writer: "_StreamWriter", scope: Scope) -> None:
         view, watched = self._view, self._watched
-        settings = self._api.settings
+        settings = self._services.settings
         silence = 0.0
-        following = self._api.hub.follow(watched.job_id, watched.account, watched.after)
+        following = self._services.hub.follow(watched.job_id, watched.account, watched.after)
         async with aclosing(following) as batches:
             async for events in batches:
-                await check_again(self._api, scope)
+                await check_again(self._services, scope)
                 if events:
                     silence = 0.0
                     shown = view.show(events)

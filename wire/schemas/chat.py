@@ -192,7 +192,7 @@ class NamedTool(Body):
 class ChatRequest(Sampling):
     """`POST /v1/chat/completions`."""
 
-    refused: ClassVar[Mapping[str, str]] = {
+    unsupported_fields: ClassVar[Mapping[str, str]] = {
         "audio": "only text output is available",
         "function_call": "deprecated by OpenAI; use tool_choice",
         "functions": "deprecated by OpenAI; use tools",

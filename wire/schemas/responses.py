@@ -68,7 +68,7 @@ class ResponseStreamOptions(Body):
 class ResponseRequest(TextRequest):
     """`POST /v1/responses`."""
 
-    refused: ClassVar[Mapping[str, str]] = {
+    unsupported_fields: ClassVar[Mapping[str, str]] = {
         "access_programs": "access programs are not available",
         "background_options": "background responses have no options; set deadlines at /v1/jobs",
         "context_management": "conversations are not compacted",

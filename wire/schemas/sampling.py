@@ -36,15 +36,15 @@ class Body(BaseModel):
 
 
 class OpenAiBody(Body):
-    """Body of an OpenAI route; `refused` maps each unsupported field to the reason."""
+    """Body of an OpenAI route; `unsupported_fields` maps each unsupported field to the reason."""
 
-    refused: ClassVar[Mapping[str, str]] = {}
+    unsupported_fields: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _check_supported(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            for name, why in cls.refused.items():
+            for name, why in cls.unsupported_fields.items():
                 if value.get(name) is not None:
                     raise unsupported(name, why)
         return value

@@ -71,8 +71,8 @@ class Chunks(ABC):
     prefix: ClassVar[str]
     kind: ClassVar[str]
     ping = PING
-    opening = b""
-    patient = True
+    preamble = b""
+    gets_grace = True
 
     def __init__(
         self, head: CompletionHead, *, include_usage: bool, find_cost: CostLookup = no_cost

@@ -45,8 +45,8 @@ class GenerateEvents:
     """Streams text as it is generated, then one `done` event with the totals."""
 
     ping = b": ping\n\n"
-    opening = b""
-    patient = True
+    preamble = b""
+    gets_grace = True
 
     def __init__(self, job_id: str, started: float) -> None:
         self.ended = False

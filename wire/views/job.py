@@ -127,11 +127,11 @@ class JobEvents:
     """Streams every event of a job's log with its number."""
 
     ping = b": ping\n\n"
-    patient = False
+    gets_grace = False
 
-    def __init__(self, job_id: str, find_cost: CostLookup = no_cost, opening: bytes = b"") -> None:
+    def __init__(self, job_id: str, find_cost: CostLookup = no_cost, preamble: bytes = b"") -> None:
         self.ended = False
-        self.opening = opening
+        self.preamble = preamble
         self._job_id = job_id
         self._find_cost = find_cost
 

@@ -27,7 +27,7 @@ class ResponseEvents:
     """Streams one response; events up to and including number `after` are skipped."""
 
     ping = PING
-    patient = True
+    gets_grace = True
 
     def __init__(self, job: Job, find_cost: CostLookup = no_cost, after: int = -1) -> None:
         self.ended = False
@@ -46,7 +46,7 @@ class ResponseEvents:
             out.append(
                 self._encode({"type": "response.queued", "response": response_head(job, first, [])})
             )
-        self.opening = b"".join(out)
+        self.preamble = b"".join(out)
 
     def _begin(self) -> None:
         self._items = OutputItems(self._job.id.removeprefix("job_"))

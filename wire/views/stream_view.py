@@ -11,16 +11,16 @@ class StreamView(Protocol):
     """Shows one job's log as a stream.
 
     Attributes:
-        opening: Bytes to send first, before any event has arrived.
+        preamble: Bytes to send first, before any event has arrived.
         ping: Bytes to send when no event arrives for `stream.ping_seconds`.
-        patient: Whether the stream gets a grace period when the server shuts down, because the
+        gets_grace: Whether the stream gets a grace period when the server shuts down, because the
             client cannot resume it.
         ended: True once the last event was shown; nothing may be sent after it.
     """
 
-    opening: bytes
+    preamble: bytes
     ping: bytes
-    patient: bool
+    gets_grace: bool
     ended: bool
 
     def show(self, events: Sequence[Event]) -> bytes:

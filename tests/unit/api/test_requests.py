@@ -118,22 +118,24 @@ async def test_closing_ends_the_impatient_first(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("intake.request_lifetime.GRACE_SECONDS", 0.05)
     closing, ended = OpenRequests(), list[str]()
 
-    async def wait(name: str, *, patient: bool) -> None:
-        presence = RequestLifetime(ClientDisconnect(Client().receive), closing, patient=patient)
+    async def wait(name: str, *, gets_grace: bool) -> None:
+        presence = RequestLifetime(
+            ClientDisconnect(Client().receive), closing, gets_grace=gets_grace
+        )
         async with presence:
             await asyncio.sleep(30)
         assert presence.ended is EndReason.SERVER
         ended.append(name)
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(wait("patient", patient=True))
-        group.create_task(wait("impatient", patient=False))
+        group.create_task(wait("gets_grace", gets_grace=True))
+        group.create_task(wait("impatient", gets_grace=False))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         closing.shut_down()
-        group.create_task(wait("late", patient=False))
-    assert ended[-1] == "patient"
-    assert set(ended) == {"patient", "impatient", "late"}
+        group.create_task(wait("late", gets_grace=False))
+    assert ended[-1] == "gets_grace"
+    assert set(ended) == {"gets_grace", "impatient", "late"}
 
 
 def test_watchers_are_counted() -> None:

@@ -35,7 +35,7 @@ def a_job(**kept: Any) -> Any:
 def told(events: list[Event], cuts: int = 1, after: int = -1, **kept: Any) -> list[SseEvent]:
     """Return what a client sees of a log that comes in batches."""
     view = ResponseEvents(a_job(**kept), after=after)
-    parts = [view.opening]
+    parts = [view.preamble]
     for start in range(0, len(events), cuts):
         parts.append(view.show(events[start : start + cuts]))
         if view.ended:
