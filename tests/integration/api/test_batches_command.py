@@ -65,7 +65,7 @@ async def test_what_is_wrong_with_a_file_is_said_line_by_line(
             api, keys, "create", str(file), "--endpoint", "/v1/completions", "--wait"
         )
     assert made.exit_code == 1
-    assert "line 3: this line is not JSON" in made.output
+    assert "line 3: The line is not valid JSON" in made.output
     batch_id = json.loads((await penstock(api, keys, "list", "--json")).stdout)["data"][0]["id"]
     cancelled = await penstock(api, keys, "cancel", batch_id)
     assert cancelled.exit_code == 1
