@@ -1,1 +1,1 @@
-"""Who may call: accounts, users, sessions, API keys. SQL is the truth, Redis has a copy."""
+"""Accounts, users, sessions and API keys, in SQL and cached in Redis."""

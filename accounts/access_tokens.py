@@ -1,7 +1,7 @@
 """Access tokens: short-lived JWTs that name a user and a session.
 
-Invariant: a token is good only if this installation signed it, for this use, and it has not
-expired; whether its user and session still count is asked of the user's record on each request.
+Invariant: a token is valid only if this installation signed it for this use and it has not
+expired. Whether its user and session are still valid is checked on each request.
 """
 
 import secrets
@@ -20,7 +20,7 @@ NEEDED = ["exp", "iat", "iss", "aud", "sub", "sid", "ver"]
 
 
 class MissingSecretError(ValueError):
-    """Nothing to sign with; there is no default."""
+    """There is no secret to sign with, and no default."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -30,7 +30,7 @@ class MissingSecretError(ValueError):
 
 
 class Claims(NamedTuple):
-    """Whose token it is: user, sign-in, and the user's session number at that time."""
+    """The user, the sign-in, and the user's session number at that time."""
 
     user: str
     family: str
@@ -62,10 +62,10 @@ class AccessTokens:
         return jwt.encode(content, self._secret, ALGORITHM)
 
     def read(self, token: str) -> Claims:
-        """Return whose token it is.
+        """Return the claims of a token.
 
         Raises:
-            SessionOver: it is no token of ours, or has expired.
+            SessionOver: The token was not issued here, or has expired.
         """
         try:
             content: dict[str, Any] = jwt.decode(

@@ -1,4 +1,4 @@
-"""Accounts in SQL: who pays."""
+"""Rows of the accounts table, for transactions of other modules."""
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,7 +10,7 @@ from core.db.tables.base import now, table_of
 
 
 async def ensure_account(database: Database, account_id: str, name: str = "") -> None:
-    """Add an account; one that is there stays as it is."""
+    """Add an account; an existing one stays as it is."""
     row = {"id": account_id, "name": name, "currency": "USD", "created_at": now()}
     texts = ("billing_name", "billing_address", "billing_email", "tax_id", "tax_note")
     async with database.write() as connection:
@@ -18,9 +18,9 @@ async def ensure_account(database: Database, account_id: str, name: str = "") ->
 
 
 async def lock_account(connection: AsyncConnection, account_id: str) -> None:
-    """Have an account to oneself until the transaction ends: who counts and then adds needs it.
+    """Lock an account until the transaction ends, for a count followed by an insert.
 
-    On PostgreSQL another one waits here; on SQLite it waits to begin.
+    On PostgreSQL a second transaction waits here; on SQLite it waits at its beginning.
     """
     accounts = table_of(AccountRow)
     query = select(accounts.c.id).where(accounts.c.id == account_id)

@@ -1,6 +1,6 @@
-"""Accounts: who pays, with limits for everything they do; the operator can suspend them.
+"""Accounts: who pays, and the limits of all its keys; the operator can suspend one.
 
-Invariant: a suspended account is refused everywhere within a second, and loses nothing.
+Invariant: a suspended account is refused everywhere within a second and loses no data.
 """
 
 import re
@@ -33,7 +33,7 @@ class Accounts:
         """Add an account.
 
         Raises:
-            AccountExists: the id is taken.
+            AccountExists: The id is taken.
         """
         try:
             async with self._database.write() as connection:
@@ -53,17 +53,17 @@ class Accounts:
         """Return an account.
 
         Raises:
-            AccountNotFound: there is none.
+            AccountNotFound: There is none.
         """
         async with self._database.read() as connection:
             return await _find(connection, account)
 
     async def change(self, actor: str, account: str, values: dict[str, Any]) -> Row[Any]:
-        """Change columns of an account; `suspended` is when, or None.
+        """Change columns of an account; `suspended` is the time of its suspension, or None.
 
         Raises:
-            AccountNotFound: there is none.
-            StoreUnavailable: it is changed, and in force within seconds.
+            AccountNotFound: There is none.
+            StoreUnavailable: The change is made and takes effect within seconds.
         """
         async with self._database.write() as connection:
             await _find(connection, account)
@@ -78,11 +78,11 @@ class Accounts:
         return row
 
     async def suspend(self, actor: str, account: str, *, suspended: bool) -> Row[Any]:
-        """Suspend an account, or let it act again; its jobs that run go on.
+        """Suspend or resume an account; its running jobs go on.
 
         Raises:
-            AccountNotFound: there is none.
-            StoreUnavailable: it is done, and in force within seconds.
+            AccountNotFound: There is none.
+            StoreUnavailable: The change is made and takes effect within seconds.
         """
         return await self.change(actor, account, {"suspended_at": now() if suspended else None})
 

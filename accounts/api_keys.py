@@ -1,7 +1,7 @@
-"""API keys in SQL: made, listed, changed, rotated, revoked.
+"""API keys in SQL: create, list, change, rotate and revoke.
 
-Invariants: the secret is returned once, when it is made, and only its hash is kept; a rotated key
-goes on beside its successor only as long as was asked for; a revoked one never comes back.
+Invariants: the secret is returned once, on creation, and only its hash is kept. A rotated key is
+valid beside its successor only for the requested overlap. A revoked key never becomes valid again.
 """
 
 import re
@@ -26,13 +26,13 @@ from core.ids import new_id
 
 ID = re.compile(r"key_[0-9a-f]{32}")
 SECRET_BYTES = 32
-#: So much of a key is shown and can be searched for: `pk_` and eight characters.
+#: How much of a key is shown and can be searched for: `pk_` and eight characters.
 SHOWN = 11
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """What a key is to be; of `models`, `routes` and `networks` None means all."""
+    """The values of a new key; of `models`, `routes` and `networks` None means all."""
 
     account: str
     name: str = ""
@@ -55,7 +55,7 @@ class MadeKey(NamedTuple):
 
 
 class KeyFilter(NamedTuple):
-    """Which keys are meant; None means all, but the operator's own unless asked for."""
+    """Which keys to select; None means all, but the operator's own only on request."""
 
     account: str | None
     user: str | None = None
@@ -73,11 +73,11 @@ class ApiKeys:
         self._cache_sync = cache_sync
 
     async def create(self, actor: str, new: NewKey) -> MadeKey:
-        """Make a key; it works at once, or within seconds when Redis is away.
+        """Create a key; it works at once, or within seconds when Redis is away.
 
         Raises:
-            AccountNotFound: nobody would pay.
-            DatabaseUnavailable: come back later.
+            AccountNotFound: The account does not exist.
+            DatabaseUnavailable: Try again later.
         """
         async with self._database.write() as connection:
             accounts = table_of(AccountRow)
@@ -97,10 +97,15 @@ class ApiKeys:
         return made
 
     async def list(
-        self, whose: KeyFilter, *, prefix: str = "", before: str | None = None, limit: int = 100
+        self,
+        key_filter: KeyFilter,
+        *,
+        prefix: str = "",
+        before: str | None = None,
+        limit: int = 100,
     ) -> Sequence[Row[Any]]:
-        """Return keys, newest first, revoked ones too."""
-        query = _of(whose).order_by(KEYS.c.id.desc()).limit(limit)
+        """Return keys, newest first, including revoked ones."""
+        query = _of(key_filter).order_by(KEYS.c.id.desc()).limit(limit)
         if prefix:
             query = query.where(KEYS.c.prefix.startswith(prefix, autoescape=True))
         if before is not None:
@@ -108,30 +113,30 @@ class ApiKeys:
         async with self._database.read() as connection:
             return (await connection.execute(query)).all()
 
-    async def get(self, key_id: str, whose: KeyFilter) -> Row[Any]:
+    async def get(self, key_id: str, key_filter: KeyFilter) -> Row[Any]:
         """Return a key.
 
         Raises:
-            KeyNotFound: unknown, or somebody else's.
+            KeyNotFound: The id is unknown or belongs to another account.
         """
         async with self._database.read() as connection:
-            return await _find(connection, key_id, whose)
+            return await _find(connection, key_id, key_filter)
 
     async def change(
-        self, actor: str, key_id: str, whose: KeyFilter, values: dict[str, Any]
+        self, actor: str, key_id: str, key_filter: KeyFilter, values: dict[str, Any]
     ) -> Row[Any]:
         """Change columns of a key that is not revoked.
 
         Raises:
-            KeyNotFound: unknown, somebody else's, or revoked.
-            StoreUnavailable: it is changed, and in force within seconds.
+            KeyNotFound: The key is unknown, of another account, or revoked.
+            StoreUnavailable: The change is made and takes effect within seconds.
         """
         async with self._database.write() as connection:
-            await _find(connection, key_id, whose, revoked=False)
+            await _find(connection, key_id, key_filter, revoked=False)
             if values:
                 query = update(KEYS).where(KEYS.c.id == key_id)
                 await connection.execute(query.values(**values, changed_at=now()))
-            row = await _find(connection, key_id, whose)
+            row = await _find(connection, key_id, key_filter)
             fields = sorted(values)
             await audit(
                 connection, actor, "key_changed", key_id, account=row.account_id, fields=fields
@@ -140,18 +145,18 @@ class ApiKeys:
         return row
 
     async def rotate(
-        self, actor: str, key_id: str, whose: KeyFilter, overlap: timedelta
+        self, actor: str, key_id: str, key_filter: KeyFilter, overlap: timedelta
     ) -> MadeKey:
-        """Make a key like this one, which ends after `overlap`.
+        """Create a copy of a key with a new secret; the old key expires after `overlap`.
 
         Raises:
-            KeyNotFound: unknown, somebody else's, revoked or expired.
-            DatabaseUnavailable: come back later.
+            KeyNotFound: The key is unknown, of another account, revoked or expired.
+            DatabaseUnavailable: Try again later.
         """
         instant = now()
         end = instant + overlap
         async with self._database.write() as connection:
-            old = await _find(connection, key_id, whose, revoked=False)
+            old = await _find(connection, key_id, key_filter, revoked=False)
             if old.expires_at is not None and old.expires_at <= instant:
                 raise KeyNotFound(f"the key {key_id} has expired")
             made = await _insert(connection, _successor(old))
@@ -168,15 +173,15 @@ class ApiKeys:
         await self._cache_sync.try_copy([made.row.sha256, old.sha256])
         return made
 
-    async def revoke(self, actor: str, key_id: str, whose: KeyFilter) -> None:
-        """End a key for good; repeating it changes nothing.
+    async def revoke(self, actor: str, key_id: str, key_filter: KeyFilter) -> None:
+        """Revoke a key for good; may be repeated.
 
         Raises:
-            KeyNotFound: unknown, or somebody else's.
-            StoreUnavailable: it is revoked, and refused within seconds; repeat it to be sure.
+            KeyNotFound: The key is unknown or of another account.
+            StoreUnavailable: It is revoked, and refused within seconds; repeat the call to be sure.
         """
         async with self._database.write() as connection:
-            row = await _find(connection, key_id, whose)
+            row = await _find(connection, key_id, key_filter)
             if row.revoked_at is None:
                 instant = now()
                 query = update(KEYS).where(KEYS.c.id == key_id)
@@ -221,22 +226,22 @@ async def _insert(connection: AsyncConnection, columns: dict[str, Any]) -> MadeK
     return MadeKey(secret, await _find(connection, key_id, EVERYBODY))
 
 
-def _of(whose: KeyFilter) -> Any:
+def _of(key_filter: KeyFilter) -> Any:
     query = select(KEYS)
-    if whose.account is not None:
-        query = query.where(KEYS.c.account_id == whose.account)
-    if whose.user is not None:
-        query = query.where(KEYS.c.user_id == whose.user)
-    if not whose.operators:
-        # Or an admin of the operator's account could rotate its way to the top.
+    if key_filter.account is not None:
+        query = query.where(KEYS.c.account_id == key_filter.account)
+    if key_filter.user is not None:
+        query = query.where(KEYS.c.user_id == key_filter.user)
+    if not key_filter.operators:
+        # Otherwise an admin of the operator's account could become operator by rotating a key.
         query = query.where(KEYS.c.admin.is_(False))
     return query
 
 
 async def _find(
-    connection: AsyncConnection, key_id: str, whose: KeyFilter, *, revoked: bool = True
+    connection: AsyncConnection, key_id: str, key_filter: KeyFilter, *, revoked: bool = True
 ) -> Row[Any]:
-    query = _of(whose).where(KEYS.c.id == key_id)
+    query = _of(key_filter).where(KEYS.c.id == key_id)
     if ID.fullmatch(key_id) is None:
         raise KeyNotFound(f"no key {key_id!r}")
     if not revoked:

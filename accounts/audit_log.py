@@ -1,4 +1,4 @@
-"""The audit log, read back: who did what to an account."""
+"""Reads the audit log: who changed what in an account."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ LOG = table_of(AuditEntryRow)
 async def read_log(
     database: Database, account: str | None, *, before: int | None = None, limit: int = 100
 ) -> Sequence[Row[Any]]:
-    """Return entries, newest first; of everybody when `account` is None."""
+    """Return entries, newest first; of all accounts when `account` is None."""
     query = select(LOG).order_by(LOG.c.id.desc()).limit(limit)
     if account is not None:
         query = query.where(LOG.c.account_id == account)

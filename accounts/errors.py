@@ -11,7 +11,7 @@ from core.errors import ClientError, InvalidJob, Overloaded, Unauthenticated
 
 
 class AccountNotFound(ClientError):
-    """No such account."""
+    """There is no account with this id."""
 
     code = "account-not-found"
     status = 404
@@ -19,7 +19,7 @@ class AccountNotFound(ClientError):
 
 
 class KeyNotFound(ClientError):
-    """Unknown key, or another account's: the two look alike."""
+    """The key is unknown or belongs to another account: the two look alike."""
 
     code = "key-not-found"
     status = 404
@@ -27,7 +27,7 @@ class KeyNotFound(ClientError):
 
 
 class UserNotFound(ClientError):
-    """Unknown user, or another account's: the two look alike."""
+    """The user is unknown or belongs to another account: the two look alike."""
 
     code = "user-not-found"
     status = 404
@@ -35,7 +35,7 @@ class UserNotFound(ClientError):
 
 
 class InvalidAccount(InvalidJob):
-    """A field of an account, user or key has a value that cannot be; `param` names it."""
+    """A field of an account, user or key has an invalid value; `param` names it."""
 
     code = "invalid-account"
     status = 422
@@ -44,7 +44,7 @@ class InvalidAccount(InvalidJob):
 
 
 class WrongPassword(Unauthenticated):
-    """No such user, another password, or a user who may not sign in: they look alike."""
+    """No such user, a wrong password, or a user who may not sign in: they look alike."""
 
     code = "wrong-password"
     status = 401
@@ -53,19 +53,19 @@ class WrongPassword(Unauthenticated):
 
 
 class SessionOver(Unauthenticated):
-    """The token has expired, was taken back, or was never given out: sign in again."""
+    """The token has expired, was revoked, or was never issued: sign in again."""
 
     code = "session-over"
     status = 401
-    title = "Session over"
+    title = "Session ended"
 
 
 class AccountConflict(ClientError):
-    """What there is already does not allow this."""
+    """The change conflicts with existing data."""
 
     code = "account-conflict"
     status = 409
-    title = "Conflict with what there is"
+    title = "Conflict with existing data"
 
 
 class EmailTaken(AccountConflict):
@@ -77,7 +77,7 @@ class EmailTaken(AccountConflict):
 
 
 class AccountExists(AccountConflict):
-    """There is an account with this id."""
+    """An account with this id exists."""
 
     code = "account-exists"
     status = 409
@@ -85,7 +85,7 @@ class AccountExists(AccountConflict):
 
 
 class LastAdmin(AccountConflict):
-    """Nobody would be left to administer the account."""
+    """The account would be left without an admin."""
 
     code = "last-admin"
     status = 409
@@ -93,7 +93,7 @@ class LastAdmin(AccountConflict):
 
 
 class TooManySignIns(Overloaded):
-    """Too many attempts to sign in as this person, or from this address."""
+    """Too many attempts to sign in as this person or from this address."""
 
     code = "too-many-sign-ins"
     status = 429
@@ -109,7 +109,7 @@ class Busy(Overloaded):
 
 
 class IssuerUnavailable(Overloaded):
-    """The identity provider does not tell its keys."""
+    """The identity provider does not return its keys."""
 
     code = "issuer-unavailable"
     status = 503

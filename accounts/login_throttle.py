@@ -1,8 +1,8 @@
-"""How often somebody may try to sign in, counted in Redis for all API processes.
+"""Limits attempts to sign in, counted in Redis for all API processes.
 
-Invariants: an attempt is counted before its password is looked at, so many at once gain nothing;
-one that was right forgives the person's, never the address's. Who has a whole network of IPv6, as
-everybody with IPv6 has, is one address.
+Invariants: an attempt is counted before its password is checked, so concurrent attempts gain
+nothing. A successful attempt resets the count of the person, never that of the address. All
+addresses of one IPv6 site network count as one address.
 """
 
 from ipaddress import IPv6Address, IPv6Network, ip_address
@@ -12,7 +12,7 @@ from accounts.errors import TooManySignIns
 from accounts.sign_in_attempts import AttemptLimit, SignInAttempts
 from core.settings import AuthSettings
 
-#: What is given to a site as one, and from which it takes as many addresses as it likes.
+#: Prefix length of an IPv6 site network, from which a site can use any address.
 SITE_BITS = 64
 
 
@@ -27,8 +27,8 @@ class LoginThrottle:
         """Count an attempt.
 
         Raises:
-            TooManySignIns: saying when the next one is due.
-            StoreUnavailable: it cannot be counted, so it is not allowed.
+            TooManySignIns: With the seconds until the next attempt is allowed.
+            StoreUnavailable: It cannot be counted, so it is refused.
         """
         settings = self._settings
         seconds = settings.attempts_seconds
@@ -40,7 +40,7 @@ class LoginThrottle:
             raise TooManySignIns("too many attempts to sign in", retry_after_seconds=wait)
 
     async def forgive(self, email: str) -> None:
-        """Forget a person's attempts."""
+        """Reset the count of a person after a successful attempt."""
         await self._counts.forgive(_person(email))
 
 
@@ -49,7 +49,7 @@ def _person(email: str) -> str:
 
 
 def _place(address: str) -> str:
-    """Return what attempts of an address are counted under: of IPv6, the network of a site."""
+    """Return the name that an address is counted under; for IPv6, its site network."""
     try:
         found = ip_address(address)
     except ValueError:

@@ -1,9 +1,9 @@
-"""Tokens of an identity provider, checked with the keys it publishes.
+"""Checks tokens of an identity provider with the keys that it publishes.
 
-Invariants: only its own signature, issuer and audience count, with the algorithms that were set,
-and only an email that it has verified itself; it is asked at most once per AGAIN_SECONDS, whatever
-tokens are shown, and never on the event loop; while it is away or silent, the keys that are known
-go on for KEPT_SECONDS, and nobody who brings one waits for it.
+Invariants: a token needs the provider's signature, issuer and audience, a configured algorithm,
+and an email that the provider has verified. The keys are fetched at most once per AGAIN_SECONDS,
+whatever tokens arrive, and never on the event loop. While the provider is away, known keys are
+used for KEPT_SECONDS, and their tokens do not wait for it.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 #: Keys older than this are read again.
 FRESH_SECONDS = 300.0
-#: Keys older than this are no longer believed.
+#: Keys older than this are not used any more.
 KEPT_SECONDS = 86_400.0
 AGAIN_SECONDS = 5.0
 
@@ -43,7 +43,7 @@ class Issuer:
         self._reading: asyncio.Task[None] | None = None
 
     def issued(self, token: str) -> bool:
-        """Say whether a token claims to be of this issuer; it proves nothing."""
+        """Return whether a token claims to come from this issuer; this proves nothing."""
         if self._client is None:
             return False
         try:
@@ -53,11 +53,11 @@ class Issuer:
         return bool(content.get("iss") == self._settings.issuer)
 
     async def email_of(self, token: str) -> str:
-        """Return whose token it is.
+        """Return the email that a token names.
 
         Raises:
-            SessionOver: it is not good here, or names nobody.
-            IssuerUnavailable: its keys cannot be read, and none are known.
+            SessionOver: The token is not valid here, or names no email.
+            IssuerUnavailable: The keys cannot be read, and none are known.
         """
         settings = self._settings
         try:
@@ -77,7 +77,7 @@ class Issuer:
         if settings.require_verified and content.get("email_verified") not in (True, "true"):
             raise SessionOver("the identity provider has not verified this email")
         try:
-            # Nothing else may reach the copy of callers: it has other fields than emails.
+            # Only emails may be looked up, because the caller cache has other fields, too.
             return checked_email(str(content[settings.email_claim]))
         except InvalidAccount:
             raise SessionOver("the token of the identity provider names no email") from None
@@ -100,13 +100,13 @@ class Issuer:
         return float("inf") if self._read_at is None else time.monotonic() - self._read_at
 
     async def _wait_for_keys(self) -> None:
-        """Wait for what is being read, but no longer than it may take."""
+        """Wait for the fetch under way, up to its timeout."""
         reading = self._begin()
         if reading is not None:
             await asyncio.wait({reading}, timeout=self._settings.timeout_seconds)
 
     def _begin(self) -> asyncio.Task[None] | None:
-        """Read the keys, unless that was tried a moment ago; returns what is under way."""
+        """Fetch the keys, unless that was tried a moment ago; returns the fetch under way."""
         if self._reading is None:
             instant = time.monotonic()
             if self._tried_at is not None and instant - self._tried_at < AGAIN_SECONDS:

@@ -1,7 +1,7 @@
-"""Passwords: Argon2id, in threads of their own, a few at a time.
+"""Hashes and checks passwords: Argon2id, a few at a time, in threads of their own.
 
-Invariant: checking costs the same whether there is such a user or not, never holds up the event
-loop, and needs bounded memory whoever knocks.
+Invariant: a check costs the same whether the user exists or not, never blocks the event loop, and
+needs bounded memory however many people sign in.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ T = TypeVar("T")
 #: RFC 9106's second recommendation: 64 MiB each.
 _hasher = PasswordHasher()
 AT_ONCE = 2
-#: A hash takes about 0.1 s; who would wait longer than this many of them is sent away.
+#: A hash takes about 0.1 s; a request is refused when this many are waiting.
 MOST_WAITING = 32
 RETRY_AFTER_SECONDS = 2.0
 
@@ -28,10 +28,10 @@ SHORTEST, LONGEST = 10, 256
 
 
 def check_password(password: str, email: str) -> None:
-    """Refuse a password that is easily guessed or cannot be typed.
+    """Refuse a password that is easy to guess or cannot be typed.
 
     Raises:
-        InvalidAccount: saying what is expected.
+        InvalidAccount: The message says what is expected.
     """
     if not SHORTEST <= len(password) <= LONGEST:
         raise InvalidAccount(
@@ -50,7 +50,7 @@ def check_password(password: str, email: str) -> None:
 
 
 class Passwords:
-    """Hashes and checks."""
+    """Hashes and checks passwords."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="argon2")
@@ -58,18 +58,18 @@ class Passwords:
         self._nobodys: str | None = None
 
     async def hash(self, password: str) -> str:
-        """Return what is stored.
+        """Return the hash to store.
 
         Raises:
-            Busy: come back later.
+            Busy: Too many people sign in; try again later.
         """
         return await self._run(_hasher.hash, password)
 
     async def verify(self, stored: str | None, password: str) -> bool:
-        """Say whether a password is right; never without a hash to compare with.
+        """Return whether a password is right; without a hash, check against a dummy.
 
         Raises:
-            Busy: come back later.
+            Busy: Too many people sign in; try again later.
         """
         return await self._run(self._verify, stored, password)
 
@@ -84,7 +84,9 @@ class Passwords:
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         if self._waiting >= MOST_WAITING:
-            raise Busy("too many people sign in", retry_after_seconds=RETRY_AFTER_SECONDS)
+            raise Busy(
+                "too many people sign in at the moment", retry_after_seconds=RETRY_AFTER_SECONDS
+            )
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
@@ -93,5 +95,5 @@ class Passwords:
             self._waiting -= 1
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)

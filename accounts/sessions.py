@@ -1,7 +1,7 @@
-"""Signing in: a password for a session, and a refresh token for the next access token.
+"""Sessions: a password begins one, and a refresh token continues it.
 
-Invariants: of a refresh token only the hash is kept; it works once; if it comes a second time,
-somebody else has it, so its whole session ends. An ended session is refused everywhere within a
+Invariants: only the hash of a refresh token is kept; a token works once. If it is used a second
+time it was stolen, so its whole session ends. An ended session is refused everywhere within a
 second.
 """
 
@@ -29,11 +29,11 @@ from core.settings import AuthSettings
 
 PREFIX = "rt_"
 WRONG = "the email or the password is wrong"
-OVER = "this session is over: sign in again"
+OVER = "this session has ended: sign in again"
 
 
 class Session(NamedTuple):
-    """What a person gets who signs in."""
+    """What a person gets at sign-in."""
 
     access_token: str
     refresh_token: str
@@ -63,8 +63,8 @@ class Sessions:
         """Begin a session.
 
         Raises:
-            WrongPassword: no such user, another password, no password, or disabled.
-            TooManySignIns, Busy, StoreUnavailable, DatabaseUnavailable: come back later.
+            WrongPassword: No such user, a wrong password, no password, or the user is disabled.
+            TooManySignIns, Busy, StoreUnavailable, DatabaseUnavailable: Try again later.
         """
         email = clean_email(email)
         await self._throttle.attempt(email, address)
@@ -87,11 +87,11 @@ class Sessions:
         """Continue a session with new tokens; the old refresh token is used up.
 
         Raises:
-            SessionOver: it is unknown, used, expired or taken back.
-            StoreUnavailable, DatabaseUnavailable: come back later.
+            SessionOver: The token is unknown, used, expired or revoked.
+            StoreUnavailable, DatabaseUnavailable: Try again later.
         """
         digest, instant = digest_of(refresh_token), now()
-        if not await self._given_out(digest):
+        if not await self._exists(digest):
             raise SessionOver(OVER)
         unused = (
             TOKENS.c.sha256 == digest,
@@ -101,7 +101,7 @@ class Sessions:
         )
         async with self._database.write() as connection:
             claims = await self._claims(connection, digest)
-            # One of two that come at once uses it; the other finds it used.
+            # Of two concurrent requests, one uses the token and the other finds it used.
             taken = await connection.execute(update(TOKENS).where(*unused).values(used_at=instant))
             if taken.rowcount and claims is not None:
                 return await self._next(connection, claims)
@@ -109,25 +109,25 @@ class Sessions:
         raise SessionOver(OVER)
 
     async def sign_out(self, refresh_token: str) -> None:
-        """End a session; nothing happens if there is none.
+        """End a session; without one, do nothing.
 
         Raises:
-            StoreUnavailable, DatabaseUnavailable: it may go on for a moment; repeat it.
+            StoreUnavailable, DatabaseUnavailable: The session may go on for a moment; repeat it.
         """
         digest = digest_of(refresh_token)
-        if await self._given_out(digest):
+        if await self._exists(digest):
             await self._end(digest, "signed_out")
 
-    async def _given_out(self, digest: str) -> bool:
-        """Say whether there is such a token; who only guesses holds up nobody's writing."""
+    async def _exists(self, digest: str) -> bool:
+        """Return whether the token exists; without a write lock, so guesses block no writer."""
         query = select(TOKENS.c.sha256).where(TOKENS.c.sha256 == digest)
         async with self._database.read() as connection:
             return await connection.scalar(query) is not None
 
     async def _claims(self, connection: AsyncConnection, digest: str) -> Claims | None:
-        """Return whose token it is, None if the user may not sign in or has a newer session.
+        """Return the claims of a user, or None if the user may not sign in or has a newer session.
 
-        Until the transaction is over nobody else changes the user's sessions.
+        The user's sessions are locked until the end of the transaction.
         """
         query = (
             select(TOKENS.c.user_id, TOKENS.c.family, TOKENS.c.session)
@@ -156,9 +156,9 @@ class Sessions:
         return Session(token, secret, self.tokens.seconds, self._seconds)
 
     async def _end(self, digest: str, why: str) -> None:
-        """End the session that a token belongs to, if it belongs to any.
+        """End the session of a token, if it belongs to one.
 
-        Who refreshes it at this moment is waited for: else the new token would not be ended.
+        Wait for a concurrent refresh of the session; otherwise its new token would not be ended.
         """
         async with self._database.write() as connection:
             query = (
@@ -176,7 +176,7 @@ class Sessions:
                 .values(revoked_at=now())
             )
             if ended.rowcount:
-                # So that a copy that does not come about now is made later.
+                # If the copy to the cache fails now, `keep_in_sync` makes it later.
                 await connection.execute(
                     update(USERS).where(USERS.c.id == row.user_id).values(changed_at=now())
                 )

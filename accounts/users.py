@@ -1,7 +1,7 @@
-"""Users: the people of an account, with a role and perhaps a password.
+"""Users: the people of an account, each with a role and perhaps a password.
 
-Invariant: an account that has an admin keeps one; disabling a user, or a new password, ends every
-session of that user at once.
+Invariant: an account that has an admin keeps one. Disabling a user or changing the password ends
+all sessions of that user.
 """
 
 import re
@@ -33,15 +33,15 @@ FIRST_SESSION = 1
 
 
 def clean_email(text: str) -> str:
-    """Return an email as it is stored and compared."""
+    """Return an email in the form in which it is stored and compared."""
     return unicodedata.normalize("NFKC", text).strip().casefold()
 
 
 def checked_email(text: str) -> str:
-    """Return an email as it is stored.
+    """Return an email in the form in which it is stored.
 
     Raises:
-        InvalidAccount: it cannot be one.
+        InvalidAccount: It is not an email.
     """
     email = clean_email(text)
     if len(email) > 254 or EMAIL.fullmatch(email) is None:
@@ -51,14 +51,14 @@ def checked_email(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class UserUpdate:
-    """What is to change of a user; None leaves it as it is."""
+    """Changes to a user; None leaves a field as it is."""
 
     role: Role | None = None
     disabled: bool | None = None
 
 
 class Users:
-    """The users in SQL; with `account` None the operator asks, for whom they are all there."""
+    """The users in SQL. `account` None means all accounts, for the operator."""
 
     def __init__(self, database: Database, cache_sync: CacheSync, passwords: Passwords) -> None:
         self._database = database
@@ -75,11 +75,11 @@ class Users:
         *,
         operator: bool = False,
     ) -> Row[Any]:
-        """Add a user; without a password only an identity provider can vouch for it.
+        """Add a user. A user without a password can only sign in through an identity provider.
 
         Raises:
-            InvalidAccount, EmailTaken, AccountNotFound: it cannot be added.
-            Busy, DatabaseUnavailable: come back later.
+            InvalidAccount, EmailTaken, AccountNotFound: The user cannot be added.
+            Busy, DatabaseUnavailable: Try again later.
         """
         email = checked_email(email)
         stored = None
@@ -120,7 +120,7 @@ class Users:
     async def list(
         self, account: str | None, *, before: str | None, limit: int
     ) -> Sequence[Row[Any]]:
-        """Return users, newest first; of every account when None."""
+        """Return users, newest first; of all accounts when `account` is None."""
         query = select(USERS).order_by(USERS.c.id.desc()).limit(limit)
         if account is not None:
             query = query.where(USERS.c.account_id == account, USERS.c.operator.is_(False))
@@ -133,16 +133,16 @@ class Users:
         """Return a user.
 
         Raises:
-            UserNotFound: unknown, or another account's.
+            UserNotFound: The id is unknown or belongs to another account.
         """
         async with self._database.read() as connection:
             return await _find(connection, user_id, account)
 
     async def id_of(self, email: str) -> str:
-        """Return a user's id.
+        """Return the id of the user with this email.
 
         Raises:
-            UserNotFound: there is none.
+            UserNotFound: There is none.
         """
         query = select(USERS.c.id).where(USERS.c.email == clean_email(email))
         async with self._database.read() as connection:
@@ -154,11 +154,11 @@ class Users:
     async def change(
         self, actor: str, user_id: str, account: str | None, change: UserUpdate
     ) -> Row[Any]:
-        """Change a user's role, or disable or enable one.
+        """Change a user's role, or disable or enable the user.
 
         Raises:
-            UserNotFound, LastAdmin: it cannot be done.
-            StoreUnavailable: it is done, and in force within seconds.
+            UserNotFound, LastAdmin: The change is refused.
+            StoreUnavailable: The change is made and takes effect within seconds.
         """
         values: dict[str, Any] = {}
         async with self._database.write() as connection:
@@ -187,11 +187,11 @@ class Users:
     async def set_password(
         self, actor: str, user_id: str, account: str | None, password: str
     ) -> None:
-        """Give a user a password; every session of the user ends.
+        """Set a user's password and end all sessions of the user.
 
         Raises:
-            UserNotFound, InvalidAccount: it cannot be done.
-            StoreUnavailable: it is done, and in force within seconds.
+            UserNotFound, InvalidAccount: The change is refused.
+            StoreUnavailable: The change is made and takes effect within seconds.
         """
         user = await self.get(user_id, account)
         check_password(password, user.email)
@@ -206,7 +206,7 @@ class Users:
         await self._cache_sync.copy_user(user_id)
 
     async def check(self, user_id: str, password: str) -> bool:
-        """Say whether a password is the user's."""
+        """Return whether a password is the user's."""
         user = await self.get(user_id, None)
         return await self._passwords.verify(user.password_hash, password)
 
@@ -216,7 +216,7 @@ async def _find(connection: AsyncConnection, user_id: str, account: str | None) 
     if ID.fullmatch(user_id) is None:
         raise UserNotFound(f"no user {user_id!r}")
     if account is not None:
-        # The operator is nobody's to change but the operator's.
+        # Only an operator may change an operator.
         query = query.where(USERS.c.account_id == account, USERS.c.operator.is_(False))
     found = (await connection.execute(query)).one_or_none()
     if found is None:
@@ -225,10 +225,10 @@ async def _find(connection: AsyncConnection, user_id: str, account: str | None) 
 
 
 async def _keep_an_admin(connection: AsyncConnection, user: Row[Any]) -> None:
-    """Refuse what would leave an account without an admin."""
+    """Refuse a change that would leave an account without an admin."""
     if user.role != Role.ADMIN or user.disabled_at is not None:
         return
-    # Two admins who demote each other at once: on PostgreSQL the second waits for the first.
+    # If two admins demote each other concurrently, PostgreSQL makes the second wait for the first.
     await lock_account(connection, user.account_id)
     others = select(func.count()).where(
         USERS.c.account_id == user.account_id,

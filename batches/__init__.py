@@ -1,1 +1,1 @@
-"""Batches: files of requests whose lines are jobs, and the process that feeds them."""
+"""Batches: files of requests, and the process that runs each request as a job."""

@@ -14,8 +14,8 @@ from batches.scheduler import BatchScheduler
 from core import metrics
 from core.exposition import Exposition
 from core.ids import new_id
-from core.runtime.health_server import HealthServer, only_waits
-from core.runtime.process import run_process, until_told
+from core.runtime.health_server import HealthServer, always_live
+from core.runtime.process import run_process, run_until_signal
 from core.settings import Settings
 from files.sweeper import FileSweeper
 from intake.factory import open_services
@@ -29,10 +29,11 @@ async def run_batches(settings: Settings) -> None:
     async with open_services(settings, "feeder") as services:
         host, port = settings.batches.health_host, settings.batches.health_port
         exposition = Exposition("feeder", metrics.API, metrics.BATCHES)
-        health = HealthServer(host, port, only_waits, only_waits, exposition)
+        health = HealthServer(host, port, always_live, always_live, exposition)
         health.start()
         sweeper = FileSweeper(services.database, services.object_store, FILE_REFERENCES)
-        running = until_told(BatchScheduler(services, name).run(), sweeper.run(settings.files))
+        scheduler = BatchScheduler(services, name)
+        running = run_until_signal(scheduler.run(), sweeper.run(settings.files))
         log.info("feeder_started")
         try:
             await running

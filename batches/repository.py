@@ -140,7 +140,7 @@ async def request_cancel(database: Database, batch_id: str, account: str) -> Bat
         await connection.execute(statement)
     batch = await find_batch(database, batch_id, account)
     if batch.status not in (CANCELLING, CANCELLED):
-        raise BatchConflict(f"Batch {batch_id} is {batch.status} and can no longer be cancelled")
+        raise BatchConflict(f"Batch {batch_id} is {batch.status} and cannot be cancelled")
     return batch
 
 

@@ -169,7 +169,7 @@ class BatchStateMachine:
         try:
             await self._end(status, errors)
         except ObjectMissing:
-            log.error("batch_parts_missing", batch_id=self._batch.id)  # noqa: TRY400 - no trace needed
+            log.error("batch_parts_missing", batch_id=self._batch.id)  # noqa: TRY400 - the trace would not help
             missing = errors_json([RESULTS_MISSING])
             await self._change(status=records.FAILED, ended_at=now(), errors=missing)
 

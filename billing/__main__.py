@@ -17,8 +17,8 @@ from core.db.engine import Database
 from core.errors import DatabaseUnavailable
 from core.exposition import Exposition
 from core.ids import new_id
-from core.runtime.health_server import HealthServer, only_waits
-from core.runtime.process import run_process, until_told
+from core.runtime.health_server import HealthServer, always_live
+from core.runtime.process import run_process, run_until_signal
 from core.settings import Settings
 from jobs.archive.job_archive import purge_archive
 from jobs.store.factory import open_store
@@ -53,9 +53,9 @@ async def run_ledger(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     host, port = settings.billing.health_host, settings.billing.health_port
     exposition = Exposition("ledger", metrics.LEDGER, MoneyCollector(database, loop))
-    health = HealthServer(host, port, only_waits, only_waits, exposition)
+    health = HealthServer(host, port, always_live, always_live, exposition)
     health.start()
-    running = until_told(
+    running = run_until_signal(
         *(consumer.run() for consumer in consumers),
         keep_archive_short(database, settings.billing.archive_days),
     )

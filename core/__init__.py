@@ -1,1 +1,1 @@
-"""What every process needs and what knows no job: settings, errors, logs, Redis, SQL."""
+"""What every process needs, without any knowledge of jobs: settings, errors, logs, Redis, SQL."""

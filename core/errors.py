@@ -94,7 +94,7 @@ class ContextLengthExceeded(InvalidJob):
 
 
 class ModelNotFound(ClientError):
-    """No queue serves this model name."""
+    """No queue serves this model."""
 
     code = "model-not-found"
     status = 404
@@ -102,7 +102,7 @@ class ModelNotFound(ClientError):
 
 
 class Unauthenticated(ClientError):
-    """No key, or a key that is unknown."""
+    """There is no key, or the key is unknown."""
 
     code = "unauthenticated"
     status = 401
@@ -111,7 +111,7 @@ class Unauthenticated(ClientError):
 
 
 class Forbidden(ClientError):
-    """The key is known, and may not do this."""
+    """The caller is known but may not do this."""
 
     code = "forbidden"
     status = 403
@@ -120,7 +120,7 @@ class Forbidden(ClientError):
 
 
 class AccountSuspended(Forbidden):
-    """The account may do nothing until the operator lets it."""
+    """The account is suspended until the operator resumes it."""
 
     code = "account-suspended"
     status = 403
@@ -129,7 +129,7 @@ class AccountSuspended(Forbidden):
 
 
 class ModelForbidden(Forbidden):
-    """The key's scopes leave this model out."""
+    """The key's scopes do not include this model."""
 
     code = "model-forbidden"
     status = 403
@@ -138,7 +138,7 @@ class ModelForbidden(Forbidden):
 
 
 class AddressForbidden(Forbidden):
-    """The key is good, but not from this address."""
+    """The key may not be used from this address."""
 
     code = "address-forbidden"
     status = 403
@@ -147,7 +147,7 @@ class AddressForbidden(Forbidden):
 
 
 class JobNotFound(ClientError):
-    """Unknown id, or another account's: the two look alike."""
+    """The job is unknown or belongs to another account: the two look alike."""
 
     code = "job-not-found"
     status = 404
@@ -180,7 +180,7 @@ class IdempotencyMismatch(ClientError):
 
 
 class BudgetExceeded(ClientError):
-    """The job may cost more than is left of a hard budget; `budget` says which and how much."""
+    """The job may cost more than is left of a hard budget; `budget` has the details."""
 
     code = "budget-exceeded"
     status = 402
@@ -193,7 +193,7 @@ class BudgetExceeded(ClientError):
 
 
 class LimitTooSmall(ClientError):
-    """The job alone may take more tokens than the key may in a minute: it never fits."""
+    """The job alone needs more tokens than the key may use in a minute, so it never fits."""
 
     code = "limit-too-small"
     status = 422
@@ -202,7 +202,7 @@ class LimitTooSmall(ClientError):
 
 
 class Overloaded(PipelineError):
-    """Refused for now; `retry_after_seconds` says when to come back."""
+    """Refused for now; retry after `retry_after_seconds`."""
 
     code = "overloaded"
     status = 503
@@ -231,7 +231,7 @@ class WaitTooLong(Overloaded):
 
 
 class QueueDraining(Overloaded):
-    """An operator drains the queue: it takes no new jobs."""
+    """An operator drains the queue, so it takes no new jobs."""
 
     code = "queue-draining"
     status = 503
@@ -239,7 +239,7 @@ class QueueDraining(Overloaded):
 
 
 class LockLost(Overloaded):
-    """Only who holds a lock may submit this, and who tried does not hold it."""
+    """The submission needs a lock that its submitter does not hold."""
 
     code = "lock-lost"
     status = 503
@@ -262,7 +262,7 @@ class RateLimited(Overloaded):
 
 
 class SpendingUnknown(Overloaded):
-    """A hard budget cannot be checked at the moment, and refuses what it cannot check."""
+    """A hard budget cannot be checked now, so it refuses the job."""
 
     code = "spending-unknown"
     status = 503
@@ -286,7 +286,7 @@ class DatabaseUnavailable(Overloaded):
 
 
 class AttemptError(PipelineError):
-    """Something went wrong while a worker had the job."""
+    """An error while a worker had the job."""
 
     code = "attempt-error"
     status = 500
@@ -303,7 +303,7 @@ class EngineError(AttemptError):
 
 
 class EngineDead(AttemptError):
-    """The engine is gone; the worker exits and the job runs elsewhere."""
+    """The engine has died; the worker exits and the job runs on another one."""
 
     code = "engine-dead"
     status = 503

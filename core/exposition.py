@@ -1,8 +1,8 @@
-"""A process's metrics in the form its scraper asks for: Prometheus text or OpenMetrics.
+"""Renders a process's metrics for its scraper: Prometheus text or OpenMetrics.
 
 One process is one target. Several API processes behind one port share `PROMETHEUS_MULTIPROC_DIR`, a
-directory that is empty when the first of them starts; then each answers for all. Invariant: gauges
-of a process that is gone do not count.
+directory that is empty when the first of them starts; then each of them answers for all. Invariant:
+gauges of a process that has ended do not count.
 """
 
 import os
@@ -20,8 +20,8 @@ from prometheus_client.registry import Collector
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 
-class Lazy(Collector):
-    """A collector that is asked only when somebody scrapes."""
+class ScrapeCollector(Collector):
+    """A collector that reads only at a scrape."""
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, so that registering it does not read anything."""
@@ -32,8 +32,8 @@ class Lazy(Collector):
         raise NotImplementedError
 
 
-class BuildInfo(Lazy):
-    """Which version runs as which process."""
+class BuildInfo(ScrapeCollector):
+    """The version and the kind of the process."""
 
     def __init__(self, process: str) -> None:
         self._labels = {"version": version("penstock"), "process": process}
@@ -44,12 +44,12 @@ class BuildInfo(Lazy):
 
 
 class Exposition:
-    """What one process shows: what all do, registries of `core.metrics`, collectors of its own."""
+    """The metrics of one process: common ones, registries of `core.metrics`, its own collectors."""
 
     def __init__(self, process: str, *collectors: Collector) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._own = [one for one in collectors if isinstance(one, CollectorRegistry)]
-        self._lazy = [one for one in collectors if not isinstance(one, CollectorRegistry)]
+        self._own = [item for item in collectors if isinstance(item, CollectorRegistry)]
+        self._lazy = [item for item in collectors if not isinstance(item, CollectorRegistry)]
         self._lazy.append(BuildInfo(process))
 
     def render(self, accept: str) -> tuple[bytes, str]:
@@ -70,11 +70,11 @@ class Exposition:
 
 
 def forget_dead_processes(directory: Path) -> None:
-    """Drop the gauges of processes that are gone; what they counted stays."""
+    """Remove the gauges of processes that have ended; their counters stay."""
     pids = {path.stem.rpartition("_")[2] for path in directory.glob("gauge_live*_*.db")}
     for pid in pids:
         if pid.isdigit() and not _lives(int(pid)):
-            with suppress(FileNotFoundError):  # another process was faster
+            with suppress(FileNotFoundError):  # another process removed it first
                 mark_process_dead(int(pid), str(directory))  # type: ignore[no-untyped-call]
 
 

@@ -1,6 +1,6 @@
 """Ids that sort by time of creation and cannot be guessed.
 
-Invariant: no random bytes are given out twice, neither to two threads nor on both sides of a fork.
+Invariant: no random bytes are used twice, neither by two threads nor on both sides of a fork.
 """
 
 import os
@@ -8,7 +8,7 @@ import time
 from collections import deque
 
 RANDOM_BYTES = 10
-#: Random bytes are fetched for so many ids at once: the system call costs more than the rest.
+#: Random bytes are fetched for this many ids together, because the system call costs most.
 IDS_AT_ONCE = 256
 
 _random_parts: deque[str] = deque()

@@ -1,8 +1,8 @@
-"""One log shape for our own and foreign loggers.
+"""One log format for our own and foreign loggers.
 
-Invariant: the event is a constant snake_case phrase, ids are fields, and prompts and outputs
-are never logged (sizes are). `log.level` is for our own loggers: at DEBUG, those of drivers and
-servers quote what passes through them, so they never say less than INFO asks for, nor more.
+Invariant: the event is a constant snake_case phrase, ids are fields, and prompts and outputs are
+never logged (sizes are). `log.level` applies to our own loggers. Loggers of drivers and servers
+stay at INFO or above, because at DEBUG they quote the data that passes through them.
 """
 
 import logging
@@ -16,12 +16,12 @@ import structlog
 from core import tracing
 from core.settings import LogSettings
 
-#: Our own packages; a module run by `python -m` is `__main__`.
+#: Our own packages; a module that runs by `python -m` is `__main__`.
 OURS = (
     *("jobs", "billing", "migrations", "api", "workers", "webhooks", "planning", "cli"),
     *("accounts", "bench", "__main__"),
 )
-#: What these say at INFO is either said by us or nobody's business: each request, each statement.
+#: Too verbose at INFO: they log each request or statement, which we log ourselves or not at all.
 QUIET = (
     *("celery", "kombu", "uvicorn.access", "sqlalchemy", "aiosqlite", "httpx2", "httpcore2"),
     *("opentelemetry", "urllib3", "asyncio", "vllm"),
@@ -81,7 +81,7 @@ def configure_logs(settings: LogSettings, process: str) -> None:
 
 
 def adopt_logger(name: str) -> None:
-    """Take a library's logger back that has brought its own handlers."""
+    """Remove the handlers of a library's logger, so that its records reach ours."""
     logger = logging.getLogger(name)
     logger.handlers = []
     logger.propagate = True
@@ -99,7 +99,7 @@ def _set_levels(level: str) -> None:
 def _add_trace(
     _logger: Any, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Name the trace of the request that is being answered."""
+    """Add the trace id of the request under way."""
     here = tracing.request.get()
     if here is not None and here.span is not None:
         event.setdefault("trace_id", here.span.context.trace)
@@ -107,7 +107,7 @@ def _add_trace(
 
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Log what ends the process, in the shape of everything else."""
+    """Log the error that ends the process, in the common format."""
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return

@@ -1,1 +1,1 @@
-"""Files: what clients upload for batches, and what batches give back."""
+"""Files that clients upload for batches, and the result files of batches."""

@@ -24,7 +24,7 @@ from files.object_store import ListedObject, ObjectStore
 log = structlog.get_logger()
 
 DELETE_LIMIT = 500
-#: Look for orphans in one sweep of so many: they are rare, and it lists the whole store.
+#: One sweep of so many also looks for orphans: they are rare, and finding them lists the store.
 SWEEPS_PER_ORPHAN_SCAN = 30
 
 #: Returns which of some ids are still needed.

@@ -73,7 +73,7 @@ async def admit(services: Services, caller: Caller, request: AdmissionRequest) -
 
     Args:
         services: What the process shares.
-        caller: Who asks; names the account and its limits.
+        caller: The caller; names the account and its limits.
         request: The validated request.
 
     Returns:
@@ -109,7 +109,7 @@ async def repeat(services: Services, caller: Caller, job: Job, request_id: str) 
 
     Args:
         services: What the process shares.
-        caller: Who asks; the operator may repeat jobs of other accounts.
+        caller: The caller; the operator may repeat jobs of other accounts.
         job: The ended job.
         request_id: The id of the HTTP request.
 

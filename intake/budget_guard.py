@@ -116,7 +116,7 @@ class BudgetGuard:
         bucket = BudgetMonth(account, month_of(now), price.currency)
         return BudgetReservation(bucket, to_nanos(cost, up=True), _limits(covering))
 
-    async def load_spending(self, hold: BudgetReservation) -> None:
+    async def load_spending(self, reservation: BudgetReservation) -> None:
         """Read from SQL what an account has spent this month, and tell Redis.
 
         Raises:
@@ -125,15 +125,15 @@ class BudgetGuard:
         """
         try:
             async with self._database.read() as connection:
-                sums = await spending_in(connection, hold.bucket)
+                sums = await spending_in(connection, reservation.bucket)
         except DatabaseUnavailable as error:
             raise _unknown("The account's spending cannot be read at the moment") from error
         await self._store.reservations.settle([], [one.spent for one in sums])
 
-    def allows_unknown_spending(self, hold: BudgetReservation) -> bool:
+    def allows_unknown_spending(self, reservation: BudgetReservation) -> bool:
         """Return whether every budget of a reservation admits jobs that cannot be checked."""
-        budgets = self._by_account.get(hold.bucket.account, ())
-        scopes = {limit.scope for limit in hold.limits}
+        budgets = self._by_account.get(reservation.bucket.account, ())
+        scopes = {limit.scope for limit in reservation.limits}
         return not any(_refuses_unknown(budget) for budget in budgets if budget.scope in scopes)
 
 

@@ -21,12 +21,12 @@ from wire.schemas.response_items import (
 Message = dict[str, Any]
 
 
-def to_messages(given: str | Sequence[AnyItem]) -> list[Message]:
+def to_messages(items: str | Sequence[AnyItem]) -> list[Message]:
     """Convert a response's input to chat messages."""
-    if isinstance(given, str):
-        return [{"role": "user", "content": given}]
+    if isinstance(items, str):
+        return [{"role": "user", "content": items}]
     builder = _MessageBuilder()
-    for item in given:
+    for item in items:
         builder.add(item)
     return builder.messages
 
@@ -43,10 +43,10 @@ class _MessageBuilder:
                 self.messages.append({"role": item.role, "content": _content(item.content)})
             case FunctionCallOutput():
                 content = _content(item.output)
-                said = {"role": "tool", "tool_call_id": item.call_id, "content": content}
-                self.messages.append(said)
+                message = {"role": "tool", "tool_call_id": item.call_id, "content": content}
+                self.messages.append(message)
             case OutputMessage():
-                self._turn("content", "tool_calls").update(_said(item))
+                self._turn("content", "tool_calls").update(_assistant_fields(item))
             case FunctionCall():
                 function = {"name": item.name, "arguments": item.arguments}
                 call = {"id": item.call_id, "type": "function", "function": function}
@@ -80,13 +80,13 @@ def _part(part: Any) -> dict[str, Any]:
     return {"type": "text", "text": part.text}
 
 
-def _said(item: OutputMessage) -> Message:
+def _assistant_fields(item: OutputMessage) -> Message:
     if isinstance(item.content, str):
         return {"content": item.content}
     texts = [part.text for part in item.content if isinstance(part, OutputText)]
     refusals = [part.refusal for part in item.content if not isinstance(part, OutputText)]
-    said: Message = {"content": "".join(texts)}
-    return {**said, "refusal": "".join(refusals)} if refusals else said
+    fields: Message = {"content": "".join(texts)}
+    return {**fields, "refusal": "".join(refusals)} if refusals else fields
 
 
 def to_items(messages: Sequence[Message], suffix: str) -> list[dict[str, Any]]:

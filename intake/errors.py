@@ -20,7 +20,7 @@ class ShuttingDown(Overloaded):
 
 
 class WaitTimeout(AttemptError):
-    """The job did not finish while the client waited; the job goes on."""
+    """The job did not finish while the client waited; the job continues."""
 
     code = "wait-timeout"
     status = 504

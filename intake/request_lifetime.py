@@ -10,7 +10,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self
 
-#: After the shutdown begins, responses that cannot be resumed may go on for so long.
+#: After the shutdown begins, responses that cannot be resumed may continue for so long.
 GRACE_SECONDS = 10.0
 
 #: Returns when the client has disconnected.

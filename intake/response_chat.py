@@ -62,14 +62,14 @@ async def find_response(services: Services, name: str, account: str) -> FoundJob
 
 
 async def as_chat(
-    services: Services, account: str, asked: ResponseRequest
+    services: Services, account: str, request: ResponseRequest
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Convert a request.
 
     Args:
         services: What the process shares.
         account: The account that asks; the previous response must belong to it.
-        asked: The validated request.
+        request: The validated request.
 
     Returns:
         The body of the chat, and what `JobSpec.response` keeps.
@@ -80,50 +80,50 @@ async def as_chat(
         StoreUnavailable, DatabaseUnavailable: retry later.
     """
     messages: list[Message] = []
-    if asked.instructions is not None:
-        messages.append({"role": "system", "content": asked.instructions})
-    if asked.previous_response_id is not None:
-        messages += await _previous_messages(services, account, asked.previous_response_id)
-    messages += to_messages(asked.input)
-    if asked.previous_response_id is not None:
+    if request.instructions is not None:
+        messages.append({"role": "system", "content": request.instructions})
+    if request.previous_response_id is not None:
+        messages += await _previous_messages(services, account, request.previous_response_id)
+    messages += to_messages(request.input)
+    if request.previous_response_id is not None:
         _check_size(messages, MAX_GROWTH * services.settings.limits.body_bytes)
     kept = {
-        "store": asked.store is not False,
-        "background": bool(asked.background),
-        "instructed": asked.instructions is not None,
-        "previous_response_id": asked.previous_response_id,
-        "max_tool_calls": asked.max_tool_calls,
+        "store": request.store is not False,
+        "background": bool(request.background),
+        "instructed": request.instructions is not None,
+        "previous_response_id": request.previous_response_id,
+        "max_tool_calls": request.max_tool_calls,
     }
-    return _chat(asked, messages), kept
+    return _chat(request, messages), kept
 
 
-def _chat(asked: ResponseRequest, messages: list[Message]) -> dict[str, Any]:
-    body: dict[str, Any] = {name: getattr(asked, name) for name in SAME_NAME}
+def _chat(request: ResponseRequest, messages: list[Message]) -> dict[str, Any]:
+    body: dict[str, Any] = {name: getattr(request, name) for name in SAME_NAME}
     body.update(
         messages=messages,
-        max_completion_tokens=asked.max_output_tokens,
-        reasoning_effort=asked.reasoning and asked.reasoning.effort,
-        verbosity=asked.text and asked.text.verbosity,
-        response_format=_format(asked),
+        max_completion_tokens=request.max_output_tokens,
+        reasoning_effort=request.reasoning and request.reasoning.effort,
+        verbosity=request.text and request.text.verbosity,
+        response_format=_format(request),
     )
-    if LOGPROBS in (asked.include or ()) or asked.top_logprobs:
+    if LOGPROBS in (request.include or ()) or request.top_logprobs:
         body["logprobs"] = True
-    if asked.tools:
-        tools = [tool.model_dump(exclude={"type"}, exclude_none=True) for tool in asked.tools]
+    if request.tools:
+        tools = [tool.model_dump(exclude={"type"}, exclude_none=True) for tool in request.tools]
         body["tools"] = [{"type": "function", "function": tool} for tool in tools]
-        body["tool_choice"] = _tool_choice(asked)
+        body["tool_choice"] = _tool_choice(request)
     return {name: value for name, value in body.items() if value is not None}
 
 
-def _tool_choice(asked: ResponseRequest) -> Any:
-    choice = asked.tool_choice
+def _tool_choice(request: ResponseRequest) -> Any:
+    choice = request.tool_choice
     if choice is None or isinstance(choice, str):
         return choice
     return {"type": "function", "function": {"name": choice.name}}
 
 
-def _format(asked: ResponseRequest) -> dict[str, Any] | None:
-    form = asked.text and asked.text.format
+def _format(request: ResponseRequest) -> dict[str, Any] | None:
+    form = request.text and request.text.format
     if not form or form.type == "text":
         return None
     dumped: dict[str, Any] = form.model_dump(exclude={"type"}, exclude_none=True, by_alias=True)
@@ -144,10 +144,10 @@ async def _previous_messages(services: Services, account: str, name: str) -> lis
     if job.status is not Status.COMPLETED:
         text = f"previous_response_id: response {name} is {job.status}, not completed"
         raise InvalidJob(text, param="previous_response_id")
-    said = message(result.choices.get(0, ResultChoice()).deltas)
+    answer = message(result.choices.get(0, ResultChoice()).deltas)
     body = job.spec.body
     before = body["messages"][1:] if (job.spec.response or {})["instructed"] else body["messages"]
-    return [*before, {name: value for name, value in said.items() if value is not None}]
+    return [*before, {name: value for name, value in answer.items() if value is not None}]
 
 
 def _check_size(messages: list[Message], limit: int) -> None:

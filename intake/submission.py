@@ -54,7 +54,7 @@ async def submit_within_budget(services: Services, submission: Submission) -> Ad
     model = await services.models.get(submission.queue)
     spec = submission.spec
     try:
-        hold = services.budget_guard.reserve(
+        reservation = services.budget_guard.reserve(
             submission.account, submission.key_id, model, spec.service_tier, spec.body
         )
     except SpendingUnknown:
@@ -63,7 +63,8 @@ async def submit_within_budget(services: Services, submission: Submission) -> Ad
             raise
         return Admission(submission, repeated)
     return await submit(
-        services, submission if hold is None else submission._replace(reservation=hold)
+        services,
+        submission if reservation is None else submission._replace(reservation=reservation),
     )
 
 

@@ -28,7 +28,7 @@ def read_usage_query(
     """Parse a query; without days it is for the current UTC month until today.
 
     Args:
-        caller: Who asks.
+        caller: The caller of the API.
         since: The first UTC day, such as 2026-11-01.
         until: The last UTC day.
         group_by: Dimensions, separated by commas.
@@ -72,18 +72,18 @@ def _day(param: str, text: str) -> date:
 
 def _dimensions(text: str) -> tuple[str, ...]:
     """Return the dimensions in the order that groups are sorted by."""
-    asked = text.split(",")
-    if not set(asked) <= set(DIMENSIONS) or len(set(asked)) != len(asked):
+    names = text.split(",")
+    if not set(names) <= set(DIMENSIONS) or len(set(names)) != len(names):
         raise _field_error("group_by", f"expected some of {', '.join(DIMENSIONS)}, each once")
-    return tuple(name for name in DIMENSIONS if name in asked)
+    return tuple(name for name in DIMENSIONS if name in names)
 
 
 def _place(cursor: str, by: Sequence[str]) -> Place:
     """Parse a cursor; one of another grouping would skip groups, so it is refused."""
     try:
         raw = urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
-        asked, place = orjson.loads(raw)
-        whole = asked == list(by) and len(place) == len(by) + 1
+        names, place = orjson.loads(raw)
+        whole = names == list(by) and len(place) == len(by) + 1
         if whole and all(isinstance(value, str) and "\0" not in value for value in place):
             if by[0] == "day":
                 date.fromisoformat(place[0])

@@ -1,1 +1,1 @@
-"""What a job is, which states may follow, where it is kept and how it is queued."""
+"""Jobs: their states, their store in Redis, their events, and their archive in SQL."""

@@ -1,12 +1,12 @@
-"""When a waiting job will be done, with an error band from measured service times.
+"""Estimates when a waiting job will be done, with an error band from measured service times.
 
-A queue of `rank` jobs ahead of this one, `slots` served in parallel with mean service time m
-and standard deviation s: the wait for a slot is (rank + 1) / slots service times, the run one
-more. The first of them is under way already: the more alike the times are, the nearer to half of
-it is left; and slots whose jobs began together come free together, or else in turn, which makes a
-difference of up to m either way. Summing k independent times gives a deviation of s * sqrt(k); the
-band holds nine of ten jobs or more.
-Invariant: no estimate is better than a made-up one: without a worker or a finished job, None.
+A queue has `rank` jobs before this one, and `slots` jobs run in parallel with mean service time m
+and standard deviation s. The wait for a slot takes (rank + 1) / slots service times, the run one
+more. Running jobs have already used part of theirs: the more alike the service times are, the
+closer to half is left. Slots whose jobs began together become free together, otherwise in turn,
+which changes the wait by up to m. The sum of k independent times has a deviation of s * sqrt(k).
+The band holds for at least nine of ten jobs.
+Invariant: without a worker or a finished job there is no estimate (None), never an invented one.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Z_90 = 1.645
 
 @dataclass(frozen=True, slots=True)
 class ServiceTimes:
-    """What `scripts/position.lua` reports about a queue; times in milliseconds."""
+    """Service times of a queue from `scripts/position.lua`, in milliseconds."""
 
     running: int
     slots: int
@@ -29,7 +29,7 @@ class ServiceTimes:
 
 @dataclass(frozen=True, slots=True)
 class Eta:
-    """Seconds until done: the estimate, and the band that nine of ten keep to."""
+    """Seconds until the job is done: the estimate, and a band that holds for nine of ten jobs."""
 
     seconds: float
     low: float
@@ -47,7 +47,7 @@ def estimate(rank: int, times: ServiceTimes) -> Eta | None:
     turns -= alike / 2 / times.slots
     phase = alike * mean**2 / 3
     seconds = mean * (turns + 1)
-    # The spread of one mean estimate from n samples adds to that of the sum itself.
+    # The error of a mean of n samples adds to the spread of the sum itself.
     unsure = deviation * (turns + 1) / sqrt(times.finished)
     spread = Z_90 * (sqrt(deviation**2 * (turns + 1) + phase) + unsure)
     return Eta(seconds, max(0.0, seconds - spread), seconds + spread)
@@ -66,8 +66,8 @@ def estimate_running(elapsed_seconds: float, times: ServiceTimes) -> Eta | None:
 def _moments(times: ServiceTimes) -> tuple[float, float]:
     """Return mean and standard deviation in seconds.
 
-    A handful of samples understates the deviation; the floor of mean / n keeps the band honest
-    (one sample: 100 %, ten: 10 %) and fades away.
+    A handful of samples understates the deviation, so it is at least mean / n: 100 % of the mean
+    with one sample, 10 % with ten.
     """
     mean = times.mean / 1000
     deviation = sqrt(max(0.0, times.square - times.mean**2)) / 1000

@@ -14,10 +14,9 @@ class EventType(StrEnum):
     """Every event name of ours, in the log and on SSE streams.
 
     The log of a job has STARTED on each attempt, then DELTAs, RESTARTED before an attempt repeats
-    text that was sent, and one FINISHED. Streams add DONE and ERROR, which no log has: they end a
-    stream, with the job's final state or with a problem. REPLAY_TRUNCATED begins a stream whose
-    first events are no longer kept. The event names of OpenAI's Responses API
-    are OpenAI's (`wire.views.response_events`).
+    text that was sent, and one FINISHED. Streams add three events that no log has: DONE and ERROR
+    end a stream, with the job's final state or with a problem; REPLAY_TRUNCATED begins a stream
+    whose first events are no longer kept. OpenAI's event names are in `wire.views`.
     """
 
     STARTED = "started"

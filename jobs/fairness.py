@@ -1,10 +1,10 @@
-"""Order of a queue: service tiers, and inside a tier fair shares in estimated tokens.
+"""Order of a queue: service tiers, and within a tier fair shares in estimated tokens.
 
 Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): a job's virtual start is
-`max(virtual time, the account's last finish)`, its finish is `start + cost / weight`; the
-smallest finish goes first and virtual time follows the starts of what was dispatched.
-Invariant: with weights w, backlogged accounts get tokens in proportion to w, so a newcomer
-waits for at most one job of each other account, however many they have queued.
+`max(virtual time, the account's last finish)`, its finish is `start + cost / weight`. The job with
+the smallest finish goes first, and virtual time follows the starts of claimed jobs. Invariant: with
+weights w, backlogged accounts get tokens in proportion to w, so a new account waits for at most one
+job of each other account, however many they have queued.
 """
 
 from enum import StrEnum

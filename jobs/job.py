@@ -1,7 +1,7 @@
-"""The job: what a client asked for (`JobSpec`) and the live record of it (`Job`).
+"""The job: what a client requested (`JobSpec`) and its live record (`Job`).
 
-Invariant: a spec never changes after submit; everything that changes lies beside it in the
-record and is written by the scripts only.
+Invariant: a spec never changes after submit; everything that changes is in other fields of the
+record, which only the scripts write.
 """
 
 from dataclasses import dataclass, field
@@ -17,22 +17,23 @@ OnDisconnect = Literal["continue", "cancel"]
 
 
 class JobWebhook(NamedTuple):
-    """A URL that hears of a job's end; no `events` means of any end."""
+    """A URL that is told when a job ends; without `events`, of every end."""
 
     url: str
     events: tuple[str, ...] = ()
 
     def wants(self, event: str) -> bool:
-        """Return whether it is told of this."""
+        """Return whether this event is sent."""
         return not self.events or event in self.events
 
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What the client asked for. Times are Unix milliseconds.
+    """What the client requested. Times are Unix milliseconds.
 
-    `response` is there for jobs of the Responses API alone: what its object says beyond the body.
-    A `quiet` job is told of by no webhook: it is one of many, whose whole is told of.
+    Attributes:
+        response: For jobs of the Responses API only: fields of its object beyond the body.
+        quiet: No webhook is sent for this job, because it belongs to a batch.
     """
 
     url: str
@@ -70,14 +71,14 @@ class JobSpec:
 
     @property
     def keeps_body(self) -> bool:
-        """Whether the client asked for the conversation to be kept as long as the answer."""
+        """Whether the client wants the conversation kept as long as the answer."""
         return self.response is not None and bool(self.response["store"])
 
     @classmethod
     def decode(cls, raw: bytes, body: bytes) -> "JobSpec":
-        """Read the JSON kept in the record; what a newer API added to it is passed over.
+        """Read the JSON kept in the record; unknown fields of a newer API are ignored.
 
-        Without that, a worker would end at the first job of an upgrade under way.
+        Otherwise a worker would fail at the first job during a rolling upgrade.
         """
         fields = orjson.loads(raw)
         for name in fields.keys() - KNOWN_FIELDS:
@@ -87,9 +88,9 @@ class JobSpec:
         return cls(**fields, service_tier=tier, webhook_events=events, body=orjson.loads(body))
 
 
-KNOWN_FIELDS = frozenset(one.name for one in dataclass_fields(JobSpec))
+KNOWN_FIELDS = frozenset(item.name for item in dataclass_fields(JobSpec))
 
-#: What a list shows of each job: all but the body.
+#: Fields of a job in lists: all but the body.
 LISTED_FIELDS = (
     *("spec", "account", "queue", "status", "created", "queued", "started", "claimed", "finished"),
     *("attempt", "failures", "fence", "seq", "input", "cached", "output", "run_ms"),

@@ -1,7 +1,7 @@
-"""Which models there are: workers register what they serve, control processes what is declared.
+"""The known models: workers register what they serve, control processes what is declared.
 
 Invariant: a known model stays known when its workers are scaled to zero, so that jobs for it are
-accepted and wake it up. What a worker says of its model replaces what was declared.
+accepted and wake it up. A worker's description replaces a declared one.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +17,7 @@ from core.redis.keys import Keys
 
 log = structlog.get_logger()
 
-#: The engine of a model of which no worker has said anything yet.
+#: The engine of a model that no worker has registered yet.
 DECLARED = "declared"
 
 
@@ -25,8 +25,7 @@ DECLARED = "declared"
 class ServedModel:
     """One served model as its last worker described it. `engine` is the engine's kind.
 
-    Before its first worker it is as it was declared. `task` is what it does: `generate` text, or
-    `embed` it.
+    Before its first worker it is as declared. `task` is `generate` (text) or `embed`.
     """
 
     name: str
@@ -51,9 +50,9 @@ class ModelRegistry:
         await pipe.execute()
 
     async def keep(self, model: ServedModel) -> None:
-        """Make a model known to a Redis that has lost it, or has only an older declaration of it.
+        """Add a model to a Redis that has lost it, or has only an older declaration of it.
 
-        It looks first: at its memory limit Redis refuses a write that would change nothing, too.
+        It reads first, because at its memory limit Redis refuses even a write that changes nothing.
         """
         async with guarded():
             raw = await self._redis.hget(self._keys.models, model.name)
@@ -71,7 +70,7 @@ class ModelRegistry:
         """Return one model.
 
         Raises:
-            ModelNotFound: naming the models there are.
+            ModelNotFound: The message names the known models.
         """
         raw = await self._redis.hget(self._keys.models, name)
         if raw is None:
@@ -81,7 +80,7 @@ class ModelRegistry:
 
 
 def _gives_way(known: dict[str, Any], model: ServedModel) -> bool:
-    """Return whether a declaration is known that says something else; a worker's word stands."""
+    """Return whether the known entry is a different declaration; a worker's entry stays."""
     same_age = replace(model, created=known["created"])
     return bool(known["engine"] == DECLARED and known != orjson.loads(_encoded(same_age)))
 

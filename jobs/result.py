@@ -1,7 +1,7 @@
-"""Folds a job's log into what it produced, choice by choice.
+"""Folds a job's log into its result, choice by choice.
 
-Invariant: pure and incremental; folding a log in any cuts gives the same result, and
-`restarted` throws away what came before it.
+Invariant: pure and incremental. Folding a log in any pieces gives the same result, and
+`restarted` discards what came before it.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from jobs.events import Event, EventType, Usage
 
 @dataclass(slots=True)
 class ResultChoice:
-    """What one choice produced so far. `deltas` are OpenAI chat deltas beyond plain text."""
+    """The result of one choice so far. `deltas` are OpenAI chat deltas beyond plain text."""
 
     chunks: list[tuple[int, ...]] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
@@ -31,7 +31,7 @@ class ResultChoice:
 
 @dataclass(slots=True)
 class JobResult:
-    """What a job produced so far."""
+    """The result of a job so far."""
 
     choices: dict[int, ResultChoice] = field(default_factory=dict)
     status: str | None = None
@@ -45,7 +45,7 @@ class JobResult:
         return sum(choice.token_count for choice in self.choices.values())
 
     def encode(self) -> bytes:
-        """Return the JSON kept in the archive; `status` and `error` stand in the job's record."""
+        """Return the JSON kept in the archive; `status` and `error` are in the job's record."""
         choices = [
             [
                 index,
@@ -77,7 +77,7 @@ class JobResult:
         return result
 
     def add(self, event: Event) -> None:
-        """Take the next event of the log."""
+        """Add the next event of the log."""
         if event.type == EventType.DELTA:
             self._add_delta(event.decode())
         elif event.type == EventType.RESTARTED:
@@ -105,7 +105,7 @@ class JobResult:
 
 
 def _joined(deltas: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Join neighbours that carry plain content; the message they make is the same."""
+    """Join neighbouring deltas of plain content; the message stays the same."""
     joined: list[dict[str, Any]] = []
     pieces: list[str] = []
     for delta in [*deltas, {}]:

@@ -1,6 +1,6 @@
-"""Hashes of what a job delivered, which a client can compute from the stream it received.
+"""Hashes of a delivered result, which a client can compute from the stream that it received.
 
-Invariant: the same token ids and text give the same hashes, however they were cut into events.
+Invariant: the same token ids and text give the same hashes, however they were split into events.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from jobs.result import JobResult, ResultChoice
 
 @dataclass(frozen=True, slots=True)
 class DeliveredDigest:
-    """What one choice delivered: SHA-256 over its token ids as compact JSON, and over its text."""
+    """One choice's hashes: SHA-256 of its token ids as compact JSON, and of its text."""
 
     index: int
     output_tokens: int

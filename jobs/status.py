@@ -1,4 +1,4 @@
-"""Statuses of a job and which may follow which; the only table of transitions.
+"""Statuses of a job and the table of allowed transitions.
 
 Invariant: a terminal status never changes. The Lua scripts enforce the same table;
 `tests/integration/test_fence_and_ends.py` checks that they agree.
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """OpenAI's words, since its clients read them."""
+    """The statuses, named as in OpenAI's API, because its clients read them."""
 
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"

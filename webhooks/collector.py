@@ -10,13 +10,13 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from core.errors import DatabaseUnavailable
-from core.exposition import Lazy
+from core.exposition import ScrapeCollector
 from webhooks.deliverer import Deliverer
 
 READ_SECONDS = 3.0
 
 
-class DueCollector(Lazy):
+class DueCollector(ScrapeCollector):
     """Asks a deliverer that lives on another thread's loop."""
 
     def __init__(self, deliverer: Deliverer, loop: asyncio.AbstractEventLoop) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from core.exposition import Lazy
+from core.exposition import ScrapeCollector
 
 log = structlog.get_logger()
 
@@ -78,7 +78,7 @@ def visible(nvml: Any, wanted: str | None) -> list[Any]:
     return found
 
 
-class GpuCollector(Lazy):
+class GpuCollector(ScrapeCollector):
     """Reads each device at the scrape."""
 
     def __init__(self, nvml: Any, devices: list[Any], model: str) -> None:

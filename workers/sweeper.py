@@ -16,9 +16,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from core import metrics
 from core.errors import StoreUnavailable
-from core.exposition import Exposition, Lazy
+from core.exposition import Exposition, ScrapeCollector
 from core.runtime.health_server import HealthServer
-from core.runtime.process import run_process, until_told
+from core.runtime.process import run_process, run_until_signal
 from core.settings import Settings
 from core.spans import Attributes
 from core.tracing import active, joined
@@ -126,7 +126,7 @@ def _tell(queue: str, one: AbandonedAttempt) -> None:
     tracer.writer.write("attempt", own, context, times, attributes, "consumer", error="lease-lost")
 
 
-class SweepCollector(Lazy):
+class SweepCollector(ScrapeCollector):
     """When this process swept last; absent where it never did."""
 
     def __init__(self, sweeper: Sweeper) -> None:
@@ -154,7 +154,7 @@ async def run_control(settings: Settings) -> None:
         Exposition("control", metrics.CONTROL, *collectors),
     )
     health.start()
-    sweeping = until_told(sweeper.run())
+    sweeping = run_until_signal(sweeper.run())
     log.info("control_started")
     try:
         await sweeping

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from core import metrics
-from core.exposition import Lazy
+from core.exposition import ScrapeCollector
 from jobs.status import Status
 from workers.attempt import Attempt
 from workers.circuit_breaker import BreakerState
@@ -85,7 +85,7 @@ class Telemetry:
             metrics.leases_lost.labels(self._model).inc()
 
 
-class WorkerCollector(Lazy):
+class WorkerCollector(ScrapeCollector):
     """The gauges of one worker, read at the scrape; those of the engine only once it is loaded."""
 
     def __init__(

@@ -22,7 +22,7 @@ from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.webhooks import WebhookDeliveryRow
 from core.errors import DatabaseUnavailable
-from core.exposition import Lazy
+from core.exposition import ScrapeCollector
 from jobs.store.budget_reservations import BudgetMonth
 
 READ_SECONDS = 3.0
@@ -71,7 +71,7 @@ def _states(budgets: Sequence[Budget], sums: Sequence[SpentSum], month: str) -> 
     return dict(found)
 
 
-class MoneyCollector(Lazy):
+class MoneyCollector(ScrapeCollector):
     """Reads SQL over a database that lives on another thread's loop."""
 
     def __init__(self, database: Database, loop: asyncio.AbstractEventLoop) -> None:

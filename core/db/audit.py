@@ -1,4 +1,4 @@
-"""Writes down who changed what, in the transaction that changes it."""
+"""Writes the audit log, in the transaction of the change itself."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ async def audit(
     account: str | None = None,
     **details: Any,
 ) -> None:
-    """Add one entry, of an account where it concerns one; `details` hold no secrets, no prompts."""
+    """Add one entry, with the account where it concerns one; `details` hold no secret or prompt."""
     entry = {
         "actor": actor,
         "action": action,

@@ -1,8 +1,8 @@
-"""A connection to PostgreSQL that gives up on a server which no longer answers.
+"""A connection to PostgreSQL that gives up on a server that no longer answers.
 
-A server that is frozen keeps its connections, and its kernel goes on confirming what it is sent, so
-no timeout below this ends the wait. Invariant: whatever is waited for, a ping, a statement or a
-rollback, is over after `seconds`, and the connection with it.
+A frozen server keeps its connections, and its kernel still acknowledges what it receives, so no
+TCP timeout ends the wait. Invariant: every wait (ping, statement, rollback) ends after `seconds`,
+and the connection with it.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class _Bounded(AsyncConnection[Any]):
             watchdog.cancel()
 
     def _cut(self) -> None:
-        """End the connection under who waits for it; a cancellation would wait for the server."""
+        """Shut the socket down under its waiter; a cancellation would wait for the server."""
         with (
             suppress(Error, OSError),
             socket.socket(fileno=os.dup(self.pgconn.socket)) as way,
@@ -35,7 +35,7 @@ class _Bounded(AsyncConnection[Any]):
 
 
 def bounded_by(seconds: float) -> Callable[..., Awaitable[AsyncConnection[Any]]]:
-    """Return what opens connections whose every wait is bounded."""
+    """Return a function that opens connections whose every wait is bounded."""
 
     class BoundedConnection(_Bounded):
         limit = seconds

@@ -1,7 +1,7 @@
-"""Adds many rows in one statement, passing over those that are there already.
+"""Inserts many rows in one statement and skips those that exist.
 
-Invariant: a row that exists is never changed, and no value is rounded on its way. On PostgreSQL the
-rows travel as one JSON document, which costs this process much less than binding each value.
+Invariant: an existing row is never changed, and no value is rounded. On PostgreSQL the rows travel
+as one JSON document, which costs this process much less than binding each value.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 async def insert_missing(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> int:
-    """Insert rows that all have the same columns; returns how many were not there yet."""
+    """Insert rows that all have the same columns; returns how many were new."""
     if not rows:
         return 0
     counted = {"preserve_rowcount": True}
@@ -34,7 +34,7 @@ async def insert_missing(connection: AsyncConnection, table: Table, rows: Sequen
 
 
 def _checked(table: Table, rows: Sequence[Row], dialect: Dialect) -> list[Row]:
-    """Return the rows as the columns' own types would bind them: the database would round."""
+    """Return the rows as the columns' own types bind them; otherwise the database would round."""
     types = ((name, table.c[name].type) for name in rows[0])
     own = [(name, kind) for name, kind in types if isinstance(kind, TypeDecorator)]
     return [

@@ -1,9 +1,9 @@
-"""The way to the billing database: pooled connections, short transactions.
+"""Opens SQL connections: pooled, with short transactions.
 
 Invariant: on PostgreSQL no statement takes longer than `statement_seconds`, and none waits for a
-server that is frozen, but where it is said that it may (exports, and what operators run). What
-means "not now" (connection lost, server starting, lock or disk busy, schema not there yet) leaves
-as `DatabaseUnavailable`; what the data is to blame for passes through.
+frozen server, except where it is said (exports, and operators' commands). An error after which a
+later try can succeed (connection lost, server starting, lock or disk busy, schema missing) leaves
+as `DatabaseUnavailable`; an error in the data passes through.
 """
 
 from collections.abc import AsyncGenerator
@@ -23,8 +23,8 @@ from core.settings import DatabaseSettings
 
 RETRY_AFTER_SECONDS = 5.0
 
-#: Execution option that makes a SQLite transaction take the write lock at its beginning, where
-#: waiting for it is possible.
+#: Execution option: a SQLite transaction takes the write lock at its beginning, where it can
+#: wait for it.
 WRITES = "penstock_writes"
 
 #: Readers do not block the writer; a commit is on disk; `REPLACE` fires the triggers of a delete.
@@ -37,7 +37,7 @@ PRAGMAS = (
 
 
 class Database:
-    """Opens connections on first use; `process` names this one in PostgreSQL's own views.
+    """Opens connections on first use; `process` names this process in PostgreSQL's views.
 
     With `bounded=False` statements may take any time, as those of `read(long=True)` always may.
     """
@@ -52,14 +52,14 @@ class Database:
 
     @asynccontextmanager
     async def read(self, *, long: bool = False) -> AsyncGenerator[AsyncConnection, None]:
-        """Open a connection in a transaction that is given up at the end."""
+        """Open a connection in a transaction that is rolled back at the end."""
         engine = self._long if long else self._engine
         async with _translated(), engine.connect() as connection:
             yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[AsyncConnection, None]:
-        """Open a connection in a transaction that is committed at the end, or not at all."""
+        """Open a connection in a transaction; commit at the end, roll back on an error."""
         async with _translated(), self._engine.connect() as connection:
             await connection.execution_options(**{WRITES: True})
             async with connection.begin():
@@ -78,7 +78,7 @@ def _engine(url: URL, settings: DatabaseSettings, process: str, limit: float | N
         configure_sqlite(engine.sync_engine)
         return engine
     if limit is not None:
-        # The server ends a statement by itself; if it does not even do that, it is frozen.
+        # The server ends a statement by itself; a server that does not is frozen.
         arguments["async_creator_fn"] = bounded_by(limit + settings.timeout_seconds)
     return create_async_engine(
         url,
@@ -95,7 +95,7 @@ def is_sqlite(url: URL) -> bool:
 
 
 def prepare_folder(url: URL) -> None:
-    """Make the folder of a SQLite file."""
+    """Create the folder of a SQLite file."""
     if is_sqlite(url) and url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
 
@@ -103,14 +103,14 @@ def prepare_folder(url: URL) -> None:
 def connect_args(
     url: URL, timeout_seconds: float, process: str, statement_seconds: float | None = None
 ) -> dict[str, Any]:
-    """Return what bounds the waits of a connection; statements may take any time by default."""
+    """Return the timeouts of a connection; by default statements may take any time."""
     if is_sqlite(url):
         return {"timeout": timeout_seconds}
     milliseconds = int(timeout_seconds * 1000)
     return {
         "connect_timeout": max(2, int(timeout_seconds)),
         "application_name": f"penstock-{process}",
-        # Keepalives end a connection whose server is gone without a word.
+        # Keepalives end a connection whose server vanished.
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
@@ -121,9 +121,9 @@ def connect_args(
 
 
 def configure_sqlite(engine: Engine) -> None:
-    """Set up each connection: write-ahead log, enforced references, transactions of our own.
+    """Set up each connection: write-ahead log, foreign keys, and explicit transactions.
 
-    The driver would begin a transaction at the first write only, and none around DDL.
+    The driver by itself begins a transaction only at the first write, and none around DDL.
     """
 
     @event.listens_for(engine, "connect")

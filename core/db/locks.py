@@ -1,33 +1,31 @@
-"""The ledger's lock and that of prices: what must not happen at once.
+"""Locks of the ledger and of prices, held until the end of the transaction.
 
-Whoever adds usage shares the ledger's, whoever closes a month has it alone. Prices are set by one
-at a time.
-
-Row locks would not do: they cannot keep out rows that are not there yet. SQLite needs none, a
-writing transaction has the whole file. Invariant: held until the transaction ends.
+Transactions that add usage share the ledger's lock; closing a month takes it alone. Price changes
+take theirs one at a time. Row locks would not do, because they cannot lock rows that do not exist
+yet. SQLite needs no lock: a writing transaction locks the whole file.
 """
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-#: Any numbers that name the locks.
+#: Arbitrary numbers that name the locks.
 LEDGER = 7_351_943
 PRICES = 7_351_944
 
 
 async def share_ledger(connection: AsyncConnection) -> None:
-    """Let no month be closed before this transaction ends."""
+    """Allow other writers of usage, and block the close of a month until this transaction ends."""
     if connection.dialect.name != "sqlite":
         await connection.execute(select(func.pg_advisory_xact_lock_shared(LEDGER)))
 
 
 async def own_ledger(connection: AsyncConnection) -> None:
-    """Wait for everybody who adds usage, and keep others out until this transaction ends."""
+    """Wait for all writers of usage, and block others until this transaction ends."""
     if connection.dialect.name != "sqlite":
         await connection.execute(select(func.pg_advisory_xact_lock(LEDGER)))
 
 
 async def own_prices(connection: AsyncConnection) -> None:
-    """Let nobody else set prices, whose rules look at those that are there."""
+    """Block other price changes, because the rules for prices read the existing ones."""
     if connection.dialect.name != "sqlite":
         await connection.execute(select(func.pg_advisory_xact_lock(PRICES)))

@@ -1,4 +1,4 @@
-"""Brings a database to a version of the schema: what `penstock db upgrade` runs.
+"""Migrates a database to a version of the schema; `penstock db upgrade` runs it.
 
 Invariant: each migration is one transaction, and on PostgreSQL only one process migrates at a time.
 """
@@ -16,7 +16,7 @@ from core.settings import DatabaseSettings
 
 
 def alembic_config(settings: DatabaseSettings) -> Config:
-    """Return Alembic's configuration; the rest of it stands in pyproject.toml, for developers."""
+    """Return Alembic's configuration; pyproject.toml holds what developers' commands need."""
     config = Config()
     config.set_main_option("script_location", str(files("migrations")))
     config.attributes["settings"] = settings
@@ -24,7 +24,7 @@ def alembic_config(settings: DatabaseSettings) -> Config:
 
 
 def migration_engine(settings: DatabaseSettings) -> Engine:
-    """Return an engine without asyncio, which Alembic does not speak."""
+    """Return an engine without asyncio, because Alembic needs one."""
     url = make_url(settings.url.get_secret_value())
     prepare_folder(url)
     if is_sqlite(url):
@@ -38,12 +38,12 @@ def migration_engine(settings: DatabaseSettings) -> Engine:
 
 
 def upgrade(settings: DatabaseSettings, revision: str = "head") -> None:
-    """Apply every migration up to a revision; nothing to do when they are there."""
+    """Apply every migration up to a revision, if any is missing."""
     command.upgrade(alembic_config(settings), revision)
 
 
 def downgrade(settings: DatabaseSettings, revision: str = "base") -> None:
-    """Take migrations back, with what is in their tables."""
+    """Revert migrations, including the data of their tables."""
     command.downgrade(alembic_config(settings), revision)
 
 
@@ -65,9 +65,9 @@ def revisions(settings: DatabaseSettings) -> tuple[str | None, str | None]:
 
 
 def is_behind(settings: DatabaseSettings) -> bool:
-    """Whether tables that this program needs are missing; a newer program's are not its concern.
+    """Return whether tables that this program needs are missing; newer tables do not matter.
 
-    Migrations only add, so a program runs on the tables of the next one: that allows a rollback.
+    Migrations only add, so a program runs on the tables of the next one, which allows a rollback.
     """
     current, head = revisions(settings)
     if current is None or current == head:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from sqlalchemy import BigInteger, ColumnElement, String, cast, func, type_coerce
 
-#: How many characters of `2026-11-22 14:00:00` say it.
+#: Length of the prefix of `2026-11-22 14:00:00` for a day and for a month.
 LENGTHS = {"month": 7, "day": 10}
 
 
@@ -13,14 +13,14 @@ def utc_text(
 ) -> ColumnElement[str]:
     """Return an instant's UTC day (`2026-11-22`) or month (`2026-11`)."""
     if sqlite:
-        # It keeps the UTC time as text.
+        # SQLite stores the UTC time as text.
         return func.substr(type_coerce(instant, String), 1, LENGTHS[unit])
     pattern = "YYYY-MM-DD"[: LENGTHS[unit]]
     return func.to_char(func.timezone("UTC", instant), pattern)
 
 
 def unix_ms(instant: ColumnElement[object], *, sqlite: bool) -> ColumnElement[int]:
-    """Return an instant in Unix milliseconds, exactly; parts of them are left out."""
+    """Return an instant in whole Unix milliseconds, rounded down."""
     if sqlite:
         text = type_coerce(instant, String)
         seconds = cast(func.strftime("%s", text), BigInteger)

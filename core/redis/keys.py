@@ -1,6 +1,6 @@
-"""Every Redis key name, built in one place; `scripts/lib.lua` builds the same ones.
+"""The names of all Redis keys; `jobs/store/scripts/lib.lua` builds the same ones.
 
-Invariant: everything lies under one prefix, so that two installations can share a server.
+Invariant: all keys have one prefix, so that two installations can share a server.
 """
 
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class Keys:
         return f"{self.prefix}:worker:{worker}"
 
     def batch_key(self, account: str, idempotency_key: str) -> str:
-        """String with a TTL: what a batch's idempotency key was used for."""
+        """String with a TTL: the batch that an idempotency key was first used for."""
         return f"{self.prefix}:batch-key:{account}:{idempotency_key}"
 
     @property
@@ -85,12 +85,12 @@ class Keys:
 
     @property
     def dead_tickets(self) -> str:
-        """List: messages on a Celery queue that were no tickets."""
+        """List: Celery messages that were no tickets."""
         return f"{self.prefix}:dead:tickets"
 
     @property
     def callers(self) -> str:
-        """Hash: digest of a key, or id or email of a user -> what the caller may do."""
+        """Hash: digest of a key, or id or email of a user -> the caller's record."""
         return f"{self.prefix}:callers"
 
     def sign_in(self, name: str) -> str:
@@ -109,7 +109,7 @@ class Keys:
 
     @property
     def totals(self) -> str:
-        """Hash: terminal status -> how many jobs ever reached it."""
+        """Hash: terminal status -> how many jobs have ever reached it."""
         return f"{self.prefix}:totals"
 
     @property

@@ -1,8 +1,8 @@
-"""A process's probes: `/health` (live), `/ready`, `/metrics`, on a port and thread of their own.
+"""The probes of a process: `/health`, `/ready` and `/metrics`, on their own port and thread.
 
-A thread and the standard library's server, because a server on the worker's loop would wake it
-ten times a second for nothing. Invariant: `/health` fails only for what a restart mends; a
-worker that is loading its model is alive and not ready.
+It uses a thread and the standard library's server, because a server on the worker's event loop
+would wake it ten times a second. Invariant: `/health` fails only for what a restart repairs; a
+worker that loads its model is alive and not ready.
 """
 
 import sys
@@ -21,8 +21,8 @@ log = structlog.get_logger()
 Check = Callable[[], str | None]
 
 
-def only_waits() -> None:
-    """Alive is all it can be: when something is away it waits, and a restart mends nothing."""
+def always_live() -> None:
+    """Always live: the process waits for what is away, and a restart would not help."""
 
 
 class HealthServer:
@@ -41,11 +41,11 @@ class HealthServer:
         )
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start to answer."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop answering; waits for nothing."""
+        """Stop to answer; does not wait."""
         self._server.socket.close()
 
 

@@ -1,8 +1,7 @@
 """`python -m core.runtime.probe URL`: a container's health check.
 
-The image then needs neither a shell nor curl.
-
-Invariant: exit code 0 when the answer is 200, else 1 with the reason; never longer than 4 s.
+With it, the image needs neither a shell nor curl. Invariant: the exit code is 0 for a 200 answer,
+else 1 with the reason on standard error; it takes at most 4 s.
 """
 
 import sys
@@ -13,8 +12,8 @@ SECONDS = 4.0
 
 
 def ask(url: str) -> str | None:
-    """Return what is wrong, or None when all is well."""
-    # Our own address, whatever proxy the environment names.
+    """Return the problem as text, or None when there is none."""
+    # The address is local, so a proxy of the environment must not be used.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=SECONDS) as answer:

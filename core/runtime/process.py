@@ -1,7 +1,7 @@
-"""How a process that runs on one event loop begins, and how it is told to end.
+"""Runs a process on one event loop until SIGTERM or SIGINT.
 
-Invariant: what it runs has ended, of itself or cancelled by SIGTERM or SIGINT, before it lets go
-of what that works with.
+Invariant: the work has ended, by itself or cancelled by the signal, before the resources that it
+uses are closed.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ Work = Coroutine[Any, Any, None]
 
 
 def run_process(name: str, run: Callable[[Settings], Work]) -> None:
-    """Run a process with the settings of the environment; its entry point."""
+    """Entry point: run a process with the settings of the environment."""
     settings = get_settings()
     configure_logs(settings.log, name)
     configure_tracing(settings.trace, name)
@@ -27,8 +27,8 @@ def run_process(name: str, run: Callable[[Settings], Work]) -> None:
         close_tracing()
 
 
-def until_told(*work: Work) -> asyncio.Task[None]:
-    """Begin work that ends when one of it fails; SIGTERM and SIGINT cancel it."""
+def run_until_signal(*work: Work) -> asyncio.Task[None]:
+    """Run tasks until one fails; SIGTERM and SIGINT cancel them."""
     running = asyncio.create_task(_all(work))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -37,7 +37,7 @@ def until_told(*work: Work) -> asyncio.Task[None]:
 
 
 async def _all(work: Iterable[Work]) -> None:
-    """Run everything until one fails; unlike a gather, this ends when the last of them has.
+    """Run everything until one fails; unlike a gather, return only when all have ended.
 
     A second cancellation while a connection to SQLite is closing would leave it waiting for ever.
     """

@@ -1,9 +1,8 @@
-"""What is kept of a finished job when Redis lets it go: its record and its result.
+"""What is kept of a finished job in SQL: its record and its result.
 
-The prompt is kept only where the client asked for it: a response that others may go on from.
-
-Invariant: a job read back from the archive looks to clients as it did while Redis had it. However
-long logs are, Redis is never asked for more than READ_EVENTS at once.
+The prompt is kept only where the client asked for it: a stored response that others can continue.
+Invariant: a job read back from the archive looks to clients as it did in Redis. However long logs
+are, Redis is never asked for more than READ_EVENTS in one call.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,18 +21,18 @@ from jobs.store.job_store import JobStore
 
 log = structlog.get_logger()
 
-#: Redis does nothing else while it reads logs, and a whole batch of them would fill our memory.
+#: Redis runs nothing else while it reads logs, and a batch of long ones would fill our memory.
 READ_EVENTS = 2_000
 
-#: Where a record's values have the spec, and what every spec of a response has.
+#: The position of the spec in a record, and a field that every spec of a response has.
 SPEC, RESPONSE = LISTED_FIELDS.index("spec"), b'"response":{'
 
-#: What a record or log raises that is not as the scripts and workers write it.
+#: Errors that a malformed record or log raises.
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 
 class FinishedJob(Protocol):
-    """A job that has ended, and how many events its log has."""
+    """A finished job, and the number of events in its log."""
 
     @property
     def job_id(self) -> str:
@@ -46,10 +45,10 @@ class FinishedJob(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ArchivedJob:
-    """One finished job in the form it is stored in, both JSON.
+    """One finished job in its stored form, both JSON.
 
-    `webhook` hears of its end, and of a `quiet` one nobody; both are known when the job is
-    archived, and not read back.
+    `webhook` is told of its end, unless the job is `quiet`; both are known when the job is archived
+    and are not read back.
     """
 
     job_id: str
@@ -59,7 +58,7 @@ class ArchivedJob:
     quiet: bool = False
 
     def job(self) -> Job:
-        """Return the job's record; its body is empty unless the client had it kept."""
+        """Return the job's record; its body is empty unless the client wanted it kept."""
         fields = orjson.loads(self.record)
         raw = {name.encode(): value.encode() for name, value in fields.items()}
         return Job.from_hash(self.job_id, raw)
@@ -72,17 +71,17 @@ class ArchivedJob:
         return found
 
     def outcome(self) -> JobResult:
-        """Return what it produced."""
+        """Return its result."""
         return JobResult.decode(self.result)
 
 
 async def read_finished(store: JobStore, entries: Sequence[FinishedJob]) -> list[ArchivedJob]:
-    """Read what is to be kept of these jobs.
+    """Read the parts of these jobs that are to be kept.
 
-    Those that Redis no longer has are left out, and so is, said in the log, what cannot be read.
+    Jobs that Redis no longer has are left out. Unreadable ones are left out and logged.
 
     Raises:
-        StoreUnavailable: come back later.
+        StoreUnavailable: Try again later.
     """
     found: list[ArchivedJob] = []
     for chunk in _chunks(entries):
@@ -91,9 +90,9 @@ async def read_finished(store: JobStore, entries: Sequence[FinishedJob]) -> list
 
 
 async def erased(store: JobStore, job_ids: Sequence[str]) -> list[str]:
-    """Return which of these finished jobs their clients erased, rather than retention.
+    """Return those of these finished jobs that their clients erased.
 
-    Where not even a tombstone is left to tell, they count as erased if nothing else takes jobs away
+    A job without even a tombstone counts as erased only if nothing but its client removes jobs
     before the ledger has them; a Redis restored from a backup must not empty the archive.
     """
     keys = [store.keys.job(job_id) for job_id in job_ids]
@@ -117,23 +116,25 @@ def _chunks(entries: Sequence[FinishedJob]) -> Iterator[list[FinishedJob]]:
     chunk: list[FinishedJob] = []
     events = 0
     for entry in entries:
-        if chunk and events + _at_once(entry) > READ_EVENTS:
+        if chunk and events + _events_with_record(entry) > READ_EVENTS:
             yield chunk
             chunk, events = [], 0
         chunk.append(entry)
-        events += max(1, _at_once(entry))
+        events += max(1, _events_with_record(entry))
     if chunk:
         yield chunk
 
 
-def _at_once(entry: FinishedJob) -> int:
-    """Return how many of a job's events are read with its record; none of a long log."""
+def _events_with_record(entry: FinishedJob) -> int:
+    """Return how many events of a job are read with its record; none of a long log."""
     return entry.last_seq if 0 < entry.last_seq <= READ_EVENTS else 0
 
 
 async def _read(store: JobStore, entries: Sequence[FinishedJob]) -> list[ArchivedJob]:
     found = []
-    answers = await store.ended.records((entry.job_id, _at_once(entry)) for entry in entries)
+    answers = await store.ended.records(
+        (entry.job_id, _events_with_record(entry)) for entry in entries
+    )
     bodies = await _bodies(store, entries, answers)
     for entry, (values, events) in zip(entries, answers, strict=True):
         try:
@@ -143,7 +144,7 @@ async def _read(store: JobStore, entries: Sequence[FinishedJob]) -> list[Archive
                 result = _fold(events) if events else await _fold_pages(store, entry.job_id)
                 found.append(_archived(entry.job_id, record, result))
         except UNREADABLE as error:
-            # What it says may quote what the client wrote, and a traceback says it.
+            # The error and its traceback may quote what the client wrote.
             kind = type(error).__name__
             log.error("job_not_archived", job_id=entry.job_id, error=kind)  # noqa: TRY400
     return found

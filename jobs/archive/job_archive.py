@@ -1,6 +1,6 @@
-"""Finished jobs in SQL, where clients read them once Redis has let them go.
+"""Finished jobs in SQL, for reads after Redis has dropped them.
 
-Invariant: what a client erases is gone from here too; its usage stays in the ledger.
+Invariant: a job that a client erases is deleted here, too; its usage stays in the ledger.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ async def archived_job(database: Database, job_id: str, account: str | None) -> 
 async def archived_jobs(
     database: Database, job_ids: Sequence[str], account: str
 ) -> dict[str, ArchivedJob]:
-    """Return those of an account's jobs that are in the archive."""
+    """Return those jobs of an account that are in the archive."""
     query = select(JOBS.c.job_id, JOBS.c.record, JOBS.c.result).where(
         JOBS.c.job_id.in_(job_ids), JOBS.c.account_id == account
     )
@@ -44,7 +44,7 @@ async def archived_jobs(
 async def erase_archived(
     database: Database, job_ids: Sequence[str], account: str | None = None
 ) -> int:
-    """Delete jobs, of this account only if one is given; returns how many there were."""
+    """Delete jobs, only of this account if one is given; returns how many existed."""
     change = delete(JOBS).where(JOBS.c.job_id.in_(job_ids))
     if account is not None:
         change = change.where(JOBS.c.account_id == account)

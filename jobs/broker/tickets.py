@@ -1,7 +1,7 @@
-"""Tickets: real Celery messages that say "this queue has one more job", and nothing else.
+"""Tickets: Celery messages that say "this queue has one more job", and nothing else.
 
-Invariant: a ticket carries no job id. Losing or doubling one can neither lose nor double a
-job: a surplus ticket finds nothing, and the sweeper adds missing ones.
+Invariant: a ticket carries no job id, so a lost or doubled ticket neither loses nor doubles a job.
+A surplus ticket finds nothing, and the sweeper adds missing ones.
 """
 
 import json
@@ -35,14 +35,14 @@ def create_celery(redis: RedisSettings, worker: WorkerSettings) -> Celery:
         task_serializer="json",
         broker_transport_options={
             "visibility_timeout": worker.visibility_seconds,
-            # Only a net: the sweeper adds missing tickets within half a second.
+            # A rare case: the sweeper adds missing tickets within half a second.
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
             "socket_timeout": redis.timeout_seconds,
             "socket_connect_timeout": redis.timeout_seconds,
             "socket_keepalive": True,
             "health_check_interval": 5,
-            # kombu's own bookkeeping, under our prefix like everything else.
+            # kombu's own keys, under our prefix like all others.
             "unacked_key": f"{redis.prefix}:unacked",
             "unacked_index_key": f"{redis.prefix}:unacked_index",
             "unacked_mutex_key": f"{redis.prefix}:unacked_mutex",
@@ -58,7 +58,7 @@ def celery_queue(keys: Keys, queue: str) -> Queue:
 
 
 def ticket_template(app: Celery) -> str:
-    """Return the wire form of a ticket with `@QUEUE@` and `@TAG@` where the scripts fill in."""
+    """Return the encoded ticket with `@QUEUE@` and `@TAG@` where the scripts fill in values."""
     payload, _ = envelope(app, TASK_NAME, (VERSION,))
     payload["properties"].update(
         delivery_info={"exchange": "", "routing_key": "@QUEUE@"}, delivery_tag="@TAG@"
@@ -69,10 +69,10 @@ def ticket_template(app: Celery) -> str:
 def envelope(
     app: Celery, task: str, args: tuple[object, ...]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a message for a task, and what its body says besides the arguments.
+    """Return a message for a task, and the fields of its body besides the arguments.
 
-    Built by Celery (message protocol 2) and kombu's virtual transport, so it is by
-    construction what `apply_async` would have sent.
+    Celery (message protocol 2) and kombu's virtual transport build it, so it equals what
+    `apply_async` would send.
     """
     message = app.amqp.as_task_v2("@TAG@", task, args=args, origin="penstock")
     content_type, content_encoding, body = dumps(message.body, serializer="json")

@@ -1,8 +1,7 @@
-"""kombu's Redis transport, guarded: what is no ticket goes to a dead-letter list.
+"""kombu's Redis transport, which moves unreadable messages to a dead-letter list.
 
-kombu decodes a message while it reads it from the list, so one garbage entry would end the
-consumer with the entry lost. Invariant: a message this worker cannot read is kept, counted and
-out of the way; the next one is served.
+kombu decodes a message while it pops it, so one malformed entry would end the consumer and be lost.
+Invariant: an unreadable message is kept and counted, and the next one is served.
 """
 
 from typing import Any
@@ -17,8 +16,8 @@ from jobs.store.worker_transitions import DEAD_TICKETS_KEPT
 log = structlog.get_logger()
 
 
-def bury(client: Any, dead_key: str, raw: object, reason: str) -> None:
-    """Put an unreadable message aside, bounded, and count it."""
+def dead_letter(client: Any, dead_key: str, raw: object, reason: str) -> None:
+    """Move an unreadable message to the bounded dead-letter list, and count it."""
     metrics.dead_tickets.inc()
     log.error("ticket_unreadable", reason=reason, size=len(str(raw)))
     client.lpush(dead_key, raw if isinstance(raw, bytes | str) else repr(raw))
@@ -26,7 +25,7 @@ def bury(client: Any, dead_key: str, raw: object, reason: str) -> None:
 
 
 class _RememberingRedis(redis.Redis):
-    """Remembers the last BRPOP answer, so that it can be buried when it cannot be decoded."""
+    """Keeps the last BRPOP answer, so that it can be kept when it cannot be decoded."""
 
     last_popped: Any = None
 
@@ -54,7 +53,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             popped = self.client.last_popped
             with self.conn_or_acquire() as client:
-                bury(client, self.dead_tickets_key, popped[1] if popped else "", repr(error))
+                dead_letter(client, self.dead_tickets_key, popped[1] if popped else "", repr(error))
             return True
 
 
@@ -62,6 +61,6 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
     """Selected by class path in the worker's Celery settings."""
 
     Channel = Channel
-    #: A Redis without memory or disk, or one that became a replica, refuses to hand out tickets:
-    #: Celery is to come back for them, as after a lost connection, and not to end the worker.
+    #: A Redis without memory or disk, or a replica, refuses to pop tickets. Celery must then retry,
+    #: as after a lost connection, and not end the worker.
     connection_errors = (*kombu_redis.Transport.connection_errors, redis.ResponseError)

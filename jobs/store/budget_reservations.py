@@ -100,9 +100,9 @@ class BudgetReservations:
         Raises:
             StoreUnavailable: It may or may not have happened.
         """
-        sums = [
-            part for sum_ in spent for part in (*sum_.bucket.script_args, sum_.scope, sum_.nanos)
-        ]
+        sums: list[str | int] = []
+        for amount in spent:
+            sums += (*amount.bucket.script_args, amount.scope, amount.nanos)
         await self._scripts.call("settle", *SettleArgs(len(job_ids)), *job_ids, *sums)
 
     async def sweep(self) -> int:

@@ -1,7 +1,7 @@
-"""What Redis shows at the moment of a scrape: queues, fleet, outbox, dead letters, Redis itself.
+"""Metrics read from Redis at each scrape: queues, workers, outbox, dead letters, Redis itself.
 
-Invariant: what cannot be read is absent. Any number of processes may show the same figures; queries
-take the largest, never the sum.
+Invariant: a figure that cannot be read is absent. Several processes may export the same figures;
+queries take the largest, never the sum.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from core.errors import StoreUnavailable
-from core.exposition import Lazy
+from core.exposition import ScrapeCollector
 from core.redis.client import guarded
 from jobs.status import Status
 from jobs.store.job_store import JobStore
@@ -37,7 +37,11 @@ class StoreState:
 
 
 async def read_store(store: JobStore) -> StoreState:
-    """Look at everything. Raises StoreUnavailable."""
+    """Read all figures.
+
+    Raises:
+        StoreUnavailable: Redis is away.
+    """
     redis: Any = store.redis
     queues = await store.queues()
     states = await asyncio.gather(*(store.observe(queue) for queue in queues))
@@ -61,15 +65,15 @@ async def read_store(store: JobStore) -> StoreState:
     )
 
 
-class StoreCollector(Lazy):
-    """Reads Redis over a store that lives on another thread's loop."""
+class StoreCollector(ScrapeCollector):
+    """Reads Redis through a store on another thread's event loop."""
 
     def __init__(self, store: JobStore, loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
         self._loop = loop
 
     def collect(self) -> Iterator[Metric]:
-        """Return what Redis shows; only `penstock_redis_up` when it is away."""
+        """Yield the figures; only `penstock_redis_up` when Redis is away."""
         state = self._read()
         yield _gauge("penstock_redis_up", "1 when Redis answered this scrape", state is not None)
         if state is not None:

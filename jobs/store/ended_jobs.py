@@ -47,9 +47,9 @@ class EndedJobs:
     async def tombstones(self, job_ids: Sequence[str]) -> dict[str, bytes]:
         """Return the tombstones of those jobs that have one."""
         async with guarded():
-            stones = await self._read.mget([self._keys.gone(job_id) for job_id in job_ids])
-        pairs = zip(job_ids, stones, strict=True)
-        return {job_id: stone for job_id, stone in pairs if stone is not None}
+            found = await self._read.mget([self._keys.gone(job_id) for job_id in job_ids])
+        pairs = zip(job_ids, found, strict=True)
+        return {job_id: tombstone for job_id, tombstone in pairs if tombstone is not None}
 
     async def records(
         self, jobs: Iterable[tuple[str, int]]

@@ -1,4 +1,4 @@
-"""Opens what every process needs from the settings: the Celery app and the job store."""
+"""Opens the Celery app and the job store from the settings."""
 
 from celery import Celery
 

@@ -1,8 +1,8 @@
-"""The usage outbox: what finished jobs used, waiting to be written to SQL.
+"""The usage outbox: a Redis stream with the usage of finished jobs, on its way to SQL.
 
-The script that ends a job appends its entry in the same atomic step; a consumer group reads,
-writes to SQL, commits, and only then calls `EndedJobs.archive`. Invariant: nothing leaves the
-stream before it was archived; it is never trimmed.
+The script that ends a job appends its entry in the same atomic step. A consumer group reads
+entries, writes them to SQL, commits, and only then calls `EndedJobs.archive`. Invariant: no entry
+leaves the stream before it is archived; the stream is never trimmed.
 """
 
 from collections.abc import AsyncIterator, Iterable
@@ -20,16 +20,16 @@ from jobs.status import Status
 
 TIERS = tuple(ServiceTier)
 
-#: At `maxmemory` only this empties the outbox, and the command by itself would be refused.
+#: The plain command would be refused at `maxmemory`, where only reading empties the outbox.
 CREATE = ALLOW_OOM + "return redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')"
 
-#: How many entries are looked at together by who only looks.
+#: Entries per page of a read without taking them.
 PAGE_ENTRIES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class UsageEntry:
-    """One job's usage, written once. Times are Unix milliseconds, `started` 0 if it never ran."""
+    """The usage of one job. Times are Unix milliseconds, `started` 0 if it never ran."""
 
     entry_id: str
     job_id: str
@@ -50,10 +50,10 @@ class UsageEntry:
 
     @classmethod
     def from_stream(cls, entry_id: bytes, raw: dict[bytes, bytes]) -> "UsageEntry":
-        """Read an entry as `scripts/lib.lua` wrote it.
+        """Read an entry as `scripts/lib.lua` writes it.
 
         Raises:
-            KeyError, ValueError, IndexError: it was not written by it.
+            KeyError, ValueError, IndexError: The script did not write it.
         """
 
         def number(name: bytes) -> int:
@@ -81,7 +81,7 @@ class UsageEntry:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableEntry:
-    """An entry that says nothing that could be billed; `fields` as far as they are text."""
+    """An entry that cannot be billed; `fields` as far as they are text."""
 
     entry_id: str
     fields: dict[str, str]
@@ -101,7 +101,7 @@ class Outbox:
         self._consumer = consumer
 
     async def open(self) -> None:
-        """Create the group at the start of the stream, if it is not there."""
+        """Create the group at the start of the stream, unless it exists."""
         async with guarded():
             try:
                 await self._redis.eval(CREATE, 1, self._keys.outbox, self.group)
@@ -112,9 +112,12 @@ class Outbox:
     async def read(
         self, count: int, *, unacknowledged: bool = False, block_ms: int | None = None
     ) -> list[Entry]:
-        """Return up to `count` new entries, or this consumer's own that it never acknowledged.
+        """Return new entries, or this consumer's own that it never acknowledged.
 
-        With `block_ms`, new entries are waited for that long.
+        Args:
+            count: Most entries to return.
+            unacknowledged: Return entries that were read before and not archived.
+            block_ms: How long to wait for new entries; None does not wait.
         """
         cursor = "0" if unacknowledged else ">"
         streams = await self._in_group(
@@ -125,7 +128,7 @@ class Outbox:
         return [entry for _, entries in streams or [] for entry in _readable(entries)]
 
     async def claim(self, count: int, idle_ms: int) -> list[Entry]:
-        """Take over entries that a consumer took and did nothing with for `idle_ms`."""
+        """Take over entries that another consumer has held for `idle_ms`."""
         answer = await self._in_group(
             *("XAUTOCLAIM", self._keys.outbox, self.group, self._consumer, idle_ms, "0-0"),
             *("COUNT", count),
@@ -133,7 +136,7 @@ class Outbox:
         return _readable(answer[1])
 
     async def _in_group(self, *command: Any) -> Any:
-        """Run a command of the group; a Redis that lost the group gets it anew."""
+        """Run a command of the group; create the group again if Redis lost it."""
         async with guarded():
             try:
                 return await self._redis.execute_command(*command)
@@ -145,7 +148,7 @@ class Outbox:
             return await self._redis.execute_command(*command)
 
     async def waiting(self) -> AsyncIterator[list[Entry]]:
-        """Yield every entry, oldest first, a page at a time, and take none of them."""
+        """Yield all entries, oldest first, a page at a time, without taking them."""
         after = "-"
         while True:
             async with guarded():
@@ -161,14 +164,14 @@ class Outbox:
             return int(await self._redis.xlen(self._keys.outbox))
 
     async def oldest(self) -> int | None:
-        """Return since when the oldest entry waits, in Unix milliseconds; None when none does."""
+        """Return the time of the oldest entry in Unix milliseconds, None without one."""
         async with guarded():
             entries = await self._redis.xrange(self._keys.outbox, count=1)
         return int(entries[0][0].partition(b"-")[0]) if entries else None
 
 
 def _readable(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:
-    """Read raw entries. One that was archived meanwhile has no fields and is left out."""
+    """Read raw entries. An entry that was archived meanwhile has no fields and is left out."""
     return [_read(entry_id, raw) for entry_id, raw in entries if raw]
 
 

@@ -1,1 +1,1 @@
-"""The live events of jobs, from pub/sub to their readers."""
+"""Live events of jobs, from pub/sub to their readers."""

@@ -1,9 +1,9 @@
-"""Live events for every watcher of one process, over a single pub/sub connection.
+"""Live events for all watchers of one process, over a single pub/sub connection.
 
-A follower registers first, then replays the log after its cursor, then takes what is published,
-filling any gap from the log. Invariant: a follower yields each event once, in order, whatever
-pub/sub loses; what waits for a slow one is bounded, for beyond `buffer_events` it is forgotten
-and read from the log again when the reader is ready.
+A follower registers first, then replays the log after its cursor, then takes published events and
+fills any gap from the log. Invariant: a follower yields each event once, in order, whatever pub/sub
+loses. At most `buffer_events` wait for a slow follower; beyond that the buffer is dropped and read
+from the log again when the follower is ready.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from jobs.store.job_store import JobStore
 log = structlog.get_logger()
 
 RECONNECT_SECONDS = 0.25
-#: How long a follower sits out an unreachable Redis before the stream is cut (resumable).
+#: How long a follower waits for an unreachable Redis before its stream ends (resumable).
 OUTAGE_SECONDS = 60.0
 
 
 class Follower:
-    """One watcher's mailbox: a bounded buffer and a bell."""
+    """One watcher's bounded buffer, and an event that wakes it."""
 
     __slots__ = ("_bell", "_buffer", "_limit", "overflowed")
 
@@ -41,7 +41,7 @@ class Follower:
         self.overflowed = False
 
     def put(self, event: Event) -> None:
-        """Keep an event, or remember that there is more in the log."""
+        """Buffer an event, or note that the log has more."""
         if len(self._buffer) >= self._limit:
             self._buffer.clear()
             self.overflowed = True
@@ -50,13 +50,13 @@ class Follower:
         self._bell.set()
 
     def suspect(self) -> None:
-        """Something may have been missed: look at the log."""
+        """Read the log next, because events may have been missed."""
         self._buffer.clear()
         self.overflowed = True
         self._bell.set()
 
     async def wait(self, seconds: float) -> bool:
-        """Wait for the bell; False when it did not ring in time."""
+        """Wait for new events; False when none came in time."""
         try:
             async with asyncio.timeout(seconds):
                 await self._bell.wait()
@@ -73,7 +73,7 @@ class Follower:
 
 
 class EventHub:
-    """Dispatches published frames to this process's followers."""
+    """Dispatches published frames to the followers of this process."""
 
     def __init__(self, store: JobStore, settings: StreamSettings) -> None:
         self.id = new_id("hub")
@@ -85,7 +85,7 @@ class EventHub:
         self._connected = asyncio.Event()
 
     async def start(self) -> None:
-        """Subscribe; followers may come before the connection stands."""
+        """Subscribe; followers may register before the connection is open."""
         self._task = asyncio.create_task(self._listen(), name="event-hub")
 
     async def close(self) -> None:
@@ -139,7 +139,7 @@ class EventHub:
         An empty batch means that nothing came for `ping_seconds`.
 
         Raises:
-            JobNotFound, JobGone: as `JobStore.get`.
+            JobNotFound, JobGone: As `JobStore.get`.
             StoreUnavailable: Redis stayed away for OUTAGE_SECONDS.
         """
         follower = Follower(self._settings.buffer_events)
@@ -168,10 +168,10 @@ class EventHub:
         group.discard(follower)
         if not group:
             del self._followers[job_id]
-            # The registration also dies by itself when nobody receives its frames.
+            # The scripts also remove a registration whose frames have no receiver.
             with suppress(StoreUnavailable, asyncio.CancelledError):
                 await self._store.unwatch(job_id, self.id)
-            # Somebody may have come in the meantime, and its registration just been undone.
+            # A new follower may have registered meanwhile; its registration was just removed.
             for newcomer in self._followers.get(job_id, ()):
                 newcomer.suspect()
 
@@ -186,16 +186,16 @@ class EventHub:
                 return published
             if rang and not follower.overflowed and not published:
                 continue
-            # A gap, an overflow or a long silence: the log knows.
+            # A gap, an overflow or a long silence: read the log.
             follower.overflowed = False
             events = await self._from_log(job_id, account, cursor)
-            # A full page means there is more; come back for it without waiting for the bell.
+            # A full page means that there is more; read on without waiting.
             follower.overflowed = len(events) == self._settings.replay_events
             if events or not rang:
                 return events
 
     async def _from_log(self, job_id: str, account: str, cursor: int) -> list[Event]:
-        """Read on from the log, sitting out a Redis that is away for a while."""
+        """Read on from the log; wait while Redis is away for a short time."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + OUTAGE_SECONDS
         while True:
@@ -208,6 +208,7 @@ class EventHub:
                 await asyncio.sleep(RECONNECT_SECONDS)
                 continue
             if status.is_terminal and not events:
-                # Lost with the tail of Redis's append-only file: said, never waited for.
+                # The job was lost with the tail of Redis's append-only file: fail instead of
+                # waiting.
                 raise JobGone(f"the last events of job {job_id} are not kept any more")
             return events

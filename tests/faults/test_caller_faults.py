@@ -240,6 +240,7 @@ async def test_while_sql_is_away_known_keys_work_and_unknown_ones_are_refused(
                 body = {"email": "ann@example.com", "password": "correct horse battery"}
                 answer = await client.post("/v1/auth/login", json=body)
                 assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
+                assert answer.json()["title"] == "Database unavailable"
                 # Without copy and truth nobody is told that a key is wrong.
                 await store.redis.delete(store.keys.callers)
                 await asyncio.sleep(1)

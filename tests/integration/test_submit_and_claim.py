@@ -34,6 +34,42 @@ async def test_a_submitted_job_is_read_back_and_claimed_once(store: JobStore) ->
     await check_nothing_left(store, QUEUE)
 
 
+async def test_the_arguments_and_rows_of_scripts_are_in_the_right_order(store: JobStore) -> None:
+    """Every value that Python names stands in the record under the name of Lua, and back."""
+    now = int((await store.redis.time())[0]) * 1000
+    given = submission(
+        "acme",
+        key_id="key_7",
+        weight=2.5,
+        max_running=11,
+        start_by=now + 3_600_000,
+        deadline=now + 7_200_000,
+        watcher="hub_1",
+    )
+    accepted = await store.submit(given)
+    raw = await store.redis.hgetall(store.keys.job(given.id))  # type: ignore[misc]
+    record = {name.decode(): value.decode() for name, value in raw.items()}
+    assert {name: record[name] for name in ("account", "queue", "key_id", "watch", "cap")} == {
+        "account": "acme",
+        "queue": QUEUE,
+        "key_id": "key_7",
+        "watch": "hub_1",
+        "cap": "11",
+    }
+    assert (int(record["start_by"]), int(record["deadline"])) == (given.start_by, given.deadline)
+    assert json.loads(record["body"]) == given.spec.body
+    assert json.loads(record["spec"])["url"] == given.spec.url
+    (claimed,) = await store.claim(QUEUE, "w1", 1)
+    job = await store.get(given.id, "acme")
+    assert claimed.spec == job.spec == given.spec
+    for name in ("id", "fence", "attempt", "seq", "output_tokens", "account", "created", "queued"):
+        assert getattr(claimed, name) == getattr(job, name), name
+    assert (claimed.fence, claimed.attempt, claimed.seq, claimed.watched) == (1, 1, 1, True)
+    assert (claimed.created, claimed.input_tokens) == (accepted.created, None)
+    assert claimed.now == job.claimed < claimed.run_deadline <= given.deadline
+    await complete(store, claimed)
+
+
 async def test_many_workers_never_share_a_job(store: JobStore) -> None:
     ids = {(await store.submit(submission())).id for _ in range(200)}
     claims = await asyncio.gather(*(store.claim(QUEUE, f"w{i}", 7) for i in range(40)))
