@@ -41,7 +41,7 @@ class Accounts:
                 await audit(connection, actor, "account_created", account, account=account)
                 return await _find(connection, account)
         except IntegrityError:
-            raise AccountExists(f"there is an account {account!r}", param="id") from None
+            raise AccountExists(f"account {account!r} exists already", param="id") from None
 
     async def list(self, *, after: str = "", limit: int = 100) -> Sequence[Row[Any]]:
         """Return accounts by id."""
@@ -89,9 +89,9 @@ class Accounts:
 
 async def _find(connection: AsyncConnection, account: str) -> Row[Any]:
     if ID.fullmatch(account) is None:
-        raise AccountNotFound(f"no account {account!r}", param="account")
+        raise AccountNotFound(f"account {account!r} not found", param="account")
     query = select(ACCOUNTS).where(ACCOUNTS.c.id == account)
     found: Row[Any] | None = (await connection.execute(query)).one_or_none()
     if found is None:
-        raise AccountNotFound(f"no account {account!r}", param="account")
+        raise AccountNotFound(f"account {account!r} not found", param="account")
     return found

@@ -83,7 +83,7 @@ class ApiKeys:
             accounts = table_of(AccountRow)
             known = select(accounts.c.id).where(accounts.c.id == new.account)
             if await connection.scalar(known) is None:
-                raise AccountNotFound(f"no account {new.account!r}", param="account")
+                raise AccountNotFound(f"account {new.account!r} not found", param="account")
             made = await _insert(connection, _columns(new))
             await audit(
                 connection,
@@ -243,10 +243,10 @@ async def _find(
 ) -> Row[Any]:
     query = _of(key_filter).where(KEYS.c.id == key_id)
     if ID.fullmatch(key_id) is None:
-        raise KeyNotFound(f"no key {key_id!r}")
+        raise KeyNotFound(f"key {key_id!r} not found")
     if not revoked:
         query = query.where(KEYS.c.revoked_at.is_(None))
     found: Row[Any] | None = (await connection.execute(query)).one_or_none()
     if found is None:
-        raise KeyNotFound(f"no key {key_id}")
+        raise KeyNotFound(f"key {key_id} not found")
     return found

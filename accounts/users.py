@@ -101,7 +101,7 @@ class Users:
                 accounts = table_of(AccountRow)
                 known = select(accounts.c.id).where(accounts.c.id == account)
                 if await connection.scalar(known) is None:
-                    raise AccountNotFound(f"no account {account!r}", param="account")
+                    raise AccountNotFound(f"account {account!r} not found", param="account")
                 await connection.execute(insert(UserRow), [user])
                 await audit(
                     connection,
@@ -113,7 +113,7 @@ class Users:
                 )
                 made = await _find(connection, user_id, None)
         except IntegrityError:
-            raise EmailTaken(f"there is a user {email}", param="email") from None
+            raise EmailTaken(f"a user {email} exists already", param="email") from None
         await self._cache_sync.try_copy([made.id, made.email])
         return made
 
@@ -148,7 +148,7 @@ class Users:
         async with self._database.read() as connection:
             found: str | None = await connection.scalar(query)
         if found is None:
-            raise UserNotFound(f"no user {email}")
+            raise UserNotFound(f"user {email} not found")
         return found
 
     async def change(
@@ -214,13 +214,13 @@ class Users:
 async def _find(connection: AsyncConnection, user_id: str, account: str | None) -> Row[Any]:
     query = select(USERS).where(USERS.c.id == user_id)
     if ID.fullmatch(user_id) is None:
-        raise UserNotFound(f"no user {user_id!r}")
+        raise UserNotFound(f"user {user_id!r} not found")
     if account is not None:
         # Only an operator may change an operator.
         query = query.where(USERS.c.account_id == account, USERS.c.operator.is_(False))
     found = (await connection.execute(query)).one_or_none()
     if found is None:
-        raise UserNotFound(f"no user {user_id}")
+        raise UserNotFound(f"user {user_id} not found")
     return found
 
 

@@ -75,7 +75,7 @@ class ModelRegistry:
         raw = await self._redis.hget(self._keys.models, name)
         if raw is None:
             known = ", ".join(model.name for model in await self.list_models()) or "none yet"
-            raise ModelNotFound(f"no model {name!r} here; there is: {known}", param="model")
+            raise ModelNotFound(f"model {name!r} not found; available: {known}", param="model")
         return ServedModel(**orjson.loads(raw))
 
 

@@ -62,7 +62,7 @@ class JobReader:
                 if gone is not None and account in (None, owner_of(gone)):
                     raise JobGone(f"job {job_id} finished and is no longer kept")
         if not raw or account not in (None, raw[b"account"].decode()):
-            raise JobNotFound(f"no job {job_id}")
+            raise JobNotFound(f"job {job_id} not found")
         return Job.from_hash(job_id, raw)
 
     async def place(self, job: Job) -> QueuePlace:
@@ -142,6 +142,6 @@ def check_cursor(after: int, last_seq: int) -> None:
     """
     if after > last_seq:
         raise InvalidJob(
-            f"cursor {after} lies in the future: the last event is {last_seq}",
+            f"cursor {after} is beyond the last event, {last_seq}",
             param="starting_after",
         )

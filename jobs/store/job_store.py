@@ -142,7 +142,7 @@ class JobStore(WorkerTransitions):
         answer: bytes = await self._scripts.call("cancel", *named, *self._retention)
         if answer == b"missing":
             await self.get(job_id, account)
-            raise JobNotFound(f"no job {job_id}")
+            raise JobNotFound(f"job {job_id} not found")
         return answer.decode()
 
     async def delete(self, job_id: str, account: str) -> None:
@@ -156,7 +156,7 @@ class JobStore(WorkerTransitions):
         answer: bytes = await self._scripts.call("delete", *named)
         if answer == b"missing":
             await self.get(job_id, account)
-            raise JobNotFound(f"no job {job_id}")
+            raise JobNotFound(f"job {job_id} not found")
         if answer != b"deleted":
             raise JobConflict(f"job {job_id} is {answer.decode()}: cancel it before deleting it")
 
@@ -182,7 +182,7 @@ class JobStore(WorkerTransitions):
         answer = await self._scripts.call("watch", *args.WatchArgs(job_id, account, watcher))
         if not answer:
             await self.get(job_id, account)
-            raise JobNotFound(f"no job {job_id}")
+            raise JobNotFound(f"job {job_id} not found")
         row = WatchedRow(*answer)
         return Status(row.status.decode()), int(row.seq)
 

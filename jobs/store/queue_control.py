@@ -112,4 +112,4 @@ class QueueControl:
 
 
 def _unknown(queue: str) -> ModelNotFound:
-    return ModelNotFound(f"no queue {queue!r} here", param="model")
+    return ModelNotFound(f"queue {queue!r} not found", param="model")

@@ -80,7 +80,7 @@ async def test_people_accounts_and_keys_from_the_command_line(penstock: Commands
     made = json.loads(await penstock("keys", "create", "acme", "--route", "jobs", "--json"))
     new = (await penstock("keys", "rotate", made["id"], "--overlap", "60")).strip()
     await penstock("keys", "revoke", made["id"])
-    assert "no key" in await penstock("keys", "revoke", f"key_{'0' * 32}", fails=2)
+    assert "not found" in await penstock("keys", "revoke", f"key_{'0' * 32}", fails=2)
     wrong = await penstock("keys", "create", "acme", "--route", "nowhere", fails=2)
     assert "ROUTES" in wrong
     await penstock("accounts", "suspend", "acme")
