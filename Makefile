@@ -10,7 +10,7 @@ export VENV
 COMPILE = uv pip compile pyproject.toml --universal --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test install lint rules format typecheck test-fast test-faults chaos bench docs check openapi lock clean
+.PHONY: help run test coverage install lint rules format typecheck test-fast test-faults chaos bench docs check openapi lock clean
 
 help: ## Show this list
 	@echo "Penstock. Start with: make run"
@@ -24,6 +24,9 @@ run: install ## Start the whole pipeline, with a first job streamed (ARGS=--exit
 
 test: install ## Run all tests in two processes (ARGS=-x and the like go to pytest)
 	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+
+coverage: install ## Run all tests and measure which lines run, in started processes as well; at least 90 %
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term $(ARGS)
 
 install: ## Install everything into .venv; nothing to do the second time
 	@command -v $(PYTHON) >/dev/null || { echo "Penstock needs Python 3.11 to 3.14; there is no $(PYTHON)."; exit 2; }

@@ -15,10 +15,11 @@ import psutil
 from sqlalchemy import func, select
 
 from bench.figures import Figure
-from bench.servers import Servers, free_port, pipeline
+from bench.servers import Servers, pipeline
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import UsageEventRow
+from core.runtime.child_process import free_port
 
 REQUESTS = 50_000
 FILE_BYTES = 199_000_000

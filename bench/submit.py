@@ -16,8 +16,9 @@ from redis.asyncio import Redis
 from bench.figures import Figure, interleaved, ratio, rounded
 from bench.http_client import HttpConnection
 from bench.noop import PATH
-from bench.servers import Servers, bench_settings, free_port, pipeline, redis_server
+from bench.servers import Servers, bench_settings, pipeline, redis_server
 from core.ids import new_id
+from core.runtime.child_process import free_port
 from core.settings import Settings
 from jobs.broker.tickets import TASK_NAME
 from jobs.job import JobSpec

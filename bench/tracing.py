@@ -17,9 +17,10 @@ import psutil
 
 from bench.figures import Figure, interleaved, ratio, rounded
 from bench.http_client import HttpConnection
-from bench.servers import Servers, free_port, pipeline
+from bench.servers import Servers, pipeline
 from bench.submit import AT_ONCE, known_model
 from core import tracing
+from core.runtime.child_process import free_port
 
 REQUESTS = 2_000
 ROUNDS = 7

@@ -6,8 +6,10 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from pydantic import SecretStr
+from pytest_timeout import Settings as TimeoutSettings
 from sqlalchemy import make_url
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -17,15 +19,25 @@ from core.db.schema_version import upgrade
 from core.settings import DatabaseSettings, Settings, get_settings
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from tests.support import logging_state, settings_marker, timeouts
 from tests.support.databases import PostgresServer, create_database, drop_database
 from tests.support.keys import template
 from tests.support.redis_server import RedisServer
+from tests.support.redis_server import running as redis_running
+from tests.support.settings_marker import Groups
 
 #: What the API processes of tests sign tokens with.
 JWT_SECRET = "only for tests, and long enough for every algorithm that one of them tries"
 
 #: Tests that kill processes, count seconds or load a real model: never two of them at once.
 ONE_AT_A_TIME = ("tests/contract/", "tests/e2e/", "tests/faults/")
+
+
+# How long an example may take is no promise of this project; pytest limits whole tests.
+hypothesis.settings.register_profile(
+    "penstock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("penstock")
 
 
 class Scheduler(LoadScopeScheduling):
@@ -42,22 +54,36 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
     return Scheduler(config, log)
 
 
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: TimeoutSettings) -> bool | None:
+    """Give tests more time on a busy machine."""
+    return timeouts.set_timer(item, settings)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Check the markers."""
+    settings_marker.refuse_unread(items)
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """Debian's Redis 7.0, without persistence."""
-    server = RedisServer("redis", tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
+    with redis_running("redis", tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """Valkey 9 from the wheel, without persistence."""
-    server = RedisServer("valkey", tmp_path_factory.mktemp("valkey"))
-    server.start()
-    yield server
-    server.stop()
+    with redis_running("valkey", tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of the test's own, without persistence."""
+    with redis_running("redis", tmp_path / "redis") as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +95,13 @@ def _no_stray_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     get_settings.cache_clear()
 
 
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """What a test, or a command that it runs, configures of logging ends with it."""
+    with logging_state.kept():
+        yield
+
+
 def settings_for(server: RedisServer, **groups: object) -> Settings:
     """Return settings for a server, with a fresh prefix; groups override."""
     values: dict[str, object] = {
@@ -76,7 +109,7 @@ def settings_for(server: RedisServer, **groups: object) -> Settings:
         "auth": {"jwt_secret": JWT_SECRET},
         **groups,
     }
-    return Settings(_env_file=None, **values)  # type: ignore[call-arg, arg-type]
+    return Settings(_env_file=None, **values)
 
 
 @pytest.fixture(params=["redis", "valkey"])
@@ -87,9 +120,16 @@ def any_server(request: pytest.FixtureRequest) -> RedisServer:
 
 
 @pytest.fixture
-def settings(any_server: RedisServer) -> Settings:
+def marked_settings(request: pytest.FixtureRequest) -> Groups:
+    """What the test's markers set: `@pytest.mark.settings(group__name=value)`."""
+    node: pytest.Item = request.node
+    return settings_marker.marked(node)
+
+
+@pytest.fixture
+def settings(any_server: RedisServer, marked_settings: Groups) -> Settings:
     """Default settings on a prefix of their own."""
-    return settings_for(any_server)
+    return settings_for(any_server, **marked_settings)
 
 
 @pytest.fixture

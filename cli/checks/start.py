@@ -24,6 +24,7 @@ from cli.checks.model import check_model
 from cli.connect.state_dir import HOME, PipelineState, StateDir
 from cli.local.embedded_redis import find_program
 from cli.terminal.failures import Failure
+from core.runtime.child_process import free_port
 from core.settings import Settings
 
 #: The ledger, Redis's append-only file and the logs lie there.
@@ -46,15 +47,6 @@ def is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port nobody listens on."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def choose_port(host: str, port: int, what: str, setting: str) -> int:

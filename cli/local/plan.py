@@ -5,10 +5,11 @@ import sys
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from cli.checks.start import choose_port, free_port, is_free
+from cli.checks.start import choose_port, is_free
 from cli.connect.state_dir import StateDir
 from cli.local.embedded_redis import find_program, redis_command
 from cli.local.supervisor import ChildSpec
+from core.runtime.child_process import free_port
 from core.settings import TINY_MODEL, Settings
 
 STOP_ORDER = ("api", "worker", "feeder", "control", "ledger", "deliverer", "redis")

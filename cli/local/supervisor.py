@@ -20,8 +20,8 @@ from cli.checks.memory import MemoryWatch
 from cli.local.crash import Death, explain, headline, is_final, shown_tail
 from cli.terminal.failures import Failure
 from core.backoff import Backoff
+from core.runtime.child_process import LEASH
 
-LEASH = Path(__file__).with_name("parent_death.py")
 #: Pauses before restarts: 1, 2, 4, ... 30 s; without jitter, because they are announced.
 RESTARTS = Backoff(base_seconds=1.0, cap_seconds=30.0)
 SETTLED_SECONDS = 60.0

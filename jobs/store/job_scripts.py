@@ -6,6 +6,7 @@ constant of the same name.
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ CONSTANTS: Mapping[str, Constant] = {
 }
 
 
+@cache
 def job_scripts(ticket: str) -> ScriptSources:
     """Return every job script.
 

@@ -59,7 +59,7 @@ def _settings(server: RedisServer, proxy: Proxy, directory: Path) -> Settings:
     )
     values = settings.model_dump(exclude_unset=True)
     values["redis"] = {"url": proxy.url, "prefix": settings.redis.prefix}
-    return Settings(_env_file=None, **values)  # type: ignore[call-arg]
+    return Settings(_env_file=None, **values)
 
 
 async def _run(
@@ -102,7 +102,7 @@ async def _settle(
     """Wait until nothing is left to do, then judge over a connection nobody disturbs."""
     redis = {"url": server.url, "prefix": settings.redis.prefix}
     values = {**settings.model_dump(exclude_unset=True), "redis": redis}
-    store = open_store(Settings(_env_file=None, **values))  # type: ignore[call-arg]
+    store = open_store(Settings(_env_file=None, **values))
     try:
         try:
             await eventually(lambda: _quiet(store), SETTLE_SECONDS)

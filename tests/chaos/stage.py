@@ -14,11 +14,12 @@ import psutil
 import redis
 
 from core.redis.keys import Keys
+from core.runtime.child_process import free_port
 from core.settings import Settings
 from tests.chaos.plan import Fault
 from tests.support.processes import Pipeline, PipelineProcess
 from tests.support.proxy import Proxy
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 from tests.support.simulated import MODEL
 
 WATCH_SECONDS = 0.25
@@ -66,7 +67,7 @@ class Stage:
         return [
             process
             for process in self.pipeline.processes
-            if process.name == name and process.process.poll() is None
+            if process.name == name and process.running
         ]
 
     def api_port(self) -> int:
@@ -82,11 +83,8 @@ class Stage:
         for name, size in self.sizes.items():
             for _ in range(size):
                 self._start(name)
-        for process in self.alive("worker"):
-            await asyncio.to_thread(self.pipeline.ready, process)
-        for process in self.alive("api"):
-            url = f"http://127.0.0.1:{process.settings.api.port}/ready"
-            await asyncio.to_thread(process.wait_until_ok, url)
+        for process in (*self.alive("worker"), *self.alive("api")):
+            await asyncio.to_thread(process.wait_until_ready)
         self._tasks = [
             asyncio.create_task(self._keep_running()),
             asyncio.create_task(self._probe()),
@@ -108,14 +106,14 @@ class Stage:
                 for _ in range(size - len(self.alive(name))):
                     self._start(name)
             for process in self.pipeline.processes:
-                code, pid = process.process.poll(), process.process.pid
+                code, pid = process.exit_code, process.pid
                 if code is None:
                     with contextlib.suppress(psutil.Error):
                         rss = psutil.Process(pid).memory_info().rss
                         self.rss[process.name] = max(self.rss.get(process.name, 0), rss)
                 elif pid not in self._doomed:
                     self._doomed.add(pid)
-                    tail = process.log()[-1500:]
+                    tail = process.output()[-1500:]
                     self.unexpected.append(f"{process.name} {pid} ended with {code}:\n{tail}")
             await asyncio.sleep(WATCH_SECONDS)
 
@@ -124,13 +122,13 @@ class Stage:
         while True:
             await asyncio.sleep(PROBE_SECONDS)
             for worker in self.alive("worker"):
-                pid = worker.process.pid
+                pid = worker.pid
                 if pid in self._frozen or await asyncio.to_thread(_lives, worker):
                     self._failures.pop(pid, None)
                     continue
                 self._failures[pid] += 1
                 if self._failures[pid] >= PROBES:
-                    self.deaf.append(f"worker {pid}:\n{worker.log()[-1500:]}")
+                    self.deaf.append(f"worker {pid}:\n{worker.output()[-1500:]}")
                     self._doomed.add(pid)
                     worker.signal(signal.SIGKILL)
 
@@ -153,14 +151,14 @@ class Stage:
                 return False
             case "redis":
                 return self._hurt_redis(verb, fault)
-        alive = [p for p in self.alive(subject) if p.process.pid not in self._frozen]
+        alive = [p for p in self.alive(subject) if p.pid not in self._frozen]
         if not alive:
             return False
         victim = alive[fault.victim % len(alive)]
         if verb == "freeze":
             self._freeze(victim, fault.seconds)
         else:
-            self._doomed.add(victim.process.pid)
+            self._doomed.add(victim.pid)
             victim.signal(SIGNALS[verb])
         return True
 
@@ -176,7 +174,7 @@ class Stage:
         task.add_done_callback(self._after.discard)
 
     def _freeze(self, victim: PipelineProcess, seconds: float) -> None:
-        pid = victim.process.pid
+        pid = victim.pid
         self._frozen.add(pid)
         victim.signal(signal.SIGSTOP)
 
@@ -224,7 +222,7 @@ class Stage:
         async def out() -> None:
             async with self._server_lock:
                 number = signal.SIGKILL if verb == "kill" else signal.SIGSTOP
-                await asyncio.to_thread(self.server.send, number)
+                self.server.signal(number)
                 await asyncio.sleep(fault.seconds)
                 await asyncio.to_thread(self.server.revive)
 
@@ -237,7 +235,7 @@ class Stage:
         """Return the tracebacks that processes logged: an error nobody expected."""
         found: Counter[str] = Counter()
         for process in self.pipeline.processes:
-            lines = process.log().splitlines()
+            lines = process.output().splitlines()
             for at, line in enumerate(lines):
                 if "Couldn't ack" in line:
                     continue  # a lost acknowledgement is what a surplus ticket comes from

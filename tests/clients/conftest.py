@@ -50,7 +50,7 @@ def service(
         running.feeder()
         embedder = running.begin_worker(task="embed", served_name=EMBEDDER)
         running.worker()
-        running.ready(embedder)
+        embedder.wait_until_ready()
         api = running.api()
         yield Service(settings, f"http://127.0.0.1:{api.settings.api.port}")
 

@@ -19,7 +19,7 @@ from tests.support.simulated import MODEL
 LEFT_OUT = r"^/(metrics|docs|redoc)"
 EXAMPLES = 4
 
-schema = schemathesis.openapi.from_dict(create_app(Settings(_env_file=None)).openapi())  # type: ignore[call-arg]
+schema = schemathesis.openapi.from_dict(create_app(Settings(_env_file=None)).openapi())
 
 
 @schema.hook
@@ -45,7 +45,7 @@ def map_body(context: Any, body: Any) -> Any:
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_every_answer_is_declared(case: Case, service: Service) -> None:
+def test_every_answer_is_declared(case: Case[Any], service: Service) -> None:
     case.call_and_validate(
         base_url=service.url.removesuffix("/v1"),
         headers={"Authorization": f"Bearer {service.key}"},

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 
 import psutil
 
+from core.runtime.child_process import ChildProcess, Program
 from tests.support.environment import inherited
+from tests.support.machine import bound
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
 START_SECONDS = 180.0
@@ -47,37 +48,28 @@ def penstock(
         env=env,
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=bound(seconds),
         check=False,
     )
 
 
-class Up:
+class Up(ChildProcess):
     """A running `penstock up`."""
 
     def __init__(self, directory: Path, *words: str, env: dict[str, str] = SIMULATED) -> None:
         self.directory = directory
-        self._output = directory / "up.out"
-        with self._output.open("wb") as out:
-            self.process = subprocess.Popen(
-                [str(PENSTOCK), "up", *words],
-                cwd=directory,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def output(self) -> str:
-        """What it printed so far."""
-        return self._output.read_text(errors="replace")
+        command = [str(PENSTOCK), "up", *words]
+        log = directory / "up.out"
+        log.unlink(missing_ok=True)  # one run follows the other in a directory
+        stop = bound(STOP_SECONDS)
+        super().__init__(Program("up", command, log, env, directory, stop_seconds=stop))
+        self.begin()
 
     async def says(self, text: str) -> bool:
         """Return whether it printed this; fail if it ended without."""
-        if text in self.output:
+        if text in self.output():
             return True
-        assert self.process.poll() is None, self.output
+        assert self.running, self.output()
         return False
 
     @property
@@ -89,12 +81,6 @@ class Up:
     def child(self, name: str) -> int:
         """Return a child's process id."""
         return int(self.state["children"][name])
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Stop it and return its exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait(STOP_SECONDS)
 
 
 def processes_in(directory: Path) -> list[str]:

@@ -335,7 +335,7 @@ async def test_at_debug_no_process_logs_a_word_of_prompt_or_output(
     )
     text = answer.choices[0].message.content or ""
     assert len(text) > 20
-    logs = {process.name: process.log() for process in service.running.processes}
+    logs = {process.name: process.output() for process in service.running.processes}
     assert {"api", "worker", "control"} <= set(logs)
     for name, log in logs.items():
         assert "xyzzy-marker" not in log, name

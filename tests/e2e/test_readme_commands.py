@@ -20,6 +20,7 @@ from tests.e2e.running import (
     penstock,
     processes_in,
 )
+from tests.support.machine import bound
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +70,7 @@ async def test_first_run_streams_an_answer_leaves_nothing_and_the_next_one_has_i
         listed = penstock(tmp_path, "jobs", "list")
         for job_id in re.findall(r"202 Accepted: (job_\w+)", first.stdout):
             assert re.search(rf"{job_id}\s+completed", listed.stdout)
-        assert "shown this once" not in up.output
+        assert "shown this once" not in up.output()
     finally:
         up.stop()
 
@@ -99,7 +100,7 @@ def in_bash(directory: Path, *commands: str, **more: str) -> subprocess.Complete
         env={**SIMULATED, "PATH": path, **more},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=bound(120),
         check=False,
     )
 

@@ -103,7 +103,7 @@ async def test_commands_work_against_it_and_sigterm_ends_everything(up: Up) -> N
     second = penstock(directory, "up")
     assert second.returncode == 1
     assert up.state["url"] in second.stderr
-    assert str(up.process.pid) in second.stderr
+    assert str(up.pid) in second.stderr
 
     streamed = penstock(directory, "jobs", "submit", "hello", "--max-tokens", "5", "--stream")
     assert streamed.returncode == 0
@@ -153,8 +153,8 @@ async def test_crashed_worker_is_explained_and_its_job_completes(
     assert done.returncode == 0
     assert "2000 out" in done.stderr
     assert up.child("worker") != worker
-    assert f"worker died (signal {int(number)}, {number.name}); starting it again" in up.output
-    assert "it was ready: running jobs, or waiting for them" in up.output
+    assert f"worker died (signal {int(number)}, {number.name}); starting it again" in up.output()
+    assert "it was ready: running jobs, or waiting for them" in up.output()
     await eventually(lambda: up.says("worker is ready again after"), 60)
 
 
@@ -221,7 +221,7 @@ def test_model_that_cannot_be_loaded_is_tried_once(tmp_path: Path) -> None:
 async def test_no_process_outlives_a_killed_up(up: Up) -> None:
     children = [up.child(name) for name in PROCESSES]
 
-    up.process.kill()
+    up.signal(signal.SIGKILL)
 
     async def all_gone() -> bool:
         return gone(*children)

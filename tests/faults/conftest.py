@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.redis_server import RedisServer
+from tests.support.redis_server import running as redis_running
 
 
 @pytest.fixture(params=["redis", "valkey"])
 def own_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
     """A server of this test's own, with an append-only file."""
-    server = RedisServer(request.param, tmp_path / "data", aof=True)
-    server.start()
-    yield server
-    server.stop()
+    with redis_running(request.param, tmp_path / "data", aof=True) as server:
+        yield server

@@ -74,7 +74,7 @@ async def test_a_terminated_api_process_hands_its_streams_on_and_leaves(
             await asyncio.gather(*following)
         for one, (_, body) in zip(seen, jobs, strict=True):
             check_stream(one, body)
-        assert "Traceback" not in victim.log()
+        assert "Traceback" not in victim.output()
 
 
 @pytest.mark.parametrize("own_server", ["redis"], indirect=True)
@@ -115,7 +115,7 @@ async def test_a_terminated_api_process_ends_by_itself_whatever_its_clients_and_
 
             await eventually(in_full_swing, timeout=60)
             if redis_away:
-                own_server.send(signal.SIGSTOP)
+                own_server.signal(signal.SIGSTOP)
             told = True
             victim.signal(signal.SIGTERM)
             try:
@@ -124,8 +124,8 @@ async def test_a_terminated_api_process_ends_by_itself_whatever_its_clients_and_
                 own_server.revive()
             async with asyncio.timeout(10):
                 await asyncio.gather(*clients)
-        assert "graceful shutdown exceeded" not in victim.log()
-        assert "Traceback" not in victim.log()
+        assert "graceful shutdown exceeded" not in victim.output()
+        assert "Traceback" not in victim.output()
 
 
 @contextmanager
@@ -216,7 +216,7 @@ async def test_clients_that_do_not_read_or_vanish_cost_no_memory_and_no_job(
 
 def rss(process: PipelineProcess) -> int:
     """Return a process's resident size."""
-    return int(psutil.Process(process.process.pid).memory_info().rss)
+    return int(psutil.Process(process.pid).memory_info().rss)
 
 
 async def streams(pipe: Case, api: PipelineProcess) -> int:

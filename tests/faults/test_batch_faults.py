@@ -48,7 +48,7 @@ class Case:
         """Wait until a feeder has taken a batch."""
 
         async def seen() -> bool:
-            return feeder.log().count("batch_taken") >= times
+            return feeder.output().count("batch_taken") >= times
 
         await eventually(seen, timeout=60)
 
@@ -148,7 +148,7 @@ async def test_a_batch_is_whole_whatever_is_killed_while_it_runs(
             await at.kill(feeder)
             await at.kill(victim)
             victim = at.running.begin_worker()
-        own_server.send(signal.SIGKILL)
+        own_server.signal(signal.SIGKILL)
         feeder = at.running.feeder()
         own_server.revive()
         batch = await until(at.client, made["id"], timeout=120)
@@ -189,7 +189,7 @@ async def test_a_feeder_killed_while_it_finalizes_is_followed_by_one_that_finish
         assert batch["request_counts"]["completed"] == 40
 
         async def held_up() -> bool:
-            return "batch_held_up" in feeder.log()
+            return "batch_held_up" in feeder.output()
 
         await eventually(held_up)
         await at.kill(feeder)
@@ -218,7 +218,7 @@ async def test_a_feeder_that_only_slept_finds_its_batch_taken_and_writes_nothing
         await at.check(batch, 300)
 
         async def noticed() -> bool:
-            return "batch_lost" in sleeper.log()
+            return "batch_lost" in sleeper.output()
 
         await eventually(noticed)
 
@@ -232,7 +232,7 @@ async def test_results_wait_for_sql_and_are_written_once(
             await connection.execute(text("SELECT 1"))
 
             async def waits() -> bool:
-                return "batch_held_up" in feeder.log()
+                return "batch_held_up" in feeder.output()
 
             await eventually(waits, timeout=30)
             await at.kill(feeder)

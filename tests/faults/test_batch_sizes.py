@@ -44,7 +44,7 @@ async def test_one_broken_line_of_fifty_thousand_is_found_in_bounded_memory(
     with pipeline(settings, tmp_path) as running:
         api = await asyncio.to_thread(running.api)
         feeder = running.feeder()
-        processes = [psutil.Process(one.process.pid) for one in (api, feeder)]
+        processes = [psutil.Process(one.pid) for one in (api, feeder)]
         heaviest = 0
         async with connect(api, key, timeout=120) as client:
             made = await create(client, content)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from accounts.directory import Directory, directory_of
 from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.db.tables.base import now
+from core.runtime.child_process import free_port
 from core.settings import DatabaseSettings, Settings
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
@@ -29,7 +30,7 @@ from tests.conftest import settings_for
 from tests.support.databases import PostgresServer
 from tests.support.keys import make_key, sqlite_in
 from tests.support.processes import connect, pipeline
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
 WITHIN = 1.0
@@ -156,8 +157,8 @@ async def test_a_redis_from_a_backup_brings_no_revoked_key_back(
         query = update(KEYS).where(KEYS.c.id == key.row.id)
         await connection.execute(query.values(changed_at=long_ago))
     await database.close()
-    await store.redis.hset(store.keys.callers, digest_of(key.secret), old)  # type: ignore[misc, arg-type]
-    await store.redis.hset(store.keys.callers, digest_of("unheard of"), old)  # type: ignore[misc, arg-type]
+    await store.redis.hset(store.keys.callers, digest_of(key.secret), old)
+    await store.redis.hset(store.keys.callers, digest_of("unheard of"), old)
     await directory.cache_sync.copy_all()
     assert not await in_copy(store, key.secret)
     assert not await in_copy(store, "unheard of")
@@ -178,7 +179,7 @@ async def test_an_older_state_never_replaces_a_newer_one(
         return await replace(generation, records)
 
     slow = CacheSync(Database(settings.database, "slow"), cache, settings.auth)
-    await store.redis.hdel(store.keys.callers, digest_of(key.secret))  # type: ignore[misc]
+    await store.redis.hdel(store.keys.callers, digest_of(key.secret))
     monkeypatch.setattr(cache, "replace", stalled)
     copying = asyncio.create_task(slow.copy([digest_of(key.secret)]))
     await read.wait()
@@ -219,7 +220,7 @@ async def test_while_sql_is_away_known_keys_work_and_unknown_ones_are_refused(
     server = PostgresServer()
     server.start()
     try:
-        given = DatabaseSettings(url=server.url(), timeout_seconds=1, statement_seconds=1)  # type: ignore[arg-type]
+        given = DatabaseSettings(url=server.url(), timeout_seconds=1, statement_seconds=1)
         upgrade(given)
         settings = settings_for(redis_server, database=given.model_dump(exclude_unset=True))
         key = make_key(settings)
@@ -260,15 +261,6 @@ async def test_while_sql_is_away_known_keys_work_and_unknown_ones_are_refused(
         server.remove()
 
 
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server of this test's own."""
-    server = RedisServer("redis", tmp_path / "redis")
-    server.start()
-    yield server
-    server.stop()
-
-
 async def test_while_redis_is_away_sql_says_who_calls(
     own_redis: RedisServer, tmp_path: Path
 ) -> None:
@@ -306,7 +298,7 @@ async def test_an_api_without_a_secret_does_not_start(
     with pipeline(settings, tmp_path) as running:
         api = running.begin_api(free_port())
         assert await asyncio.to_thread(api.wait) == 2
-        assert "PENSTOCK_AUTH__JWT_SECRET" in api.log()
+        assert "PENSTOCK_AUTH__JWT_SECRET" in api.output()
 
 
 async def test_an_account_that_exists_twice_at_once_is_made_once(

@@ -58,8 +58,8 @@ async def test_a_wall_clock_that_jumps_retries_expires_and_loses_no_job(
         await check_jobs(pipe.store, bodies)
         await check_nothing_left(pipe.store, MODEL)
         for process in pipe.running.processes:
-            assert process.process.poll() is None, process.log()[-3000:]
-            assert "Traceback" not in process.log(), process.log()[-3000:]
+            assert process.running, process.output()[-3000:]
+            assert "Traceback" not in process.output(), process.output()[-3000:]
 
 
 async def all_believe(pipe: Case, offset: int) -> bool:

@@ -152,7 +152,7 @@ async def test_a_ledger_process_killed_again_and_again_loses_and_doubles_nothing
 
 async def eventually_started(process: PipelineProcess) -> None:
     async def started() -> bool:
-        return "ledger_started" in process.log()
+        return "ledger_started" in process.output()
 
     await eventually(started, 30)
 
@@ -200,7 +200,7 @@ async def test_postgres_crashing_in_mid_transaction_changes_nothing(
                 await asyncio.to_thread(own_postgres.start)
             ids = await loading
             await until_consumed(store, 60)
-            assert ledger.process.poll() is None
+            assert ledger.running
         await check_ledger(store, database, ids)
 
 
@@ -230,7 +230,7 @@ async def test_while_sql_is_down_jobs_end_the_backlog_shows_and_nothing_is_lost(
 
             await eventually(shown)
             assert (gauge(control, "penstock_outbox_age_seconds") or 0) > 1
-            assert "ledger_waits" in ledger.log()
+            assert "ledger_waits" in ledger.output()
             await asyncio.to_thread(own_postgres.start)
             await until_consumed(store, 60)
         await check_ledger(store, database, ids)
@@ -254,7 +254,7 @@ async def test_while_postgres_is_frozen_the_ledger_says_so_and_the_api_answers(
                 ids += await load(store, 1)
 
                 async def said_twice() -> bool:
-                    return ledger.log().count('"cause": "OperationalError"') >= 2
+                    return ledger.output().count('"cause": "OperationalError"') >= 2
 
                 await eventually(said_twice, 30)
                 async with connect(api, key, timeout=8) as client:

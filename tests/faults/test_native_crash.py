@@ -27,12 +27,12 @@ async def test_a_native_crash_leaves_the_stacks_and_the_last_phase(
         worker = running.begin_worker(simulated={"start_seconds": 300.0})
 
         async def loading() -> bool:
-            return "engine_loading" in worker.log()
+            return "engine_loading" in worker.output()
 
         await eventually(loading)
         worker.signal(number)
         code = await asyncio.to_thread(worker.wait)
-        log = worker.log()
+        log = worker.output()
 
     assert code == -number
     assert f"Fatal Python error: {NAMES[number]}" in log

@@ -42,7 +42,7 @@ def through(proxy: Proxy, settings: Settings) -> Settings:
     """Return the settings for processes behind the proxy."""
     redis = {**settings.redis.model_dump(exclude_unset=True), "url": proxy.url}
     values = {**settings.model_dump(exclude_unset=True), "redis": redis}
-    return Settings(_env_file=None, **values)  # type: ignore[call-arg]
+    return Settings(_env_file=None, **values)
 
 
 def test_on_uvloop_too_a_reset_connection_is_a_store_that_is_away(
@@ -159,7 +159,7 @@ async def test_a_broken_network_costs_time_and_no_token(
             await check_nothing_left(store, MODEL)
             again = [generation(f"after {i}") for i in range(50)]
             check_text(again, await run_jobs(store, hub, again, timeout=30))
-        assert all(process.process.poll() is None for process in [control, *workers])
+        assert all(process.running for process in [control, *workers])
 
 
 async def test_connections_that_carry_nothing_cost_no_lease(

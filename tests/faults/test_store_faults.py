@@ -104,8 +104,8 @@ async def test_a_store_that_refuses_writes_costs_time_and_no_job(
             await eventually(lambda: refuses(store))
             for worker in workers:
 
-                async def noticed(log: Callable[[], str] = worker.log) -> bool:
-                    return "append_failed_store_unavailable" in log()
+                async def noticed(said: Callable[[], str] = worker.output) -> bool:
+                    return "append_failed_store_unavailable" in said()
 
                 await eventually(noticed)
             assert not following.done()
@@ -115,7 +115,7 @@ async def test_a_store_that_refuses_writes_costs_time_and_no_job(
             await check_nothing_left(store, MODEL)
             more = [generation(f"after {i}") for i in range(50)]
             check_text(more, await run_jobs(store, hub, more, timeout=30))
-        assert all(process.process.poll() is None for process in [control, *workers])
+        assert all(process.running for process in [control, *workers])
 
 
 @pytest.mark.parametrize("own_server", ["valkey"], indirect=True)
@@ -143,7 +143,7 @@ async def test_a_worker_outlives_a_store_that_refuses_its_tickets(
             await eventually(lambda: refuses(store))
 
             async def refused_twice() -> bool:
-                return worker.log().count(said) >= 2
+                return worker.output().count(said) >= 2
 
             await eventually(refused_twice, timeout=20)
             await end(store.redis, own_server)
@@ -152,7 +152,7 @@ async def test_a_worker_outlives_a_store_that_refuses_its_tickets(
             check_text(jobs, await follow_all(hub, jobs, 60))
             await check_jobs(store, [job.id for job in jobs])
             await check_nothing_left(store, MODEL)
-        assert worker.process.poll() is None, worker.log()[-3000:]
+        assert worker.running, worker.output()[-3000:]
 
 
 async def submit(store: JobStore, job: Any) -> None:

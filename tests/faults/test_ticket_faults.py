@@ -74,7 +74,7 @@ async def test_whatever_becomes_of_tickets_each_job_runs_once(
                     return await store.redis.llen(store.keys.dead_tickets) == 5 * 2 * len(GARBAGE)
 
                 await eventually(buried)
-        assert all(worker.process.poll() is None for worker in workers)
+        assert all(worker.running for worker in workers)
 
 
 async def submit_and_follow(store: JobStore, hub: Any, jobs: Any) -> Any:
@@ -104,7 +104,7 @@ async def test_a_killed_control_process_is_replaced_by_the_one_that_waits(
         worker = running.worker()
         async with client(settings) as (store, hub):
             pid = await holder(store)
-            victim = next(p for p in (sweeping, waiting) if p.process.pid == pid)
+            victim = next(p for p in (sweeping, waiting) if p.pid == pid)
             jobs = [generation(f"job {i}", tokens=60) for i in range(300)]
             following = asyncio.create_task(submit_and_follow(store, hub, jobs))
             victim.signal(signal.SIGKILL)
@@ -127,7 +127,7 @@ async def test_a_frozen_control_process_that_wakes_up_does_no_harm(
             following = asyncio.create_task(submit_and_follow(store, hub, jobs))
             for _ in range(3):
                 pid = await holder(store)
-                frozen = next(p for p in controls if p.process.pid == pid)
+                frozen = next(p for p in controls if p.pid == pid)
                 frozen.signal(signal.SIGSTOP)
 
                 async def another(before: int = pid) -> bool:
@@ -138,7 +138,7 @@ async def test_a_frozen_control_process_that_wakes_up_does_no_harm(
                 await lose_all(store.redis, store.keys.tickets(MODEL))
             check_text(jobs, await following)
             await all_well(store, [job.id for job in jobs])
-        assert all(process.process.poll() is None for process in controls)
+        assert all(process.running for process in controls)
 
 
 async def holder(store: JobStore) -> int:
@@ -178,7 +178,7 @@ async def test_a_cold_shutdown_is_quiet(redis_server: RedisServer, tmp_path: Pat
             await until_running(store, 16)
             victim.signal(signal.SIGQUIT)
             await asyncio.to_thread(victim.wait)
-            assert "Traceback" not in victim.log()
+            assert "Traceback" not in victim.output()
             await asyncio.to_thread(Pipeline.worker, running)
             check_text(jobs, await following)
             await all_well(store, [job.id for job in jobs])

@@ -24,6 +24,7 @@ from tests.support.processes import Pipeline, PipelineProcess, pipeline
 from tests.support.receiver import Receiver, receiving
 from tests.support.redis_server import RedisServer
 from tests.support.scraping import scrape, value
+from tests.support.settings_marker import Groups
 from tests.support.waiting import eventually
 from tests.support.webhooks import (
     attempts,
@@ -48,16 +49,10 @@ def database_kind() -> str:
 
 
 @pytest.fixture
-def own() -> dict[str, Any]:
-    """Settings a test changes."""
-    return {}
-
-
-@pytest.fixture
 def settings(
-    redis_server: RedisServer, database_settings: DatabaseSettings, own: dict[str, Any]
+    redis_server: RedisServer, database_settings: DatabaseSettings, marked_settings: Groups
 ) -> Settings:
-    return webhook_settings(redis_server, database_settings, **own)
+    return webhook_settings(redis_server, database_settings, **marked_settings.get("webhooks", {}))
 
 
 @pytest.fixture
@@ -103,7 +98,7 @@ async def test_the_end_of_a_job_is_told_signed_and_measured(
         assert value(samples, "penstock_webhooks_due") == 0
         assert value(samples, "penstock_database_up") == 1
         # Sent without waiting for who polls, and nothing is left on Celery's queue.
-        assert await store.redis.llen(store.keys.webhooks) == 0  # type: ignore[misc]
+        assert await store.redis.llen(store.keys.webhooks) == 0
         deliverer.signal(signal.SIGTERM)
         assert await asyncio.to_thread(deliverer.wait, 30) == 0
 
@@ -132,7 +127,7 @@ async def test_killed_between_the_request_and_writing_it_down_it_is_delivered_ag
     assert len(bodies) == 3
 
 
-@pytest.mark.parametrize("own", [{"total_seconds": 3.0, "connect_seconds": 1.0}])
+@pytest.mark.settings(webhooks={"total_seconds": 3.0, "connect_seconds": 1.0})
 async def test_sigterm_lets_what_is_under_way_end_and_leaves_the_rest_due(
     running: Pipeline, database: Database
 ) -> None:
@@ -150,7 +145,7 @@ async def test_sigterm_lets_what_is_under_way_end_and_leaves_the_rest_due(
     assert not receiver.got
 
 
-@pytest.mark.parametrize("own", [{"at_once": 16, "at_once_per_host": 4, "at_once_per_account": 8}])
+@pytest.mark.settings(webhooks={"at_once": 16, "at_once_per_host": 4, "at_once_per_account": 8})
 async def test_a_thousand_to_a_dead_host_do_not_delay_another_endpoint(
     running: Pipeline, store: JobStore, database: Database
 ) -> None:
@@ -191,10 +186,10 @@ async def test_sql_that_is_away_delays_deliveries_and_loses_none(
                 ids = await end_jobs(store, 3)  # jobs end as ever
 
                 async def noticed() -> bool:
-                    return "webhooks_wait" in deliverer.log()
+                    return "webhooks_wait" in deliverer.output()
 
                 await eventually(noticed, SECONDS)
-                assert deliverer.process.poll() is None
+                assert deliverer.running
                 assert len(receiver.got) == 3
                 await asyncio.to_thread(server.start)
                 await heard(receiver, 6)
@@ -225,13 +220,13 @@ async def test_tickets_lost_with_redis_are_made_again(
                 server.start()  # without persistence: it knows nothing any more
                 await heard(receiver, 6)
                 await all_delivered(database)
-                assert deliverer.process.poll() is None
+                assert deliverer.running
                 assert len(receiver.got) == 6
     finally:
         server.stop()
 
 
-@pytest.mark.parametrize("own", [{"retry_seconds": "1,1,1,1,1,1"}])
+@pytest.mark.settings(webhooks={"retry_seconds": "1,1,1,1,1,1"})
 async def test_a_receiver_that_comes_back_gets_what_it_missed(
     running: Pipeline, database: Database
 ) -> None:
@@ -255,7 +250,7 @@ async def test_messages_that_are_no_tickets_hold_up_nothing(
         tickets = await tell(database)
         await push_tickets(store.redis, store.keys, tickets * 3)
         await all_delivered(database)
-        assert deliverer.process.poll() is None
+        assert deliverer.running
     assert len(receiver.got) == 1
 
 

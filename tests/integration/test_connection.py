@@ -10,12 +10,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
 from core.errors import StoreUnavailable
+from core.runtime.child_process import free_port
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Outbox
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, complete, submission
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 
 #: More turns of the loop than a read takes with a connection that has to be opened first.
 TURNS = 40
@@ -25,7 +26,7 @@ TURNS = 40
 def test_a_read_that_is_cancelled_never_goes_on_whenever_the_cancellation_comes(
     redis_server: RedisServer, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    async def cancel_after_each_turn() -> tuple[list[int], list[bytes]]:
+    async def cancel_after_each_turn() -> tuple[list[int], list[Any]]:
         store = open_store(settings_for(redis_server))
         await store.redis.set("other", "answer")
         went_on, answers = [], []

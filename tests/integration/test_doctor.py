@@ -15,10 +15,11 @@ from sqlalchemy import make_url
 
 from cli.checks.servers import check_database, check_redis
 from core.db.schema_version import downgrade, upgrade
+from core.runtime.child_process import free_port
 from core.settings import DatabaseSettings, RedisSettings
 from tests.conftest import on_sqlite
 from tests.support.environment import inherited
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 from tests.support.wall_clock import WallClock
 

@@ -29,7 +29,7 @@ async def test_waiting_times_are_within_15_percent_of_the_real_ones(
     with pipeline(settings, tmp_path) as running:
         running.control()
         for process in [running.begin_worker() for _ in range(WORKERS)]:
-            running.ready(process)
+            process.wait_until_ready()
         store = open_store(settings)
         observed = await replay(store, settings, trace, give_up_seconds=60)
         await store.close()

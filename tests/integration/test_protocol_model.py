@@ -195,7 +195,7 @@ def test_the_scripts_keep_the_protocol_in_every_order(
 ) -> None:
     server: RedisServer = request.getfixturevalue(f"{kind}_server")
     run_state_machine_as_test(
-        lambda: ProtocolMachine(server),  # type: ignore[arg-type]  # a factory will do
+        lambda: ProtocolMachine(server),  # a factory will do
         settings=hypothesis_settings(
             max_examples=40,
             stateful_step_count=50,

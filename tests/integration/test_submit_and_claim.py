@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ async def test_the_arguments_and_rows_of_scripts_are_in_the_right_order(store: J
         watcher="hub_1",
     )
     accepted = await store.submit(given)
-    raw = await store.redis.hgetall(store.keys.job(given.id))  # type: ignore[misc]
+    raw: Any = await store.redis.hgetall(store.keys.job(given.id))
     record = {name.decode(): value.decode() for name, value in raw.items()}
     assert {name: record[name] for name in ("account", "queue", "key_id", "watch", "cap")} == {
         "account": "acme",
@@ -66,6 +67,7 @@ async def test_the_arguments_and_rows_of_scripts_are_in_the_right_order(store: J
         assert getattr(claimed, name) == getattr(job, name), name
     assert (claimed.fence, claimed.attempt, claimed.seq, claimed.watched) == (1, 1, 1, True)
     assert (claimed.created, claimed.input_tokens) == (accepted.created, None)
+    assert given.deadline is not None
     assert claimed.now == job.claimed < claimed.run_deadline <= given.deadline
     await complete(store, claimed)
 

@@ -17,7 +17,7 @@ class ApiFleet:
         return [
             process
             for process in self._running.processes
-            if process.name == "api" and process.process.poll() is None
+            if process.name == "api" and process.running
         ]
 
     def port(self) -> int:

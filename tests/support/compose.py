@@ -3,15 +3,15 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from core.runtime.child_process import ChildProcess, Program, free_port
 from tests.support.manifests import ROOT
 from tests.support.programs import program
-from tests.support.redis_server import binary, free_port
+from tests.support.redis_server import binary
 
 BIN = Path(sys.executable).parent
 
@@ -47,7 +47,7 @@ def seconds(duration: str) -> int:
     return 60 * int(found[1] or 0) + int(found[2])
 
 
-class Service:
+class Service(ChildProcess):
     """One service as a process: its command, environment and health check, on ports that are free.
 
     What stands for another host becomes this one: `substitutions` maps texts to texts. Programs
@@ -57,50 +57,47 @@ class Service:
     def __init__(
         self, name: str, spec: dict[str, Any], directory: Path, substitutions: dict[str, str]
     ) -> None:
-        self.name = name
         self.spec = spec
         self._directory = directory
         self._substitutions = substitutions
-        self._log = directory / f"{name}.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        words = [self._here(word) for word in spec["command"] or ["not ours"]]
+        command = (
+            [binary("valkey"), *words[1:]]
+            if words[0] == "valkey-server"
+            else [str(BIN / "penstock"), *words]
+        )
+        super().__init__(
+            Program(
+                name,
+                command,
+                directory / f"{name}.log",
+                self._environment(),
+                directory,
+                stop_seconds=seconds(spec.get("stop_grace_period", "10s")),
+            )
+        )
 
     def _here(self, text: str) -> str:
         for there, here in self._substitutions.items():
             text = re.sub(there, here, text)
         return text
 
-    @property
-    def environment(self) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         """What the container gets, and nothing of the developer's."""
         given = {name: self._here(value) for name, value in self.spec["environment"].items()}
         path = os.pathsep.join([str(self._directory / "shims"), str(BIN), os.environ["PATH"]])
         return {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(self._directory), **given}
 
-    def start(self) -> None:
-        """Start its command, as the image's entry point would."""
-        words = [self._here(word) for word in self.spec["command"]]
-        program = [binary("valkey")] if words[0] == "valkey-server" else [str(BIN / "penstock")]
-        words = words[1:] if words[0] == "valkey-server" else words
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*program, *words],
-                env=self.environment,
-                cwd=self._directory,
-                stdout=log,
-                stderr=log,
-            )
-
     def run(self) -> int:
         """Run it to its end."""
-        self.start()
-        assert self.process is not None
-        return self.process.wait(60)
+        self.begin()
+        return self.wait(60)
 
     def exec(self, *words: str) -> str:
         """Run one more command in it; returns what it printed."""
         done = subprocess.run(
             [str(BIN / words[0]), *words[1:]],
-            env=self.environment,
+            env=self.program.environment,
             cwd=self._directory,
             capture_output=True,
             text=True,
@@ -115,7 +112,7 @@ class Service:
         kind, *words = (self._here(word) for word in self.spec["healthcheck"]["test"])
         done = subprocess.run(
             words if kind == "CMD" else ["/bin/sh", "-c", *words],
-            env=self.environment,
+            env=self.program.environment,
             cwd=self._directory,
             capture_output=True,
             check=False,
@@ -123,22 +120,9 @@ class Service:
         )
         return done.returncode
 
-    async def healthy(self) -> bool:
-        """Whether its health check passes; fails when it has ended."""
-        assert self.process is not None
-        assert self.process.poll() is None, self.log()
+    def ready(self) -> bool:
+        """Whether its health check passes."""
         return self.check() == 0
-
-    def log(self) -> str:
-        """Return what it printed."""
-        return self._log.read_text(errors="replace")[-4000:]
-
-    def stop(self) -> int:
-        """Stop it as `docker compose stop` does; returns the exit code."""
-        assert self.process is not None
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(seconds(self.spec.get("stop_grace_period", "10s")))
 
 
 def shim(directory: Path, name: str, command: str) -> None:

@@ -54,7 +54,7 @@ def prepare_database(settings: Settings) -> None:
 def while_sql_was_there(settings: Settings, directory: Path) -> Settings:
     """Return the same settings with a database that answers: to make keys before SQL is away."""
     values = {**settings.model_dump(exclude_unset=True), "database": sqlite_in(directory)}
-    return Settings(_env_file=None, **values)  # type: ignore[call-arg]
+    return Settings(_env_file=None, **values)
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:

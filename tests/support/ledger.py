@@ -60,7 +60,9 @@ async def consuming(
     task = asyncio.create_task(consumer.run())
     try:
         yield consumer
-        assert not task.done(), await task
+        if task.done():
+            await task  # raises what ended it
+            raise AssertionError("the consumer ended")
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -1,23 +1,25 @@
 """A real server that speaks S3's protocol, in a process of its own."""
 
 import secrets
-import subprocess
 import sys
-import time
+import tempfile
 import urllib.error
 import urllib.request
+from pathlib import Path
 
-from tests.support.redis_server import free_port
+from core.runtime.child_process import ChildProcess, Program, free_port
 
 BUCKET = "penstock-files"
 
 
-class S3Server:
+class S3Server(ChildProcess):
     """moto's server: buckets in memory."""
 
     def __init__(self) -> None:
         self._port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)]
+        log = Path(tempfile.mkdtemp(prefix="penstock-s3-")) / "log"
+        super().__init__(Program("s3", command, log))
 
     @property
     def url(self) -> str:
@@ -25,28 +27,12 @@ class S3Server:
         endpoint = f"http://127.0.0.1:{self._port}"
         return f"s3://{BUCKET}/some/{secrets.token_hex(4)}?endpoint={endpoint}&region=us-east-1&key=k&secret=s"
 
-    def start(self) -> None:
-        """Start it and make the bucket."""
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)]
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        give_up = time.monotonic() + 60
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._port}/{BUCKET}", method="PUT", data=b""
-        )
-        while True:
-            try:
-                urllib.request.urlopen(request, timeout=5).close()
-            except (urllib.error.URLError, ConnectionError):
-                if time.monotonic() > give_up:
-                    raise
-                time.sleep(0.1)
-            else:
-                return
-
-    def stop(self) -> None:
-        """Stop it."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(10)
+    def ready(self) -> bool:
+        """Make the bucket; say whether there is one."""
+        address = f"http://127.0.0.1:{self._port}/{BUCKET}"
+        try:
+            request = urllib.request.Request(address, method="PUT", data=b"")
+            urllib.request.urlopen(request, timeout=5).close()
+        except (urllib.error.URLError, ConnectionError):
+            return False
+        return True

@@ -1,7 +1,6 @@
 """A real Prometheus that scrapes real processes, with the rules that are shipped."""
 
 import re
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any
 import httpx2
 import yaml
 
-from tests.support.processes import ROOT, answers
+from core.runtime.child_process import ChildProcess, Program, answers, free_port
+from tests.support.processes import ROOT
 from tests.support.programs import program
-from tests.support.redis_server import free_port
 
 DEPLOYED = ROOT / "deploy/prometheus"
-START_SECONDS = 30.0
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 DURATION = re.compile(r"(?<=\[)(\d+)([smhd])(?=\])")
 
@@ -48,15 +46,14 @@ def scaled(rules: dict[str, Any], by: int) -> dict[str, Any]:
     return {"groups": groups}
 
 
-class PrometheusServer:
+class PrometheusServer(ChildProcess):
     """One server; `targets` are job names and ports on this machine."""
 
     def __init__(
         self, directory: Path, targets: Mapping[str, int], rules: Mapping[str, dict[str, Any]]
     ) -> None:
-        self._directory = directory
-        self._port = free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
         self._client = httpx2.Client(base_url=self.url, timeout=10, trust_env=False)
         directory.mkdir(parents=True)
         for name, content in rules.items():
@@ -73,36 +70,23 @@ class PrometheusServer:
             ],
         }
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
-        self._process: subprocess.Popen[bytes] | None = None
+        command = [
+            program("prometheus"),
+            f"--config.file={directory}/prometheus.yml",
+            f"--storage.tsdb.path={directory}/data",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--enable-feature=exemplar-storage",
+        ]
+        super().__init__(Program("prometheus", command, directory / "log", stop_seconds=20))
 
-    def start(self) -> None:
-        """Start and wait until it is ready."""
-        found = program("prometheus")
-        with (self._directory / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [
-                    found,
-                    f"--config.file={self._directory}/prometheus.yml",
-                    f"--storage.tsdb.path={self._directory}/data",
-                    f"--web.listen-address=127.0.0.1:{self._port}",
-                    "--enable-feature=exemplar-storage",
-                ],
-                stdout=log,
-                stderr=log,
-            )
-        give_up = time.monotonic() + START_SECONDS
-        while not answers(f"{self.url}/-/ready"):
-            said = (self._directory / "log").read_text()[-2000:]
-            assert self._process.poll() is None, said
-            assert time.monotonic() < give_up, said
-            time.sleep(0.05)
+    def ready(self) -> bool:
+        """Say whether it answers."""
+        return answers(f"{self.url}/-/ready")
 
-    def stop(self) -> None:
+    def stop(self, number: int | None = None) -> int:
         """Stop it."""
         self._client.close()
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(20)
+        return super().stop(number)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Return the series an expression has now."""

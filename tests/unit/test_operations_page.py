@@ -10,7 +10,8 @@ from prometheus_client import REGISTRY
 from typer.main import get_command
 
 from cli.main import app
-from tests.support.prometheus import ROOT, rules_of
+from tests.support.processes import ROOT
+from tests.support.prometheus import rules_of
 
 PAGE = (ROOT / "docs/operations.md").read_text()
 PACKAGES = (
@@ -40,8 +41,9 @@ def _calls(path: Path) -> Iterator[str]:
             named = function.attr if isinstance(function, ast.Attribute) else ""
             called = function.id if isinstance(function, ast.Name) else named
             first = node.args[0]
-            if called in KINDS | FAMILIES and isinstance(first, ast.Constant):
-                yield f"{first.value}_info" if "Info" in called else first.value
+            name = first.value if isinstance(first, ast.Constant) else None
+            if called in KINDS | FAMILIES and isinstance(name, str):
+                yield f"{name}_info" if "Info" in called else name
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             texts = [n.value for n in ast.walk(node.value) if isinstance(n, ast.Constant)]
             if isinstance(node.value, ast.Tuple):

@@ -19,16 +19,18 @@ from accounts.caller import Role
 from api.server.uvicorn_server import ApiServer, create_server
 from core.db.engine import Database
 from core.errors import PipelineError
-from core.settings import Settings
+from core.settings import DatabaseSettings, Settings
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Appended, ClaimedJob, Ending, LogAppend
 from tests.conftest import settings_for
 from tests.integration.api.parsing import SseEvent, parse_sse
-from tests.support.keys import make_several, while_sql_was_there
+from tests.support.keys import make_several, sqlite_in, while_sql_was_there
+from tests.support.machine import is_over
 from tests.support.object_store import S3Server
 from tests.support.redis_server import RedisServer
+from tests.support.settings_marker import Groups, merged
 from tests.support.waiting import eventually
 
 MODEL = "m"
@@ -54,10 +56,10 @@ class RunningApi:
 
     def start(self) -> None:
         self._thread.start()
-        give_up = time.monotonic() + 20
+        began = time.monotonic()
         while not self.server.started:
             assert self._thread.is_alive(), "the API ended while starting"
-            assert time.monotonic() < give_up, "the API did not start"
+            assert not is_over(began, 20), "the API did not start"
             time.sleep(0.01)
 
     @property
@@ -174,23 +176,40 @@ def s3_server() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def groups() -> dict[str, Any]:
-    """Settings a test module changes."""
-    return {}
+def database_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A SQLite file with all tables; `on_both_databases` replaces it."""
+    return f"sqlite+aiosqlite:///{shutil.copy(sqlite_template, tmp_path / 'penstock.db')}"
+
+
+def on_both_databases(database_settings: DatabaseSettings) -> str:
+    """Return SQLite and PostgreSQL in turn: for modules that run on both, as a fixture."""
+    return database_settings.url.get_secret_value()
+
+
+@pytest.fixture
+def files_url(tmp_path: Path) -> str:
+    """A folder; classes and modules replace it."""
+    return f"file://{tmp_path}/files"
+
+
+class FilesOnS3:
+    """The tests of a class keep their files in a bucket."""
+
+    @pytest.fixture
+    def files_url(self, s3_server: S3Server) -> str:
+        return s3_server.url
 
 
 @pytest.fixture
 def settings(
-    redis_server: RedisServer, tmp_path: Path, groups: dict[str, Any], sqlite_template: Path
+    redis_server: RedisServer, database_url: str, files_url: str, marked_settings: Groups
 ) -> Settings:
-    file = shutil.copy(sqlite_template, tmp_path / "penstock.db")
-    values = {
+    base = {
         "api": {"port": 0},
-        "database": {"url": f"sqlite+aiosqlite:///{file}"},
-        "files": {"url": f"file://{tmp_path}/files"},
-        **groups,
+        "database": {"url": database_url},
+        "files": {"url": files_url},
     }
-    return settings_for(redis_server, **values)
+    return settings_for(redis_server, **merged(base, marked_settings))
 
 
 def make_keys(settings: Settings) -> Keys:
@@ -215,13 +234,55 @@ def one_api(settings: Settings, keys: Keys) -> Iterator[RunningApi]:
     running.stop()
 
 
-class WithoutDatabase:
-    """The tests of a class have an API whose SQL never answers; it did when keys were made."""
+@dataclass(frozen=True, slots=True)
+class SharedApi:
+    """One server with default settings for all tests that leave nothing behind."""
+
+    keys: Keys
+    running: RunningApi
+
+
+@pytest.fixture(scope="session")
+def shared_api(
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SharedApi]:
+    directory = tmp_path_factory.mktemp("shared")
+    settings = settings_for(
+        redis_server,
+        api={"port": 0},
+        database=sqlite_in(directory),
+        files={"url": f"file://{directory}/files"},
+    )
+    keys = make_keys(settings)
+    running = RunningApi(settings)
+    running.start()
+    yield SharedApi(keys, running)
+    running.stop()
+
+
+class OnSharedApi:
+    """The tests of a class share one API with all such classes: they leave nothing behind."""
 
     @pytest.fixture
-    def groups(self) -> dict[str, Any]:
-        url = "postgresql+psycopg://nobody@/none?host=/nonexistent"
-        return {"database": {"url": url, "timeout_seconds": 1}}
+    def settings(self, shared_api: SharedApi) -> Settings:
+        return shared_api.running.settings
+
+    @pytest.fixture
+    def keys(self, shared_api: SharedApi) -> Keys:
+        return shared_api.keys
+
+    @pytest.fixture
+    def api(self, shared_api: SharedApi, store: JobStore) -> RunningApi:
+        del store  # it registers the model
+        return shared_api.running
+
+
+@pytest.mark.settings(
+    database__url="postgresql+psycopg://nobody@/none?host=/nonexistent",
+    database__timeout_seconds=1,
+)
+class WithoutDatabase:
+    """The tests of a class have an API whose SQL never answers; it did when keys were made."""
 
     @pytest.fixture
     def keys(self, settings: Settings, tmp_path: Path) -> Keys:
@@ -273,6 +334,19 @@ def start_api(
 @pytest.fixture
 def api(start_api: Callable[[], RunningApi]) -> RunningApi:
     return start_api()
+
+
+def services(api: RunningApi) -> Any:
+    """Return what the routes of an API work with."""
+    app: Any = api.server.config.app
+    return app.state.services
+
+
+async def refreshed(api: RunningApi) -> None:
+    """Have the API read prices and budgets, on its own loop."""
+    loop = services(api).hub._task.get_loop()
+    for reading in (services(api).cost_cache.refresh(), services(api).budget_guard.refresh()):
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, loop))
 
 
 def connect(api: RunningApi, key: str) -> httpx2.AsyncClient:

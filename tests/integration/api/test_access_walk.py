@@ -146,7 +146,7 @@ def path_of(route: str, ids: dict[str, str]) -> tuple[str, str]:
 
 
 async def call(client: httpx2.AsyncClient, method: str, path: str) -> httpx2.Response:
-    body = {"json": {}} if method in ("POST", "PATCH", "PUT") else {}
+    body: dict[str, Any] = {"json": {}} if method in ("POST", "PATCH", "PUT") else {}
     return await client.request(method, path, **body)
 
 

@@ -4,7 +4,6 @@ import tracemalloc
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 import httpx2
 import orjson
@@ -37,9 +36,7 @@ HOLDER = "test"
 CONTENT = lines(COUNT, MODEL)
 
 
-@pytest.fixture
-def groups() -> dict[str, Any]:
-    return {"batches": {"look_seconds": 0.05, "flush_seconds": 0.1}}
+pytestmark = pytest.mark.settings(batches__look_seconds=0.05, batches__flush_seconds=0.1)
 
 
 @dataclass

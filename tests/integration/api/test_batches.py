@@ -22,6 +22,7 @@ from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (
     CONTEXT,
     MODEL,
+    FilesOnS3,
     Hand,
     RunningApi,
     answering,
@@ -42,26 +43,9 @@ from tests.support.batches import (
 from tests.support.keys import make_key
 from tests.support.waiting import eventually
 
-
-@pytest.fixture
-def groups(request: pytest.FixtureRequest) -> dict[str, Any]:
-    batches: dict[str, Any] = {"look_seconds": 0.05, "flush_seconds": 0.1, "max_lines": 300}
-    more: dict[str, Any] = {}
-    if "window" in request.node.name or "no_more_than_its_key" in request.node.name:
-        batches["window"] = 8
-    if "queue_that_is_full" in request.node.name:
-        more["queue"] = {"max_queued": 5}
-    if "so_many_batches" in request.node.name:
-        batches["max_open_per_account"] = 2
-    if "too_long" in request.node.name:
-        more["limits"] = {"body_bytes": 2_000}
-    if "one_accounts_batches" in request.node.name:
-        batches["at_once_per_account"] = 2
-    if "s3" in request.node.name:
-        more["files"] = {"url": request.getfixturevalue("s3_server").url}
-    if "bound" in request.node.name:
-        batches["max_errors"] = 5
-    return {"batches": batches, **more}
+pytestmark = pytest.mark.settings(
+    batches__look_seconds=0.05, batches__flush_seconds=0.1, batches__max_lines=300
+)
 
 
 # --- the whole way ----------------------------------------------------------------------------
@@ -143,6 +127,7 @@ async def test_jobs_have_ids_that_follow_from_the_batch(
     assert (await client.get(f"/v1/jobs/{taken[0]}")).status_code == 200
 
 
+@pytest.mark.settings(batches__window=8)
 async def test_a_window_bounds_what_is_in_the_queue(
     client: httpx2.AsyncClient, settings: Settings, store: JobStore
 ) -> None:
@@ -161,6 +146,7 @@ async def test_a_window_bounds_what_is_in_the_queue(
     await check_whole(client, batch, 40)
 
 
+@pytest.mark.settings(queue__max_queued=5)
 async def test_a_queue_that_is_full_is_waited_for(
     client: httpx2.AsyncClient, settings: Settings, store: JobStore
 ) -> None:
@@ -221,6 +207,7 @@ async def test_a_wrong_field_is_named(client: httpx2.AsyncClient) -> None:
     assert (await client.get("/v1/batches")).json()["data"] == []
 
 
+@pytest.mark.settings(batches__max_open_per_account=2)
 async def test_only_so_many_batches_may_be_open(client: httpx2.AsyncClient) -> None:
     for _ in range(2):
         await create(client, lines(1, MODEL))
@@ -271,6 +258,7 @@ async def test_lists_go_on_after_a_cursor(client: httpx2.AsyncClient) -> None:
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "after")
 
 
+@pytest.mark.settings(batches__at_once_per_account=2)
 async def test_one_accounts_batches_leave_room_for_anothers(
     client: httpx2.AsyncClient, other: httpx2.AsyncClient, settings: Settings, store: JobStore
 ) -> None:
@@ -290,21 +278,22 @@ async def test_one_accounts_batches_leave_room_for_anothers(
             assert (await until(other, one["id"]))["status"] == "completed"
 
 
-async def test_a_batch_on_s3_is_as_whole_as_in_a_folder(
-    client: httpx2.AsyncClient, settings: Settings, store: JobStore
-) -> None:
-    made = await create(client, lines(30, MODEL))
-    objects = ObjectStore(settings.files)
+class TestOnS3(FilesOnS3):
+    async def test_a_batch_on_s3_is_as_whole_as_in_a_folder(
+        self, client: httpx2.AsyncClient, settings: Settings, store: JobStore
+    ) -> None:
+        made = await create(client, lines(30, MODEL))
+        objects = ObjectStore(settings.files)
 
-    async def no_part_left() -> bool:
-        folder = batch_ids.parts_folder(made["id"])
-        return not [one async for page in objects.listed(folder) for one in page]
+        async def no_part_left() -> bool:
+            folder = batch_ids.parts_folder(made["id"])
+            return not [one async for page in objects.listed(folder) for one in page]
 
-    async with feeding(settings), answering_all(store, MODEL):
-        batch = await until(client, made["id"])
-        await eventually(no_part_left)
-    assert batch["status"] == "completed"
-    await check_whole(client, batch, 30)
+        async with feeding(settings), answering_all(store, MODEL):
+            batch = await until(client, made["id"])
+            await eventually(no_part_left)
+        assert batch["status"] == "completed"
+        await check_whole(client, batch, 30)
 
 
 # --- what is wrong with files -----------------------------------------------------------------
@@ -369,6 +358,7 @@ async def test_a_duplicate_is_named_with_both_lines(
     assert "lines 1 and 4" in batch["errors"]["data"][0]["message"]
 
 
+@pytest.mark.settings(batches__max_errors=5)
 async def test_every_broken_line_is_named_up_to_a_bound(
     client: httpx2.AsyncClient, settings: Settings
 ) -> None:
@@ -383,6 +373,7 @@ async def test_every_broken_line_is_named_up_to_a_bound(
     )
 
 
+@pytest.mark.settings(limits__body_bytes=2_000)
 async def test_a_line_that_is_too_long_is_named(
     client: httpx2.AsyncClient, settings: Settings
 ) -> None:
@@ -554,6 +545,7 @@ async def test_a_job_its_client_cancels_or_erases_is_said_to_be(
     [({}, 401), ({"role": "viewer"}, 403), ({"routes": ["files", "jobs"]}, 403)],
     ids=["revoked", "role", "routes"],
 )
+@pytest.mark.settings(batches__window=8)
 async def test_a_batch_does_no_more_than_its_key_may_at_the_moment(
     client: httpx2.AsyncClient,
     api: RunningApi,

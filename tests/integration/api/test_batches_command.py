@@ -5,7 +5,6 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -16,10 +15,7 @@ from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import MODEL, Keys, RunningApi
 from tests.support.batches import answering_all, feeding, line, lines
 
-
-@pytest.fixture
-def groups() -> dict[str, Any]:
-    return {"batches": {"look_seconds": 0.05, "flush_seconds": 0.1}}
+pytestmark = pytest.mark.settings(batches__look_seconds=0.05, batches__flush_seconds=0.1)
 
 
 async def penstock(api: RunningApi, keys: Keys, *words: str) -> Result:

@@ -1,6 +1,5 @@
 """A request that may cost more than is left is refused with what is left; nothing else changes."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -24,26 +23,15 @@ from tests.integration.api.conftest import (
     answering,
     chat_body,
     connect,
+    refreshed,
+    services,
     submit,
 )
 from tests.support.ledger import a_price, consuming, until_consumed, usage_of
 
-
-@pytest.fixture
-def groups() -> dict[str, Any]:
-    return {"retention": {"start": "archive"}, "billing": {"budgets_when_unknown": "refuse"}}
-
-
-def services(api: RunningApi) -> Any:
-    app: Any = api.server.config.app
-    return app.state.services
-
-
-async def refreshed(api: RunningApi) -> None:
-    """Have the API read prices and budgets, on its own loop."""
-    loop = services(api).hub._task.get_loop()
-    for reading in (services(api).cost_cache.refresh(), services(api).budget_guard.refresh()):
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, loop))
+pytestmark = pytest.mark.settings(
+    retention__start="archive", billing__budgets_when_unknown="refuse"
+)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from tests.integration.api.conftest import (
     answering,
     chat_body,
     read_stream,
+    refreshed,
     submit,
 )
 from tests.support.ledger import a_price, consuming, until_consumed, usage_of
@@ -28,21 +29,14 @@ from tests.support.waiting import eventually
 HEADER = "X-Penstock-Price-Version"
 
 
-@pytest.fixture
-def groups() -> dict[str, Any]:
-    return {"retention": {"start": "archive", "seconds": 1}}
+pytestmark = pytest.mark.settings(retention__start="archive", retention__seconds=1)
 
 
 @pytest.fixture
 async def price(database: Database, api: RunningApi) -> str:
-    """Set the model's price, and wait until the API knows it."""
-    app: Any = api.server.config.app
+    """Set the model's price, and have the API read it."""
     found = await a_price(database, MODEL)
-
-    async def known() -> bool:
-        return bool(app.state.services.cost_cache.prices.versions(MODEL))
-
-    await eventually(known)
+    await refreshed(api)
     return found.id
 
 

@@ -18,7 +18,7 @@ from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import ClaimedJob, Ending
-from tests.integration.api.conftest import CONTEXT, MODEL, Hand, chat_body
+from tests.integration.api.conftest import CONTEXT, MODEL, Hand, OnSharedApi, chat_body
 
 EMBEDDER = "embedder"
 URL = "/v1/embeddings"
@@ -114,12 +114,14 @@ async def test_models_that_generate_are_registered_as_they_always_were(
     assert {model.name: model.task for model in models} == {MODEL: "generate", EMBEDDER: "embed"}
 
 
-@pytest.mark.parametrize(
-    "given", ["", [], [""], ["a", []], ["a", None], [[1, "a"]], [-1], [1.5], {"a": 1}, ["a"] * 257]
-)
-async def test_inputs_that_cannot_be_embedded_are_refused(
-    client: httpx2.AsyncClient, embedder: Hand, given: Any
-) -> None:
-    del embedder
-    refused = await client.post(URL, json={"model": EMBEDDER, "input": given})
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")
+class TestOnSharedApi(OnSharedApi):
+    @pytest.mark.parametrize(
+        "given",
+        ["", [], [""], ["a", []], ["a", None], [[1, "a"]], [-1], [1.5], {"a": 1}, ["a"] * 257],
+    )
+    async def test_inputs_that_cannot_be_embedded_are_refused(
+        self, client: httpx2.AsyncClient, embedder: Hand, given: Any
+    ) -> None:
+        del embedder
+        refused = await client.post(URL, json={"model": EMBEDDER, "input": given})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")

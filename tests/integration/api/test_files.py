@@ -23,6 +23,7 @@ from files.errors import FilesUnavailable, ObjectMissing, StorageFull
 from files.object_store import ObjectStore
 from files.repository import object_name
 from files.sweeper import FileSweeper
+from tests.integration.api.conftest import FilesOnS3
 from tests.support.waiting import eventually
 
 LINE = b'{"custom_id":"a","method":"POST","url":"/v1/completions","body":{}}\n'
@@ -37,13 +38,7 @@ def file_settings(request: pytest.FixtureRequest, tmp_path: Path) -> FileSetting
     return FileSettings(url=SecretStr(request.getfixturevalue("s3_server").url))
 
 
-@pytest.fixture
-def groups(request: pytest.FixtureRequest) -> dict[str, Any]:
-    if "s3" in request.node.name:
-        url = request.getfixturevalue("s3_server").url
-        return {"files": {"url": url, "max_bytes": 20_000_000}}
-    folder = f"file://{request.getfixturevalue('tmp_path')}/files"
-    return {"files": {"url": folder, "max_bytes": LIMIT, "account_bytes": 2 * LIMIT}}
+pytestmark = pytest.mark.settings(files__max_bytes=LIMIT, files__account_bytes=2 * LIMIT)
 
 
 def stored(settings: Settings) -> list[str]:
@@ -175,13 +170,15 @@ async def test_openais_client_uploads_lists_reads_and_deletes(ai: openai.AsyncOp
         await ai.files.content(made.id)
 
 
-async def test_an_upload_to_s3_comes_back_the_same(ai: openai.AsyncOpenAI) -> None:
-    content = LINE * 160_000  # several parts
-    made = await ai.files.create(file=("big.jsonl", content), purpose="batch")
-    assert made.bytes == len(content)
-    assert (made.model_extra or {})["sha256"] == hashlib.sha256(content).hexdigest()
-    assert (await ai.files.content(made.id)).content == content
-    await ai.files.delete(made.id)
+class TestOnS3(FilesOnS3):
+    @pytest.mark.settings(files__max_bytes=20_000_000, files__account_bytes=10_000_000_000)
+    async def test_an_upload_to_s3_comes_back_the_same(self, ai: openai.AsyncOpenAI) -> None:
+        content = LINE * 160_000  # several parts
+        made = await ai.files.create(file=("big.jsonl", content), purpose="batch")
+        assert made.bytes == len(content)
+        assert (made.model_extra or {})["sha256"] == hashlib.sha256(content).hexdigest()
+        assert (await ai.files.content(made.id)).content == content
+        await ai.files.delete(made.id)
 
 
 async def test_another_accounts_file_looks_unknown(

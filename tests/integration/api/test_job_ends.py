@@ -19,14 +19,6 @@ from tests.integration.api.conftest import (
 )
 from tests.support.invariants import check_jobs
 
-
-@pytest.fixture
-def groups(request: pytest.FixtureRequest) -> dict[str, Any]:
-    if "full_queue" in request.node.name:
-        return {"queue": {"max_queued": 3}}
-    return {}
-
-
 # --- cancel, delete, foreign ----------------------------------------------------------
 
 
@@ -152,8 +144,9 @@ async def test_an_admin_sees_and_requeues_every_accounts_dead_letters(
     assert await status_of(client, again) == "queued"
 
 
+@pytest.mark.settings(queue__max_queued=3)
 async def test_a_full_queue_says_when_to_come_back(
-    client: httpx2.AsyncClient, groups: dict[str, Any]
+    client: httpx2.AsyncClient,
 ) -> None:
     for _ in range(3):
         await submit(client)

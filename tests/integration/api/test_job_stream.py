@@ -16,6 +16,7 @@ from jobs.status import Status
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (
     Hand,
+    OnSharedApi,
     RunningApi,
     chat_job,
     connect,
@@ -29,17 +30,6 @@ from tests.integration.api.parsing import SseEvent, parse_sse
 from tests.support.waiting import eventually
 
 WORDS = ("one", " two", " three")
-
-
-@pytest.fixture
-def groups(request: pytest.FixtureRequest) -> dict[str, Any]:
-    if "ping" in request.node.name:
-        return {"stream": {"ping_seconds": 0.1}}
-    if "stuck" in request.node.name:
-        return {"stream": {"send_timeout_seconds": 0.3}}
-    if "silent" in request.node.name:
-        return {"stream": {"ping_seconds": 0.1}, "limits": {"sync_seconds": 0.3}}
-    return {}
 
 
 async def finished_job(client: httpx2.AsyncClient, hand: Hand) -> str:
@@ -94,19 +84,6 @@ async def test_the_header_wins_over_the_queries(client: httpx2.AsyncClient, hand
     assert events[0].id == "5"
     _, events = await read_stream(client, path, params={"starting_after": "2"})
     assert events[0].id == "3"
-
-
-@pytest.mark.parametrize("where", ["Last-Event-ID", "lastEventID", "starting_after"])
-@pytest.mark.parametrize("cursor", ["7", "999999999999999", "-1", "x", "1.5", "9" * 30])
-async def test_a_cursor_that_was_never_given_out_is_refused_by_name(
-    client: httpx2.AsyncClient, hand: Hand, where: str, cursor: str
-) -> None:
-    job_id = await finished_job(client, hand)
-    sent: Any = {where: cursor}
-    options = {"headers": sent} if where == "Last-Event-ID" else {"params": sent}
-    response = await client.get(f"/v1/jobs/{job_id}/stream", **options)
-    assert (response.status_code, response.json()["param"]) == (400, where)
-    assert response.json()["code"] == "invalid-cursor"
 
 
 async def test_a_live_job_is_followed_event_by_event(
@@ -204,6 +181,7 @@ async def test_line_separators_in_text_survive(
     assert raw["result"]["choices"][0]["message"]["content"] == f"a{mark}b"
 
 
+@pytest.mark.settings(stream__ping_seconds=0.1)
 async def test_a_silent_stream_is_kept_alive_by_pings(
     client: httpx2.AsyncClient, hand: Hand
 ) -> None:
@@ -217,6 +195,7 @@ async def test_a_silent_stream_is_kept_alive_by_pings(
     assert await status_of(client, job_id) == "queued"
 
 
+@pytest.mark.settings(stream__ping_seconds=0.1, limits__sync_seconds=0.3)
 async def test_a_silent_stream_ends_at_last_and_may_be_resumed(client: httpx2.AsyncClient) -> None:
     job_id = await submit(client)
     _, events = await read_stream(client, f"/v1/jobs/{job_id}/stream")
@@ -310,6 +289,7 @@ async def test_a_slow_reader_gets_everything_in_the_end(
     assert [int(event.id) for event in events[:-1]] == list(range(1, 3003))
 
 
+@pytest.mark.settings(stream__send_timeout_seconds=0.3)
 async def test_a_stuck_reader_is_cut_and_its_job_goes_on(
     client: httpx2.AsyncClient, hand: Hand, api: RunningApi, keys: Any
 ) -> None:
@@ -414,3 +394,17 @@ async def test_signing_out_ends_what_a_person_watches(
             got += text
     assert parse_sse(got)[-1].json["code"] == "session-over"
     assert "two" not in got
+
+
+class TestOnSharedApi(OnSharedApi):
+    @pytest.mark.parametrize("where", ["Last-Event-ID", "lastEventID", "starting_after"])
+    @pytest.mark.parametrize("cursor", ["7", "999999999999999", "-1", "x", "1.5", "9" * 30])
+    async def test_a_cursor_that_was_never_given_out_is_refused_by_name(
+        self, client: httpx2.AsyncClient, hand: Hand, where: str, cursor: str
+    ) -> None:
+        job_id = await finished_job(client, hand)
+        sent: Any = {where: cursor}
+        options = {"headers": sent} if where == "Last-Event-ID" else {"params": sent}
+        response = await client.get(f"/v1/jobs/{job_id}/stream", **options)
+        assert (response.status_code, response.json()["param"]) == (400, where)
+        assert response.json()["code"] == "invalid-cursor"

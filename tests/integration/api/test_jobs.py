@@ -11,12 +11,14 @@ from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (
     MODEL,
     Hand,
+    OnSharedApi,
     answering,
     chat_body,
     chat_job,
     status_of,
     submit,
 )
+from tests.support.machine import is_over
 from tests.support.waiting import eventually
 
 FIELDS = {
@@ -107,7 +109,7 @@ async def test_long_poll_returns_as_soon_as_the_job_ends(
     poll = asyncio.create_task(client.get(f"/v1/jobs/{job_id}", params={"wait": 15}))
     await hand.answer(await hand.take(), "hi")
     assert (await poll).json()["status"] == "completed"
-    assert time.monotonic() - started < 10
+    assert not is_over(started, 10)
 
 
 async def test_long_poll_gives_up_after_the_wait(client: httpx2.AsyncClient) -> None:
@@ -115,7 +117,8 @@ async def test_long_poll_gives_up_after_the_wait(client: httpx2.AsyncClient) -> 
     started = time.monotonic()
     response = await client.get(f"/v1/jobs/{job_id}", params={"wait": 0.2})
     assert response.json()["status"] == "queued"
-    assert 0.15 < time.monotonic() - started < 5
+    assert time.monotonic() - started > 0.15
+    assert not is_over(started, 5)
 
 
 async def test_a_poll_that_is_left_does_not_cancel(client: httpx2.AsyncClient, hand: Hand) -> None:
@@ -232,43 +235,6 @@ async def test_an_unusable_key_is_refused_by_name(client: httpx2.AsyncClient, ke
 # --- limits in time, and what is not there yet ----------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("fields", "name"),
-    [
-        ({"deadline": 1000}, "deadline"),
-        ({"start_by": "2020-01-01T00:00:00Z"}, "start_by"),
-        ({"deadline": "2999-01-01T00:00:00Z", "start_by": "2999-01-02T00:00:00Z"}, "start_by"),
-        ({"deadline": "2999-01-01T00:00:00"}, "deadline"),
-        ({"deadline": "tomorrow"}, "deadline"),
-        ({"deadline": True}, "deadline"),
-        ({"deadline": 1e300}, "deadline"),
-        ({"webhook": "http://example.com/hook"}, "webhook"),
-        ({"webhook": "ftp://example.com"}, "webhook"),
-        ({"webhook": "http://["}, "webhook"),
-        ({"webhook": "https://127.0.0.1/"}, "webhook"),
-        ({"webhook": "https://" + "a" * 3000}, "webhook"),
-        ({"webhook": 7}, "webhook"),
-        ({"webhook": {"events": []}}, "webhook.url"),
-        ({"webhook": {"url": "https://example.com", "secret": "x"}}, "webhook.secret"),
-        ({"webhook": {"url": "https://example.com", "events": ["job.began"]}}, "webhook.events[0]"),
-        ({"metadata": {"a": "x" * 20_000}}, "metadata"),
-        ({"metadata": {"a": 1}}, "metadata.a"),
-        ({"service_tier": "gold"}, "service_tier"),
-        ({"on_disconnect": "maybe"}, "on_disconnect"),
-        ({"url": "/v1/images"}, "url"),
-        ({"priority": 1}, "priority"),
-    ],
-)
-async def test_a_wrong_field_is_named(
-    client: httpx2.AsyncClient, fields: dict[str, Any], name: str
-) -> None:
-    response = await client.post("/v1/jobs", json=chat_job(**fields))
-    assert response.status_code == 422, response.text
-    problem = response.json()
-    assert problem["param"] == name
-    assert problem["detail"].startswith(f"{name}: ")
-
-
 async def test_limits_in_time_are_kept_in_both_forms(client: httpx2.AsyncClient) -> None:
     job_id = await submit(client, start_by=4_000_000_000, deadline="2999-01-01T00:00:00+00:00")
     job = (await client.get(f"/v1/jobs/{job_id}")).json()
@@ -328,18 +294,58 @@ async def test_a_list_shows_only_this_accounts_jobs(
     assert (page["last_id"], page["has_more"]) == (None, False)
 
 
-@pytest.mark.parametrize(
-    ("params", "status", "name"),
-    [
-        ({"after": "nonsense"}, 400, "after"),
-        ({"after": ""}, 400, "after"),
-        ({"limit": "0"}, 422, "limit"),
-        ({"limit": "101"}, 422, "limit"),
-        ({"status": "done"}, 422, "status"),
-    ],
-)
-async def test_a_wrong_page_is_refused_by_name(
-    client: httpx2.AsyncClient, params: dict[str, str], status: int, name: str
-) -> None:
-    response = await client.get("/v1/jobs", params=params)
-    assert (response.status_code, response.json()["param"]) == (status, name)
+class TestOnSharedApi(OnSharedApi):
+    @pytest.mark.parametrize(
+        ("fields", "name"),
+        [
+            ({"deadline": 1000}, "deadline"),
+            ({"start_by": "2020-01-01T00:00:00Z"}, "start_by"),
+            ({"deadline": "2999-01-01T00:00:00Z", "start_by": "2999-01-02T00:00:00Z"}, "start_by"),
+            ({"deadline": "2999-01-01T00:00:00"}, "deadline"),
+            ({"deadline": "tomorrow"}, "deadline"),
+            ({"deadline": True}, "deadline"),
+            ({"deadline": 1e300}, "deadline"),
+            ({"webhook": "http://example.com/hook"}, "webhook"),
+            ({"webhook": "ftp://example.com"}, "webhook"),
+            ({"webhook": "http://["}, "webhook"),
+            ({"webhook": "https://127.0.0.1/"}, "webhook"),
+            ({"webhook": "https://" + "a" * 3000}, "webhook"),
+            ({"webhook": 7}, "webhook"),
+            ({"webhook": {"events": []}}, "webhook.url"),
+            ({"webhook": {"url": "https://example.com", "secret": "x"}}, "webhook.secret"),
+            (
+                {"webhook": {"url": "https://a.example", "events": ["job.began"]}},
+                "webhook.events[0]",
+            ),
+            ({"metadata": {"a": "x" * 20_000}}, "metadata"),
+            ({"metadata": {"a": 1}}, "metadata.a"),
+            ({"service_tier": "gold"}, "service_tier"),
+            ({"on_disconnect": "maybe"}, "on_disconnect"),
+            ({"url": "/v1/images"}, "url"),
+            ({"priority": 1}, "priority"),
+        ],
+    )
+    async def test_a_wrong_field_is_named(
+        self, client: httpx2.AsyncClient, fields: dict[str, Any], name: str
+    ) -> None:
+        response = await client.post("/v1/jobs", json=chat_job(**fields))
+        assert response.status_code == 422, response.text
+        problem = response.json()
+        assert problem["param"] == name
+        assert problem["detail"].startswith(f"{name}: ")
+
+    @pytest.mark.parametrize(
+        ("params", "status", "name"),
+        [
+            ({"after": "nonsense"}, 400, "after"),
+            ({"after": ""}, 400, "after"),
+            ({"limit": "0"}, 422, "limit"),
+            ({"limit": "101"}, 422, "limit"),
+            ({"status": "done"}, 422, "status"),
+        ],
+    )
+    async def test_a_wrong_page_is_refused_by_name(
+        self, client: httpx2.AsyncClient, params: dict[str, str], status: int, name: str
+    ) -> None:
+        response = await client.get("/v1/jobs", params=params)
+        assert (response.status_code, response.json()["param"]) == (status, name)

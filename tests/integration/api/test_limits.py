@@ -237,12 +237,7 @@ async def test_a_key_at_its_cap_leaves_its_account_s_room_to_others(
         assert await store.claim(MODEL, "hand", 8) == []
 
 
-@pytest.fixture
-def small_queue(groups: dict[str, Any]) -> None:
-    groups["queue"] = {"max_queued": 10, "shed_flex_at": 0.5, "shed_default_at": 0.8}
-
-
-@pytest.mark.usefixtures("small_queue")
+@pytest.mark.settings(queue={"max_queued": 10, "shed_flex_at": 0.5, "shed_default_at": 0.8})
 async def test_flex_is_shed_first_and_priority_last(
     store: JobStore, client: httpx2.AsyncClient
 ) -> None:
@@ -259,12 +254,7 @@ async def test_flex_is_shed_first_and_priority_last(
     assert [await accepted(tier) for tier in ("flex", "default", "priority")] == [5, 3, 2]
 
 
-@pytest.fixture
-def paced(groups: dict[str, Any]) -> None:
-    groups["queue"] = {"shed_wait_seconds": 10}
-
-
-@pytest.mark.usefixtures("paced")
+@pytest.mark.settings(queue__shed_wait_seconds=10)
 async def test_a_job_that_would_wait_too_long_is_refused_until_the_queue_is_shorter(
     store: JobStore, client: httpx2.AsyncClient
 ) -> None:

@@ -26,11 +26,6 @@ MESSAGES: Any = [{"role": "user", "content": "hello"}]
 CHAT = "/v1/chat/completions"
 
 
-@pytest.fixture
-def groups(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return {"stream": {"ping_seconds": 0.1}} if "ping" in request.node.name else {}
-
-
 # --- whole answers --------------------------------------------------------------------
 
 
@@ -178,6 +173,7 @@ async def test_a_chat_stream_is_resumed_on_the_job_route(
     assert [event.json["text"] for event in rest if event.event == "delta"] == [" two", ""]
 
 
+@pytest.mark.settings(stream__ping_seconds=0.1)
 async def test_openais_client_survives_pings_between_numbered_chunks(
     ai: openai.AsyncOpenAI, hand: Hand, client: httpx2.AsyncClient
 ) -> None:

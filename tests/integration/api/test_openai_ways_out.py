@@ -32,11 +32,6 @@ MESSAGES: Any = [{"role": "user", "content": "hello"}]
 CHAT = "/v1/chat/completions"
 
 
-@pytest.fixture
-def groups(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return {"limits": {"sync_seconds": 0.3}} if "server_limit" in request.node.name else {}
-
-
 # --- failures of whole answers --------------------------------------------------------
 
 
@@ -116,6 +111,7 @@ async def test_more_tokens_than_the_context_are_refused_at_the_door(
     assert (caught.value.code, caught.value.param) == ("context_length_exceeded", field)
 
 
+@pytest.mark.settings(limits__sync_seconds=0.3)
 async def test_a_wait_beyond_the_server_limit_is_a_timeout_and_the_job_goes_on(
     client: httpx2.AsyncClient,
 ) -> None:

@@ -29,10 +29,7 @@ from tests.support.months import SELLER
 from tests.support.waiting import eventually
 from wire.schemas.usage import UsageProof
 
-
-@pytest.fixture
-def groups() -> dict[str, Any]:
-    return {"retention": {"start": "archive", "seconds": 2}}
+pytestmark = pytest.mark.settings(retention__start="archive", retention__seconds=2)
 
 
 @pytest.fixture

@@ -23,10 +23,11 @@ from tests.integration.api.conftest import (
     RunningApi,
     chat_job,
     read_stream,
+    services,
     status_of,
     submit,
 )
-from tests.integration.api.test_budgets import services, take_away
+from tests.integration.api.test_budgets import take_away
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.jobs import submission
 

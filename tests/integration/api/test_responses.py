@@ -13,6 +13,7 @@ from jobs.store.transitions import ClaimedJob, Ending
 from tests.integration.api.conftest import (
     MODEL,
     Hand,
+    OnSharedApi,
     answering,
     read_stream,
     says,
@@ -390,56 +391,6 @@ async def test_the_same_key_gives_the_same_response(client: httpx2.AsyncClient, 
 # --- refusals -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("fields", "param", "code"),
-    [
-        ({"input": None}, "input", "invalid_job"),
-        ({"input": []}, "input", "invalid_job"),
-        ({"input": 5}, "input", "invalid_job"),
-        ({"input": ["x"]}, "input[0]", "invalid_job"),
-        ({"input": [{"role": "robot", "content": "x"}]}, "input[0].role", "invalid_job"),
-        ({"input": [{"role": "user", "content": 5}]}, "input[0].content", "invalid_job"),
-        (
-            {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]},
-            "input[0].content[0]",
-            "invalid_job",
-        ),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]", "invalid_job"),
-        (
-            {"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]},
-            "input[0].call_id",
-            "invalid_job",
-        ),
-        ({"max_output_tokens": 0}, "max_output_tokens", "invalid_job"),
-        ({"max_output_tokens": 4096}, "max_output_tokens", "context_length_exceeded"),
-        ({"temperature": "hot"}, "temperature", "invalid_job"),
-        ({"tools": [{"type": "function"}]}, "tools[0].name", "invalid_job"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type", "unsupported_parameter"),
-        ({"tool_choice": "required"}, "tool_choice", "invalid_job"),
-        ({"text": {"format": {"type": "xml"}}}, "text.format.type", "invalid_job"),
-        ({"include": ["file_search_call.results"]}, "include[0]", "invalid_job"),
-        ({"stream_options": {"include_obfuscation": True}}, "stream_options", "invalid_job"),
-        ({"background": True, "store": False}, "background", "invalid_job"),
-        ({"previous_response_id": "resp_x"}, "previous_response_id", "invalid_job"),
-        ({"unknown": 1}, "unknown", "invalid_job"),
-        ({"truncation": "auto"}, "truncation", "unsupported_parameter"),
-        ({"conversation": "conv_1"}, "conversation", "unsupported_parameter"),
-        ({"prompt": {"id": "pmpt_1"}}, "prompt", "unsupported_parameter"),
-        ({"moderation": {}}, "moderation", "unsupported_parameter"),
-        ({"prompt_cache_retention": "24h"}, "prompt_cache_retention", "unsupported_parameter"),
-        ({"context_management": []}, "context_management", "unsupported_parameter"),
-    ],
-    ids=lambda value: str(value)[:40],
-)
-async def test_a_wrong_field_is_named(
-    client: httpx2.AsyncClient, fields: dict[str, Any], param: str, code: str
-) -> None:
-    refused = await client.post(URL, json=body(**fields))
-    assert refused.status_code == 400, refused.text
-    error = refused.json()["error"]
-    assert (error["param"], error["code"]) == (param, code)
-
-
 async def test_what_the_engine_refuses_is_named_as_the_client_knows_it(
     ai: openai.AsyncOpenAI, hand: Hand
 ) -> None:
@@ -467,3 +418,54 @@ async def test_only_an_answer_can_be_gone_on_from(ai: openai.AsyncOpenAI, hand: 
     with pytest.raises(openai.BadRequestError) as unknown:
         await ai.responses.input_items.list(queued.id, after="msg_x")
     assert unknown.value.param == "after"
+
+
+class TestOnSharedApi(OnSharedApi):
+    @pytest.mark.parametrize(
+        ("fields", "param", "code"),
+        [
+            ({"input": None}, "input", "invalid_job"),
+            ({"input": []}, "input", "invalid_job"),
+            ({"input": 5}, "input", "invalid_job"),
+            ({"input": ["x"]}, "input[0]", "invalid_job"),
+            ({"input": [{"role": "robot", "content": "x"}]}, "input[0].role", "invalid_job"),
+            ({"input": [{"role": "user", "content": 5}]}, "input[0].content", "invalid_job"),
+            (
+                {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]},
+                "input[0].content[0]",
+                "invalid_job",
+            ),
+            ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]", "invalid_job"),
+            (
+                {"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]},
+                "input[0].call_id",
+                "invalid_job",
+            ),
+            ({"max_output_tokens": 0}, "max_output_tokens", "invalid_job"),
+            ({"max_output_tokens": 4096}, "max_output_tokens", "context_length_exceeded"),
+            ({"temperature": "hot"}, "temperature", "invalid_job"),
+            ({"tools": [{"type": "function"}]}, "tools[0].name", "invalid_job"),
+            ({"tools": [{"type": "web_search"}]}, "tools[0].type", "unsupported_parameter"),
+            ({"tool_choice": "required"}, "tool_choice", "invalid_job"),
+            ({"text": {"format": {"type": "xml"}}}, "text.format.type", "invalid_job"),
+            ({"include": ["file_search_call.results"]}, "include[0]", "invalid_job"),
+            ({"stream_options": {"include_obfuscation": True}}, "stream_options", "invalid_job"),
+            ({"background": True, "store": False}, "background", "invalid_job"),
+            ({"previous_response_id": "resp_x"}, "previous_response_id", "invalid_job"),
+            ({"unknown": 1}, "unknown", "invalid_job"),
+            ({"truncation": "auto"}, "truncation", "unsupported_parameter"),
+            ({"conversation": "conv_1"}, "conversation", "unsupported_parameter"),
+            ({"prompt": {"id": "pmpt_1"}}, "prompt", "unsupported_parameter"),
+            ({"moderation": {}}, "moderation", "unsupported_parameter"),
+            ({"prompt_cache_retention": "24h"}, "prompt_cache_retention", "unsupported_parameter"),
+            ({"context_management": []}, "context_management", "unsupported_parameter"),
+        ],
+        ids=lambda value: str(value)[:40],
+    )
+    async def test_a_wrong_field_is_named(
+        self, client: httpx2.AsyncClient, fields: dict[str, Any], param: str, code: str
+    ) -> None:
+        refused = await client.post(URL, json=body(**fields))
+        assert refused.status_code == 400, refused.text
+        error = refused.json()["error"]
+        assert (error["param"], error["code"]) == (param, code)

@@ -1,7 +1,6 @@
 """Responses after Redis has let them go: the archive keeps what the client asked to be stored."""
 
 import asyncio
-from typing import Any
 
 import openai
 import pytest
@@ -20,9 +19,7 @@ JOBS = table_of(ArchivedJobRow)
 SECRET = "what nobody else may read"
 
 
-@pytest.fixture
-def groups() -> dict[str, Any]:
-    return {"retention": {"start": "archive", "seconds": 1}}
+pytestmark = pytest.mark.settings(retention__start="archive", retention__seconds=1)
 
 
 async def forgotten(store: JobStore, database: Database, *names: str) -> None:

@@ -10,8 +10,14 @@ import httpx2
 import pytest
 
 from core.db.engine import Database
-from core.settings import DatabaseSettings
-from tests.integration.api.conftest import Keys, RunningApi, WithoutDatabase, connect
+from tests.integration.api.conftest import (
+    Keys,
+    OnSharedApi,
+    RunningApi,
+    WithoutDatabase,
+    connect,
+    on_both_databases,
+)
 from tests.support.months import a_past_price, usage_entry, used
 from wire.schemas.usage import UsagePage
 
@@ -19,10 +25,7 @@ FIRST = datetime(2026, 10, 1, tzinfo=UTC)
 OCTOBER = {"from": "2026-10-01", "to": "2026-10-31"}
 
 
-@pytest.fixture
-def groups(database_settings: DatabaseSettings) -> dict[str, Any]:
-    """Both databases."""
-    return {"database": {"url": database_settings.url}}
+database_url = pytest.fixture(on_both_databases)
 
 
 @pytest.fixture
@@ -163,34 +166,6 @@ async def test_without_days_it_is_this_month(
     assert Decimal(page["data"][0]["amount"]) > 0
 
 
-@pytest.mark.parametrize(
-    ("params", "param", "words"),
-    [
-        ({"from": "2026-11-02", "to": "2026-11-01"}, "from", "not after"),
-        ({"from": "2025-01-01", "to": "2026-11-01"}, "from", "366 days"),
-        ({"from": "yesterday"}, "from", "2026-11-22"),
-        ({"to": "2026-02-30"}, "to", "2026-11-22"),
-        ({"to": "2026-W47-7"}, "to", "2026-11-22"),
-        ({"to": "9999-12-31"}, "to", "2026-11-22"),
-        ({"group_by": "day,week"}, "group_by", "day, model, key"),
-        ({"group_by": "day,day"}, "group_by", "once"),
-        ({"group_by": ""}, "group_by", "day, model, key"),
-        ({"limit": 1001}, "limit", "1000"),
-        ({"format": "xml"}, "format", "json"),
-        ({"account": "a b"}, "account", "pattern"),
-    ],
-)
-async def test_a_bad_range_names_what_is_expected(
-    client: httpx2.AsyncClient, params: dict[str, Any], param: str, words: str
-) -> None:
-    answer = await client.get("/v1/usage", params=params)
-
-    assert answer.status_code == 422
-    problem = answer.json()
-    assert problem["param"] == param
-    assert words in problem["detail"]
-
-
 @pytest.mark.parametrize("cursor", ["nonsense", "W10", "W1siZGF5Il0sWyJhIiwiYiJdXQ", "%00", "é"])
 async def test_a_cursor_that_was_never_given_out_is_refused(
     client: httpx2.AsyncClient, cursor: str
@@ -217,3 +192,32 @@ class TestWithoutDatabase(WithoutDatabase):
             assert answer.status_code == 503, path
             assert answer.json()["code"] == "database-unavailable"
             assert int(answer.headers["Retry-After"]) > 0
+
+
+class TestOnSharedApi(OnSharedApi):
+    @pytest.mark.parametrize(
+        ("params", "param", "words"),
+        [
+            ({"from": "2026-11-02", "to": "2026-11-01"}, "from", "not after"),
+            ({"from": "2025-01-01", "to": "2026-11-01"}, "from", "366 days"),
+            ({"from": "yesterday"}, "from", "2026-11-22"),
+            ({"to": "2026-02-30"}, "to", "2026-11-22"),
+            ({"to": "2026-W47-7"}, "to", "2026-11-22"),
+            ({"to": "9999-12-31"}, "to", "2026-11-22"),
+            ({"group_by": "day,week"}, "group_by", "day, model, key"),
+            ({"group_by": "day,day"}, "group_by", "once"),
+            ({"group_by": ""}, "group_by", "day, model, key"),
+            ({"limit": 1001}, "limit", "1000"),
+            ({"format": "xml"}, "format", "json"),
+            ({"account": "a b"}, "account", "pattern"),
+        ],
+    )
+    async def test_a_bad_range_names_what_is_expected(
+        self, client: httpx2.AsyncClient, params: dict[str, Any], param: str, words: str
+    ) -> None:
+        answer = await client.get("/v1/usage", params=params)
+
+        assert answer.status_code == 422
+        problem = answer.json()
+        assert problem["param"] == param
+        assert words in problem["detail"]

@@ -6,8 +6,8 @@ import httpx2
 import pytest
 
 from accounts.caller import Role
-from core.settings import DatabaseSettings, Settings
-from tests.integration.api.conftest import RunningApi, connect
+from core.settings import Settings
+from tests.integration.api.conftest import RunningApi, connect, on_both_databases
 from tests.support.keys import make_key
 from tests.support.waiting import eventually
 
@@ -18,10 +18,7 @@ USERS = "/v1/users"
 SQLITE = pytest.mark.parametrize("database_kind", ["sqlite"])
 
 
-@pytest.fixture
-def groups(database_settings: DatabaseSettings) -> dict[str, Any]:
-    """Both databases."""
-    return {"database": {"url": database_settings.url}}
+database_url = pytest.fixture(on_both_databases)
 
 
 async def add(client: httpx2.AsyncClient, email: str, role: str = "admin") -> dict[str, Any]:

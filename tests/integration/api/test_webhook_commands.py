@@ -8,24 +8,20 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from core.db.engine import Database
+from core.runtime.child_process import free_port
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import MODEL, Keys, RunningApi
 from tests.support.processes import ROOT
 from tests.support.receiver import receiving
-from tests.support.redis_server import free_port
 from tests.support.waiting import eventually
 from tests.support.webhooks import REACHABLE, deliver, deliveries
 from webhooks.deliverer import Deliverer
 
-
-@pytest.fixture
-def groups() -> dict[str, Any]:
-    return {"webhooks": REACHABLE}
+pytestmark = pytest.mark.settings(webhooks=REACHABLE)
 
 
 def penstock(api: RunningApi, key: str, *words: str) -> subprocess.CompletedProcess[str]:

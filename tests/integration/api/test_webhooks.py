@@ -9,9 +9,8 @@ import pytest
 
 from core.db.engine import Database
 from core.db.tables.base import now
-from core.settings import DatabaseSettings
 from jobs.store.job_store import JobStore
-from tests.integration.api.conftest import Hand, submit
+from tests.integration.api.conftest import Hand, OnSharedApi, on_both_databases, submit
 from tests.support.ledger import consuming, until_consumed
 from tests.support.receiver import receiving
 from tests.support.webhooks import REACHABLE, deliver, tell
@@ -39,12 +38,10 @@ def database_kind() -> str:
     return "sqlite"
 
 
-@pytest.fixture
-def groups(database_settings: DatabaseSettings) -> dict[str, Any]:
-    return {
-        "database": {"url": database_settings.url},
-        "webhooks": {**REACHABLE, "endpoints_per_account": 3},
-    }
+pytestmark = pytest.mark.settings(webhooks=REACHABLE | {"endpoints_per_account": 3})
+
+
+database_url = pytest.fixture(on_both_databases)
 
 
 async def make(client: httpx2.AsyncClient, **fields: Any) -> dict[str, Any]:
@@ -294,44 +291,12 @@ async def test_an_id_that_was_never_given_out_is_unknown(
         assert (await client.request(method, path)).status_code == 404, (method, path)
 
 
-@pytest.mark.parametrize(
-    ("body", "name"),
-    [
-        ({}, "url"),
-        ({"url": 7}, "url"),
-        ({"url": ""}, "url"),
-        ({"url": "https://a" + "a" * 3_000}, "url"),
-        ({"url": "https://user:secret@example.com/"}, "url"),
-        ({"url": "https://10.0.0.1/"}, "url"),
-        ({"url": "https://[::ffff:10.0.0.1]/"}, "url"),
-        ({"url": "https://2130706433/"}, "url"),
-        ({"url": "https://localhost/"}, "url"),
-        ({"url": "https://example.com/\u202e"}, "url"),
-        ({"url": "file:///etc/passwd"}, "url"),
-        ({"url": URL, "events": ["job.began"]}, "events[0]"),
-        ({"url": URL, "events": "job.failed"}, "events"),
-        ({"url": URL, "description": "x" * 300}, "description"),
-        ({"url": URL, "description": "a\0b"}, "description"),
-        ({"url": "https://example.com/\0"}, "url"),
-        ({"url": URL, "secret": "whsec_mine"}, "secret"),
-    ],
-)
-async def test_a_wrong_field_is_named_and_nothing_is_made(
-    client: httpx2.AsyncClient, body: dict[str, Any], name: str
-) -> None:
-    refused = await client.post("/v1/webhooks", json=body)
-    assert refused.status_code == 422, refused.text
-    assert refused.json()["param"] == name
-    assert "secret@" not in refused.text
-    assert not (await client.get("/v1/webhooks")).json()["data"]
-
-
 async def test_what_is_asked_for_by_hand_is_sent_at_once(
     client: httpx2.AsyncClient, store: JobStore
 ) -> None:
     made = await make(client)
     await client.post(f"/v1/webhooks/{made['id']}/test")
-    assert await store.redis.llen(store.keys.webhooks) == 1  # type: ignore[misc]
+    assert await store.redis.llen(store.keys.webhooks) == 1
 
 
 async def test_the_accounts_admins_find_every_change_in_their_log(
@@ -370,3 +335,36 @@ async def test_tests_do_not_pile_up_at_a_receiver(
         other = await make(client, url=receiver.url)
         more = await client.post(f"/v1/webhooks/{other['id']}/test")
         assert more.json()["id"] != name
+
+
+class TestOnSharedApi(OnSharedApi):
+    @pytest.mark.parametrize(
+        ("body", "name"),
+        [
+            ({}, "url"),
+            ({"url": 7}, "url"),
+            ({"url": ""}, "url"),
+            ({"url": "https://a" + "a" * 3_000}, "url"),
+            ({"url": "https://user:secret@example.com/"}, "url"),
+            ({"url": "https://10.0.0.1/"}, "url"),
+            ({"url": "https://[::ffff:10.0.0.1]/"}, "url"),
+            ({"url": "https://2130706433/"}, "url"),
+            ({"url": "https://localhost/"}, "url"),
+            ({"url": "https://example.com/\u202e"}, "url"),
+            ({"url": "file:///etc/passwd"}, "url"),
+            ({"url": URL, "events": ["job.began"]}, "events[0]"),
+            ({"url": URL, "events": "job.failed"}, "events"),
+            ({"url": URL, "description": "x" * 300}, "description"),
+            ({"url": URL, "description": "a\0b"}, "description"),
+            ({"url": "https://example.com/\0"}, "url"),
+            ({"url": URL, "secret": "whsec_mine"}, "secret"),
+        ],
+    )
+    async def test_a_wrong_field_is_named_and_nothing_is_made(
+        self, client: httpx2.AsyncClient, body: dict[str, Any], name: str
+    ) -> None:
+        refused = await client.post("/v1/webhooks", json=body)
+        assert refused.status_code == 422, refused.text
+        assert refused.json()["param"] == name
+        assert "secret@" not in refused.text
+        assert not (await client.get("/v1/webhooks")).json()["data"]

@@ -68,11 +68,11 @@ def test_a_month_is_closed_corrected_and_exported(tmp_path: Path) -> None:
     listed = json.loads(penstock("bills", "list", "--json").stdout)
     assert [row["corrects"] for row in listed] == [invoice["number"], None]
 
-    words = ("--month", MONTH, "--format", "pdf", "--out", str(tmp_path / "out"))
-    exported = json.loads(penstock("bills", "export", *words, "--json").stdout)
+    wanted = ("--month", MONTH, "--format", "pdf", "--out", str(tmp_path / "out"))
+    exported = json.loads(penstock("bills", "export", *wanted, "--json").stdout)
     assert [file["name"] for file in exported["files"]] == ["INV-2026-10-0001.pdf"]
     assert Path(exported["folder"], "INV-2026-10-0001.pdf").read_bytes().startswith(b"%PDF")
-    repeated = penstock("bills", "export", *words)
+    repeated = penstock("bills", "export", *wanted)
     assert "were there already" in repeated.stderr
     assert repeated.stdout.strip() == exported["folder"]
 

@@ -43,7 +43,7 @@ class Keda:
         modifiers = scaled["spec"]["advanced"]["scalingModifiers"]
         self._formula = ast.parse(modifiers["formula"], mode="eval").body
         self._threshold = float(modifiers["activationTarget"])
-        default = Settings(_env_file=None).redis.prefix  # type: ignore[call-arg]
+        default = Settings(_env_file=None).redis.prefix
         self._lists = {
             trigger["name"]: trigger["metadata"]["listName"].replace(
                 f"{default}:", f"{settings.redis.prefix}:", 1

@@ -14,12 +14,12 @@ import pytest
 import redis
 import yaml
 
+from bench.local_postgres import connect, programs
 from cli.main import NOUNS
 from core.settings import Settings
 from tests.support.compose import BIN, Service, docker_compose, ports, read, seconds, shim
-from tests.support.databases import PostgresServer, connect, programs
+from tests.support.databases import PostgresServer
 from tests.support.manifests import ROOT
-from tests.support.waiting import eventually
 
 #: What runs all the time, and without a GPU.
 RUNNING = ("api", "control", "ledger", "deliverer", "feeder", "worker-cpu")
@@ -71,7 +71,7 @@ def test_passwords_are_made_once_and_for_their_owner_alone(env_file: Path) -> No
 
 
 def test_a_pipeline_that_runs_beside_it_reads_the_same_env_file(env_file: Path) -> None:
-    assert Settings(_env_file=env_file) == Settings(_env_file=None)  # type: ignore[call-arg]
+    assert Settings(_env_file=env_file) == Settings(_env_file=None)
 
 
 def test_one_command_starts_everything_but_gpu_and_monitoring(env_file: Path) -> None:
@@ -84,14 +84,14 @@ def test_every_variable_is_a_setting(project: dict[str, Any], tmp_path: Path) ->
         given = {n: v for n, v in service["environment"].items() if n.startswith("PENSTOCK_")}
         file = tmp_path / f"{name}.env"
         file.write_text("".join(f"{n}={v}\n" for n, v in given.items()))
-        settings = Settings(_env_file=file)  # type: ignore[call-arg]
+        settings = Settings(_env_file=file)
         assert service["command"][0] in NOUNS
         if name.startswith("worker"):
             assert seconds(service["stop_grace_period"]) > settings.worker.grace_seconds + 5
 
 
 def test_each_health_check_asks_the_port_of_its_process(project: dict[str, Any]) -> None:
-    settings = Settings(_env_file=None)  # type: ignore[call-arg]
+    settings = Settings(_env_file=None)
     asked = {
         name: project["services"][name]["healthcheck"]["test"][-1]
         for name in OURS
@@ -246,19 +246,18 @@ async def test_every_command_and_health_check_runs(
     try:
         assert services["postgres"].check() == 0
         assert services["redis"].check() != 0, "it does not run yet"
-        services["redis"].start()
         running.append(services["redis"])
-        await eventually(services["redis"].healthy)
+        services["redis"].start()
         with pytest.raises(redis.AuthenticationError):
             redis.Redis(port=chosen["redis"], protocol=2).ping()
 
-        assert services["migrate"].run() == 0, services["migrate"].log()
+        assert services["migrate"].run() == 0, services["migrate"].output()
         for name in RUNNING:
             assert services[name].check() != 0, f"{name} does not run yet"
-            services[name].start()
+            services[name].begin()
             running.append(services[name])
         for name in RUNNING:
-            await eventually(services[name].healthy, timeout=60)
+            services[name].wait_until_ready()
         assert first_job(services["api"], chosen["api"])["status"] == "completed"
     finally:
         codes = {service.name: service.stop() for service in reversed(running)}

@@ -50,7 +50,7 @@ def test_no_image_runs_as_root(target: str) -> None:
 
 
 def test_health_checks_ask_the_default_ports() -> None:
-    settings = Settings(_env_file=None)  # type: ignore[call-arg]
+    settings = Settings(_env_file=None)
     asked = set(re.findall(r'"http://127\.0\.0\.1:(\d+)/', DOCKERFILE))
     assert asked == {
         str(settings.api.port),

@@ -1,7 +1,6 @@
 """A stream through nginx with the Ingress's own settings arrives as it is made."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +8,12 @@ from typing import Any
 
 import httpx2
 
+from core.runtime.child_process import ChildProcess, Program, connects, free_port
 from jobs.status import Status
 from tests.support.api_case import case, settings_of
 from tests.support.manifests import Manifests
 from tests.support.programs import program
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
 TOKENS = 60
@@ -63,12 +63,14 @@ def nginx(directory: Path, upstream: int) -> Iterator[int]:
     port = free_port()
     file = directory / "nginx.conf"
     file.write_text(configuration(ingress, directory, port, upstream))
-    process = subprocess.Popen([program("nginx"), "-p", str(directory), "-c", str(file)])
+    command = [program("nginx"), "-p", str(directory), "-c", str(file)]
+    server = ChildProcess(Program("nginx", command, directory / "nginx.log"))
+    server.begin()
     try:
+        server.wait_until(lambda: connects(port), 10)
         yield port
     finally:
-        process.terminate()
-        process.wait(10)
+        server.stop()
 
 
 async def test_a_stream_through_the_ingress_arrives_as_it_is_made(

@@ -32,7 +32,7 @@ def settings_of(container: Container, directory: Path) -> Settings:
         if name.startswith("PENSTOCK_"):
             lines.append(f"{name}={SECRETS.get(value.removeprefix('secret:'), value)}\n")
     file.write_text("".join(lines))
-    return Settings(_env_file=file)  # type: ignore[call-arg]
+    return Settings(_env_file=file)
 
 
 def ours(manifests: Manifests) -> list[Container]:
@@ -238,7 +238,7 @@ def test_the_ingress_shows_the_clients_routes_and_no_other(manifests: Manifests)
         prefixes = [p["path"] for p in paths if p["pathType"] == "Prefix"]
         return exact or any(route == p or route.startswith(f"{p}/") for p in prefixes)
 
-    app = create_app(Settings(_env_file=None))  # type: ignore[call-arg]
+    app = create_app(Settings(_env_file=None))
     routes = {str(getattr(route, "path", "")) for route in app.routes}
     assert "/v1/jobs" in routes
     for route in routes:

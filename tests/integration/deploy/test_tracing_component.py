@@ -30,7 +30,7 @@ def test_every_process_knows_the_collector_and_is_let_out_to_it(tmp_path: Path) 
         assert (endpoint is not None) == matches(policy["podSelector"], container.labels)
         if endpoint is None:
             continue
-        settings = Settings(_env_file=None, trace={"endpoint": endpoint})  # type: ignore[call-arg]
+        settings = Settings(_env_file=None, trace={"endpoint": endpoint})
         url = urlsplit(settings.trace.endpoint)
         assert [port["port"] for port in egress["ports"]] == [url.port]
         assert str(url.hostname).partition(".")[2] in namespace

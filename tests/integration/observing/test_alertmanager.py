@@ -1,16 +1,14 @@
 """The Alertmanager example in a real Alertmanager: what keeps what quiet."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from tests.support.processes import answers
+from core.runtime.child_process import ChildProcess, Program, answers, free_port
 from tests.support.programs import program
 from tests.support.prometheus import DEPLOYED
-from tests.support.redis_server import free_port
 from tests.support.waiting import eventually
 
 
@@ -24,21 +22,17 @@ def alertmanager(tmp_path: Path) -> Iterator[httpx2.Client]:
         f"--web.listen-address={url}",
         "--cluster.listen-address=",
     ]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+    server = ChildProcess(Program("alertmanager", command, tmp_path / "log"))
+    server.begin()
+    server.wait_until(lambda: answers(f"http://{url}/-/ready"), 30)
     with httpx2.Client(base_url=f"http://{url}", timeout=10, trust_env=False) as client:
         yield client
-    process.terminate()
-    process.wait(20)
+    server.stop()
 
 
 async def test_a_region_without_redis_keeps_its_own_alerts_quiet_and_no_other_regions(
     alertmanager: httpx2.Client,
 ) -> None:
-    async def ready() -> bool:
-        return answers(str(alertmanager.base_url.join("/-/ready")))
-
-    await eventually(ready, timeout=30)
     firing = [
         ("PenstockRedisAway", "a"),
         ("PenstockNoWorkers", "a"),

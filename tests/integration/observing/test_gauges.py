@@ -1,13 +1,11 @@
 """What Redis and SQL show at a scrape: exact where they answer, absent where they do not."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-import pytest
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from pydantic import SecretStr
@@ -91,14 +89,6 @@ async def test_ends_dead_letters_and_the_outbox_are_shown(store: JobStore) -> No
     age = value(found, "penstock_outbox_age_seconds")
     assert age is not None
     assert 0 <= age < 60
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer("redis", tmp_path / "redis")
-    server.start()
-    yield server
-    server.stop()
 
 
 async def test_without_redis_only_its_absence_is_shown(own_redis: RedisServer) -> None:

@@ -178,7 +178,7 @@ def lines(running: Pipeline) -> dict[str, list[dict[str, Any]]]:
     """Return every line of every process, which must all be JSON objects of one shape."""
     found: dict[str, list[dict[str, Any]]] = {}
     for process in running.processes:
-        for line in process.log().splitlines():
+        for line in process.output().splitlines():
             record = json.loads(line)
             assert {"event", "level", "timestamp", "process"} <= set(record), line
             found.setdefault(process.name, []).append(record)
@@ -244,7 +244,7 @@ async def test_no_line_of_any_process_has_a_word_of_prompt_or_output(
     await eventually(billed)
     assert {"api", "worker", "control", "ledger"} <= set(lines(running))
     for process in running.processes:
-        log = process.log()
+        log = process.output()
         assert MARKER not in log, process.name
         assert key not in log, process.name
         for output in outputs:

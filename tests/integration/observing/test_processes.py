@@ -59,7 +59,7 @@ class Growth:
 async def send(running: Pipeline, count: int, prompt: str) -> dict[str, Any]:
     """Run jobs one after the other; return the last as the client sees it."""
     api = running.first("api")
-    body = {**JOB, "body": {**JOB["body"], "prompt": prompt}}  # type: ignore[dict-item]
+    body = {**JOB, "body": {**JOB["body"], "prompt": prompt}}
     async with connect(api, make_key(api.settings)) as client:
         for _ in range(count):
             answer = await client.post("/v1/jobs", json=body, headers={"Prefer": "wait=20"})
@@ -175,10 +175,10 @@ async def test_a_process_that_is_told_to_end_says_so_and_ends_in_order(
         for process in [running.control(), running.ledger(), running.feeder()]:
 
             async def started(process: PipelineProcess = process) -> bool:
-                return f"{process.name}_started" in process.log()
+                return f"{process.name}_started" in process.output()
 
             await eventually(started, 30)
             process.signal(number)
-            assert await asyncio.to_thread(process.wait) == 0, process.log()
-            assert f"{process.name}_stopped" in process.log()
-            assert "Traceback" not in process.log()
+            assert await asyncio.to_thread(process.wait) == 0, process.output()
+            assert f"{process.name}_stopped" in process.output()
+            assert "Traceback" not in process.output()

@@ -21,6 +21,7 @@ from tests.support.otlp import OtlpReceiver
 from tests.support.processes import ROOT, Pipeline, connect, whole_pipeline
 from tests.support.prometheus import PrometheusServer, rules_of, scaled, shipped
 from tests.support.redis_server import RedisServer
+from tests.support.redis_server import running as redis_running
 from tests.support.scraping import metrics_port
 from tests.support.simulated import MODEL, simulated_settings
 from tests.support.waiting import eventually
@@ -46,10 +47,9 @@ def shows(prometheus: PrometheusServer, expression: str) -> bool:
 
 @pytest.fixture(scope="module")
 def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer("redis", tmp_path_factory.mktemp("redis"), aof=True, maxmemory="1gb")
-    server.start()
-    yield server
-    server.stop()
+    directory = tmp_path_factory.mktemp("redis")
+    with redis_running("redis", directory, aof=True, maxmemory="1gb") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ async def test_alerts_fire_when_workers_and_redis_go_and_clear_when_they_are_bac
         submitted = (await client.post("/v1/jobs", json=job)).json()
         await fires("PenstockNoWorkers", "PenstockTargetDown")
         port = worker.settings.worker.health_port
-        running.ready(running.begin_worker(port))
+        running.begin_worker(port).wait_until_ready()
         done = await client.get(f"/v1/jobs/{submitted['id']}", params={"wait": 30})
         assert done.json()["status"] == "completed"
     await eventually(quiet, 30)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.processes import ROOT
 from tests.support.programs import program
-from tests.support.prometheus import DEPLOYED, ROOT, rules_of
+from tests.support.prometheus import DEPLOYED, rules_of
 
 ALERTS = {rule["alert"] for rule in rules_of("alerts")}
 
@@ -35,7 +36,8 @@ def test_each_alert_fires_and_is_quiet_as_written(name: str) -> None:
 
 
 def test_no_alert_is_without_both_its_tests() -> None:
-    fires, quiet = set(), set()
+    fires: set[str] = set()
+    quiet: set[str] = set()
     for file in (DEPLOYED / "tests").glob("*.yml"):
         for test in yaml.safe_load(file.read_text())["tests"]:
             for expected in test["alert_rule_test"]:

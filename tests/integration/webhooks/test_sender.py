@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from core.settings import WebhookSettings
+from tests.support.machine import is_over
 from tests.support.receiver import Receiver, receiving
 from webhooks.dns_resolver import Resolver
 from webhooks.errors import Undeliverable
@@ -177,7 +178,7 @@ async def test_a_receiver_that_misbehaves_is_given_up_in_bounded_time(
         misbehave(receiver, how)
         outcome = await send(receiver.url, own=settings(total_seconds=0.5, connect_seconds=0.5))
     assert outcome.failure == failure
-    assert time.monotonic() - began < 5
+    assert not is_over(began, 5)
 
 
 async def test_a_huge_answer_is_not_read() -> None:

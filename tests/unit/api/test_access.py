@@ -15,7 +15,7 @@ from wire.route_groups import ROUTE_GROUPS
 
 
 def routes() -> Iterator[str]:
-    app = create_app(Settings(_env_file=None))  # type: ignore[call-arg]
+    app = create_app(Settings(_env_file=None))
     for route in app.routes:
         assert isinstance(route, Route)
         for method in route.methods or ():

@@ -1,6 +1,7 @@
 """What answers a submission."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ PLAIN = JobSpec("/v1/chat/completions", {"model": "org/m-1.5"}, request_id="req_
     ids=lambda changes: ",".join(changes) or "plain",
 )
 @pytest.mark.parametrize("created", [1_763_800_000_000, 1_763_800_000_001, 1_763_800_000_120])
-def test_an_answer_filled_in_is_the_answer_rendered(changes: dict, created: int) -> None:
+def test_an_answer_filled_in_is_the_answer_rendered(changes: dict[str, Any], created: int) -> None:
     limits = {name: changes[name] for name in ("start_by", "deadline") if name in changes}
     spec = replace(PLAIN, **{name: changes[name] for name in changes.keys() - limits.keys()})
     job_id = new_id("job")

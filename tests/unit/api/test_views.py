@@ -73,7 +73,7 @@ def test_a_chat_completion_is_whole() -> None:
                 "finish_reason": "stop",
             }
         ],
-        "usage": usage_object(USAGE),  # type: ignore[arg-type]
+        "usage": usage_object(USAGE),
     }
 
 

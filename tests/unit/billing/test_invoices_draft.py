@@ -98,7 +98,7 @@ def test_an_invoice_is_the_sum_of_its_ledger_rounded_once_a_line(
         owed[key] += sum(to_micros(one.amount) for one in group.sums.values() if one.tokens)  # type: ignore[assignment]
         lines[key] += sum(one.tokens > 0 for one in group.sums.values())
     for account, currency, amount in rows:
-        owed[account, currency] += amount  # type: ignore[assignment]
+        owed[account, currency] += amount
         lines[account, currency] += 1
     found = {(invoice.account_id, invoice.currency): invoice for invoice in invoices}
     assert len(found) == len(invoices)

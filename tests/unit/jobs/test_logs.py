@@ -2,30 +2,13 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
-from core.logs import OURS, QUIET, configure_logs
+from core.logs import configure_logs
 from core.settings import LogSettings
-
-
-@pytest.fixture(autouse=True)
-def _restore() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    hooks = sys.excepthook, threading.excepthook
-    levels = {name: logging.getLogger(name).level for name in (*OURS, *QUIET)}
-    yield
-    sys.excepthook, threading.excepthook = hooks
-    logging.captureWarnings(capture=False)
-    for name, before in levels.items():
-        logging.getLogger(name).setLevel(before)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+from tests.support import logging_state
 
 
 def fail_with_a_prompt_at_hand(logger: structlog.stdlib.BoundLogger) -> None:
@@ -40,7 +23,7 @@ def fail_with_a_prompt_at_hand(logger: structlog.stdlib.BoundLogger) -> None:
 def test_a_traceback_shows_no_local_variables(
     form: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    configure_logs(LogSettings(format=form), "test")  # type: ignore[arg-type]
+    configure_logs(LogSettings(format=form), "test")
     fail_with_a_prompt_at_hand(structlog.get_logger())
     shown = capsys.readouterr().err
     assert "ValueError" in shown
@@ -82,3 +65,23 @@ def test_warnings_and_uncaught_errors_have_the_same_shape(
     assert (first["event"], first["logger"]) == ("careful", "py.warnings")
     assert (second["event"], second["level"]) == ("process_failed", "critical")
     assert "ValueError: broken" in second["exception"]
+
+
+#: As every module of the application holds one.
+module_logger = structlog.get_logger(__name__)
+
+
+def test_what_one_test_configures_no_later_test_logs_through(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with logging_state.kept():
+        configure_logs(LogSettings(format="json"), "first")
+        module_logger.info("said_by_the_first")
+        logging.getLogger("jobs").setLevel("CRITICAL")
+    capsys.readouterr()
+    assert not structlog.is_configured()
+    assert logging.getLogger("jobs").level == logging.NOTSET
+    module_logger.info("said_by_the_second")
+    shown = capsys.readouterr()
+    assert "said_by_the_second" in shown.out
+    assert not shown.err

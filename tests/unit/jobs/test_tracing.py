@@ -11,6 +11,7 @@ from core.settings import TraceSettings
 from core.span_exporter import SpanWriter
 from core.spans import Context
 from core.tracing import RequestTrace, Tracer, parse
+from tests.support.machine import is_over
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE}-{SPAN}-01"
@@ -105,8 +106,8 @@ def test_an_endpoint_that_never_answers_costs_spans_and_no_time(writer: SpanWrit
     before, began = dropped(), time.monotonic()
     for number in range(5_000):
         writer.write("x", Context(1, number + 1), None, (1, 2), {"penstock.attempt": number})
-    assert time.monotonic() - began < 2.0
+    assert not is_over(began, 2.0)
     assert dropped() - before >= 4_800, "at most what is kept, and what was on its way"
     began = time.monotonic()
     writer.close()
-    assert time.monotonic() - began < 4.0
+    assert not is_over(began, 4.0)

@@ -61,7 +61,7 @@ async def test_calls_share_a_lot_and_each_gets_its_own_answer() -> None:
     lots: list[list[int]] = []
 
     async def double(items: object) -> list[int]:
-        lot = list(items)  # type: ignore[call-overload]
+        lot = list(items)
         lots.append(lot)
         await asyncio.sleep(0)
         return [2 * one for one in lot]
@@ -76,7 +76,7 @@ async def test_calls_share_a_lot_and_each_gets_its_own_answer() -> None:
 async def test_a_lot_that_fails_fails_its_own_callers_only() -> None:
     async def work(items: object) -> list[int]:
         await asyncio.sleep(0)
-        lot: list[int] = list(items)  # type: ignore[call-overload]
+        lot: list[int] = list(items)
         if 1 in lot:
             raise ValueError("one")
         return lot

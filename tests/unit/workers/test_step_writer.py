@@ -33,7 +33,7 @@ def running(job_id: str, *, watched: bool = True) -> Attempt:
         id=job_id,
         fence=1,
         attempt=1,
-        spec=None,  # type: ignore[arg-type]  # not looked at here
+        spec=None,  # not looked at here
         seq=1,
         output_tokens=0,
         input_tokens=None,
@@ -45,7 +45,7 @@ def running(job_id: str, *, watched: bool = True) -> Attempt:
         queued=0,
     )
     generation = Generation(job_id, "/v1/completions", {})
-    run = Attempt(claimed, None, generation, 0.0, 1, 0, watched)  # type: ignore[arg-type]
+    run = Attempt(claimed, None, generation, 0.0, 1, 0, watched)
     run.accept(AcceptedGeneration(input_tokens=3, choices=1, restarted=False))
     return run
 
@@ -60,7 +60,7 @@ async def writer(log: Log) -> AsyncIterator[StepWriter]:
     def answered(run: Attempt, answer: Appended) -> None:
         run.over = answer == "finished"
 
-    made = StepWriter(log, SETTINGS, "q", answered)  # type: ignore[arg-type]
+    made = StepWriter(log, SETTINGS, "q", answered)
     task = asyncio.create_task(made.run())
     yield made
     task.cancel()
@@ -140,7 +140,7 @@ async def test_a_job_alone_is_never_held(writer: StepWriter, log: Log) -> None:
 
 async def test_what_is_held_goes_without_a_further_step(log: Log) -> None:
     quick = SETTINGS.model_copy(update={"flush_seconds": 0.3})
-    writer = StepWriter(log, quick, "q", lambda *_: None)  # type: ignore[arg-type]
+    writer = StepWriter(log, quick, "q", lambda *_: None)
     task = asyncio.create_task(writer.run())
     runs = [running("a"), running("b")]
     await begun(writer, log, *runs)

@@ -1,0 +1,38 @@
+"""How slow this machine is now, so that a test's bound on time holds on one that is busy.
+
+Invariant: a bound is only ever made longer, by a factor that is measured when the bound would be
+missed; on a quiet machine it is what the test says. A test that asserts how long something took
+says `bound(seconds)` and thereby that it needs a quiet machine, or time.
+"""
+
+import time
+
+#: What `_work` takes on a quiet machine with two cores of 2020, in seconds.
+REFERENCE_SECONDS = 0.05
+#: On a machine slower than this nothing is learnt by waiting longer.
+MOST = 60.0
+
+
+def slowness() -> float:
+    """Return how many times longer work takes now than on a quiet machine; at least 1.
+
+    Wall time is measured, so both a slow core and a core shared with many others count.
+    """
+    began = time.perf_counter()
+    _work()
+    return min(MOST, max(1.0, (time.perf_counter() - began) / REFERENCE_SECONDS))
+
+
+def bound(seconds: float) -> float:
+    """Return a bound that is `seconds` on a quiet machine."""
+    return seconds * slowness()
+
+
+def is_over(began: float, seconds: float) -> bool:
+    """Say whether a bound is missed by what began at `began` of `time.monotonic`."""
+    elapsed = time.monotonic() - began
+    return elapsed > seconds and elapsed > bound(seconds)
+
+
+def _work() -> int:
+    return sum(number * number for number in range(1_750_000))
