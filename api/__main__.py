@@ -1,6 +1,6 @@
 """`python -m api`: the API with the settings of the environment."""
 
-from api.server.uvicorn_server import run
+from api.uvicorn_server import run
 from core.settings import get_settings
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from accounts.directory import open_signing_in
-from api.error_handlers import add_error_handlers
+from api.http.error_handlers import add_error_handlers
 from api.openapi.route_docs import describe
 from api.routes import (
     accounts,

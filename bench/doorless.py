@@ -2,9 +2,9 @@
 
 from starlette.requests import Request
 
-import api.fast_route
+import api.http.fast_route
 from accounts.caller import Caller, Role
-from api.server.uvicorn_server import create_server
+from api.uvicorn_server import create_server
 from core.settings import Settings, get_settings
 
 ANYBODY = Caller(id="key_anybody", account="bench", role=Role.MEMBER)
@@ -18,7 +18,7 @@ async def let_in(request: Request) -> Caller:
 
 def run(settings: Settings) -> None:
     """Serve without a door; the routes that submit ask this module's name for it."""
-    api.fast_route.authenticate = let_in  # type: ignore[attr-defined]
+    api.http.fast_route.authenticate = let_in  # type: ignore[attr-defined]
     create_server(settings).run()
 
 

@@ -5,10 +5,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.app import create_app
-from api.deps import AppServices, CurrentCaller
-from api.fast_route import FastRoute
-from api.request_body import read_object
-from api.server.uvicorn_server import create_server
+from api.http.deps import AppServices, CurrentCaller
+from api.http.fast_route import FastRoute
+from api.http.request_body import read_object
+from api.uvicorn_server import create_server
 from core.settings import Settings, get_settings
 from intake.admission import AdmissionRequest, prepare
 from intake.permissions import declare, submitters

@@ -101,7 +101,7 @@ async def _drain(settings: Settings, store: JobStore, directory: Path) -> float:
     """Run the ledger process until the outbox is empty; returns seconds from its first commit."""
     outbox = Outbox(store.redis, store.keys, GROUP, "")
     servers = Servers(settings, directory, "")
-    servers.start("ledger", "billing")
+    servers.start("ledger", "billing.process")
     try:
         full = await outbox.backlog()
         while (left := await outbox.backlog()) == full:  # noqa: ASYNC110 - another process is asked

@@ -18,8 +18,8 @@ from core.settings import LogSettings
 
 #: Our own packages; a module that runs by `python -m` is `__main__`.
 OURS = (
-    *("jobs", "billing", "migrations", "api", "workers", "webhooks", "planning", "cli"),
-    *("accounts", "bench", "__main__"),
+    *("core", "jobs", "accounts", "billing", "migrations", "webhooks", "wire", "files", "intake"),
+    *("batches", "api", "workers", "planning", "cli", "bench", "__main__"),
 )
 #: Too verbose at INFO: they log each request or statement, which we log ourselves or not at all.
 QUIET = (

@@ -12,7 +12,7 @@ from core.runtime.event_loop_lag import measure_event_loop_lag
 from core.settings import Settings
 from files.object_store import ObjectStore
 from intake.budget_guard import BudgetGuard
-from intake.concurrency_limit import ConcurrencyLimit
+from intake.lifetime.concurrency_limit import ConcurrencyLimit
 from intake.services import ModelCache, Services
 from jobs.model_registry import ModelRegistry
 from jobs.store.factory import open_store

@@ -16,9 +16,9 @@ from core.redis.client import unavailable
 from core.settings import Settings
 from files.object_store import ObjectStore
 from intake.budget_guard import BudgetGuard
-from intake.concurrency_limit import ConcurrencyLimit
-from intake.job_watchers import JobWatchers
-from intake.request_lifetime import OpenRequests
+from intake.lifetime.concurrency_limit import ConcurrencyLimit
+from intake.lifetime.job_watchers import JobWatchers
+from intake.lifetime.request_lifetime import OpenRequests
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.job_store import JobStore
 from jobs.stream.event_hub import EventHub

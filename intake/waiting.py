@@ -3,9 +3,9 @@
 from contextlib import aclosing
 
 from core.errors import JobGone
-from intake.client_span import client_span
 from intake.errors import ShuttingDown, WaitTimeout
-from intake.request_lifetime import Disconnected, EndReason, RequestLifetime
+from intake.lifetime.client_span import client_span
+from intake.lifetime.request_lifetime import Disconnected, EndReason, RequestLifetime
 from intake.services import Services
 from intake.watched_job import WatchedJob, cancel_if_abandoned
 from jobs.job import Job

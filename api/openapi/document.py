@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
-from api.error_handlers import is_openai_path
+from api.http.error_handlers import is_openai_path
 from api.openapi.examples import ANSWERS, OPENAI_ERROR, PROBLEM_EXAMPLE, REQUESTS
 from api.openapi.object_schemas import SCHEMAS
 from intake.permissions import TABLE

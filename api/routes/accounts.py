@@ -8,10 +8,10 @@ from starlette.responses import Response
 
 from accounts.audit_log import read_log
 from accounts.errors import AccountNotFound
-from api.deps import AppServices, CurrentCaller
-from api.json_responses import json_response
+from api.http.deps import AppServices, CurrentCaller
+from api.http.json_responses import json_response
+from api.http.request_body import read_object
 from api.openapi.route_docs import Responses, body_of, error_responses
-from api.request_body import read_object
 from api.routes.jobs import Limit
 from core.db.tables.base import now
 from wire.errors import InvalidCursor

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.cursor import check_list_cursor
-from api.deps import AppServices, CurrentCaller
-from api.json_responses import json_response
+from api.http.cursor import check_list_cursor
+from api.http.deps import AppServices, CurrentCaller
+from api.http.json_responses import json_response
+from api.http.request_body import read_object
 from api.openapi.route_docs import body_of, error_responses
-from api.request_body import read_object
 from api.security.authentication import caller_field
 from batches import creation, repository
 from batches.creation import BatchOwner

@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from accounts.caller import Caller
 from accounts.errors import AccountNotFound
-from api.cursor import check_list_cursor
-from api.deps import AppServices, CurrentCaller
-from api.json_responses import json_response
+from api.http.cursor import check_list_cursor
+from api.http.deps import AppServices, CurrentCaller
+from api.http.json_responses import json_response
 from api.openapi.route_docs import Responses, error_responses
 from api.routes.jobs import Limit
 from api.streaming.download import Download

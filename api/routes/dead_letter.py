@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.caller import Caller
-from api.deps import AppServices, CurrentCaller
-from api.json_responses import json_response
+from api.http.deps import AppServices, CurrentCaller
+from api.http.json_responses import json_response
 from api.openapi.route_docs import error_responses, job_page_responses, job_responses
 from api.routes.jobs import Limit, respond_with_retry
 from intake.services import Services

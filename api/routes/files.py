@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.cursor import check_list_cursor
-from api.deps import AppServices, CurrentCaller
-from api.json_responses import json_response
+from api.http.cursor import check_list_cursor
+from api.http.deps import AppServices, CurrentCaller
+from api.http.json_responses import json_response
 from api.openapi.route_docs import error_responses, multipart_of
 from api.streaming.download import Download
 from batches.file_references import FILE_REFERENCES

@@ -7,10 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.caller import Caller
-from api.deps import AppServices, CurrentCaller
-from api.fast_route import FastRoute
+from api.http.deps import AppServices, CurrentCaller
+from api.http.fast_route import FastRoute
+from api.http.request_body import read_object
 from api.openapi.route_docs import body_of, error_responses, job_responses, stream_responses
-from api.request_body import read_object
 from api.streaming.job_response import JobFormat, respond_with_job
 from core.errors import ModelNotFound
 from intake.admission import AdmissionRequest, admit

@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from api.deps import AppServices, CurrentCaller
+from api.http.deps import AppServices, CurrentCaller
 from api.openapi.route_docs import error_responses, stream_responses
 from api.streaming.event_stream import EventStream
 from core.errors import InvalidJob

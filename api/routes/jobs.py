@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.caller import Caller
-from api.cursor import check_list_cursor
-from api.deps import AppServices, CurrentCaller
-from api.error_handlers import problem_response
-from api.fast_route import FastRoute
-from api.json_responses import accepted, job_headers, json_response, just_accepted
+from api.http.cursor import check_list_cursor
+from api.http.deps import AppServices, CurrentCaller
+from api.http.error_handlers import problem_response
+from api.http.fast_route import FastRoute
+from api.http.json_responses import accepted, job_headers, json_response, just_accepted
+from api.http.request_body import read_object
 from api.openapi.route_docs import body_of, error_responses, job_page_responses, job_responses
-from api.request_body import read_object
 from api.streaming.disconnect import ClientDisconnect
 from intake import job_retry
 from intake.admission import AdmissionRequest, admit

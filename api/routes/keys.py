@@ -10,11 +10,11 @@ from starlette.responses import Response
 from accounts.api_keys import MadeKey, NewKey
 from accounts.caller import Limits
 from accounts.key_permissions import check_account, check_grant, managed_keys
-from api.cursor import check_list_cursor
-from api.deps import AppServices, CurrentCaller
-from api.json_responses import json_response
+from api.http.cursor import check_list_cursor
+from api.http.deps import AppServices, CurrentCaller
+from api.http.json_responses import json_response
+from api.http.request_body import read_object
 from api.openapi.route_docs import Responses, body_of, error_responses
-from api.request_body import read_object
 from api.routes.jobs import Limit
 from wire.schemas.accounts import KeyAnswer, KeyFields, NewKeyRequest, Rotation
 from wire.schemas.validation import check

@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.deps import AppServices, CurrentCaller
-from api.json_responses import json_response
+from api.http.deps import AppServices, CurrentCaller
+from api.http.json_responses import json_response
 from api.openapi.route_docs import error_responses
 from intake.permissions import check_model
 from jobs.model_registry import ServedModel

@@ -4,8 +4,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.deps import AppServices
-from api.json_responses import json_response
+from api.http.deps import AppServices
+from api.http.json_responses import json_response
 from api.openapi.route_docs import error_responses
 from core import metrics as all_metrics
 from core.errors import StoreUnavailable

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from accounts.caller import Caller
-from api.deps import AppServices, CurrentCaller
-from api.json_responses import json_response
+from api.http.deps import AppServices, CurrentCaller
+from api.http.json_responses import json_response
 from api.openapi.route_docs import Responses, error_responses
 from intake.queue_operations import purge_queue, set_queue_mode
 from intake.services import Services

@@ -6,10 +6,10 @@ from starlette.responses import Response
 
 from accounts.password_change import change_own_password
 from accounts.sessions import Session
-from api.deps import AppServices, CurrentCaller, Signing
-from api.json_responses import json_response
+from api.http.deps import AppServices, CurrentCaller, Signing
+from api.http.json_responses import json_response
+from api.http.request_body import read_object
 from api.openapi.route_docs import Responses, body_of, error_responses
-from api.request_body import read_object
 from api.security.client_ip import client_address
 from wire.schemas.accounts import Me, OwnPassword, Refresh, SessionAnswer, SignIn
 from wire.schemas.validation import check

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.deps import AppServices, CurrentCaller
-from api.json_responses import json_response
+from api.http.deps import AppServices, CurrentCaller
+from api.http.json_responses import json_response
 from api.openapi.route_docs import Responses, error_responses
 from billing.reports.usage import usage_totals
 from intake.usage_proof import find_proof

@@ -8,11 +8,11 @@ from starlette.responses import Response
 
 from accounts.caller import Caller
 from accounts.users import UserUpdate
-from api.cursor import check_list_cursor
-from api.deps import AppServices, CurrentCaller
-from api.json_responses import json_response
+from api.http.cursor import check_list_cursor
+from api.http.deps import AppServices, CurrentCaller
+from api.http.json_responses import json_response
+from api.http.request_body import read_object
 from api.openapi.route_docs import Responses, body_of, error_responses
-from api.request_body import read_object
 from api.routes.jobs import Limit
 from core.errors import Forbidden
 from wire.schemas.accounts import NewPassword, NewUser, UserAnswer, UserUpdateRequest

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from api.error_handlers import problem_response
+from api.http.error_handlers import problem_response
 from api.server.middleware import new_request_id
 from core.errors import PipelineError
 from core.settings import LimitSettings

@@ -18,7 +18,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.error_handlers import problem_response
+from api.http.error_handlers import problem_response
 from api.server.http_metrics import MeasuredRequest, method_of, route_of
 from core import tracing
 from core.settings import LimitSettings

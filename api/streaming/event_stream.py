@@ -17,9 +17,9 @@ from api.security.authentication import check_again
 from api.streaming.disconnect import ClientDisconnect
 from core import metrics
 from core.errors import PipelineError
-from intake.client_span import client_span
 from intake.errors import ShuttingDown, WaitTimeout
-from intake.request_lifetime import EndReason, RequestLifetime
+from intake.lifetime.client_span import client_span
+from intake.lifetime.request_lifetime import EndReason, RequestLifetime
 from intake.services import Services
 from intake.watched_job import WatchedJob, cancel_if_abandoned
 from wire import problems

@@ -7,13 +7,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.error_handlers import problem_response
-from api.json_responses import accepted, job_headers, json_response
+from api.http.error_handlers import problem_response
+from api.http.json_responses import accepted, job_headers, json_response
 from api.streaming.disconnect import ClientDisconnect
 from api.streaming.event_stream import EventStream
 from billing.pricing.rating import Cost
+from intake.lifetime.request_lifetime import EndReason
 from intake.preferences import Preferences
-from intake.request_lifetime import EndReason
 from intake.services import Services
 from intake.submission import Admission
 from intake.waiting import wait_ended_error, wait_result

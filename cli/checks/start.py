@@ -21,8 +21,8 @@ from cli.checks.machine import (
 )
 from cli.checks.memory import GIB
 from cli.checks.model import check_model
+from cli.connect.embedded_redis import find_program
 from cli.connect.state_dir import HOME, PipelineState, StateDir
-from cli.local.embedded_redis import find_program
 from cli.terminal.failures import Failure
 from core.runtime.child_process import free_port
 from core.settings import Settings

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.connect.api_client import Client
-from cli.terminal.job_progress import print_job
+from cli.connect.job_progress import print_job
 from cli.terminal.options import Json, Key, Url
 from cli.terminal.output import ago, print_json, print_table
 

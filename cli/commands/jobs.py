@@ -7,7 +7,7 @@ import typer
 
 from cli.commands.models import first_model
 from cli.connect.api_client import Client
-from cli.terminal.job_progress import (
+from cli.connect.job_progress import (
     JOB_COLUMNS,
     job_row,
     outcome,

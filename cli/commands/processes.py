@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from cli.connect.embedded_redis import find_program, redis_command
 from cli.connect.state_dir import StateDir
-from cli.local.embedded_redis import find_program, redis_command
 
 app = typer.Typer(add_completion=False)
 
@@ -41,7 +41,7 @@ def control() -> None:
 @app.command()
 def ledger() -> None:
     """Run one ledger process: it writes what finished jobs used into the billing database."""
-    _become("billing")
+    _become("billing.process")
 
 
 @app.command()

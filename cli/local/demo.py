@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.text import Text
 
 from cli.connect.api_client import Client
+from cli.connect.job_progress import TERMINAL, outcome, place, stream_text, text_of
 from cli.connect.state_dir import StateDir
 from cli.terminal.failures import Failure
-from cli.terminal.job_progress import TERMINAL, outcome, place, stream_text, text_of
 
 STORY = "Tell me a long story about a river."
 ESSAY = "Write a long essay about a penstock."

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from cli.checks.start import choose_port, is_free
+from cli.connect.embedded_redis import find_program, redis_command
 from cli.connect.state_dir import StateDir
-from cli.local.embedded_redis import find_program, redis_command
 from cli.local.supervisor import ChildSpec
 from core.runtime.child_process import free_port
 from core.settings import TINY_MODEL, Settings
@@ -113,7 +113,7 @@ def process_specs(plan: Plan, home: StateDir, settings: Settings) -> dict[str, C
         ),
         "ledger": ChildSpec(
             "ledger",
-            python("billing"),
+            python("billing.process"),
             home.log_file("ledger"),
             common | _any_port(settings, "billing"),
         ),

@@ -14,6 +14,9 @@ from kombu.serialization import dumps
 from core.redis.keys import Keys
 from core.settings import RedisSettings, WorkerSettings
 
+#: How many unreadable Celery messages are kept.
+DEAD_TICKETS_KEPT = 1_000
+
 TASK_NAME = "penstock.run_one"
 VERSION = 1
 

@@ -11,7 +11,7 @@ import structlog
 from kombu.transport import redis as kombu_redis
 
 from core import metrics
-from jobs.store.worker_transitions import DEAD_TICKETS_KEPT
+from jobs.broker.tickets import DEAD_TICKETS_KEPT
 
 log = structlog.get_logger()
 

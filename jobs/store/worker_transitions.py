@@ -11,14 +11,12 @@ import orjson
 
 from core.errors import PipelineError
 from core.redis.client import guarded
+from jobs.broker.tickets import DEAD_TICKETS_KEPT
 from jobs.job import JobSpec
 from jobs.store import script_args as args
 from jobs.store.job_reader import JobReader
 from jobs.store.script_rows import ClaimedRow
 from jobs.store.transitions import Appended, ClaimedJob, Ending, LogAppend
-
-#: How many unreadable Celery messages are kept.
-DEAD_TICKETS_KEPT = 1_000
 
 #: A step that does not end its job.
 GOES_ON = args.EndingArgs()

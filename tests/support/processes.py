@@ -96,7 +96,7 @@ class Pipeline:
 
     def ledger(self) -> PipelineProcess:
         """Start a ledger process without waiting for it."""
-        return self._begin_part("ledger", "billing", "billing")
+        return self._begin_part("ledger", "billing", "billing.process")
 
     def feeder(self) -> PipelineProcess:
         """Start a process that feeds batches without waiting for it."""

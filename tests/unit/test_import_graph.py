@@ -14,7 +14,9 @@ from tests.support.import_graph import (
 )
 
 #: A folder with more modules is split by concern.
-MOST_MODULES = 21
+MOST_MODULES = 22
+#: What the entry points stand on, and what therefore imports none of them.
+LOWER = ("core", "jobs", "accounts", "webhooks", "billing", "wire", "files", "intake", "batches")
 
 
 def test_no_two_folders_import_each_other_in_a_circle() -> None:
@@ -22,9 +24,9 @@ def test_no_two_folders_import_each_other_in_a_circle() -> None:
 
 
 def test_no_two_packages_import_each_other_in_a_circle() -> None:
-    heights = ranks(package_graph(folder_graph()))
-    assert heights["core"] == 0
-    assert heights["cli"] == max(heights.values())
+    graph = package_graph(folder_graph())
+    assert ranks(graph)["core"] == 0
+    assert not {"cli", "bench", "api", "workers"} & set().union(*(graph[low] for low in LOWER))
 
 
 def test_the_picture_shows_the_imports_of_today() -> None:
@@ -34,7 +36,7 @@ def test_the_picture_shows_the_imports_of_today() -> None:
 
 
 def test_folders_are_small() -> None:
-    sizes = Counter(path.parent for path in modules().values() if path.name != "__init__.py")
+    sizes = Counter(path.parent for path in modules().values() if not path.name.startswith("__"))
     large = {str(folder.relative_to(ROOT)): n for folder, n in sizes.items() if n > MOST_MODULES}
     assert large.keys() <= {"bench"}, "bench has one module for each figure"
 

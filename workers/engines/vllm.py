@@ -30,7 +30,7 @@ from workers.engines.base import (
     Task,
 )
 from workers.engines.cpu_features import read_cpu_features
-from workers.engines.vllm_warmup import Answer, WarmUp
+from workers.engines.vllm_warmup import OwnGeneration, WarmUp
 
 if TYPE_CHECKING:
     from workers.engines.vllm_core import CoreThread
@@ -103,7 +103,7 @@ class VllmEngine:
         self._dead: EngineDead | None = None
         self._adding: set[str] = set()
         self._aborts: dict[str, asyncio.Future[None]] = {}
-        self._own: dict[str, Answer] = {}  # generations of the engine itself
+        self._own: dict[str, OwnGeneration] = {}  # generations of the engine itself
         self._probe_count = 0
 
     async def start(self, sink: Sink) -> EngineInfo:
@@ -187,7 +187,7 @@ class VllmEngine:
 
     async def _run_own(
         self, generations: Sequence[Generation], *, cancel: bool = False
-    ) -> Sequence[Answer]:
+    ) -> Sequence[OwnGeneration]:
         """Run generations of the engine's own in one batch; the sink hears nothing of them.
 
         Args:
@@ -200,7 +200,7 @@ class VllmEngine:
             EngineDead: the engine is gone.
         """
         thread = self._alive()
-        answers = {generation.id: Answer() for generation in generations}
+        answers = {generation.id: OwnGeneration() for generation in generations}
         self._own |= answers
         try:
             choices: list[Any] = []

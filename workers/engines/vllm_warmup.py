@@ -37,7 +37,7 @@ SCHEMA = {
 }
 
 
-class Answer:
+class OwnGeneration:
     """What the engine made of one generation of its own."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class RunOwn(Protocol):
 
     async def __call__(
         self, generations: Sequence[Generation], *, cancel: bool = False
-    ) -> Sequence[Answer]:
+    ) -> Sequence[OwnGeneration]:
         """Return the answers; with `cancel`, abort each after its first output."""
         ...
 
@@ -205,7 +205,9 @@ class WarmUp:
 
     # --- both -------------------------------------------------------------------------
 
-    async def _run(self, batch: Sequence[Generation], *, cancel: bool = False) -> Sequence[Answer]:
+    async def _run(
+        self, batch: Sequence[Generation], *, cancel: bool = False
+    ) -> Sequence[OwnGeneration]:
         answers = await self.run_own(batch, cancel=cancel)
         for generation in batch:
             prompts = generation.body.get("input") or [generation.body["prompt"]]

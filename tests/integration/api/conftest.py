@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from accounts.caller import Role
-from api.server.uvicorn_server import ApiServer, create_server
+from api.uvicorn_server import ApiServer, create_server
 from core.db.engine import Database
 from core.errors import PipelineError
 from core.settings import DatabaseSettings, Settings

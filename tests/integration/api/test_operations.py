@@ -164,7 +164,7 @@ async def test_shutdown_does_not_wait_for_ever(
     store: JobStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("intake.request_lifetime.GRACE_SECONDS", 0.3)
+    monkeypatch.setattr("intake.lifetime.request_lifetime.GRACE_SECONDS", 0.3)
     call = asyncio.create_task(client.post(CHAT, json=chat_body()))
     whole = await hand.take()
     body = chat_body(stream=True)

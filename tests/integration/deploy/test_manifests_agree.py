@@ -9,7 +9,7 @@ from api.app import create_app
 from cli.main import NOUNS
 from core.redis.keys import Keys
 from core.settings import Settings
-from intake.request_lifetime import GRACE_SECONDS
+from intake.lifetime.request_lifetime import GRACE_SECONDS
 from tests.support.manifests import ROOT, Container, Manifests, matches
 from webhooks.celery_app import CLOSE_SECONDS
 

@@ -11,8 +11,8 @@ from prometheus_client.samples import Sample
 from pydantic import SecretStr
 
 from billing.budgets.budgets import Budget, set_budget
-from billing.metrics_collector import MoneyCollector
 from billing.pricing.gpu_rates import GpuRate, set_gpu_rate
+from billing.process.metrics_collector import MoneyCollector
 from core.db.engine import Database
 from core.errors import EngineError
 from core.settings import DatabaseSettings

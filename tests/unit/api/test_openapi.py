@@ -6,7 +6,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from api.error_handlers import is_openai_path
+from api.http.error_handlers import is_openai_path
 from api.openapi.examples import ANSWERS, OPENAI_ERROR, PROBLEM_EXAMPLE, REQUESTS
 from api.openapi.route_docs import BODIES
 from tests.support.openapi import SNAPSHOT, document

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.exceptions import HTTPException
 
-from api.error_handlers import from_http, is_openai_path, problem_response
+from api.http.error_handlers import from_http, is_openai_path, problem_response
 from core import errors
 from jobs.status import Status
 from wire import errors as door

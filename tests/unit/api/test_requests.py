@@ -7,12 +7,12 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.types import Message
 
-from api.cursor import check_list_cursor
+from api.http.cursor import check_list_cursor
 from api.streaming.disconnect import ClientDisconnect
 from core.ids import new_id
-from intake.job_watchers import JobWatchers
+from intake.lifetime.job_watchers import JobWatchers
+from intake.lifetime.request_lifetime import EndReason, OpenRequests, RequestLifetime
 from intake.preferences import Preferences, read_preferences
-from intake.request_lifetime import EndReason, OpenRequests, RequestLifetime
 from wire.errors import InvalidCursor, InvalidHeader
 
 
@@ -115,7 +115,7 @@ async def test_errors_inside_pass_through() -> None:
 
 
 async def test_closing_ends_the_impatient_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("intake.request_lifetime.GRACE_SECONDS", 0.05)
+    monkeypatch.setattr("intake.lifetime.request_lifetime.GRACE_SECONDS", 0.05)
     closing, ended = OpenRequests(), list[str]()
 
     async def wait(name: str, *, gets_grace: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.json_responses import accepted, just_accepted
+from api.http.json_responses import accepted, just_accepted
 from core.ids import new_id
 from intake.submission import Admission
 from jobs.fairness import ServiceTier

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from cli.checks.start import choose_port, is_free
+from cli.connect.embedded_redis import find_program, redis_command
 from cli.connect.state_dir import StateDir
-from cli.local.embedded_redis import find_program, redis_command
 from cli.local.plan import Plan, make_plan, process_specs, reachable, redis_spec
 from cli.terminal.failures import Failure
 from core.settings import Settings

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cli.connect.api_client import Client, StreamEvent
-from cli.terminal.job_progress import JOB_COLUMNS, job_row, outcome, place, stream_text, text_of
+from cli.connect.job_progress import JOB_COLUMNS, job_row, outcome, place, stream_text, text_of
 
 JOB: dict[str, Any] = {
     "id": "job_1",

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from core.errors import EngineDead, EngineError, InvalidJob
 from workers.engines import vllm_warmup
 from workers.engines.base import EngineInfo, Generation, Output, Task
-from workers.engines.vllm_warmup import Answer, WarmUp
+from workers.engines.vllm_warmup import OwnGeneration, WarmUp
 
 
 class Recorder:
@@ -22,13 +22,13 @@ class Recorder:
 
     async def __call__(
         self, generations: Sequence[Generation], *, cancel: bool = False
-    ) -> Sequence[Answer]:
+    ) -> Sequence[OwnGeneration]:
         self.batches.append((generations, cancel))
         answers = []
         for generation in generations:
             if self._error is not None and self._field in generation.body:
                 raise self._error
-            answer = Answer()
+            answer = OwnGeneration()
             answer.take(Output(generation.id, 0, [7], "river", finish_reason="length"))
             answers.append(answer)
         return answers
@@ -123,8 +123,10 @@ async def test_what_a_model_cannot_do_is_logged_and_the_rest_is_run() -> None:
 
 
 async def test_a_part_without_an_end_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def silent(generations: Sequence[Generation], *, cancel: bool = False) -> list[Answer]:
-        await Answer().ended.wait()
+    async def silent(
+        generations: Sequence[Generation], *, cancel: bool = False
+    ) -> list[OwnGeneration]:
+        await OwnGeneration().ended.wait()
         return []
 
     monkeypatch.setattr(vllm_warmup, "PART_SECONDS", 0.01)
@@ -133,7 +135,7 @@ async def test_a_part_without_an_end_ends_the_start(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_answer_ends_with_its_last_choice_or_its_first_error() -> None:
-    answer = Answer()
+    answer = OwnGeneration()
     answer.choices = 2
     answer.take(Output("a", 0, [1], "x", finish_reason="stop"))
     assert not answer.ended.is_set()
@@ -141,7 +143,7 @@ def test_an_answer_ends_with_its_last_choice_or_its_first_error() -> None:
     assert answer.ended.is_set()
     assert (answer.text, answer.tokens, answer.error) == ("xy", 3, None)
 
-    failed, error = Answer(), EngineError("broken")
+    failed, error = OwnGeneration(), EngineError("broken")
     failed.take(Output("b", 0, [], "", error=error))
     assert failed.ended.is_set()
     assert failed.error is error

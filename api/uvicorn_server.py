@@ -20,7 +20,7 @@ from api.server.http_protocol import BoundedHttpProtocol, bounded_protocol
 from core.logs import configure_logs
 from core.settings import Settings
 from core.tracing import close_tracing, configure_tracing
-from intake.request_lifetime import GRACE_SECONDS
+from intake.lifetime.request_lifetime import GRACE_SECONDS
 
 #: How often uvicorn calls `on_tick`.
 TICKS_PER_SECOND = 10

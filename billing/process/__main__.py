@@ -1,4 +1,4 @@
-"""The ledger process, `python -m billing`: moves usage from Redis into the ledger in SQL.
+"""The ledger process, `python -m billing.process`: moves usage from Redis into the ledger in SQL.
 
 It runs two consumers, so that one reads while the other commits. Invariant: any number of these
 processes may run, and each works alone.
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from billing.ledger.consumer import OutboxConsumer
-from billing.metrics_collector import MoneyCollector
+from billing.process.metrics_collector import MoneyCollector
 from core import metrics
 from core.db.engine import Database
 from core.errors import DatabaseUnavailable

@@ -1,0 +1,1 @@
+"""What every route uses: dependencies, bodies, cursors, responses and errors."""

@@ -1,0 +1,1 @@
+"""The ledger process: `python -m billing.process`."""
