@@ -86,7 +86,7 @@ async def run(order: dict[str, Any]) -> dict[str, Any]:
 
 def _leave_out_warm_up() -> None:
     """Have the first prompt of this run be the first that the model sees."""
-    from workers.engines.vllm_warmup import WarmUp
+    from workers.engines.vllm.warmup import WarmUp
 
     async def nothing(self: WarmUp) -> None:
         return None

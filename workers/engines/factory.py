@@ -10,7 +10,7 @@ from workers.engines.base import Engine
 def create_engine(settings: EngineSettings) -> Engine:
     """Return the engine that `settings.kind` names, not started."""
     if settings.kind == "vllm":
-        from workers.engines.vllm import VllmEngine  # noqa: PLC0415
+        from workers.engines.vllm.engine import VllmEngine  # noqa: PLC0415
 
         return VllmEngine(settings)
     from workers.engines.simulated import SimulatedEngine  # noqa: PLC0415

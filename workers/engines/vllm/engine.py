@@ -1,7 +1,7 @@
 """The vLLM engine: what the event loop sees of it.
 
-Prompts are rendered in one executor thread (`vllm_requests`), the core runs in another
-(`vllm_core`); this module only passes things between them and the sink. It imports nothing of
+Prompts are rendered in one executor thread (`requests`), the core runs in another
+(`core`); this module only passes things between them and the sink. It imports nothing of
 vLLM until `start`, because vLLM reads its environment on import and needs seconds to load.
 
 Invariant: the sink hears nothing of a generation once `abort` was called for it, and nothing at
@@ -30,10 +30,10 @@ from workers.engines.base import (
     Task,
 )
 from workers.engines.cpu_features import read_cpu_features
-from workers.engines.vllm_warmup import Answer, WarmUp
+from workers.engines.vllm.warmup import Answer, WarmUp
 
 if TYPE_CHECKING:
-    from workers.engines.vllm_core import CoreThread
+    from workers.engines.vllm.core import CoreThread
 
 log = structlog.get_logger()
 
@@ -78,7 +78,7 @@ def _choose_kernels(settings: EngineSettings) -> None:
         amx_allowed=settings.cpu_amx,
     )
     if not settings.cpu_amx:
-        from workers.engines.vllm_amx import refuse_amx  # noqa: PLC0415  # it imports torch
+        from workers.engines.vllm.amx import refuse_amx  # noqa: PLC0415  # it imports torch
 
         refuse_amx()
     elif not features.amx:
@@ -228,7 +228,7 @@ class VllmEngine:
         prepare_environment(self._settings)
         if built_for_cpu():
             _choose_kernels(self._settings)
-        from workers.engines.vllm_core import CoreThread  # noqa: PLC0415
+        from workers.engines.vllm.core import CoreThread  # noqa: PLC0415
 
         adopt_logger("torch")
 

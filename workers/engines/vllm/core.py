@@ -28,10 +28,10 @@ from vllm.v1.executor import Executor
 from core.errors import EngineError
 from core.settings import EngineSettings
 from workers.engines.base import EngineInfo, EngineLoad, Output
-from workers.engines.vllm_choices import GenerationChoice
-from workers.engines.vllm_config import DESCRIBED_WORKER, engine_config
-from workers.engines.vllm_embeddings import Embedding
-from workers.engines.vllm_requests import VllmFrontend
+from workers.engines.vllm.choices import GenerationChoice
+from workers.engines.vllm.config import DESCRIBED_WORKER, engine_config
+from workers.engines.vllm.embeddings import Embedding
+from workers.engines.vllm.requests import VllmFrontend
 
 log = structlog.get_logger()
 

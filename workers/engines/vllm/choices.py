@@ -25,7 +25,7 @@ from vllm.v1.engine.output_processor import OutputProcessor
 
 from core.errors import EngineError
 from workers.engines.base import Output
-from workers.engines.vllm_penalties import carry_penalties
+from workers.engines.vllm.penalties import carry_penalties
 
 log = structlog.get_logger()
 

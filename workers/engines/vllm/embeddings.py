@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 class Embedding:
-    """What `vllm_choices.Choice` is for text: a request for the core and how to read its answer."""
+    """One input of an embedding request; the counterpart of `choices.GenerationChoice`."""
 
     def __init__(self, generation_id: str, index: int, request: EngineCoreRequest) -> None:
         self.generation_id = generation_id

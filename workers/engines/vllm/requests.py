@@ -34,9 +34,9 @@ from vllm.v1.engine.input_processor import InputProcessor
 from core.errors import ContextLengthExceeded, EngineError, InvalidJob, PipelineError
 from core.settings import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation
-from workers.engines.vllm_choices import GenerationChoice, Scribe
-from workers.engines.vllm_embeddings import Embedding
-from workers.engines.vllm_penalties import CARRIED
+from workers.engines.vllm.choices import GenerationChoice, Scribe
+from workers.engines.vllm.embeddings import Embedding
+from workers.engines.vllm.penalties import CARRIED
 
 log = structlog.get_logger()
 

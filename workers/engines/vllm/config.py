@@ -12,13 +12,13 @@ from vllm.engine.arg_utils import EngineArgs
 from vllm.platforms import current_platform
 
 from core.settings import EngineSettings
-from workers.engines.vllm_amx import RefusesAmx
+from workers.engines.vllm.amx import RefusesAmx
 
 log = structlog.get_logger()
 
 CPU_WORKER = "vllm.v1.worker.cpu_worker.CPUWorker"
-DESCRIBED_WORKER = "workers.engines.vllm_cpu_worker.CpuWorker"
-PENALTIES = "workers.engines.vllm_penalties:ResumedPenalties"
+DESCRIBED_WORKER = "workers.engines.vllm.cpu_worker.CpuWorker"
+PENALTIES = "workers.engines.vllm.penalties:ResumedPenalties"
 
 
 def engine_config(settings: EngineSettings) -> VllmConfig:
