@@ -1,12 +1,12 @@
-"""Batching: 32 jobs in flight against one by one, and 128, all through the whole pipeline."""
+"""Batching: throughput with 32 and 128 jobs in flight against one at a time."""
 
-from bench.figures import Figure, interleaved, ratio, rounded
-from bench.loads import load
-from bench.servers import pipeline
+from bench.figure import Figure, interleaved, ratio, rounded
+from bench.loads.completions import load
+from bench.servers.pipeline import pipeline
 
 
 async def measure() -> Figure:
-    """Measure streamed tokens/s at 1, 32 and 128 in flight."""
+    """Measure streamed tokens/s through the whole pipeline at 1, 32 and 128 in flight."""
     async with pipeline() as servers, load(servers, 128) as clients:
         sides = await interleaved(
             3,

@@ -1,17 +1,24 @@
-"""Seconds that `penstock bills close` takes for a month of five million usage events."""
+"""Close: seconds that `penstock bills close` takes for five million usage events."""
 
 import asyncio
 import json
 
-from bench.figures import Figure
-from bench.month import EVENTS, MONTH, SQLITE_EVENTS, BenchRun, on_postgresql, on_sqlite
+from bench.figure import Figure
+from bench.loads.billing_month import (
+    EVENTS,
+    MONTH,
+    SQLITE_EVENTS,
+    BenchRun,
+    on_postgresql,
+    on_sqlite,
+)
 
 MUST_SECONDS = 60.0
 AIM_SECONDS = 20.0
 
 
 async def measure() -> Figure:
-    """Close a month on PostgreSQL, and a smaller one on SQLite."""
+    """Close a month on PostgreSQL and a smaller one on SQLite."""
     async with on_postgresql() as ledger:
         run = await asyncio.to_thread(ledger.penstock, "bills", "close", MONTH, "--json")
     async with on_sqlite() as ledger:

@@ -1,11 +1,11 @@
-"""Seconds that `penstock bills export --format csv` takes for five million usage events."""
+"""Export: seconds that `penstock bills export --format csv` takes for five million events."""
 
 import asyncio
 import json
 import tempfile
 
-from bench.figures import Figure
-from bench.month import (
+from bench.figure import Figure
+from bench.loads.billing_month import (
     EVENTS,
     MONTH,
     SQLITE_EVENTS,
@@ -21,7 +21,7 @@ MUST_MIB = 300
 
 
 async def measure() -> Figure:
-    """Close and export a month on PostgreSQL, and a smaller one on SQLite."""
+    """Close and export a month on PostgreSQL and a smaller one on SQLite."""
     async with on_postgresql() as ledger:
         run, size = await asyncio.to_thread(_export, ledger, EVENTS)
     async with on_sqlite() as ledger:
@@ -51,8 +51,8 @@ async def measure() -> Figure:
 def _export(ledger: BenchLedger, events: int) -> tuple[BenchRun, int]:
     ledger.penstock("bills", "close", MONTH)
     with tempfile.TemporaryDirectory() as out:
-        words = ("--month", MONTH, "--format", "csv", "--out", out, "--json")
-        run = ledger.penstock("bills", "export", *words)
+        arguments = ("--month", MONTH, "--format", "csv", "--out", out, "--json")
+        run = ledger.penstock("bills", "export", *arguments)
     files = {file["name"]: file for file in json.loads(run.output)["files"]}
     if files["usage.csv"]["rows"] != events:
         raise RuntimeError(f"{files['usage.csv']['rows']} events were exported, not {events}")

@@ -1,12 +1,12 @@
-"""What an idle worker costs: CPU of a ready worker with nothing to do."""
+"""Idle: CPU time of a ready worker that has no jobs."""
 
 import asyncio
 import time
 
 import psutil
 
-from bench.figures import Figure, rounded
-from bench.servers import pipeline
+from bench.figure import Figure, rounded
+from bench.servers.pipeline import pipeline
 
 SECONDS = 20.0
 SETTLE_SECONDS = 5.0

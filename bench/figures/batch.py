@@ -1,7 +1,7 @@
-"""A batch of 50,000 requests: accepted and validated in bounded time and memory, whole at the end.
+"""Batch: 50,000 requests are accepted and validated in bounded time and memory, then all run.
 
-The file has as many bytes as one may have. Three workers are killed while it runs; it must be
-complete in one output file all the same, and every job billed once.
+The file has the largest allowed size. Three workers are killed while the batch runs; still one
+output file must hold every result, and every job must be billed once.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ import orjson
 import psutil
 from sqlalchemy import func, select
 
-from bench.figures import Figure
-from bench.servers import Servers, free_port, pipeline
+from bench.figure import Figure
+from bench.servers.pipeline import Servers, free_port, pipeline
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import UsageEventRow
@@ -24,9 +24,9 @@ REQUESTS = 50_000
 FILE_BYTES = 199_000_000
 MODEL = "penstock-tiny"
 DEATHS = 3
-MOST_BYTES = 300_000_000
-LONGEST_SECONDS = 7_200.0
-LOOK_SECONDS = 0.2
+MAX_MEMORY_BYTES = 300_000_000
+MAX_SECONDS = 7_200.0
+POLL_SECONDS = 0.2
 TIMEOUT = httpx2.Timeout(300.0)
 
 
@@ -57,7 +57,7 @@ async def measure_batch(requests: int, file_bytes: int) -> Figure:
             headers={"Authorization": f"Bearer {servers.key}"},
             timeout=TIMEOUT,
         ) as client:
-            run = _Run(servers, client, requests)
+            run = _BatchRun(servers, client, requests)
             await run.accept(_file(requests, file_bytes))
             await run.finish()
             await run.check()
@@ -65,7 +65,7 @@ async def measure_batch(requests: int, file_bytes: int) -> Figure:
 
 
 def _file(requests: int, file_bytes: int) -> bytes:
-    """Return requests that fill so many bytes."""
+    """Return the JSON lines of `requests` requests that fill about `file_bytes` bytes."""
     size = file_bytes // requests
     lines = []
     for number in range(requests):
@@ -81,8 +81,8 @@ async def _start_worker(servers: Servers) -> None:
     await asyncio.to_thread(servers.start, "worker", "workers", ready)
 
 
-class _Run:
-    """One batch on its way."""
+class _BatchRun:
+    """One batch from upload to results."""
 
     def __init__(self, servers: Servers, client: httpx2.AsyncClient, requests: int) -> None:
         self._servers = servers
@@ -94,53 +94,53 @@ class _Run:
         self._seconds: dict[str, float] = {}
         self._batch: dict[str, Any] = {}
 
-    def _weigh(self) -> None:
+    def _record_memory(self) -> None:
         for name, process in (("feeder", self._feeder), ("api", self._api)):
             self._peaks[name] = max(self._peaks[name], int(process.memory_info().rss))
 
     async def accept(self, content: bytes) -> None:
-        """Upload and create, until the batch is validated."""
+        """Upload the file, create the batch, wait until it is validated."""
         began = time.perf_counter()
-        given = {"file": ("in.jsonl", content)}
+        upload = {"file": ("in.jsonl", content)}
         uploading = asyncio.create_task(
-            self._client.post("/v1/files", files=given, data={"purpose": "batch"})
+            self._client.post("/v1/files", files=upload, data={"purpose": "batch"})
         )
         while not uploading.done():
-            self._weigh()
-            await asyncio.sleep(LOOK_SECONDS)
+            self._record_memory()
+            await asyncio.sleep(POLL_SECONDS)
         file = uploading.result().raise_for_status().json()
         self._seconds["upload"] = time.perf_counter() - began
-        asked = {
+        request = {
             "input_file_id": file["id"],
             "endpoint": "/v1/completions",
             "completion_window": "24h",
         }
-        made = await self._client.post("/v1/batches", json=asked)
-        self._batch = made.raise_for_status().json()
+        created = await self._client.post("/v1/batches", json=request)
+        self._batch = created.raise_for_status().json()
         while self._batch["status"] == "validating":
-            await self._look()
+            await self._poll()
         assert self._batch["status"] != "failed", self._batch["errors"]
         self._seconds["accepted_and_validated"] = time.perf_counter() - began
 
-    async def _look(self) -> None:
-        self._weigh()
-        await asyncio.sleep(LOOK_SECONDS)
+    async def _poll(self) -> None:
+        self._record_memory()
+        await asyncio.sleep(POLL_SECONDS)
         answer = await self._client.get(f"/v1/batches/{self._batch['id']}")
         self._batch = answer.raise_for_status().json()
 
     async def finish(self) -> None:
-        """Wait for the end; kill workers at a quarter, a half and three quarters of the way."""
+        """Wait for the end; kill a worker at each quarter of the requests."""
         began = time.perf_counter()
         deaths = [self._requests * number // (DEATHS + 1) for number in range(1, DEATHS + 1)]
         while not self._over:
-            assert time.perf_counter() - began < LONGEST_SECONDS, self._batch
-            await self._look()
+            assert time.perf_counter() - began < MAX_SECONDS, self._batch
+            await self._poll()
             if deaths and self._batch["request_counts"]["completed"] >= deaths[0]:
                 deaths.pop(0)
                 self._servers.processes["worker"].kill()
                 await asyncio.to_thread(self._servers.processes["worker"].wait)
                 await _start_worker(self._servers)
-        assert not deaths, "every worker that was to die has died"
+        assert not deaths, "the batch ended before every worker was killed"
         self._seconds["run"] = time.perf_counter() - began
 
     @property
@@ -148,7 +148,7 @@ class _Run:
         return self._batch["status"] in ("completed", "failed", "expired", "cancelled")
 
     async def check(self) -> None:
-        """One output file with every request once, and one bill for each."""
+        """Check that the output file has every request once and that each was billed once."""
         batch = self._batch
         assert batch["status"] == "completed", batch
         assert batch["error_file_id"] is None
@@ -165,16 +165,16 @@ class _Run:
         give_up = time.monotonic() + 120
         billed = 0
         while billed < self._requests and time.monotonic() < give_up:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             async with database.read() as connection:
                 billed = (await connection.execute(query)).scalar_one()
         await database.close()
         assert billed == self._requests, billed
 
     def figure(self) -> Figure:
-        """Return what was measured; the figure is the time until the batch is validated."""
-        heaviest = max(self._peaks.values())
-        assert heaviest < MOST_BYTES, self._peaks
+        """Return the figure: seconds until the batch is validated."""
+        peak = max(self._peaks.values())
+        assert peak < MAX_MEMORY_BYTES, self._peaks
         return Figure(
             "batch",
             round(self._seconds["accepted_and_validated"], 1),

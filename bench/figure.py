@@ -1,4 +1,4 @@
-"""What a measurement says: one ratio, its targets, and what it was compared with."""
+"""The result of a measurement: a figure, its targets, and what it was compared with."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
@@ -8,7 +8,17 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured figure. `higher` says which way is better; `details` hold both sides."""
+    """One measured figure.
+
+    Attributes:
+        name: The measurement's name.
+        figure: The measured value, in `unit`.
+        must: The value that must be reached.
+        aim: The value to aim for.
+        higher: Whether a higher value is better.
+        compared_with: The other side of the comparison.
+        details: The values of both sides.
+    """
 
     name: str
     figure: float
@@ -21,7 +31,7 @@ class Figure:
 
     @property
     def reached(self) -> bool:
-        """Whether the figure is at least as good as it must be."""
+        """Whether the figure is as good as `must` or better."""
         return self.figure >= self.must if self.higher else self.figure <= self.must
 
     def as_dict(self) -> dict[str, Any]:
@@ -33,7 +43,7 @@ Side = Callable[[], Awaitable[float]]
 
 
 async def interleaved(rounds: int, **sides: Side) -> dict[str, list[float]]:
-    """Measure all sides in turn, the order reversed every other round, so that drift cancels."""
+    """Measure all sides in turns; every other round in reverse order, so that drift cancels."""
     results: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         order = list(sides.items())
@@ -43,10 +53,10 @@ async def interleaved(rounds: int, **sides: Side) -> dict[str, list[float]]:
 
 
 def ratio(numerators: list[float], denominators: list[float]) -> float:
-    """Return the median of the rounds' own ratios."""
+    """Return the median of the ratios of each round."""
     return median(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
 def rounded(values: list[float], digits: int = 1) -> list[float]:
-    """Return values fit to print."""
+    """Return the values rounded for output."""
     return [round(value, digits) for value in values]

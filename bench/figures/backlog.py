@@ -1,26 +1,25 @@
-"""A long queue must cost nothing: submit and claim with 100,000 jobs queued against 1,000."""
+"""Backlog: the cost of submit and claim with 100,000 jobs queued, against 1,000 queued."""
 
 import asyncio
 import tempfile
 import time
 from pathlib import Path
 
-from bench.figures import Figure, rounded
-from bench.servers import bench_settings, redis_server
-from bench.submit import submission
+from bench.figure import Figure, rounded
+from bench.loads.submissions import CONCURRENCY, submission
+from bench.servers.pipeline import bench_settings, redis_server
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
 
 SHORT = 1_000
 LONG = 100_000
 BATCH = 2_000
-AT_ONCE = 64
 CLAIM = 32
 ROUNDS = 7
 
 
 async def measure() -> Figure:
-    """Measure seconds per submit plus claim at both lengths, in two queues side by side."""
+    """Measure microseconds per submit and claim in a long and a short queue, interleaved."""
     with tempfile.TemporaryDirectory() as name, redis_server(Path(name)) as url:
         groups = {"queue": {"max_queued": 10**7, "max_queued_per_account": 10**7}}
         store = open_store(bench_settings(url, Path(name), **groups))
@@ -55,7 +54,7 @@ async def _submit(store: JobStore, queue: str, jobs: int) -> float:
             await store.submit(submission(queue))
 
     began = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(client() for _ in range(CONCURRENCY)))
     return time.perf_counter() - began
 
 

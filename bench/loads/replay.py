@@ -1,4 +1,4 @@
-"""Replays a workload against a running pipeline in real time, and says how long each job waited."""
+"""Replays a trace against a running pipeline in real time and returns each job's waiting time."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ TIERS = list(ServiceTier)
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What really happened: the workload as it came to be, and each request's wait and end."""
+    """What happened: the trace with its real arrivals, each job's wait and latency in seconds."""
 
     trace: Trace
     waits: list[float]
@@ -28,11 +28,11 @@ class Observed:
 async def replay(
     store: JobStore, settings: Settings, trace: Trace, give_up_seconds: float = 120.0
 ) -> Observed:
-    """Submit each request at its moment; returns when all of them have ended.
+    """Submit each request at its arrival time and wait until all jobs have ended.
 
     Raises:
-        TimeoutError: they had not `give_up_seconds` after the last arrival.
-        RuntimeError: one did not complete.
+        TimeoutError: some had not ended `give_up_seconds` after the last arrival.
+        RuntimeError: a job ended in another status than completed.
     """
     began = time.monotonic()
     ids = []

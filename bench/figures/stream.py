@@ -1,14 +1,14 @@
-"""Streaming: tokens/s that clients receive through everything, against AsyncLLM alone."""
+"""Stream: tokens/s that clients receive through the pipeline, against AsyncLLM alone."""
 
-from bench.direct import direct
-from bench.figures import Figure, interleaved, ratio, rounded
-from bench.loads import load
-from bench.servers import pipeline
+from bench.baselines.async_llm import async_llm
+from bench.figure import Figure, interleaved, ratio, rounded
+from bench.loads.completions import load
+from bench.servers.pipeline import pipeline
 
 
 async def measure() -> Figure:
-    """Measure both sides at 32 in flight, the pipeline with its log, fence and SSE clients."""
-    async with pipeline() as servers, load(servers, 32) as clients, direct() as alone:
+    """Measure both sides with 32 requests in flight."""
+    async with pipeline() as servers, load(servers, 32) as clients, async_llm() as alone:
         sides = await interleaved(
             5,
             pipeline=lambda: clients.throughput(32, 128),

@@ -1,6 +1,7 @@
-"""A PostgreSQL of the measurement's own: that of TEST_DATABASE_URL, else one brought by pip.
+"""PostgreSQL for a measurement: the one of TEST_DATABASE_URL, else the embedded one from pip.
 
-Invariant: durable as in production (fsync on), on a unix socket, gone when the block ends.
+Invariant: the embedded one is durable as in production (fsync on), listens on a Unix socket only,
+and is removed when the block ends.
 """
 
 import os
@@ -28,13 +29,13 @@ def _program(name: str) -> str:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """Run PostgreSQL for the length of a block; yields SQLAlchemy's URL of an empty database."""
+    """Run PostgreSQL for the length of a block; yield the SQLAlchemy URL of an empty database."""
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield given
         return
     directory = Path(tempfile.mkdtemp(prefix="penstock-bench-pg-"))
     directory.chmod(0o755)
-    # It does not run as root.
+    # PostgreSQL refuses to run as root.
     user = "nobody" if os.geteuid() == 0 else None
     if user:
         shutil.chown(directory, user)

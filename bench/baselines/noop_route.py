@@ -1,4 +1,4 @@
-"""The other side of `submit`: the same server, key check and validation, and no job."""
+"""Baseline of `submit`: the same server, key check and validation, but no job is created."""
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -24,17 +24,19 @@ declare(f"POST {PATH}", submitters("jobs"))
 
 @router.post(PATH)
 async def answer(request: Request, key: CurrentCaller, api: Api) -> Response:
-    """Validate headers and body as `POST /v1/jobs` does, and answer at once."""
+    """Validate headers and body as `POST /v1/jobs` does, then answer without a job."""
     preferences = read_preferences(request, api.settings.limits.wait_seconds)
-    asked = check(JobRequest, await read_object(request))
-    checked = check(BODIES[asked.url], asked.body, "body")
-    wish = AdmissionRequest(asked.url, asked.body, checked, "", preferences, asked.on_disconnect)
-    await prepare(api, key, wish)
+    request_body = check(JobRequest, await read_object(request))
+    checked = check(BODIES[request_body.url], request_body.body, "body")
+    admission_request = AdmissionRequest(
+        request_body.url, request_body.body, checked, "", preferences, request_body.on_disconnect
+    )
+    await prepare(api, key, admission_request)
     return Response(ANSWER, status_code=202, media_type="application/json")
 
 
 def run(settings: Settings) -> None:
-    """Serve the application with the no-op route, first in line like the real one."""
+    """Serve the application with the no-op route, matched first like the real one."""
     server = create_server(settings)
     app = create_app(settings)
     app.include_router(router)

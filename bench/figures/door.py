@@ -1,4 +1,4 @@
-"""The front door: what a key, its scopes and its limits add to a submission."""
+"""Access checks: milliseconds that a key, its scopes and its limits add to a submission."""
 
 import time
 from statistics import median
@@ -6,15 +6,15 @@ from statistics import median
 import orjson
 
 from accounts.caller import Limits, Role
-from bench.figures import Figure, interleaved, rounded
-from bench.http_client import HttpConnection
-from bench.servers import ACCOUNT, Servers, free_port, make_key, pipeline
-from bench.submit import known_model
+from bench.figure import Figure, interleaved, rounded
+from bench.loads.http_client import HttpConnection
+from bench.loads.submissions import known_model
+from bench.servers.pipeline import ACCOUNT, Servers, free_port, make_key, pipeline
 from jobs.store.job_store import JobStore
 
 MODEL = "penstock-tiny"
 ROUNDS, REQUESTS = 7, 300
-#: All of them are checked, and none is ever reached.
+#: Every limit is checked and none is reached.
 LIMITS = Limits(
     requests_per_minute=10_000_000,
     tokens_per_minute=1_000_000_000,
@@ -30,14 +30,14 @@ BODY = orjson.dumps(
 
 
 async def measure() -> Figure:
-    """Measure one client after the other, so that nothing else waits in between."""
+    """Measure one request at a time, so that no queue forms in the API."""
     async with pipeline(worker=False) as servers, known_model(servers) as store:
         scopes = {"models": [MODEL], "routes": ["jobs"], "networks": ["127.0.0.0/8"]}
         key = await make_key(
             servers.settings, role=Role.MEMBER, limits=LIMITS, account_limits=LIMITS, **scopes
         )
         sides = await _sides(servers, store, key)
-    added = median(a - b for a, b in zip(sides["door"], sides["doorless"], strict=True))
+    added = median(a - b for a, b in zip(sides["checked"], sides["unchecked"], strict=True))
     return Figure(
         "door",
         round(added, 3),
@@ -45,7 +45,7 @@ async def measure() -> Figure:
         must=1.0,
         aim=0.3,
         higher=False,
-        compared_with="the same API that lets anybody in: no key, scopes, rates or caps",
+        compared_with="the same API without checks: no key, scopes, rates or caps",
         details={f"{name}_ms": rounded(values, 3) for name, values in sides.items()}
         | {"key_scopes": sorted(scopes), "account": ACCOUNT},
     )
@@ -54,22 +54,24 @@ async def measure() -> Figure:
 async def _sides(servers: Servers, store: JobStore, key: str) -> dict[str, list[float]]:
     port = free_port()
     health = f"http://127.0.0.1:{port}/health"
-    servers.start("doorless", "bench.doorless", health, PENSTOCK_API__PORT=str(port))
+    servers.start(
+        "unchecked", "bench.baselines.unchecked_api", health, PENSTOCK_API__PORT=str(port)
+    )
 
     async def side(at: int) -> float:
-        spent = await _times(at, key)
+        times = await _times(at, key)
         await store.redis.delete(store.keys.tickets(MODEL))
-        return median(spent)
+        return median(times)
 
-    async def door() -> float:
+    async def checked() -> float:
         return await side(servers.port)
 
-    async def doorless() -> float:
+    async def unchecked() -> float:
         return await side(port)
 
-    await door()
-    await doorless()
-    return await interleaved(ROUNDS, door=door, doorless=doorless)
+    await checked()
+    await unchecked()
+    return await interleaved(ROUNDS, checked=checked, unchecked=unchecked)
 
 
 async def _times(port: int, key: str) -> list[float]:

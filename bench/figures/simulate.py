@@ -1,6 +1,6 @@
-"""The planner: how far its waiting times are from the real pipeline's, and how fast it is.
+"""Simulate: the planner's error against the real pipeline's waiting times, and its speed.
 
-Speed is told in CPU seconds: an hour of the shipped trace, and a plan for 1,000 workers and
+Speed is given in CPU seconds: an hour of the shipped trace, and a plan for 1,000 workers and
 10,000 requests a second.
 """
 
@@ -9,9 +9,9 @@ import time
 from array import array
 from pathlib import Path
 
-from bench.figures import Figure
-from bench.replay import Observed, replay
-from bench.servers import free_port, pipeline
+from bench.figure import Figure
+from bench.loads.replay import Observed, replay
+from bench.servers.pipeline import free_port, pipeline
 from core.settings import Settings
 from jobs.store.factory import open_store
 from planning import synthetic
@@ -24,7 +24,7 @@ from planning.trace import Trace, TraceRequest, as_trace, read_trace
 
 PLANNING = Path(synthetic.__file__).parent
 WORKERS = 2
-#: Steps so long that what a loaded machine adds to each is little.
+#: Steps are long, so that delays of a loaded machine add little to each.
 ENGINE = {
     "kind": "simulated",
     "served_name": "sim",
@@ -35,7 +35,7 @@ ENGINE = {
         "prefill_tokens_per_second": 20_000,
     },
 }
-#: A wave of thrice what the workers can do, of two accounts and a few urgent ones; then a calm.
+#: Three times what the workers can serve, from two accounts, with a few urgent jobs; then a calm.
 WAVE_SECONDS, WAVE_RATE, SECONDS, URGENT_RATE = 3.0, 14.0, 15.0, 1.0
 OUTPUT = 20
 MUST_PERCENT, AIM_PERCENT = 15, 5
@@ -44,7 +44,7 @@ FLEET, RATE, PLANNED_SECONDS = 1_000, 10_000, 60
 
 
 async def measure() -> Figure:
-    """Replay a wave in real time and simulate it; then simulate an hour and a large fleet."""
+    """Replay a wave in real time and simulate it; then time an hour and a large fleet."""
     async with pipeline(worker=False, engine=ENGINE) as servers:
         for number in range(WORKERS):
             port = free_port()
@@ -85,7 +85,7 @@ def wave() -> Trace:
 
 
 def compare(observed: Observed, settings: Settings) -> dict[str, dict[str, float]]:
-    """Simulate what was observed; returns both and by how much they differ."""
+    """Simulate the observed trace; return both waiting times and their difference in percent."""
     profile = simulated_profile(settings.engine)
     run = Simulation(observed.trace, profile, Timetable([WORKERS]), settings.queue).run()
     real, planned = Spread.of(observed.waits).as_dict(), Spread.of(run.waits()).as_dict()
@@ -96,7 +96,7 @@ def compare(observed: Observed, settings: Settings) -> dict[str, dict[str, float
 
 
 def speed() -> dict[str, float]:
-    """Return CPU time of an hour of trace, and of an hour of a large plan by its first minute."""
+    """Return the CPU time of an hour of trace, and of a large plan from its first minute."""
     engine = read_profile(PLANNING / "engines" / "reference.json")
     hour = read_trace(PLANNING / "traces" / "synthetic.csv")
     shipped = KedaController(SHIPPED, engine.slots, 1)
@@ -114,7 +114,7 @@ def speed() -> dict[str, float]:
 
 
 def crowd(seconds: int) -> Trace:
-    """Return RATE requests a second, short ones."""
+    """Return a trace of RATE short requests per second."""
     chance = random.Random(1)
     count = RATE * seconds
     return Trace(

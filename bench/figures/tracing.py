@@ -1,7 +1,7 @@
-"""What traces cost a submission: the API's CPU time with all of them recorded, against none.
+"""Tracing: the API's CPU time per submission with all traces recorded, against none.
 
-CPU time, since client, receiver and Redis share the cores here. Of being off, what there is to
-measure is the calls themselves.
+CPU time is measured because client, receiver and Redis share the cores. With tracing off, only the
+calls into the tracing module are left to measure.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ from threading import Thread
 import orjson
 import psutil
 
-from bench.figures import Figure, interleaved, ratio, rounded
-from bench.http_client import HttpConnection
-from bench.servers import Servers, free_port, pipeline
-from bench.submit import AT_ONCE, known_model
+from bench.figure import Figure, interleaved, ratio, rounded
+from bench.loads.http_client import HttpConnection
+from bench.loads.submissions import CONCURRENCY, known_model
+from bench.servers.pipeline import Servers, free_port, pipeline
 from core import tracing
 
 REQUESTS = 2_000
@@ -31,7 +31,7 @@ JOB = orjson.dumps(
 )
 
 
-class _Sink(BaseHTTPRequestHandler):
+class _TraceReceiver(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
@@ -39,13 +39,13 @@ class _Sink(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-        """Say nothing."""
+        """Write no access log."""
 
 
 @contextmanager
-def _sink() -> Iterator[str]:
-    """Run a receiver that throws away what it gets."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Sink)
+def _trace_receiver() -> Iterator[str]:
+    """Run a receiver that discards all traces; yield its URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _TraceReceiver)
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
@@ -53,8 +53,8 @@ def _sink() -> Iterator[str]:
 
 
 async def measure() -> Figure:
-    """Measure one API with traces beside one without."""
-    with _sink() as endpoint:
+    """Measure an API with traces, one with sampled traces and one without, interleaved."""
+    with _trace_receiver() as endpoint:
         async with pipeline(worker=False) as servers:
             sides = await _sides(servers, endpoint)
     off = _nanoseconds_off()
@@ -110,7 +110,7 @@ async def _sides(servers: Servers, endpoint: str) -> dict[str, list[float]]:
 
 
 async def _submit_all(port: int, key: str) -> None:
-    connections = [await HttpConnection(port, key).open() for _ in range(AT_ONCE)]
+    connections = [await HttpConnection(port, key).open() for _ in range(CONCURRENCY)]
     left = iter(range(REQUESTS))
 
     async def client(connection: HttpConnection) -> None:
@@ -125,7 +125,7 @@ async def _submit_all(port: int, key: str) -> None:
 
 
 def _nanoseconds_off() -> float:
-    """Return what a submission's calls into tracing take while it is off."""
+    """Return the nanoseconds that a submission's calls into tracing take while it is off."""
     times = 200_000
     best = min(timeit.repeat(lambda: (tracing.active(), tracing.begin_here()), number=times))
     return best / times * 1e9

@@ -1,4 +1,4 @@
-"""The real processes that a measurement drives: Redis, control, worker, API, in one directory."""
+"""Starts the real processes of a pipeline for a measurement: Redis, control, worker, API."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ START_SECONDS = 180.0
 
 
 def free_port() -> int:
-    """Return a port nobody listens on."""
+    """Return a free TCP port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -40,7 +40,7 @@ def free_port() -> int:
 
 @contextmanager
 def redis_server(directory: Path) -> Iterator[str]:
-    """Run Redis as production does (append-only file, everysec); yields its URL."""
+    """Run Redis as in production (append-only file, everysec); yield its URL."""
     port = free_port()
     binary = shutil.which("redis-server") or str(get_binary_path())
     command = [binary, "--port", str(port), "--dir", str(directory), "--save", ""]
@@ -61,7 +61,11 @@ def _connects(port: int) -> bool:
 
 
 def wait_for(check: Any, process: subprocess.Popen[Any], what: str) -> None:
-    """Wait until a process is up. Raises RuntimeError when it ends or is not up in time."""
+    """Wait until a process is ready.
+
+    Raises:
+        RuntimeError: it ended, or was not ready within START_SECONDS.
+    """
     give_up = time.monotonic() + START_SECONDS
     while not check():
         if process.poll() is not None or time.monotonic() > give_up:
@@ -77,7 +81,7 @@ def _answers(url: str) -> bool:
 
 
 class Servers:
-    """A running pipeline: where its API is, a key for it, and its worker's process."""
+    """A running pipeline: its settings, its API's port, an API key and its processes."""
 
     def __init__(self, settings: Settings, directory: Path, key: str) -> None:
         self.settings = settings
@@ -100,7 +104,7 @@ class Servers:
             wait_for(lambda: _answers(ready), process, name)
 
     def stop(self) -> None:
-        """Stop everything."""
+        """Stop all processes."""
         for process in reversed(self.processes.values()):
             process.terminate()
         for process in self.processes.values():
@@ -116,11 +120,11 @@ def environment(settings: Settings) -> dict[str, str]:
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     for group, values in settings.model_dump(exclude_unset=True).items():
         for name, value in values.items():
-            env[f"PENSTOCK_{group}__{name}".upper()] = _written(value)
+            env[f"PENSTOCK_{group}__{name}".upper()] = _env_value(value)
     return env
 
 
-def _written(value: Any) -> str:
+def _env_value(value: Any) -> str:
     if isinstance(value, dict):
         return json.dumps(value)
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
@@ -158,7 +162,7 @@ async def pipeline(*, worker: bool = True, **groups: Any) -> AsyncIterator[Serve
 
 
 async def make_key(settings: Settings, *, account_limits: Limits = NO_LIMITS, **fields: Any) -> str:
-    """Make tables, an account and a key."""
+    """Create the tables, an account and a key; return the key's secret."""
     await asyncio.to_thread(upgrade, settings.database)
     async with directory_of(settings, "bench") as directory:
         with suppress(AccountExists):

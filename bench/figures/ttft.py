@@ -1,24 +1,24 @@
-"""Time to first token of an idle pipeline, over what AsyncLLM alone takes."""
+"""Time to first token: milliseconds that an idle pipeline adds to AsyncLLM alone."""
 
 from statistics import median
 
-from bench.direct import direct
-from bench.figures import Figure, interleaved, rounded
-from bench.loads import load
-from bench.servers import pipeline
+from bench.baselines.async_llm import async_llm
+from bench.figure import Figure, interleaved, rounded
+from bench.loads.completions import load
+from bench.servers.pipeline import pipeline
 
 
 async def measure() -> Figure:
     """Measure the added milliseconds, one request at a time."""
-    async with pipeline() as servers, load(servers, 1) as client, direct() as alone:
+    async with pipeline() as servers, load(servers, 1) as client, async_llm() as alone:
 
         async def through() -> float:
             return median(await client.first_token(15))
 
-        async def straight() -> float:
+        async def direct() -> float:
             return median(await alone.first_token(15))
 
-        sides = await interleaved(5, pipeline=through, alone=straight)
+        sides = await interleaved(5, pipeline=through, alone=direct)
     added = median(a - b for a, b in zip(sides["pipeline"], sides["alone"], strict=True))
     return Figure(
         "ttft",

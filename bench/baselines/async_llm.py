@@ -1,6 +1,6 @@
-"""vLLM's own AsyncLLM with the same model and requests, in a process of its own.
+"""vLLM's AsyncLLM alone with the same model and requests, in its own process.
 
-Driven over stdin/stdout: `throughput IN_FLIGHT REQUESTS` answers tokens/s, `first REQUESTS`
+Controlled over stdin/stdout: `throughput IN_FLIGHT REQUESTS` answers tokens/s, `first REQUESTS`
 answers times to the first token in ms.
 """
 
@@ -14,27 +14,26 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from bench.loads import OUTPUT_TOKENS, prompt
+from bench.loads.completions import OUTPUT_TOKENS, prompt
 from core.settings import EngineSettings
 
-#: Its children hold its output open, so its death shows only as silence.
+#: Its children hold its output open, so its death shows only as a timeout.
 ANSWER_SECONDS = 180.0
 
-#: Its worker waits for more by spinning for a second: half of the cores, while the other side is
-#: already being measured.
+#: Its worker spins for a second after the last request, which would take CPU from the other side.
 SPIN_SECONDS = 1.5
 
 
-class Direct:
-    """The other side of a comparison."""
+class AsyncLlmClient:
+    """Drives the AsyncLLM process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def _ask(self, *words: object) -> Any:
+    async def _ask(self, *command: object) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write((" ".join(map(str, words)) + "\n").encode())
+        self._process.stdin.write((" ".join(map(str, command)) + "\n").encode())
         async with asyncio.timeout(ANSWER_SECONDS):
             while line := await self._process.stdout.readline():
                 if line.startswith(b"ANSWER "):
@@ -43,21 +42,21 @@ class Direct:
         raise RuntimeError("the AsyncLLM process ended")
 
     async def throughput(self, in_flight: int, requests: int) -> float:
-        """Return tokens/s."""
+        """Run requests with so many in flight; return tokens/s."""
         return float(await self._ask("throughput", in_flight, requests))
 
     async def first_token(self, requests: int) -> list[float]:
-        """Return times to the first token in ms."""
+        """Run requests one after the other; return times to the first token in ms."""
         return list(await self._ask("first", requests))
 
 
 @asynccontextmanager
-async def direct() -> AsyncIterator[Direct]:
+async def async_llm() -> AsyncIterator[AsyncLlmClient]:
     """Run AsyncLLM for the length of a block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "bench.direct",
+        "bench.baselines.async_llm",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
@@ -70,7 +69,7 @@ async def direct() -> AsyncIterator[Direct]:
         },
     )
     try:
-        side = Direct(process)
+        side = AsyncLlmClient(process)
         await side.throughput(32, 64)
         yield side
     finally:

@@ -1,6 +1,6 @@
-"""A month of usage events for measurements, and commands of `penstock` measured on it.
+"""A month of usage events in a database, and measured runs of `penstock` commands on it.
 
-The events are made by the database itself: what is measured is what is done with them.
+The database generates the events by SQL, because inserting them is not measured.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from pathlib import Path
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from bench.postgres import postgres
+from bench.servers.postgres import postgres
 from billing.pricing.prices import NewPrice, set_price
 from core.db.engine import Database
 from core.db.schema_version import upgrade
@@ -31,10 +31,10 @@ MONTH = "2026-10"
 MODELS = 4
 ACCOUNTS = 200
 
-#: Which of four tiers a job has.
+#: SQL expression: the index of a job's tier.
 CHOICE = f"1 + CAST(i / {MODELS} % 4 AS int)"
 
-#: Jobs that ended one after the other, of many accounts, on PostgreSQL.
+#: Usage events of many accounts, spread over the month, on PostgreSQL.
 FILL = f"""
 INSERT INTO usage_events
 SELECT 'job_' || lpad(to_hex(CAST(extract(epoch FROM at) * 1000 AS bigint)), 12, '0')
@@ -73,7 +73,7 @@ JOIN price_versions AS price ON price.model = 'model-' || (i % {MODELS})
 
 @dataclass(frozen=True, slots=True)
 class BenchRun:
-    """How one command went."""
+    """One run of a command: seconds, peak memory in MiB, and its output."""
 
     seconds: float
     peak_mib: float
@@ -82,36 +82,42 @@ class BenchRun:
 
 @dataclass(frozen=True, slots=True)
 class BenchLedger:
-    """A database with a month in it."""
+    """A database that holds a month of usage events."""
 
     settings: DatabaseSettings
 
-    def penstock(self, *words: str) -> BenchRun:
-        """Run a command as a user does."""
+    def penstock(self, *arguments: str) -> BenchRun:
+        """Run a `penstock` command in a process of its own and measure it.
+
+        Raises:
+            RuntimeError: the command failed.
+        """
         program = Path(sys.executable).with_name("penstock")
         url = self.settings.url.get_secret_value()
         env = os.environ | {"PENSTOCK_DATABASE__URL": url, "PENSTOCK_SELLER__NAME": "Bench"}
         began = time.perf_counter()
-        process = subprocess.Popen([program, *words], env=env, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [program, *arguments], env=env, stdout=subprocess.PIPE, text=True
+        )
         assert process.stdout is not None
         output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise RuntimeError(f"penstock {' '.join(words)} failed")
+            raise RuntimeError(f"penstock {' '.join(arguments)} failed")
         return BenchRun(time.perf_counter() - began, usage.ru_maxrss / 1024, output)
 
 
 @asynccontextmanager
 async def on_postgresql(events: int = EVENTS) -> AsyncIterator[BenchLedger]:
-    """Have a month of events on a PostgreSQL of our own."""
+    """Fill a PostgreSQL database for the length of a block."""
     with postgres() as url:
         yield await _fill(url, FILL, events)
 
 
 @asynccontextmanager
 async def on_sqlite(events: int = SQLITE_EVENTS) -> AsyncIterator[BenchLedger]:
-    """Have a month of events in a SQLite file."""
+    """Fill a SQLite file for the length of a block."""
     with tempfile.TemporaryDirectory() as folder:
         yield await _fill(f"sqlite+aiosqlite:///{folder}/penstock.db", FILL_SQLITE, events)
 

@@ -1,4 +1,4 @@
-"""The load of the throughput measurements: prompts of about 50 tokens, 64 greedy tokens each."""
+"""Streaming completions: prompts of about 50 tokens, 64 greedy output tokens each."""
 
 import asyncio
 import time
@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import orjson
 
-from bench.http_client import HttpConnection, Streamed
-from bench.servers import Servers
+from bench.loads.http_client import HttpConnection, Streamed
+from bench.servers.pipeline import Servers
 
 OUTPUT_TOKENS = 64
 PATH = "/v1/completions"
@@ -38,7 +38,7 @@ def body(number: int, tokens: int = OUTPUT_TOKENS) -> bytes:
 
 
 class OfferedLoad:
-    """Clients with an open connection each."""
+    """Clients that each have an open connection."""
 
     def __init__(self, connections: list[HttpConnection]) -> None:
         self._connections = connections
@@ -49,7 +49,7 @@ class OfferedLoad:
         return self._number
 
     async def throughput(self, in_flight: int, requests: int) -> float:
-        """Keep `in_flight` requests going until `requests` are done; returns tokens/s."""
+        """Keep `in_flight` requests running until `requests` are done; return tokens/s."""
         left = iter(range(requests))
         done: list[Streamed] = []
 
@@ -63,7 +63,7 @@ class OfferedLoad:
         return sum(one.tokens for one in done) / (time.perf_counter() - began)
 
     async def first_token(self, requests: int) -> list[float]:
-        """Send requests one after the other; returns the times to the first token in ms."""
+        """Send requests one after the other; return the times to the first token in ms."""
         times = []
         for _ in range(requests):
             one = await self._connections[0].stream(PATH, body(self._next(), tokens=4))
@@ -73,7 +73,7 @@ class OfferedLoad:
 
 @asynccontextmanager
 async def load(servers: Servers, clients: int) -> AsyncIterator[OfferedLoad]:
-    """Open the connections and warm everything up."""
+    """Open the connections and warm up the pipeline; yield the clients."""
     opened = [await HttpConnection(servers.port, servers.key).open() for _ in range(clients)]
     ready = OfferedLoad(opened)
     await ready.throughput(clients, clients * 2)

@@ -1,4 +1,4 @@
-"""A bare HTTP/1.1 client: on two cores, a comfortable one would be most of what is measured."""
+"""A minimal HTTP/1.1 client, because a full one would use most of the measured CPU time."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """One streamed completion: when its first token came, when it ended, how many tokens."""
+    """One streamed completion: seconds to the first token and to the end, and its tokens."""
 
     first_seconds: float
     seconds: float
@@ -17,7 +17,7 @@ class Streamed:
 
 
 class HttpConnection:
-    """One keep-alive connection."""
+    """One keep-alive connection to the API."""
 
     def __init__(self, port: int, key: str) -> None:
         self._port = port
@@ -86,7 +86,7 @@ class HttpConnection:
         while not tail.endswith(b"0\r\n\r\n"):
             chunk = await self._reader.read(1 << 16)
             if not chunk:
-                raise RuntimeError("the stream was not ended as it should be")
+                raise RuntimeError("the chunked body was not terminated")
             tail += chunk
 
 

