@@ -1,8 +1,8 @@
-"""The order of the ready set: the arithmetic of `submit.lua` and `claim.lua`, without Redis.
+"""The ready set: the order of waiting jobs, computed like `submit.lua` and `claim.lua` do.
 
-Start-time fair queueing per tier and ageing across tiers (`jobs/fairness.py` says why). What
-those scripts also do and no plan needs is left out: caps per account, limits on time.
-Invariant: the same submits and claims give the same order as the scripts do
+Start-time fair queueing per tier and ageing across tiers (see `jobs/fairness.py`). Caps per
+account and time limits, which the scripts also handle, are left out because no plan needs them.
+Invariant: the same submits and claims give the same order as the scripts
 (`tests/integration/test_planning_order.py` compares them on a real server).
 """
 
@@ -15,7 +15,7 @@ TIERS = len(ServiceTier)
 
 
 class ReadySet:
-    """Waiting jobs of one model."""
+    """The waiting jobs of one model."""
 
     def __init__(self, settings: QueueSettings) -> None:
         self.ageing_seconds = settings.ageing_seconds
@@ -32,7 +32,16 @@ class ReadySet:
     def submit(
         self, job: int, account: str, tier: int, cost: float, now: float, weight: float = 1.0
     ) -> None:
-        """Place a job by its virtual finish time."""
+        """Add a job in the order of its virtual finish time.
+
+        Args:
+            job: The job's index in the trace.
+            account: Whose fair share it uses.
+            tier: The rank of its service tier; 0 is served first.
+            cost: Input and output tokens.
+            now: Seconds since the start.
+            weight: The account's weight; its cost is divided by it.
+        """
         finishes = self._finishes[tier]
         start = max(self._virtual[tier], finishes.get(account, 0.0))
         finishes[account] = tag = start + cost / weight
@@ -40,19 +49,19 @@ class ReadySet:
         self._size += 1
 
     def put_back(self, job: int, tier: int, start: float, now: float) -> None:
-        """Place a job that a drain handed over at the front of its tier."""
+        """Add a job that a drain handed over at the front of its tier."""
         heappush(self._tiers[tier], (0.0, job, start, now))
         self._size += 1
 
     def claim(self, now: float) -> tuple[int, float]:
-        """Take the next job; returns it and its virtual start.
+        """Remove the next job; return it and its virtual start time.
 
         Raises:
-            IndexError: there is none.
+            IndexError: no job is waiting.
         """
         head = next((tier for tier, jobs in enumerate(self._tiers) if jobs), None)
         if head is None:
-            raise IndexError("nothing is ready")
+            raise IndexError("the ready set is empty")
         self._since_aged += 1
         if self._since_aged >= self._ageing_every:
             old = self._aged(head, now)
@@ -64,7 +73,7 @@ class ReadySet:
         return job, start
 
     def _aged(self, head: int, now: float) -> int | None:
-        """Return the lower tier whose head waited longest, if that is too long."""
+        """Return the lower tier whose first job waited longest, if longer than the ageing time."""
         waiting = [
             (jobs[0][3], tier)
             for tier, jobs in enumerate(self._tiers)
