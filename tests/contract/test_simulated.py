@@ -116,7 +116,7 @@ EXIT = """
 import asyncio
 from tests.contract.conftest import FAST
 from tests.contract.driver import Driver, chat
-from jobs.settings import EngineSettings
+from core.settings import EngineSettings
 from workers.engines.factory import create_engine
 
 async def main():

@@ -34,7 +34,7 @@ def test_policy_file_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nonsense", "policy 'nonsense' not found; expected shipped, warm, early, queue-only, fixed:N"),
+        ("nonsense", "policy 'nonsense' not found; expected shipped, warm, early"),
         ("fixed:", "policy 'fixed:' not found"),
         ("fixed:0", "N being 1 or more"),
         ("fixed:-3", "expected fixed:N"),

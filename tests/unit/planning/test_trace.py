@@ -53,7 +53,7 @@ def test_columns_may_stand_in_any_order_with_accounts_and_tiers(tmp_path: Path) 
         ([HEADER], "no requests"),
         (["a,b", "1,2"], "line 1: no column TIMESTAMP, ContextTokens, GeneratedTokens"),
         ([HEADER, GOOD, "2023-11-16 18:17:09,1"], "line 3: 2 fields"),
-        ([HEADER, GOOD, "", "2023-11-16 18:17:09,1,x"], "line 4: GeneratedTokens 'x' is not a whole"),
+        ([HEADER, GOOD, "", "2023-11-16 18:17:09,1,x"], "line 4: GeneratedTokens 'x' is not"),
         ([HEADER, "2023-11-16 18:17:09,-1,5"], "line 2: ContextTokens is -1; expected 0 to"),
         ([HEADER, "2023-11-16 18:17:09,1,0"], "line 2: GeneratedTokens is 0; expected 1 to"),
         ([HEADER, "2023-11-16 18:17:09,1,1e9"], "line 2: GeneratedTokens '1e9' is not a whole"),
