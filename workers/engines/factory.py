@@ -1,6 +1,6 @@
-"""Which engine a worker drives: the one place that knows them all.
+"""Creates the engine that the settings name; every engine is listed here.
 
-Invariant: vLLM is imported only where it was asked for.
+Invariant: vLLM is imported only if the settings ask for it.
 """
 
 from core.settings import EngineSettings
@@ -8,7 +8,11 @@ from workers.engines.base import Engine
 
 
 def create_engine(settings: EngineSettings) -> Engine:
-    """Return the engine that `settings.kind` names, not started."""
+    """Return an engine that is not started.
+
+    Args:
+        settings: `kind` names the engine.
+    """
     if settings.kind == "vllm":
         from workers.engines.vllm.engine import VllmEngine  # noqa: PLC0415
 

@@ -1,10 +1,10 @@
-"""One choice of one generation: from what the core made to what a client reads.
+"""One choice of one generation: turns the core's tokens into what a client reads.
 
-Detokenising, stop strings, log probabilities, tool and reasoning parsing are vLLM's classes; a
-`GenerationChoice` feeds them, and feeds them again from the log when a job is continued.
+vLLM's classes do the work: detokeniser, stop strings, log probabilities, tool and reasoning
+parsers. A `GenerationChoice` feeds them, first with the logged tokens when a job is continued.
 
-Invariant: after `replay` these classes are in the state that they had when the last logged token
-was made, so that only new text comes out and held-back text comes out once.
+Invariant: after `replay` these classes are in the state they had when the last logged token was
+generated, so that only new text is reported and held-back text is reported once.
 """
 
 import copy
@@ -29,18 +29,18 @@ from workers.engines.vllm.penalties import carry_penalties
 
 log = structlog.get_logger()
 
-LOGPROB_CONTEXT = 4  # tokens vLLM looks back on to put a split character together
+LOGPROB_CONTEXT = 4  # previous tokens that vLLM reads to join a split character
 
 
 def _bare(serving: type[Any]) -> Any:
-    """Return a serving object good only for its log probability methods."""
+    """Return a serving object whose methods for log probabilities can be used."""
     made = object.__new__(serving)
     made.return_tokens_as_token_ids = False
     return made
 
 
-class Scribe:
-    """What all choices of one request share: how the client wants to read them."""
+class OutputFormat:
+    """The output format that all choices of one request share."""
 
     def __init__(
         self, online: Any, model: Any, request: Any, prompt_ids: list[int], chat: bool
@@ -59,10 +59,10 @@ class Scribe:
         if self._parser_class is not None:
             self._template_kwargs = online.effective_chat_template_kwargs(request)
             if not request.include_reasoning:
-                self.logprobs = False  # they would show what is hidden
+                self.logprobs = False  # log probabilities would show the hidden reasoning
 
     def make_parser(self) -> Parser | None:
-        """Return a fresh tool and reasoning parser, if this engine has one."""
+        """Return a new tool and reasoning parser; None if the engine has none."""
         if self._parser_class is None:
             return None
         return self._parser_class(
@@ -73,7 +73,7 @@ class Scribe:
         )
 
     def prepare_reasoning(self, core: EngineCoreRequest) -> None:
-        """Tell the core where reasoning ends, which decides where a grammar starts."""
+        """Tell the core where reasoning ends, because a grammar starts there."""
         if not self.chat:
             return
         parser = self.make_parser()
@@ -105,32 +105,39 @@ class Scribe:
 
 
 class GenerationChoice:
-    """One sequence in the core and the state needed to read it.
+    """One sequence in the core and the state that turns its tokens into text.
 
-    `request` is what the core gets; `finished` is set where nothing is left for it to do.
+    Attributes:
+        request: The request for the core.
+        resumed: The logged tokens that it continues.
+        finished: The last output, if the log already shows the end.
     """
 
     def __init__(
-        self, generation_id: str, index: int, request: EngineCoreRequest, scribe: Scribe
+        self,
+        generation_id: str,
+        index: int,
+        request: EngineCoreRequest,
+        output_format: OutputFormat,
     ) -> None:
         self.generation_id = generation_id
         self.index = index
         self.request = request
         self.resumed: list[int] = []
         self.finished: Output | None = None
-        self.detokenizer = IncrementalDetokenizer.from_new_request(scribe.tokenizer, request)
-        self.routed_experts_chunks: list[Any] = []  # vLLM's trimming wants to see it
-        self._scribe = scribe
-        self._logprobs = LogprobsProcessor.from_new_request(scribe.tokenizer, request)
-        self._parser = scribe.make_parser()
+        self.detokenizer = IncrementalDetokenizer.from_new_request(output_format.tokenizer, request)
+        self.routed_experts_chunks: list[Any] = []  # vLLM's trimming reads it
+        self._format = output_format
+        self._logprobs = LogprobsProcessor.from_new_request(output_format.tokenizer, request)
+        self._parser = output_format.make_parser()
         self._tools_streamed = False
         self._text_offset = 0
 
     def take(self, made: EngineCoreOutput) -> Output:
-        """Return what one step made; a reason or an error in it ends the choice."""
+        """Return the output of one step; a finish reason or an error in it ends the choice."""
         reason, stop = made.finish_reason, made.stop_reason
         if reason in (FinishReason.ERROR, FinishReason.ABORT):
-            return self.failure("the core gave up on it", None)
+            return self.failure("the engine core aborted it", None)
         before = self.detokenizer.num_output_tokens()
         try:
             matched = self.detokenizer.update(made.new_token_ids, reason == FinishReason.STOP)
@@ -139,11 +146,11 @@ class GenerationChoice:
                 OutputProcessor._trim_surplus_tokens(self, made, before)  # noqa: SLF001
             self._logprobs.update_from_output(made)
             output = self._write(made.new_token_ids, reason, stop)
-        except Exception as error:  # noqa: BLE001  # a parser's bug is one job's fault
+        except Exception as error:  # noqa: BLE001  # a parser's error fails this job only
             return self.failure("its output could not be read", error)
         if made.prefill_stats is not None:
             cached = made.prefill_stats.num_cached_tokens
-            output.cached_tokens = min(cached, len(self._scribe.prompt_ids))
+            output.cached_tokens = min(cached, len(self._format.prompt_ids))
         return output
 
     def failure(self, why: str, cause: Exception | None) -> Output:
@@ -153,10 +160,10 @@ class GenerationChoice:
         return Output(self.generation_id, self.index, (), "", error=error)
 
     def replay(self, token_ids: list[int], text: str) -> None:
-        """Bring all state to where the log ends and have the core go on from there.
+        """Restore the state at the end of the log and let the core continue from there.
 
-        Tokens are fed one by one, as the core made them. If the log already shows the end,
-        `finished` says so, with whatever of the text is not in the log yet.
+        Tokens are fed one by one, as the core generated them. If the log already shows the end,
+        `finished` is set to an output with the text that is not in the log yet.
         """
         if not token_ids:
             return
@@ -182,13 +189,13 @@ class GenerationChoice:
         self.finished = self._write([], reason, stop)
 
     def _continue(self, token_ids: list[int]) -> None:
-        """Turn the request into one for the rest: logged tokens in the prompt, lower limits."""
+        """Change the request to the remaining tokens: logged ones in the prompt, lower limits."""
         count = len(token_ids)
         params = self.request.sampling_params = copy.copy(self.request.sampling_params)
         params.max_tokens -= count
         params.min_tokens = max(0, params.min_tokens - count)
         carry_penalties(params, count)
-        self.request.prompt_token_ids = self._scribe.prompt_ids + token_ids
+        self.request.prompt_token_ids = self._format.prompt_ids + token_ids
         self._text_offset = len(self.detokenizer.output_text)
         if self._logprobs.logprobs is not None:
             context = token_ids[-LOGPROB_CONTEXT:]
@@ -201,29 +208,29 @@ class GenerationChoice:
         text = self.detokenizer.get_next_output_text(finished, True)
         delta = self._parse(text, token_ids, finished)
         output = Output(self.generation_id, self.index, token_ids, text, delta)
-        if self._scribe.logprobs and token_ids:
+        if self._format.logprobs and token_ids:
             output.logprobs = self._read_logprobs(token_ids)
         if finished:
             output.finish_reason, output.stop_reason = str(reason), stop
-            called = self._tools_streamed and not self._scribe.named_tool
+            called = self._tools_streamed and not self._format.named_tool
             if called and reason == FinishReason.STOP:
                 output.finish_reason = "tool_calls"
         return output
 
     def _parse(self, text: str, token_ids: list[int], finished: bool) -> dict[str, Any] | None:
-        """Return the chat delta where it differs from plain content; {} shows nothing."""
+        """Return the chat delta if it differs from plain content; {} shows nothing."""
         if self._parser is None:
             return None
         message = self._parser.parse_delta(
             delta_text=text,
             delta_token_ids=token_ids,
-            request=self._scribe.request,
-            prompt_token_ids=self._scribe.prompt_ids,
+            request=self._format.request,
+            prompt_token_ids=self._format.prompt_ids,
             finished=finished,
         )
         if message is None:
             return {} if text else None
-        message = maybe_filter_parallel_tool_calls(message, self._scribe.request)
+        message = maybe_filter_parallel_tool_calls(message, self._format.request)
         self._tools_streamed |= bool(message.tool_calls)
         delta: dict[str, Any] = message.model_dump(exclude_none=True)
         return (
@@ -232,8 +239,8 @@ class GenerationChoice:
 
     def _read_logprobs(self, token_ids: list[int]) -> dict[str, Any]:
         top = self._logprobs.logprobs[-len(token_ids) :]
-        written = self._scribe.write_logprobs(token_ids, top, self._text_offset)
-        if not self._scribe.chat:
+        written = self._format.write_logprobs(token_ids, top, self._text_offset)
+        if not self._format.chat:
             self._text_offset = written.text_offset[-1] + len(written.tokens[-1])
         logprobs: dict[str, Any] = written.model_dump()
         return logprobs

@@ -1,4 +1,4 @@
-"""From our settings to vLLM's configuration, and the classes of ours that vLLM is to create.
+"""Makes vLLM's configuration from our settings, with the paths of our classes vLLM creates.
 
 Invariant: on a CPU, a configuration refuses AMX in every process it is sent to, unless
 `engine.cpu_amx` asks for it.
@@ -42,7 +42,7 @@ def engine_config(settings: EngineSettings) -> VllmConfig:
     config = EngineArgs(**(arguments | settings.extra_args)).create_engine_config()
     generates = settings.task == "generate"
     if generates and not config.use_v2_model_runner and config.speculative_config is None:
-        # The only model runner that takes such processors; `Front` asks whether it is there.
+        # Only this model runner accepts such processors; `VllmFrontend` checks for ours.
         config.model_config.logits_processors = [PENALTIES]
     if current_platform.is_cpu():
         if config.parallel_config.worker_cls == CPU_WORKER:

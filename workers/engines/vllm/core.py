@@ -1,8 +1,8 @@
-"""The thread that owns vLLM's core: it alone adds, aborts and steps.
+"""The thread that owns vLLM's core: only this thread adds, aborts and steps.
 
-Commands reach it through one queue, drained between steps. `in-process` steps the core itself;
-`separate` waits on the same queue, into which vLLM's client puts what its core process sends.
-With nothing to generate both block on the queue, so an idle worker costs no CPU.
+Commands reach it through one queue, which is emptied between steps. With `in-process` the thread
+steps the core itself. With `separate` it waits on the same queue, into which vLLM's client puts the
+outputs of the core process. Without work both block on the queue, so an idle worker uses no CPU.
 
 Invariant: each step makes at most one call to the event loop.
 """
@@ -38,14 +38,14 @@ log = structlog.get_logger()
 LIVENESS_SECONDS = 1.0
 
 
-def free_lonely_groups() -> None:
-    """Give back the Gloo process groups of a core that is its only member.
+def free_single_member_groups() -> None:
+    """Destroy the Gloo process groups of a core that is their only member.
 
-    vLLM opens a dozen of them even for one process, no collective of one member ever uses them,
-    and the thread of each wakes a hundred times a second (gloo waits in steps of 10 ms): about
-    2 % of a core in an idle worker. vLLM's own `GroupCoordinator.destroy` takes missing ones.
+    vLLM opens a dozen of them even for one process, and no collective of one member uses them.
+    The thread of each wakes a hundred times a second (gloo waits in steps of 10 ms), which costs an
+    idle worker about 2 % of a core. vLLM's `GroupCoordinator.destroy` tolerates missing groups.
     """
-    for reference in list(parallel_state._groups.values()):  # noqa: SLF001 - there is no list
+    for reference in list(parallel_state._groups.values()):  # noqa: SLF001 - there is no public list
         group = reference()
         for name in ("cpu_group", "device_group"):
             member = getattr(group, name, None)
@@ -61,7 +61,7 @@ class CoreThread:
         self._settings = settings
         self._separate = settings.core == "separate"
         self._post = post
-        self._queue: queue.Queue[Any] = queue.Queue()  # commands, and what a core process sends
+        self._queue: queue.Queue[Any] = queue.Queue()  # commands, and outputs of a core process
         self._choices: dict[str, GenerationChoice | Embedding] = {}
         self._submitted = 0  # choices; written by the event loop only
         self._taken = 0  # choices; written by the thread only
@@ -76,22 +76,22 @@ class CoreThread:
         self._thread.start()
 
     def add(self, choices: Sequence[GenerationChoice | Embedding]) -> None:
-        """Have the core run choices from its next step on; event loop only."""
+        """Let the core run choices from its next step on; call it on the event loop only."""
         self._submitted += len(choices)
         self._queue.put(partial(self._add, choices))
 
     def abort(self, generation_id: str) -> None:
-        """Have all choices of a generation dropped before the next step, then post `aborted`."""
+        """Drop all choices of a generation before the next step, then post `aborted`."""
         self._queue.put(partial(self._abort, generation_id))
 
     def stop(self, timeout: float) -> None:
         """Stop the thread and free the device; blocks."""
         self._running = False
-        self._queue.put(lambda: None)  # wakes it
+        self._queue.put(lambda: None)  # wakes the thread
         self._thread.join(timeout)
 
     def load(self) -> EngineLoad:
-        """Return the present load; may be called from any thread."""
+        """Return the load now; it may be called from any thread."""
         queued = self._submitted - self._taken
         if not self._choices:
             return EngineLoad(running=0, waiting=queued, kv_usage=0.0)
@@ -147,13 +147,13 @@ class CoreThread:
             asyncio_mode=False,
             vllm_config=config,
             executor_class=Executor.get_class(config),
-            log_stats=self._separate,  # the only way to learn that core's load
+            log_stats=self._separate,  # the only source of that core's load
             renderer=self.front.renderer,
         )
         if self._separate:
             self._queue = self._client.outputs_queue  # so that one wait covers both
         elif config.parallel_config.world_size_across_dp == 1:
-            free_lonely_groups()
+            free_single_member_groups()
         self.front.open(self._client.get_supported_tasks())
         device = "cpu" if current_platform.is_cpu() else current_platform.get_device_name()
         kernels: dict[str, Any] = {}
@@ -173,7 +173,7 @@ class CoreThread:
         )
 
     def _wait(self) -> None:
-        """Take one thing from the queue: a command, or what one step of the core made."""
+        """Handle one item of the queue: a command, or the outputs of one step."""
         try:
             item = self._queue.get(timeout=LIVENESS_SECONDS)
         except queue.Empty:
@@ -188,7 +188,7 @@ class CoreThread:
 
     def _step(self) -> None:
         """Run all waiting commands, then one step of the core."""
-        self._obey()
+        self._run_commands()
         if not self._choices:
             return
         core = self._client.engine_core
@@ -197,9 +197,9 @@ class CoreThread:
         if outputs:
             self._emit(outputs.get(0, EngineCoreOutputs()))
         elif not executed:
-            time.sleep(0.001)  # everything waits, for example for a grammar to compile
+            time.sleep(0.001)  # all requests wait, for example until a grammar is compiled
 
-    def _obey(self) -> None:
+    def _run_commands(self) -> None:
         try:
             self._queue.get(block=not self._choices)()
             while True:
@@ -208,7 +208,7 @@ class CoreThread:
             return
 
     def _emit(self, step: EngineCoreOutputs) -> None:
-        """Turn what one step made into outputs and post them together."""
+        """Turn the core's outputs of one step into ours and post them together."""
         outputs: list[Output] = []
         stopped: list[str] = []
         for made in step.outputs:
@@ -219,7 +219,7 @@ class CoreThread:
             outputs.append(output)
             if output.finish_reason is not None or output.error is not None:
                 del self._choices[made.request_id]
-                if not made.finished:  # a stop string, which only the detokeniser sees
+                if not made.finished:  # a stop string, which only the detokeniser finds
                     stopped.append(made.request_id)
         if stopped:
             self._client.abort_requests(stopped)
@@ -241,9 +241,9 @@ class CoreThread:
             self._choices[name] = choice
             try:
                 self._hand_over(choice)
-            except Exception as error:  # noqa: BLE001  # vLLM's are many; one job's fault
+            except Exception as error:  # noqa: BLE001  # vLLM raises many types; only this job fails
                 del self._choices[name]
-                finished.append(choice.failure("the core refused it", error))
+                finished.append(choice.failure("the engine core rejected it", error))
         self._taken += len(choices)
         if finished:
             self._post("outputs", finished)
@@ -268,7 +268,7 @@ class CoreThread:
 
 
 def replay_grammar(structured: Any, token_ids: Sequence[int]) -> None:
-    """Have the grammar, once compiled, accept the logged tokens before it is used."""
+    """Let the compiled grammar accept the logged tokens before the core uses it."""
     compiled: Future[Any] = structured._grammar  # noqa: SLF001  # the getter hides the future
     replayed: Future[Any] = Future()
 

@@ -1,7 +1,7 @@
-"""vLLM's CPU worker with one addition: it says which kernels it runs.
+"""vLLM's CPU worker with one addition: it reports which kernels it runs.
 
-vLLM creates it by class path in whichever process holds the model: this one, the separate core, or
-a process of the core.
+vLLM creates it by class path in the process that holds the model: this one, the separate core, or a
+process of the core.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ MAPS = Path("/proc/self/maps")
 
 
 class CpuWorker(CPUWorker):  # type: ignore[misc]  # vLLM has no types
-    """What vLLM's executor creates instead of `CPUWorker`."""
+    """The worker that vLLM's executor creates instead of `CPUWorker`."""
 
     def describe_kernels(self) -> dict[str, Any]:
         """Return the attention kernels, the compiled extension and the number of threads."""
@@ -30,8 +30,8 @@ class CpuWorker(CPUWorker):  # type: ignore[misc]  # vLLM has no types
 def loaded_extension() -> str:
     """Return the name of vLLM's compiled extension in this process, empty if it is not known.
 
-    Python does not list two of the three as modules (vLLM ignores the error their import ends
-    with), so this reads which libraries are mapped.
+    Python does not list two of the three as modules (vLLM ignores the error of their import), so
+    this reads which libraries are mapped.
     """
     if not MAPS.exists():
         return ""

@@ -1,7 +1,7 @@
-"""One input of one embedding request: from what the core made to a vector.
+"""One input of an embedding request: turns the core's output into a vector.
 
-Invariant: an input is one step of the core and one output, so there is nothing to continue; an
-attempt that was cut makes what is missing anew, and the same vector again.
+Invariant: an input is one step of the core and one output, so there is nothing to continue. A new
+attempt computes only the missing inputs, and the same input gives the same vector.
 """
 
 import base64
@@ -29,9 +29,9 @@ class Embedding:
     def take(self, made: EngineCoreOutput) -> Output:
         """Return the vector."""
         if made.finish_reason in (FinishReason.ERROR, FinishReason.ABORT):
-            return self.failure("the core gave up on it", None)
+            return self.failure("the engine core aborted it", None)
         if made.pooling_output is None:
-            return self.failure("the core made no vector", None)
+            return self.failure("the engine core returned no vector", None)
         vector = made.pooling_output.to(torch.float32).cpu().numpy().astype("<f4")
         delta = {"embedding": base64.b64encode(vector.tobytes()).decode()}
         output = Output(self.generation_id, self.index, (), "", delta)

@@ -1,11 +1,11 @@
-"""The vLLM engine: what the event loop sees of it.
+"""The vLLM engine behind the `Engine` protocol, on the event loop's side.
 
-Prompts are rendered in one executor thread (`requests`), the core runs in another
-(`core`); this module only passes things between them and the sink. It imports nothing of
-vLLM until `start`, because vLLM reads its environment on import and needs seconds to load.
+Prompts are rendered in one executor thread (`requests`), and the core runs in another (`core`).
+This module passes data between them and the sink. It imports vLLM only in `start`, because vLLM
+reads its environment on import and needs seconds to load.
 
-Invariant: the sink hears nothing of a generation once `abort` was called for it, and nothing at
-all after `dead`.
+Invariant: nothing of a generation is reported to the sink after `abort` was called for it, and
+nothing at all after `dead`.
 """
 
 import asyncio
@@ -42,23 +42,23 @@ CLOSE_SECONDS = 15.0
 
 
 def prepare_environment(settings: EngineSettings) -> None:
-    """Set what vLLM reads from the environment; must run before vLLM is first imported."""
+    """Set vLLM's environment variables; call it before vLLM is first imported."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(settings.core == "separate"))
     defaults = {
         "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
-        # In this process its lines go where ours go; a process of its own has only vLLM's way.
+        # In this process vLLM's log lines join ours; a separate core must configure its own log.
         "VLLM_CONFIGURE_LOGGING": str(int(settings.core == "separate")),
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
-        "PYTHONFAULTHANDLER": "1",  # a process of the core says where it was when it crashes
+        "PYTHONFAULTHANDLER": "1",  # a core process that crashes prints its stack
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
 
 
 def built_for_cpu() -> bool:
-    """Say whether the installed vLLM is a build for CPUs, without importing it."""
+    """Return whether the installed vLLM is a build for CPUs, without importing it."""
     try:
         return bool(version("vllm-cpu"))
     except PackageNotFoundError:
@@ -86,7 +86,7 @@ def _choose_kernels(settings: EngineSettings) -> None:
 
 
 def _probe(name: str, token: int, task: Task) -> Generation:
-    """Return the least a model can be asked for."""
+    """Return the smallest possible request."""
     if task == "embed":
         return Generation(name, "/v1/embeddings", {"input": [token]})
     body = {"prompt": [token], "max_tokens": 1, "temperature": 0}
@@ -94,7 +94,7 @@ def _probe(name: str, token: int, task: Task) -> Generation:
 
 
 class VllmEngine:
-    """One vLLM model behind the `Engine` protocol, its core in this process or in its own."""
+    """One vLLM model; its core runs in this process or in its own, as `engine.core` says."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
@@ -103,11 +103,11 @@ class VllmEngine:
         self._dead: EngineDead | None = None
         self._adding: set[str] = set()
         self._aborts: dict[str, asyncio.Future[None]] = {}
-        self._own: dict[str, Answer] = {}  # generations of the engine itself
+        self._own: dict[str, Answer] = {}  # warm-up and probe generations
         self._probe_count = 0
 
     async def start(self, sink: Sink) -> EngineInfo:
-        """Load and warm the model. Raises EngineDead when it cannot."""
+        """Load and warm up the model; see `Engine.start`."""
         self._sink = sink
         self._loop = asyncio.get_running_loop()
         self._started: asyncio.Future[EngineInfo] = self._loop.create_future()
@@ -139,7 +139,7 @@ class VllmEngine:
                 self._renders, thread.front.prepare, generation
             )
             self._alive()
-            if generation.id in self._adding:  # else it was aborted meanwhile
+            if generation.id in self._adding:  # otherwise it was aborted meanwhile
                 thread.add(prepared.choices)
         finally:
             self._adding.discard(generation.id)
@@ -150,10 +150,10 @@ class VllmEngine:
         )
 
     async def abort(self, generation_id: str) -> None:
-        """Stop a generation; returns when the core has let go of it, within one step.
+        """Stop a generation; return when the core has dropped it, within one step.
 
-        A core stuck in its step is waited for no longer than ABORT_SECONDS; the sink is spared
-        the generation's outputs all the same.
+        If the core hangs, this returns after ABORT_SECONDS; the generation's outputs are not
+        reported in any case.
         """
         self._adding.discard(generation_id)
         if self._thread is None or self._dead is not None:
@@ -165,13 +165,13 @@ class VllmEngine:
         await asyncio.wait([done], timeout=ABORT_SECONDS)
 
     def load(self) -> EngineLoad:
-        """Return the engine's present load."""
+        """Return the engine's load now."""
         if self._thread is None or self._dead is not None:
             return EngineLoad(running=0, waiting=0, kv_usage=0.0)
         return self._thread.load()
 
     async def probe(self) -> None:
-        """Generate one token through the real path. Raises EngineError or EngineDead."""
+        """Generate one token through the path of jobs; see `Engine.probe`."""
         thread = self._alive()
         self._probe_count += 1
         name = f"probe {self._probe_count}"
@@ -188,7 +188,7 @@ class VllmEngine:
     async def _run_own(
         self, generations: Sequence[Generation], *, cancel: bool = False
     ) -> Sequence[Answer]:
-        """Run generations of the engine's own in one batch; the sink hears nothing of them.
+        """Run internal generations in one batch; they are not reported to the sink.
 
         Args:
             generations: What to run.

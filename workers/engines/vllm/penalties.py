@@ -1,10 +1,10 @@
-"""Penalties for a continued sequence, loaded by class path into vLLM's core.
+"""Penalties of a continued sequence; vLLM's core loads this module by class path.
 
-vLLM counts presence and frequency over the tokens that it sampled itself. A continued sequence
-has its logged tokens in the prompt, so its own penalties are switched off and applied here, with
-the prompt cut where the logged tokens begin: the same function on the same numbers.
+vLLM counts presence and frequency over the tokens that it sampled itself. A continued sequence has
+its logged tokens in the prompt, so vLLM's own penalties are disabled and applied here, with the
+prompt cut where the logged tokens begin: the same function with the same arguments.
 
-Invariant: a request without `CARRIED` in its extra arguments is untouched.
+Invariant: a request without `CARRIED` in its extra arguments is not changed.
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ CARRIED = "penstock_penalties"
 
 
 def carry_penalties(params: SamplingParams, logged: int) -> None:
-    """Move the penalties of a sequence with `logged` earlier tokens over to this processor."""
+    """Move the penalties of a sequence with `logged` earlier tokens to this processor."""
     if not params.presence_penalty and not params.frequency_penalty:
-        return  # repetition_penalty looks at prompt and output alike
+        return  # repetition_penalty counts prompt and output alike
     carried = [
         params.presence_penalty,
         params.frequency_penalty,
@@ -36,11 +36,11 @@ class ResumedPenalties(AdapterLogitsProcessor):  # type: ignore[misc]
     """Applies carried penalties; one `_Penalise` per continued sequence in the batch."""
 
     def is_argmax_invariant(self) -> bool:
-        """Penalties change which token is the most likely."""
+        """Return False: penalties change which token is the most likely."""
         return False
 
     def new_req_logits_processor(self, params: SamplingParams) -> "_Penalise | None":
-        """Return what to apply to a new sequence, or None."""
+        """Return the processor of a new sequence; None if it has no carried penalties."""
         carried = (params.extra_args or {}).get(CARRIED)
         return None if carried is None else _Penalise(*carried)
 

@@ -1,10 +1,10 @@
-"""From an OpenAI body to requests for vLLM's core: validation, rendering, sampling parameters.
+"""Turns an OpenAI body into requests for vLLM's core: validation, rendering, sampling parameters.
 
-All of it is vLLM's own OpenAI layer (`ChatCompletionRequest`, `CompletionRequest`,
-`OnlineRenderer`, `InputProcessor`); here it is only called in order, and its complaints become
+vLLM's own OpenAI layer does the work (`ChatCompletionRequest`, `CompletionRequest`,
+`OnlineRenderer`, `InputProcessor`). This module calls it in order and turns its errors into
 InvalidJob with the field's name. Not thread-safe: one executor thread calls `prepare`.
 
-Invariant: what `prepare` returns can be run as it is; nothing is refused later.
+Invariant: the core accepts what `prepare` returns; nothing is refused later.
 """
 
 import copy
@@ -34,7 +34,7 @@ from vllm.v1.engine.input_processor import InputProcessor
 from core.errors import ContextLengthExceeded, EngineError, InvalidJob, PipelineError
 from core.settings import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation
-from workers.engines.vllm.choices import GenerationChoice, Scribe
+from workers.engines.vllm.choices import GenerationChoice, OutputFormat
 from workers.engines.vllm.embeddings import Embedding
 from workers.engines.vllm.penalties import CARRIED
 
@@ -47,7 +47,14 @@ TOO_LONG = re.compile(r"maximum (context|model) length|cannot be greater than ma
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A generation ready for the core: one `GenerationChoice` for each that has still to run."""
+    """A generation that is ready for the core.
+
+    Attributes:
+        input_tokens: Tokens of the prompt, or of all inputs of an embedding request.
+        count: How many choices or inputs the generation has, finished ones included.
+        restarted: The logged tokens cannot be continued.
+        choices: The choices or inputs that must still run.
+    """
 
     input_tokens: int
     count: int
@@ -56,7 +63,7 @@ class Prepared:
 
 
 class _BlockingRenderer:
-    """vLLM's renderer with its async methods run in place: one hop to one thread does it all."""
+    """vLLM's renderer whose async methods run synchronously, in the calling thread."""
 
     def __init__(self, renderer: BaseRenderer) -> None:
         self._renderer = renderer
@@ -72,7 +79,7 @@ class _BlockingRenderer:
 
 
 class VllmFrontend:
-    """Everything of vLLM that comes before the core."""
+    """The part of vLLM that runs before the core: validation, chat template, tokeniser."""
 
     def __init__(
         self, config: VllmConfig, renderer: BaseRenderer, settings: EngineSettings
@@ -97,28 +104,35 @@ class VllmFrontend:
         self._tasks: tuple[str, ...] = ()
 
     def open(self, tasks: tuple[str, ...]) -> None:
-        """Learn what the loaded model can do and compile the chat template."""
+        """Set the tasks of the loaded model and compile the chat template."""
         self._tasks = tasks
         self._online.warmup()
 
     @property
     def probe_token(self) -> int:
-        """A token that every prompt may consist of."""
+        """A token id that may form a prompt."""
         return self.renderer.get_bos_token_id() or self.renderer.get_eos_token_id() or 0
 
     @property
     def sample_tokens(self) -> list[int]:
-        """Tokens of plain text, to make prompts of; any token if there is no tokeniser."""
+        """Token ids of plain text, for warm-up prompts; one valid id if there is no tokeniser."""
         tokeniser = self.renderer.tokenizer
         found = [] if tokeniser is None else tokeniser.encode(SAMPLE, add_special_tokens=False)
         return list(found) or [self.probe_token]
 
     def prepare(self, generation: Generation) -> Prepared:
-        """Validate, render and tokenise.
+        """Validate, render and tokenise a request.
+
+        Args:
+            generation: The request, with what earlier attempts logged.
+
+        Returns:
+            The requests for the core.
 
         Raises:
-            InvalidJob: naming the field; ContextLengthExceeded where it does not fit.
-            EngineError: anything that is not the client's fault.
+            InvalidJob: the request is wrong; `param` names the field.
+            ContextLengthExceeded: the prompt and the tokens to generate exceed the context.
+            EngineError: another error, which is not the client's.
         """
         try:
             return self._prepare(generation)
@@ -154,12 +168,14 @@ class VllmFrontend:
         limit = body.get("max_completion_tokens" if chat else "max_tokens")
         params = self._sampling_params(request, inputs, limit)
         core = self._inputs.process_inputs(generation.id, inputs, params, self._tasks)
-        scribe = Scribe(self._online, self._model, request, core.prompt_token_ids, chat)
-        scribe.prepare_reasoning(core)
-        return self._split(generation, core, scribe, request.n or 1)
+        output_format = OutputFormat(
+            self._online, self._model, request, core.prompt_token_ids, chat
+        )
+        output_format.prepare_reasoning(core)
+        return self._split(generation, core, output_format, request.n or 1)
 
     def _prepare_embedding(self, generation: Generation) -> Prepared:
-        """Make one request of the core per input; what is there already is not asked for again."""
+        """Make one core request per input, except for inputs that finished earlier."""
         body = generation.body
         request = CompletionRequest(prompt=body["input"], max_tokens=1)
         rendered = _drive(self._online.render_completion(request))
@@ -170,7 +186,7 @@ class VllmFrontend:
             length = len(inputs["prompt_token_ids"])
             if length > self._model.max_model_len:
                 raise ContextLengthExceeded(
-                    f"input {index} has {length} tokens, and the model takes"
+                    f"input {index} has {length} tokens; the model accepts"
                     f" {self._model.max_model_len}",
                     param="input",
                 )
@@ -201,7 +217,7 @@ class VllmFrontend:
         return rendered[0]
 
     def _sampling_params(self, request: Any, inputs: Any, given: int | None) -> SamplingParams:
-        """Return vLLM's parameters; the client's limit must fit, a missing one fills the rest."""
+        """Return vLLM's parameters; without a limit, the output may fill the context."""
         chat = isinstance(request, ChatCompletionRequest)
         length, context = len(inputs["prompt_token_ids"]), self._model.max_model_len
         least = max(1, given or 1)
@@ -216,13 +232,17 @@ class VllmFrontend:
         params = request.to_sampling_params(most, self._defaults)
         params.n = 1  # each choice is a request of its own
         if params.extra_args is not None:
-            params.extra_args.pop(CARRIED, None)  # ours alone to set
+            params.extra_args.pop(CARRIED, None)  # clients must not set it
         return params
 
     def _split(
-        self, generation: Generation, core: EngineCoreRequest, scribe: Scribe, count: int
+        self,
+        generation: Generation,
+        core: EngineCoreRequest,
+        output_format: OutputFormat,
+        count: int,
     ) -> Prepared:
-        """Make one choice per index, each with its own seed and what it already produced."""
+        """Make one choice per index, each with its own seed and its logged tokens."""
         continued = any(resume.count for resume in generation.resume.values())
         restarted = continued and not self._can_continue(core.sampling_params)
         choices = []
@@ -235,7 +255,7 @@ class VllmFrontend:
             own.sampling_params = copy.copy(core.sampling_params)
             if own.sampling_params.seed is not None:
                 own.sampling_params.seed += index
-            choice = GenerationChoice(generation.id, index, own, scribe)
+            choice = GenerationChoice(generation.id, index, own, output_format)
             resume = generation.resume.get(index)
             if resume is not None and not restarted:
                 choice.replay([token for chunk in resume.chunks for token in chunk], resume.text)
@@ -243,7 +263,7 @@ class VllmFrontend:
         return Prepared(len(core.prompt_token_ids), count, restarted, choices)
 
     def _can_continue(self, params: SamplingParams) -> bool:
-        """Say whether everything that depends on earlier output can be rebuilt from its ids."""
+        """Return whether all state that depends on earlier output can be rebuilt from token ids."""
         if params.repetition_detection is not None or params.thinking_token_budget is not None:
             return False
         if any(len(word) > 1 for word in params.bad_words_token_ids or ()):
@@ -255,17 +275,17 @@ class VllmFrontend:
 
 
 def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that never waits, outside any event loop."""
+    """Run a coroutine that never suspends, without an event loop."""
     try:
         coroutine.send(None)
     except StopIteration as done:
         return done.value
     coroutine.close()
-    raise EngineError("the renderer wanted to wait")
+    raise EngineError("the renderer suspended unexpectedly")
 
 
 def _refuse(message: str, where: str | None, generation: Generation) -> NoReturn:
-    """Raise InvalidJob, naming the field even where vLLM only mentions it in its text."""
+    """Raise InvalidJob; find the field's name in vLLM's message if it is not given."""
     chat = generation.endpoint == "/v1/chat/completions"
     if generation.endpoint == "/v1/embeddings":
         if TOO_LONG.search(message):
@@ -281,7 +301,7 @@ def _refuse(message: str, where: str | None, generation: Generation) -> NoReturn
 
 
 def _by_template(error: BaseException | None) -> bool:
-    """Say whether the chat template refused the messages; vLLM wraps what it raises."""
+    """Return whether the chat template raised the error, which vLLM wraps."""
     while error is not None and not isinstance(error, TemplateError):
         error = error.__cause__ or error.__context__
     return error is not None

@@ -1,12 +1,12 @@
-"""What a vLLM engine runs before it is ready: the kinds of work that traffic will bring.
+"""The warm-up of a vLLM engine: it runs the kinds of work that jobs will bring.
 
-Kernels that are compiled, tuned or configured on first use are then ready, and a kernel that
-does not work on this machine ends the start and not somebody's job.
+Kernels that are compiled, tuned or configured on first use are ready afterwards, and a kernel that
+does not work on this machine fails the start instead of a job.
 
 Every OpenMP thread takes part: the first batch has at least as many prompts as there are threads
-(or fills all slots), and vLLM deals the heads and query blocks of a batch out to all threads.
+(or fills all slots), and vLLM distributes the heads and query blocks of a batch over all threads.
 
-Invariant: the first prompts are long. vLLM's AMX attention dies of SIGILL if the first call of a
+Invariant: the first prompts are long. vLLM's AMX attention raises SIGILL if the first call of a
 thread has 1 to 4 query tokens; a first call with 5 or more configures the thread.
 """
 
@@ -23,12 +23,12 @@ from workers.engines.base import EngineInfo, Generation, Output
 
 log = structlog.get_logger()
 
-PART_SECONDS = 600.0  # a GPU may compile kernels meanwhile
+PART_SECONDS = 600.0  # a GPU may compile kernels in this time
 LONG = 64  # tokens
 LENGTHS = (64, 33, 17, 8, 5, 4, 3, 2, 1)  # tokens
 DECODED = 4  # tokens
 GRAMMAR = 24  # tokens, at most
-CANCELLED = 64  # tokens, if nothing cancelled it
+CANCELLED = 64  # tokens, if it is not cancelled
 SCHEMA = {
     "type": "object",
     "properties": {"ready": {"type": "boolean"}},
@@ -38,7 +38,7 @@ SCHEMA = {
 
 
 class Answer:
-    """What the engine made of one generation of its own."""
+    """The collected outputs of one internal generation."""
 
     def __init__(self) -> None:
         self.choices = 1
@@ -50,7 +50,7 @@ class Answer:
         self._finished = 0
 
     def take(self, output: Output) -> None:
-        """Note one output; the first begins the answer, the last or an error ends it."""
+        """Add one output; the first sets `began`, the last or an error sets `ended`."""
         self.text += output.text
         self.tokens += len(output.token_ids)
         self.began.set()
@@ -70,7 +70,7 @@ class Answer:
 
 
 class RunOwn(Protocol):
-    """Runs generations of the engine's own in one batch."""
+    """Runs internal generations in one batch."""
 
     async def __call__(
         self, generations: Sequence[Generation], *, cancel: bool = False
@@ -84,9 +84,9 @@ class WarmUp:
     """The warm-up of one engine.
 
     Args:
-        run_own: How to run a batch.
-        info: The engine that was started.
-        token_ids: Tokens to make prompts of; any the model knows.
+        run_own: Runs a batch.
+        info: The started engine.
+        token_ids: Valid token ids from which prompts are made.
     """
 
     run_own: RunOwn
@@ -113,7 +113,7 @@ class WarmUp:
                 async with asyncio.timeout(PART_SECONDS):
                     await part()
             except InvalidJob as error:
-                log.warning("engine_cannot", part=name, error=error.message)
+                log.warning("warmup_part_unsupported", part=name, error=error.message)
                 refused.append(name)
             except TimeoutError as error:
                 raise EngineDead(
@@ -147,14 +147,12 @@ class WarmUp:
             "cancel": self._cancel_inputs,
         }
 
-    # --- text -------------------------------------------------------------------------
-
     async def _long_prompts(self) -> None:
         batch = [self._completion(LONG, max_tokens=1) for _ in range(self._batch_size())]
         await self._run(batch)
 
     async def _several_lengths(self) -> None:
-        """Decode from prompts of several lengths; half are sampled, half take the likeliest."""
+        """Decode from prompts of several lengths; half are sampled, half are greedy."""
         sampled = {"temperature": 0.8, "top_p": 0.9, "top_k": 40, "seed": 1}
         batch = [
             self._completion(length, max_tokens=DECODED, **(sampled if number % 2 else {}))
@@ -163,7 +161,7 @@ class WarmUp:
         self._text = "".join(answer.text for answer in await self._run(batch))
 
     async def _stop_string(self) -> None:
-        """Stop at a character the model has just made, so that it is likely to be met."""
+        """Stop at a character that the model has just generated, so that a stop is likely."""
         stop = self._text.strip()[:1] or "."
         await self._run([self._completion(LENGTHS[0], max_tokens=2 * DECODED, stop=[stop])])
 
@@ -175,7 +173,7 @@ class WarmUp:
         await self._run([self._completion(8, max_tokens=CANCELLED)], cancel=True)
 
     def _completion(self, length: int, max_tokens: int, **fields: Any) -> Generation:
-        """Return a completion that fits the model's context, however small that is."""
+        """Return a completion that fits the model's context."""
         room = self.info.max_model_len
         max_tokens = min(max_tokens, max(1, room // 4))
         body = {
@@ -186,8 +184,6 @@ class WarmUp:
             **fields,
         }
         return Generation(self._name(), "/v1/completions", body)
-
-    # --- embeddings -------------------------------------------------------------------
 
     async def _long_inputs(self) -> None:
         await self._run([self._embedding([LONG] * self._batch_size())])
@@ -202,8 +198,6 @@ class WarmUp:
         room = self.info.max_model_len
         prompts = [self._prompt(min(length, room)) for length in lengths]
         return Generation(self._name(), "/v1/embeddings", {"input": prompts})
-
-    # --- both -------------------------------------------------------------------------
 
     async def _run(self, batch: Sequence[Generation], *, cancel: bool = False) -> Sequence[Answer]:
         answers = await self.run_own(batch, cancel=cancel)
@@ -221,6 +215,6 @@ class WarmUp:
         return f"warm-up {self._count}"
 
     def _prompt(self, length: int) -> list[int]:
-        """Return that many tokens; each prompt starts elsewhere, so that no cache has it."""
+        """Return `length` tokens; each prompt starts with another one, so no prefix is cached."""
         start = self._count
         return [self.token_ids[(start + n) % len(self.token_ids)] for n in range(length)]
