@@ -8,14 +8,12 @@ Invariant: the core accepts what `prepare` returns; nothing is refused later.
 """
 
 import copy
-import re
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import pydantic
 import structlog
-from jinja2 import TemplateError
 from vllm.config import VllmConfig
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
@@ -37,12 +35,11 @@ from workers.engines.base import REFUSED_FIELDS, Generation
 from workers.engines.vllm.choices import GenerationChoice, OutputFormat
 from workers.engines.vllm.embeddings import Embedding
 from workers.engines.vllm.penalties import CARRIED
+from workers.engines.vllm.rejections import raised_by_template, reject
 
 log = structlog.get_logger()
 
 SAMPLE = "The river runs from the hills to the sea, and 12 small boats follow it (slowly)."
-LIMITS = ("max_completion_tokens", "max_tokens")
-TOO_LONG = re.compile(r"maximum (context|model) length|cannot be greater than max_model_len")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +138,15 @@ class VllmFrontend:
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             where = str(first["loc"][0]) if first["loc"] else None
-            _refuse(str(first["msg"]), where, generation)
+            reject(str(first["msg"]), where, generation)
         except Exception as error:
             message = str(error.args[0]) if error.args else type(error).__name__
             answer = create_error_response(error).error
             if answer.code >= 500 and not isinstance(error, NotImplementedError):
                 log.exception("render_failed", generation=generation.id)
                 raise EngineError("the prompt could not be rendered") from error
-            where = "messages" if _by_template(error) else answer.param
-            _refuse(message, where, generation)
+            where = "messages" if raised_by_template(error) else answer.param
+            reject(message, where, generation)
 
     def _prepare(self, generation: Generation) -> Prepared:
         if generation.endpoint == "/v1/embeddings":
@@ -282,36 +279,3 @@ def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return done.value
     coroutine.close()
     raise EngineError("the renderer suspended unexpectedly")
-
-
-def _refuse(message: str, where: str | None, generation: Generation) -> NoReturn:
-    """Raise InvalidJob; find the field's name in vLLM's message if it is not given."""
-    chat = generation.endpoint == "/v1/chat/completions"
-    if generation.endpoint == "/v1/embeddings":
-        if TOO_LONG.search(message):
-            raise ContextLengthExceeded(message, param="input")
-        raise InvalidJob(message, param="dimensions" if "dimensions" in message else "input")
-    if where in ("input_text", "input_tokens") or TOO_LONG.search(message):
-        raise ContextLengthExceeded(message, param="messages" if chat else "prompt")
-    if where is None:
-        where = _field_in(message, ChatCompletionRequest if chat else CompletionRequest)
-    if where in LIMITS:
-        where = next((name for name in LIMITS if generation.body.get(name) is not None), where)
-    raise InvalidJob(message, param=where)
-
-
-def _by_template(error: BaseException | None) -> bool:
-    """Return whether the chat template raised the error, which vLLM wraps."""
-    while error is not None and not isinstance(error, TemplateError):
-        error = error.__cause__ or error.__context__
-    return error is not None
-
-
-def _field_in(message: str, request: type[pydantic.BaseModel]) -> str | None:
-    """Return the request field that `message` mentions first."""
-    found = []
-    for name in request.model_fields.keys() - {"model", "user"}:
-        match = re.search(rf"\b{name.replace('_', '[_ ]')}\b", message, re.IGNORECASE)
-        if match:
-            found.append((match.start(), -len(name), name))
-    return min(found)[2] if found else None
