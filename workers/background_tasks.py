@@ -1,4 +1,4 @@
-"""Background tasks of a worker: the owner keeps them alive and hears when one fails.
+"""Background tasks of a worker: a failure ends the worker.
 
 Invariant: an exception in a background task reaches `fatal`; it is never lost with the task.
 """

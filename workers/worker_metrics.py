@@ -118,7 +118,7 @@ class WorkerCollector(Lazy):
             return
         load, running, slots = engine
         yield self._gauge("penstock_running_jobs", "Jobs this worker runs", running)
-        yield self._gauge("penstock_worker_slots", "Jobs it can run at once", slots)
+        yield self._gauge("penstock_worker_slots", "Jobs it can run concurrently", slots)
         yield self._gauge("penstock_engine_waiting", "Admitted, not scheduled", load.waiting)
         yield self._gauge("penstock_kv_cache_ratio", "KV cache in use, 0 to 1", load.kv_usage)
 
