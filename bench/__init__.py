@@ -1,1 +1,1 @@
-"""Ratios measured in one run, both sides interleaved: `python -m bench NAME --json`."""
+"""Measurements as ratios, both sides interleaved in one run: `python -m bench NAME --json`."""

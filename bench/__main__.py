@@ -1,21 +1,21 @@
-"""`python -m bench [NAME ...] [--json]`: measure; the last line is one JSON object per name."""
+"""`python -m bench [NAME ...] [--json]` measures; --json ends with one JSON object per name."""
 
 import argparse
 import asyncio
 import importlib
 import json
 import sys
+from pathlib import Path
+from pkgutil import iter_modules
 
-from bench.figures import Figure
+from bench.figure import Figure
 
-NAMES = (
-    *("submit", "backlog", "idle", "ttft", "stream", "batching"),
-    *("outbox", "close", "export", "simulate", "batch", "redis_loss", "tracing", "door"),
-)
+#: Every module in `bench/figures/` is a measurement of that name.
+NAMES = [module.name for module in iter_modules([str(Path(__file__).with_name("figures"))])]
 
 
 def show(figure: Figure) -> None:
-    """Print one figure for a person."""
+    """Print one figure as text."""
     sign = "ok" if figure.reached else "MISSED"
     bound = ">=" if figure.higher else "<="
     print(
@@ -28,17 +28,17 @@ def show(figure: Figure) -> None:
 
 
 def main() -> int:
-    """Measure what was asked for; 1 when a figure misses its target."""
+    """Run the named measurements, or all; return 1 if a figure misses its target."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--json", action="store_true", help="end with one JSON object per figure")
     options = parser.parse_args()
     unknown = set(options.names) - set(NAMES)
     if unknown:
-        parser.error(f"no measurement {', '.join(unknown)}; there are: {', '.join(NAMES)}")
+        parser.error(f"unknown measurement {', '.join(unknown)}; available: {', '.join(NAMES)}")
     missed = 0
     for name in options.names or NAMES:
-        figure: Figure = asyncio.run(importlib.import_module(f"bench.{name}").measure())
+        figure: Figure = asyncio.run(importlib.import_module(f"bench.figures.{name}").measure())
         show(figure)
         if options.json:
             print(json.dumps(figure.as_dict()))

@@ -1,11 +1,11 @@
-"""KEDA and the HorizontalPodAutoscaler it makes, as decisions over time; pure.
+"""KEDA and its HorizontalPodAutoscaler (HPA) as pure decisions over time.
 
-KEDA polls every `polling_seconds` and decides only between zero and not zero: an active trigger
-takes an empty fleet to one worker, and `cooldown_seconds` after it was last active the fleet
-goes to zero at once, whatever its size. Everything between is the HPA's: every `sync_seconds`
-it reads the metric live, wants ceil(metric / target) workers unless that is within the
-tolerance, takes the most careful wish of each direction's stabilisation window, and keeps to
-the rates of `behavior` (kubernetes/pkg/controller/podautoscaler/horizontal.go).
+KEDA polls every `polling_seconds` and decides only between zero and more than zero: an active
+trigger scales an empty fleet to one worker; `cooldown_seconds` after it was last active, the fleet
+is scaled to zero in one step. The HPA decides everything else. Every `sync_seconds` it reads the
+metric, computes ceil(metric / target) workers unless that is within the tolerance, takes the most
+conservative value of each direction's stabilisation window, and keeps to the rates of `behavior`
+(kubernetes/pkg/controller/podautoscaler/horizontal.go).
 Invariant: within a period the HPA changes the fleet by no more than its policies allow.
 """
 
@@ -16,22 +16,28 @@ from planning.policy import Behaviour, Policy
 
 
 class Hpa:
-    """The HPA's memory: past wishes and past changes."""
+    """The HPA with its past recommendations and changes."""
 
     def __init__(self, policy: Policy, slots: int) -> None:
         self._policy = policy
         self._target = policy.target * slots
         self._least = max(1, policy.min_replicas)
-        self._wishes: deque[tuple[float, int]] = deque()
+        self._recommendations: deque[tuple[float, int]] = deque()
         self._ups: deque[tuple[float, int]] = deque()
         self._downs: deque[tuple[float, int]] = deque()
 
     def sync(self, now: float, replicas: int, metric: float) -> int:
-        """Return how many workers there should be; called only while there are some."""
-        if not self._wishes:
-            self._wishes.append((now, replicas))  # as the controller does when it starts
-        wish = self._bounded(self._wish(replicas, metric))
-        steady = self._stabilised(now, replicas, wish)
+        """Return the wanted number of workers; call it only while there is at least one.
+
+        Args:
+            now: Seconds since the start.
+            replicas: The present number of workers.
+            metric: The metric's sum over all workers.
+        """
+        if not self._recommendations:
+            self._recommendations.append((now, replicas))  # as the controller does when it starts
+        wanted = self._bounded(self._recommend(replicas, metric))
+        steady = self._stabilised(now, replicas, wanted)
         target = self._bounded(self._limited(now, replicas, steady))
         if target > replicas:
             self._ups.append((now, target - replicas))
@@ -42,34 +48,34 @@ class Hpa:
     def _bounded(self, replicas: int) -> int:
         return max(self._least, min(self._policy.max_replicas, replicas))
 
-    def _wish(self, replicas: int, metric: float) -> int:
-        """Return the formula's answer for a metric of type AverageValue."""
+    def _recommend(self, replicas: int, metric: float) -> int:
+        """Return the result of the formula for a metric of type AverageValue."""
         ratio = metric / (self._target * replicas)
         if abs(ratio - 1) <= self._policy.tolerance:
             return replicas
         return ceil(metric / self._target)
 
-    def _stabilised(self, now: float, replicas: int, wish: int) -> int:
-        """Return the least of the wishes for more and the largest of those for less."""
-        self._wishes.append((now, wish))
+    def _stabilised(self, now: float, replicas: int, wanted: int) -> int:
+        """Return the recommendation after both stabilisation windows."""
+        self._recommendations.append((now, wanted))
         up, down = self._policy.up.window_seconds, self._policy.down.window_seconds
-        while self._wishes[0][0] <= now - max(up, down, 1):
-            self._wishes.popleft()
-        least = min((w for at, w in self._wishes if at > now - up), default=wish)
-        most = max((w for at, w in self._wishes if at > now - down), default=wish)
-        return min(max(replicas, min(least, wish)), max(most, wish))
+        while self._recommendations[0][0] <= now - max(up, down, 1):
+            self._recommendations.popleft()
+        least = min((w for at, w in self._recommendations if at > now - up), default=wanted)
+        most = max((w for at, w in self._recommendations if at > now - down), default=wanted)
+        return min(max(replicas, min(least, wanted)), max(most, wanted))
 
-    def _limited(self, now: float, replicas: int, wish: int) -> int:
-        """Return the wish as far as the rates of change allow it now."""
-        if wish > replicas:
+    def _limited(self, now: float, replicas: int, wanted: int) -> int:
+        """Limit the recommendation to the allowed rates of change."""
+        if wanted > replicas:
             rule = self._policy.up
             added, removed = self._changes(now, rule)
-            return min(wish, max(replicas, _most(rule, replicas - added + removed)))
-        if wish < replicas:
+            return min(wanted, max(replicas, _most(rule, replicas - added + removed)))
+        if wanted < replicas:
             rule = self._policy.down
             added, removed = self._changes(now, rule)
-            return max(wish, min(replicas, _least(rule, replicas - added + removed)))
-        return wish
+            return max(wanted, min(replicas, _least(rule, replicas - added + removed)))
+        return wanted
 
     def _changes(self, now: float, rule: Behaviour) -> tuple[int, int]:
         """Return how many workers were added and removed in the last period."""
@@ -83,14 +89,14 @@ class Hpa:
 
 
 class Keda:
-    """The operator's part: between zero and not zero."""
+    """KEDA's part: scaling from and to zero."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._last_active = 0.0
 
     def poll(self, now: float, replicas: int, metric: float) -> int:
-        """Return how many workers there should be."""
+        """Return the wanted number of workers; arguments as for `Hpa.sync`."""
         if metric > self._policy.activation:
             self._last_active = now
             return max(replicas, 1, self._policy.min_replicas)

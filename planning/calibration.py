@@ -1,10 +1,10 @@
-"""An engine's latency model from measured runs: what to run, and the fit.
+"""Calibration: which jobs to measure, and the fit of an engine's latency model to them.
 
-A point is some jobs of one size submitted together. The model predicts when each of them ends,
-given when each really started, with the closed form that the simulator uses; Gauss and Newton's
-method moves its parameters until the run times agree. So jobs that started a step apart do no
-harm. numpy is needed here alone; it comes with the `plan` extra.
-Invariant: no parameter is negative, and the error that is reported is that of the fit itself.
+A point is a set of jobs of one size that are submitted together. The model predicts when each ends,
+given when each started, with the simulator's closed form; the Gauss-Newton method changes its
+parameters until the run times agree. Jobs that started a step apart are therefore no problem.
+Only this module needs numpy; the `plan` extra installs it.
+Invariant: no parameter is negative, and the reported error is that of the fit itself.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,15 +20,15 @@ from planning.profile import EngineProfile
 SHORT_PROMPT = 16
 OUTPUT = 96
 MOST_PROMPT = 8_192
-#: A batch of long prompts, so that what context costs a step can be told from the rest.
+#: Jobs in a batch of long prompts, from which the cost of context per step is found.
 CROWD = 8
 
 ROUNDS = 30
-#: A parameter is moved by this share of its scale to see what it does.
+#: The step of the numerical derivative, as a share of a parameter's scale.
 NUDGE = 1e-4
 DONE = 1e-6
 LEAST_SHARE = 1e-3
-#: Errors beyond this many times the usual one count less; smaller ones than LEAST_ERROR do not.
+#: Errors above this many times the median count less, unless they are below LEAST_ERROR.
 HUBER = 1.5
 LEAST_ERROR = 1e-4
 PARAMETERS = ("prefill", "base", "per_sequence", "per_context", "overhead")
@@ -36,7 +36,7 @@ PARAMETERS = ("prefill", "base", "per_sequence", "per_context", "overhead")
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Jobs to run at the same time."""
+    """Jobs to run at the same time; prompt and output lengths are in tokens."""
 
     jobs: int
     prompt: int
@@ -44,8 +44,8 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """One job of a point: when it was claimed, how long it ran, what it read and made."""
+class MeasuredJob:
+    """One measured job: claim time and run time in seconds, prompt and output in tokens."""
 
     started: float
     seconds: float
@@ -55,7 +55,7 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What came out: the profile, and how far its run times are from the measured ones."""
+    """The fitted profile and the relative errors of its run times."""
 
     profile: EngineProfile
     median_error: float
@@ -65,10 +65,15 @@ class Fit:
 
 
 def design(slots: int, context: int, output: int = OUTPUT) -> list[Point]:
-    """Return what to run on an engine with so many slots and so long a context.
+    """Return the points to measure on an engine.
+
+    Args:
+        slots: How many sequences the engine runs concurrently.
+        context: The context length in tokens.
+        output: Tokens to generate in the longest jobs.
 
     Raises:
-        CannotFit: the context does not hold `output` tokens and a prompt of some length.
+        CannotFit: the context is too short for `output` tokens and a long prompt.
     """
     longest = min(MOST_PROMPT, context - output - SHORT_PROMPT)
     if longest < SHORT_PROMPT * 4:
@@ -81,16 +86,20 @@ def design(slots: int, context: int, output: int = OUTPUT) -> list[Point]:
     return points
 
 
-def quietest(rounds: Sequence[Sequence[Ran]]) -> Sequence[Ran]:
-    """Return the round in which a point's jobs ran shortest: what else runs only ever slows."""
+def fastest_round(rounds: Sequence[Sequence[MeasuredJob]]) -> Sequence[MeasuredJob]:
+    """Return the round with the shortest run times: other load can only make jobs slower."""
     return min(rounds, key=lambda jobs: sum(job.seconds for job in jobs))
 
 
-def fit(points: Sequence[Sequence[Ran]], profile: EngineProfile) -> Fit:
+def fit(points: Sequence[Sequence[MeasuredJob]], profile: EngineProfile) -> Fit:
     """Fit the latencies of `profile` to measured points; its other fields are kept.
 
+    Args:
+        points: The measured jobs of each point.
+        profile: The profile whose latencies are replaced.
+
     Raises:
-        CannotFit: too few measurements, or all alike.
+        CannotFit: there are too few measurements, or they are too similar.
     """
     jobs = [job for point in points for job in point]
     if len(jobs) <= len(PARAMETERS):
@@ -111,16 +120,16 @@ def _doubling(slots: int) -> Iterator[int]:
         yield slots
 
 
-def _first_guess(jobs: Sequence[Ran]) -> list[float]:
-    """Return where to begin, which also is the size that each parameter is thought to have."""
+def _first_guess(jobs: Sequence[MeasuredJob]) -> list[float]:
+    """Return the start values of the fit, which also serve as the parameters' scales."""
     step = median(job.seconds / job.output for job in jobs)
     longest = max(jobs, key=lambda job: job.prompt)
     prefill = max(step / 100, longest.seconds - step * longest.output) / longest.prompt
     return [prefill, step, step / 50, step / 1e5, step / 5]
 
 
-def _play(point: Sequence[Ran], profile: EngineProfile) -> list[float]:
-    """Return how long each job of a point runs on the modelled engine."""
+def _play(point: Sequence[MeasuredJob], profile: EngineProfile) -> list[float]:
+    """Return the predicted run time of each job of a point, in seconds."""
     worker = Worker(0, profile)
     waiting = sorted(range(len(point)), key=lambda index: -point[index].started)
     first = min(job.started for job in point)
@@ -158,11 +167,13 @@ def _result(values: Any, errors: Any, profile: EngineProfile, jobs: int) -> Fit:
 class _Fitting:
     """Gauss-Newton on the jobs' relative errors.
 
-    A point counts once, however many jobs it has, and one that is far off counts less (Huber):
-    a machine that was busy with something else for a moment must not bend the model.
+    Each point has the same weight, however many jobs it has, and outliers count less (Huber),
+    because other load on the machine for a moment must not change the model.
     """
 
-    def __init__(self, np: Any, points: Sequence[Sequence[Ran]], profile: EngineProfile) -> None:
+    def __init__(
+        self, np: Any, points: Sequence[Sequence[MeasuredJob]], profile: EngineProfile
+    ) -> None:
         self._np = np
         self._points = points
         self._profile = profile.model_copy(
@@ -172,7 +183,7 @@ class _Fitting:
         self._shares = np.array([1 / len(point) for point in points for _ in point])
 
     def run(self, scales: Sequence[float]) -> Any:
-        """Return the parameters at which nothing gets better any more."""
+        """Return the parameters at which the error no longer decreases."""
         values = self._np.array(scales)
         for _ in range(ROUNDS):
             errors = self.errors(values)
@@ -185,7 +196,7 @@ class _Fitting:
         return values
 
     def errors(self, values: Any) -> Any:
-        """Return by how much of its run time each job ran longer than predicted."""
+        """Return each job's relative error: (measured - predicted) / measured run time."""
         prefill, base, per_sequence, per_context, overhead = (max(0.0, float(v)) for v in values)
         candidate = self._profile.model_copy(
             update={
@@ -206,7 +217,7 @@ class _Fitting:
     def _step(self, values: Any, scales: Sequence[float], errors: Any, weights: Any) -> Any:
         """Return the step that would end at the least squares if the model were linear.
 
-        A parameter that would go below zero is held there and the rest is solved again.
+        A parameter that would become negative stays at zero and the rest is solved again.
         """
         np, scale, roots = self._np, self._np.array(scales), self._np.sqrt(weights)
         columns = []
@@ -227,7 +238,7 @@ class _Fitting:
         return step * scale
 
     def _along(self, values: Any, step: Any, errors: Any, weights: Any) -> Any | None:
-        """Go along the step as far as it helps; None where it helps too little."""
+        """Return the values after the largest helpful part of the step; None if none helps."""
         before = float(weights @ errors**2)
         share = 1.0
         while share > LEAST_SHARE:

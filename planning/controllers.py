@@ -1,6 +1,6 @@
-"""Who decides about the fleet's size, and when: KEDA with its HPA, or a timetable.
+"""Controllers decide the fleet's size over time: KEDA with its HPA, or a timetable.
 
-Invariant: `next` only moves forward, and lies beyond each moment that was decided.
+Invariant: `next` only moves forward, and lies after the last decision.
 """
 
 import random
@@ -13,18 +13,30 @@ from planning.policy import Policy
 
 
 class Controller(Protocol):
-    """Decides at `next` how many workers there should be; `initial` are up at the start."""
+    """Decides the fleet's size.
+
+    Attributes:
+        initial: Workers that serve at the start.
+        next: When to call `decide` next, in seconds since the start.
+    """
 
     initial: int
     next: float
 
     def decide(self, now: float, replicas: int, queued: int, running: int) -> int:
-        """Return the wanted size and move `next` on."""
+        """Return the wanted number of workers and set `next`.
+
+        Args:
+            now: Seconds since the start.
+            replicas: The present number of workers, starting ones included.
+            queued: Jobs that wait.
+            running: Jobs that run.
+        """
         ...
 
 
 class KedaController:
-    """The operator and the HPA, each on its own clock; their phases come from the seed."""
+    """KEDA and its HPA, each with its own period; the seed sets their phases."""
 
     def __init__(self, policy: Policy, slots: int, seed: int) -> None:
         phases = random.Random(seed)
@@ -37,14 +49,14 @@ class KedaController:
         self.next = min(self._poll_at, self._sync_at)
 
     def decide(self, now: float, replicas: int, queued: int, running: int) -> int:
-        """Let whoever is due decide."""
+        """Apply KEDA, the HPA or both, whichever is due."""
         metric = queued + (running if self._policy.metric == "queued+running" else 0)
         wanted = replicas
         if now >= self._poll_at:
             wanted = self._keda.poll(now, wanted, metric)
             self._poll_at += self._policy.polling_seconds
         if now >= self._sync_at:
-            if wanted:  # an HPA leaves a fleet of none alone
+            if wanted:  # an HPA does nothing while there are no workers
                 wanted = self._hpa.sync(now, wanted, metric)
             self._sync_at += self._policy.sync_seconds
         self.next = min(self._poll_at, self._sync_at)
@@ -52,12 +64,15 @@ class KedaController:
 
 
 class Timetable:
-    """Sizes known beforehand: `sizes[i]` from `i * interval` on. One entry is a fixed fleet."""
+    """Sizes that are known in advance: `sizes[i]` from `i * interval` seconds on.
+
+    One entry is a fixed fleet. Workers are requested `lead` seconds before they are needed.
+    """
 
     def __init__(self, sizes: Sequence[int], interval: float = inf, lead: float = 0.0) -> None:
         self._sizes = sizes
         self._interval = interval
-        self._lead = lead  # how much earlier a worker is asked for than it is wanted
+        self._lead = lead
         self._asked = [(max(0.0, i * interval - lead), i) for i in range(1, len(sizes))]
         self._asked += [(i * interval, i) for i in range(1, len(sizes))]
         self._asked.sort(reverse=True)
@@ -65,7 +80,7 @@ class Timetable:
         self.next = self._asked[-1][0] if self._asked else inf
 
     def decide(self, now: float, replicas: int, queued: int, running: int) -> int:
-        """Return the largest size of now and of what begins within the lead."""
+        """Return the largest size between `now` and `now + lead`."""
         del replicas, queued, running
         while self._asked and self._asked[-1][0] <= now:
             self._asked.pop()

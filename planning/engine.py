@@ -1,13 +1,13 @@
-"""One worker: continuous batching in closed form, O(log n) an event instead of a step.
+"""The model of one worker: continuous batching in closed form, O(log n) per event, not per step.
 
-Between two changes of its batch every step of an engine costs the same, plus a constant more
-each time for the tokens of context that grow; so the time after m steps is a polynomial in m,
-and the next end, or the boundary at which a newcomer joins, is found without stepping. The
-result is that of the stepping model, not an approximation of it (`tests/unit/planning/
+Between two changes of the batch, each step takes a constant longer than the one before, because
+the context grows. The time after m steps is therefore a polynomial in m, and the next end, or the
+step boundary at which a new job joins, is computed without stepping. The result equals that of the
+stepping model; it is no approximation (`tests/unit/planning/
 test_engine.py` compares the two).
 
-Memory is taken for the whole answer when a job joins, so nothing is ever preempted; vLLM takes
-it as it goes, which admits a little more and preempts now and then.
+Memory for the whole answer is reserved when a job joins, so no job is preempted. vLLM allocates
+memory step by step, admits a little more and preempts sometimes.
 Invariant: `room` is never negative, and a job leaves by `advance` or `hand_back`, once.
 """
 
@@ -18,27 +18,27 @@ from typing import NamedTuple
 
 from planning.profile import EngineProfile
 
-#: A boundary that is early by less than this is on time: sums of floats differ in the last digits.
+#: Times that differ by less than this, in seconds, are equal: sums of floats are not exact.
 TIGHT = 1e-9
 
 
 class EngineWork(NamedTuple):
-    """A job as a worker sees it: what to read first, what to make."""
+    """A job for a worker: tokens to prefill and tokens to generate."""
 
     job: int
     prefill: int
     output: int
 
 
-class Handed(NamedTuple):
-    """A job given back by a drain, with the tokens that it has made here."""
+class HandedOverJob(NamedTuple):
+    """A job that a drain handed over, with the tokens it generated on this worker."""
 
     job: int
     made: int
 
 
 class Worker:
-    """A worker that is up; `due` is when it must be advanced next."""
+    """A serving worker; `due` is when it must be advanced next, in seconds since the start."""
 
     __slots__ = (
         *("_ahead", "_clock", "_context", "_growth", "_kv_free", "_linear", "_pending", "_prefill"),
@@ -50,9 +50,9 @@ class Worker:
         self.number = number
         self.room = profile.slots
         self.due = inf
-        self.scheduled = inf  # the event that the simulation has set for it
+        self.scheduled = inf  # when the simulation advances it next
         self.draining = False
-        self.listed = False  # it stands in the line of those that have room
+        self.listed = False  # it waits for jobs
         self.blocked = False  # a claimed job waits for memory
         self.busy_seconds = 0.0
         self._profile = profile
@@ -68,28 +68,28 @@ class Worker:
 
     @property
     def load(self) -> int:
-        """Jobs claimed and not ended."""
+        """How many jobs are claimed and have not ended."""
         return self._profile.slots - self.room
 
     def takes(self, at: float, together: float) -> bool:
-        """Say whether it would claim at `at`.
+        """Return whether it would claim a job at `at`.
 
-        While a job that was handed over waits for the next step, or for memory, nothing more is
-        claimed, except `together` with it: the batcher looks at the engine's load.
+        While a claimed job waits for the next step or for memory, only jobs that arrive within
+        `together` seconds are claimed with it, because the batcher looks at the engine's load.
         """
         if self.room <= 0 or self.draining:
             return False
         return not self._pending or at <= self._pending[0][0] + together
 
     def claim(self, work: EngineWork, at: float) -> None:
-        """Take a job that is handed to the engine at `at`, which must not go backwards."""
+        """Claim a job that reaches the engine at `at`, which must not decrease between calls."""
         self.room -= 1
         self._pending.append((at, work))
         if len(self._pending) == 1:
             self._consider(at)
 
     def advance(self, now: float) -> list[int]:
-        """Go to the boundary at `now` (= `due`); return the jobs that end there."""
+        """Advance to the step boundary at `now`, which is `due`; return the jobs that end there."""
         if not self._running:
             return []
         self._step += self._ahead
@@ -108,9 +108,10 @@ class Worker:
         return ended
 
     def join(self, now: float) -> tuple[list[int], float]:
-        """Begin the next run of steps at the boundary `now`; return who joins, their first token.
+        """Start the next run of steps at the boundary `now`; call it after each `advance`.
 
-        Called after each `advance`, and after what was claimed there.
+        Returns:
+            The jobs that join the batch, and the time of their first token.
         """
         joined = []
         prefill = 0
@@ -140,18 +141,18 @@ class Worker:
         self._plan()
         return joined, self._after(1)
 
-    def hand_back(self, now: float) -> list[Handed]:
-        """Stop at `now`, in the middle of a step; return all jobs with what they made here."""
+    def hand_back(self, now: float) -> list[HandedOverJob]:
+        """Stop at `now`, even within a step; return all jobs with the tokens generated here."""
         done = self._step
         if self._running:
             steps = self._steps_until(now + TIGHT, whole=False)
             done += steps
             self.busy_seconds += now - self._clock
         handed = [
-            Handed(job, min(work.output, done - joined))
+            HandedOverJob(job, min(work.output, done - joined))
             for job, (work, joined) in sorted(self._works.items())
         ]
-        handed += [Handed(work.job, 0) for _, work in self._pending]
+        handed += [HandedOverJob(work.job, 0) for _, work in self._pending]
         self._running.clear()
         self._works.clear()
         self._pending.clear()
@@ -168,7 +169,7 @@ class Worker:
             self._consider(self._pending[0][0])
 
     def _consider(self, at: float) -> None:
-        """Be due at the first boundary that is not before `at`, unless an end comes earlier."""
+        """Set `due` to the first step boundary at or after `at`, unless a job ends earlier."""
         if not self._running:
             self.due = at
             return
@@ -178,7 +179,7 @@ class Worker:
             self.due = self._after(steps)
 
     def _after(self, steps: int) -> float:
-        """Return when so many more steps are done."""
+        """Return the time at which `steps` more steps are done."""
         return (
             self._clock
             + self._prefill
@@ -187,7 +188,7 @@ class Worker:
         )
 
     def _steps_until(self, at: float, *, whole: bool = True) -> int:
-        """Return how many steps end by `at`; one that is under way counts where `whole`."""
+        """Return how many steps end by `at`; with `whole`, the step under way counts."""
         left = at - self._clock - self._prefill
         if left <= 0:
             return 1 if whole else 0

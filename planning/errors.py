@@ -1,12 +1,12 @@
-"""What planning refuses, as a tree.
+"""Errors of planning, as a tree.
 
 PlanningError
   TraceInvalid     a workload file
   ProfileInvalid   an engine's latency model
   PolicyInvalid    a scaling policy
-  CannotFit        measurements that determine no model
+  CannotFit        measurements that do not determine a model
 
-Invariant: each message names the file, the line or the field, and says what was expected.
+Invariant: each message names the file, the line or the field, and states what was expected.
 """
 
 

@@ -1,8 +1,8 @@
-"""The workers of a model: starting, up, draining, gone; who is open for claims; what is paid for.
+"""The fleet: which workers start, serve, drain or wait for jobs, and what is paid for them.
 
-A worker is paid for from the moment it is asked for until it is gone: its GPU is held while the
-model loads. Scaling down takes those that still start first, then the youngest, as a ReplicaSet
-does. Invariant: no worker claims before it was up or after it was told to go.
+A worker is paid for from its request until it has gone, because its GPU is held while the model
+loads. Scaling down removes starting workers first, then the youngest, like a ReplicaSet.
+Invariant: no worker claims jobs before it serves or after its drain began.
 """
 
 from collections import deque
@@ -14,19 +14,19 @@ from planning.profile import EngineProfile
 
 @dataclass(frozen=True, slots=True)
 class FleetChange:
-    """What a change of size set going: numbers that start, workers that drain."""
+    """The result of a change of size: numbers of starting workers, and draining workers."""
 
     starting: tuple[int, ...] = ()
     draining: tuple[Worker, ...] = ()
 
 
 class Fleet:
-    """All workers there are."""
+    """All workers of a model; times are in seconds since the start."""
 
     def __init__(self, profile: EngineProfile) -> None:
         self._profile = profile
         self._next_number = 0
-        self._asked_at: dict[int, float] = {}  # of every worker that is paid for
+        self._requested_at: dict[int, float] = {}  # by the number of each worker that is paid for
         self._starting: list[int] = []
         self._serving: list[Worker] = []
         self._open: deque[Worker] = deque()
@@ -36,24 +36,24 @@ class Fleet:
 
     @property
     def replicas(self) -> int:
-        """Workers wanted: those that start and those that serve."""
+        """How many workers are wanted: starting and serving ones."""
         return len(self._starting) + len(self._serving)
 
     @property
     def serving(self) -> int:
-        """Workers that are up and claim."""
+        """How many workers serve and claim jobs."""
         return len(self._serving)
 
     def paid_seconds(self, now: float) -> float:
         """Return the seconds that all workers were paid for until `now`."""
-        return self._paid + sum(now - asked for asked in self._asked_at.values())
+        return self._paid + sum(now - asked for asked in self._requested_at.values())
 
     def busy_seconds(self) -> float:
-        """Return the seconds in which engines made steps."""
+        """Return the seconds in which engines computed steps."""
         return self._busy + sum(worker.busy_seconds for worker in self._serving)
 
     def resize(self, replicas: int, now: float) -> FleetChange:
-        """Ask for more workers, or let some go."""
+        """Start workers, or remove and drain some, until there are `replicas`."""
         if replicas >= self.replicas:
             return FleetChange(
                 starting=tuple(self._ask(now) for _ in range(replicas - self.replicas))
@@ -69,7 +69,7 @@ class Fleet:
         return FleetChange(draining=tuple(draining))
 
     def come_up(self, number: int) -> Worker | None:
-        """Make a worker that was asked for serve; None if it was let go meanwhile."""
+        """Let a started worker serve; return None if it was removed meanwhile."""
         if number not in self._starting:
             return None
         self._starting.remove(number)
@@ -79,19 +79,19 @@ class Fleet:
         return worker
 
     def leave(self, worker: Worker, now: float) -> None:
-        """Forget a drained worker; nothing to do the second time."""
-        if worker.number in self._asked_at:
+        """Remove a drained worker; a second call does nothing."""
+        if worker.number in self._requested_at:
             self._busy += worker.busy_seconds
             self._pay(worker.number, now)
 
     def offer(self, worker: Worker) -> None:
-        """Let a worker that has room wait for jobs, behind those that wait already."""
+        """Add a worker with free slots to the end of the line of waiting workers."""
         if not worker.listed and worker.room and not worker.draining:
             worker.listed = True
             self._open.append(worker)
 
     def take(self, at: float, together: float) -> Worker | None:
-        """Return the worker that waits longest, which goes to the end of the line."""
+        """Return the longest-waiting worker that would claim; it moves to the end of the line."""
         waiting = self._open
         while waiting:
             worker = waiting[0]
@@ -106,9 +106,9 @@ class Fleet:
         number = self._next_number
         self._next_number += 1
         self.starts += 1
-        self._asked_at[number] = now
+        self._requested_at[number] = now
         self._starting.append(number)
         return number
 
     def _pay(self, number: int, now: float) -> None:
-        self._paid += now - self._asked_at.pop(number)
+        self._paid += now - self._requested_at.pop(number)

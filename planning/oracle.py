@@ -1,9 +1,9 @@
-"""What the fleet would cost if the future were known, and what a fleet that never changes costs.
+"""The oracle: the cost of a fleet that knows the future, and of the smallest fixed fleet.
 
-The oracle's timetable has a size per interval. It follows the work that arrives, times the least
-factor with which the objective is met, less what turns out not to be needed. It asks for each
-worker early enough that it is up when wanted. That is a good timetable found within a fixed
-number of runs, not a proof of the least.
+The oracle's timetable has a size per interval. It follows the arriving work, times the smallest
+factor with which the objective is met, and then removes workers that are not needed. Each worker
+is requested early enough to serve when it is needed. This finds a good timetable within a fixed
+number of runs; it does not prove that it is the smallest.
 Invariant: both fleets meet the objective, or no fleet of `most` workers does.
 """
 
@@ -18,10 +18,10 @@ from planning.simulation import Simulation, SimulationBounds
 from planning.trace import Trace
 
 INTERVAL_SECONDS = 60.0
-#: Work is looked at in stretches this short: a burst within a minute has to be met, too.
+#: Work is summed over windows this short, so that a burst within a minute is seen.
 WINDOW_SECONDS = 5.0
 DOUBLINGS, HALVINGS = 4, 5
-#: Requests that all runs of the pruning together may simulate; it bounds the time it takes.
+#: How many requests all runs of the pruning may simulate together; it bounds the time.
 BUDGET_REQUESTS = 250_000
 LEAST_RUNS, MOST_RUNS = 8, 40
 
@@ -43,17 +43,17 @@ class Planner:
         self._allowed = int(len(trace) * (1 - objective.share) + 1e-9)
 
     def run(self, controller: Controller) -> StudyOutcome:
-        """Run to the end."""
+        """Simulate the whole trace."""
         return Simulation(self.trace, self.profile, controller, self._queue).run()
 
     def meets(self, controller: Controller) -> bool:
-        """Say whether the objective is met; stops as soon as it cannot be any more."""
+        """Return whether the objective is met; stop early once it cannot be met."""
         bounds = SimulationBounds(self.objective.seconds, self._allowed, self.objective.on)
         outcome = Simulation(self.trace, self.profile, controller, self._queue, bounds).run()
         return outcome.meets(self.objective)
 
     def fixed(self, most: int) -> int | None:
-        """Return the smallest fleet that meets the objective; None if `most` does not."""
+        """Return the smallest fixed fleet that meets the objective; None if `most` does not."""
         low, high = 0, 1
         while not self.meets(Timetable([high])):
             if high >= most:
@@ -68,7 +68,11 @@ class Planner:
         return high
 
     def oracle(self, fleet: int) -> list[int]:
-        """Return sizes per interval that meet the objective, as a fixed fleet of `fleet` does."""
+        """Return sizes per interval that meet the objective.
+
+        Args:
+            fleet: The size of a fixed fleet that meets it.
+        """
         peaks = self._peaks()
         low, high = 0.0, 1.0
         for _ in range(DOUBLINGS):
@@ -91,7 +95,7 @@ class Planner:
         return Timetable(sizes, INTERVAL_SECONDS, self.profile.start_seconds)
 
     def _peaks(self) -> list[float]:
-        """Return how many workers the most work that arrives within a window keeps busy."""
+        """Return per interval how many workers its busiest window keeps busy."""
         profile, trace = self.profile, self.trace
         work = [0.0] * (int(trace.seconds // WINDOW_SECONDS) + 1)
         per_token = profile.step_base_seconds / profile.slots + profile.step_per_sequence_seconds
@@ -104,7 +108,7 @@ class Planner:
         return [max(work[start : start + windows]) / WINDOW_SECONDS for start in starts]
 
     def _prune(self, sizes: list[int], runs: int) -> list[int]:
-        """Take a worker away from runs of intervals, halving those that need theirs."""
+        """Remove a worker from blocks of intervals; halve the blocks that need theirs."""
         blocks = [range(len(sizes))]
         while blocks and runs:
             block = blocks.pop(0)
@@ -122,6 +126,6 @@ class Planner:
 
 
 def _sizes(peaks: Sequence[float], share: float) -> list[int]:
-    """Return workers per interval; what began in one interval ends in the next."""
+    """Return workers per interval; at least one stays for work that began before."""
     sizes = [ceil(peak * share) for peak in peaks]
     return [max(size, min(1, before)) for before, size in zip([0, *sizes], sizes, strict=False)]

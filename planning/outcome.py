@@ -1,6 +1,6 @@
-"""What a run came to: waiting, service level, GPU hours, money.
+"""The outcome of a simulated run: waiting times, service level, GPU hours, cost.
 
-Invariant: every figure is computed from the per-request record, nothing is estimated.
+Invariant: every figure is computed from the per-request records; no figure is estimated.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Moment = Literal["first_token", "claim"]
 
 
 class Sample(NamedTuple):
-    """The state at one moment."""
+    """The state at one time, in seconds since the start."""
 
     at: float
     queued: int
@@ -32,9 +32,13 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What a plan is held to, and what a GPU costs.
+    """The objective of a plan, and the price of a GPU.
 
-    `share` of the requests get their first token, or are claimed (`on`), within `seconds`.
+    Attributes:
+        seconds: The longest allowed time from submit to the moment `on`.
+        share: The share of requests that must keep to it, 0 to 1.
+        gpu_hour_cost: The price of a GPU hour.
+        on: The moment that counts: the first token or the claim.
     """
 
     seconds: float
@@ -45,7 +49,7 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How a set of seconds is spread."""
+    """Mean, quantiles and maximum of a set of times, in seconds."""
 
     mean: float
     p50: float
@@ -80,7 +84,7 @@ def quantile_index(share: float, count: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class StudyOutcome:
-    """One run. A time of -1 means it never came to that."""
+    """One run; times are in seconds since the start, and -1 means never."""
 
     trace: Trace
     profile: EngineProfile
@@ -97,7 +101,7 @@ class StudyOutcome:
     complete: bool
 
     def waits(self) -> list[float]:
-        """Return the seconds from submit to claim of those that were claimed."""
+        """Return the seconds from submit to claim of the requests that were claimed."""
         return _since(self.trace.arrivals, self.starts)
 
     def first_tokens(self) -> list[float]:
@@ -110,20 +114,20 @@ class StudyOutcome:
 
     @property
     def served(self) -> int:
-        """Requests that ended."""
+        """How many requests ended."""
         return sum(end >= 0 for end in self.ends)
 
     def moments(self, on: Moment) -> Sequence[float]:
-        """Return when each request came to the moment that an objective looks at."""
+        """Return the time at which each request reached an objective's moment."""
         return self.firsts if on == "first_token" else self.starts
 
     def within(self, objective: Objective) -> float:
-        """Return the share of all requests that came so far within the objective's seconds."""
+        """Return the share of all requests that kept to the objective's seconds."""
         delays = _since(self.trace.arrivals, self.moments(objective.on))
         return sum(delay <= objective.seconds for delay in delays) / len(self.trace)
 
     def meets(self, objective: Objective) -> bool:
-        """Say whether the objective was met, by a run that went to its end."""
+        """Return whether the run went to its end and met the objective."""
         return self.complete and self.within(objective) >= objective.share
 
     @property
@@ -133,7 +137,7 @@ class StudyOutcome:
 
     @property
     def peak(self) -> int:
-        """Most workers at a time."""
+        """The largest number of workers at one time."""
         return max(size for _, size in self.sizes)
 
     def cost(self, gpu_hour_cost: Decimal) -> Decimal:
@@ -141,7 +145,7 @@ class StudyOutcome:
         return Decimal(repr(self.gpu_hours)) * gpu_hour_cost
 
     def cost_per_million(self, gpu_hour_cost: Decimal) -> Decimal | None:
-        """Return the cost per million tokens of the requests served; None when none was."""
+        """Return the cost per million tokens of served requests; None if none was served."""
         tokens = sum(
             i + o
             for i, o, end in zip(self.trace.inputs, self.trace.outputs, self.ends, strict=True)

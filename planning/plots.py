@@ -1,6 +1,6 @@
-"""A study as a picture: what arrived, how many workers there were, how long requests waited.
+"""Draws a study: arrivals, number of workers, waiting times and cost.
 
-matplotlib is imported here and nowhere else; it comes with the `plan` extra.
+Only this module imports matplotlib; the `plan` extra installs it.
 Invariant: the same study gives the same file.
 """
 
@@ -13,12 +13,12 @@ from typing import Any
 from planning.errors import PlanningError
 from planning.oracle import INTERVAL_SECONDS
 from planning.outcome import Objective, Spread, StudyOutcome
-from planning.study import Row, Study
+from planning.study import Study, StudyRow
 
 SUFFIXES = (".svg", ".png")
 SIZE = (9.0, 9.5)
 DPI = 110
-#: Okabe and Ito's colours, which colour-blind people tell apart.
+#: The palette of Okabe and Ito, which colour-blind people can distinguish.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LEAST_WAIT = 0.001
 
@@ -28,14 +28,18 @@ class NoPlots(PlanningError):
 
 
 def check_target(path: Path) -> None:
-    """Raise PlanningError when there is nothing to draw with, or the file's kind is unknown."""
+    """Check that a study can be drawn to a file.
+
+    Raises:
+        PlanningError: matplotlib is not installed, or the file name's ending is not supported.
+    """
     if path.suffix not in SUFFIXES:
         raise PlanningError(f"{path}: expected a name that ends in {' or '.join(SUFFIXES)}")
     _pyplot()
 
 
 def draw(study: Study, title: str, path: Path) -> None:
-    """Write the picture."""
+    """Draw a study to a file."""
     plt = _pyplot()
     with plt.rc_context({"svg.hashsalt": "penstock", "font.size": 9, "axes.grid": True}):
         figure, axes = plt.subplots(4, 1, figsize=SIZE, layout="constrained")
@@ -60,7 +64,7 @@ def draw(study: Study, title: str, path: Path) -> None:
 
 
 def per_minute(arrivals: Sequence[float], values: Sequence[float]) -> list[list[float]]:
-    """Return the values of the requests that arrived in each minute; -1 stands for none."""
+    """Return the values of the requests that arrived in each minute, without values of -1."""
     found: list[list[float]] = [[] for _ in range(int(arrivals[-1] // INTERVAL_SECONDS) + 1)]
     for at, value in zip(arrivals, values, strict=True):
         if value >= 0:
@@ -79,7 +83,7 @@ def _arrivals(axis: Any, study: Study) -> None:
     axis.set_ylabel("requests a minute")
 
 
-def _workers(axis: Any, row: Row, colour: str) -> None:
+def _workers(axis: Any, row: StudyRow, colour: str) -> None:
     times = [at / 60 for at, _ in row.outcome.sizes] + [row.outcome.seconds / 60]
     sizes = [size for _, size in row.outcome.sizes]
     axis.step(times, [*sizes, sizes[-1]], where="post", color=colour, label=row.name, linewidth=1.4)
@@ -92,7 +96,7 @@ def _waits(axis: Any, outcome: StudyOutcome, colour: str, objective: Objective) 
     minutes = per_minute(arrivals, delays)
     axis.plot(
         [index + 0.5 for index in range(len(minutes))],
-        [max(LEAST_WAIT, Spread.of(m).p95) if m else nan for m in minutes],  # a gap is a gap
+        [max(LEAST_WAIT, Spread.of(m).p95) if m else nan for m in minutes],  # nan leaves a gap
         color=colour,
         linewidth=1.0,
         marker=".",
@@ -101,7 +105,7 @@ def _waits(axis: Any, outcome: StudyOutcome, colour: str, objective: Objective) 
     axis.axhline(objective.seconds, color="black", linewidth=0.8, linestyle="--")
 
 
-def _costs(axis: Any, rows: Sequence[Row], objective: Objective) -> None:
+def _costs(axis: Any, rows: Sequence[StudyRow], objective: Objective) -> None:
     for index, row in enumerate(rows):
         cost = row.outcome.cost_per_million(objective.gpu_hour_cost) or Decimal(0)
         share = row.outcome.within(objective) * 100
@@ -118,7 +122,7 @@ def _pyplot() -> Any:
     try:
         import matplotlib as mpl  # noqa: PLC0415 - an optional extra, asked for only to draw
     except ImportError as error:
-        raise NoPlots("plots need matplotlib, which the extra `plan` brings") from error
+        raise NoPlots("plots need matplotlib; install the extra `plan`") from error
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 

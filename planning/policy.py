@@ -1,7 +1,7 @@
-"""Scaling policies: what a KEDA ScaledObject and its HPA are told.
+"""Scaling policies: the settings of a KEDA ScaledObject and its HPA.
 
-The named ones start from `SHIPPED`, which equals the manifests in `k8s/`. Invariant: a policy
-that could never serve a waiting job (no worker at most, a threshold nothing reaches) is refused.
+The named policies are variants of `SHIPPED`, which equals the manifests in `k8s/`. Invariant: a
+policy that could never serve a waiting job (a maximum of zero workers) is refused.
 """
 
 from pathlib import Path
@@ -13,13 +13,13 @@ from planning.errors import PolicyInvalid
 
 
 class PolicyGroup(BaseModel):
-    """Fixed after it was made; unknown fields are errors."""
+    """An immutable group of fields; unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Behaviour(PolicyGroup):
-    """One direction of an HPA: at most the larger of `percent` and `pods` per `period_seconds`."""
+    """One direction of an HPA: per `period_seconds`, the larger of `percent` and `pods` at most."""
 
     window_seconds: float = Field(ge=0, le=3600)
     percent: int | None = Field(default=None, gt=0)
@@ -34,7 +34,7 @@ class Behaviour(PolicyGroup):
 
 
 class Policy(PolicyGroup):
-    """A ScaledObject. `target` is the metric per worker as a share of its slots."""
+    """The settings of a ScaledObject; `target` is the metric per worker as a share of its slots."""
 
     name: str = Field(min_length=1, max_length=100)
     kind: Literal["keda", "fixed"] = "keda"
@@ -59,10 +59,10 @@ class Policy(PolicyGroup):
         return self
 
     def with_(self, **fields: object) -> "Policy":
-        """Return a copy with other fields, checked.
+        """Return a validated copy with some fields replaced.
 
         Raises:
-            PolicyInvalid: they contradict each other.
+            PolicyInvalid: the fields contradict each other.
         """
         return _checked({**self.model_dump(), **fields}, self.name)
 
@@ -86,11 +86,11 @@ SHIPPED = Policy(name="shipped")
 
 
 def fixed(workers: int) -> Policy:
-    """Return the policy of a fleet that never changes."""
+    """Return the policy of a fleet of constant size."""
     return Policy(name=f"fixed-{workers}", kind="fixed", min_replicas=workers, max_replicas=workers)
 
 
-#: What --policy takes by name.
+#: The policies that `--policy` accepts by name.
 NAMED = {
     policy.name: policy
     for policy in (
@@ -103,10 +103,13 @@ NAMED = {
 
 
 def find_policy(text: str) -> Policy:
-    """Return a named policy, `fixed:N`, or what a JSON file says.
+    """Return the policy that a command-line argument names.
+
+    Args:
+        text: A name in NAMED, `fixed:N`, or the path of a JSON file.
 
     Raises:
-        PolicyInvalid: saying what there is.
+        PolicyInvalid: there is no such policy; the message lists the choices.
     """
     if text in NAMED:
         return NAMED[text]
@@ -118,7 +121,7 @@ def find_policy(text: str) -> Policy:
     if text.endswith(".json"):
         return _read(Path(text))
     raise PolicyInvalid(
-        f"there is no policy {text!r}; expected {', '.join(NAMED)}, fixed:N or a .json file"
+        f"policy {text!r} not found; expected {', '.join(NAMED)}, fixed:N or a .json file"
     )
 
 

@@ -1,8 +1,8 @@
-"""An engine's latency model: how long a step takes, what fits at once, how long a start takes.
+"""An engine's latency model: time per step, capacity, time to start.
 
-A step advances every running sequence by one token. It takes the prefill of those that join,
-a base (the weights are read once), a part per sequence, and a part per token of context that
-the sequences hold (their KV cache is read). Invariant: a step always takes time.
+A step advances every running sequence by one token. Its time is the sum of the prefill of joining
+sequences, a base (reading the weights once), a part per sequence, and a part per token of context
+(reading the KV cache). Invariant: a step always takes time.
 """
 
 from pathlib import Path
@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from core.settings import EngineSettings
 from planning.errors import ProfileInvalid
 
-#: From submit to claim, and from a freed slot to the next claim, of a worker that is up.
+#: From submit to claim, and from a freed slot to the next claim, on a serving worker.
 CLAIM_SECONDS = 0.004
 
 
 class EngineProfile(BaseModel):
-    """The latency model of one worker. `kv_tokens` 0: the KV cache sets no limit."""
+    """The latency model of one worker; `kv_tokens` of 0 means that the KV cache sets no limit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +43,7 @@ class EngineProfile(BaseModel):
 
 
 def simulated_profile(settings: EngineSettings) -> EngineProfile:
-    """Return the model that the `simulated` engine follows under these settings."""
+    """Return the latency model of the `simulated` engine under these settings."""
     model = settings.simulated
     return EngineProfile(
         name="simulated",
@@ -56,10 +56,10 @@ def simulated_profile(settings: EngineSettings) -> EngineProfile:
 
 
 def read_profile(path: Path) -> EngineProfile:
-    """Read a file that `penstock calibrate` wrote, or one written by hand.
+    """Read a profile from a JSON file, for example one that `penstock calibrate` wrote.
 
     Raises:
-        ProfileInvalid: naming each wrong field.
+        ProfileInvalid: the file cannot be read; the message names each wrong field.
     """
     try:
         return EngineProfile.model_validate_json(path.read_bytes())

@@ -1,11 +1,10 @@
-"""Which target and cool-down a model should get: a search over a grid.
+"""Recommends a scaling target and cool-down for a model by a search over a grid.
 
-The objective: of all policies with which at least `objective.share` of the requests come to
-their first token (or claim) within `objective.seconds`, the one that pays for the fewest GPU
-hours; where none does, the one with which most requests do, and of equal ones the cheaper.
-KEDA and the HPA look at moments nobody chooses, so what is recommended met the objective at
-PHASES different ones, where anything did.
-Invariant: what is recommended was simulated in full, with the settings it is printed with.
+Of the policies that meet the objective, the one with the fewest GPU hours is best; if none meets
+it, the one with the largest share of requests within the limit, and of equal ones the cheaper.
+The times at which KEDA and the HPA act are random, so the recommended policy met the objective
+with PHASES different phases, if any policy did.
+Invariant: the recommended policy was simulated in full, with the settings it is printed with.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,14 +21,14 @@ PHASES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
-    """A policy and what came of it."""
+class Candidate:
+    """A policy that was tried, and its outcome."""
 
     policy: Policy
     outcome: StudyOutcome
 
     def rank(self, objective: Objective) -> tuple[bool, float, float]:
-        """Return a key: the smallest is the best."""
+        """Return a sort key; the smallest is the best."""
         share = self.outcome.within(objective)
         if self.outcome.meets(objective):
             return (False, self.outcome.gpu_hours, -share)
@@ -37,9 +36,9 @@ class Tried:
 
 
 def grid(base: Policy, slots: int, fleet: int | None) -> Iterator[Policy]:
-    """Yield what is tried: `base` with other targets, floors and cool-downs.
+    """Yield the policies to try: `base` with other targets, minimum sizes and cool-downs.
 
-    The floors go up to the fixed fleet; a cool-down only matters where the floor is zero.
+    The minimum sizes go up to the fixed fleet; a cool-down only matters if the minimum is zero.
     """
     floors = {0, 1, 2, base.min_replicas}
     if fleet is not None:
@@ -61,21 +60,29 @@ def recommend(
     fleet: int | None,
     seed: int,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
-) -> list[Tried]:
-    """Return everything tried, the best first."""
+) -> list[Candidate]:
+    """Return every policy that was tried, the best first.
+
+    Args:
+        planner: Runs the trace.
+        base: The policy whose other settings are kept.
+        fleet: The size of the smallest fixed fleet that meets the objective, if there is one.
+        seed: Sets the phases of KEDA and the HPA.
+        progress: Called with the number of finished runs and of all.
+    """
     policies = list(grid(base, planner.profile.slots, fleet))
     tried = []
     for done, policy in enumerate(policies):
         progress(done, len(policies))
         controller = KedaController(policy, planner.profile.slots, seed)
-        tried.append(Tried(policy, planner.run(controller)))
-    ranked = sorted(tried, key=lambda one: one.rank(planner.objective))
+        tried.append(Candidate(policy, planner.run(controller)))
+    ranked = sorted(tried, key=lambda candidate: candidate.rank(planner.objective))
     steady = next((one for one in ranked if _is_steady(planner, one, seed)), ranked[0])
     return [steady, *(one for one in ranked if one is not steady)]
 
 
-def _is_steady(planner: Planner, tried: Tried, seed: int) -> bool:
-    """Say whether the policy meets the objective whenever KEDA and the HPA look."""
+def _is_steady(planner: Planner, tried: Candidate, seed: int) -> bool:
+    """Return whether the policy meets the objective with several phases of KEDA and the HPA."""
     slots = planner.profile.slots
     return tried.outcome.meets(planner.objective) and all(
         planner.meets(KedaController(tried.policy, slots, seed + phase))

@@ -1,8 +1,7 @@
-"""The event loop: arrivals, engines, starts, drains and decisions, in order of time.
+"""The simulation's event loop: arrivals, engine steps, starts, drains and scaling decisions.
 
-One event per change of a worker's batch, O(log n) each, whatever the number of steps between.
-Invariant: every request ends once, or the clock passes GIVE_UP_SECONDS after the last arrival
-and it counts as unserved.
+There is one event per change of a worker's batch, O(log n) each, however many steps are between.
+Invariant: every request ends once, or counts as unserved GIVE_UP_SECONDS after the last arrival.
 """
 
 import gc
@@ -20,7 +19,7 @@ from planning.errors import TraceInvalid
 from planning.fleet import Fleet
 from planning.outcome import Moment, Sample, StudyOutcome
 from planning.profile import EngineProfile
-from planning.ready import ReadySet
+from planning.ready_set import ReadySet
 from planning.trace import Trace
 
 GIVE_UP_SECONDS = 86_400.0
@@ -30,7 +29,7 @@ NEVER = -1.0
 
 @dataclass(frozen=True, slots=True)
 class SimulationBounds:
-    """When a run may stop early: more than `misses` requests were later than `seconds`."""
+    """A run stops early once more than `misses` requests were later than `seconds`."""
 
     seconds: float = inf
     misses: int = 0
@@ -39,12 +38,12 @@ class SimulationBounds:
 
 @dataclass(slots=True)
 class _Record:
-    """What happened to each request."""
+    """Times and progress of each request."""
 
     starts: "array[float]"
     firsts: "array[float]"
     ends: "array[float]"
-    made: dict[int, int] = field(default_factory=dict)  # before a drain handed it on
+    made: dict[int, int] = field(default_factory=dict)  # tokens before a drain
     virtual: dict[int, float] = field(default_factory=dict)
 
 
@@ -82,8 +81,8 @@ class Simulation:
         self._sizes: list[tuple[float, int]] = []
 
     def run(self) -> StudyOutcome:
-        """Play everything; returns what came of it."""
-        # Millions of small tuples, none in a cycle: the collector would only look at them.
+        """Simulate the trace and return the outcome."""
+        # The run makes millions of small tuples without cycles, which would slow the collector.
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -138,8 +137,6 @@ class Simulation:
         self._sequence += 1
         heappush(self._events, (when, self._sequence, act, subject))
 
-    # --- requests ---------------------------------------------------------------------
-
     def _arrive(self, now: float, job: int) -> None:
         trace = self._trace
         cost = trace.inputs[job] + trace.outputs[job]
@@ -147,7 +144,7 @@ class Simulation:
         self._dispatch(now)
 
     def _dispatch(self, now: float) -> None:
-        """Have workers with room claim what is ready."""
+        """Let workers with free slots claim ready jobs."""
         ready, fleet, together = self._ready, self._fleet, self._together
         at = now + self._profile.claim_seconds
         while ready:
@@ -174,9 +171,9 @@ class Simulation:
                 self._at(worker.due, self._step, worker)
 
     def _step(self, now: float, worker: Worker) -> None:
-        """Pass a boundary between two steps of a worker."""
+        """Handle a step boundary of a worker."""
         if now != worker.due:
-            return  # another boundary took this one's place
+            return  # the worker was rescheduled
         for job in worker.advance(now):
             self._end(job, now)
         joined, first = worker.join(now)
@@ -202,8 +199,6 @@ class Simulation:
         self._running -= 1
         self._left -= 1
 
-    # --- fleet ------------------------------------------------------------------------
-
     def _decide(self, now: float, _: object) -> None:
         fleet = self._fleet
         before = fleet.replicas
@@ -214,7 +209,7 @@ class Simulation:
             for number in change.starting:
                 self._at(now + self._profile.start_seconds, self._come_up, number)
             for worker in change.draining:
-                self._at(now + self._profile.drain_seconds, self._go, worker)
+                self._at(now + self._profile.drain_seconds, self._end_drain, worker)
                 if not worker.load:
                     fleet.leave(worker, now)
         self._at(self._controller.next, self._decide, None)
@@ -223,8 +218,8 @@ class Simulation:
         if self._fleet.come_up(number) is not None:
             self._dispatch(now)
 
-    def _go(self, now: float, worker: Worker) -> None:
-        """End a drain: what still runs goes on elsewhere, ahead of what waits."""
+    def _end_drain(self, now: float, worker: Worker) -> None:
+        """End a drain: running jobs go back to the front of the queue."""
         for job, made in worker.hand_back(now):
             done = self._record.made.get(job, 0) + made
             if done >= self._trace.outputs[job]:
@@ -246,7 +241,11 @@ class Simulation:
 
 
 def check_fits(trace: Trace, profile: EngineProfile) -> None:
-    """Raise TraceInvalid when a request is larger than an engine's whole KV cache."""
+    """Check that every request fits into an engine's KV cache.
+
+    Raises:
+        TraceInvalid: one does not; the message names it.
+    """
     if not profile.kv_tokens:
         return
     for number, pair in enumerate(zip(trace.inputs, trace.outputs, strict=True), start=1):

@@ -1,6 +1,6 @@
-"""One question, answered side by side: what policies cost and buy on one trace.
+"""A study: the cost and service level of several policies on one trace, side by side.
 
-Next to them stand the smallest fixed fleet that meets the objective and the oracle.
+The smallest fixed fleet that meets the objective and the oracle are included for comparison.
 Invariant: every row ran on the same requests, engine and objective.
 """
 
@@ -12,32 +12,32 @@ from planning.controllers import KedaController, Timetable
 from planning.oracle import Planner
 from planning.outcome import StudyOutcome
 from planning.policy import Policy
-from planning.search import Tried, recommend
+from planning.search import Candidate, recommend
 
 Progress = Callable[[str, int, int], None]
 
 
 def silent(_what: str, _done: int, _all: int) -> None:
-    """Show no progress."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One fleet of a study."""
+class StudyRow:
+    """One fleet of a study; `policy` is None for the fixed fleet and the oracle."""
 
     name: str
     outcome: StudyOutcome
-    policy: Policy | None = None  # None: the fixed fleet, the oracle
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """The rows, and, where asked for, what was tried for a recommendation, the best first."""
+    """The rows of a study, and the policies tried for a recommendation, the best first."""
 
     planner: Planner
-    rows: Sequence[Row]
+    rows: Sequence[StudyRow]
     fleet: int | None
-    tried: Sequence[Tried] = ()
+    tried: Sequence[Candidate] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `--json` prints."""
@@ -76,7 +76,7 @@ class Study:
         return found
 
 
-def conduct(
+def run_study(
     planner: Planner,
     policies: Sequence[Policy],
     seed: int,
@@ -84,26 +84,36 @@ def conduct(
     recommending: bool = False,
     progress: Progress = silent,
 ) -> Study:
-    """Run everything that a study shows."""
+    """Simulate every fleet of a study.
+
+    Args:
+        planner: Runs the trace.
+        policies: The policies to compare.
+        seed: Sets the phases of KEDA and the HPA.
+        recommending: Whether to search for the best policy as well.
+        progress: Called with the step's name, the finished runs and all runs.
+    """
     rows = []
     for done, policy in enumerate(policies):
         progress(policy.name, done, len(policies))
-        rows.append(Row(policy.name, _run(planner, policy, seed), policy))
+        rows.append(StudyRow(policy.name, _run(planner, policy, seed), policy))
     most = max(policy.max_replicas for policy in policies)
     progress("fixed fleet", 0, 1)
     fleet = planner.fixed(most)
     if fleet is not None:
-        rows.append(Row(f"fixed fleet of {fleet}", planner.run(Timetable([fleet]))))
+        rows.append(StudyRow(f"fixed fleet of {fleet}", planner.run(Timetable([fleet]))))
         progress("oracle", 0, 1)
         sizes = planner.oracle(fleet)
-        rows.append(Row("oracle", planner.run(planner.timetable(sizes))))
-    tried: Sequence[Tried] = ()
+        rows.append(StudyRow("oracle", planner.run(planner.timetable(sizes))))
+    tried: Sequence[Candidate] = ()
     if recommending:
         base = next((policy for policy in policies if policy.kind == "keda"), policies[0])
         tried = recommend(
             planner, base, fleet, seed, lambda done, every: progress("grid", done, every)
         )
-        rows.insert(len(policies), Row(tried[0].policy.name, tried[0].outcome, tried[0].policy))
+        rows.insert(
+            len(policies), StudyRow(tried[0].policy.name, tried[0].outcome, tried[0].policy)
+        )
     return Study(planner, rows, fleet, tried)
 
 

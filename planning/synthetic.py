@@ -1,8 +1,8 @@
-"""Makes the trace that the project ships: an hour with a calm start, a peak, bursts and a lull.
+"""Generates the shipped trace: an hour with a calm start, a peak, bursts and a lull.
 
 `python -m planning.synthetic > planning/traces/synthetic.csv` writes it; the same seed gives the
 same bytes. Arrivals are a Poisson process whose rate changes, lengths are log-normal, and one of
-four accounts sends half of everything, so that fair share has something to do.
+four accounts sends half of the requests, so that fair share has an effect.
 Invariant: its columns are those of any other trace.
 """
 

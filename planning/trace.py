@@ -1,8 +1,8 @@
-"""A workload: when each request came, how long its prompt and its answer were, and whose it was.
+"""A workload trace: arrival time, prompt length, output length and account of each request.
 
 Files are CSV with the columns of the Azure LLM inference traces (TIMESTAMP, ContextTokens,
-GeneratedTokens); two optional ones, Account and Tier, bring fair share and tiers into play.
-Invariant: arrivals never go backwards, and every number is as large as it must be.
+GeneratedTokens); the optional columns Account and Tier are used for fair share and service tiers.
+Invariant: arrivals never decrease, and every number lies within its bounds.
 """
 
 import csv
@@ -21,15 +21,15 @@ COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 OPTIONAL = ("Account", "Tier")
 ACCOUNT = "trace"
 
-#: Longer than any model's context; a larger number is a mistake in the file.
+#: More than any model's context; a larger number is an error in the file.
 MAX_TOKENS = 10_000_000
-#: How far a repeated request is moved at most, so that copies do not come as one burst.
+#: Copies of a request are delayed by up to this, so that they do not arrive as one burst.
 SPREAD_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class TraceRequest:
-    """One line of a file."""
+    """One line of a trace file; `at` is in seconds, `input` and `output` are in tokens."""
 
     at: float
     input: int
@@ -53,7 +53,7 @@ class Trace:
 
     @property
     def seconds(self) -> float:
-        """From the first arrival to the last."""
+        """Seconds from the first arrival to the last."""
         return self.arrivals[-1]
 
     @property
@@ -68,7 +68,7 @@ class Trace:
 
 
 def as_trace(requests: Sequence[TraceRequest]) -> Trace:
-    """Return the columns of requests that are in order; the first one arrives at 0."""
+    """Return a trace of requests that are in order of time; the first one arrives at 0."""
     start = requests[0].at
     return Trace(
         arrivals=array("d", (request.at - start for request in requests)),
@@ -98,10 +98,10 @@ def read_trace(path: Path) -> Trace:
 
 
 def scaled(trace: Trace, factor: float, seed: int) -> Trace:
-    """Return the trace with `factor` times as many requests and the same course over time.
+    """Return a trace with `factor` times as many requests and the same course over time.
 
-    Each request is repeated, its copies up to SPREAD_SECONDS later; the fraction of a factor
-    keeps that share of the requests, chosen by `seed`.
+    Each request is repeated, with copies up to SPREAD_SECONDS later. The fractional part of the
+    factor keeps that share of the requests, chosen by `seed`.
     """
     if not 0 < factor <= 1_000_000:
         raise TraceInvalid(f"scale: expected a number above 0 and at most 1,000,000, got {factor}")
@@ -120,7 +120,7 @@ def scaled(trace: Trace, factor: float, seed: int) -> Trace:
 
 
 def parse_time(text: str) -> float:
-    """Return Unix seconds of an ISO time; further digits of a fraction than Python's are kept."""
+    """Return the Unix seconds of an ISO time, which may have more than six fractional digits."""
     main, dot, rest = text.strip().partition(".")
     digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
     stamp = datetime.fromisoformat(main + rest[len(digits) :])
@@ -172,7 +172,7 @@ def _request(row: list[str], places: dict[str, int], where: str) -> TraceRequest
     except ValueError:
         text = row[places["TIMESTAMP"]][:40]
         raise TraceInvalid(
-            f"{where}: TIMESTAMP {text!r} is no time; expected one like 2023-11-16 18:17:03.9799600"
+            f"{where}: TIMESTAMP {text!r} is not a time; expected e.g. 2023-11-16 18:17:03.9799600"
         ) from None
     return TraceRequest(
         at,
@@ -187,7 +187,7 @@ def _tokens(text: str, least: int, where: str) -> int:
     try:
         value = int(text)
     except ValueError:
-        raise TraceInvalid(f"{where} {text[:40]!r} is no whole number") from None
+        raise TraceInvalid(f"{where} {text[:40]!r} is not a whole number") from None
     if not least <= value <= MAX_TOKENS:
         raise TraceInvalid(f"{where} is {value}; expected {least} to {MAX_TOKENS:,}")
     return value

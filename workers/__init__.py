@@ -1,1 +1,1 @@
-"""How a job gets run: tickets in, one engine, events out."""
+"""Worker processes: claim jobs, run them on one engine, write their events to Redis."""

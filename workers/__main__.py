@@ -1,4 +1,4 @@
-"""`python -m workers`: one worker process."""
+"""`python -m workers` runs one worker process."""
 
 from workers.celery_app import main
 

@@ -1,7 +1,8 @@
-"""The micro-batcher: gathers tickets, claims that many jobs in one script call.
+"""The micro-batcher: collects tickets and claims as many jobs in one script call.
 
-It waits only while the engine is busy and the batch not full, and never takes more than the
-engine has room for. Invariant: every ticket offered is either bound to a claimed job or done.
+It waits for more tickets only while the engine is busy and the batch is not full, and never claims
+more jobs than the engine has free slots. Invariant: every offered ticket is either bound to a
+claimed job or acknowledged.
 """
 
 import asyncio
@@ -20,19 +21,19 @@ from jobs.store.transitions import ClaimedJob
 log = structlog.get_logger()
 
 RETRY_SECONDS = 0.5
-#: How often room is looked for again when the engine gave no sign.
+#: Free slots are checked again after this many seconds if the engine reported nothing.
 ROOM_SECONDS = 0.25
 
 
 class Acknowledgeable(Protocol):
-    """A ticket, as far as the batcher cares."""
+    """A broker message that can be acknowledged."""
 
     def done(self) -> None:
-        """Acknowledge it."""
+        """Acknowledge it; call this once."""
 
 
 class Batcher:
-    """Turns tickets into claimed jobs."""
+    """Turns tickets into claimed jobs. Use it from the event loop's thread only."""
 
     def __init__(
         self,
@@ -44,6 +45,17 @@ class Batcher:
         busy: Callable[[], bool],
         start: Callable[[ClaimedJob, Acknowledgeable], None],
     ) -> None:
+        """Create a batcher without tickets.
+
+        Args:
+            store: The job store.
+            settings: Batch size in jobs and waiting time in seconds.
+            queue: The queue to claim from, which is the served model's name.
+            worker: The worker's id.
+            room: Returns how many more jobs the engine can take now.
+            busy: Returns whether any job is running.
+            start: Called for each claimed job with the ticket it is bound to.
+        """
         self._store = store
         self._settings = settings
         self._queue = queue
@@ -52,46 +64,50 @@ class Batcher:
         self._busy = busy
         self._start = start
         self._tickets: deque[Acknowledgeable] = deque()
-        self._bell = asyncio.Event()
+        self._wake = asyncio.Event()
         self._stopping = False
         self.waiting_for_room = False
 
     def offer(self, ticket: Acknowledgeable) -> None:
-        """Take one more ticket."""
+        """Add a ticket.
+
+        Args:
+            ticket: Acknowledged by the batcher if it finds no job for it.
+        """
         self._tickets.append(ticket)
-        self._bell.set()
+        self._wake.set()
 
     def room_changed(self) -> None:
-        """The engine may have room again."""
+        """Check for free slots now instead of after ROOM_SECONDS."""
         if self.waiting_for_room:
-            self._bell.set()
+            self._wake.set()
 
     def stop(self) -> None:
-        """Claim no more; a claim under way is finished first, so that no job waits for a lease."""
+        """Stop claiming; `run` finishes a claim under way first, so that its jobs are started."""
         self._stopping = True
-        self._bell.set()
+        self._wake.set()
 
     async def run(self) -> None:
-        """Claim until stopped, then let go of what was not used."""
+        """Claim jobs until `stop`, then acknowledge the unused tickets."""
         while True:
             await self._wait_for_work()
             if self._stopping:
                 break
             if self._busy() and len(self._tickets) < self._settings.max_batch:
                 await asyncio.sleep(self._settings.max_wait_seconds)
-            n = min(len(self._tickets), self._room(), self._settings.max_batch)
-            if n > 0:
-                await self._claim([self._tickets.popleft() for _ in range(n)])
+            count = min(len(self._tickets), self._room(), self._settings.max_batch)
+            if count > 0:
+                await self._claim([self._tickets.popleft() for _ in range(count)])
         while self._tickets:
             self._tickets.popleft().done()
 
     async def _wait_for_work(self) -> None:
         while not self._stopping and (not self._tickets or self._room() <= 0):
-            self._bell.clear()
+            self._wake.clear()
             self.waiting_for_room = bool(self._tickets)
             try:
                 async with asyncio.timeout(ROOM_SECONDS if self._tickets else None):
-                    await self._bell.wait()
+                    await self._wake.wait()
             except TimeoutError:
                 continue
         self.waiting_for_room = False

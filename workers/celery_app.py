@@ -1,4 +1,4 @@
-"""Boots one worker process: Celery's consumer in the main thread, our pool beside it."""
+"""Starts one worker process: Celery's consumer in the main thread, our pool beside it."""
 
 import faulthandler
 import logging
@@ -36,14 +36,14 @@ def create_worker_app(settings: Settings) -> Celery:
 
     @app.task(name=TASK_NAME, acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
     def run_one(version: int) -> None:
-        """Never called: the pool hands the ticket to the runner instead."""
+        """Never called: the pool passes the ticket to the worker's service instead."""
         raise NotImplementedError(version)
 
     return app
 
 
 def run_worker(settings: Settings) -> int:
-    """Run until a signal or a fatal error; returns the exit code."""
+    """Run until a signal or a fatal error; return the process's exit code."""
     signals.setup_logging.connect(lambda **_: None, weak=False)
     app = create_worker_app(settings)
     worker = app.Worker(
@@ -67,7 +67,7 @@ def main() -> None:
     configure_tracing(settings.trace, "worker")
     code = run_worker(settings)
     close_tracing()
-    # Dismantling torch and vLLM takes the interpreter seconds, and nothing is left to save.
+    # A normal exit tears down torch and vLLM for seconds, and nothing is left to save.
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)

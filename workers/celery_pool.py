@@ -1,9 +1,9 @@
-"""A Celery pool whose "slots" are jobs on one asyncio loop, in a thread beside the consumer.
+"""A Celery pool whose slots are jobs on one asyncio loop, in a thread beside the consumer.
 
-Celery's consumer stays in the main thread: it fetches as many tickets as there are slots and
-hands each to the loop; when the job that a ticket paid for has ended, the ticket is
-acknowledged back in the main thread, since kombu's connection belongs to it.
-Invariant: a ticket is acknowledged only after its job ended or found nothing to do.
+Celery's consumer stays in the main thread. It fetches as many tickets as there are slots and
+passes each to the loop. When the job of a ticket has ended, the ticket is acknowledged in the main
+thread, because kombu's connection belongs to that thread.
+Invariant: a ticket is acknowledged only after its job ended or when there was no job for it.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ log = structlog.get_logger()
 
 EXIT_FAILURE = 1
 CLOSE_SECONDS = 1.0
-#: How soon a signal is obeyed while the model loads.
+#: How often a signal is looked for while the model loads.
 LOAD_POLL_SECONDS = 0.25
 
 
 class HeldTicket:
-    """One Celery message in flight; `done` may be called from any thread, once."""
+    """One unacknowledged Celery message; `done` may be called from any thread, once."""
 
     __slots__ = ("_acknowledge",)
 
@@ -42,7 +42,7 @@ class HeldTicket:
         self._acknowledge = acknowledge
 
     def done(self) -> None:
-        """Acknowledge the message."""
+        """Acknowledge the message, in the main thread."""
         self._acknowledge()
 
 
@@ -70,52 +70,52 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
         self._loop.run_forever()
 
     def on_start(self) -> None:
-        """Load and warm the engine before the consumer fetches a single ticket."""
+        """Load and warm up the engine before the consumer fetches the first ticket."""
         signals.worker_shutting_down.connect(self._on_signal, weak=False)
-        signals.task_unknown.connect(self._on_foreign, weak=False)
-        signals.task_rejected.connect(self._on_foreign, weak=False)
+        signals.task_unknown.connect(self._on_unknown_task, weak=False)
+        signals.task_rejected.connect(self._on_unknown_task, weak=False)
         self._thread.start()
         starting = asyncio.run_coroutine_threadsafe(self._service.start(), self._loop)
         while True:
             try:
                 starting.result(LOAD_POLL_SECONDS)
             except TimeoutError:
-                celery_state.maybe_shutdown()  # whether it was told to stop or to quit
+                celery_state.maybe_shutdown()  # raises if a signal came
             else:
                 return
 
     def register_with_event_loop(self, hub: Any) -> None:
-        """Have the consumer's loop notice finished tickets; called again after a reconnect."""
+        """Wake the consumer's loop for finished tickets; called again after a reconnect."""
         hub.add_reader(self._wake_read, self._on_wake)
 
     def on_apply(
         self, _target: Any, args: Any, _kwargs: Any, callback: Any, accept_callback: Any, **_: Any
     ) -> None:
-        """Take a ticket from the consumer; `args` is what Celery would trace."""
+        """Take a ticket from the consumer; `args[3]` is the body of its message."""
         accept_callback(os.getpid(), 0.0)
 
         def acknowledge() -> None:
             self._finished.append(lambda: callback((0, None, 0.0)))
             self._wake()
 
-        reason = unreadable(args[3])
+        reason = why_unreadable(args[3])
         ticket = HeldTicket(acknowledge)
         if reason is None:
             self._loop.call_soon_threadsafe(self._service.offer, ticket)
         else:
-            self._loop.call_soon_threadsafe(self._service.bury, args[3], reason, ticket)
+            self._loop.call_soon_threadsafe(self._service.dead_letter, args[3], reason, ticket)
 
     def _on_signal(self, **_: Any) -> None:
-        """Begin the hand-over in the signal handler, before the consumer winds down."""
+        """Begin the drain in the signal handler, before the consumer stops."""
         self.begin_drain()
 
-    def _on_foreign(self, message: Any = None, exc: Any = None, **_: Any) -> None:
-        """Keep a message that Celery rejects because it knows no such task."""
-        reason = f"not our task: {exc!r}"
-        self._loop.call_soon_threadsafe(self._service.bury, message.body, reason, None)
+    def _on_unknown_task(self, message: Any = None, exc: Any = None, **_: Any) -> None:
+        """Keep a message that Celery rejects because its task is unknown."""
+        reason = f"unknown task: {exc!r}"
+        self._loop.call_soon_threadsafe(self._service.dead_letter, message.body, reason, None)
 
     def begin_drain(self) -> None:
-        """Stop claiming and hand running jobs over; once."""
+        """Stop claiming and hand running jobs over; later calls do nothing."""
         if self._drain is None:
             self._drain = asyncio.run_coroutine_threadsafe(self._service.drain(), self._loop)
             self._wake()
@@ -127,21 +127,21 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
             self._drain.result(self._settings.worker.grace_seconds)
         finally:
             closing = asyncio.run_coroutine_threadsafe(self._service.close(), self._loop)
-            # Everything that matters stands in Redis by now; a process group of torch that is
-            # slow to wind down (4 s on a CPU) must not keep the pod from going.
+            # All results are in Redis by now. A torch process group that is slow to shut down
+            # (4 s on a CPU) must not delay the end of the pod.
             with suppress(TimeoutError):
                 closing.result(CLOSE_SECONDS)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(2)
 
     def on_terminate(self) -> None:
-        """Cold shutdown: the leases do the rest."""
+        """Do nothing on a cold shutdown: the jobs continue elsewhere when their leases expire."""
 
     def terminate_job(self, _pid: int, _signal: int | None = None) -> None:
-        """Celery asks this for each ticket when it is told to quit: the leases do the rest."""
+        """Do nothing when Celery quits: the jobs continue elsewhere when their leases expire."""
 
     def _fatal(self, error: BaseException) -> None:
-        """The engine died: leave with a failure, so that the orchestrator starts us anew."""
+        """Exit with a failure, so that the orchestrator starts a new worker."""
         log.error("worker_fatal", error=repr(error))
         celery_state.should_stop = EXIT_FAILURE
         self._wake()
@@ -158,8 +158,8 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
             self._finished.popleft()()
 
 
-def unreadable(body: Any) -> str | None:
-    """Say why a message's body is no ticket of this version, or None when it is one."""
+def why_unreadable(body: Any) -> str | None:
+    """Return why a message's body is no ticket of this version; None if it is one."""
     try:
         args = json.loads(bytes(body) if isinstance(body, memoryview) else body)[0]
     except (ValueError, TypeError, LookupError) as error:

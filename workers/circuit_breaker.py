@@ -13,7 +13,7 @@ from core.settings import BreakerSettings
 
 
 class BreakerState(StrEnum):
-    """`half_open`: a probe is under way."""
+    """The state of a circuit breaker; `half_open` means that a probe is running."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -21,9 +21,15 @@ class BreakerState(StrEnum):
 
 
 class CircuitBreaker:
-    """Counts engine failures; `clock` returns monotonic seconds."""
+    """Counts engine failures and says whether jobs may be claimed."""
 
     def __init__(self, settings: BreakerSettings, clock: Callable[[], float]) -> None:
+        """Create a closed breaker.
+
+        Args:
+            settings: How many failures in which window open it, and its cool-down in seconds.
+            clock: Returns monotonic seconds.
+        """
         self._settings = settings
         self._clock = clock
         self._failures: deque[float] = deque()
@@ -32,7 +38,7 @@ class CircuitBreaker:
 
     @property
     def failures(self) -> int:
-        """Failures within the window."""
+        """How many failures lie within the window."""
         horizon = self._clock() - self._settings.window_seconds
         while self._failures and self._failures[0] < horizon:
             self._failures.popleft()
@@ -40,36 +46,44 @@ class CircuitBreaker:
 
     @property
     def allows_claims(self) -> bool:
-        """Whether jobs may be taken."""
+        """Whether jobs may be claimed: only while the breaker is closed."""
         return self.state is BreakerState.CLOSED
 
     @property
     def seconds_to_probe(self) -> float:
-        """How long until a probe is due; 0 when it is, or when there is nothing to probe."""
+        """Seconds until a probe is due; 0.0 if one is due now or the breaker is closed."""
         if self.opened_at is None:
             return 0.0
         return max(0.0, self.opened_at + self._settings.cooldown_seconds - self._clock())
 
     def record_success(self) -> None:
-        """A generation ended as it should."""
+        """Count a generation that completed: it clears the failures of a closed breaker."""
         if self.state is BreakerState.CLOSED:
             self._failures.clear()
 
     def record_failure(self) -> None:
-        """The engine failed a generation."""
+        """Count a generation that the engine failed; enough of them open the breaker."""
         self._failures.append(self._clock())
         if self.state is BreakerState.CLOSED and self.failures >= self._settings.failures:
             self._open()
 
     def begin_probe(self) -> bool:
-        """Go half-open if a probe is due."""
+        """Go half-open if a probe is due.
+
+        Returns:
+            True if the caller must probe the engine now and then call `end_probe`.
+        """
         if self.state is not BreakerState.OPEN or self.seconds_to_probe > 0:
             return False
         self.state = BreakerState.HALF_OPEN
         return True
 
     def end_probe(self, *, healthy: bool) -> None:
-        """Close after a good probe, open again after a bad one."""
+        """Close after a successful probe, open again after a failed one.
+
+        Args:
+            healthy: Whether the engine generated a token in time.
+        """
         if healthy:
             self.state = BreakerState.CLOSED
             self.opened_at = None

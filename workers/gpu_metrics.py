@@ -1,7 +1,7 @@
 """The GPUs this process may use, read from NVML at each scrape.
 
-Invariant: without NVIDIA's driver or its library there are no such metrics, rather than zeros; a
-single reading that a GPU does not give (a slice of one, a virtual one) is left out.
+Invariant: without NVIDIA's driver or library these metrics are absent, not zero. A reading that a
+GPU does not support (for example on a MIG slice or a virtual GPU) is left out.
 """
 
 import os
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 LABELS = ("model", "gpu", "name")
 
-#: Metric, what it says, and how it is read from a device.
+#: Metric name, help text, and the function that reads it from a device.
 READINGS: tuple[tuple[str, str, Callable[[Any, Any], float]], ...] = (
     (
         "penstock_gpu_utilisation_ratio",
@@ -49,7 +49,7 @@ READINGS: tuple[tuple[str, str, Callable[[Any, Any], float]], ...] = (
 
 
 def open_gpus(model: str) -> "GpuCollector | None":
-    """Return a collector for the GPUs that a model runs on; None without any."""
+    """Return a collector for the GPUs that this process may use; None if there are none."""
     try:
         import pynvml  # noqa: PLC0415 - only GPU workers have it
     except ImportError:
@@ -64,17 +64,17 @@ def open_gpus(model: str) -> "GpuCollector | None":
 
 
 def visible(nvml: Any, wanted: str | None) -> list[Any]:
-    """Return the devices that `CUDA_VISIBLE_DEVICES` leaves: indices or UUIDs, as CUDA reads it."""
+    """Return the devices that `CUDA_VISIBLE_DEVICES` names, as indices or UUIDs like CUDA."""
     if wanted is None:
         return [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
     found = []
-    for word in filter(None, (word.strip() for word in wanted.split(","))):
-        if word == "-1":
-            break  # CUDA ignores what follows an invalid one
-        if word.isdigit():
-            found.append(nvml.nvmlDeviceGetHandleByIndex(int(word)))
+    for name in filter(None, (part.strip() for part in wanted.split(","))):
+        if name == "-1":
+            break  # CUDA ignores everything after an invalid index
+        if name.isdigit():
+            found.append(nvml.nvmlDeviceGetHandleByIndex(int(name)))
         else:
-            found.append(nvml.nvmlDeviceGetHandleByUUID(word))
+            found.append(nvml.nvmlDeviceGetHandleByUUID(name))
     return found
 
 
@@ -87,7 +87,7 @@ class GpuCollector(ScrapeCollector):
         self._devices = devices
 
     def collect(self) -> Iterator[Metric]:
-        """Return what the devices say."""
+        """Return one gauge per reading, with a sample per device."""
         for metric, text, read in READINGS:
             family = GaugeMetricFamily(metric, text, labels=LABELS)
             for device in self._devices:

@@ -1,50 +1,55 @@
 """The runner: the only place that decides what happens to a claimed job.
 
 Claim -> add to the engine -> events to the step writer -> end, retry, hand-over or loss.
-Invariant: every run leaves `runs` exactly once, by `_release`, which acknowledges its ticket;
-before that its end stands in Redis, or Redis said that the job is no longer ours.
+Invariant: every attempt leaves `attempts` exactly once, by `_release`, which acknowledges its
+ticket. Before that, its end is written to Redis, or Redis answered that the lease is lost.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any
 
 import structlog
 
 from core.errors import (
-    DeadlineExceeded,
     EngineDead,
     EngineError,
     InvalidJob,
     PipelineError,
-    RunTimeout,
-    StoreUnavailable,
 )
 from core.settings import Settings
-from core.tracing import joined
-from jobs.result import fold
 from jobs.retry import Retry, decide
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Appended, ClaimedJob
 from workers.attempt import Attempt
 from workers.attempt_span import write_attempt, write_wait
+from workers.background_tasks import BackgroundTasks
 from workers.batcher import Acknowledgeable
 from workers.circuit_breaker import CircuitBreaker
-from workers.engines.base import ENDPOINTS, Engine, Generation, Output, Resume
+from workers.engines.base import ENDPOINTS, Engine, Output
+from workers.requeue import requeue
+from workers.resume import resume_from_log
+from workers.running_attempts import RunningAttempts
 from workers.step_writer import StepWriter
 from workers.worker_metrics import Telemetry
 
 log = structlog.get_logger()
 
-RETRY_SECONDS = 0.2
 ABORT_SECONDS = 1.0
 
 
 class Runner:
-    """Runs every job this worker has claimed; also the engine's sink."""
+    """Runs every job that this worker has claimed, and is the engine's sink.
+
+    Use it from the event loop's thread only.
+
+    Attributes:
+        attempts: The running attempts.
+        last_step_at: When the engine last reported a step, in monotonic seconds.
+        writer: The step writer; its `run` must be running.
+    """
 
     def __init__(
         self,
@@ -57,6 +62,17 @@ class Runner:
         room_changed: Callable[[], None],
         fatal: Callable[[BaseException], None],
     ) -> None:
+        """Create a runner without jobs.
+
+        Args:
+            store: The job store.
+            engine: The engine that generates; started by the caller.
+            breaker: Counts the engine's failures and successes.
+            settings: The worker's settings.
+            worker: The worker's id.
+            room_changed: Called when a slot may have become free.
+            fatal: Called with the error after which the worker must exit.
+        """
         self._store = store
         self._engine = engine
         self._breaker = breaker
@@ -67,309 +83,243 @@ class Runner:
         self._fatal = fatal
         self._random = Random()
         self._telemetry = Telemetry(self._queue)
-        self._by_generation: dict[str, Attempt] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._tasks = BackgroundTasks(fatal)
         self._dying = False
-        self.runs: dict[str, Attempt] = {}
+        self.attempts = RunningAttempts()
         self.last_step_at = time.monotonic()
-        self.writer = StepWriter(store, settings.stream, self._queue, self._answered)
-
-    # --- starting ---------------------------------------------------------------------
+        self.writer = StepWriter(store, settings.stream, self._queue, self._on_append)
 
     def start(self, claimed: ClaimedJob, ticket: Acknowledgeable) -> None:
-        """Run a claimed job."""
-        generation = Generation(
-            id=f"{claimed.id}.{claimed.fence}",
-            endpoint=ENDPOINTS.get(claimed.spec.url, "/v1/chat/completions"),
-            body=claimed.spec.body,
-        )
-        run = Attempt(
-            claimed=claimed,
-            ticket=ticket,
-            generation=generation,
-            claimed_at=time.monotonic(),
-            written=claimed.seq,
-            output_tokens=claimed.output_tokens,
-            watched=claimed.watched,
-            trace=joined(claimed.spec.traceparent),
-        )
-        run.log = log.bind(**run.ids)
-        self.runs[run.id] = run
-        self._empty.clear()
-        self._by_generation[generation.id] = run
-        self._telemetry.started(run)
-        write_wait(run)
-        run.log.info("attempt_started", attempt=claimed.attempt, fence=claimed.fence)
-        loop = asyncio.get_running_loop()
-        left = max(0.0, (claimed.run_deadline - claimed.now) / 1000)
-        self._timers[run.id] = loop.call_later(left, self._out_of_time, run)
-        self._spawn(self._add(run))
+        """Begin an attempt at a claimed job; returns before the engine has accepted it.
 
-    async def _add(self, run: Attempt) -> None:
+        Args:
+            claimed: The job with its lease, as the claim script returned it.
+            ticket: Acknowledged when the attempt is released.
+        """
+        attempt = Attempt.begin(claimed, ticket)
+        self.attempts.add(attempt, self._on_deadline)
+        self._telemetry.started(attempt)
+        write_wait(attempt)
+        attempt.log.info("attempt_started", attempt=claimed.attempt, fence=claimed.fence)
+        self._tasks.spawn(self._add(attempt))
+
+    async def _add(self, attempt: Attempt) -> None:
         try:
-            if run.claimed.spec.url not in ENDPOINTS:
-                text = f"this worker does not know {run.claimed.spec.url}"
+            if attempt.claimed.spec.url not in ENDPOINTS:
+                text = f"URL {attempt.claimed.spec.url!r} is not supported by this worker"
                 raise InvalidJob(text, param="url")
-            if run.claimed.output_tokens:
-                await self._resume(run)
-            accepted = await self._engine.add(run.generation)
+            if attempt.claimed.output_tokens:
+                await resume_from_log(self._store, attempt)
+            accepted = await self._engine.add(attempt.generation)
         except PipelineError as error:
             if isinstance(error, EngineDead):
                 self.dead(error)
-            await self._failed(run, error)
+            await self._fail(attempt, error)
             return
-        if run.stopping:
+        if attempt.stopping:
             # Cancelled, timed out or lost while the prompt was rendered.
-            await self._abort(run)
-        if run.over:
+            await self._abort(attempt)
+        if attempt.over:
             return
-        run.accepted_at = time.monotonic()
-        run.accept(accepted)
-        self._telemetry.accepted(run)
-        if run.failure is not None:
-            await self._failed(run, run.failure)
-        elif run.pending or run.stopping:
-            self.writer.changed(run)
-
-    async def _resume(self, run: Attempt) -> None:
-        """Read what earlier attempts logged, so that the engine continues after it."""
-        events = await self._read_log(run)
-        result = fold(events)
-        run.finished_choices = {
-            index for index, choice in result.choices.items() if choice.finish_reason is not None
-        }
-        generation = Generation(
-            id=run.generation.id,
-            endpoint=run.generation.endpoint,
-            body=run.generation.body,
-            resume={
-                index: Resume(tuple(choice.chunks), "".join(choice.text))
-                for index, choice in result.choices.items()
-                if choice.finish_reason is None
-            },
-            finished=frozenset(run.finished_choices),
-        )
-        run.generation = generation
-        run.log.info("attempt_continues", tokens=run.claimed.output_tokens)
-
-    async def _read_log(self, run: Attempt) -> list[Any]:
-        while True:
-            try:
-                return await self._store.read_log(run.id, 0)
-            except StoreUnavailable:
-                if run.over:
-                    raise
-                await asyncio.sleep(RETRY_SECONDS)
-
-    # --- the engine's reports ---------------------------------------------------------
+        attempt.accepted_at = time.monotonic()
+        attempt.accept(accepted)
+        self._telemetry.accepted(attempt)
+        if attempt.failure is not None:
+            await self._fail(attempt, attempt.failure)
+        elif attempt.pending or attempt.stopping:
+            self.writer.changed(attempt)
 
     def step(self, outputs: Sequence[Output]) -> None:
-        """Take one engine step."""
+        """Take everything that one engine step produced; see `Sink.step`."""
         self.last_step_at = time.monotonic()
         self._telemetry.stepped(outputs, self.last_step_at)
         for output in outputs:
-            run = self._by_generation.get(output.id)
-            if run is None or run.stopping:
+            attempt = self.attempts.of_generation(output.id)
+            if attempt is None or attempt.stopping:
                 continue
-            if run.first_token_at is None and output.token_ids:
-                run.first_token_at = self.last_step_at
-                self._telemetry.first_token(run)
-            run.take(output)
-            if run.failure is not None:
-                self._spawn(self._failed(run, run.failure))
-            elif run.accepted is not None:
-                self.writer.changed(run)
+            if attempt.first_token_at is None and output.token_ids:
+                attempt.first_token_at = self.last_step_at
+                self._telemetry.first_token(attempt)
+            attempt.take(output)
+            if attempt.failure is not None:
+                self._tasks.spawn(self._fail(attempt, attempt.failure))
+            elif attempt.accepted is not None:
+                self.writer.changed(attempt)
         self._room_changed()
 
     def dead(self, error: BaseException) -> None:
-        """The engine is gone: give every job back and leave."""
+        """Requeue every job, then end the worker; see `Sink.dead`."""
         if self._dying:
             return
         self._dying = True
-        log.error("engine_dead", error=repr(error), jobs=len(self.runs))
-        for run in list(self.runs.values()):
-            if not run.stopping:
-                self._spawn(self._failed(run, EngineDead("the engine died")))
-        self._spawn(self._leave(error))
+        log.error("engine_dead", error=repr(error), jobs=len(self.attempts))
+        for attempt in self.attempts:
+            if not attempt.stopping:
+                self._tasks.spawn(self._fail(attempt, EngineDead("the engine died")))
+        self._tasks.spawn(self._exit_when_empty(error))
 
-    async def _leave(self, error: BaseException) -> None:
+    async def _exit_when_empty(self, error: BaseException) -> None:
         try:
             async with asyncio.timeout(self._settings.worker.drain_seconds + 1):
-                await self._empty.wait()
+                await self.attempts.wait_until_empty()
         except TimeoutError:
-            log.warning("engine_dead_jobs_left_to_their_leases", jobs=len(self.runs))
+            log.warning("engine_dead_jobs_left_to_their_leases", jobs=len(self.attempts))
         self._fatal(error)
 
-    # --- ends -------------------------------------------------------------------------
-
-    def _answered(self, run: Attempt, answer: Appended) -> None:
-        """Hear what the append script said about a run."""
-        run.watched = answer == "watched"
+    def _on_append(self, attempt: Attempt, answer: Appended) -> None:
+        """Act on the append script's answer."""
+        attempt.watched = answer == "watched"
         if answer == "finished":
-            assert run.ending is not None
-            self._ended(run, run.ending.status)
+            assert attempt.ending is not None
+            self._finish(attempt, attempt.ending.status)
         elif answer == "lost":
-            self.lose(run)
+            self.lose(attempt)
         elif answer == "cancel":
-            run.watched = True
-            self.cancel(run.id)
+            attempt.watched = True
+            self.cancel(attempt.id)
 
-    def _ended(self, run: Attempt, status: Status) -> None:
+    def _finish(self, attempt: Attempt, status: Status) -> None:
         if status is Status.COMPLETED:
             self._breaker.record_success()
-        run.log.info("job_ended", status=status, output_tokens=run.output_tokens)
-        self._release(run, status)
+        attempt.log.info("job_ended", status=status, output_tokens=attempt.output_tokens)
+        self._release(attempt, status)
 
     def cancel(self, job_id: str) -> None:
-        """The client wants a job stopped: abort it and end it with what it has."""
-        run = self.runs.get(job_id)
-        if run is None or run.stopping:
+        """Stop a job that the client cancelled; it ends with the tokens it has.
+
+        Args:
+            job_id: The job; one that is not running here is ignored.
+        """
+        attempt = self.attempts.of_job(job_id)
+        if attempt is None or attempt.stopping:
             return
-        self._spawn(self._abort(run))
-        run.end(Status.CANCELLED)
-        self.writer.changed(run)
+        self._tasks.spawn(self._abort(attempt))
+        attempt.end(Status.CANCELLED)
+        self.writer.changed(attempt)
 
     def watched(self, job_id: str) -> None:
-        """Somebody began to watch a job: stop coalescing."""
-        run = self.runs.get(job_id)
-        if run is not None:
-            run.watched = True
-            if run.pending:
-                self.writer.flush(run)
+        """Write a job's events without long coalescing, because a client reads its stream.
 
-    def lose(self, run: Attempt) -> None:
-        """Another attempt owns the job now: stop without writing."""
-        if run.over:
-            return
-        run.log.warning("lease_lost", fence=run.claimed.fence)
-        self._spawn(self._abort(run))
-        self._release(run, "lost")
+        Args:
+            job_id: The job; one that is not running here is ignored.
+        """
+        attempt = self.attempts.of_job(job_id)
+        if attempt is not None:
+            attempt.watched = True
+            if attempt.pending:
+                self.writer.flush(attempt)
 
-    def _out_of_time(self, run: Attempt) -> None:
-        if run.stopping:
-            return
-        limit_ms = int(self._settings.limits.run_seconds * 1000)
-        self._spawn(self._abort(run))
-        if run.claimed.run_deadline < run.claimed.now + limit_ms:
-            run.end(Status.EXPIRED, DeadlineExceeded("the deadline passed while the job ran"))
-        else:
-            run.end(Status.FAILED, RunTimeout(f"the job ran longer than {limit_ms / 1000:g} s"))
-        self.writer.changed(run)
+    def lose(self, attempt: Attempt) -> None:
+        """Stop an attempt whose lease is lost; another attempt owns the job, so nothing is written.
 
-    async def _failed(self, run: Attempt, error: PipelineError) -> None:
-        """An attempt failed: try again later, or end the job."""
-        if run.over or run.failing or run.ending is not None:
+        Args:
+            attempt: The attempt; one that was released already is ignored.
+        """
+        if attempt.over:
             return
-        run.failing = True
-        run.error = error.code
+        attempt.log.warning("lease_lost", fence=attempt.claimed.fence)
+        self._tasks.spawn(self._abort(attempt))
+        self._release(attempt, "lost")
+
+    def _on_deadline(self, attempt: Attempt) -> None:
+        if attempt.stopping:
+            return
+        self._tasks.spawn(self._abort(attempt))
+        attempt.end_at_deadline(self._settings.limits.run_seconds)
+        self.writer.changed(attempt)
+
+    async def _fail(self, attempt: Attempt, error: PipelineError) -> None:
+        """Retry later, or end the job: `jobs.retry.decide` says which."""
+        if attempt.over or attempt.failing or attempt.ending is not None:
+            return
+        attempt.failing = True
+        attempt.error = error.code
         if isinstance(error, EngineError):
             self._breaker.record_failure()
-            await self._abort(run)
-        left = (run.claimed.run_deadline - run.claimed.now) / 1000
-        left -= time.monotonic() - run.claimed_at
-        decision = decide(error, run.claimed.attempt, self._settings.retry, left, self._random)
-        run.log.warning(
-            "attempt_failed",
-            code=error.code,
-            attempt=run.claimed.attempt,
-            decision=type(decision).__name__,
-        )
+            await self._abort(attempt)
+        number, remaining = attempt.claimed.attempt, attempt.seconds_left()
+        decision = decide(error, number, self._settings.retry, remaining, self._random)
+        kind = type(decision).__name__
+        attempt.log.warning("attempt_failed", code=error.code, attempt=number, decision=kind)
         self._telemetry.failed(error.code)
         if isinstance(decision, Retry):
-            await self._give_back(run, error, delay_seconds=decision.after_seconds)
+            await self._requeue(attempt, error, delay_seconds=decision.after_seconds)
         elif decision.dead_letter:
-            await self._give_back(run, error, delay_seconds=0.0)
+            await self._requeue(attempt, error)
         else:
-            run.end(Status.FAILED, error)
-            self.writer.flush(run)
+            attempt.end(Status.FAILED, error)
+            self.writer.flush(attempt)
 
-    async def _abort(self, run: Attempt) -> None:
-        """Have the engine let go of a run; one that hangs is not waited for."""
+    async def _abort(self, attempt: Attempt) -> None:
+        """Stop the generation in the engine; give up after ABORT_SECONDS."""
         try:
             async with asyncio.timeout(ABORT_SECONDS):
-                await self._engine.abort(run.generation.id)
+                await self._engine.abort(attempt.generation.id)
         except TimeoutError:
-            run.log.warning("abort_timed_out")
+            attempt.log.warning("abort_timed_out")
 
-    # --- giving back ------------------------------------------------------------------
+    async def hand_over(self, attempt: Attempt) -> None:
+        """Requeue a running job, so that another worker continues its stream.
 
-    async def hand_over(self, run: Attempt) -> None:
-        """Give a running job to another worker, mid-stream; no attempt is counted."""
-        if run.stopping:
+        The attempt does not count towards the job's limit of attempts.
+
+        Args:
+            attempt: The attempt; one that is ending already is ignored.
+        """
+        if attempt.stopping:
             return
-        run.handing_over = True
-        await self._abort(run)
-        await self._give_back(run, None, counted=False)
+        attempt.handing_over = True
+        await self._abort(attempt)
+        await self._requeue(attempt, None, counted=False)
 
-    async def _give_back(
+    async def _requeue(
         self,
-        run: Attempt,
+        attempt: Attempt,
         error: PipelineError | None,
         *,
         delay_seconds: float = 0.0,
         counted: bool = True,
     ) -> None:
-        """Write what is pending, then requeue, so that the next attempt continues after it."""
-        while run.pending and not run.over:
-            run.settled.clear()
-            self.writer.flush(run)
-            await run.settled.wait()
-        while not run.over:
-            try:
-                outcome = await self._store.requeue(
-                    run.id, run.claimed.fence, error, delay_seconds=delay_seconds, counted=counted
-                )
-            except StoreUnavailable:
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            run.log.info("job_given_back", outcome=outcome, counted=counted)
-            if not run.over:
-                again = "retried" if counted else "handed_over"
-                self._release(run, again if outcome == Status.QUEUED else outcome)
+        outcome = await requeue(
+            self._store,
+            self.writer,
+            attempt,
+            error,
+            delay_seconds=delay_seconds,
+            counted=counted,
+        )
+        if outcome == Status.QUEUED:
+            outcome = "retried" if counted else "handed_over"
+        if outcome is not None:
+            self._release(attempt, outcome)
 
-    def _release(self, run: Attempt, outcome: str) -> None:
-        """Let go of a run; `outcome` is a terminal status, retried, handed_over or lost."""
-        self._telemetry.ended(run, outcome)
-        error = run.error if outcome != Status.COMPLETED else ""
-        write_attempt(run, self._queue, self._worker, outcome, error)
-        run.over = True
-        run.settled.set()
-        self.writer.forget(run)
-        self.runs.pop(run.id, None)
-        self._by_generation.pop(run.generation.id, None)
-        timer = self._timers.pop(run.id, None)
-        if timer is not None:
-            timer.cancel()
-        run.ticket.done()
-        if not self.runs:
+    def _release(self, attempt: Attempt, outcome: str) -> None:
+        """Forget an attempt; `outcome` is a terminal status, retried, handed_over or lost."""
+        self._telemetry.ended(attempt, outcome)
+        error = attempt.error if outcome != Status.COMPLETED else ""
+        write_attempt(attempt, self._queue, self._worker, outcome, error)
+        attempt.over = True
+        attempt.flushed.set()
+        self.writer.forget(attempt)
+        self.attempts.remove(attempt)
+        attempt.ticket.done()
+        if not self.attempts:
             self._telemetry.idle()
-            self._empty.set()
         self._room_changed()
 
-    # --- stopping ---------------------------------------------------------------------
-
     async def drain(self, seconds: float) -> None:
-        """Let short jobs end, then hand the rest over."""
+        """Wait for running jobs to end, then hand the rest over; returns when none is left.
+
+        Args:
+            seconds: How long to wait before the hand-over.
+        """
         try:
             async with asyncio.timeout(seconds):
-                await self._empty.wait()
+                await self.attempts.wait_until_empty()
         except TimeoutError:
             pass
         else:
             return
-        log.info("drain_hands_over", jobs=len(self.runs))
-        await asyncio.gather(*(self.hand_over(run) for run in list(self.runs.values())))
-        await self._empty.wait()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._spawned_ended)
-
-    def _spawned_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._fatal(task.exception() or RuntimeError("task failed"))
+        log.info("drain_hands_over", jobs=len(self.attempts))
+        await asyncio.gather(*(self.hand_over(attempt) for attempt in self.attempts))
+        await self.attempts.wait_until_empty()

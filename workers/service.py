@@ -1,63 +1,96 @@
-"""Everything that lives on a worker's loop: engine, batcher, runner, heartbeat, control, probes.
+"""One worker's parts on one event loop: engine, batcher, runner, heartbeat, control channel.
 
-Invariant: a background task that ends with an error ends the worker, loudly; the leases hand
-its jobs on.
+Invariant: a background task that ends with an error ends the worker, and the error is logged; its
+jobs continue elsewhere when their leases expire.
 """
 
 import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
-import orjson
 import structlog
-from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from core import metrics
 from core.errors import EngineDead, EngineError, StoreUnavailable
 from core.exposition import Exposition
 from core.ids import new_id
-from core.redis.client import messages
 from core.runtime.health_server import HealthServer
 from core.settings import Settings
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.factory import open_store
 from jobs.store.queue_control import QueueMode
+from workers.background_tasks import BackgroundTasks
 from workers.batcher import Acknowledgeable, Batcher
 from workers.circuit_breaker import CircuitBreaker
-from workers.engines.base import EngineInfo, EngineLoad
-from workers.engines.factory import create_engine
-from workers.gpu_metrics import open_gpus
+from workers.control_channel import ControlChannel
+from workers.engine_factory import create_engine
+from workers.engines.base import EngineInfo
+from workers.heartbeat import Heartbeat
 from workers.runner import Runner
-from workers.worker_metrics import WorkerCollector
+from workers.worker_health import WorkerHealth
+from workers.worker_state import WorkerState
 
 log = structlog.get_logger()
 
 RECONNECT_SECONDS = 0.5
-HEARTBEAT_RETRY_SECONDS = 0.1
 
 
 class WorkerService:
-    """One worker: one engine, one queue."""
+    """One worker: one engine that serves one queue. Use it from its event loop's thread only."""
 
     def __init__(self, settings: Settings, fatal: Callable[[BaseException], None]) -> None:
+        """Create a worker that is not started.
+
+        Args:
+            settings: The worker's settings.
+            fatal: Called with the error after which the process must exit.
+        """
         self._settings = settings
         self._fatal = fatal
-        self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id('w')[-6:]}"
-        self._queue = settings.engine.served_name
-        self._state = "loading"
-        self._info: EngineInfo | None = None
-        self._last_contact = time.monotonic()
-        self._mode = QueueMode.OPEN
-        self._tasks: set[asyncio.Task[None]] = set()
+        name = f"{socket.gethostname()}-{os.getpid()}-{new_id('w')[-6:]}"
+        self._state = WorkerState(name, settings.engine.served_name)
+        self._tasks = BackgroundTasks(fatal)
         self._claiming: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load the engine, then begin to claim. Raises EngineDead when it does not load."""
-        settings = self._settings
+        """Load the engine, then begin to claim jobs.
+
+        Raises:
+            EngineDead: the engine could not be loaded.
+        """
+        self._create_parts()
+        settings = self._settings.engine
+        began = time.monotonic()
+        log.info(
+            "engine_loading",
+            phase="loading",
+            kind=settings.kind,
+            model=settings.model,
+            core=settings.core,
+        )
+        info = self._state.engine = await self._engine.start(self._runner)
+        model = _served_model(info)
+        await self._register(model)
+        log.info(
+            "engine_ready",
+            phase="ready",
+            seconds=round(time.monotonic() - began, 1),
+            slots=info.slots,
+        )
+        if self._state.phase == "draining":
+            return  # SIGTERM came while the model loaded
+        self._state.phase = "ready"
+        self._claiming = self._tasks.spawn(self._batcher.run())
+        self._tasks.spawn(self._runner.writer.run())
+        self._tasks.spawn(self._heartbeat.run(model))
+        self._tasks.spawn(self._control.run())
+
+    def _create_parts(self) -> None:
+        settings, state = self._settings, self._state
         self._store = open_store(settings)
         self._registry = ModelRegistry(self._store.redis, self._store.keys)
         self._engine = create_engine(settings.engine)
@@ -67,199 +100,109 @@ class WorkerService:
             self._engine,
             self._breaker,
             settings,
-            self.id,
+            state.id,
             room_changed=self._room_changed,
             fatal=self._fatal,
         )
         self._batcher = Batcher(
             self._store,
             settings.queue,
-            self._queue,
-            self.id,
-            room=self._room,
-            busy=lambda: bool(self._runner.runs),
+            state.queue,
+            state.id,
+            room=self._free_slots,
+            busy=lambda: len(self._runner.attempts) > 0,
             start=self._runner.start,
         )
-        host, port = settings.worker.health_host, settings.worker.health_port
+        health = WorkerHealth(state, settings, self._engine, self._runner, self._breaker)
+        self._heartbeat = Heartbeat(
+            self._store,
+            self._registry,
+            self._runner,
+            state,
+            settings,
+            describe=health.describe,
+            set_mode=self._set_mode,
+            probe_if_due=self._probe_if_due,
+        )
+        self._control = ControlChannel(self._store, state.id, self._runner, self._set_mode)
         self._health = HealthServer(
-            host, port, self._liveness, self._readiness, Exposition("worker", *self._collectors())
+            settings.worker.health_host,
+            settings.worker.health_port,
+            health.liveness,
+            health.readiness,
+            Exposition("worker", *health.collectors()),
         )
         self._health.start()
-        began = time.monotonic()
-        log.info(
-            "engine_loading",
-            phase="loading",
-            kind=settings.engine.kind,
-            model=settings.engine.model,
-            core=settings.engine.core,
-        )
-        self._info = await self._engine.start(self._runner)
-        self._model = _described(self._info)
-        await self._register()
-        log.info(
-            "engine_ready",
-            phase="ready",
-            seconds=round(time.monotonic() - began, 1),
-            slots=self._info.slots,
-        )
-        if self._state == "draining":
-            return  # told to stop meanwhile
-        self._state = "ready"
-        self._claiming = self._supervise(self._batcher.run())
-        self._supervise(self._runner.writer.run())
-        self._supervise(self._beat())
-        self._supervise(self._listen())
 
-    async def _register(self) -> None:
+    async def _register(self, model: ServedModel) -> None:
         while True:
             try:
-                await self._registry.register(self._model)
+                await self._registry.register(model)
             except (RedisError, OSError) as error:
                 log.warning("model_register_failed", error=type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
             else:
                 return
 
-    def _supervise(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-
-        def ended(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            error = None if task.cancelled() else task.exception()
-            if error is not None:
-                self._fatal(error)
-
-        task.add_done_callback(ended)
-        self._tasks.add(task)
-        return task
-
-    # --- tickets ----------------------------------------------------------------------
-
     def offer(self, ticket: Acknowledgeable) -> None:
-        """Take a ticket from the consumer."""
-        if self._state == "draining":
+        """Take a ticket from the consumer.
+
+        Args:
+            ticket: Acknowledged when its job ended, or when there was no job for it.
+        """
+        if self._state.phase == "draining":
             ticket.done()
         else:
             self._batcher.offer(ticket)
 
-    def bury(self, raw: Any, reason: str, ticket: Acknowledgeable | None) -> None:
-        """Put a message that is no ticket aside, then acknowledge it."""
+    def dead_letter(self, raw: Any, reason: str, ticket: Acknowledgeable | None) -> None:
+        """Keep a message that is no ticket in the dead-letter list, then acknowledge it.
+
+        Args:
+            raw: The message's body.
+            reason: Why it cannot be read, for the log.
+            ticket: What to acknowledge; None if Celery has rejected the message already.
+        """
         metrics.dead_tickets.inc()
         log.error("ticket_unreadable", reason=reason)
-        self._supervise(self._bury(raw, ticket))
+        self._tasks.spawn(self._keep_dead_letter(raw, ticket))
 
-    async def _bury(self, raw: Any, ticket: Acknowledgeable | None) -> None:
+    async def _keep_dead_letter(self, raw: Any, ticket: Acknowledgeable | None) -> None:
         try:
             await self._store.dead_letter_ticket(raw if isinstance(raw, bytes | str) else repr(raw))
         except StoreUnavailable:
-            log.exception("ticket_not_buried", size=len(str(raw)))
+            log.exception("dead_ticket_not_kept", size=len(str(raw)))
         if ticket is not None:
             ticket.done()
 
-    def _room(self) -> int:
-        """How many more jobs fit: free slots, none while admitted ones still wait for memory.
+    def _free_slots(self) -> int:
+        """Return how many jobs may be claimed now.
 
-        While the queue is paused there is none either, so that tickets are kept, not used up.
+        It is 0 while the queue is paused, so that tickets are kept and not used up, and while
+        the engine still has waiting sequences, because these need its free memory.
         """
-        if self._state != "ready" or not self._breaker.allows_claims or self._info is None:
+        if self._state.phase != "ready" or not self._breaker.allows_claims:
             return 0
-        if self._mode is QueueMode.PAUSED:
+        if self._state.mode is QueueMode.PAUSED or self._engine.load().waiting:
             return 0
-        if self._engine.load().waiting:
-            return 0
-        return self._info.slots - len(self._runner.runs)
+        return self._state.slots - len(self._runner.attempts)
 
     def _room_changed(self) -> None:
         self._batcher.room_changed()
 
-    # --- background tasks -------------------------------------------------------------
-
-    def describe(self) -> bytes:
-        """Return what `/circuit-breaker/status` shows of this worker."""
-        breaker = self._breaker
-        return orjson.dumps(
-            {
-                "id": self.id,
-                "queue": self._queue,
-                "state": self._state,
-                "engine": self._settings.engine.kind,
-                "slots": self._info.slots if self._info else 0,
-                "running": len(self._runner.runs),
-                "breaker": {
-                    "state": breaker.state,
-                    "failures": breaker.failures,
-                    "seconds_to_probe": round(breaker.seconds_to_probe, 1),
-                },
-            }
-        )
-
-    async def _beat(self) -> None:
-        """Renew every lease; notice the lost ones, a hung engine and a lost Redis."""
-        while True:
-            held = [(run.id, run.claimed.fence) for run in self._runner.runs.values()]
-            slots = self._info.slots if self._info and self._state == "ready" else 0
-            pause = self._settings.lease.heartbeat_seconds
-            try:
-                lost, note, _ = await asyncio.gather(
-                    self._store.renew(self._queue, self.id, slots, self.describe(), held),
-                    self._store.control.mode(self._queue),
-                    self._registry.keep(self._model),
-                )
-            except StoreUnavailable:
-                log.warning("heartbeat_failed_store_unavailable", jobs=len(held))
-                pause = min(pause, HEARTBEAT_RETRY_SECONDS)
-            else:
-                self._last_contact = time.monotonic()
-                self._set_mode(note.mode)
-                fences = dict(held)
-                for job_id in lost:
-                    run = self._runner.runs.get(job_id)
-                    if run is not None and run.claimed.fence == fences[job_id] and not run.stopping:
-                        self._runner.lose(run)
-            self._check_hung()
-            if self._breaker.begin_probe():
-                self._supervise(self._probe())
-            await asyncio.sleep(pause)
-
-    def _check_hung(self) -> None:
-        oldest = min((run.claimed_at for run in self._runner.runs.values()), default=None)
-        if oldest is None:
-            return
-        silent = time.monotonic() - max(self._runner.last_step_at, oldest)
-        if silent > self._settings.worker.hang_seconds:
-            self._runner.dead(EngineDead(f"no engine step for {silent:.0f} s"))
-
-    async def _listen(self) -> None:
-        """Hear cancels and watch notes at once; the appends' answers are the net below."""
-        while True:
-            try:
-                async with self._store.redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(self._store.keys.control(self.id))
-                    async for message in messages(pubsub):
-                        if message["type"] == "message":
-                            self._obey(message["data"].decode())
-            except (RedisError, OSError) as error:
-                log.warning("control_channel_disconnected", error=type(error).__name__)
-                await asyncio.sleep(RECONNECT_SECONDS)
-
-    def _obey(self, note: str) -> None:
-        verb, _, about = note.partition(" ")
-        if verb == "cancel":
-            self._runner.cancel(about)
-        elif verb == "watch":
-            self._runner.watched(about)
-        elif verb == "mode":
-            self._set_mode(QueueMode(about))
-
     def _set_mode(self, mode: QueueMode) -> None:
-        """Stop or go on claiming; a note says so at once, the heartbeat if the note was lost."""
-        if mode is not self._mode:
-            log.info("queue_mode_changed", queue=self._queue, mode=mode)
-            self._mode = mode
+        """Pause or resume claiming."""
+        if mode is not self._state.mode:
+            log.info("queue_mode_changed", queue=self._state.queue, mode=mode)
+            self._state.mode = mode
             self._room_changed()
 
+    def _probe_if_due(self) -> None:
+        if self._breaker.begin_probe():
+            self._tasks.spawn(self._probe())
+
     async def _probe(self) -> None:
-        """Find out whether a broken engine has mended."""
+        """Generate one token to see whether a failing engine works again."""
         log.info("breaker_probes")
         healthy = False
         try:
@@ -273,14 +216,12 @@ class WorkerService:
         self._breaker.end_probe(healthy=healthy)
         self._room_changed()
 
-    # --- stopping ---------------------------------------------------------------------
-
     async def drain(self) -> None:
-        """Stop claiming, let short jobs end, hand the rest over."""
-        self._state = "draining"
+        """Stop claiming, wait for short jobs to end, hand the rest over to other workers."""
+        self._state.phase = "draining"
         if self._claiming is None:
             return
-        log.info("drain_started", jobs=len(self._runner.runs))
+        log.info("drain_started", jobs=len(self._runner.attempts))
         self._batcher.stop()
         await self._claiming
         await self._runner.drain(self._settings.worker.drain_seconds)
@@ -288,46 +229,11 @@ class WorkerService:
 
     async def close(self) -> None:
         """Stop the background tasks and free the device."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.cancel()
         await self._engine.close()
         self._health.close()
         await self._store.close()
 
-    # --- probes -----------------------------------------------------------------------
 
-    def _collectors(self) -> list[Collector]:
-        own = WorkerCollector(
-            self._queue,
-            ready=lambda: self._readiness() is None,
-            breaker=lambda: self._breaker.state,
-            load=self._load,
-        )
-        gpus = open_gpus(self._queue)
-        shown: list[Collector] = [metrics.WORKER, own]
-        return shown if gpus is None else [*shown, gpus]
-
-    def _load(self) -> tuple[EngineLoad, int, int] | None:
-        """Return the engine's load, the jobs that run and the slots; None until it is loaded."""
-        if self._info is None:
-            return None
-        return self._engine.load(), len(self._runner.runs), self._info.slots
-
-    def _liveness(self) -> str | None:
-        silent = time.monotonic() - self._last_contact
-        if self._info is not None and silent > self._settings.worker.deaf_seconds:
-            return f"no answer from Redis for {silent:.0f} s"
-        return None
-
-    def _readiness(self) -> str | None:
-        if self._state != "ready":
-            return self._state
-        if not self._breaker.allows_claims:
-            return f"breaker {self._breaker.state}"
-        return self._liveness()
-
-
-def _described(info: EngineInfo) -> ServedModel:
+def _served_model(info: EngineInfo) -> ServedModel:
     return ServedModel(info.served_name, info.max_model_len, info.kind, int(time.time()), info.task)

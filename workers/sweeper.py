@@ -1,8 +1,8 @@
-"""The control process: the sweeper, one at a time by lock, and what Redis shows, for metrics.
+"""The control process: sweeps expired leases and retention, and exports metrics about Redis.
 
-`python -m workers.sweeper`. Invariant: any number may run; the holder of the lock sweeps, and
-if it dies another takes over when the lock runs out. A sweeper that hangs is not live. Each makes
-the declared models known.
+Run it with `python -m workers.sweeper`. Each process also registers the declared models.
+Invariant: any number may run; only the holder of the lock sweeps, and if it dies another one takes
+over when the lock expires. A sweeper that hangs is not live.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 LOCK_SECONDS = 3
 RETRY_SECONDS = 0.5
-#: A turn that takes so long hangs, whether Redis answers or not.
+#: The sweeper is not live if one turn takes longer, whether Redis answers or not.
 HUNG_SECONDS = 60.0
 
 
@@ -44,20 +44,20 @@ class Sweeper:
         self._settings = settings
         self._models = ModelRegistry(store.redis, store.keys)
         self._name = f"{socket.gethostname()}-{os.getpid()}"
-        self._turn_at = time.monotonic()
-        self._heard_at: float | None = None
+        self._turn_began = time.monotonic()
+        self._last_answer: float | None = None
         self.swept_at: float | None = None
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
-            self._turn_at = time.monotonic()
+            self._turn_began = time.monotonic()
             try:
                 if await self._store.lock_sweeper(self._name, LOCK_SECONDS):
                     with metrics.sweep_seconds.time():
                         await self.sweep_once()
                     self.swept_at = time.time()
-                self._heard_at = time.monotonic()
+                self._last_answer = time.monotonic()
                 await self._declare()
             except StoreUnavailable:
                 log.warning("sweep_failed_store_unavailable")
@@ -65,28 +65,28 @@ class Sweeper:
             await asyncio.sleep(self._settings.lease.sweep_seconds)
 
     def liveness(self) -> str | None:
-        """Say what a restart would mend."""
-        silent = time.monotonic() - self._turn_at
+        """Return why a restart would help; None while the sweeper is live."""
+        silent = time.monotonic() - self._turn_began
         return f"no turn for {silent:.0f} s" if silent > HUNG_SECONDS else None
 
     def readiness(self) -> str | None:
-        """Say whether Redis answered lately."""
-        if self._heard_at is None or time.monotonic() - self._heard_at > 2 * LOCK_SECONDS:
+        """Return why the sweeper is not ready; None if Redis answered recently."""
+        if self._last_answer is None or time.monotonic() - self._last_answer > 2 * LOCK_SECONDS:
             return "no answer from Redis"
         return None
 
     async def sweep_once(self) -> None:
-        """Sweep every queue and forget what is past its retention."""
+        """Sweep every queue, release stale budget reservations, delete expired jobs."""
         for queue in await self._store.queues():
             found = await self._store.sweep(queue)
             swept = found.counts
             for kind, count in swept.items():
-                # Also of none: a series that begins at its first count shows no increase.
+                # Count zeros too: a series that starts at its first count shows no increase.
                 metrics.swept.labels(queue, kind).inc(count)
             if any(swept.values()):
                 log.info("queue_swept", queue=queue, **swept)
-            for one in found.abandoned:
-                _tell(queue, one)
+            for abandoned in found.abandoned:
+                _report_abandoned(queue, abandoned)
         released = await self._store.reservations.sweep()
         if released:
             metrics.holds_swept.inc(released)
@@ -94,7 +94,7 @@ class Sweeper:
         await self._store.purge()
 
     async def _declare(self) -> None:
-        """Make models known to a Redis that has not heard of them: no worker may be there to."""
+        """Register the declared models, so that they are known without a running worker."""
         for name, declared in self._settings.control.models.items():
             length, task = declared.max_model_len, declared.task
             model = ServedModel(name, length, DECLARED, int(time.time()), task)
@@ -104,36 +104,40 @@ class Sweeper:
                 log.warning("model_not_declared_store_unavailable", model=name)
 
 
-def _tell(queue: str, one: AbandonedAttempt) -> None:
-    """Say whose attempt ended without a word, and end its span in its worker's place."""
-    ids = {"job_id": one.id, "account_id": one.account, "request_id": one.spec.request_id}
-    context = joined(one.spec.traceparent)
+def _report_abandoned(queue: str, attempt: AbandonedAttempt) -> None:
+    """Log an attempt whose worker vanished, and write its trace span in place of that worker."""
+    ids = {
+        "job_id": attempt.id,
+        "account_id": attempt.account,
+        "request_id": attempt.spec.request_id,
+    }
+    context = joined(attempt.spec.traceparent)
     if context is not None:
         ids["trace_id"] = context.trace
-    log.warning("attempt_abandoned", **ids, attempt=one.attempt, worker=one.worker)
+    log.warning("attempt_abandoned", **ids, attempt=attempt.attempt, worker=attempt.worker)
     tracer = active()
     if context is None or tracer is None:
         return
     attributes: Attributes = {
         "gen_ai.request.model": queue,
-        "penstock.job.id": one.id,
-        "penstock.attempt": one.attempt,
-        "penstock.worker": one.worker,
+        "penstock.job.id": attempt.id,
+        "penstock.attempt": attempt.attempt,
+        "penstock.worker": attempt.worker,
         "penstock.outcome": "lost",
     }
-    times = (one.claimed * 1_000_000, one.now * 1_000_000)
-    own = context.attempt(one.id, one.fence)
+    times = (attempt.claimed * 1_000_000, attempt.now * 1_000_000)
+    own = context.attempt(attempt.id, attempt.fence)
     tracer.writer.write("attempt", own, context, times, attributes, "consumer", error="lease-lost")
 
 
 class SweepCollector(ScrapeCollector):
-    """When this process swept last; absent where it never did."""
+    """Exports when this process swept last; absent if it never did."""
 
     def __init__(self, sweeper: Sweeper) -> None:
         self._sweeper = sweeper
 
     def collect(self) -> Iterator[Metric]:
-        """Return the time."""
+        """Return the gauge."""
         name, text = "penstock_last_sweep_timestamp_seconds", "When this process swept last"
         if self._sweeper.swept_at is not None:
             yield GaugeMetricFamily(name, text, value=self._sweeper.swept_at)

@@ -1,6 +1,6 @@
-"""What one worker measures: a job's waits, tokens and ends, and the gauges of its engine.
+"""Metrics of one worker: waits, tokens and ends of its jobs, and gauges of its engine.
 
-Invariant: an attempt is counted once, however it ends; a token once, when the engine made it.
+Invariant: an attempt is counted once, however it ends; a token once, when the engine makes it.
 """
 
 import time
@@ -30,20 +30,20 @@ class Telemetry:
         self._inter_token = metrics.inter_token.labels(model)
         self._sequences = metrics.step_sequences.labels(model)
 
-    def started(self, run: Attempt) -> None:
-        """A job was claimed."""
-        claimed = run.claimed
+    def started(self, attempt: Attempt) -> None:
+        """Count the wait of a job that was claimed; only its first claim counts."""
+        claimed = attempt.claimed
         if claimed.fence == 1:
             waited = max(0, claimed.now - claimed.created) / 1000
             tier = claimed.spec.service_tier
-            metrics.queue_wait.labels(self._model, tier).observe(waited, run.exemplar)
+            metrics.queue_wait.labels(self._model, tier).observe(waited, attempt.exemplar)
 
-    def accepted(self, run: Attempt) -> None:
-        """The engine rendered a prompt."""
-        self._input.inc(run.input_tokens)
+    def accepted(self, attempt: Attempt) -> None:
+        """Count the tokens of a rendered prompt."""
+        self._input.inc(attempt.input_tokens)
 
     def stepped(self, outputs: Sequence[Output], now: float) -> None:
-        """The engine made one step."""
+        """Count one engine step; `now` is in monotonic seconds."""
         if self._stepped_at is not None:
             self._inter_token.observe(now - self._stepped_at)
         self._stepped_at = now
@@ -51,42 +51,42 @@ class Telemetry:
         self._output.inc(sum(len(output.token_ids) for output in outputs))
 
     def idle(self) -> None:
-        """Nothing runs: the time until the next step lies between no tokens."""
+        """Note that no job runs, so the time until the next step is no inter-token time."""
         self._stepped_at = None
 
-    def first_token(self, run: Attempt) -> None:
-        """An attempt made its first token."""
-        assert run.first_token_at is not None
-        seconds = run.first_token_at - run.claimed_at
-        metrics.prefill.labels(self._model).observe(seconds, run.exemplar)
-        if run.claimed.output_tokens == 0:
-            tier = run.claimed.spec.service_tier
-            waited = max(0, run.claimed.now - run.claimed.created) / 1000
+    def first_token(self, attempt: Attempt) -> None:
+        """Count the time to an attempt's first token."""
+        assert attempt.first_token_at is not None
+        seconds = attempt.first_token_at - attempt.claimed_at
+        metrics.prefill.labels(self._model).observe(seconds, attempt.exemplar)
+        if attempt.claimed.output_tokens == 0:
+            tier = attempt.claimed.spec.service_tier
+            waited = max(0, attempt.claimed.now - attempt.claimed.created) / 1000
             histogram = metrics.time_to_first_token.labels(self._model, tier)
-            histogram.observe(waited + seconds, run.exemplar)
+            histogram.observe(waited + seconds, attempt.exemplar)
 
     def failed(self, code: str) -> None:
-        """An attempt failed; what becomes of the job is decided next."""
+        """Count a failed attempt by its error code."""
         metrics.attempt_failures.labels(self._model, code).inc()
 
-    def ended(self, run: Attempt, outcome: str) -> None:
-        """An attempt is over; `outcome` is a terminal status where the job is, too."""
-        seconds = time.monotonic() - run.claimed_at
+    def ended(self, attempt: Attempt, outcome: str) -> None:
+        """Count an attempt that ended; `outcome` is a terminal status if the job ended with it."""
+        seconds = time.monotonic() - attempt.claimed_at
         metrics.attempts.labels(self._model, outcome).inc()
-        metrics.run_time.labels(self._model).observe(seconds, run.exemplar)
-        self._cached.inc(run.cached_input_tokens)
+        metrics.run_time.labels(self._model).observe(seconds, attempt.exemplar)
+        self._cached.inc(attempt.cached_input_tokens)
         if outcome in TERMINAL:
             metrics.jobs_ended.labels(self._model, outcome).inc()
         if outcome == Status.COMPLETED:
-            waited = max(0, run.claimed.now - run.claimed.created) / 1000
-            histogram = metrics.job_seconds.labels(self._model, run.claimed.spec.service_tier)
-            histogram.observe(waited + seconds, run.exemplar)
+            waited = max(0, attempt.claimed.now - attempt.claimed.created) / 1000
+            histogram = metrics.job_seconds.labels(self._model, attempt.claimed.spec.service_tier)
+            histogram.observe(waited + seconds, attempt.exemplar)
         if outcome == "lost":
             metrics.leases_lost.labels(self._model).inc()
 
 
 class WorkerCollector(ScrapeCollector):
-    """The gauges of one worker, read at the scrape; those of the engine only once it is loaded."""
+    """Gauges of one worker, read at each scrape; the engine's appear once it is loaded."""
 
     def __init__(
         self,
@@ -109,16 +109,16 @@ class WorkerCollector(ScrapeCollector):
             "1 for the state the engine's circuit breaker is in",
             labels=["model", "state"],
         )
-        present = self._breaker()
+        current = self._breaker()
         for state in BreakerState:
-            breaker.add_metric([self._model, state], float(state is present))
+            breaker.add_metric([self._model, state], float(state is current))
         yield breaker
-        found = self._load()
-        if found is None:
+        engine = self._load()
+        if engine is None:
             return
-        load, running, slots = found
+        load, running, slots = engine
         yield self._gauge("penstock_running_jobs", "Jobs this worker runs", running)
-        yield self._gauge("penstock_worker_slots", "Jobs it can run at once", slots)
+        yield self._gauge("penstock_worker_slots", "Jobs it can run concurrently", slots)
         yield self._gauge("penstock_engine_waiting", "Admitted, not scheduled", load.waiting)
         yield self._gauge("penstock_kv_cache_ratio", "KV cache in use, 0 to 1", load.kv_usage)
 

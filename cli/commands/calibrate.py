@@ -16,7 +16,7 @@ from cli.connect.api_client import Client
 from cli.terminal.failures import Failure, UsageError
 from cli.terminal.options import Json, Key, Url
 from cli.terminal.output import err, print_json, print_table
-from planning.calibration import OUTPUT, Fit, Point, Ran, design, fit, quietest
+from planning.calibration import OUTPUT, Fit, MeasuredJob, Point, design, fastest_round, fit
 from planning.errors import CannotFit
 from planning.profile import EngineProfile
 
@@ -34,7 +34,8 @@ def calibrate(
     out: Annotated[Path, typer.Option(help="Where the latency model goes.")] = Path("engine.json"),
     model: Annotated[str | None, typer.Option(help="Served name; else the first one.")] = None,
     rounds: Annotated[
-        int, typer.Option(min=1, help="Measure so often; the quietest round of each point counts.")
+        int,
+        typer.Option(min=1, help="Measurements per point; the fastest one counts."),
     ] = 3,
     tokens: Annotated[int, typer.Option(min=6, help="Tokens that most jobs make.")] = OUTPUT,
     start_seconds: Annotated[
@@ -100,16 +101,18 @@ def _context(client: Client, model: str) -> int:
     return int(found["max_model_len"])
 
 
-def _run(client: Client, model: str, points: Sequence[Point], rounds: int) -> list[Sequence[Ran]]:
+def _run(
+    client: Client, model: str, points: Sequence[Point], rounds: int
+) -> list[Sequence[MeasuredJob]]:
     _measure(client, model, Point(1, LEAST_TOKEN, 8))  # what is done once only is done now
-    found: dict[Point, list[list[Ran]]] = {}
+    found: dict[Point, list[list[MeasuredJob]]] = {}
     with Progress(console=err, transient=True) as bar:
         for point in bar.track([*points] * rounds, description=f"measuring {model}"):
             found.setdefault(point, []).append(_measure(client, model, point))
-    return [quietest(found[point]) for point in points]
+    return [fastest_round(found[point]) for point in points]
 
 
-def _measure(client: Client, model: str, point: Point) -> list[Ran]:
+def _measure(client: Client, model: str, point: Point) -> list[MeasuredJob]:
     """Run the jobs of one point at the same time."""
     with ThreadPoolExecutor(min(CLIENTS, point.jobs)) as clients:
         jobs = list(clients.map(lambda _: _submit(client, model, point), range(point.jobs)))
@@ -141,11 +144,11 @@ def _ended(client: Client, job_id: str) -> dict[str, Any]:
     raise Failure(f"{job_id} has not ended after {GIVE_UP_SECONDS:.0f} s")
 
 
-def _ran(job: dict[str, Any]) -> Ran:
+def _ran(job: dict[str, Any]) -> MeasuredJob:
     if job["attempt"] != 1:
         raise Failure(f"{job['id']} was started again, so nothing was measured")
     usage = job["usage"]
-    return Ran(
+    return MeasuredJob(
         job["started_at"],
         job["completed_at"] - job["started_at"],
         usage["input_tokens"] - usage["cached_input_tokens"],

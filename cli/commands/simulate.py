@@ -22,7 +22,7 @@ from planning.plots import NoPlots, check_target, draw
 from planning.policy import NAMED, Policy, find_policy
 from planning.profile import EngineProfile, read_profile, simulated_profile
 from planning.study import Progress as Told
-from planning.study import conduct
+from planning.study import run_study
 from planning.trace import read_trace, scaled
 
 app = typer.Typer(add_completion=False)
@@ -72,7 +72,7 @@ def simulate(
             settings.queue,
         )
         with _telling() as told:
-            study = conduct(planner, policies, seed, recommending=recommend, progress=told)
+            study = run_study(planner, policies, seed, recommending=recommend, progress=told)
         for path in plot or ():
             draw(study, f"{trace.name} x {scale:g} on {planner.profile.name}", path)
     if as_json:

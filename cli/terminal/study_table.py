@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from planning.outcome import CENT, HOUR, Spread
-from planning.study import Row, Study
+from planning.study import Study, StudyRow
 
 BARS = " ▁▂▃▄▅▆▇█"
 WIDTH = 60
@@ -60,7 +60,7 @@ def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
     return "".join(bars) + f"  most {most:g}"
 
 
-def _cells(row: Row, study: Study) -> tuple[str, ...]:
+def _cells(row: StudyRow, study: Study) -> tuple[str, ...]:
     objective, outcome = study.planner.objective, row.outcome
     waits, firsts = Spread.of(outcome.waits()), Spread.of(outcome.first_tokens())
     per_million = outcome.cost_per_million(objective.gpu_hour_cost)

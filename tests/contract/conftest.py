@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from core.settings import EngineSettings, SimulatedSettings
 from tests.contract.driver import Driver
-from workers.engines.factory import create_engine
+from workers.engine_factory import create_engine
 
 SLOTS = 8
 FAST = SimulatedSettings(step_base_seconds=0.0005, step_per_sequence_seconds=0, faults=True)

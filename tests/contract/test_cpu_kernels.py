@@ -76,7 +76,7 @@ def test_the_setting_brings_the_amx_kernel_back(tmp_path: Path) -> None:
         if CPU.extension == "_C":
             assert process.returncode == -signal.SIGILL
             assert "Fatal Python error: Illegal instruction" in process.stderr
-            assert "vllm_core.py" in process.stderr
+            assert "engines/vllm/core.py" in process.stderr
         assert process.returncode != 0
         assert "cpu_has_no_amx" in process.stdout + process.stderr
         assert "engine_warm " not in process.stdout + process.stderr

@@ -13,7 +13,7 @@ from core.errors import EngineDead, EngineError
 from core.settings import EngineSettings, SimulatedSettings
 from tests.contract.conftest import FAST
 from tests.contract.driver import WAIT_SECONDS, Driver, chat, completion
-from workers.engines.factory import create_engine
+from workers.engine_factory import create_engine
 from workers.engines.simulated import EXIT_STATUS
 from workers.engines.simulated_text import WORDS, expected, expected_ids, expected_text
 

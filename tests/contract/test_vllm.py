@@ -16,9 +16,9 @@ from core.errors import EngineDead, InvalidJob
 from core.settings import TINY_MODEL, EngineSettings
 from tests.contract.conftest import SETTINGS, Engines
 from tests.contract.driver import WAIT_SECONDS, Choice, Driver, chat, completion
+from workers.engine_factory import create_engine
 from workers.engines.base import Generation, Resume
-from workers.engines.factory import create_engine
-from workers.engines.vllm import prepare_environment
+from workers.engines.vllm.engine import prepare_environment
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -224,8 +224,8 @@ async def test_reasoning_is_told_apart_also_when_continued(thinking_model: Path)
     prepare_environment(settings)
     from vllm.renderers import renderer_from_config
 
-    from workers.engines.vllm_config import engine_config
-    from workers.engines.vllm_requests import VllmFrontend
+    from workers.engines.vllm.config import engine_config
+    from workers.engines.vllm.requests import VllmFrontend
 
     config = engine_config(settings)
     renderer = renderer_from_config(config)

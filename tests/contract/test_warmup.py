@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 
 from tests.contract.conftest import SEPARATE, Engines
 from tests.contract.driver import WAIT_SECONDS, Driver, completion
-from workers.engines.vllm import VllmEngine
-from workers.engines.vllm_warmup import WarmUp
+from workers.engines.vllm.engine import VllmEngine
+from workers.engines.vllm.warmup import WarmUp
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),

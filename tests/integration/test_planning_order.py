@@ -10,7 +10,7 @@ import pytest
 from jobs.fairness import ServiceTier, estimated_tokens
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
-from planning.ready import ReadySet
+from planning.ready_set import ReadySet
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, submission
 from tests.support.redis_server import RedisServer

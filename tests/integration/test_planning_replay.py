@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.replay import replay
-from bench.simulate import ENGINE, WORKERS
+from bench.figures.simulate import ENGINE, WORKERS
+from bench.loads.replay import replay
 from jobs.store.factory import open_store
 from planning.controllers import Timetable
 from planning.outcome import Spread

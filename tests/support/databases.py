@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 from sqlalchemy import make_url
 
-from bench.local_postgres import LocalPostgres, connect
+from bench.servers.local_postgres import LocalPostgres, connect
 
 #: In memory a database is copied in 0.05 s, on a disk in 0.4 s; each test on PostgreSQL has one.
 MEMORY = Path("/dev/shm")

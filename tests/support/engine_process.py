@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from core.settings import EngineSettings
+from workers.engine_factory import create_engine
 from workers.engines.base import Generation, Output
-from workers.engines.factory import create_engine
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 400.0
@@ -86,7 +86,7 @@ async def run(order: dict[str, Any]) -> dict[str, Any]:
 
 def _leave_out_warm_up() -> None:
     """Have the first prompt of this run be the first that the model sees."""
-    from workers.engines.vllm_warmup import WarmUp
+    from workers.engines.vllm.warmup import WarmUp
 
     async def nothing(self: WarmUp) -> None:
         return None

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.local_redis import Fsync, LocalRedis, valkey_binary
+from bench.servers.local_redis import Fsync, LocalRedis, valkey_binary
 from tests.support.programs import program
 
 

@@ -1,8 +1,8 @@
-"""What a worker asks of an engine, and what it gets back.
+"""The engine protocol: what a worker calls on an engine, and what the engine reports back.
 
-Invariant: each output token id is reported exactly once, in order, with the step that made
-it; a generation ends with exactly one output that has `finish_reason` or `error`, unless it
-was aborted, after which nothing more is reported for it.
+Invariant: each output token id is reported exactly once, in order, with the step that generated
+it. Every choice ends with exactly one output that has `finish_reason` or `error`, unless its
+generation was aborted; after an abort nothing more is reported for it.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
 
 Task = Literal["generate", "embed"]
 
-#: What a job's URL means to an engine; a response is stored as the chat it comes down to.
+#: From a job's URL to the endpoint an engine serves; a response is stored as a chat completion.
 ENDPOINTS: dict[str, Endpoint] = {
     "/v1/chat/completions": "/v1/chat/completions",
     "/v1/completions": "/v1/completions",
@@ -23,7 +23,8 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/v1/embeddings": "/v1/embeddings",
 }
 
-REFUSED_FIELDS = (  # no engine does these; `best_of` other than `n` is refused as well
+#: Request fields that every engine refuses. `best_of` is refused if it differs from `n`.
+REFUSED_FIELDS = (
     "echo",
     "suffix",
     "use_beam_search",
@@ -36,10 +37,11 @@ REFUSED_FIELDS = (  # no engine does these; `best_of` other than `n` is refused 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """What an earlier attempt already logged for one choice.
+    """What earlier attempts already logged for one choice.
 
-    `chunks` are the token ids, one inner sequence per logged event; engines read them as one
-    sequence. `text` is the concatenated `Output.text` of those events.
+    Attributes:
+        chunks: Token ids, one inner sequence per logged event; engines read them as one sequence.
+        text: The concatenated `Output.text` of those events.
     """
 
     chunks: tuple[tuple[int, ...], ...] = ()
@@ -53,10 +55,14 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One job's request for text. `body` is the OpenAI request body as the client sent it.
+    """One request to an engine.
 
-    `resume` maps a choice index to what it already produced; `finished` are the choices that
-    ended in an earlier attempt and must not run again.
+    Attributes:
+        id: Unique among the generations that run in the engine now.
+        endpoint: Which OpenAI endpoint `body` is for.
+        body: The OpenAI request body as the client sent it.
+        resume: By choice index, what earlier attempts already logged.
+        finished: The choices that ended in an earlier attempt and must not run again.
     """
 
     id: str
@@ -70,9 +76,12 @@ class Generation:
 class AcceptedGeneration:
     """What is known once the prompt is rendered.
 
-    `restarted` is true when the logged tokens could not be continued (for example a grammar's
-    state cannot be rebuilt): the engine starts every choice from nothing, those in
-    `Generation.finished` too.
+    Attributes:
+        input_tokens: Tokens of the rendered prompt, or of all inputs of an embedding request.
+        choices: How many choices the generation has, finished ones included.
+        restarted: The logged tokens could not be continued (for example because a grammar's state
+            cannot be rebuilt). The engine starts every choice from nothing, those in
+            `Generation.finished` too.
     """
 
     input_tokens: int
@@ -84,13 +93,22 @@ class AcceptedGeneration:
 class Output:
     """What one engine step produced for one choice of one generation.
 
-    `text` is the new plain text; it may lag behind the tokens (a stop string may have begun, or
-    a character is incomplete), so either of the two can be empty. `delta` is set only where an
-    OpenAI chat delta differs from that text (tool calls, reasoning, markup taken out); then it
-    replaces `text` for chat clients, and an empty one shows them nothing.
     An embedding has no tokens and no text: its `delta` is `{"embedding": ...}`, the vector's 32-bit
     floats, little-endian, as base64.
-    `logprobs` is the OpenAI logprobs object for exactly these tokens.
+
+    Attributes:
+        id: The generation's id.
+        index: The choice, or the input of an embedding request, counted from 0.
+        token_ids: The new tokens, in order.
+        text: The new plain text. It may lag behind the tokens (a stop string may have begun, or a
+            character is incomplete), so tokens or text can be empty.
+        delta: Set only if the OpenAI chat delta differs from `text` (tool calls, reasoning, removed
+            markup). It replaces `text` for chat clients; an empty one shows them nothing.
+        logprobs: The OpenAI logprobs object for exactly these tokens.
+        finish_reason: Set on the choice's last output: `stop`, `length`, `tool_calls`.
+        stop_reason: The stop string or stop token id that ended the choice.
+        cached_tokens: Prompt tokens that came from the prefix cache; set on the first output.
+        error: The choice failed; it is its last output.
     """
 
     id: str
@@ -107,10 +125,18 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What a started engine is. `slots` is how many sequences run at once.
+    """Facts about a started engine.
 
-    On a CPU, `kernel` and `extension` name vLLM's attention kernel and compiled library, and
-    `threads` is how many threads compute; elsewhere they are empty and 1.
+    Attributes:
+        kind: `vllm` or `simulated`.
+        served_name: The model's name for clients.
+        max_model_len: The context length, in tokens.
+        slots: How many sequences run concurrently at most.
+        device: The name of the device, such as `cpu`.
+        task: What the model does.
+        kernel: vLLM's attention kernel on a CPU; otherwise empty.
+        extension: vLLM's compiled extension on a CPU; otherwise empty.
+        threads: How many threads compute on a CPU; otherwise 1.
     """
 
     kind: str
@@ -126,7 +152,13 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """What the engine is doing now. `kv_usage` is 0..1; `waiting` are admitted, not scheduled."""
+    """The load of an engine now.
+
+    Attributes:
+        running: Sequences in the current step.
+        waiting: Sequences that were added and are not scheduled yet.
+        kv_usage: Used share of the KV cache, 0 to 1.
+    """
 
     running: int
     waiting: int
@@ -134,27 +166,51 @@ class EngineLoad:
 
 
 class Sink(Protocol):
-    """Where an engine reports. Both are called on the event loop's thread and never block."""
+    """Receives an engine's reports. It is called on the event loop's thread and never blocks."""
 
     def step(self, outputs: Sequence[Output]) -> None:
-        """Take everything that one engine step produced."""
+        """Take everything that one engine step produced.
+
+        Args:
+            outputs: At most one per choice, in no particular order.
+        """
 
     def dead(self, error: BaseException) -> None:
-        """Learn that the engine is gone; every generation in it is lost."""
+        """Take the news that the engine stopped working; every generation in it is lost.
+
+        Args:
+            error: The cause.
+        """
 
 
 class Engine(Protocol):
-    """One model, loaded once, serving many generations at a time."""
+    """One model, loaded once, that serves many generations concurrently."""
 
     async def start(self, sink: Sink) -> EngineInfo:
-        """Load and warm the model. Raises EngineDead when it cannot."""
+        """Load and warm up the model.
+
+        Args:
+            sink: Receives the outputs of all generations.
+
+        Returns:
+            What was loaded.
+
+        Raises:
+            EngineDead: the model could not be loaded or the warm-up failed.
+        """
         ...
 
     async def add(self, generation: Generation) -> AcceptedGeneration:
         """Render and enqueue every unfinished choice.
 
-        Outputs may reach the sink before the caller goes on, so it registers the generation
+        Outputs may reach the sink before this returns, so the caller registers the generation
         first. Choices whose log already shows their end yield one output without tokens.
+
+        Args:
+            generation: The request, with what earlier attempts logged.
+
+        Returns:
+            Prompt length and number of choices.
 
         Raises:
             InvalidJob: the body asks for something this model cannot do; `param` names the field.
@@ -164,21 +220,29 @@ class Engine(Protocol):
         ...
 
     async def abort(self, generation_id: str) -> None:
-        """Stop a generation within one step and free its memory. Unknown ids are fine.
+        """Stop a generation within one step and free its memory.
 
-        From the call on, the sink hears nothing more of it; its id may be used again after the
-        return.
+        From the call on, nothing more of it is reported to the sink. Its id may be used again
+        after the return.
+
+        Args:
+            generation_id: The generation; an unknown id is ignored.
         """
         ...
 
     def load(self) -> EngineLoad:
-        """Return the engine's present load."""
+        """Return the load now; it never blocks."""
         ...
 
     async def probe(self) -> None:
-        """Generate one token through the real path. Raises EngineError or EngineDead."""
+        """Generate one token through the path that jobs take.
+
+        Raises:
+            EngineError: the generation failed.
+            EngineDead: the engine stopped working.
+        """
         ...
 
     async def close(self) -> None:
-        """Stop everything and free the device."""
+        """Stop all generations and free the device; the engine cannot be started again."""
         ...

@@ -1,8 +1,8 @@
-"""What the CPU can do, and which compiled kernels vLLM will choose on it.
+"""The CPU's features, and which compiled kernels vLLM will choose on it.
 
 Reads `/proc/cpuinfo` and follows the rules of vLLM 0.32 (`_get_attn_isa` of its CPU attention and
 `CpuPlatform.import_kernels`) without importing vLLM or torch, so that a check before the start
-answers in milliseconds. A contract test compares the answer with what a started engine runs.
+takes milliseconds. A contract test compares the answer with what a started engine runs.
 """
 
 import platform
@@ -18,7 +18,7 @@ WIDE = {"s390x": "vxe", "ppc64le": "vsx"}  # with blocks that are a multiple of 
 
 @dataclass(frozen=True, slots=True)
 class CpuFeatures:
-    """What a CPU has, and what vLLM chooses on it.
+    """The features of a CPU, and the kernels that vLLM chooses on it.
 
     Attributes:
         architecture: The machine's name as `uname -m` prints it, such as `x86_64`.

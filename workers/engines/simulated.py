@@ -1,22 +1,22 @@
 """An engine without a model: fixed words, a latency model and scripted faults.
 
-What a body yields is a pure function (`simulated_text.expected`), so tests and load generators
-can compute the whole answer, and a continuation is exact by construction. All sequences share
-one step, as in a real engine: prefill of the newcomers, a base cost and a cost per sequence.
+The output is a pure function of the body (`simulated_text.expected`), so tests and load generators
+can compute the whole answer, and a continuation is exact by construction. All sequences share one
+step, as in a real engine: prefill of new sequences, a base cost and a cost per sequence.
 
-With `simulated.faults` on, directives in the prompt do damage after K tokens of an attempt:
+With `simulated.faults` on, directives in the prompt cause faults after K tokens of an attempt:
 `[[fault:NAME]]`, `[[fault:NAME=K]]`, NAME being one of
 
     error    the generation fails with EngineError
-    hang     it makes nothing more
+    hang     the generation makes no more progress
     die      the engine reports itself dead
-    exit     the process is gone at once, as by a kill
+    exit     the process exits immediately, as if killed
     slow     K is seconds here: every step takes that much longer
     restart  logged tokens cannot be continued
 
-`NAME-once` does nothing to a generation that already has logged tokens. K is 4 unless given.
+`NAME-once` has no effect on a generation that already has logged tokens. K is 4 unless given.
 
-Invariant: each step calls the sink once, and nothing else does.
+Invariant: each step calls the sink once, and nothing else calls it.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ class _Fault:
 
 @dataclass(slots=True)
 class _Sequence:
-    """One choice at work: its script, how far it is, and what still comes between."""
+    """One running choice: its expected output, its position in it, and its faults."""
 
     id: str
     index: int
@@ -77,11 +77,11 @@ class _Sequence:
     made: int = 0  # in this attempt
 
     def due(self, name: str) -> bool:
-        """Say whether a fault of this name strikes now."""
+        """Return whether a fault of this name is due now."""
         return any(f.name == name and self.made >= f.value for f in self.faults)
 
     def advance(self) -> Output:
-        """Return the next token, with text as far as no stop string can begin in it."""
+        """Return the next token, and text in which no stop string can begin."""
         if self.vector:
             delta = {"embedding": self.vector}
             return Output(self.id, self.index, (), "", delta, finish_reason="stop")
@@ -103,7 +103,7 @@ class _Sequence:
 
 
 class SimulatedEngine:
-    """The `Engine` protocol over `expected`; asyncio only."""
+    """Implements the `Engine` protocol with `expected`; it needs no thread."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
@@ -116,7 +116,7 @@ class SimulatedEngine:
         self._dead: EngineDead | None = None
 
     async def start(self, sink: Sink) -> EngineInfo:
-        """Wait as long as a model would take to load."""
+        """Wait for the time a model would take to load."""
         self._sink = sink
         await asyncio.sleep(self._model.start_seconds)
         self._task = asyncio.create_task(self._steps())
@@ -171,23 +171,23 @@ class SimulatedEngine:
                 nothing = Expected((), (), "", "stop")
                 sequence = _Sequence(generation.id, index, nothing, 0, 0, 0, input_tokens(text))
                 sequence.vector = vector(text)
-                sequence.faults = _found(str(text)) if self._model.faults else []
+                sequence.faults = _parse_faults(str(text)) if self._model.faults else []
                 self._waiting.append(sequence)
         self._work.set()
         return AcceptedGeneration(sum(map(input_tokens, texts)), len(texts))
 
     async def abort(self, generation_id: str) -> None:
-        """Forget a generation at once."""
+        """Drop a generation immediately."""
         self._waiting = deque(s for s in self._waiting if s.id != generation_id)
         self._running = [s for s in self._running if s.id != generation_id]
 
     def load(self) -> EngineLoad:
-        """Return the engine's present load."""
+        """Return the engine's load now."""
         running = len(self._running)
         return EngineLoad(running, len(self._waiting), running / self._settings.slots)
 
     async def probe(self) -> None:
-        """Take one step's time. Raises EngineDead where there are no more steps."""
+        """Wait for the time of one step; raise EngineDead if the engine is dead."""
         self._check_alive()
         await asyncio.sleep(self._model.step_base_seconds)
         self._check_alive()
@@ -216,17 +216,17 @@ class SimulatedEngine:
             if not self._running and not self._waiting:
                 self._work.clear()
                 await self._work.wait()
-            newcomers = []
+            joining = []
             while self._waiting and len(self._running) < self._settings.slots:
-                newcomers.append(self._waiting.popleft())
-                self._running.append(newcomers[-1])
-            await asyncio.sleep(self._step_seconds(newcomers))
+                joining.append(self._waiting.popleft())
+                self._running.append(joining[-1])
+            await asyncio.sleep(self._step_seconds(joining))
             outputs = self._step()
             if outputs:
                 self._sink.step(outputs)
 
-    def _step_seconds(self, newcomers: list[_Sequence]) -> float:
-        prefill = sum(s.prompt_tokens + s.position for s in newcomers)
+    def _step_seconds(self, joining: list[_Sequence]) -> float:
+        prefill = sum(s.prompt_tokens + s.position for s in joining)
         slow = [f.value for s in self._running for f in s.faults if f.name == "slow"]
         return (
             prefill / self._model.prefill_tokens_per_second
@@ -236,7 +236,7 @@ class SimulatedEngine:
         )
 
     def _step(self) -> list[Output]:
-        """Advance every running sequence by one token, or let its fault strike."""
+        """Advance every running sequence by one token, or apply its fault."""
         outputs: list[Output] = []
         for sequence in list(self._running):
             if sequence.due("exit"):
@@ -264,10 +264,10 @@ class SimulatedEngine:
 
 
 def _faults(body: dict[str, Any], resumed: bool) -> list[_Fault]:
-    return _found(prompt_text(body), resumed=resumed)
+    return _parse_faults(prompt_text(body), resumed=resumed)
 
 
-def _found(text: str, *, resumed: bool = False) -> list[_Fault]:
+def _parse_faults(text: str, *, resumed: bool = False) -> list[_Fault]:
     return [
         _Fault(name, float(value) if value else FAULT_TOKENS)
         for name, once, value in FAULT.findall(text)

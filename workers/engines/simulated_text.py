@@ -1,4 +1,4 @@
-"""What the simulated engine says: fixed words, chosen by a hash of the prompt. Pure functions.
+"""The output of the simulated engine: fixed words, chosen by a hash of the prompt; pure functions.
 
 Invariant: the same body and index always give the same ids, text and finish reason.
 """
@@ -24,7 +24,7 @@ MAX_CHOICES = 128
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Everything one choice will produce. `ends` are the character offsets after each token."""
+    """The whole output of one choice; `ends` are the character offsets after each token."""
 
     token_ids: tuple[int, ...]
     ends: tuple[int, ...]
@@ -33,15 +33,15 @@ class Expected:
     stop_reason: str | None = None
 
     def visible(self, position: int, held_back: int) -> int:
-        """Return how much text may be shown after `position` tokens, not being the last."""
+        """Return how many characters may be shown after `position` tokens, before the last."""
         return min(max(0, self.ends[position - 1] - held_back), len(self.text)) if position else 0
 
 
 def expected(body: dict[str, Any], index: int = 0) -> Expected:
-    """Return what the engine makes of a valid body."""
+    """Return the engine's output for a valid body."""
     seed = hashlib.sha256(f"{index}\0{prompt_text(body)}".encode()).digest()
     limit = max_tokens(body)
-    # A quarter of all prompts end by themselves, as if the model had said all it wants to.
+    # A quarter of all prompts end before the limit, as if the model had finished.
     natural = 8 + seed[1] if seed[0] % 4 == 0 and not body.get("ignore_eos") else limit
     stops = stop_strings(body)
     text = ""
@@ -77,7 +77,7 @@ def prompt_text(body: dict[str, Any]) -> str:
 
 
 def prompt_tokens(body: dict[str, Any]) -> int:
-    """Return how many tokens the prompt counts for: words, or the ids given."""
+    """Return the number of prompt tokens: its words, or its token ids."""
     prompt = body.get("prompt")
     return len(prompt) if isinstance(prompt, list) else len(prompt_text(body).split())
 
@@ -90,12 +90,12 @@ def inputs(body: dict[str, Any]) -> list[Any]:
 
 
 def input_tokens(given: Any) -> int:
-    """Return how many tokens an input counts for: words, or the ids given."""
+    """Return the number of tokens of an input: its words, or its token ids."""
     return len(given) if isinstance(given, list) else len(given.split())
 
 
 def vector(given: Any) -> str:
-    """Return what an input becomes: eight numbers out of its hash, as engines report vectors."""
+    """Return the vector of an input, eight numbers from its hash, as engines report it."""
     numbers = hashlib.sha256(str(given).encode()).digest()[:8]
     return base64.b64encode(array("f", [number / 256 for number in numbers]).tobytes()).decode()
 
@@ -115,10 +115,10 @@ def stop_strings(body: dict[str, Any]) -> list[str]:
 
 
 def validate(body: dict[str, Any]) -> int:
-    """Check a body as far as this engine looks at it; return the number of choices.
+    """Check the fields of a body that this engine uses; return the number of choices.
 
     Raises:
-        InvalidJob: naming the field.
+        InvalidJob: a field is wrong; `param` names it.
     """
     for name in REFUSED_FIELDS:
         if body.get(name):
@@ -144,7 +144,7 @@ def _tokens(seed: bytes) -> Iterator[int]:
 
 
 def _content(content: Any) -> str:
-    """Return the text of a message, which may come in parts."""
+    """Return the text of a message, which may consist of parts."""
     if isinstance(content, list):
         return " ".join(str(p.get("text", "")) if isinstance(p, dict) else str(p) for p in content)
     return "" if content is None else str(content)

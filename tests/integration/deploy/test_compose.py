@@ -14,7 +14,7 @@ import pytest
 import redis
 import yaml
 
-from bench.local_postgres import connect, programs
+from bench.servers.local_postgres import connect, programs
 from cli.main import NOUNS
 from core.settings import Settings
 from tests.support.compose import BIN, Service, docker_compose, ports, read, seconds, shim

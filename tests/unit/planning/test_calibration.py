@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from planning.calibration import Point, Ran, design, fit, quietest
+from planning.calibration import MeasuredJob, Point, design, fastest_round, fit
 from planning.errors import CannotFit
 from planning.profile import EngineProfile
 from tests.support.stepping import Job, step_through
@@ -19,7 +19,7 @@ ENGINES = {
 
 def measured(
     engine: tuple[float, float, float, float], noise: float, overhead: float = 0.003
-) -> list[list[Ran]]:
+) -> list[list[MeasuredJob]]:
     """Run the design on an engine that makes every step, with jobs that start a little apart."""
     prefill, base, per_sequence, per_context = engine
     profile = EngineProfile(
@@ -35,11 +35,11 @@ def measured(
 
 def _run(
     point: Point, profile: EngineProfile, chance: random.Random, noise: float, overhead: float
-) -> list[Ran]:
+) -> list[MeasuredJob]:
     jobs = [Job(0.002 * n, point.prompt, point.output) for n in range(point.jobs)]
     step_through(profile, jobs)
     return [
-        Ran(
+        MeasuredJob(
             1_000.0 + job.at,
             (job.end - job.at + overhead) * (1 + chance.uniform(-noise, noise)),
             job.prefill,
@@ -71,7 +71,7 @@ def test_known_parameters_are_recovered(name: str, noise: float, within: float) 
 
 def test_no_parameter_is_negative_whatever_was_measured() -> None:
     shrinking = [
-        [Ran(0.0, 1.0 / len(point), 10 + n, 20) for n, _ in enumerate(point)]
+        [MeasuredJob(0.0, 1.0 / len(point), 10 + n, 20) for n, _ in enumerate(point)]
         for point in ([0], [0, 0], [0, 0, 0, 0])
     ]
 
@@ -84,11 +84,13 @@ def test_no_parameter_is_negative_whatever_was_measured() -> None:
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        ([[Ran(0, 1, 10, 10)]] * 3, "3 measured jobs cannot fix 5"),
-        ([[Ran(0, 1, 10, 10)]] * 9, "several prompt lengths and several concurrencies"),
+        ([[MeasuredJob(0, 1, 10, 10)]] * 3, "3 measured jobs cannot fix 5"),
+        ([[MeasuredJob(0, 1, 10, 10)]] * 9, "several prompt lengths and several concurrencies"),
     ],
 )
-def test_measurements_that_fix_nothing_are_refused(points: list[list[Ran]], message: str) -> None:
+def test_measurements_that_fix_nothing_are_refused(
+    points: list[list[MeasuredJob]], message: str
+) -> None:
     with pytest.raises(CannotFit, match=message):
         fit(points, START)
 
@@ -109,6 +111,6 @@ def test_context_too_short_for_the_design_is_refused() -> None:
 
 
 def test_quietest_round_counts() -> None:
-    slow, quick = ([Ran(0.0, seconds, 16, 96)] * 2 for seconds in (1.4, 1.1))
+    slow, quick = ([MeasuredJob(0.0, seconds, 16, 96)] * 2 for seconds in (1.4, 1.1))
 
-    assert quietest([slow, quick, slow]) == quick
+    assert fastest_round([slow, quick, slow]) == quick

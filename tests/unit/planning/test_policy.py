@@ -34,8 +34,8 @@ def test_policy_file_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nonsense", "no policy 'nonsense'; expected shipped, warm, early, queue-only, fixed:N"),
-        ("fixed:", "no policy 'fixed:'"),
+        ("nonsense", "policy 'nonsense' not found; expected shipped, warm, early"),
+        ("fixed:", "policy 'fixed:' not found"),
         ("fixed:0", "N being 1 or more"),
         ("fixed:-3", "expected fixed:N"),
         ("none.json", "none.json: No such file"),

@@ -1,4 +1,4 @@
-"""What the step writer sends at once and what it lets go together."""
+"""Which events the step writer writes immediately and which it coalesces."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ SETTINGS = StreamSettings(flush_seconds=PAUSE, events_per_second=1, unwatched_fl
 
 
 class Log:
-    """Stands in the place of the store's append, and remembers what was written."""
+    """Takes the place of the store's append and remembers what was written."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, int]] = []
@@ -45,9 +45,9 @@ def running(job_id: str, *, watched: bool = True) -> Attempt:
         queued=0,
     )
     generation = Generation(job_id, "/v1/completions", {})
-    run = Attempt(claimed, None, generation, 0.0, 1, 0, watched)
-    run.accept(AcceptedGeneration(input_tokens=3, choices=1, restarted=False))
-    return run
+    attempt = Attempt(claimed, None, generation, 0.0, 1, 0, watched)
+    attempt.accept(AcceptedGeneration(input_tokens=3, choices=1, restarted=False))
+    return attempt
 
 
 @pytest.fixture
@@ -57,29 +57,29 @@ async def log() -> Log:
 
 @pytest.fixture
 async def writer(log: Log) -> AsyncIterator[StepWriter]:
-    def answered(run: Attempt, answer: Appended) -> None:
-        run.over = answer == "finished"
+    def on_append(attempt: Attempt, answer: Appended) -> None:
+        attempt.over = answer == "finished"
 
-    made = StepWriter(log, SETTINGS, "q", answered)
+    made = StepWriter(log, SETTINGS, "q", on_append)
     task = asyncio.create_task(made.run())
     yield made
     task.cancel()
 
 
 def step(
-    writer: StepWriter, runs: list[Attempt], text: str = "x", reason: str | None = None
+    writer: StepWriter, attempts: list[Attempt], text: str = "x", reason: str | None = None
 ) -> None:
-    for run in runs:
-        run.take(Output(run.id, 0, text, (7,), finish_reason=reason))
-        writer.changed(run)
+    for attempt in attempts:
+        attempt.take(Output(attempt.id, 0, text, (7,), finish_reason=reason))
+        writer.changed(attempt)
 
 
-async def begun(writer: StepWriter, log: Log, *runs: Attempt) -> None:
+async def begun(writer: StepWriter, log: Log, *attempts: Attempt) -> None:
     """Write first tokens, then one step together, after which the pause begins."""
-    step(writer, list(runs))
-    await eventually(lambda: answer(all(run.begun for run in runs)))
-    step(writer, list(runs))
-    await eventually(lambda: answer(not any(run.pending for run in runs)))
+    step(writer, list(attempts))
+    await eventually(lambda: answer(all(attempt.begun for attempt in attempts)))
+    step(writer, list(attempts))
+    await eventually(lambda: answer(not any(attempt.pending for attempt in attempts)))
     log.calls.clear()
 
 
@@ -107,34 +107,34 @@ async def test_first_tokens_go_at_once_although_others_are_held(
 async def test_steps_within_the_pause_go_together_as_one_event_each(
     writer: StepWriter, log: Log
 ) -> None:
-    runs = [running("a"), running("b")]
-    await begun(writer, log, *runs)
+    attempts = [running("a"), running("b")]
+    await begun(writer, log, *attempts)
     for _ in range(5):
-        step(writer, runs)
+        step(writer, attempts)
         await turns()
     assert log.calls == []
-    writer._watched._open_at = 0.0  # the pause is over
-    step(writer, runs)
+    writer._watched._paused_until = 0.0  # the pause is over
+    step(writer, attempts)
     await eventually(lambda: answer(bool(log.calls)))
     assert log.calls == [{"a": 1, "b": 1}]
-    assert not any(run.pending for run in runs)
+    assert not any(attempt.pending for attempt in attempts)
 
 
 async def test_the_end_goes_at_once_with_all_that_was_held(writer: StepWriter, log: Log) -> None:
-    runs = [running("a"), running("b")]
-    await begun(writer, log, *runs)
-    step(writer, runs)
-    step(writer, runs[:1], "end", "stop")
-    await eventually(lambda: answer(runs[0].over))
+    attempts = [running("a"), running("b")]
+    await begun(writer, log, *attempts)
+    step(writer, attempts)
+    step(writer, attempts[:1], "end", "stop")
+    await eventually(lambda: answer(attempts[0].over))
     assert log.calls == [{"a": 1}]
-    assert runs[1].pending
+    assert attempts[1].pending
 
 
 async def test_a_job_alone_is_never_held(writer: StepWriter, log: Log) -> None:
-    run = running("a")
-    await begun(writer, log, run)
+    attempt = running("a")
+    await begun(writer, log, attempt)
     for number in range(1, 4):
-        step(writer, [run])
+        step(writer, [attempt])
         await eventually(lambda number=number: answer(len(log.calls) == number))
 
 
@@ -142,9 +142,9 @@ async def test_what_is_held_goes_without_a_further_step(log: Log) -> None:
     quick = SETTINGS.model_copy(update={"flush_seconds": 0.3})
     writer = StepWriter(log, quick, "q", lambda *_: None)
     task = asyncio.create_task(writer.run())
-    runs = [running("a"), running("b")]
-    await begun(writer, log, *runs)
-    step(writer, runs)
+    attempts = [running("a"), running("b")]
+    await begun(writer, log, *attempts)
+    step(writer, attempts)
     await turns()
     assert log.calls == []
     await eventually(lambda: answer(log.calls == [{"a": 1, "b": 1}]))
@@ -154,18 +154,18 @@ async def test_what_is_held_goes_without_a_further_step(log: Log) -> None:
 async def test_a_job_nobody_watches_is_written_when_enough_has_gathered(
     writer: StepWriter, log: Log
 ) -> None:
-    run = running("a", watched=False)
-    step(writer, [run])
-    await eventually(lambda: answer(run.begun))
-    run.watched = False
-    step(writer, [run])
-    run.watched = False
-    await eventually(lambda: answer(not run.pending))
+    attempt = running("a", watched=False)
+    step(writer, [attempt])
+    await eventually(lambda: answer(attempt.begun))
+    attempt.watched = False
+    step(writer, [attempt])
+    attempt.watched = False
+    await eventually(lambda: answer(not attempt.pending))
     log.calls.clear()
     for _ in range(SETTINGS.unwatched_flush_tokens - 1):
-        step(writer, [run])
+        step(writer, [attempt])
         await turns(2)
     assert log.calls == []
-    step(writer, [run])
+    step(writer, [attempt])
     await eventually(lambda: answer(bool(log.calls)))
     assert log.calls == [{"a": 1}]

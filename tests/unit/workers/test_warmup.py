@@ -7,9 +7,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from core.errors import EngineDead, EngineError, InvalidJob
-from workers.engines import vllm_warmup
 from workers.engines.base import EngineInfo, Generation, Output, Task
-from workers.engines.vllm_warmup import OwnGeneration, WarmUp
+from workers.engines.vllm import warmup
+from workers.engines.vllm.warmup import OwnGeneration, WarmUp
 
 
 class Recorder:
@@ -129,7 +129,7 @@ async def test_a_part_without_an_end_ends_the_start(monkeypatch: pytest.MonkeyPa
         await OwnGeneration().ended.wait()
         return []
 
-    monkeypatch.setattr(vllm_warmup, "PART_SECONDS", 0.01)
+    monkeypatch.setattr(warmup, "PART_SECONDS", 0.01)
     with pytest.raises(EngineDead, match=r"long prompts: no end within"):
         await WarmUp(silent, info(), [3]).run()
 

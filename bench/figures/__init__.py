@@ -1,0 +1,1 @@
+"""The measurements: `python -m bench NAME` runs `measure` of the module NAME."""

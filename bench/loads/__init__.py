@@ -1,0 +1,1 @@
+"""What measurements send: requests, jobs, replayed workloads, a month of usage events."""

@@ -1,0 +1,1 @@
+"""Real servers that measurements start: the whole pipeline, Redis, PostgreSQL."""

@@ -1,0 +1,22 @@
+"""Creates the engine that the settings name; every engine is listed here.
+
+Invariant: vLLM is imported only if the settings ask for it.
+"""
+
+from core.settings import EngineSettings
+from workers.engines.base import Engine
+
+
+def create_engine(settings: EngineSettings) -> Engine:
+    """Return an engine that is not started.
+
+    Args:
+        settings: `kind` names the engine.
+    """
+    if settings.kind == "vllm":
+        from workers.engines.vllm.engine import VllmEngine  # noqa: PLC0415
+
+        return VllmEngine(settings)
+    from workers.engines.simulated import SimulatedEngine  # noqa: PLC0415
+
+    return SimulatedEngine(settings)

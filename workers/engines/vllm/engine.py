@@ -1,0 +1,284 @@
+"""The vLLM engine behind the `Engine` protocol, on the event loop's side.
+
+Prompts are rendered in one executor thread (`requests`), and the core runs in another (`core`).
+This module passes data between them and the sink. It imports vLLM only in `start`, because vLLM
+reads its environment on import and needs seconds to load.
+
+Invariant: nothing of a generation is reported to the sink after `abort` was called for it, and
+nothing at all after `dead`.
+"""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from core.errors import EngineDead, EngineError
+from core.logs import adopt_logger
+from core.settings import EngineSettings
+from workers.engines.base import (
+    AcceptedGeneration,
+    EngineInfo,
+    EngineLoad,
+    Generation,
+    Output,
+    Sink,
+    Task,
+)
+from workers.engines.cpu_features import read_cpu_features
+from workers.engines.vllm.warmup import OwnGeneration, WarmUp
+
+if TYPE_CHECKING:
+    from workers.engines.vllm.core import CoreThread
+
+log = structlog.get_logger()
+
+ABORT_SECONDS = 5.0
+CLOSE_SECONDS = 15.0
+
+
+def prepare_environment(settings: EngineSettings) -> None:
+    """Set vLLM's environment variables; call it before vLLM is first imported."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(settings.core == "separate"))
+    defaults = {
+        "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
+        # In this process vLLM's log lines join ours; a separate core must configure its own log.
+        "VLLM_CONFIGURE_LOGGING": str(int(settings.core == "separate")),
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "PYTHONFAULTHANDLER": "1",  # a core process that crashes prints its stack
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def built_for_cpu() -> bool:
+    """Return whether the installed vLLM is a build for CPUs, without importing it."""
+    try:
+        return bool(version("vllm-cpu"))
+    except PackageNotFoundError:
+        return "cpu" in version("vllm")
+
+
+def _choose_kernels(settings: EngineSettings) -> None:
+    """Refuse AMX unless it is asked for, and log the kernels vLLM will choose."""
+    features = read_cpu_features(settings.dtype, allow_amx=settings.cpu_amx)
+    log.info(
+        "cpu_kernels_chosen",
+        phase="loading",
+        architecture=features.architecture,
+        kernel=features.kernel,
+        extension=features.extension,
+        amx=features.amx,
+        amx_allowed=settings.cpu_amx,
+    )
+    if not settings.cpu_amx:
+        from workers.engines.vllm.amx import refuse_amx  # noqa: PLC0415  # it imports torch
+
+        refuse_amx()
+    elif not features.amx:
+        log.warning("cpu_has_no_amx", setting="engine.cpu_amx", kernel=features.kernel)
+
+
+def _probe(name: str, token: int, task: Task) -> Generation:
+    """Return the smallest possible request."""
+    if task == "embed":
+        return Generation(name, "/v1/embeddings", {"input": [token]})
+    body = {"prompt": [token], "max_tokens": 1, "temperature": 0}
+    return Generation(name, "/v1/completions", body)
+
+
+class VllmEngine:
+    """One vLLM model; its core runs in this process or in its own, as `engine.core` says."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._renders = ThreadPoolExecutor(1, thread_name_prefix="render")
+        self._thread: CoreThread | None = None
+        self._dead: EngineDead | None = None
+        self._adding: set[str] = set()
+        self._aborts: dict[str, asyncio.Future[None]] = {}
+        self._own: dict[str, OwnGeneration] = {}  # warm-up and probe generations
+        self._probe_count = 0
+
+    async def start(self, sink: Sink) -> EngineInfo:
+        """Load and warm up the model; see `Engine.start`."""
+        self._sink = sink
+        self._loop = asyncio.get_running_loop()
+        self._started: asyncio.Future[EngineInfo] = self._loop.create_future()
+        try:
+            self._thread = await self._loop.run_in_executor(self._renders, self._make_thread)
+            self._thread.start()
+            info = await self._started
+            log.info(
+                "engine_loaded",
+                phase="warming up",
+                device=info.device,
+                kernel=info.kernel,
+                extension=info.extension,
+                threads=info.threads,
+            )
+            await WarmUp(self._run_own, info, self._thread.front.sample_tokens).run()
+        except EngineDead:
+            raise
+        except Exception as error:
+            raise EngineDead(f"the engine did not start: {error}") from error
+        return info
+
+    async def add(self, generation: Generation) -> AcceptedGeneration:
+        """Render and enqueue every unfinished choice; see `Engine.add`."""
+        thread = self._alive()
+        self._adding.add(generation.id)
+        try:
+            prepared = await self._loop.run_in_executor(
+                self._renders, thread.front.prepare, generation
+            )
+            self._alive()
+            if generation.id in self._adding:  # otherwise it was aborted meanwhile
+                thread.add(prepared.choices)
+        finally:
+            self._adding.discard(generation.id)
+        return AcceptedGeneration(
+            input_tokens=prepared.input_tokens,
+            choices=prepared.count,
+            restarted=prepared.restarted,
+        )
+
+    async def abort(self, generation_id: str) -> None:
+        """Stop a generation; return when the core has dropped it, within one step.
+
+        If the core hangs, this returns after ABORT_SECONDS; the generation's outputs are not
+        reported in any case.
+        """
+        self._adding.discard(generation_id)
+        if self._thread is None or self._dead is not None:
+            return
+        done = self._aborts.get(generation_id)
+        if done is None:
+            done = self._aborts[generation_id] = self._loop.create_future()
+            self._thread.abort(generation_id)
+        await asyncio.wait([done], timeout=ABORT_SECONDS)
+
+    def load(self) -> EngineLoad:
+        """Return the engine's load now."""
+        if self._thread is None or self._dead is not None:
+            return EngineLoad(running=0, waiting=0, kv_usage=0.0)
+        return self._thread.load()
+
+    async def probe(self) -> None:
+        """Generate one token through the path of jobs; see `Engine.probe`."""
+        thread = self._alive()
+        self._probe_count += 1
+        name = f"probe {self._probe_count}"
+        await self._run_own([_probe(name, thread.front.probe_token, self._settings.task)])
+
+    async def close(self) -> None:
+        """Stop everything and free the device."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await self._loop.run_in_executor(None, thread.stop, CLOSE_SECONDS)
+            self._fail_waiters(EngineDead("the engine was closed"))
+        self._renders.shutdown(wait=False, cancel_futures=True)
+
+    async def _run_own(
+        self, generations: Sequence[Generation], *, cancel: bool = False
+    ) -> Sequence[OwnGeneration]:
+        """Run internal generations in one batch; they are not reported to the sink.
+
+        Args:
+            generations: What to run.
+            cancel: Abort each after its first output.
+
+        Raises:
+            InvalidJob: the model cannot do one of them.
+            EngineError: one of them failed.
+            EngineDead: the engine is gone.
+        """
+        thread = self._alive()
+        answers = {generation.id: OwnGeneration() for generation in generations}
+        self._own |= answers
+        try:
+            choices: list[Any] = []
+            for generation in generations:
+                prepared = await self._loop.run_in_executor(
+                    self._renders, thread.front.prepare, generation
+                )
+                answers[generation.id].choices = prepared.count
+                choices += prepared.choices
+            self._alive()
+            thread.add(choices)
+            for answer in answers.values():
+                await (answer.began if cancel else answer.ended).wait()
+        finally:
+            for name, answer in answers.items():
+                if not answer.ended.is_set():
+                    await self.abort(name)
+                del self._own[name]
+        for answer in answers.values():
+            if answer.error is not None:
+                raise answer.error
+        return list(answers.values())
+
+    def _make_thread(self) -> "CoreThread":
+        prepare_environment(self._settings)
+        if built_for_cpu():
+            _choose_kernels(self._settings)
+        from workers.engines.vllm.core import CoreThread  # noqa: PLC0415
+
+        adopt_logger("torch")
+
+        def post(method: str, *args: Any) -> None:
+            self._loop.call_soon_threadsafe(getattr(self, f"_on_{method}"), *args)
+
+        return CoreThread(self._settings, post)
+
+    def _alive(self) -> "CoreThread":
+        if self._dead is not None:
+            raise self._dead
+        if self._thread is None:
+            raise EngineDead("the engine is not running")
+        return self._thread
+
+    def _on_started(self, info: EngineInfo) -> None:
+        if not self._started.done():
+            self._started.set_result(info)
+
+    def _on_failed(self, error: Exception) -> None:
+        if not self._started.done():
+            self._started.set_exception(error)
+
+    def _on_outputs(self, outputs: Sequence[Output]) -> None:
+        if self._aborts:
+            outputs = [output for output in outputs if output.id not in self._aborts]
+        if self._own:
+            outputs = [output for output in outputs if not self._take_own(output)]
+        if outputs:
+            self._sink.step(outputs)
+
+    def _take_own(self, output: Output) -> bool:
+        answer = self._own.get(output.id)
+        if answer is not None:
+            answer.take(output)
+        return answer is not None
+
+    def _on_aborted(self, generation_id: str) -> None:
+        self._aborts.pop(generation_id).set_result(None)
+
+    def _on_dead(self, error: Exception) -> None:
+        if self._dead is not None:
+            return
+        self._dead = EngineDead(f"the engine died of {type(error).__name__}")
+        self._fail_waiters(self._dead)
+        self._sink.dead(self._dead)
+
+    def _fail_waiters(self, error: EngineError | EngineDead) -> None:
+        for done in self._aborts.values():
+            done.set_result(None)
+        self._aborts.clear()
+        for answer in self._own.values():
+            answer.fail(error)

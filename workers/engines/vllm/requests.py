@@ -1,0 +1,281 @@
+"""Turns an OpenAI body into requests for vLLM's core: validation, rendering, sampling parameters.
+
+vLLM's own OpenAI layer does the work (`ChatCompletionRequest`, `CompletionRequest`,
+`OnlineRenderer`, `InputProcessor`). This module calls it in order and turns its errors into
+InvalidJob with the field's name. Not thread-safe: one executor thread calls `prepare`.
+
+Invariant: the core accepts what `prepare` returns; nothing is refused later.
+"""
+
+import copy
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic
+import structlog
+from vllm.config import VllmConfig
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.serve import create_error_response
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
+from vllm.exceptions import VLLMValidationError
+from vllm.pooling_params import PoolingParams
+from vllm.renderers import BaseRenderer
+from vllm.renderers.chat_utils import load_chat_template
+from vllm.renderers.online_renderer import OnlineRenderer
+from vllm.sampling_params import SamplingParams
+from vllm.v1.engine import EngineCoreRequest
+from vllm.v1.engine.input_processor import InputProcessor
+
+from core.errors import ContextLengthExceeded, EngineError, InvalidJob, PipelineError
+from core.settings import EngineSettings
+from workers.engines.base import REFUSED_FIELDS, Generation
+from workers.engines.vllm.choices import GenerationChoice, OutputFormat
+from workers.engines.vllm.embeddings import Embedding
+from workers.engines.vllm.penalties import CARRIED
+from workers.engines.vllm.rejections import raised_by_template, reject
+
+log = structlog.get_logger()
+
+SAMPLE = "The river runs from the hills to the sea, and 12 small boats follow it (slowly)."
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A generation that is ready for the core.
+
+    Attributes:
+        input_tokens: Tokens of the prompt, or of all inputs of an embedding request.
+        count: How many choices or inputs the generation has, finished ones included.
+        restarted: The logged tokens cannot be continued.
+        choices: The choices or inputs that must still run.
+    """
+
+    input_tokens: int
+    count: int
+    restarted: bool
+    choices: Sequence[GenerationChoice | Embedding]
+
+
+class _BlockingRenderer:
+    """vLLM's renderer whose async methods run synchronously, in the calling thread."""
+
+    def __init__(self, renderer: BaseRenderer) -> None:
+        self._renderer = renderer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._renderer, name)
+
+    async def render_chat_async(self, *args: Any, **kwargs: Any) -> Any:
+        return self._renderer.render_chat(*args, **kwargs)
+
+    async def render_cmpl_async(self, *args: Any, **kwargs: Any) -> Any:
+        return self._renderer.render_cmpl(*args, **kwargs)
+
+
+class VllmFrontend:
+    """The part of vLLM that runs before the core: validation, chat template, tokeniser."""
+
+    def __init__(
+        self, config: VllmConfig, renderer: BaseRenderer, settings: EngineSettings
+    ) -> None:
+        self.renderer = renderer
+        self._config = config
+        self._model = config.model_config
+        self._replays_grammar = settings.core == "in-process" and settings.reasoning_parser is None
+        self._inputs = InputProcessor(config, renderer)
+        self._online = OnlineRenderer(
+            self._model,
+            _BlockingRenderer(renderer),
+            request_logger=None,
+            chat_template=load_chat_template(settings.chat_template),
+            chat_template_content_format="auto",
+            enable_auto_tools=settings.tool_parser is not None,
+            tool_parser=settings.tool_parser,
+            reasoning_parser=settings.reasoning_parser,
+        )
+        self._defaults = self._model.get_diff_sampling_param()
+        self._serial = 0
+        self._tasks: tuple[str, ...] = ()
+
+    def open(self, tasks: tuple[str, ...]) -> None:
+        """Set the tasks of the loaded model and compile the chat template."""
+        self._tasks = tasks
+        self._online.warmup()
+
+    @property
+    def probe_token(self) -> int:
+        """A token id that may form a prompt."""
+        return self.renderer.get_bos_token_id() or self.renderer.get_eos_token_id() or 0
+
+    @property
+    def sample_tokens(self) -> list[int]:
+        """Token ids of plain text, for warm-up prompts; one valid id if there is no tokeniser."""
+        tokeniser = self.renderer.tokenizer
+        found = [] if tokeniser is None else tokeniser.encode(SAMPLE, add_special_tokens=False)
+        return list(found) or [self.probe_token]
+
+    def prepare(self, generation: Generation) -> Prepared:
+        """Validate, render and tokenise a request.
+
+        Args:
+            generation: The request, with what earlier attempts logged.
+
+        Returns:
+            The requests for the core.
+
+        Raises:
+            InvalidJob: the request is wrong; `param` names the field.
+            ContextLengthExceeded: the prompt and the tokens to generate exceed the context.
+            EngineError: another error, which is not the client's.
+        """
+        try:
+            return self._prepare(generation)
+        except PipelineError:
+            raise
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = str(first["loc"][0]) if first["loc"] else None
+            reject(str(first["msg"]), where, generation)
+        except Exception as error:
+            message = str(error.args[0]) if error.args else type(error).__name__
+            answer = create_error_response(error).error
+            if answer.code >= 500 and not isinstance(error, NotImplementedError):
+                log.exception("render_failed", generation=generation.id)
+                raise EngineError("the prompt could not be rendered") from error
+            where = "messages" if raised_by_template(error) else answer.param
+            reject(message, where, generation)
+
+    def _prepare(self, generation: Generation) -> Prepared:
+        if generation.endpoint == "/v1/embeddings":
+            return self._prepare_embedding(generation)
+        for name in REFUSED_FIELDS:
+            if generation.body.get(name):
+                raise InvalidJob(f"{name} is not supported", param=name)
+        body = copy.deepcopy(generation.body)  # vLLM's validators write to it
+        chat = generation.endpoint == "/v1/chat/completions"
+        if chat and body.get("max_completion_tokens") is None:
+            body["max_completion_tokens"] = body.pop("max_tokens", None)  # its deprecated name
+        request = (ChatCompletionRequest if chat else CompletionRequest).model_validate(body)
+        if (best_of := body.get("best_of")) is not None and best_of != (request.n or 1):
+            raise InvalidJob("best_of must equal n", param="best_of")
+        inputs = self._render_chat(request) if chat else self._render_completion(request)
+        limit = body.get("max_completion_tokens" if chat else "max_tokens")
+        params = self._sampling_params(request, inputs, limit)
+        core = self._inputs.process_inputs(generation.id, inputs, params, self._tasks)
+        output_format = OutputFormat(
+            self._online, self._model, request, core.prompt_token_ids, chat
+        )
+        output_format.prepare_reasoning(core)
+        return self._split(generation, core, output_format, request.n or 1)
+
+    def _prepare_embedding(self, generation: Generation) -> Prepared:
+        """Make one core request per input, except for inputs that finished earlier."""
+        body = generation.body
+        request = CompletionRequest(prompt=body["input"], max_tokens=1)
+        rendered = _drive(self._online.render_completion(request))
+        if isinstance(rendered, ErrorResponse):
+            raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
+        choices = []
+        for index, inputs in enumerate(rendered):
+            length = len(inputs["prompt_token_ids"])
+            if length > self._model.max_model_len:
+                raise ContextLengthExceeded(
+                    f"input {index} has {length} tokens; the model accepts"
+                    f" {self._model.max_model_len}",
+                    param="input",
+                )
+            if index in generation.finished:
+                continue
+            self._serial += 1
+            name = f"{generation.id}/{index}/{self._serial}"
+            params = PoolingParams(task="embed", dimensions=body.get("dimensions"))
+            core = self._inputs.process_inputs(name, inputs, params, self._tasks)
+            core.request_id = core.external_req_id = name
+            choices.append(Embedding(generation.id, index, core))
+        tokens = sum(len(inputs["prompt_token_ids"]) for inputs in rendered)
+        return Prepared(tokens, len(rendered), False, choices)
+
+    def _render_chat(self, request: ChatCompletionRequest) -> Any:
+        rendered = _drive(self._online.render_chat(request))
+        if isinstance(rendered, ErrorResponse):
+            raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
+        _, (inputs,) = rendered
+        return inputs
+
+    def _render_completion(self, request: CompletionRequest) -> Any:
+        rendered = _drive(self._online.render_completion(request))
+        if isinstance(rendered, ErrorResponse):
+            raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
+        if len(rendered) != 1:
+            raise InvalidJob("only one prompt per job is supported", param="prompt")
+        return rendered[0]
+
+    def _sampling_params(self, request: Any, inputs: Any, given: int | None) -> SamplingParams:
+        """Return vLLM's parameters; without a limit, the output may fill the context."""
+        chat = isinstance(request, ChatCompletionRequest)
+        length, context = len(inputs["prompt_token_ids"]), self._model.max_model_len
+        least = max(1, given or 1)
+        if length + least > context:
+            raise ContextLengthExceeded(
+                f"{length} prompt tokens plus {least} to generate exceed the model's context "
+                f"of {context} tokens",
+                param="messages" if chat else "prompt",
+            )
+        wanted = given if chat else request.max_tokens  # vLLM has a default for completions
+        most = get_max_tokens(context, wanted, length, self._defaults)
+        params = request.to_sampling_params(most, self._defaults)
+        params.n = 1  # each choice is a request of its own
+        if params.extra_args is not None:
+            params.extra_args.pop(CARRIED, None)  # clients must not set it
+        return params
+
+    def _split(
+        self,
+        generation: Generation,
+        core: EngineCoreRequest,
+        output_format: OutputFormat,
+        count: int,
+    ) -> Prepared:
+        """Make one choice per index, each with its own seed and its logged tokens."""
+        continued = any(resume.count for resume in generation.resume.values())
+        restarted = continued and not self._can_continue(core.sampling_params)
+        choices = []
+        for index in range(count):
+            if index in generation.finished and not restarted:
+                continue
+            self._serial += 1
+            own = copy.copy(core)
+            own.request_id = own.external_req_id = f"{generation.id}/{index}/{self._serial}"
+            own.sampling_params = copy.copy(core.sampling_params)
+            if own.sampling_params.seed is not None:
+                own.sampling_params.seed += index
+            choice = GenerationChoice(generation.id, index, own, output_format)
+            resume = generation.resume.get(index)
+            if resume is not None and not restarted:
+                choice.replay([token for chunk in resume.chunks for token in chunk], resume.text)
+            choices.append(choice)
+        return Prepared(len(core.prompt_token_ids), count, restarted, choices)
+
+    def _can_continue(self, params: SamplingParams) -> bool:
+        """Return whether all state that depends on earlier output can be rebuilt from token ids."""
+        if params.repetition_detection is not None or params.thinking_token_budget is not None:
+            return False
+        if any(len(word) > 1 for word in params.bad_words_token_ids or ()):
+            return False
+        if params.structured_outputs is not None and not self._replays_grammar:
+            return False
+        penalised = params.presence_penalty or params.frequency_penalty
+        return not penalised or bool(self._model.logits_processors)
+
+
+def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that never suspends, without an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    raise EngineError("the renderer suspended unexpectedly")

@@ -1,0 +1,105 @@
+"""The heartbeat: one call per period renews all leases of a worker.
+
+It also learns the queue's mode and finds what only time shows: lost leases, an engine that hangs,
+a circuit breaker whose probe is due. Invariant: a lease that Redis reports as lost ends its attempt
+unless that attempt is ending already.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from core.errors import EngineDead, StoreUnavailable
+from core.settings import Settings
+from jobs.model_registry import ModelRegistry, ServedModel
+from jobs.store.job_store import JobStore
+from jobs.store.queue_control import QueueMode
+from workers.runner import Runner
+from workers.worker_state import WorkerState
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 0.1
+
+
+class Heartbeat:
+    """Renews the leases of one worker."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        registry: ModelRegistry,
+        runner: Runner,
+        state: WorkerState,
+        settings: Settings,
+        *,
+        describe: Callable[[], bytes],
+        set_mode: Callable[[QueueMode], None],
+        probe_if_due: Callable[[], None],
+    ) -> None:
+        """Create a heartbeat that does not run yet.
+
+        Args:
+            store: The job store.
+            registry: Where the served model is kept registered.
+            runner: Its attempts hold the leases.
+            state: The worker's state; `last_contact` is written.
+            settings: The worker's settings.
+            describe: Returns the worker's description as JSON, for the status route.
+            set_mode: Called with the queue's mode after each heartbeat.
+            probe_if_due: Called after each heartbeat; it probes the engine if that is due.
+        """
+        self._store = store
+        self._registry = registry
+        self._runner = runner
+        self._state = state
+        self._settings = settings
+        self._describe = describe
+        self._set_mode = set_mode
+        self._probe_if_due = probe_if_due
+
+    async def run(self, model: ServedModel) -> None:
+        """Beat until cancelled; retry soon while Redis does not answer.
+
+        Args:
+            model: The served model, which stays registered while this runs.
+        """
+        while True:
+            pause = self._settings.lease.heartbeat_seconds
+            try:
+                await self._beat(model)
+            except StoreUnavailable:
+                jobs = len(self._runner.attempts)
+                log.warning("heartbeat_failed_store_unavailable", jobs=jobs)
+                pause = min(pause, RETRY_SECONDS)
+            self._check_hung()
+            self._probe_if_due()
+            await asyncio.sleep(pause)
+
+    async def _beat(self, model: ServedModel) -> None:
+        state = self._state
+        fences = {attempt.id: attempt.claimed.fence for attempt in self._runner.attempts}
+        slots = state.slots if state.phase == "ready" else 0
+        lost, note, _ = await asyncio.gather(
+            self._store.renew(state.queue, state.id, slots, self._describe(), list(fences.items())),
+            self._store.control.mode(state.queue),
+            self._registry.keep(model),
+        )
+        state.last_contact = time.monotonic()
+        self._set_mode(note.mode)
+        for job_id in lost:
+            attempt = self._runner.attempts.of_job(job_id)
+            if attempt is None or attempt.stopping:
+                continue
+            if attempt.claimed.fence == fences[job_id]:
+                self._runner.lose(attempt)
+
+    def _check_hung(self) -> None:
+        oldest = min((attempt.claimed_at for attempt in self._runner.attempts), default=None)
+        if oldest is None:
+            return
+        silent = time.monotonic() - max(self._runner.last_step_at, oldest)
+        if silent > self._settings.worker.hang_seconds:
+            self._runner.dead(EngineDead(f"no engine step for {silent:.0f} s"))
