@@ -19,7 +19,7 @@ from accounts.cache_writer import CallerCacheWriter
 from core.db.engine import Database
 from core.db.tables.base import now
 from core.errors import DatabaseUnavailable, StoreUnavailable
-from core.settings import AuthSettings
+from core.settings.auth import AuthSettings
 
 log = structlog.get_logger()
 

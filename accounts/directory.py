@@ -21,7 +21,8 @@ from core.db.engine import Database
 from core.redis.client import connect
 from core.redis.keys import Keys
 from core.redis.scripts import Scripts
-from core.settings import AuthSettings, Settings
+from core.settings.auth import AuthSettings
+from core.settings.tree import Settings
 
 
 @dataclass(frozen=True, slots=True)

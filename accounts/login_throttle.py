@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from accounts.caller import digest_of
 from accounts.errors import TooManySignIns
 from accounts.sign_in_attempts import AttemptLimit, SignInAttempts
-from core.settings import AuthSettings
+from core.settings.auth import AuthSettings
 
 #: Prefix length of an IPv6 site network, from which a site can use any address.
 SITE_BITS = 64
@@ -31,7 +31,7 @@ class LoginThrottle:
             StoreUnavailable: It cannot be counted, so it is refused.
         """
         settings = self._settings
-        seconds = settings.attempts_seconds
+        seconds = settings.attempts_window_seconds
         wait = await self._counts.count(
             AttemptLimit(_person(email), settings.attempts, seconds),
             AttemptLimit(_place(address), settings.attempts_per_address, seconds),

@@ -33,7 +33,7 @@ from api.routes import (
     webhooks,
 )
 from api.server.middleware import RequestMiddleware
-from core.settings import Settings
+from core.settings.tree import Settings
 from intake.factory import open_services
 
 #: Allowance for the form fields of an upload besides the file, in bytes.

@@ -16,7 +16,7 @@ from core.exposition import Exposition
 from core.ids import new_id
 from core.runtime.health_server import HealthServer, always_live
 from core.runtime.process import run_process, run_until_signal
-from core.settings import Settings
+from core.settings.tree import Settings
 from files.sweeper import FileSweeper
 from intake.factory import open_services
 

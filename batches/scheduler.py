@@ -45,7 +45,7 @@ class BatchScheduler:
                 except OUTAGES as error:
                     log.warning("feeder_waits", missing=error.code)
                 metrics.batches_held.set(len(self._running))
-                await asyncio.sleep(self._settings.look_seconds)
+                await asyncio.sleep(self._settings.poll_seconds)
         finally:
             running = list(self._running.values())
             for task in running:
@@ -54,9 +54,9 @@ class BatchScheduler:
 
     async def _start_due(self) -> None:
         """Start the due batches that no process runs."""
-        per_account = self._settings.at_once_per_account
+        per_account = self._settings.concurrency_per_account
         for batch_id in await claims.due_batches(self._services.database, per_account):
-            if len(self._running) >= self._settings.at_once:
+            if len(self._running) >= self._settings.concurrency:
                 return
             paused = self._paused_until.get(batch_id, 0.0) > time.monotonic()
             if batch_id not in self._running and not paused and await self._lock(batch_id):

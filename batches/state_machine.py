@@ -152,7 +152,7 @@ class BatchStateMachine:
         before = submitter.finished
         if not await submitter.turn():
             return True
-        seconds = self._services.settings.batches.look_seconds
+        seconds = self._services.settings.batches.poll_seconds
         await asyncio.sleep(seconds * BUSY_SHARE if submitter.finished > before else seconds)
         return False
 

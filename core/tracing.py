@@ -12,7 +12,7 @@ import time
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from core.settings import TraceSettings
+from core.settings.observability import TraceSettings
 from core.spans import Attributes, Context, Kind, SpanSink, new_span_id
 
 TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")

@@ -20,7 +20,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
-from core.settings import FileSettings
+from core.settings.batches import FileSettings
 from files.errors import FilesUnavailable, ObjectMissing, StorageFull
 
 #: The smallest part that S3 accepts. `MAX_CONCURRENT_PARTS` of them are in memory per write.

@@ -16,7 +16,7 @@ from sqlalchemy import Select
 from core.db.engine import Database
 from core.db.tables.base import now
 from core.errors import DatabaseUnavailable
-from core.settings import FileSettings
+from core.settings.batches import FileSettings
 from files import repository
 from files.errors import FilesUnavailable, StorageFull
 from files.object_store import ListedObject, ObjectStore

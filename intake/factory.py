@@ -9,7 +9,7 @@ from accounts.directory import open_directory
 from billing.pricing.cost_cache import CostCache
 from core.db.engine import Database
 from core.runtime.event_loop_lag import measure_event_loop_lag
-from core.settings import Settings
+from core.settings.tree import Settings
 from files.object_store import ObjectStore
 from intake.budget_guard import BudgetGuard
 from intake.lifetime.concurrency_limit import ConcurrencyLimit

@@ -6,7 +6,7 @@ Invariant: the check takes time in proportion to the body's size, however it is 
 from typing import Any
 
 from core.errors import InvalidJob
-from core.settings import LimitSettings
+from core.settings.api import LimitSettings
 
 FIELDS = ("prompt", "messages", "input")
 

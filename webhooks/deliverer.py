@@ -17,7 +17,7 @@ from core.db.tables.base import now
 from core.errors import DatabaseUnavailable, StoreUnavailable
 from core.redis.client import connect
 from core.redis.keys import Keys
-from core.settings import Settings
+from core.settings.tree import Settings
 from webhooks.attempt_results import GONE, AttemptResult, record_results
 from webhooks.batched_calls import BatchedCalls
 from webhooks.concurrency_limits import ConcurrencyLimits
@@ -52,13 +52,13 @@ class Deliverer:
         self._keys = Keys(settings.redis.prefix)
         self._redis = connect(settings.redis)
         self._database = Database(settings.database, "deliverer")
-        self._resolver = Resolver(2 * self._settings.at_once)
+        self._resolver = Resolver(2 * self._settings.concurrency)
         self._sender = Sender(self._settings, resolve or self._resolver)
         self._limits = ConcurrencyLimits(
-            self._settings.at_once_per_host, self._settings.at_once_per_account
+            self._settings.concurrency_per_host, self._settings.concurrency_per_account
         )
-        self._claim = BatchedCalls(self._claim_all, self._settings.at_once)
-        self._record = BatchedCalls(self._record_all, self._settings.at_once)
+        self._claim = BatchedCalls(self._claim_all, self._settings.concurrency)
+        self._record = BatchedCalls(self._record_all, self._settings.concurrency)
         self._closing = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
 

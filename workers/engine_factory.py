@@ -3,7 +3,7 @@
 Invariant: vLLM is imported only if the settings ask for it.
 """
 
-from core.settings import EngineSettings
+from core.settings.engine import EngineSettings
 from workers.engines.base import Engine
 
 

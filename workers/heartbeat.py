@@ -12,7 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from core.errors import EngineDead, StoreUnavailable
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.job_store import JobStore
 from jobs.store.queue_control import QueueMode

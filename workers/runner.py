@@ -18,7 +18,7 @@ from core.errors import (
     InvalidJob,
     PipelineError,
 )
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.retry import Retry, decide
 from jobs.status import Status
 from jobs.store.job_store import JobStore

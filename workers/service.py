@@ -19,7 +19,7 @@ from core.errors import EngineDead, EngineError, StoreUnavailable
 from core.exposition import Exposition
 from core.ids import new_id
 from core.runtime.health_server import HealthServer
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.factory import open_store
 from jobs.store.queue_control import QueueMode

@@ -19,7 +19,7 @@ from core.errors import StoreUnavailable
 from core.exposition import Exposition, ScrapeCollector
 from core.runtime.health_server import HealthServer
 from core.runtime.process import run_process, run_until_signal
-from core.settings import Settings
+from core.settings.tree import Settings
 from core.spans import Attributes
 from core.tracing import active, joined
 from jobs.model_registry import DECLARED, ModelRegistry, ServedModel

@@ -6,7 +6,7 @@ import orjson
 from prometheus_client.registry import Collector
 
 from core import metrics
-from core.settings import Settings
+from core.settings.tree import Settings
 from workers.circuit_breaker import CircuitBreaker
 from workers.engines.base import Engine, EngineLoad
 from workers.gpu_metrics import open_gpus
@@ -36,7 +36,7 @@ class WorkerHealth:
         """Return why a restart would help; None while the worker is live."""
         silent = time.monotonic() - self._state.last_contact
         loaded = self._state.engine is not None
-        if loaded and silent > self._settings.worker.deaf_seconds:
+        if loaded and silent > self._settings.worker.redis_unreachable_seconds:
             return f"no answer from Redis for {silent:.0f} s"
         return None
 

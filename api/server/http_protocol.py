@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from api.http.error_handlers import problem_response
 from api.server.middleware import new_request_id
 from core.errors import PipelineError
-from core.settings import LimitSettings
+from core.settings.api import LimitSettings
 from wire import problems
 from wire.errors import HeadersTimeout, HeadersTooLarge, MalformedRequest
 

@@ -9,7 +9,7 @@ from api.http.deps import AppServices, CurrentCaller
 from api.http.fast_route import FastRoute
 from api.http.request_body import read_object
 from api.uvicorn_server import create_server
-from core.settings import Settings, get_settings
+from core.settings.tree import Settings, get_settings
 from intake.admission import AdmissionRequest, prepare
 from intake.permissions import declare, submitters
 from intake.preferences import read_preferences

@@ -5,7 +5,7 @@ from starlette.requests import Request
 import api.http.fast_route
 from accounts.caller import Caller, Role
 from api.uvicorn_server import create_server
-from core.settings import Settings, get_settings
+from core.settings.tree import Settings, get_settings
 
 ANONYMOUS = Caller(id="key_anonymous", account="bench", role=Role.MEMBER)
 

@@ -13,7 +13,7 @@ from bench.figure import Figure
 from bench.loads.replay import Observed, replay
 from bench.servers.pipeline import pipeline
 from core.runtime.child_process import free_port
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.store.factory import open_store
 from planning import synthetic
 from planning.controllers import Controller, KedaController, Timetable

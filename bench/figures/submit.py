@@ -16,7 +16,7 @@ from bench.loads.http_client import HttpConnection
 from bench.loads.submissions import CONCURRENCY, known_model, submission
 from bench.servers.pipeline import Servers, bench_settings, pipeline, redis_server
 from core.runtime.child_process import free_port
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.broker.tickets import TASK_NAME
 from jobs.store.factory import open_celery, open_store
 

@@ -18,7 +18,7 @@ from accounts.errors import AccountExists
 from bench.servers.local_redis import LocalRedis, some_binary
 from core.db.schema_version import upgrade
 from core.runtime.child_process import ChildProcess, Program, answers, free_port, variables
-from core.settings import Settings
+from core.settings.tree import Settings
 
 ACCOUNT = "bench"
 START_SECONDS = 180.0

@@ -21,7 +21,7 @@ from billing.exports.formats import SUMS, Format, export_name, sums_text, writer
 from core.db.engine import Database
 from core.db.tables.invoices import ExportRow
 from core.ids import new_id
-from core.settings import SellerSettings
+from core.settings.billing import SellerSettings
 
 #: Called with the number of usage events written so far, and with the number of all.
 Progress = Callable[[int, int], None]

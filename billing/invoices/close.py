@@ -25,7 +25,7 @@ from core.db.engine import Database
 from core.db.locks import own_ledger
 from core.db.tables.accounts import AccountRow
 from core.db.tables.invoices import ClosedMonthRow, InvoiceLineRow, InvoiceRow
-from core.settings import SellerSettings
+from core.settings.billing import SellerSettings
 
 #: How long a close waits for another one, which may have millions of events to add up.
 LOCK_SECONDS = 300

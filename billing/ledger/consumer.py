@@ -20,7 +20,7 @@ from core import metrics
 from core.backoff import Backoff
 from core.db.engine import Database
 from core.errors import DatabaseUnavailable, StoreUnavailable
-from core.settings import BillingSettings
+from core.settings.billing import BillingSettings
 from jobs.archive.archived_job import ArchivedJob, erased, read_finished
 from jobs.archive.job_archive import erase_archived
 from jobs.store.job_store import JobStore

@@ -14,7 +14,7 @@ from pathlib import Path
 from cli.checks.findings import Finding, fine, problem, warning
 from cli.checks.memory import available_gib
 from cli.checks.model import head_size, weights_gib
-from core.settings import EngineSettings
+from core.settings.engine import EngineSettings
 from workers.engines.cpu_features import CpuFeatures, read_cpu_features
 
 #: What a worker with the CPU build of vLLM takes before its KV cache, measured with the tiny model.

@@ -6,7 +6,7 @@ from typing import Any
 
 from cli.checks.findings import Finding, fine, problem, warning
 from cli.checks.memory import GIB
-from core.settings import EngineSettings
+from core.settings.engine import EngineSettings
 
 CONFIGS = ("config.json", "params.json")
 TOKENIZERS = (

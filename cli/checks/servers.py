@@ -21,7 +21,8 @@ from cli.checks.findings import Finding, fine, problem, warning
 from core.db.engine import is_sqlite
 from core.db.schema_version import is_behind, migration_engine, revisions
 from core.redis.client import connect
-from core.settings import DatabaseSettings, RedisSettings
+from core.settings.billing import DatabaseSettings
+from core.settings.redis import RedisSettings
 
 OLDEST_REDIS = (7, 0)
 OLDEST_SQLITE = (3, 35)

@@ -25,7 +25,7 @@ from cli.connect.embedded_redis import find_program
 from cli.connect.state_dir import HOME, PipelineState, StateDir
 from cli.terminal.failures import Failure
 from core.runtime.child_process import free_port
-from core.settings import Settings
+from core.settings.tree import Settings
 
 #: The ledger, Redis's append-only file and the logs lie there.
 LITTLE_DISK_GIB = 2.0

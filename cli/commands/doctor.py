@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from cli.checks.findings import Check, Level, fine, print_findings, problem, run_checks
 from cli.checks.machine import ask_gpu
 from cli.checks.start import machine_checks, quick_checks, running_here
-from cli.connect.settings import describe, settings_of
 from cli.connect.state_dir import PipelineState, StateDir
 from cli.terminal.failures import UsageError
 from cli.terminal.options import Json
 from cli.terminal.output import out, print_json
-from core.settings import Settings, get_settings
+from core.settings.errors import describe, settings_of
+from core.settings.tree import Settings, get_settings
 
 #: What any process needs; in its container there is no engine, and its own port is taken.
 EVERYWHERE = ("settings", "python", "open files", "secret", "redis", "sql")

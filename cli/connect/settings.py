@@ -4,7 +4,7 @@ from pydantic import SecretStr, ValidationError
 
 from cli.connect.state_dir import PipelineState, StateDir
 from cli.terminal.failures import UsageError
-from core.settings import Settings, get_settings
+from core.settings.tree import Settings, get_settings
 
 
 def describe(error: ValidationError, prefix: str = "") -> list[str]:

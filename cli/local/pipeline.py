@@ -21,7 +21,7 @@ from cli.local.readiness import Question, http_ok, redis_answers, wait_for
 from cli.local.steps import Steps
 from cli.local.supervisor import Child, Ready, Supervisor
 from cli.terminal.failures import Failure, Unreachable
-from core.settings import Settings
+from core.settings.tree import Settings
 
 T = TypeVar("T")
 

@@ -10,7 +10,8 @@ from cli.connect.embedded_redis import find_program, redis_command
 from cli.connect.state_dir import StateDir
 from cli.local.supervisor import ChildSpec
 from core.runtime.child_process import free_port
-from core.settings import TINY_MODEL, Settings
+from core.settings.engine import TINY_MODEL
+from core.settings.tree import Settings
 
 STOP_ORDER = ("api", "worker", "feeder", "control", "ledger", "deliverer", "redis")
 LOOPBACK = "127.0.0.1"

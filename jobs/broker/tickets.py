@@ -12,7 +12,8 @@ from kombu import Connection, Queue
 from kombu.serialization import dumps
 
 from core.redis.keys import Keys
-from core.settings import RedisSettings, WorkerSettings
+from core.settings.redis import RedisSettings
+from core.settings.workers import WorkerSettings
 
 #: How many unreadable Celery messages are kept.
 DEAD_TICKETS_KEPT = 1_000

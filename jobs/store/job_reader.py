@@ -11,7 +11,7 @@ from core.errors import InvalidJob, JobGone, JobNotFound
 from core.redis.client import guarded
 from core.redis.keys import Keys
 from core.redis.scripts import Scripts
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.eta import estimate, estimate_running
 from jobs.events import Event, from_stream
 from jobs.job import LISTED_FIELDS, Job

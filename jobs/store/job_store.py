@@ -13,7 +13,7 @@ from core.backoff import Backoff
 from core.errors import JobConflict, JobNotFound
 from core.redis.client import guarded
 from core.redis.scripts import Scripts
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.status import Status
 from jobs.store import script_args as args
 from jobs.store.batch_idempotency import BatchKeys

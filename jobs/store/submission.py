@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import orjson
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.fairness import estimated_tokens
 from jobs.store.load_shedding import QueueBounds
 from jobs.store.script_args import SubmitArgs

@@ -15,7 +15,7 @@ import redis
 
 from core.redis.keys import Keys
 from core.runtime.child_process import free_port
-from core.settings import Settings
+from core.settings.tree import Settings
 from tests.chaos.plan import Fault
 from tests.support.processes import Pipeline, PipelineProcess
 from tests.support.proxy import Proxy

@@ -23,7 +23,8 @@ from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.db.tables.base import now
 from core.runtime.child_process import free_port
-from core.settings import DatabaseSettings, Settings
+from core.settings.billing import DatabaseSettings
+from core.settings.tree import Settings
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
 from tests.conftest import settings_for

@@ -16,7 +16,8 @@ from sqlalchemy import make_url
 from cli.checks.servers import check_database, check_redis
 from core.db.schema_version import downgrade, upgrade
 from core.runtime.child_process import free_port
-from core.settings import DatabaseSettings, RedisSettings
+from core.settings.billing import DatabaseSettings
+from core.settings.redis import RedisSettings
 from tests.conftest import on_sqlite
 from tests.support.environment import inherited
 from tests.support.redis_server import RedisServer

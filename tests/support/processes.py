@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 
 from core.runtime.child_process import ChildProcess, Program, answers, free_port, variables
-from core.settings import Settings
+from core.settings.tree import Settings
 from tests.support.environment import inherited
 from tests.support.machine import bound
 

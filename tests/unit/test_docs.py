@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr
 from typer.main import get_command
 
 from cli.main import app
-from core.settings import Settings
+from core.settings.tree import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICIES = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md")]

@@ -8,7 +8,7 @@ from accounts.cache_scripts import open_scripts
 from accounts.errors import TooManySignIns
 from accounts.login_throttle import LoginThrottle
 from accounts.sign_in_attempts import SignInAttempts
-from core.settings import AuthSettings
+from core.settings.auth import AuthSettings
 from jobs.store.job_store import JobStore
 
 MOST = 3

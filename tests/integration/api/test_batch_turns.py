@@ -18,7 +18,7 @@ from batches.result_lines import LineOutcome
 from batches.result_parts import ResultParts, read_parts
 from core.errors import DatabaseUnavailable, StoreUnavailable
 from core.redis.keys import Keys
-from core.settings import Settings
+from core.settings.tree import Settings
 from intake.factory import open_services
 from intake.services import Services
 from jobs.model_registry import ModelRegistry

@@ -15,7 +15,7 @@ from accounts.directory import directory_of
 from batches import ids as batch_ids
 from core.db.engine import Database
 from core.db.tables.webhooks import WebhookEndpointRow, WebhookEventRow
-from core.settings import Settings
+from core.settings.tree import Settings
 from files.object_store import ObjectStore
 from jobs.status import Status
 from jobs.store.job_store import JobStore

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import MODEL, Keys, RunningApi
 from tests.support.batches import answering_all, feeding, line, lines

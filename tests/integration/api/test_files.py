@@ -18,7 +18,8 @@ from batches.file_references import FILE_REFERENCES
 from core.db.engine import Database
 from core.db.tables.base import now
 from core.db.tables.files import FileRow
-from core.settings import FileSettings, Settings
+from core.settings.batches import FileSettings
+from core.settings.tree import Settings
 from files.errors import FilesUnavailable, ObjectMissing, StorageFull
 from files.object_store import ObjectStore
 from files.repository import object_name

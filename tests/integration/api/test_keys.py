@@ -9,7 +9,7 @@ import pytest
 
 from accounts.api_keys import SHOWN
 from accounts.caller import Role, digest_of
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (
     MODEL,

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from accounts.caller import Role
-from core.settings import Settings
+from core.settings.tree import Settings
 from tests.integration.api.conftest import RunningApi, connect, on_both_databases
 from tests.support.keys import make_key
 from tests.support.waiting import eventually

@@ -16,7 +16,7 @@ import yaml
 
 from bench.servers.local_postgres import connect, programs
 from cli.main import NOUNS
-from core.settings import Settings
+from core.settings.tree import Settings
 from tests.support.compose import BIN, Service, docker_compose, ports, read, seconds, shim
 from tests.support.databases import PostgresServer
 from tests.support.manifests import ROOT

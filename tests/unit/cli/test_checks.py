@@ -48,7 +48,8 @@ from cli.checks.start import (
 )
 from cli.connect.state_dir import PipelineState, StateDir
 from cli.terminal.failures import Failure
-from core.settings import TINY_MODEL, EngineSettings, Settings
+from core.settings.engine import TINY_MODEL, EngineSettings
+from core.settings.tree import Settings
 from workers.engines.cpu_features import CpuFeatures
 
 VLLM = EngineSettings()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from core.settings import TINY_MODEL, Settings
+from core.settings.engine import TINY_MODEL
+from core.settings.tree import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 LINES = (ROOT / ".env.example").read_text().splitlines()

@@ -12,7 +12,7 @@ from cli.connect.embedded_redis import find_program, redis_command
 from cli.connect.state_dir import StateDir
 from cli.local.plan import Plan, make_plan, process_specs, reachable, redis_spec
 from cli.terminal.failures import Failure
-from core.settings import Settings
+from core.settings.tree import Settings
 
 
 def settings(**groups: Any) -> Settings:

@@ -17,7 +17,7 @@ from core.runtime.child_process import (
     free_port,
     variables,
 )
-from core.settings import Settings, get_settings
+from core.settings.tree import Settings, get_settings
 from tests.support.waiting import eventually
 
 #: Says its own process id and that of a child, which outlives it unless its group is killed.

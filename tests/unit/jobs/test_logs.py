@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from core.logs import configure_logs
-from core.settings import LogSettings
+from core.settings.observability import LogSettings
 from tests.support import logging_state
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from core.settings import Settings
+from core.settings.tree import Settings
 
 
 def test_a_lease_shorter_than_three_heartbeats_does_not_start() -> None:

@@ -30,7 +30,7 @@ from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.input_processor import InputProcessor
 
 from core.errors import ContextLengthExceeded, EngineError, InvalidJob, PipelineError
-from core.settings import EngineSettings
+from core.settings.engine import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation
 from workers.engines.vllm.choices import GenerationChoice, OutputFormat
 from workers.engines.vllm.embeddings import Embedding
