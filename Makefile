@@ -10,7 +10,7 @@ export VENV
 COMPILE = uv pip compile pyproject.toml --universal --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test install lint rules format typecheck test-fast test-faults chaos bench docs check openapi lock clean
+.PHONY: help run test install lint rules format typecheck test-fast test-faults chaos bench docs check openapi settings lock clean
 
 help: ## Show this list
 	@echo "Penstock. Start with: make run"
@@ -69,6 +69,9 @@ check: ## Do exactly what CI does
 
 openapi: install ## Write tests/contract/openapi.json anew, for review
 	@$(BIN)/python -m tests.support.openapi
+
+settings: install ## Write .env.example and docs/settings.md anew from core/settings
+	@$(BIN)/python -m tests.support.settings_reference
 
 lock: ## Resolve the pinned requirements anew (needs uv)
 	@$(COMPILE) requirements/torch.in --extra cpu --extra test --extra docs \

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jwt
 
 from accounts.errors import SessionOver
-from core.settings import AuthSettings
+from core.settings.auth import AuthSettings
 
 ALGORITHM = "HS256"
 ISSUER = "penstock"

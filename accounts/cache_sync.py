@@ -20,7 +20,7 @@ from billing.errors import DatabaseUnavailable
 from core.db.engine import Database
 from core.db.tables.base import now
 from core.errors import StoreUnavailable
-from core.settings import AuthSettings
+from core.settings.auth import AuthSettings
 
 log = structlog.get_logger()
 

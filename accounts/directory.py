@@ -13,7 +13,8 @@ from accounts.passwords import Passwords
 from accounts.sessions import Sessions
 from accounts.users import Users
 from core.db.engine import Database
-from core.settings import AuthSettings, Settings
+from core.settings.auth import AuthSettings
+from core.settings.tree import Settings
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
 

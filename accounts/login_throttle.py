@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from accounts.caller import digest_of
 from accounts.caller_cache import AttemptLimit, SignInAttempts
 from accounts.errors import TooManySignIns
-from core.settings import AuthSettings
+from core.settings.auth import AuthSettings
 
 #: What is given to a site as one, and from which it takes as many addresses as it likes.
 SITE_BITS = 64
@@ -31,7 +31,7 @@ class LoginThrottle:
             StoreUnavailable: it cannot be counted, so it is not allowed.
         """
         settings = self._settings
-        seconds = settings.attempts_seconds
+        seconds = settings.attempts_window_seconds
         wait = await self._counts.count(
             AttemptLimit(_person(email), settings.attempts, seconds),
             AttemptLimit(_place(address), settings.attempts_per_address, seconds),

@@ -16,7 +16,7 @@ from jwt import PyJWK, PyJWKClient
 
 from accounts.errors import InvalidAccount, IssuerUnavailable, SessionOver
 from accounts.users import checked_email
-from core.settings import OidcSettings
+from core.settings.auth import OidcSettings
 
 log = structlog.get_logger()
 

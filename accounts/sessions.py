@@ -25,7 +25,7 @@ from core.db.engine import Database
 from core.db.tables.accounts import RefreshTokenRow
 from core.db.tables.base import now
 from core.ids import new_id
-from core.settings import AuthSettings
+from core.settings.auth import AuthSettings
 
 PREFIX = "rt_"
 WRONG = "the email or the password is wrong"

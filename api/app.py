@@ -37,7 +37,7 @@ from api.routes import (
 )
 from api.server.middleware import RequestMiddleware
 from core.errors import PipelineError
-from core.settings import Settings
+from core.settings.tree import Settings
 from intake.factory import open_services
 from wire import problems
 

@@ -16,7 +16,7 @@ from core.exposition import Exposition
 from core.ids import new_id
 from core.runtime.health_server import HealthServer, only_waits
 from core.runtime.process import run_process, until_told
-from core.settings import Settings
+from core.settings.tree import Settings
 from intake.factory import open_services
 
 log = structlog.get_logger()

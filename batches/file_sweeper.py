@@ -14,7 +14,7 @@ from batches.repository import still_open
 from billing.errors import DatabaseUnavailable
 from core.db.engine import Database
 from core.db.tables.base import now
-from core.settings import FileSettings
+from core.settings.batches import FileSettings
 from files import repository
 from files.object_store import ListedObject, ObjectStore
 from wire.errors import FilesUnavailable, StorageFull

@@ -43,7 +43,7 @@ class BatchScheduler:
                 except AWAY as error:
                     log.warning("feeder_waits", missing=error.code)
                 metrics.batches_held.set(len(self._held))
-                await asyncio.sleep(self._settings.look_seconds)
+                await asyncio.sleep(self._settings.poll_seconds)
         finally:
             held = list(self._held.values())
             for task in held:
@@ -52,9 +52,9 @@ class BatchScheduler:
 
     async def _look(self) -> None:
         """Take what nobody has of the batches whose turn it is."""
-        most = self._settings.at_once_per_account
+        most = self._settings.concurrency_per_account
         for batch_id in await repository.open_batches(self._api.database, most):
-            if len(self._held) >= self._settings.at_once:
+            if len(self._held) >= self._settings.concurrency:
                 return
             rests = self._rest_until.get(batch_id, 0.0) > time.monotonic()
             if batch_id not in self._held and not rests and await self._lock(batch_id):

@@ -33,7 +33,7 @@ LONGEST_PAUSE_SECONDS = 10.0
 #: How soon a cancellation is seen.
 LOOK_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.1
-#: How soon is looked again while results come in, as a part of `look_seconds`.
+#: How soon is looked again while results come in, as a part of `poll_seconds`.
 BUSY = 0.1
 
 NO_INPUT = LineError("input_file_missing", "input_file_id: the file's content is gone")
@@ -142,7 +142,7 @@ class BatchStateMachine:
         before = feed.settled
         if not await feed.turn():
             return True
-        look = self._api.settings.batches.look_seconds
+        look = self._api.settings.batches.poll_seconds
         await asyncio.sleep(look * BUSY if feed.settled > before else look)
         return False
 

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from bench.loads import OUTPUT_TOKENS, prompt
-from core.settings import EngineSettings
+from core.settings.engine import EngineSettings
 
 #: Its children hold its output open, so its death shows only as silence.
 ANSWER_SECONDS = 180.0

@@ -5,7 +5,7 @@ from starlette.requests import Request
 import api.fast_route
 from accounts.caller import Caller, Role
 from api.server.uvicorn_server import create_server
-from core.settings import Settings, get_settings
+from core.settings.tree import Settings, get_settings
 
 ANYBODY = Caller(id="key_anybody", account="bench", role=Role.MEMBER)
 

@@ -23,7 +23,7 @@ from bench.postgres import postgres
 from billing.pricing.prices import NewPrice, set_price
 from core.db.engine import Database
 from core.db.schema_version import upgrade
-from core.settings import DatabaseSettings
+from core.settings.billing import DatabaseSettings
 
 EVENTS = 5_000_000
 SQLITE_EVENTS = 500_000

@@ -8,7 +8,7 @@ from api.app import create_app
 from api.deps import Api, CurrentCaller
 from api.fast_route import DirectRoute
 from api.server.uvicorn_server import create_server
-from core.settings import Settings, get_settings
+from core.settings.tree import Settings, get_settings
 from intake.admission import AdmissionRequest, prepare
 from intake.permissions import declare, submitters
 from intake.preferences import read_preferences

@@ -24,7 +24,7 @@ from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.db.tables.usage import ArchivedJobRow, UsageEventRow
 from core.ids import new_id
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.job import JobSpec
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore

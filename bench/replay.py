@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, replace
 
 from core.ids import new_id
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.fairness import ServiceTier
 from jobs.job import Job, JobSpec
 from jobs.store.job_store import JobStore

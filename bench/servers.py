@@ -25,7 +25,7 @@ from accounts.caller import NO_LIMITS, Limits
 from accounts.directory import directory_of
 from accounts.errors import AccountExists
 from core.db.schema_version import upgrade
-from core.settings import Settings
+from core.settings.tree import Settings
 
 ACCOUNT = "bench"
 START_SECONDS = 180.0

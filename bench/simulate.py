@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.figures import Figure
 from bench.replay import Observed, replay
 from bench.servers import free_port, pipeline
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.store.factory import open_store
 from planning import synthetic
 from planning.controllers import Controller, KedaController, Timetable

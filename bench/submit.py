@@ -18,7 +18,7 @@ from bench.http_client import HttpConnection
 from bench.noop import PATH
 from bench.servers import Servers, bench_settings, free_port, pipeline, redis_server
 from core.ids import new_id
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.broker.tickets import TASK_NAME
 from jobs.job import JobSpec
 from jobs.model_registry import ModelRegistry, ServedModel

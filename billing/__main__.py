@@ -19,7 +19,7 @@ from core.exposition import Exposition
 from core.ids import new_id
 from core.runtime.health_server import HealthServer, only_waits
 from core.runtime.process import run_process, until_told
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.archive.job_archive import purge_archive
 from jobs.store.factory import open_store
 

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from core import tracing
-from core.settings import LogSettings
+from core.settings.observability import LogSettings
 
 #: Our own packages; a module run by `python -m` is `__main__`.
 OURS = (

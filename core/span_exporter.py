@@ -17,7 +17,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
 from core import metrics
-from core.settings import TraceSettings
+from core.settings.observability import TraceSettings
 from core.tracing import Attributes, Context, Kind
 
 KINDS: dict[Kind, SpanKind] = {

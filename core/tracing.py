@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from core.settings import TraceSettings
+from core.settings.observability import TraceSettings
 
 if TYPE_CHECKING:
     from core.span_exporter import SpanWriter

@@ -19,7 +19,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
-from core.settings import FileSettings
+from core.settings.batches import FileSettings
 from wire.errors import FilesUnavailable, ObjectMissing, StorageFull
 
 #: The smallest part S3 takes; two of them are in memory while an object is written.

@@ -23,7 +23,7 @@ from billing.months import month_of
 from billing.pricing.cost_cache import CostCache
 from core.db.engine import Database
 from core.errors import SpendingUnknown
-from core.settings import BillingSettings
+from core.settings.billing import BillingSettings
 from jobs.fairness import ServiceTier
 from jobs.model_registry import ServedModel
 from jobs.store.budget_reservations import BudgetLimit, BudgetMonth, BudgetReservation, to_nanos

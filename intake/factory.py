@@ -10,7 +10,7 @@ from api.server.http_metrics import watch_loop
 from api.streaming.download import Slots
 from billing.pricing.cost_cache import CostCache
 from core.db.engine import Database
-from core.settings import Settings
+from core.settings.tree import Settings
 from files.object_store import ObjectStore
 from intake.budget_guard import BudgetGuard
 from intake.services import ModelCache, Services

@@ -6,7 +6,7 @@ Invariant: looking costs no more than reading the body did, however it is nested
 from typing import Any
 
 from core.errors import InvalidJob
-from core.settings import LimitSettings
+from core.settings.api import LimitSettings
 
 FIELDS = ("prompt", "messages", "input")
 

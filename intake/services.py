@@ -14,7 +14,7 @@ from billing.pricing.cost_cache import CostCache
 from core.db.engine import Database
 from core.errors import ModelNotFound, StoreUnavailable
 from core.redis.client import unavailable
-from core.settings import Settings
+from core.settings.tree import Settings
 from files.object_store import ObjectStore
 from intake.budget_guard import BudgetGuard
 from intake.request_lifetime import JobWatchers, OpenRequests

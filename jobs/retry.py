@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 
 from core.errors import PipelineError
-from core.settings import RetrySettings
+from core.settings.queue import RetrySettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from core.db.engine import WRITES
 from core.db.schema_version import migration_engine
 from core.db.tables.metadata import metadata
-from core.settings import get_settings
+from core.settings.tree import get_settings
 
 #: Any number: it names the lock that lets one process migrate at a time.
 MIGRATION_LOCK = 7_351_942

@@ -10,7 +10,7 @@ Invariant: both fleets meet the objective, or no fleet of `most` workers does.
 from collections.abc import Sequence
 from math import ceil
 
-from core.settings import QueueSettings
+from core.settings.queue import QueueSettings
 from planning.controllers import Controller, Timetable
 from planning.outcome import Objective, StudyOutcome
 from planning.profile import EngineProfile

@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from core.settings import EngineSettings
+from core.settings.engine import EngineSettings
 from planning.errors import ProfileInvalid
 
 #: From submit to claim, and from a freed slot to the next claim, of a worker that is up.

@@ -8,7 +8,7 @@ Invariant: the same submits and claims give the same order as the scripts do
 
 from heapq import heappop, heappush
 
-from core.settings import QueueSettings
+from core.settings.queue import QueueSettings
 from jobs.fairness import ServiceTier
 
 TIERS = len(ServiceTier)

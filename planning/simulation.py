@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Any
 
-from core.settings import QueueSettings
+from core.settings.queue import QueueSettings
 from planning.controllers import Controller
 from planning.engine import EngineWork, Worker
 from planning.errors import TraceInvalid

@@ -14,7 +14,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from core.db.engine import Database
 from core.db.schema_version import upgrade
-from core.settings import DatabaseSettings, Settings, get_settings
+from core.settings.billing import DatabaseSettings
+from core.settings.tree import Settings, get_settings
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
 from tests.support.databases import PostgresServer, create_database, drop_database

@@ -7,7 +7,7 @@ wrapped in another; only a setting opens a private network.
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from core.settings import Network
+from core.settings.webhooks import Network
 
 Address = IPv4Address | IPv6Address
 

@@ -21,7 +21,7 @@ from core.exposition import Exposition
 from core.logs import configure_logs
 from core.redis.keys import Keys
 from core.runtime.health_server import HealthServer
-from core.settings import Settings, get_settings
+from core.settings.tree import Settings, get_settings
 from jobs.store.factory import open_celery
 from webhooks.collector import DueCollector
 from webhooks.deliverer import Deliverer
@@ -93,7 +93,7 @@ def create_app(settings: Settings, loop: DelivererLoop) -> Celery:
         broker_transport="jobs.broker.transport:Transport",
         task_queues=(Queue(keys.webhooks, routing_key=keys.webhooks),),
         task_default_queue=keys.webhooks,
-        worker_concurrency=settings.webhooks.at_once,
+        worker_concurrency=settings.webhooks.concurrency,
     )
     app.conf.broker_transport_options["dead_tickets_key"] = keys.dead_tickets
 

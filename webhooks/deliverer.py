@@ -19,7 +19,7 @@ from core.db.tables.base import now
 from core.errors import StoreUnavailable
 from core.redis.client import connect
 from core.redis.keys import Keys
-from core.settings import Settings
+from core.settings.tree import Settings
 from webhooks.attempt_results import GONE, AttemptResult, settle
 from webhooks.batched_calls import BatchedCalls
 from webhooks.concurrency_limits import ConcurrencyLimits
@@ -49,13 +49,13 @@ class Deliverer:
         self._keys = Keys(settings.redis.prefix)
         self._redis = connect(settings.redis)
         self._database = Database(settings.database, "deliverer")
-        self._resolver = Resolver(2 * self._settings.at_once)
+        self._resolver = Resolver(2 * self._settings.concurrency)
         self._sender = Sender(self._settings, resolve or self._resolver)
         self._lanes = ConcurrencyLimits(
-            self._settings.at_once_per_host, self._settings.at_once_per_account
+            self._settings.concurrency_per_host, self._settings.concurrency_per_account
         )
-        self._take = BatchedCalls(self._take_all, self._settings.at_once)
-        self._settle = BatchedCalls(self._settle_all, self._settings.at_once)
+        self._take = BatchedCalls(self._take_all, self._settings.concurrency)
+        self._settle = BatchedCalls(self._settle_all, self._settings.concurrency)
         self._closing = asyncio.Event()
         self._beside: list[asyncio.Task[None]] = []
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import httpcore2
 
-from core.settings import WebhookSettings
+from core.settings.webhooks import WebhookSettings
 from webhooks.address_rules import may_reach, read_address
 from webhooks.dns_resolver import Resolve
 from webhooks.errors import InvalidWebhook, Undeliverable

@@ -9,7 +9,7 @@ import socket
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from core.settings import WebhookSettings
+from core.settings.webhooks import WebhookSettings
 from webhooks.address_rules import may_reach, read_address
 from webhooks.errors import InvalidWebhook
 

@@ -13,7 +13,7 @@ import structlog
 
 from core import metrics
 from core.errors import StoreUnavailable
-from core.settings import QueueSettings
+from core.settings.queue import QueueSettings
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import ClaimedJob
 

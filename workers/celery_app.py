@@ -11,7 +11,7 @@ from celery import Celery, signals
 
 from core.logs import configure_logs
 from core.redis.keys import Keys
-from core.settings import Settings, get_settings
+from core.settings.tree import Settings, get_settings
 from core.tracing import close_tracing, configure_tracing
 from jobs.broker.tickets import TASK_NAME, celery_queue
 from jobs.store.factory import open_celery

@@ -21,7 +21,7 @@ from celery import signals
 from celery.concurrency.base import BasePool
 from celery.worker import state as celery_state
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.broker.tickets import VERSION
 from workers.service import WorkerService
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 
-from core.settings import BreakerSettings
+from core.settings.engine import BreakerSettings
 
 
 class BreakerState(StrEnum):

@@ -22,7 +22,7 @@ from core.errors import (
     RunTimeout,
     StoreUnavailable,
 )
-from core.settings import Settings
+from core.settings.tree import Settings
 from core.tracing import joined
 from jobs.result import fold
 from jobs.retry import Retry, decide

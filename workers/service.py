@@ -22,7 +22,7 @@ from core.exposition import Exposition
 from core.ids import new_id
 from core.redis.client import messages
 from core.runtime.health_server import HealthServer
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.factory import open_store
 from jobs.store.queue_control import QueueMode
@@ -317,7 +317,7 @@ class WorkerService:
 
     def _liveness(self) -> str | None:
         silent = time.monotonic() - self._last_contact
-        if self._info is not None and silent > self._settings.worker.deaf_seconds:
+        if self._info is not None and silent > self._settings.worker.redis_unreachable_seconds:
             return f"no answer from Redis for {silent:.0f} s"
         return None
 

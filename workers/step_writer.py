@@ -16,7 +16,7 @@ import structlog
 
 from core import metrics
 from core.errors import StoreUnavailable
-from core.settings import StreamSettings
+from core.settings.api import StreamSettings
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Appended, LogAppend
 from workers.attempt import Attempt

@@ -19,7 +19,7 @@ from core.errors import StoreUnavailable
 from core.exposition import Exposition, Lazy
 from core.runtime.health_server import HealthServer
 from core.runtime.process import run_process, until_told
-from core.settings import Settings
+from core.settings.tree import Settings
 from core.tracing import Attributes, active, joined
 from jobs.model_registry import DECLARED, ModelRegistry, ServedModel
 from jobs.store.collector import StoreCollector

@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.server.middleware import new_request_id
 from core.errors import PipelineError
-from core.settings import LimitSettings
+from core.settings.api import LimitSettings
 from wire import problems
 from wire.errors import HeadersTimeout, HeadersTooLarge, MalformedRequest
 

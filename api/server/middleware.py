@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.server.http_metrics import MeasuredRequest, method_of, route_of
 from core import tracing
-from core.settings import LimitSettings
+from core.settings.api import LimitSettings
 from wire import problems
 from wire.errors import BodyTimeout, BodyTooLarge
 

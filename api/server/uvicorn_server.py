@@ -18,7 +18,7 @@ from accounts.access_tokens import MissingSecretError
 from api.app import create_app
 from api.server.http_protocol import BoundedHttpProtocol, wire
 from core.logs import configure_logs
-from core.settings import Settings
+from core.settings.tree import Settings
 from core.tracing import close_tracing, configure_tracing
 from intake.request_lifetime import GRACE_SECONDS
 

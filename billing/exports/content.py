@@ -20,7 +20,7 @@ from billing.invoices.invoices import Invoice, stream_invoices
 from core.db.tables.base import table_of
 from core.db.tables.invoices import ClosedMonthRow
 from core.db.tables.usage import UsageEventRow
-from core.settings import SellerSettings
+from core.settings.billing import SellerSettings
 
 EVENTS = table_of(UsageEventRow)
 

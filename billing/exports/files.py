@@ -21,7 +21,7 @@ from billing.exports.formats import SUMS, Format, export_name, sums_text, writer
 from core.db.engine import Database
 from core.db.tables.invoices import ExportRow
 from core.ids import new_id
-from core.settings import SellerSettings
+from core.settings.billing import SellerSettings
 
 #: Told how many usage events are written, and how many there are.
 Progress = Callable[[int, int], None]

@@ -26,7 +26,7 @@ from core.db.locks import own_ledger
 from core.db.tables.accounts import AccountRow
 from core.db.tables.base import table_of
 from core.db.tables.invoices import ClosedMonthRow, InvoiceLineRow, InvoiceRow
-from core.settings import SellerSettings
+from core.settings.billing import SellerSettings
 
 #: A second one who closes waits for the first, which may have millions of events to add up.
 LOCK_SECONDS = 300

@@ -14,7 +14,7 @@ from billing.invoices.invoices import Invoice, InvoiceLine
 from billing.money import plain, to_micros, total
 from billing.pricing.rating import ONE, Price, TokenCounts
 from core.ids import new_id
-from core.settings import SellerSettings
+from core.settings.billing import SellerSettings
 from jobs.fairness import ServiceTier
 
 KIND_WORDS = {"input": "Input", "cached_input": "Cached input", "output": "Output"}

@@ -18,7 +18,7 @@ from billing.errors import InvoiceNotFound
 from billing.sums import bytewise
 from core.db.tables.base import table_of
 from core.db.tables.invoices import InvoiceLineRow, InvoiceRow
-from core.settings import SellerSettings
+from core.settings.billing import SellerSettings
 
 INVOICES = table_of(InvoiceRow)
 LINES = table_of(InvoiceLineRow)

@@ -21,7 +21,7 @@ from billing.ledger.settlement import settle
 from core import metrics
 from core.db.engine import Database
 from core.errors import StoreUnavailable
-from core.settings import BillingSettings
+from core.settings.billing import BillingSettings
 from jobs.archive.archived_job import ArchivedJob, erased, read_finished
 from jobs.archive.job_archive import erase_archived
 from jobs.store.job_store import JobStore

@@ -14,7 +14,7 @@ from cli.terminal.failures import UsageError
 from cli.terminal.options import Json, number
 from cli.terminal.output import err, out, print_json
 from cli.terminal.study_table import print_study
-from core.settings import Settings
+from core.settings.tree import Settings
 from planning.errors import PlanningError
 from planning.oracle import Planner
 from planning.outcome import Objective

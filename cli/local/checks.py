@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cli.terminal.failures import Failure
-from core.settings import EngineSettings
+from core.settings.engine import EngineSettings
 
 #: What a worker with the CPU build of vLLM takes before its KV cache, measured with the tiny model.
 CPU_WORKER_GIB = 2.0

@@ -19,7 +19,7 @@ from cli.terminal.failures import Failure
 from core.db.engine import Database
 from core.db.tables.usage import UsageEventRow
 from core.errors import PipelineError
-from core.settings import Settings
+from core.settings.tree import Settings
 
 FORMATS = (Format.CSV, Format.PDF)
 LEDGER_SECONDS = 30.0

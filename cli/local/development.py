@@ -20,7 +20,8 @@ from cli.connect.state_dir import StateDir, write_aside
 from cli.terminal.failures import Unreachable
 from core.db.engine import Database
 from core.db.schema_version import upgrade
-from core.settings import TINY_MODEL, Settings
+from core.settings.engine import TINY_MODEL
+from core.settings.tree import Settings
 
 DEV_ACCOUNT = "dev"
 PER_MILLION_IN = Decimal("0.20")

@@ -16,7 +16,7 @@ from cli.local.plan import Plan, make_plan
 from cli.local.steps import Steps
 from cli.terminal.failures import Failure
 from cli.terminal.output import out, print_failure
-from core.settings import Settings
+from core.settings.tree import Settings
 
 
 class LocalRun:

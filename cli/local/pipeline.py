@@ -20,7 +20,7 @@ from cli.local.readiness import Question, http_ok, log_says, redis_answers, wait
 from cli.local.steps import Steps
 from cli.local.supervisor import Supervisor
 from cli.terminal.failures import Failure, Unreachable
-from core.settings import Settings
+from core.settings.tree import Settings
 
 T = TypeVar("T")
 

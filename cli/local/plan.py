@@ -17,7 +17,8 @@ from cli.local.checks import (
 )
 from cli.local.embedded_redis import find_program, redis_command
 from cli.local.supervisor import ChildSpec
-from core.settings import TINY_MODEL, Settings
+from core.settings.engine import TINY_MODEL
+from core.settings.tree import Settings
 
 STOP_ORDER = ("api", "worker", "feeder", "control", "ledger", "deliverer", "redis")
 LOOPBACK = "127.0.0.1"

@@ -11,7 +11,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 
 from cli.terminal.failures import Failure
 from core.redis.client import connect
-from core.settings import RedisSettings
+from core.settings.redis import RedisSettings
 
 POLL_SECONDS = 0.1
 

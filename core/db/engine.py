@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from billing.errors import DatabaseUnavailable
 from core.db.bounded_connection import bounded_by
-from core.settings import DatabaseSettings
+from core.settings.billing import DatabaseSettings
 
 RETRY_AFTER_SECONDS = 5.0
 

@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, make_url
 
 from core.db.engine import configure_sqlite, connect_args, is_sqlite, prepare_folder
-from core.settings import DatabaseSettings
+from core.settings.billing import DatabaseSettings
 
 
 def alembic_config(settings: DatabaseSettings) -> Config:

@@ -36,7 +36,7 @@ from redis.exceptions import (
 
 from core.errors import StoreUnavailable
 from core.redis.scripts import sources
-from core.settings import RedisSettings
+from core.settings.redis import RedisSettings
 
 RETRY_AFTER_SECONDS = 2.0
 

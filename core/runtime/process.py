@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from core.logs import configure_logs
-from core.settings import Settings, get_settings
+from core.settings.tree import Settings, get_settings
 from core.tracing import close_tracing, configure_tracing
 
 Work = Coroutine[Any, Any, None]

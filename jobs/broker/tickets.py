@@ -12,7 +12,8 @@ from kombu import Connection, Queue
 from kombu.serialization import dumps
 
 from core.redis.keys import Keys
-from core.settings import RedisSettings, WorkerSettings
+from core.settings.redis import RedisSettings
+from core.settings.workers import WorkerSettings
 
 TASK_NAME = "penstock.run_one"
 VERSION = 1

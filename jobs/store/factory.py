@@ -3,7 +3,7 @@
 from celery import Celery
 
 from core.redis.client import connect
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.broker.tickets import create_celery, ticket_template
 from jobs.store.job_store import JobStore
 

@@ -18,7 +18,7 @@ from accounts.caller_cache import CallerCacheWriter, SignInAttempts
 from core.errors import InvalidJob, JobConflict, JobGone, JobNotFound, PipelineError
 from core.redis.client import Scripts, guarded
 from core.redis.keys import Keys
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.eta import estimate, estimate_running
 from jobs.events import Event, from_stream
 from jobs.fairness import estimated_tokens

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from core.errors import StoreUnavailable
 from core.redis.client import Scripts
-from core.settings import QueueSettings
+from core.settings.queue import QueueSettings
 from jobs.eta import ServiceTimes
 from jobs.fairness import ServiceTier
 

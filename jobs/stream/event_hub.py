@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from core.errors import JobGone, StoreUnavailable
 from core.ids import new_id
 from core.redis.client import messages
-from core.settings import StreamSettings
+from core.settings.api import StreamSettings
 from jobs.events import Event, EventType, from_frame
 from jobs.store.job_store import JobStore
 

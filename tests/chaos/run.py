@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
 from jobs.stream.event_hub import EventHub

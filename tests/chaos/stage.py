@@ -14,7 +14,7 @@ import psutil
 import redis
 
 from core.redis.keys import Keys
-from core.settings import Settings
+from core.settings.tree import Settings
 from tests.chaos.plan import Fault
 from tests.support.processes import Pipeline, PipelineProcess
 from tests.support.proxy import Proxy

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from accounts.caller import Limits, Role
-from core.settings import Settings
+from core.settings.tree import Settings
 from tests.support.keys import make_key, prepare_database, sqlite_in
 from tests.support.processes import pipeline
 from tests.support.redis_server import RedisServer

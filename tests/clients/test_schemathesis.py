@@ -11,7 +11,7 @@ from schemathesis import Case, checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
 from api.app import create_app
-from core.settings import Settings
+from core.settings.tree import Settings
 from tests.clients.conftest import Service
 from tests.support.simulated import MODEL
 

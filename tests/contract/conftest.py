@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from core.settings import EngineSettings, SimulatedSettings
+from core.settings.engine import EngineSettings, SimulatedSettings
 from tests.contract.driver import Driver
 from workers.engines.factory import create_engine
 

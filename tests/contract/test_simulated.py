@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from core.errors import EngineDead, EngineError
-from core.settings import EngineSettings, SimulatedSettings
+from core.settings.engine import EngineSettings, SimulatedSettings
 from tests.contract.conftest import FAST
 from tests.contract.driver import WAIT_SECONDS, Driver, chat, completion
 from workers.engines.factory import create_engine

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from core.errors import EngineDead, InvalidJob
-from core.settings import TINY_MODEL, EngineSettings
+from core.settings.engine import TINY_MODEL, EngineSettings
 from tests.contract.conftest import SETTINGS, Engines
 from tests.contract.driver import WAIT_SECONDS, Choice, Driver, chat, completion
 from workers.engines.base import Generation, Resume

@@ -16,7 +16,8 @@ from sqlalchemy import text
 
 from batches import ids as batch_ids
 from core.db.engine import Database
-from core.settings import DatabaseSettings, Settings
+from core.settings.billing import DatabaseSettings
+from core.settings.tree import Settings
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
 from tests.support.batches import check_whole, create, lines, read, results, until
@@ -99,7 +100,7 @@ async def case(
         slots=64,
         database=database.model_dump(exclude_unset=True),
         files={"url": f"file://{directory}/files"},
-        batches={"lease_seconds": 1.5, "look_seconds": 0.1, "flush_seconds": 0.2, **batches},
+        batches={"lease_seconds": 1.5, "poll_seconds": 0.1, "flush_seconds": 0.2, **batches},
         retention={"start": "archive"},
         billing={"claim_seconds": 1.0},
     )

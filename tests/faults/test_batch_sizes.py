@@ -30,7 +30,7 @@ async def test_one_broken_line_of_fifty_thousand_is_found_in_bounded_memory(
         redis_server,
         database=sqlite_in(tmp_path),
         files={"url": f"file://{tmp_path}/files"},
-        batches={"look_seconds": 0.05},
+        batches={"poll_seconds": 0.05},
     )
     key = make_key(settings)
     store = open_store(settings)

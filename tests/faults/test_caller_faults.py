@@ -20,7 +20,8 @@ from accounts.directory import Directory, directory_of
 from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.db.tables.base import now
-from core.settings import DatabaseSettings, Settings
+from core.settings.billing import DatabaseSettings
+from core.settings.tree import Settings
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
 from tests.conftest import settings_for

@@ -25,7 +25,8 @@ from billing.reconcile.run import reconcile
 from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.errors import StoreUnavailable
-from core.settings import DatabaseSettings, Settings
+from core.settings.billing import DatabaseSettings
+from core.settings.tree import Settings
 from jobs.archive.archived_job import read_finished
 from jobs.store.budget_reservations import (
     ACCOUNT,

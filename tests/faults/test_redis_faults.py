@@ -8,7 +8,7 @@ import pytest
 
 from core.db.engine import Database
 from core.errors import StoreUnavailable
-from core.settings import DatabaseSettings
+from core.settings.billing import DatabaseSettings
 from jobs.model_registry import ModelRegistry
 from jobs.status import Status
 from jobs.store.factory import open_store

@@ -15,7 +15,8 @@ from pydantic import SecretStr
 
 from core.db.engine import Database
 from core.db.schema_version import upgrade
-from core.settings import DatabaseSettings, Settings
+from core.settings.billing import DatabaseSettings
+from core.settings.tree import Settings
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
 from tests.support.databases import PostgresServer
@@ -150,7 +151,7 @@ async def test_sigterm_lets_what_is_under_way_end_and_leaves_the_rest_due(
     assert not receiver.got
 
 
-@pytest.mark.parametrize("own", [{"at_once": 16, "at_once_per_host": 4, "at_once_per_account": 8}])
+@pytest.mark.parametrize("own", [{"concurrency": 16, "concurrency_per_host": 4, "concurrency_per_account": 8}])
 async def test_a_thousand_to_a_dead_host_do_not_delay_another_endpoint(
     running: Pipeline, store: JobStore, database: Database
 ) -> None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from webhooks.deliverer import Deliverer
 
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from core import metrics
-from core.settings import QueueSettings
+from core.settings.queue import QueueSettings
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import ClaimedJob
 from tests.support.jobs import QUEUE, submission

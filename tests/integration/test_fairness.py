@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.fairness import ServiceTier, estimated_tokens
 from jobs.status import Status
 from jobs.store.factory import open_store

@@ -3,7 +3,7 @@
 import pytest
 
 from core.errors import EngineError, JobConflict, JobGone
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.status import Status, may_follow
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from accounts.caller import Limits
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.budget_reservations import ACCOUNT
 from jobs.store.job_store import JobStore

@@ -8,7 +8,7 @@ import pytest
 
 from accounts.caller import Limits
 from core.errors import IdempotencyMismatch, JobGone, JobNotFound, QueueFull
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 from jobs.store.factory import open_store

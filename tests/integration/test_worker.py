@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.broker.tickets import TASK_NAME
 from jobs.fairness import ServiceTier
 from jobs.model_registry import ModelRegistry

@@ -11,7 +11,7 @@ import orjson
 
 from batches.scheduler import BatchScheduler
 from core.errors import EngineError
-from core.settings import Settings
+from core.settings.tree import Settings
 from intake.factory import open_services
 from jobs.status import Status
 from jobs.store.job_store import JobStore

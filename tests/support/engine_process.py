@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core.settings import EngineSettings
+from core.settings.engine import EngineSettings
 from workers.engines.base import Generation, Output
 from workers.engines.factory import create_engine
 

@@ -20,7 +20,8 @@ from accounts.caller import NO_LIMITS, Limits
 from accounts.directory import directory_of
 from core.db.engine import Database, is_sqlite
 from core.db.schema_version import upgrade
-from core.settings import DatabaseSettings, Settings
+from core.settings.billing import DatabaseSettings
+from core.settings.tree import Settings
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from billing.pricing.rating import Price
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import ArchivedJobRow, SetAsideEntryRow, UsageEventRow
-from core.settings import BillingSettings
+from core.settings.billing import BillingSettings
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Ending

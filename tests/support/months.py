@@ -18,7 +18,7 @@ from core.db.tables.accounts import AccountRow
 from core.db.tables.base import table_of
 from core.db.tables.usage import UsageEventRow
 from core.ids import new_id
-from core.settings import SellerSettings
+from core.settings.billing import SellerSettings
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 from jobs.store.usage_outbox import UsageEntry

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from api.app import create_app
-from core.settings import Settings
+from core.settings.tree import Settings
 
 SNAPSHOT = Path(__file__).parents[1] / "contract" / "openapi.json"
 

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 from pydantic import SecretStr
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from tests.support.environment import inherited
 from tests.support.redis_server import free_port
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.result import JobResult
 from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore

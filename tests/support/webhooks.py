@@ -11,7 +11,8 @@ from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.webhooks import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
 from core.ids import new_id
-from core.settings import DatabaseSettings, Settings
+from core.settings.billing import DatabaseSettings
+from core.settings.tree import Settings
 from tests.conftest import settings_for
 from tests.support.receiver import Receiver
 from tests.support.redis_server import RedisServer

@@ -3,7 +3,7 @@
 Invariant: vLLM is imported only where it was asked for.
 """
 
-from core.settings import EngineSettings
+from core.settings.engine import EngineSettings
 from workers.engines.base import Engine
 
 

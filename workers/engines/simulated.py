@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import ContextLengthExceeded, EngineDead, EngineError
-from core.settings import EngineSettings
+from core.settings.engine import EngineSettings
 from workers.engines.base import (
     AcceptedGeneration,
     EngineInfo,

@@ -19,7 +19,7 @@ import structlog
 
 from core.errors import EngineDead, EngineError
 from core.logs import adopt_logger
-from core.settings import EngineSettings
+from core.settings.engine import EngineSettings
 from workers.engines.base import (
     AcceptedGeneration,
     EngineInfo,

@@ -11,7 +11,7 @@ from vllm.config import VllmConfig
 from vllm.engine.arg_utils import EngineArgs
 from vllm.platforms import current_platform
 
-from core.settings import EngineSettings
+from core.settings.engine import EngineSettings
 from workers.engines.vllm_amx import RefusesAmx
 
 log = structlog.get_logger()

@@ -26,7 +26,7 @@ from vllm.v1.engine.core_client import EngineCoreClient
 from vllm.v1.executor import Executor
 
 from core.errors import EngineError
-from core.settings import EngineSettings
+from core.settings.engine import EngineSettings
 from workers.engines.base import EngineInfo, EngineLoad, Output
 from workers.engines.vllm_choices import GenerationChoice
 from workers.engines.vllm_config import DESCRIBED_WORKER, engine_config

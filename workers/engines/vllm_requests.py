@@ -32,7 +32,7 @@ from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.input_processor import InputProcessor
 
 from core.errors import ContextLengthExceeded, EngineError, InvalidJob, PipelineError
-from core.settings import EngineSettings
+from core.settings.engine import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation
 from workers.engines.vllm_choices import GenerationChoice, Scribe
 from workers.engines.vllm_embeddings import Embedding

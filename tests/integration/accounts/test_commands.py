@@ -12,7 +12,8 @@ from accounts.audit_log import read_log
 from accounts.caller import digest_of
 from cli.main import app
 from core.db.engine import Database
-from core.settings import DatabaseSettings, get_settings
+from core.settings.billing import DatabaseSettings
+from core.settings.tree import get_settings
 from jobs.store.factory import open_store
 from tests.conftest import settings_for
 from tests.support.redis_server import RedisServer

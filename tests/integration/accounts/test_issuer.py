@@ -16,7 +16,7 @@ from jwt.algorithms import RSAAlgorithm
 from accounts import oidc
 from accounts.errors import IssuerUnavailable, SessionOver
 from accounts.oidc import Issuer
-from core.settings import OidcSettings
+from core.settings.auth import OidcSettings
 
 ISSUER, AUDIENCE = "https://id.example.com", "penstock"
 

@@ -12,7 +12,8 @@ from accounts.directory import Directory, directory_of, open_signing_in
 from accounts.errors import SessionOver
 from accounts.sessions import Session, Sessions
 from core.db.engine import Database
-from core.settings import DatabaseSettings, Settings
+from core.settings.billing import DatabaseSettings
+from core.settings.tree import Settings
 from jobs.store.factory import open_store
 from tests.conftest import settings_for
 from tests.support.redis_server import RedisServer

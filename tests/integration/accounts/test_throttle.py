@@ -4,7 +4,7 @@ import pytest
 
 from accounts.errors import TooManySignIns
 from accounts.login_throttle import LoginThrottle
-from core.settings import AuthSettings
+from core.settings.auth import AuthSettings
 from jobs.store.job_store import JobStore
 
 MOST = 3
@@ -12,7 +12,7 @@ MOST = 3
 
 @pytest.fixture
 def throttle(store: JobStore) -> LoginThrottle:
-    settings = AuthSettings(attempts=100, attempts_per_address=MOST, attempts_seconds=3600)
+    settings = AuthSettings(attempts=100, attempts_per_address=MOST, attempts_window_seconds=3600)
     return LoginThrottle(store.sign_ins, settings)
 
 

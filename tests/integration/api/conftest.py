@@ -19,7 +19,7 @@ from accounts.caller import Role
 from api.server.uvicorn_server import ApiServer, create_server
 from core.db.engine import Database
 from core.errors import PipelineError
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.status import Status
 from jobs.store.job_store import JobStore

@@ -15,7 +15,7 @@ import pytest
 
 from accounts.caller import Role
 from accounts.directory import directory_of
-from core.settings import Settings
+from core.settings.tree import Settings
 from intake.permissions import TABLE
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.factory import open_store

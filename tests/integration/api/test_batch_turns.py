@@ -19,7 +19,7 @@ from batches.result_parts import ResultParts, joined
 from billing.errors import DatabaseUnavailable
 from core.errors import StoreUnavailable
 from core.redis.keys import Keys
-from core.settings import Settings
+from core.settings.tree import Settings
 from intake.factory import open_services
 from intake.services import Services
 from jobs.model_registry import ModelRegistry
@@ -39,7 +39,7 @@ CONTENT = lines(COUNT, MODEL)
 
 @pytest.fixture
 def groups() -> dict[str, Any]:
-    return {"batches": {"look_seconds": 0.05, "flush_seconds": 0.1}}
+    return {"batches": {"poll_seconds": 0.05, "flush_seconds": 0.1}}
 
 
 @dataclass

@@ -15,7 +15,7 @@ from accounts.directory import directory_of
 from batches import ids as batch_ids
 from core.db.engine import Database
 from core.db.tables.webhooks import WebhookEndpointRow, WebhookEventRow
-from core.settings import Settings
+from core.settings.tree import Settings
 from files.object_store import ObjectStore
 from jobs.status import Status
 from jobs.store.job_store import JobStore
@@ -45,7 +45,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def groups(request: pytest.FixtureRequest) -> dict[str, Any]:
-    batches: dict[str, Any] = {"look_seconds": 0.05, "flush_seconds": 0.1, "max_lines": 300}
+    batches: dict[str, Any] = {"poll_seconds": 0.05, "flush_seconds": 0.1, "max_lines": 300}
     more: dict[str, Any] = {}
     if "window" in request.node.name or "no_more_than_its_key" in request.node.name:
         batches["window"] = 8
@@ -56,7 +56,7 @@ def groups(request: pytest.FixtureRequest) -> dict[str, Any]:
     if "too_long" in request.node.name:
         more["limits"] = {"body_bytes": 2_000}
     if "one_accounts_batches" in request.node.name:
-        batches["at_once_per_account"] = 2
+        batches["concurrency_per_account"] = 2
     if "s3" in request.node.name:
         more["files"] = {"url": request.getfixturevalue("s3_server").url}
     if "bound" in request.node.name:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import MODEL, Keys, RunningApi
 from tests.support.batches import answering_all, feeding, line, lines
@@ -19,7 +19,7 @@ from tests.support.batches import answering_all, feeding, line, lines
 
 @pytest.fixture
 def groups() -> dict[str, Any]:
-    return {"batches": {"look_seconds": 0.05, "flush_seconds": 0.1}}
+    return {"batches": {"poll_seconds": 0.05, "flush_seconds": 0.1}}
 
 
 async def penstock(api: RunningApi, keys: Keys, *words: str) -> Result:

@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 
 from billing.budgets.budgets import Budget, set_budget
 from core.db.engine import Database
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (
     MODEL,

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from core.db.engine import Database
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (

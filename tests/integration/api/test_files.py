@@ -18,7 +18,8 @@ from batches.file_sweeper import keep_swept, sweep_orphans
 from core.db.engine import Database
 from core.db.tables.base import now
 from core.db.tables.files import FileRow
-from core.settings import FileSettings, Settings
+from core.settings.batches import FileSettings
+from core.settings.tree import Settings
 from files.object_store import ObjectStore
 from files.repository import object_name
 from tests.support.waiting import eventually

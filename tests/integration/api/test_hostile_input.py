@@ -12,7 +12,7 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.store.job_store import JobStore
 from tests.conftest import settings_for
 from tests.integration.api.conftest import (

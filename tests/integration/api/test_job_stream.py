@@ -11,7 +11,7 @@ import pytest
 from accounts.api_keys import EVERYBODY, NewKey
 from accounts.directory import directory_of
 from core.errors import RunTimeout
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (

@@ -9,7 +9,8 @@ import pytest
 
 from accounts.api_keys import SHOWN
 from accounts.caller import Role, digest_of
-from core.settings import DatabaseSettings, Settings
+from core.settings.billing import DatabaseSettings
+from core.settings.tree import Settings
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import MODEL, Keys, RunningApi, chat_job, connect, submit
 from tests.support.keys import make_key

@@ -13,7 +13,7 @@ from openai.types import embedding_create_params
 from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.job_store import JobStore
 from tests.conftest import settings_for

@@ -10,7 +10,7 @@ import httpx2
 import orjson
 import pytest
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from intake.permissions import TABLE
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.factory import open_store

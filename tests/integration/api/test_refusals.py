@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.store.job_store import JobStore
 from tests.conftest import settings_for
 from tests.integration.api.conftest import (

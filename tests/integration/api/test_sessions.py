@@ -11,7 +11,7 @@ import pytest
 
 from accounts.access_tokens import ALGORITHM, AUDIENCE, ISSUER
 from accounts.passwords import Passwords
-from core.settings import DatabaseSettings
+from core.settings.billing import DatabaseSettings
 from tests.conftest import JWT_SECRET
 from tests.integration.api.conftest import RunningApi
 from tests.support.waiting import eventually
@@ -33,7 +33,7 @@ def groups(database_settings: DatabaseSettings) -> dict[str, Any]:
             "jwt_secret": JWT_SECRET,
             "attempts": ATTEMPTS,
             "attempts_per_address": PER_ADDRESS,
-            "attempts_seconds": 3600,
+            "attempts_window_seconds": 3600,
         },
     }
 

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from core.db.engine import Database
-from core.settings import DatabaseSettings
+from core.settings.billing import DatabaseSettings
 from tests.integration.api.conftest import Keys, RunningApi, WithoutDatabase, connect
 from tests.support.months import a_past_price, usage_entry, used
 from wire.schemas.usage import UsagePage

@@ -6,7 +6,8 @@ import httpx2
 import pytest
 
 from accounts.caller import Role
-from core.settings import DatabaseSettings, Settings
+from core.settings.billing import DatabaseSettings
+from core.settings.tree import Settings
 from tests.integration.api.conftest import RunningApi, connect
 from tests.support.keys import make_key
 from tests.support.waiting import eventually

@@ -9,7 +9,7 @@ import pytest
 
 from core.db.engine import Database
 from core.db.tables.base import now
-from core.settings import DatabaseSettings
+from core.settings.billing import DatabaseSettings
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import Hand, submit
 from tests.support.ledger import consuming, until_consumed

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from tests.conftest import settings_for
 from tests.support.redis_server import RedisServer
 

@@ -16,7 +16,7 @@ from billing.ledger.ledger import closed_months
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import InvoiceLineRow, InvoiceRow
-from core.settings import DatabaseSettings
+from core.settings.billing import DatabaseSettings
 from tests.support.months import MONTH, a_past_price, close, usage_entry, used
 from tests.support.waiting import eventually
 

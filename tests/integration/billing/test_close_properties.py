@@ -28,7 +28,7 @@ from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import InvoiceLineRow, InvoiceRow
 from core.db.tables.usage import UsageEventRow
-from core.settings import DatabaseSettings
+from core.settings.billing import DatabaseSettings
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 from tests.support.months import SELLER, a_past_price, an_account, usage_entry

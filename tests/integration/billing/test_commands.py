@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from core.db.engine import WRITES
 from core.db.schema_version import alembic_config, migration_engine
-from core.settings import DatabaseSettings
+from core.settings.billing import DatabaseSettings
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
 

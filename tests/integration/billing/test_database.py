@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from billing.errors import DatabaseUnavailable
 from core.db.engine import Database
-from core.settings import DatabaseSettings
+from core.settings.billing import DatabaseSettings
 from tests.support.databases import PostgresServer
 from tests.support.waiting import eventually
 

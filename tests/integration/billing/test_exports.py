@@ -26,7 +26,7 @@ from billing.invoices.credits import NewAdjustment, adjust, credit
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import ExportRow
-from core.settings import DatabaseSettings
+from core.settings.billing import DatabaseSettings
 from jobs.status import Status
 from tests.support.months import (
     MONTH,

@@ -11,7 +11,7 @@ import pytest
 from billing.exports.invoice_table import money
 from billing.exports.pdf_format import coins, day, lines_of, render
 from billing.invoices.invoices import Invoice, InvoiceLine
-from core.settings import SellerSettings
+from core.settings.billing import SellerSettings
 
 ISSUED = datetime(2026, 11, 1, 3, tzinfo=UTC)
 SELLER = SellerSettings(

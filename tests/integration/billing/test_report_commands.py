@@ -15,7 +15,8 @@ import pytest
 from billing.months import month_of
 from cli.connect.state_dir import PipelineState, StateDir
 from core.db.engine import Database
-from core.settings import DatabaseSettings, Settings
+from core.settings.billing import DatabaseSettings
+from core.settings.tree import Settings
 from jobs.store.job_store import JobStore
 from tests.conftest import settings_for
 from tests.support.drift import plant

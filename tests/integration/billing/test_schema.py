@@ -16,7 +16,7 @@ from core.db.tables.audit import AuditEntryRow
 from core.db.tables.invoices import AdjustmentRow, InvoiceLineRow, InvoiceRow
 from core.db.tables.prices import PriceRow, PriceVersion
 from core.db.tables.usage import UsageEventRow
-from core.settings import DatabaseSettings
+from core.settings.billing import DatabaseSettings
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 123_000, UTC)
 

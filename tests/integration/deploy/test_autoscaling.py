@@ -11,7 +11,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from jobs.model_registry import ModelRegistry
 from jobs.status import Status
 from tests.conftest import settings_for

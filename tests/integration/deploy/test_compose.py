@@ -15,7 +15,7 @@ import redis
 import yaml
 
 from cli.main import NOUNS
-from core.settings import Settings
+from core.settings.tree import Settings
 from tests.support.compose import BIN, Service, docker_compose, ports, read, seconds, shim
 from tests.support.databases import PostgresServer, connect, programs
 from tests.support.manifests import ROOT

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from tests.support.manifests import OVERLAYS, ROOT, Manifests
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()

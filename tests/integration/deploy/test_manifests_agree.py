@@ -8,7 +8,7 @@ import pytest
 from api.app import create_app
 from cli.main import NOUNS
 from core.redis.keys import Keys
-from core.settings import Settings
+from core.settings.tree import Settings
 from intake.request_lifetime import GRACE_SECONDS
 from tests.support.manifests import ROOT, Container, Manifests, matches
 from webhooks.celery_app import CLOSE_SECONDS
@@ -327,7 +327,7 @@ def test_an_outage_of_redis_costs_no_worker_its_model_and_no_client_a_real_answe
         found = one(manifests, component).spec[probe]
         return int(found["periodSeconds"]) * int(found["failureThreshold"])
 
-    deaf = settings_of(one(manifests, "worker"), tmp_path).worker.deaf_seconds
+    deaf = settings_of(one(manifests, "worker"), tmp_path).worker.redis_unreachable_seconds
     assert deaf + seconds("worker", "livenessProbe") >= 300
     assert seconds("api", "readinessProbe") >= 30, "docs/operations.md measures 11 s"
 

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from core.settings import Settings
+from core.settings.tree import Settings
 from tests.support.manifests import ROOT, Manifests, matches
 
 RUNNING = {"api", "control", "deliverer", "feeder", "ledger", "worker"}

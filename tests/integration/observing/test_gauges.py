@@ -17,7 +17,7 @@ from billing.ledger.collector import MoneyCollector
 from billing.pricing.gpu_rates import GpuRate, set_gpu_rate
 from core.db.engine import Database
 from core.errors import EngineError
-from core.settings import DatabaseSettings
+from core.settings.billing import DatabaseSettings
 from jobs.fairness import ServiceTier
 from jobs.store.collector import StoreCollector
 from jobs.store.factory import open_store

@@ -14,7 +14,7 @@ import pytest
 
 from billing.pricing.gpu_rates import GpuRate, set_gpu_rate
 from core.db.engine import Database
-from core.settings import Settings
+from core.settings.tree import Settings
 from tests.support.keys import make_key, prepare_database, sqlite_in
 from tests.support.ledger import a_price
 from tests.support.otlp import OtlpReceiver

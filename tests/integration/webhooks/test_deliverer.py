@@ -16,7 +16,8 @@ from billing.months import month_of
 from core.db.engine import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.webhooks import WebhookEndpointRow, WebhookEventRow
-from core.settings import DatabaseSettings, Settings
+from core.settings.billing import DatabaseSettings
+from core.settings.tree import Settings
 from jobs.store.budget_reservations import ACCOUNT, BudgetMonth
 from tests.support.receiver import receiving
 from tests.support.redis_server import RedisServer
@@ -318,7 +319,7 @@ async def test_one_accounts_thousand_do_not_keep_another_from_being_found(
 
 
 @pytest.mark.parametrize(
-    "own", [{"at_once_per_host": 4, "total_seconds": 1.0, "connect_seconds": 1}]
+    "own", [{"concurrency_per_host": 4, "total_seconds": 1.0, "connect_seconds": 1}]
 )
 async def test_a_host_that_never_answers_has_its_share_of_places_and_no_more(
     database: Database, deliverer: Deliverer

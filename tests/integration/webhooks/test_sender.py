@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from core.settings import WebhookSettings
+from core.settings.webhooks import WebhookSettings
 from tests.support.receiver import Receiver, receiving
 from webhooks.dns_resolver import Resolver
 from webhooks.errors import Undeliverable

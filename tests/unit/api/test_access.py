@@ -10,7 +10,7 @@ from starlette.routing import Route
 from accounts.caller import Caller, Role
 from api.app import create_app
 from core.errors import Forbidden
-from core.settings import Settings
+from core.settings.tree import Settings
 from intake.permissions import TABLE, check_access
 
 

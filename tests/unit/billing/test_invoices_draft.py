@@ -15,7 +15,7 @@ from billing.invoices.draft import Customer, MonthBooks, draft_invoices
 from billing.invoices.invoices import Invoice
 from billing.money import to_micros
 from billing.pricing.rating import Price, TokenCounts, rate
-from core.settings import SellerSettings
+from core.settings.billing import SellerSettings
 from jobs.fairness import ServiceTier
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)

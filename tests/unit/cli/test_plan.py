@@ -19,7 +19,8 @@ from cli.local.checks import (
 from cli.local.embedded_redis import find_program, redis_command
 from cli.local.plan import Plan, make_plan, process_specs, reachable, redis_spec
 from cli.terminal.failures import Failure
-from core.settings import EngineSettings, Settings
+from core.settings.engine import EngineSettings
+from core.settings.tree import Settings
 
 
 def settings(**groups: Any) -> Settings:

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from core.logs import OURS, QUIET, configure_logs
-from core.settings import LogSettings
+from core.settings.observability import LogSettings
 
 
 @pytest.fixture(autouse=True)

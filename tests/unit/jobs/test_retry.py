@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import EngineError, InvalidJob
-from core.settings import RetrySettings
+from core.settings.queue import RetrySettings
 from jobs.retry import GiveUp, Retry, decide
 
 SETTINGS = RetrySettings(max_attempts=4, base_seconds=0.5, cap_seconds=3.0)

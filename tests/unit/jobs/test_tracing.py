@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from core import metrics, tracing
-from core.settings import TraceSettings
+from core.settings.observability import TraceSettings
 from core.span_exporter import SpanWriter
 from core.tracing import Context, RequestTrace, Tracer, parse
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from core.settings import EngineSettings, SimulatedSettings, WorkerSettings
+from core.settings.engine import EngineSettings, SimulatedSettings
+from core.settings.workers import WorkerSettings
 from planning.errors import PolicyInvalid, ProfileInvalid
 from planning.policy import NAMED, SHIPPED, find_policy
 from planning.profile import read_profile, simulated_profile

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.settings import WebhookSettings
+from core.settings.webhooks import WebhookSettings
 from webhooks.retry_schedule import pause_seconds, retry_after
 from webhooks.signing import new_secret, sign, valid_keys
 

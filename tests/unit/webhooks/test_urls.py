@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from core.settings import WebhookSettings
+from core.settings.webhooks import WebhookSettings
 from webhooks.errors import InvalidWebhook
 from webhooks.url_rules import WebhookTarget, check_url
 
@@ -104,8 +104,8 @@ def test_a_network_that_is_allowed_is_reached_by_its_plain_address() -> None:
         {"retry_seconds": ""},
         {"connect_seconds": 20.0},
         {"total_seconds": 0},
-        {"at_once": 8},
-        {"at_once_per_host": 33},
+        {"concurrency": 8},
+        {"concurrency_per_host": 33},
         {"retention_days": 3},
     ],
 )

@@ -1,6 +1,6 @@
 import pytest
 
-from core.settings import BreakerSettings
+from core.settings.engine import BreakerSettings
 from workers.circuit_breaker import BreakerState, CircuitBreaker
 
 SETTINGS = BreakerSettings(failures=3, window_seconds=10, cooldown_seconds=5)

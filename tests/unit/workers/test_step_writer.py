@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.settings import StreamSettings
+from core.settings.api import StreamSettings
 from jobs.store.transitions import Appended, ClaimedJob, LogAppend
 from tests.support.waiting import eventually
 from workers.attempt import Attempt

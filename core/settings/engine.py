@@ -1,0 +1,110 @@
+"""Settings of the engine that a worker drives, and of its circuit breaker."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from core.settings.base import SettingsGroup
+
+TINY_MODEL = Path(__file__).resolve().parents[2] / "models" / "tiny"
+
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+Task = Literal["generate", "embed"]
+
+
+class SimulatedSettings(SettingsGroup):
+    """Latency model and scripted faults of the `simulated` engine (tests, load, planning)."""
+
+    start_seconds: float = Field(default=0.0, ge=0, description="Seconds to load the model.")
+    prefill_tokens_per_second: float = Field(
+        default=50_000.0, gt=0, description="Input tokens computed per second."
+    )
+    step_base_seconds: float = Field(
+        default=0.004, ge=0, description="Seconds of one step without sequences."
+    )
+    step_per_sequence_seconds: float = Field(
+        default=0.00005, ge=0, description="Seconds that each sequence adds to a step."
+    )
+    faults: bool = Field(default=False, description="Obey fault directives found in prompts.")
+
+
+class EngineSettings(SettingsGroup):
+    """Which engine a worker drives and how."""
+
+    kind: Literal["vllm", "simulated"] = Field(
+        default="vllm",
+        description="Engine: `vllm`, or `simulated` (a latency model for tests and planning).",
+    )
+    model: str = Field(
+        default=str(TINY_MODEL),
+        description="Folder of the model, or its name on the model hub.",
+    )
+    served_name: ModelName = Field(
+        default="penstock-tiny",
+        description="Name of the model that clients use; it also names the queue.",
+    )
+    task: Task = Field(
+        default="generate", description="What the model does: `generate` (text) or `embed`."
+    )
+    core: Literal["in-process", "separate"] = Field(
+        default="in-process",
+        description="Where vLLM's core runs: `in-process` (starts faster) or `separate` (a process"
+        " of its own, which works while the GPU computes).",
+    )
+    slots: int = Field(
+        default=32, ge=1, le=1024, description="Maximum number of jobs that run at the same time."
+    )
+    dtype: str = Field(default="bfloat16", description="Number format of the weights.")
+    max_model_len: int | None = Field(
+        default=None, ge=16, description="Longest context in tokens. Not set: the model's own."
+    )
+    enforce_eager: bool | None = Field(
+        default=None,
+        description="true: do not compile graphs. Not set: compile on a GPU, not on a CPU.",
+    )
+    quantization: str | None = Field(
+        default=None,
+        description="Quantization such as `fp8` or `awq`. Not set: what the model states.",
+    )
+    gpu_memory_utilization: float = Field(
+        default=0.9, gt=0, le=1, description="Share of the GPU's memory that vLLM uses."
+    )
+    kv_cache_gib: int = Field(default=1, ge=1, description="CPU only: size of the KV cache in GiB.")
+    cpu_amx: bool = Field(
+        default=False,
+        description="CPU only: let vLLM use its AMX kernels; they crash on some machines.",
+    )
+    tool_parser: str | None = Field(
+        default=None, description="vLLM's parser for tool calls, such as `hermes`."
+    )
+    reasoning_parser: str | None = Field(
+        default=None, description="vLLM's parser for reasoning, such as `deepseek_r1`."
+    )
+    chat_template: Path | None = Field(
+        default=None, description="File with a chat template. Not set: the model's own."
+    )
+    extra_args: dict[str, object] = Field(
+        default_factory=dict,
+        description="JSON object of more engine arguments; they are passed to vLLM unchanged.",
+    )
+    simulated: SimulatedSettings = SimulatedSettings()
+
+
+class BreakerSettings(SettingsGroup):
+    """When a worker stops claiming jobs because its engine fails repeatedly."""
+
+    failures: int = Field(
+        default=5,
+        ge=1,
+        description="Number of engine failures within the window that open the circuit breaker.",
+    )
+    window_seconds: float = Field(
+        default=30.0, gt=0, description="Length in seconds of the window for failures."
+    )
+    cooldown_seconds: float = Field(
+        default=5.0, gt=0, description="Seconds the breaker stays open before a probe."
+    )
+    probe_timeout_seconds: float = Field(
+        default=30.0, gt=0, description="Maximum seconds that the probe may take."
+    )
