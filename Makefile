@@ -10,7 +10,7 @@ export VENV
 COMPILE = uv pip compile pyproject.toml --universal --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test install lint rules format typecheck test-fast test-faults chaos bench docs check openapi settings lock clean
+.PHONY: help run test install lint words rules format typecheck test-fast test-faults chaos bench docs check openapi settings lock clean
 
 help: ## Show this list
 	@echo "Penstock. Start with: make run"
@@ -33,6 +33,9 @@ lint: install ## Check style, format and the import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
+
+words: ## Find words that make a text hard to read (ARGS=PATH: only there)
+	@$(PYTHON) scripts/check_words.py $(ARGS)
 
 rules: install ## Write the PrometheusRule of k8s anew from deploy/prometheus/rules
 	@$(BIN)/python scripts/prometheus_rule.py
