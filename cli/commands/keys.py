@@ -13,11 +13,11 @@ from accounts.api_keys import EVERYBODY, KeyFilter, MadeKey, NewKey
 from accounts.caller import Limits, Role
 from accounts.directory import Directory
 from cli.connect.accounts import with_directory
-from core.settings.errors import describe
 from cli.terminal.failures import UsageError
 from cli.terminal.options import Json, instant
 from cli.terminal.output import ago, err, print_json, print_table
 from core.db.engine import Database
+from core.settings.errors import describe
 from wire.schemas.accounts import NewKeyRequest
 from wire.views.accounts import key_view
 

@@ -151,7 +151,9 @@ async def test_sigterm_lets_what_is_under_way_end_and_leaves_the_rest_due(
     assert not receiver.got
 
 
-@pytest.mark.parametrize("own", [{"concurrency": 16, "concurrency_per_host": 4, "concurrency_per_account": 8}])
+@pytest.mark.parametrize(
+    "own", [{"concurrency": 16, "concurrency_per_host": 4, "concurrency_per_account": 8}]
+)
 async def test_a_thousand_to_a_dead_host_do_not_delay_another_endpoint(
     running: Pipeline, store: JobStore, database: Database
 ) -> None:

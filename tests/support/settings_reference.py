@@ -31,7 +31,7 @@ stops the process at its start, and the error names the variable.
 
 - The name of a variable is `PENSTOCK_`, the group, two underscores and the setting. Other pages
   write `lease.seconds` for `PENSTOCK_LEASE__SECONDS`.
-- Lists and objects are JSON, such as `["10.0.0.0/8"]`. The lists of the group `webhooks` may also be
+- Lists and objects are JSON, such as `["10.0.0.0/8"]`. The lists of group `webhooks` may also be
   written with commas, as in earlier versions.
 - A name ends in its unit (`_seconds`, `_bytes`, `_days`). "Not set" means that the variable is
   absent.
@@ -66,7 +66,9 @@ def groups(model: BaseModel | None = None, path: tuple[str, ...] = ()) -> Iterat
     fields = type(model).model_fields
     own = [name for name in fields if not isinstance(getattr(model, name), BaseModel)]
     if own:
-        settings = tuple(_setting(fields[name], getattr(model, name), (*path, name)) for name in own)
+        settings = tuple(
+            _setting(fields[name], getattr(model, name), (*path, name)) for name in own
+        )
         yield Group(".".join(path), " ".join((type(model).__doc__ or "").split()), settings)
     for name in fields:
         if isinstance(getattr(model, name), BaseModel):
