@@ -37,6 +37,9 @@ lint: install ## Check style, format and the import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 
+words: ## Find words that make a text hard to read (ARGS=PATH: only there)
+	@$(PYTHON) scripts/check_words.py $(ARGS)
+
 rules: install ## Write the PrometheusRule of k8s anew from deploy/prometheus/rules
 	@$(BIN)/python scripts/prometheus_rule.py
 
@@ -72,6 +75,9 @@ check: ## Do exactly what CI does
 
 openapi: install ## Write tests/contract/openapi.json anew, for review
 	@$(BIN)/python -m tests.support.openapi
+
+settings: install ## Write .env.example and docs/settings.md anew from core/settings
+	@$(BIN)/python -m tests.support.settings_reference
 
 lock: ## Resolve the pinned requirements anew (needs uv)
 	@$(COMPILE) requirements/torch.in --extra cpu --extra test --extra docs \

@@ -6,16 +6,16 @@ Exit codes: 0 nothing is wrong, or there are only warnings; 1 there is a problem
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from cli.checks.findings import Check, Level, fine, print_findings, problem, run_checks
 from cli.checks.machine import ask_gpu
 from cli.checks.start import machine_checks, quick_checks, running_here
+from cli.connect.settings import settings_of
 from cli.connect.state_dir import PipelineState, StateDir
 from cli.terminal.failures import UsageError
 from cli.terminal.options import Json
 from cli.terminal.output import out, print_json
-from core.settings.errors import describe, settings_of
+from core.settings.errors import InvalidSettings
 from core.settings.tree import Settings, get_settings
 
 #: What any process needs; in its container there is no engine, and its own port is taken.
@@ -66,8 +66,8 @@ def _summary(problems: int, warnings: int) -> str:
 def _checks(*, quick: bool) -> list[Check]:
     try:
         settings = get_settings()
-    except ValidationError as error:
-        wrong = problem("settings", "the settings are wrong", *describe(error, "PENSTOCK_"))
+    except InvalidSettings as error:
+        wrong = problem("settings", "the settings are wrong", *error.lines)
         return [Check("settings", lambda: wrong), *machine_checks()]
     running = running_here(StateDir())
     read = Check("settings", lambda: fine("settings", _sources(settings)))

@@ -270,8 +270,8 @@ def test_only_the_arrows_of_the_design_are_open(manifests: Manifests, tmp_path: 
             wanted.add((container.component, "5432"))
     wanted.add(("worker", "443"))  # weights
     wanted |= {("api", "443"), ("feeder", "443")}  # files
-    ports = settings_of(one(manifests, "deliverer"), tmp_path).webhooks.ports.split(",")
-    wanted |= {("deliverer", port) for port in ports}
+    ports = settings_of(one(manifests, "deliverer"), tmp_path).webhooks.ports
+    wanted |= {("deliverer", str(port)) for port in ports}
     assert arrows(manifests) == wanted
     assert ("worker", "5432") not in wanted, "workers know nothing of money"
 

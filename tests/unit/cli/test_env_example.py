@@ -1,19 +1,24 @@
-"""`.env.example` lists exactly the settings there are, with their defaults."""
+"""`.env.example` and `docs/settings.md` are what the settings say, and the file can be used."""
 
 import json
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 from core.settings.engine import TINY_MODEL
 from core.settings.tree import Settings
+from tests.support.settings_reference import (
+    ENV_EXAMPLE,
+    PAGE,
+    env_example,
+    groups,
+    page,
+    written,
+)
 
-ROOT = Path(__file__).resolve().parents[3]
-LINES = (ROOT / ".env.example").read_text().splitlines()
 PREFIX = "#PENSTOCK_"
 
 
@@ -25,33 +30,32 @@ def defaults(group: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[str
             yield "PENSTOCK_" + "__".join((*path, name)).upper(), value
 
 
-def written(value: Any) -> str:
-    """Return how a value is written in the file."""
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if value == str(TINY_MODEL):
-        return str(TINY_MODEL.relative_to(ROOT))
-    if isinstance(value, bool | dict | list):
-        return json.dumps(value)
-    return "" if value is None else str(value)
-
-
 def listed() -> dict[str, str]:
-    pairs = (line[1:].partition("=")[::2] for line in LINES if line.startswith(PREFIX))
-    return dict(pairs)
+    lines = ENV_EXAMPLE.read_text().splitlines()
+    return dict(line[1:].partition("=")[::2] for line in lines if line.startswith(PREFIX))
 
 
-def test_file_lists_every_setting_with_its_default_in_order() -> None:
+def test_files_are_those_that_make_settings_writes() -> None:
+    assert ENV_EXAMPLE.read_text() == env_example()
+    assert PAGE.read_text() == page()
+
+
+def test_file_lists_every_setting_with_its_default() -> None:
     settings = Settings(_env_file=None)
 
-    assert list(listed().items()) == [(name, written(value)) for name, value in defaults(settings)]
+    assert listed() == {name: written(value) for name, value in defaults(settings)}
 
 
-def test_every_setting_has_one_line_of_comment() -> None:
-    for before, line in pairwise(LINES):
-        if line.startswith(PREFIX):
-            assert before.startswith("# "), line
-            assert len(before) <= 100
+def test_every_setting_says_what_it_means() -> None:
+    for group in groups():
+        for setting in group.settings:
+            assert setting.text.endswith("."), setting.variable
+
+
+def test_lists_and_objects_are_json() -> None:
+    for name, value in defaults(Settings(_env_file=None)):
+        if isinstance(value, list | dict):
+            assert json.loads(listed()[name]) == value
 
 
 def test_uncommented_file_gives_the_defaults(
