@@ -117,7 +117,7 @@ import asyncio
 from tests.contract.conftest import FAST
 from tests.contract.driver import Driver, chat
 from core.settings.engine import EngineSettings
-from workers.engines.factory import create_engine
+from workers.engine_factory import create_engine
 
 async def main():
     driver = Driver("x", create_engine(EngineSettings(kind="simulated", simulated=FAST)))
