@@ -36,6 +36,7 @@ lint: install ## Check style, format and the import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
+	@$(PYTHON) scripts/check_words.py
 
 words: ## Find words that make a text hard to read (ARGS=PATH: only there)
 	@$(PYTHON) scripts/check_words.py $(ARGS)

@@ -2,7 +2,7 @@
 
 Celery passes each ticket to a thread, which waits until the event loop has made the attempt; then
 the ticket is acknowledged. Invariant: after a signal the process ends within about one attempt, and
-everything it leaves undone is due in SQL.
+each delivery that it did not make is due in SQL.
 """
 
 import asyncio

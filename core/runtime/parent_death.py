@@ -1,7 +1,7 @@
 """`python parent_death.py PARENT SIGNAL[,UID] COMMAND...`: a command that dies with its parent.
 
 A program of its own instead of a hook between fork and exec, which is unsafe beside threads.
-Only Linux has such a leash; elsewhere the command just runs, and whoever started it stops it.
+Only Linux sends such a signal. Elsewhere the command just runs, and its starter stops it.
 """
 
 import ctypes
