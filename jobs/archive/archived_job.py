@@ -47,8 +47,8 @@ class FinishedJob(Protocol):
 class ArchivedJob:
     """One finished job in its stored form, both JSON.
 
-    `webhook` receives its end, unless the job is `quiet`. Both are known when the job is archived and
-    are not read back.
+    `webhook` receives its end, unless the job is `quiet`. Both are known when the job is archived
+    and are not read back.
     """
 
     job_id: str
