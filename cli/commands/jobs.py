@@ -136,6 +136,6 @@ def cancel(job_id: JobId, as_json: Json = False, url: Url = None, key: Key = Non
 
 @app.command()
 def retry(job_id: JobId, as_json: Json = False, url: Url = None, key: Key = None) -> None:
-    """Submit a failed job again, as a new job."""
+    """Submit a failed job again as a new job."""
     job = Client.open(url, key).post(f"/v1/jobs/{job_id}/retry")
     show_job(job, as_json=as_json, must_complete=False)
