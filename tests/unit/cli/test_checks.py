@@ -233,7 +233,7 @@ def test_what_is_broken_in_a_models_folder_is_named(tmp_path: Path) -> None:
 
     folder = copied(tmp_path / "model")
     (folder / "config.json").write_text("{oops")
-    assert "config.json is no JSON object" in judged(folder).text
+    assert "config.json is not a JSON object" in judged(folder).text
     (folder / "config.json").unlink()
     (folder / "config.json").mkdir()
     unreadable = judged(folder)
