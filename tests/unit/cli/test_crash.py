@@ -144,7 +144,7 @@ def test_exit_codes_are_told_apart() -> None:
     assert "cannot start" in text(Death("worker", 1))
     assert "ended itself" in text(Death("worker", 1, was_ready=True))
     assert "was not found" in text(Death("redis", 127))
-    assert "ended in order" in text(Death("api", 0, was_ready=True))
+    assert "stopped normally" in text(Death("api", 0, was_ready=True))
     assert "not ready after 60 s" in text(Death("api", -9, was_ready=True, own_kill=60.0))
 
 
