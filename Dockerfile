@@ -1,12 +1,12 @@
 # The images of Penstock: `docker build --target api|control|worker|worker-cpu .`
 #   api         API, ledger, migration, commands: no engine inside (tagged penstock-core)
-#   control     the same files, started as the control process
+#   control     the same files; starts the control process
 #   worker      a GPU worker: vLLM with CUDA; the node brings NVIDIA's driver
 #   worker-cpu  a worker without a GPU, with the tiny model
-# Everything is installed by lock files; each runs as user 10001 on a read-only root, and may write to
-# /tmp, and a worker to /cache.
+# All packages come from lock files. Each image runs as user 10001 on a read-only root; it can write to
+# /tmp, and a worker also to /cache.
 
-# Pin it to a digest where images are built for production: --build-arg PYTHON_IMAGE=python@sha256:...
+# For production pin it to a digest: --build-arg PYTHON_IMAGE=python@sha256:...
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
 # --- the files of every image -------------------------------------------------------------
@@ -78,14 +78,14 @@ ENV HOME=/tmp \
     VLLM_NO_USAGE_STATS=1
 VOLUME /cache
 EXPOSE 8081
-# A large model loads for many minutes, and is alive meanwhile.
+# A large model takes many minutes to load.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=1800s --retries=3 \
     CMD ["python", "-P", "-m", "core.runtime.probe", "http://127.0.0.1:8081/ready"]
 ENTRYPOINT ["penstock"]
 CMD ["worker"]
 
 FROM builder AS worker-cpu-builder
-# PyTorch without CUDA is on PyTorch's own index alone.
+# PyTorch without CUDA is only on PyTorch's own index.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install --no-deps "torch==2.13.0+cpu" --extra-index-url "${TORCH_INDEX}"
 COPY requirements/worker-cpu.lock requirements/
@@ -96,7 +96,7 @@ RUN pip install --no-deps --no-build-isolation -e . \
     && penstock --version
 
 FROM worker-base AS worker-cpu
-# vLLM's CPU kernels ask where memory lies.
+# vLLM's CPU kernels need libnuma.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libnuma1 \
@@ -117,7 +117,7 @@ RUN pip install --no-deps --no-build-isolation -e . \
     && penstock --version
 
 FROM worker-base AS worker
-# vLLM compiles kernels for the GPU it finds.
+# vLLM compiles kernels for the GPU that it finds.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev \

@@ -1,4 +1,4 @@
-# The two commands: `make run` and `make test`. `make` alone lists the rest.
+# The main commands are `make run` and `make test`; `make` lists all of them.
 # Needs make, and Python 3.11 to 3.14 with venv and pip. Everything is installed into .venv.
 
 PYTHON ?= python3
@@ -17,18 +17,18 @@ help: ## Show this list
 	@echo
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo
-	@echo "  Options: PYTHON=python3.12 (which Python), ARGS=... (passed on by run, test and bench)"
+	@echo "  Options: PYTHON=python3.12 (which Python), ARGS=... (arguments for run, test and bench)"
 
-run: install ## Start the whole pipeline, with a first job streamed (ARGS=--exit: stop after it)
+run: install ## Start the whole pipeline and run a demo (ARGS=--exit: stop after it)
 	@$(BIN)/penstock up --demo $(ARGS)
 
-test: install ## Run all tests in two processes (ARGS=-x and the like go to pytest)
+test: install ## Run all tests in two processes (ARGS are passed to pytest, such as ARGS=-x)
 	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
 
-coverage: install ## Run all tests and measure which lines run, in started processes as well; at least 90 %
+coverage: install ## Run all tests and measure coverage, in child processes too; at least 90 %
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term $(ARGS)
 
-install: ## Install everything into .venv; nothing to do the second time
+install: ## Install everything into .venv; does nothing when it is installed
 	@command -v $(PYTHON) >/dev/null || { echo "Penstock needs Python 3.11 to 3.14; there is no $(PYTHON)."; exit 2; }
 	@$(PYTHON) scripts/install.py
 
@@ -41,17 +41,17 @@ lint: install ## Check style, format and the import rules
 words: ## Find words that make a text hard to read (ARGS=PATH: only there)
 	@$(PYTHON) scripts/check_words.py $(ARGS)
 
-rules: install ## Write the PrometheusRule of k8s anew from deploy/prometheus/rules
+rules: install ## Write the PrometheusRule of k8s from deploy/prometheus/rules
 	@$(BIN)/python scripts/prometheus_rule.py
 
-format: install ## Format the code and fix what can be fixed
+format: install ## Format the code and apply the automatic fixes
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 typecheck: install ## Check types (mypy --strict)
 	@$(BIN)/mypy
 
-# The heart of each part, on Redis and SQLite; CI runs everything on every server.
+# The main tests of each part, on Redis and SQLite; CI runs all tests on all servers.
 FAST = tests/unit tests/integration/test_submit_and_claim.py tests/integration/test_fence_and_ends.py \
 	tests/integration/billing/test_consumer.py tests/integration/billing/test_budgets.py \
 	tests/integration/billing/test_close.py
@@ -62,7 +62,7 @@ test-fast: install ## Run the unit tests and the quickest integration tests (und
 test-faults: install ## Run the fault tests: kill -9, restarts, lost leases, drains
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
 
-chaos: install ## Break things at random under load (SECONDS=60 SEED=...); prints one JSON object
+chaos: install ## Inject random faults under load (SECONDS=60 SEED=...); prints one JSON object
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: install ## Measure throughput and latency
@@ -71,16 +71,16 @@ bench: install ## Measure throughput and latency
 docs: install ## Build the documentation into site/; every warning is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-check: ## Do exactly what CI does
+check: ## Run exactly what CI runs
 	@bash .ci/run
 
-openapi: install ## Write tests/contract/openapi.json anew, for review
+openapi: install ## Write tests/contract/openapi.json, for review
 	@$(BIN)/python -m tests.support.openapi
 
-settings: install ## Write .env.example and docs/settings.md anew from core/settings
+settings: install ## Write .env.example and docs/settings.md from core/settings
 	@$(BIN)/python -m tests.support.settings_reference
 
-lock: ## Resolve the pinned requirements anew (needs uv)
+lock: ## Resolve the pinned requirements again (needs uv)
 	@$(COMPILE) requirements/torch.in --extra cpu --extra test --extra docs \
 		--excludes requirements/excludes.txt -o requirements/cpu.lock
 	@$(COMPILE) --extra gpu -o requirements/gpu.lock
@@ -88,6 +88,6 @@ lock: ## Resolve the pinned requirements anew (needs uv)
 	@$(COMPILE) requirements/torch.in --extra cpu -c requirements/cpu.lock \
 		--excludes requirements/excludes.txt -o requirements/worker-cpu.lock
 
-clean: ## Remove caches and the environment; .penstock (your data) stays
+clean: ## Remove caches and the environment; keeps .penstock (your data)
 	@rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
-"""The `penstock` command. Each noun is a file that is imported only when it is asked for.
+"""The `penstock` command. Each noun is a module that is imported only when it is used.
 
-Exit codes: 0 done; 1 refused by the server, or it could not run; 2 wrong usage or settings;
-3 nothing answers.
+Exit codes: 0 done; 1 the server refused or the command failed; 2 wrong usage or settings;
+3 no connection.
 """
 
 from importlib import import_module
@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from cli.terminal.failures import Failure
 from cli.terminal.output import print_failure
 
-#: Noun -> where it stands in the help, and its module.
+#: Noun -> its panel in the help, and its module.
 NOUNS = {
     "up": ("Start here", "cli.commands.up"),
     "doctor": ("Start here", "cli.commands.doctor"),
@@ -46,7 +46,7 @@ NOUNS = {
 
 
 class CommandGroups(TyperGroup):
-    """Loads the asked-for noun, and turns failures into a message and an exit code."""
+    """Imports the module of a noun, and turns a `Failure` into a message and an exit code."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return every noun in the order of the help."""
@@ -54,7 +54,7 @@ class CommandGroups(TyperGroup):
         return list(NOUNS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import a noun; None if there is no such one."""
+        """Import the module of a noun; return None if the noun is unknown."""
         del ctx
         if cmd_name not in NOUNS:
             return None
@@ -82,8 +82,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(given: bool) -> None:
+    if given:
         typer.echo(version("penstock"))
         raise typer.Exit
 
@@ -91,7 +91,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def penstock(
     _version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Queue-based inference for language models on your own machines."""

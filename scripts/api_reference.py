@@ -1,4 +1,4 @@
-"""The API reference as Markdown pages, made from the OpenAPI document.
+"""Generates the pages of the API reference from the OpenAPI document.
 
 Invariant: the document is the only source. Every operation is on the page of its first tag, every
 schema on the page of schemas, and a `$ref` becomes a link to it.
@@ -16,7 +16,7 @@ from typing import Any
 Json = dict[str, Any]
 
 METHODS = ("get", "post", "put", "patch", "delete")
-#: The limits of a schema, in the words of the table.
+#: The text in the table for each limit of a schema.
 LIMITS = {
     "minimum": "at least {}",
     "exclusiveMinimum": "more than {}",
@@ -41,12 +41,12 @@ def pages(document: Json) -> dict[str, str]:
         The Markdown of each page by its file name, `index.md` first and `schemas.md` last.
     """
     tags = tagged(document)
-    made = {"index.md": _index(document, tags)}
+    result = {"index.md": _index(document, tags)}
     for tag, operations in tags.items():
         parts = [f"# {title_of(tag)}", *(_operation(document, *one) for one in operations)]
-        made[file_of(tag)] = "\n\n".join(parts) + "\n"
-    made["schemas.md"] = _schemas(document)
-    return made
+        result[file_of(tag)] = "\n\n".join(parts) + "\n"
+    result["schemas.md"] = _schemas(document)
+    return result
 
 
 def tagged(document: Json) -> dict[str, list[tuple[str, str, Json]]]:
@@ -224,7 +224,7 @@ def _properties(schema: Json) -> str:
 
 
 def _type(schema: Json) -> str:
-    """Return a schema's type in one line of Markdown; what it refers to is linked."""
+    """Return a schema's type in one line of Markdown, with links to other schemas."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{short_name(name)}](schemas.md#{_anchor(name)})"
@@ -242,7 +242,7 @@ def _type(schema: Json) -> str:
 
 
 def _limits(schema: Json) -> str:
-    """Return default and bounds, also those of the only type beside null."""
+    """Return default and bounds, for a nullable type those of the other type."""
     found: Json = {}
     for one in (*schema.get("anyOf", ()), schema):
         found |= one
@@ -261,7 +261,7 @@ def _paragraphs(text: str) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table without the columns that are empty in all rows."""
+    """Return a table; columns that are empty in all rows are left out."""
     kept = [at for at in range(len(heads)) if any(row[at] for row in rows)]
     lines = [[heads[at] for at in kept], ["---"] * len(kept)]
     lines += [[" ".join(row[at].split()).replace("|", "\\|") for at in kept] for row in rows]

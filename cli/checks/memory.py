@@ -1,6 +1,6 @@
-"""How much memory there is, and whether the kernel has killed a process to get some back.
+"""Reads the available memory and the number of processes killed because memory ran out.
 
-Invariant: a reading that this system does not give is None or left out, never a guess.
+Invariant: a value that this system does not provide is None, never a guess.
 """
 
 import time
@@ -12,19 +12,19 @@ GIB = 1024**3
 MEMINFO = Path("/proc/meminfo")
 VMSTAT = Path("/proc/vmstat")
 CGROUP = Path("/sys/fs/cgroup")
-#: How far back readings of free memory are kept: what a killed process had taken is free again
-#: when its death is noticed, so the reading of that moment says nothing.
+#: How long readings are kept. When a death is noticed, the memory of the killed process is free
+#: again, so only earlier readings show the shortage.
 KEPT_SECONDS = 10.0
 
 
 def available_gib() -> float | None:
-    """Return the memory that can be had, by the machine and by the container; None if unknown."""
+    """Return the memory available in this machine and container, in GiB; None if unknown."""
     found = []
     with suppress(OSError, StopIteration):
         lines = MEMINFO.read_text().splitlines()
         line = next(line for line in lines if line.startswith("MemAvailable:"))
         found.append(int(line.split()[1]) * 1024)
-    with suppress(OSError, ValueError):  # "max" is no number: no limit
+    with suppress(OSError, ValueError):  # "max" is not a number: no limit
         limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
         stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
         found.append(limit - used + int(stat.get("inactive_file", 0)))  # files can be dropped
@@ -32,7 +32,7 @@ def available_gib() -> float | None:
 
 
 def oom_kills(vmstat: Path = VMSTAT, cgroup: Path = CGROUP) -> int | None:
-    """Return how many processes the kernel has killed for memory since it booted; None: unknown."""
+    """Return how many processes the kernel killed for lack of memory since boot; None: unknown."""
     found = []
     for path in (vmstat, cgroup / "memory.events"):
         with suppress(OSError, ValueError):
@@ -42,7 +42,7 @@ def oom_kills(vmstat: Path = VMSTAT, cgroup: Path = CGROUP) -> int | None:
 
 
 class MemoryWatch:
-    """The readings of the last seconds."""
+    """The readings of the last `KEPT_SECONDS`."""
 
     def __init__(self) -> None:
         self._readings: deque[tuple[float, float | None, int | None]] = deque()
@@ -55,11 +55,11 @@ class MemoryWatch:
             self._readings.popleft()
 
     def lowest(self) -> float | None:
-        """Return the least memory that was available, in GiB."""
+        """Return the least available memory of these readings, in GiB; None: unknown."""
         return min((gib for _, gib, _ in self._readings if gib is not None), default=None)
 
     def kills(self) -> int | None:
-        """Return how many processes the kernel has killed for memory in these seconds."""
+        """Return how many processes the kernel killed in that time; None: unknown."""
         before = next((kills for _, _, kills in self._readings if kills is not None), None)
         now = oom_kills()
         return None if before is None or now is None else now - before

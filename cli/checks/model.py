@@ -1,4 +1,4 @@
-"""Whether the model can be loaded: its folder, its files, their size."""
+"""Checks whether the model can be loaded: its folder, its files and their size."""
 
 import json
 from pathlib import Path
@@ -14,24 +14,24 @@ TOKENIZERS = (
     "tokenizer.model.v3",
 )
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
-#: What Git leaves in place of a large file until `git lfs pull`.
+#: The beginning of the file that Git stores instead of a large one until `git lfs pull`.
 LFS_POINTER = b"version https://git-lfs"
 NAME = "model"
 TAKES = "PENSTOCK_ENGINE__MODEL takes a folder with config.json, or a name on the model hub"
 
 
 def check_model(engine: EngineSettings) -> Finding:
-    """Look whether the model's folder has what vLLM reads; names on the hub are left to vLLM."""
+    """Check the files of the model's folder; a name on the model hub is left to vLLM."""
     model = engine.model
     if engine.kind != "vllm":
-        return fine(NAME, f"none is read: the engine is {engine.kind}")
+        return fine(NAME, f"not needed: the engine is {engine.kind}")
     folder = Path(model).expanduser()
     if folder.is_file():
         return fine(NAME, f"{model} is one file of {folder.stat().st_size / GIB:.1f} GiB")
     if not folder.exists():
         if model.startswith(("/", "./", "../", "~")) or model.count("/") > 1:
             return problem(NAME, f"there is no model at {model}", TAKES)
-        return fine(NAME, f"{model} is a name on the model hub, which vLLM asks")
+        return fine(NAME, f"{model} is a name on the model hub; vLLM loads it")
     try:
         return _check_folder(folder, engine)
     except OSError as error:
@@ -40,16 +40,16 @@ def check_model(engine: EngineSettings) -> Finding:
 
 
 def weights_gib(engine: EngineSettings) -> float:
-    """Return the size of the model's weights in GiB; 0 where they are not on this machine."""
+    """Return the size of the model's weights in GiB; 0 if they are not on this machine."""
     folder = Path(engine.model).expanduser()
     try:
         return sum(path.stat().st_size for path in _weights(folder)) / GIB
     except OSError:
-        return 0.0  # `check_model` says what is wrong
+        return 0.0  # `check_model` reports it
 
 
 def head_size(engine: EngineSettings) -> int | None:
-    """Return the size of an attention head, as its configuration says; None if it does not."""
+    """Return the size of an attention head from the model's configuration; None: unknown."""
     try:
         config = _read(Path(engine.model).expanduser() / "config.json")
         if config.get("head_dim"):
@@ -67,7 +67,9 @@ def _check_folder(folder: Path, engine: EngineSettings) -> Finding:
     try:
         _read(folder / config)
     except ValueError as error:
-        return problem(NAME, f"{folder / config} is no JSON object: {error}", "download it again")
+        return problem(
+            NAME, f"{folder / config} is not a JSON object: {error}", "download it again"
+        )
     if not names.intersection(TOKENIZERS):
         return problem(
             NAME, f"{folder} has no tokenizer", "copy the model's tokenizer.json into it"
@@ -92,11 +94,11 @@ def _weights(folder: Path) -> list[Path]:
         return []
     found = [path for path in folder.iterdir() if path.suffix in WEIGHTS]
     safe = [path for path in found if path.suffix == ".safetensors"]
-    return safe or found  # where both are there, vLLM reads the former
+    return safe or found  # vLLM prefers safetensors
 
 
 def _read(path: Path) -> dict[str, Any]:
     found = json.loads(path.read_text())
     if not isinstance(found, dict):
-        raise ValueError("it is something else")  # noqa: TRY004 - as for JSON that cannot be read
+        raise ValueError("another type")  # noqa: TRY004 - as for invalid JSON
     return found

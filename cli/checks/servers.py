@@ -1,6 +1,6 @@
-"""Whether Redis and SQL answer, are set up so that nothing is lost, and agree on the time.
+"""Checks that Redis and SQL answer, lose nothing, and agree with this machine on the time.
 
-Invariant: nothing is written, no table or file is made, and no password is shown.
+Invariant: nothing is written, no table or file is created, and no password is shown.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from core.settings.redis import RedisSettings
 
 OLDEST_REDIS = (7, 0)
 OLDEST_SQLITE = (3, 35)
-#: PostgreSQL that its makers still mend; the tests run on 18.
+#: The oldest PostgreSQL that still gets fixes; the tests run on 18.
 OLDEST_POSTGRESQL = 14
 WARN_CLOCK_SECONDS = 1.0
 WORST_CLOCK_SECONDS = 30.0
@@ -39,12 +39,12 @@ DATABASE = "PENSTOCK_DATABASE__URL"
 
 @dataclass(frozen=True, slots=True)
 class RedisFacts:
-    """What a Redis says of itself.
+    """What a Redis reports about itself.
 
     Attributes:
-        info: What `INFO` says.
-        fsync: `appendfsync`; None where the server does not let itself be asked.
-        ahead: Seconds that its clock is ahead of this machine's.
+        info: The answer of `INFO`.
+        fsync: `appendfsync`; None if the server forbids to read it.
+        ahead: Seconds by which its clock is ahead of this machine's.
     """
 
     info: Mapping[str, Any]
@@ -53,7 +53,7 @@ class RedisFacts:
 
 
 def check_redis(settings: RedisSettings) -> list[Finding]:
-    """Ask a Redis about itself."""
+    """Check the version, settings, memory and clock of a Redis."""
     parts = urlsplit(settings.url.get_secret_value())
     address = f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
     try:
@@ -62,7 +62,7 @@ def check_redis(settings: RedisSettings) -> list[Finding]:
         words = str(error).partition("\n")[0] or type(error).__name__
         if parts.password:
             words = words.replace(parts.password, "***")
-        advice = f"{SETTING} names it, with user and password; else `penstock up` starts its own"
+        advice = f"{SETTING} names it, with user and password; `penstock up` can start one"
         return [problem("redis", f"the one at {address} cannot be used: {words}", advice)]
     return [
         _redis_version(facts.info, address),
@@ -75,13 +75,13 @@ def check_redis(settings: RedisSettings) -> list[Finding]:
 
 async def _ask_redis(settings: RedisSettings) -> RedisFacts:
     client = connect(settings)
-    # It begins with PING, which a Redis that cannot write its file refuses; INFO says more.
+    # No PING first: a Redis that cannot write its file refuses it, and INFO tells more.
     client.connection_pool.connection_kwargs["health_check_interval"] = 0
     try:
         info = cast("Mapping[str, Any]", await client.info())
         try:
             found = await client.config_get("appendfsync")
-        except ResponseError:  # forbidden, as most who rent out servers do
+        except ResponseError:  # most managed servers forbid it
             found = {}
         before = time.time()
         seconds, micros = await client.time()
@@ -99,9 +99,11 @@ def _redis_version(info: Mapping[str, Any], address: str) -> Finding:
     if tuple(int(part) for part in number.split(".")[:2]) < OLDEST_REDIS:
         return problem(name, f"{text} is too old", "use Redis 7.0 or later, or Valkey")
     if info.get("redis_mode") == "cluster":
-        return problem(name, f"{text} is a cluster", "use one Redis; it may have replicas")
+        return problem(name, f"{text} is a cluster", "use a single Redis; it may have replicas")
     if info.get("role") == "slave":
-        return problem(name, f"{text} is a replica, which takes no jobs", f"{SETTING}: the primary")
+        return problem(
+            name, f"{text} is a replica, which accepts no writes", f"{SETTING}: the primary"
+        )
     return fine(name, text)
 
 
@@ -119,14 +121,14 @@ def _redis_policy(info: Mapping[str, Any]) -> Finding:
 def _redis_file(facts: RedisFacts) -> Finding:
     name, info = "redis durability", facts.info
     if info.get("aof_enabled") and info.get("aof_last_write_status", "ok") != "ok":
-        advice = "is its disk full or read-only? It refuses jobs until it can write"
+        advice = "check whether its disk is full or read-only; it refuses jobs until it can write"
         return problem(name, "it cannot write its append-only file", advice)
     if info.get("rdb_last_bgsave_status", "ok") != "ok":
-        advice = "is its disk full or read-only? It may refuse jobs (stop-writes-on-bgsave-error)"
+        advice = "check its disk; it may refuse jobs (stop-writes-on-bgsave-error)"
         return problem(name, "its last snapshot failed", advice)
     if not info.get("aof_enabled"):
         advice = "appendonly yes in its configuration; now: CONFIG SET appendonly yes"
-        return warning(name, "appendonly is off: a restart loses jobs that were accepted", advice)
+        return warning(name, "appendonly is off: a restart loses accepted jobs", advice)
     text = f"appendonly is on, appendfsync {facts.fsync or 'unknown (CONFIG is forbidden)'}"
     if facts.fsync == "no":
         advice = "appendfsync everysec, or always"
@@ -139,33 +141,33 @@ def _redis_memory(info: Mapping[str, Any]) -> Finding:
     if not most:
         return fine(name, f"{used / MIB:.0f} MiB used, no limit set")
     text = f"{used / MIB:.0f} of {most / MIB:.0f} MiB used"
-    advice = "raise maxmemory, or see what grows: penstock queues"
+    advice = "raise maxmemory, or find the queue that grows: penstock queues list"
     if used > FULL * most:
         return problem(name, f"{text}: new jobs are refused", advice)
     return warning(name, text, advice) if used > NEARLY_FULL * most else fine(name, text)
 
 
 def check_clock(name: str, ahead: float) -> Finding:
-    """Judge how far a server's clock is ahead of this machine's, in seconds."""
+    """Check how far a server's clock is ahead of this machine's, in seconds."""
     way = "ahead of" if ahead > 0 else "behind"
     if abs(ahead) <= WARN_CLOCK_SECONDS:
         return fine(name, f"within {WARN_CLOCK_SECONDS:g} s of this machine's")
     words = f"{abs(ahead):.1f} s {way} this machine's"
-    advice = "keep both machines' time by NTP: timedatectl set-ntp true"
+    advice = "synchronize both machines by NTP: timedatectl set-ntp true"
     if abs(ahead) > WORST_CLOCK_SECONDS:
         return problem(name, f"{words}: tokens, deadlines and bills would be wrong", advice)
     return warning(name, words, advice)
 
 
 def check_database(settings: DatabaseSettings) -> list[Finding]:
-    """Ask the billing database about itself, and whether its tables are this program's."""
+    """Check the version, clock and tables of the billing database."""
     url = make_url(settings.url.get_secret_value())
     if is_sqlite(url):
         path = Path(url.database or "")
         if not path.exists():
-            return [fine("sql", f"no database yet: `penstock up` makes {path}")]
+            return [fine("sql", f"no database yet: `penstock up` creates {path}")]
         if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
-            advice = "change the owner or the rights of the file and its folder"
+            advice = "change the owner or the permissions of the file and its folder"
             return [problem("sql", f"{path} cannot be written", advice)]
     try:
         return [*_ask_database(settings, url), check_tables(settings)]
@@ -209,19 +211,21 @@ def _postgresql(number: int, url: URL) -> Finding:
     words = f"PostgreSQL {major}.{number % 10_000} at {url.host or url.query.get('host')}"
     if major < OLDEST_POSTGRESQL:
         advice = f"use PostgreSQL {OLDEST_POSTGRESQL} or later"
-        return warning("sql", f"{words} is no longer mended by its makers", advice)
+        return warning("sql", f"{words} no longer gets fixes", advice)
     return fine("sql", words)
 
 
 def check_tables(settings: DatabaseSettings) -> Finding:
-    """Compare the tables' version with the one this program needs."""
+    """Check that the tables have the version that this program needs."""
     name = "tables"
     current, head = revisions(settings)
     if current == head:
         return fine(name, f"at {head}")
-    advice = "penstock db upgrade (`penstock up` does it by itself)"
+    advice = "penstock db upgrade (`penstock up` does it too)"
     if current is None:
         return problem(name, "there are no tables yet", advice)
     if is_behind(settings):
         return problem(name, f"they are at {current}, this program needs {head}", advice)
-    return warning(name, f"they are at {current}, newer than this program ({head})", "upgrade it")
+    return warning(
+        name, f"they are at {current}, newer than this program ({head})", "upgrade Penstock"
+    )

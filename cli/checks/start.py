@@ -1,6 +1,6 @@
-"""What must hold before anything starts: ports, model, settings, files, and the list of it all.
+"""Checks ports, disk, files and secrets, and lists all checks that ask no server.
 
-`penstock up` refuses what `penstock doctor` calls a problem: both run `quick_checks`.
+`penstock up` refuses what `penstock doctor` reports as a problem: both run `quick_checks`.
 """
 
 import os
@@ -22,12 +22,12 @@ from cli.checks.machine import (
 from cli.checks.memory import GIB
 from cli.checks.model import check_model
 from cli.connect.embedded_redis import find_program
-from cli.connect.state_dir import HOME, PipelineState, StateDir
+from cli.connect.state_dir import STATE_DIR, PipelineState, StateDir
 from cli.terminal.failures import Failure
 from core.runtime.child_process import free_port
 from core.settings.tree import Settings
 
-#: The ledger, Redis's append-only file and the logs lie there.
+#: For the ledger, Redis's append-only file and the logs.
 LITTLE_DISK_GIB = 2.0
 NO_DISK_GIB = 0.25
 LITTLE_SHM_GIB = 0.125
@@ -38,7 +38,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def is_free(host: str, port: int) -> bool:
-    """Return whether a server could listen there."""
+    """Return whether a server could listen on a port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -50,10 +50,16 @@ def is_free(host: str, port: int) -> bool:
 
 
 def choose_port(host: str, port: int, what: str, setting: str) -> int:
-    """Return the port to use: the one set, or any free one where 0 is set.
+    """Return the port to use: the given one, or any free one for 0.
+
+    Args:
+        host: The address to listen on.
+        port: The port of the settings.
+        what: What listens there, for the message.
+        setting: The variable of the port, for the message.
 
     Raises:
-        Failure: it is taken.
+        Failure: the port is taken.
     """
     if port == 0:
         return free_port(host)
@@ -65,9 +71,9 @@ def choose_port(host: str, port: int, what: str, setting: str) -> int:
     )
 
 
-def running_here(home: StateDir) -> PipelineState | None:
-    """Return the pipeline that runs in this folder, if one does."""
-    state = home.read_state()
+def running_here(state_dir: StateDir) -> PipelineState | None:
+    """Return the pipeline that runs in this directory; None if no pipeline does."""
+    state = state_dir.read_state()
     if state is None:
         return None
     try:
@@ -75,14 +81,14 @@ def running_here(home: StateDir) -> PipelineState | None:
     except ProcessLookupError:
         return None
     except PermissionError:
-        pass  # somebody else's, and alive
+        pass  # it runs as another user
     return state
 
 
 def check_ports(settings: Settings, running: PipelineState | None) -> Finding:
-    """Look whether the ports that are set can be listened on."""
+    """Check that the ports of the settings are free."""
     if running is not None:
-        return fine("ports", f"a pipeline runs in this folder and answers at {running.url}")
+        return fine("ports", f"a pipeline runs in this directory and answers at {running.url}")
     api, worker = settings.api, settings.worker
     health = worker.health_host, worker.health_port
     choose_port(api.host, api.port, "the API", "PENSTOCK_API__PORT")
@@ -90,22 +96,22 @@ def check_ports(settings: Settings, running: PipelineState | None) -> Finding:
     return fine("ports", f"{_port(api.port)} (API) and {_port(worker.health_port)} (worker)")
 
 
-def check_disk(folder: Path = HOME) -> Finding:
-    """Look whether the folder of the state can be written and has space."""
+def check_disk(folder: Path = STATE_DIR) -> Finding:
+    """Check that the state directory can be written and has space."""
     name = "disk"
     place = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     if not os.access(place, os.W_OK | os.X_OK):
         return problem(name, f"{place} cannot be written", "run it elsewhere, or change its owner")
     gib = shutil.disk_usage(place).free / GIB
-    text = f"{gib:.1f} GiB free where {folder} lies ({place})"
-    advice = "Redis's append-only file, the ledger, files and logs grow there: make space"
+    text = f"{gib:.1f} GiB free for {folder} (in {place})"
+    advice = "free some space: Redis's append-only file, the ledger, files and logs grow there"
     if gib < NO_DISK_GIB:
         return problem(name, text, advice)
     return warning(name, text, advice) if gib < LITTLE_DISK_GIB else fine(name, text)
 
 
 def check_shm(settings: Settings, folder: Path = Path("/dev/shm")) -> Finding:  # noqa: S108
-    """Look whether processes of an engine can share memory."""
+    """Check that the processes of an engine can share memory."""
     name, engine = "shm", settings.engine
     needed = engine.kind == "vllm" and engine.core == "separate"
     if not folder.is_dir():
@@ -119,12 +125,12 @@ def check_shm(settings: Settings, folder: Path = Path("/dev/shm")) -> Finding:  
 
 
 def check_files(soft: int | None = None) -> Finding:
-    """Look how many files and connections a process may have open."""
+    """Check how many files and connections a process can have open."""
     name = "open files"
     found = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if soft is None else soft
     if found == resource.RLIM_INFINITY:
-        return fine(name, "any number at once")
-    text = f"{found} at once, each client's connection being one"
+        return fine(name, "no limit")
+    text = f"limit {found}; each client connection is one"
     if found < TOO_FEW_FILES:
         return problem(name, text, f"ulimit -n {FEW_FILES * 4}")
     return (
@@ -133,52 +139,52 @@ def check_files(soft: int | None = None) -> Finding:
 
 
 def check_secret(settings: Settings) -> Finding:
-    """Look at what tokens are signed with."""
+    """Check the secret that signs tokens."""
     name, secret = "secret", settings.auth.jwt_secret
     setting = "PENSTOCK_AUTH__JWT_SECRET"
-    new = f"make one: {setting}=$(openssl rand -hex 32)"
+    new = f"set a random one: {setting}=$(openssl rand -hex 32)"
     if secret is None:
-        text = f"{setting} is not set: `penstock up` makes one of its own"
+        text = f"{setting} is not set: `penstock up` creates one"
         return fine(name, f"{text}, `penstock api` needs it")
     if len(set(secret.get_secret_value())) < SHORT_SECRET_LETTERS:
         return problem(name, f"{setting} can be guessed: it repeats a few characters", new)
-    if _is_local_key(settings, StateDir()):
-        advice = "clients elsewhere could sign in with what this machine keeps for development", new
-        return problem(name, f"{setting} is the development secret of {HOME}", *advice)
+    if _is_development_secret(settings, StateDir()):
+        advice = "other machines can reach this API: it needs a secret of its own", new
+        return problem(name, f"{setting} is the development secret of {STATE_DIR}", *advice)
     return fine(name, f"{setting} is set")
 
 
-def _is_local_key(settings: Settings, home: StateDir) -> bool:
-    """Whether an API that others reach uses the secret that `up` made for this folder."""
+def _is_development_secret(settings: Settings, state_dir: StateDir) -> bool:
+    """Return whether a public API uses the secret that `penstock up` created."""
     if settings.api.host in LOOPBACK or settings.auth.jwt_secret is None:
         return False
     try:
-        return (home.path / "jwt-secret").read_text().strip() == (
+        return (state_dir.path / "jwt-secret").read_text().strip() == (
             settings.auth.jwt_secret.get_secret_value()
         )
     except OSError:
         return False
 
 
-def check_private(home: Path = HOME) -> Finding:
-    """Look whether others on this machine can read the secrets of `.penstock`."""
+def check_private(folder: Path = STATE_DIR) -> Finding:
+    """Check that other users of this machine cannot read the secrets of `.penstock`."""
     name = "private files"
     shared = [
         path
-        for path in (home / "dev-key", home / "jwt-secret")
+        for path in (folder / "dev-key", folder / "jwt-secret")
         if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077
     ]
     if shared:
         names = " ".join(map(str, shared))
-        return warning(name, f"others on this machine can read {names}", f"chmod 600 {names}")
-    return fine(name, f"nobody else can read the keys in {home}")
+        return warning(name, f"other users of this machine can read {names}", f"chmod 600 {names}")
+    return fine(name, f"other users cannot read the keys in {folder}")
 
 
 def check_embedded(settings: Settings) -> Finding:
-    """Look for the Redis that `penstock up` would start."""
+    """Check that there is a Redis for `penstock up` to start."""
     if "url" in settings.redis.model_fields_set:
-        return fine("redis", "PENSTOCK_REDIS__URL names one; it is asked when the pipeline starts")
-    return fine("redis", f"none is named: `penstock up` starts {find_program()}")
+        return fine("redis", "PENSTOCK_REDIS__URL names one; `penstock up` checks it")
+    return fine("redis", f"not set: `penstock up` starts {find_program()}")
 
 
 def machine_checks() -> list[Check]:

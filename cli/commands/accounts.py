@@ -1,4 +1,4 @@
-"""`penstock accounts`: who pays, and what they may use."""
+"""`penstock accounts`: creates, lists, limits and suspends accounts."""
 
 import getpass
 from typing import Annotated, Any
@@ -16,23 +16,23 @@ from core.db.engine import Database
 from wire.views.accounts import account_view
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Who pays, and what they may use."
+    no_args_is_help=True, add_completion=False, help="Create, list, limit and suspend accounts."
 )
 
 MOST = 10_000
-Account = Annotated[str, typer.Argument(help="The account.")]
+Account = Annotated[str, typer.Argument(help="The account's id.")]
 Number = Annotated[int | None, typer.Option(min=0, help="0: no limit.")]
 
 
 @app.command()
 def create(
-    account: Annotated[str, typer.Argument(help="Letters, digits, _ . -")],
-    name: Annotated[str, typer.Option(help="Whose it is.")] = "",
-    currency: Annotated[str, typer.Option(help="ISO 4217.")] = "USD",
+    account: Annotated[str, typer.Argument(help="The new account's id: letters, digits, _ . -")],
+    name: Annotated[str, typer.Option(help="The customer's name.")] = "",
+    currency: Annotated[str, typer.Option(help="Its currency, as an ISO 4217 code.")] = "USD",
 ) -> None:
-    """Add an account."""
+    """Create an account and print its id."""
     if ID.fullmatch(account) is None:
-        raise UsageError("ACCOUNT: letters, digits, _ . - are expected")
+        raise UsageError("ACCOUNT: use only letters, digits, _ . -")
     values = {"name": name, "currency": currency}
     with_directory(
         lambda directory, _: directory.accounts.create(getpass.getuser(), account, values)
@@ -70,14 +70,14 @@ def limits(
     max_running: Number = None,
     max_queued: Number = None,
 ) -> None:
-    """Set limits of a whole account; those not named stay."""
-    given = {
+    """Set limits of a whole account; limits that are not named stay unchanged."""
+    options = {
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
         "max_running": max_running,
         "max_queued": max_queued,
     }
-    values = {name: value for name, value in given.items() if value is not None}
+    values = {name: value for name, value in options.items() if value is not None}
     if not values:
         raise UsageError("name a limit: --requests-per-minute, --tokens-per-minute, ...")
     _change(account, values)
@@ -85,13 +85,13 @@ def limits(
 
 @app.command()
 def suspend(account: Account) -> None:
-    """Refuse everything an account asks for, at once; its jobs that run go on."""
+    """Suspend an account: refuse its requests from now on; its running jobs continue."""
     _suspend(account, suspended=True)
 
 
 @app.command()
 def resume(account: Account) -> None:
-    """Serve a suspended account again."""
+    """Resume a suspended account: accept its requests again."""
     _suspend(account, suspended=False)
 
 
@@ -99,7 +99,7 @@ def _change(account: str, values: dict[str, Any]) -> None:
     with_directory(
         lambda directory, _: directory.accounts.change(getpass.getuser(), account, values)
     )
-    err.print(f"{account} is changed.", soft_wrap=True)
+    err.print(f"{account} was changed.", soft_wrap=True)
 
 
 def _suspend(account: str, *, suspended: bool) -> None:
@@ -107,4 +107,4 @@ def _suspend(account: str, *, suspended: bool) -> None:
         await directory.accounts.suspend(getpass.getuser(), account, suspended=suspended)
 
     with_directory(work)
-    err.print(f"{account} is {'suspended' if suspended else 'served again'}.", soft_wrap=True)
+    err.print(f"{account} is {'suspended' if suspended else 'active again'}.", soft_wrap=True)

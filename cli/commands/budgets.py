@@ -1,4 +1,4 @@
-"""`penstock budgets`: what an account or one of its keys may spend in a UTC month."""
+"""`penstock budgets`: limits the spending of accounts and keys per UTC month."""
 
 import getpass
 from datetime import UTC, datetime
@@ -22,35 +22,42 @@ from webhooks.errors import InvalidWebhook
 from webhooks.signing import new_secret
 from webhooks.url_rules import check_url
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Limit what accounts spend.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Limit the spending of accounts and keys."
+)
 
 COLUMNS = (
     *("account", "key", "amount", "currency", "hard", "when_unknown", "warn_percents"),
     *("spent", "webhook"),
 )
 
-Account = Annotated[str, typer.Argument(help="The account.")]
-Key = Annotated[str, typer.Option("--key", help="Only this key of the account, by its id.")]
+Account = Annotated[str, typer.Argument(help="The account's id.")]
+Key = Annotated[
+    str, typer.Option("--key", help="The id of a key: the budget is for this key alone.")
+]
 
 
 @app.command("set")
 def set_account_budget(
     account: Account,
-    amount: Annotated[str, typer.Argument(help="The most per month.")],
+    amount: Annotated[str, typer.Argument(help="The limit per month.")],
     key: Key = "",
     currency: Annotated[
-        str, typer.Option(help="ISO 4217; usage in others is not covered.")
+        str, typer.Option(help="An ISO 4217 code; usage in other currencies does not count.")
     ] = "USD",
-    soft: Annotated[bool, typer.Option("--soft", help="Only warn.")] = False,
+    soft: Annotated[
+        bool, typer.Option("--soft", help="Warn only; accept jobs beyond the budget.")
+    ] = False,
     allow_unknown: Annotated[
-        bool, typer.Option("--allow-unknown", help="Accept jobs while it cannot be checked.")
+        bool, typer.Option("--allow-unknown", help="Accept jobs while the spending is unknown.")
     ] = False,
     warn: Annotated[
-        list[int] | None, typer.Option(help="Warn at so many percent; else 50, 80 and 100.")
+        list[int] | None,
+        typer.Option(help="Warn at this percentage; may be repeated; default: 50, 80, 100."),
     ] = None,
-    webhook: Annotated[str | None, typer.Option(help="Where warnings are sent.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="The URL that receives the warnings.")] = None,
 ) -> None:
-    """Set a monthly budget; it replaces the one before and is in force within seconds."""
+    """Set a monthly budget; it replaces the previous one within seconds."""
     secret = None
     if webhook is not None:
         _check_webhook(webhook)
@@ -73,7 +80,11 @@ def set_account_budget(
 
 
 def _check_webhook(webhook: str) -> None:
-    """Refuse a URL that no warning would ever be sent to."""
+    """Refuse a URL that the deliverer would refuse.
+
+    Raises:
+        UsageError: it is not allowed.
+    """
     try:
         check_url(webhook, load_settings().webhooks, "--webhook")
     except InvalidWebhook as error:
@@ -82,7 +93,7 @@ def _check_webhook(webhook: str) -> None:
 
 @app.command("list")
 def list_budgets(as_json: Json = False) -> None:
-    """List all budgets with what was spent of them this month."""
+    """List all budgets and this month's spending."""
     rows = with_database(_with_spending)
     if as_json:
         print_json(rows)

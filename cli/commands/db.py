@@ -1,4 +1,4 @@
-"""`penstock db`: the tables of the billing database."""
+"""`penstock db`: creates, upgrades and checks the tables of the billing database."""
 
 import time
 from typing import Annotated
@@ -15,13 +15,13 @@ POLL_SECONDS = 0.5
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Make and check the tables of the billing database (PENSTOCK_DATABASE__URL).",
+    help="Upgrade and check the tables of the billing database (PENSTOCK_DATABASE__URL).",
 )
 
 
 @app.command("upgrade")
 def upgrade_tables() -> None:
-    """Bring the tables to this version; nothing to do when they are."""
+    """Upgrade the tables to this program's version; does nothing when they have it."""
     settings = load_settings().database
     try:
         before, head = revisions(settings)
@@ -33,7 +33,7 @@ def upgrade_tables() -> None:
 
 @app.command()
 def status() -> None:
-    """Say at which version the tables are; exit code 1 when that is not this program's."""
+    """Print the version of the tables. Exit code 1: it is not this program's version."""
     try:
         current, head = revisions(load_settings().database)
     except SQLAlchemyError as error:
@@ -47,11 +47,11 @@ def status() -> None:
 
 @app.command()
 def wait(
-    seconds: Annotated[float, typer.Option(min=0, help="Give up after so long.")] = 300.0,
+    seconds: Annotated[float, typer.Option(min=0, help="Give up after this many seconds.")] = 300.0,
 ) -> None:
-    """Wait until the tables are there, for a container that needs them; newer ones will do, too."""
+    """Wait until the tables have this program's version or a newer one; for containers."""
     settings = load_settings().database
-    give_up = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while True:
         failure: Failure = Failure("the tables are not at this version yet", "penstock db upgrade")
         try:
@@ -59,7 +59,7 @@ def wait(
                 return
         except SQLAlchemyError as error:
             failure = _failed(error)
-        if time.monotonic() >= give_up:
+        if time.monotonic() >= deadline:
             raise failure
         time.sleep(POLL_SECONDS)
 

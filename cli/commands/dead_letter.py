@@ -1,4 +1,4 @@
-"""`penstock dead`: jobs that failed too often, and running them again."""
+"""`penstock dead`: lists jobs that failed too often, and runs them again."""
 
 from typing import Annotated
 
@@ -12,18 +12,18 @@ from cli.terminal.output import ago, print_json, print_table
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Look at the dead-letter list and run jobs again.",
+    help="List the dead-letter jobs and run them again.",
 )
 
 
 @app.command("list")
-def list_dead(
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100)] = 20,
+def list_dead_letter(
+    limit: Annotated[int, typer.Option(help="The most jobs to list.", min=1, max=100)] = 20,
     as_json: Json = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """List dead-letter jobs, newest first; an admin's key sees every account's."""
+    """List dead-letter jobs, newest first. An operator's key lists those of all accounts."""
     page = Client.open(url, key).get("/v1/dead-letter", limit=limit)
     if as_json:
         print_json(page)
@@ -52,7 +52,7 @@ def requeue(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Run a dead-letter job again, as a new job."""
+    """Run a dead-letter job again as a new job."""
     job = Client.open(url, key).post(f"/v1/dead-letter/{job_id}/requeue")
     if as_json:
         print_json(job)

@@ -1,6 +1,6 @@
-"""`penstock doctor`: whether this machine, its settings and its servers can run the pipeline.
+"""`penstock doctor`: checks whether this machine, its settings and its servers can run it all.
 
-Exit codes: 0 nothing is wrong, or there are only warnings; 1 there is a problem.
+Exit codes: 0 there is no problem, at most warnings; 1 there is a problem.
 """
 
 from typing import Annotated
@@ -18,7 +18,7 @@ from cli.terminal.output import out, print_json
 from core.settings.errors import InvalidSettings
 from core.settings.tree import Settings, get_settings
 
-#: What any process needs; in its container there is no engine, and its own port is taken.
+#: Checks for a container of any process: it has no engine, and its own port is in use.
 EVERYWHERE = ("settings", "python", "open files", "secret", "redis", "sql")
 
 app = typer.Typer(add_completion=False)
@@ -27,19 +27,20 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def doctor(
     quick: Annotated[
-        bool, typer.Option("--quick", help="Ask no server and no driver: under a second.")
+        bool,
+        typer.Option("--quick", help="Skip the servers and the GPU driver; takes under a second."),
     ] = False,
     servers: Annotated[
-        bool, typer.Option("--servers", help="Leave out what only `up` or a worker needs.")
+        bool, typer.Option("--servers", help="Skip what only `penstock up` or a worker needs.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check what a run needs, a line each: what was found, and what to do about it.
+    """Check the machine, the settings and the servers; print each result and what to do.
 
-    Exit code 0: nothing is wrong, or there are only warnings. 1: there is a problem.
+    Exit code 0: there is no problem, at most warnings. 1: there is a problem.
     """
     if quick and servers:
-        raise UsageError("--quick asks no server, so it goes with no --servers")
+        raise UsageError("--quick skips the servers, so it cannot be combined with --servers")
     checks = _checks(quick=quick)
     findings = run_checks(one for one in checks if not servers or one.name in EVERYWHERE)
     problems = sum(finding.level is Level.PROBLEM for finding in findings)
@@ -83,8 +84,8 @@ def _sources(settings: Settings) -> str:
 def _with_servers(
     checks: list[Check], settings: Settings, running: PipelineState | None
 ) -> list[Check]:
-    """Replace what only says that a server would be asked by asking it."""
-    from cli.checks.servers import check_database, check_redis  # noqa: PLC0415 - half a second
+    """Add the checks that ask Redis, SQL and the GPU driver."""
+    from cli.checks.servers import check_database, check_redis  # noqa: PLC0415 - the import takes half a second
 
     redis, database = settings_of(settings, running).redis, settings.database
     asked = {"gpu": Check("gpu", lambda: ask_gpu(settings.engine))}

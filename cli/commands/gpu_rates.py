@@ -1,4 +1,4 @@
-"""`penstock gpu-rates`: what the GPUs behind the models cost, for `penstock bills margin`."""
+"""`penstock gpu-rates`: sets and lists the cost of GPUs, for `penstock bills margin`."""
 
 import getpass
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from cli.terminal.output import print_json, print_table
 from core.db.engine import Database
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Set and list what a model's GPUs cost."
+    no_args_is_help=True, add_completion=False, help="Set and list the cost of the models' GPUs."
 )
 
 COLUMNS = ("model", "gpu", "per_hour", "slots", "currency", "valid_from")
@@ -24,15 +24,16 @@ COLUMNS = ("model", "gpu", "per_hour", "slots", "currency", "valid_from")
 @app.command("set")
 def set_rate(
     model: Annotated[str, typer.Argument(help="The model's served name.")],
-    per_hour: Annotated[str, typer.Option(help="What one worker's GPU, or GPUs, cost an hour.")],
-    slots: Annotated[int, typer.Option(help="Jobs it runs at once (PENSTOCK_ENGINE__SLOTS).")],
-    gpu: Annotated[str, typer.Option(help="What it is, for people.")] = "",
-    currency: Annotated[str, typer.Option(help="ISO 4217.")] = "USD",
+    per_hour: Annotated[str, typer.Option(help="The cost of one worker's GPUs for an hour.")],
+    slots: Annotated[int, typer.Option(help="Jobs it runs in parallel (PENSTOCK_ENGINE__SLOTS).")],
+    gpu: Annotated[str, typer.Option(help="The GPU's name, for people.")] = "",
+    currency: Annotated[str, typer.Option(help="An ISO 4217 code.")] = "USD",
     since: Annotated[
-        str | None, typer.Option("--from", help="First instant, as 2026-12-01T00:00Z; else now.")
+        str | None,
+        typer.Option("--from", help="When it starts, such as 2026-12-01T00:00Z; default: now."),
     ] = None,
 ) -> None:
-    """Add a rate from an instant on, which may lie in the past."""
+    """Set a rate from a time on; the time may be in the past."""
     start = datetime.now(UTC) if since is None else instant("--from", since)
     rate = GpuRate(model, gpu, number("--per-hour", per_hour), slots, currency, start)
     with_database(lambda database: set_gpu_rate(database, rate, getpass.getuser()))

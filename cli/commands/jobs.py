@@ -1,4 +1,4 @@
-"""`penstock jobs`: submit, watch, list, cancel and retry jobs over the API."""
+"""`penstock jobs`: submits, shows, lists, streams, cancels and retries jobs."""
 
 import sys
 from typing import Annotated, Any
@@ -10,10 +10,9 @@ from cli.connect.api_client import Client
 from cli.connect.job_progress import (
     JOB_COLUMNS,
     job_row,
-    outcome,
     place,
-    print_job,
-    stream_text,
+    show_job,
+    stream_job,
     wait_with_bar,
 )
 from cli.terminal.options import Json, Key, Url
@@ -22,7 +21,7 @@ from cli.terminal.output import err, print_json, print_table
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Submit and follow jobs. Exit code 1: the server refused, or a watched job failed.",
+    help="Submit and follow jobs. Exit code 1: the server refused, or an awaited job failed.",
 )
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
@@ -30,19 +29,27 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 
 @app.command()
 def submit(
-    prompt: Annotated[str, typer.Argument(help="What to say to the model; - reads stdin.")],
-    model: Annotated[str | None, typer.Option(help="Served name; else the first one.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="At most so many tokens.")] = 128,
-    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.0,
+    prompt: Annotated[str, typer.Argument(help="The user message; - reads it from stdin.")],
+    model: Annotated[
+        str | None, typer.Option(help="The model's served name; default: the first.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="The most tokens to generate.")] = 128,
+    temperature: Annotated[float, typer.Option(help="0 always picks the most likely token.")] = 0.0,
     tier: Annotated[str | None, typer.Option(help="priority, default or flex.")] = None,
-    idempotency_key: Annotated[str | None, typer.Option(help="Same key: same job.")] = None,
-    follow: Annotated[bool, typer.Option("--stream", help="Print the text as it comes.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, then print.")] = False,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="A repeat with the same key returns the same job.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--stream", help="Print the text while it is generated.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until the job has ended, then print it.")
+    ] = False,
     as_json: Json = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Submit a chat prompt as a job; prints its id unless told to wait or to stream."""
+    """Submit a chat prompt as a job. Prints the job's id, unless --wait or --stream is given."""
     client = Client.open(url, key)
     text = sys.stdin.read() if prompt == "-" else prompt
     body = {
@@ -57,34 +64,35 @@ def submit(
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
     job = client.post("/v1/jobs", request, headers)
     if follow and not as_json:
-        _stream(client, job["id"])
+        stream_job(client, job["id"])
     elif wait or follow:
-        _show(wait_with_bar(client, job, err), as_json=as_json)
+        show_job(wait_with_bar(client, job, err), as_json=as_json, must_complete=True)
     elif as_json:
         print_json(job)
     else:
         typer.echo(job["id"])
-        err.print(f"[dim]{place(job)}; watch it: penstock jobs stream {job['id']}")
+        err.print(f"[dim]{place(job)}; follow it: penstock jobs stream {job['id']}")
 
 
 @app.command()
 def get(
     job_id: JobId,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the job has ended.")] = False,
     as_json: Json = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Show one job, and its text if it is done."""
+    """Show a job, and its text when it is completed."""
     client = Client.open(url, key)
     job = client.get(f"/v1/jobs/{job_id}")
-    _show(wait_with_bar(client, job, err) if wait else job, as_json=as_json, failing=wait)
+    job = wait_with_bar(client, job, err) if wait else job
+    show_job(job, as_json=as_json, must_complete=wait)
 
 
 @app.command("list")
 def list_jobs(
-    status: Annotated[str | None, typer.Option(help="Only jobs in this status.")] = None,
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 20,
+    status: Annotated[str | None, typer.Option(help="Only jobs with this status.")] = None,
+    limit: Annotated[int, typer.Option(help="The most jobs to list.", min=1)] = 20,
     as_json: Json = False,
     url: Url = None,
     key: Key = None,
@@ -104,15 +112,15 @@ def list_jobs(
 @app.command()
 def stream(
     job_id: JobId,
-    after: Annotated[int, typer.Option(help="Only what follows this sequence number.")] = 0,
+    after: Annotated[int, typer.Option(help="Start after this sequence number.")] = 0,
     as_json: Json = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Print a job's text as it comes, from its start; --json prints every event."""
+    """Print a job's text from its start, while it is generated; --json prints every event."""
     client = Client.open(url, key)
     if not as_json:
-        _stream(client, job_id, after)
+        stream_job(client, job_id, after)
         return
     for event in client.stream(f"/v1/jobs/{job_id}/stream", after):
         print_json({"type": event.type, **event.data})
@@ -121,35 +129,13 @@ def stream(
 
 @app.command()
 def cancel(job_id: JobId, as_json: Json = False, url: Url = None, key: Key = None) -> None:
-    """Cancel a waiting or running job; a finished one stays as it is."""
-    _show(Client.open(url, key).post(f"/v1/jobs/{job_id}/cancel"), as_json=as_json, failing=False)
+    """Cancel a queued or running job; a job that has ended does not change."""
+    job = Client.open(url, key).post(f"/v1/jobs/{job_id}/cancel")
+    show_job(job, as_json=as_json, must_complete=False)
 
 
 @app.command()
 def retry(job_id: JobId, as_json: Json = False, url: Url = None, key: Key = None) -> None:
-    """Submit a failed job again, as a new job."""
-    _show(Client.open(url, key).post(f"/v1/jobs/{job_id}/retry"), as_json=as_json, failing=False)
-
-
-def _show(job: dict[str, Any], *, as_json: bool, failing: bool = True) -> None:
-    """Print a job; exit 1 if it was waited for and is not completed."""
-    if as_json:
-        print_json(job)
-    else:
-        print_job(job)
-    if failing and job["status"] != "completed":
-        raise typer.Exit(1)
-
-
-def _stream(client: Any, job_id: str, after: int = 0) -> None:
-    """Print a job's text, then what became of it; exit 1 if it did not complete."""
-
-    def write(text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-
-    status = stream_text(client, job_id, after, write, err.print)
-    write("\n")
-    err.print(f"{job_id}: {outcome(client.get(f'/v1/jobs/{job_id}'))}", soft_wrap=True)
-    if status != "completed":
-        raise typer.Exit(1)
+    """Submit a failed job again as a new job."""
+    job = Client.open(url, key).post(f"/v1/jobs/{job_id}/retry")
+    show_job(job, as_json=as_json, must_complete=False)

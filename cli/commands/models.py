@@ -1,4 +1,4 @@
-"""`penstock models`: what is served."""
+"""`penstock models`: lists the served models."""
 
 import typer
 
@@ -12,7 +12,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def models(as_json: Json = False, url: Url = None, key: Key = None) -> None:
-    """List the models that are served."""
+    """List the served models."""
     page = Client.open(url, key).get("/v1/models")
     if as_json:
         print_json(page)
@@ -23,17 +23,17 @@ def models(as_json: Json = False, url: Url = None, key: Key = None) -> None:
             (model["id"], str(model.get("owned_by", "")), f"{ago(model.get('created'))} ago")
             for model in page["data"]
         ),
-        nothing="No worker has ever served a model here.",
+        nothing="No worker has served a model yet.",
     )
 
 
 def first_model(client: Client) -> str:
-    """Return the first model's name.
+    """Return the first served model's name.
 
     Raises:
-        Usage: there is none.
+        UsageError: no model is served.
     """
     served = client.get("/v1/models")["data"]
     if not served:
-        raise UsageError("no model is served yet", "wait for a worker, or name one: --model")
+        raise UsageError("no model is served yet", "wait for a worker, or name a model: --model")
     return str(served[0]["id"])

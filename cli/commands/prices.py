@@ -1,4 +1,4 @@
-"""`penstock prices`: what tokens cost. A price is never changed; a new one follows it."""
+"""`penstock prices`: sets and lists prices of tokens; a price never changes, a new one follows."""
 
 import getpass
 from typing import Annotated
@@ -15,7 +15,9 @@ from cli.terminal.options import Json, instant, number
 from cli.terminal.output import err, print_json, print_table
 from core.db.engine import Database
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Set and list what models cost.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Set and list the prices of models."
+)
 
 FORMAT = "%Y-%m-%d %H:%M:%S UTC"
 
@@ -23,19 +25,27 @@ FORMAT = "%Y-%m-%d %H:%M:%S UTC"
 @app.command("set")
 def set_model_price(
     model: Annotated[str, typer.Argument(help="The model's served name.")],
-    price_input: Annotated[str, typer.Option("--input", help="Per million input tokens.")],
-    price_output: Annotated[str, typer.Option("--output", help="Per million output tokens.")],
+    price_input: Annotated[str, typer.Option("--input", help="Price of a million input tokens.")],
+    price_output: Annotated[
+        str, typer.Option("--output", help="Price of a million output tokens.")
+    ],
     cached: Annotated[
-        str | None, typer.Option("--cached-input", help="Per million cached ones; else as input.")
+        str | None,
+        typer.Option(
+            "--cached-input", help="Price of a million cached input tokens; default: as --input."
+        ),
     ] = None,
-    currency: Annotated[str, typer.Option(help="ISO 4217.")] = "USD",
+    currency: Annotated[str, typer.Option(help="An ISO 4217 code.")] = "USD",
     since: Annotated[
-        str | None, typer.Option("--from", help="First instant, as 2026-12-01T00:00Z; else soon.")
+        str | None,
+        typer.Option("--from", help="When it starts, such as 2026-12-01T00:00Z; default: soon."),
     ] = None,
-    priority: Annotated[str | None, typer.Option(help="Multiplier of the priority tier.")] = None,
-    flex: Annotated[str | None, typer.Option(help="Multiplier of the flex tier.")] = None,
+    priority: Annotated[
+        str | None, typer.Option(help="The multiplier of the priority tier.")
+    ] = None,
+    flex: Annotated[str | None, typer.Option(help="The multiplier of the flex tier.")] = None,
 ) -> None:
-    """Set a model's price from an instant on; a change must lie a minute ahead."""
+    """Set a model's price from a time on; a change must start at least a minute from now."""
     billing = load_settings().billing
     new = NewPrice(
         model,
@@ -54,7 +64,7 @@ def set_model_price(
 
 @app.command("list")
 def list_prices(model: str | None = None, as_json: Json = False) -> None:
-    """List all prices there were, are and will be."""
+    """List all prices: past, present and future."""
 
     async def read(database: Database) -> list[Price]:
         async with database.read() as connection:
@@ -72,7 +82,7 @@ def list_prices(model: str | None = None, as_json: Json = False) -> None:
 
 @app.command("rate")
 def rate_unpriced() -> None:
-    """Rate recorded usage that had no price, where there is one now; 1 if some is left."""
+    """Rate recorded usage whose model had no price then. Exit code 1: some still has none."""
     done, left = with_database(lambda database: Ledger(database).rate_unpriced())
     typer.echo(f"{done} rated, {left} still without a price")
     if left:

@@ -1,6 +1,6 @@
-"""One process in the foreground, for containers: `penstock redis|api|worker|control|ledger|...`.
+"""Runs one process in the foreground, for containers: `penstock redis|api|worker|control|...`.
 
-Each becomes the process it starts, so signals reach it directly.
+Invariant: the command replaces itself by that process, so signals reach the process directly.
 """
 
 import os
@@ -15,54 +15,54 @@ from cli.connect.state_dir import StateDir
 app = typer.Typer(add_completion=False)
 
 
-def _become(module: str) -> None:
-    os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # a native crash leaves Python's stack
+def _replace_by(module: str) -> None:
+    os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # a native crash prints Python's stack
     os.execv(sys.executable, [sys.executable, "-P", "-m", module])  # noqa: S606
 
 
 @app.command()
 def api() -> None:
-    """Run one API process (host and port: PENSTOCK_API__HOST, PENSTOCK_API__PORT)."""
-    _become("api")
+    """Run an API process (PENSTOCK_API__HOST and PENSTOCK_API__PORT)."""
+    _replace_by("api")
 
 
 @app.command()
 def worker() -> None:
-    """Run one worker (model: PENSTOCK_ENGINE__MODEL)."""
-    _become("workers")
+    """Run a worker (PENSTOCK_ENGINE__MODEL names the model)."""
+    _replace_by("workers")
 
 
 @app.command()
 def control() -> None:
-    """Run one control process: it picks up what killed workers had."""
-    _become("workers.sweeper")
+    """Run a control process: it hands on the jobs of workers that died."""
+    _replace_by("workers.sweeper")
 
 
 @app.command()
 def ledger() -> None:
-    """Run one ledger process: it writes what finished jobs used into the billing database."""
-    _become("billing.process")
+    """Run a ledger process: it records the usage of jobs in the billing database."""
+    _replace_by("billing.process")
 
 
 @app.command()
 def deliverer() -> None:
-    """Run one deliverer: it tells accounts by webhook what happened."""
-    _become("webhooks")
+    """Run a deliverer: it sends webhooks to accounts."""
+    _replace_by("webhooks")
 
 
 @app.command()
 def feeder() -> None:
-    """Run one feeder: it feeds the lines of batches to the queue, and sweeps files."""
-    _become("batches")
+    """Run a feeder: it submits the requests of batches and deletes expired files."""
+    _replace_by("batches")
 
 
 @app.command()
 def redis(
-    port: Annotated[int, typer.Option(help="Listens on 127.0.0.1 only.")] = 6399,
+    port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 6399,
 ) -> None:
     """Run the embedded Redis, with its data in .penstock/redis."""
-    home = StateDir()
-    os.set_inheritable(home.lock(), True)
-    home.data.mkdir(parents=True, exist_ok=True)
-    command = redis_command(find_program(), port, home.data)
+    state_dir = StateDir()
+    os.set_inheritable(state_dir.lock(), True)
+    state_dir.data.mkdir(parents=True, exist_ok=True)
+    command = redis_command(find_program(), port, state_dir.data)
     os.execv(command[0], command)  # noqa: S606

@@ -1,4 +1,4 @@
-"""`penstock queues`: how the queues stand; pausing, draining, resuming and purging one."""
+"""`penstock queues`: shows the queues, and pauses, drains, resumes or purges one."""
 
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -12,7 +12,7 @@ from cli.terminal.output import ago, print_json, print_table
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Look at the queues, and pause, drain, resume or purge one.",
+    help="Show the queues, and pause, drain, resume or purge one.",
 )
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The served model's name.")]
@@ -20,7 +20,7 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="The served model's 
 
 @app.command("list")
 def list_queues(as_json: Json = False, url: Url = None, key: Key = None) -> None:
-    """List every queue a worker has ever served."""
+    """List the queues that workers have served."""
     page = Client.open(url, key).get("/v1/admin/queues")
     if as_json:
         print_json(page)
@@ -30,33 +30,33 @@ def list_queues(as_json: Json = False, url: Url = None, key: Key = None) -> None
 
 @app.command()
 def pause(model: Model, as_json: Json = False, url: Url = None, key: Key = None) -> None:
-    """Start no more jobs; what runs goes on, and jobs are still accepted."""
+    """Pause a queue: start no more jobs. Running jobs continue and new jobs are accepted."""
     _show(_act(Client.open(url, key), model, "pause"), as_json=as_json)
 
 
 @app.command()
 def drain(model: Model, as_json: Json = False, url: Url = None, key: Key = None) -> None:
-    """Accept no more jobs; what waits and runs goes on."""
+    """Drain a queue: accept no more jobs. Queued and running jobs continue."""
     _show(_act(Client.open(url, key), model, "drain"), as_json=as_json)
 
 
 @app.command()
 def resume(model: Model, as_json: Json = False, url: Url = None, key: Key = None) -> None:
-    """Go back to normal, from paused or draining."""
+    """Resume a paused or draining queue."""
     _show(_act(Client.open(url, key), model, "resume"), as_json=as_json)
 
 
 @app.command()
 def purge(
     model: Model,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: Json = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Cancel every job that waits in a queue."""
+    """Cancel every queued job of a model."""
     if not yes:
-        typer.confirm(f"Cancel every job that waits for {model}?", abort=True)
+        typer.confirm(f"Cancel every queued job of {model}?", abort=True)
     client = Client.open(url, key)
     cancelled, complete = 0, False
     while not complete:
@@ -93,7 +93,7 @@ def _print(queues: list[dict[str, Any]]) -> None:
             )
             for queue in queues
         ),
-        nothing="No worker has ever served a queue.",
+        nothing="No worker has served a queue yet.",
     )
 
 

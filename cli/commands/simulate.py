@@ -1,4 +1,4 @@
-"""`penstock simulate`: what a scaling policy would have cost and bought on a recorded hour."""
+"""`penstock simulate`: replays recorded traffic to compare scaling policies by cost and waiting."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from planning.outcome import Objective
 from planning.plots import NoPlots, check_target, draw
 from planning.policy import NAMED, Policy, find_policy
 from planning.profile import EngineProfile, read_profile, simulated_profile
-from planning.study import Progress as Told
+from planning.study import Progress as StudyProgress
 from planning.study import run_study
 from planning.trace import read_trace, scaled
 
@@ -38,28 +38,34 @@ def simulate(
         Path, typer.Option(help="CSV: TIMESTAMP,ContextTokens,GeneratedTokens[,Account][,Tier].")
     ] = SYNTHETIC,
     engine: Annotated[
-        str, typer.Option(help="What `penstock calibrate` wrote; or reference, or simulated.")
+        str, typer.Option(help="A file of `penstock calibrate`, or: reference, simulated.")
     ] = "reference",
     policy: Annotated[
         list[str] | None,
         typer.Option(help=f"{', '.join(NAMED)}, fixed:N or a .json file; may be repeated."),
     ] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Every named policy.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Compare every named policy.")] = False,
     recommend: Annotated[
-        bool, typer.Option("--recommend", help="Search for target, floor and cool-down.")
+        bool, typer.Option("--recommend", help="Search for the best target, minimum and cool-down.")
     ] = False,
-    scale: Annotated[float, typer.Option(help="So many times the requests.")] = 1.0,
-    max_workers: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
-    slo_seconds: Annotated[float | None, typer.Option(min=0, help="Else as set.")] = None,
-    slo_share: Annotated[float | None, typer.Option(min=0, max=1, help="Else as set.")] = None,
-    gpu_hour_cost: Annotated[str | None, typer.Option(help="Else as set.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides when KEDA and the HPA look.")] = 1,
+    scale: Annotated[float, typer.Option(help="Multiply the requests by this factor.")] = 1.0,
+    max_workers: Annotated[int | None, typer.Option(min=1, help="The most workers.")] = None,
+    slo_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Default: as in the settings.")
+    ] = None,
+    slo_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Default: as in the settings.")
+    ] = None,
+    gpu_hour_cost: Annotated[str | None, typer.Option(help="Default: as in the settings.")] = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the times at which KEDA and the HPA poll.")
+    ] = 1,
     plot: Annotated[
-        list[Path] | None, typer.Option(help="Draw to a .svg or .png; may be repeated.")
+        list[Path] | None, typer.Option(help="Draw to a .svg or .png file; may be repeated.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Replay a trace against scaling policies; show waiting, GPU hours and cost side by side."""
+    """Replay a trace against scaling policies; compare waiting, GPU hours and cost."""
     with _planning_errors():
         for path in plot or ():
             check_target(path)
@@ -71,8 +77,8 @@ def simulate(
             _objective(settings, slo_seconds, slo_share, gpu_hour_cost),
             settings.queue,
         )
-        with _telling() as told:
-            study = run_study(planner, policies, seed, recommending=recommend, progress=told)
+        with _progress_bar() as report:
+            study = run_study(planner, policies, seed, recommending=recommend, progress=report)
         for path in plot or ():
             draw(study, f"{trace.name} x {scale:g} on {planner.profile.name}", path)
     if as_json:
@@ -119,15 +125,13 @@ def _planning_errors() -> Iterator[None]:
     try:
         yield
     except NoPlots as error:
-        raise UsageError(
-            str(error), "pip install 'penstock[plan]', or leave --plot away"
-        ) from error
+        raise UsageError(str(error), "pip install 'penstock[plan]', or leave out --plot") from error
     except PlanningError as error:
         raise UsageError(str(error)) from error
 
 
 @contextmanager
-def _telling() -> Iterator[Told]:
+def _progress_bar() -> Iterator[StudyProgress]:
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""`penstock up`: the whole pipeline on this machine, from nothing, until Ctrl-C."""
+"""`penstock up`: runs the whole pipeline on this machine until Ctrl-C."""
 
 import asyncio
 from typing import Annotated
@@ -14,13 +14,17 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def up(
-    demo: Annotated[bool, typer.Option("--demo", help="Run a first job when ready.")] = False,
-    leave: Annotated[bool, typer.Option("--exit", help="Stop after the demo.")] = False,
-    port: Annotated[int | None, typer.Option(help="The API's port; 0: any free one.")] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Run two example jobs when the pipeline is ready.")
+    ] = False,
+    leave: Annotated[
+        bool, typer.Option("--exit", help="Stop when the pipeline is ready, or after the demo.")
+    ] = False,
+    port: Annotated[int | None, typer.Option(help="The API's port; 0: any free port.")] = None,
 ) -> None:
-    """Start Redis, the API, a worker and the control process; stop them all on Ctrl-C.
+    """Start Redis, the API, a worker and all other processes; stop them on Ctrl-C.
 
-    What it keeps lies in .penstock: data, logs, state, the development key.
+    It keeps its data, logs, state and development key in .penstock.
     """
     settings = load_settings()
     if port is not None:

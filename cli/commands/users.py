@@ -1,7 +1,7 @@
-"""`penstock users`: the people who may sign in.
+"""`penstock users`: creates, lists, changes and disables users.
 
-Invariant: a password is asked for or read from standard input, never an argument that other
-processes can see.
+Invariant: a password is prompted for or read from standard input. It is never an argument, because
+other processes can see arguments.
 """
 
 import getpass
@@ -22,20 +22,22 @@ from cli.terminal.output import ago, err, print_json, print_table
 from core.db.engine import Database
 from wire.views.accounts import user_view
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="The people who may sign in.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Create, list, change and disable users."
+)
 
 MOST = 10_000
-Email = Annotated[str, typer.Argument(help="The person's email.")]
-Account = Annotated[str, typer.Option(help="The account they belong to.")]
+Email = Annotated[str, typer.Argument(help="The user's email address.")]
+Account = Annotated[str, typer.Option(help="The user's account.")]
 
 
 def _password() -> str:
-    """Ask twice for a password, or read it from standard input."""
+    """Prompt twice for a password, or read it from standard input."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     first = getpass.getpass("Password: ")
     if getpass.getpass("Again: ") != first:
-        raise UsageError("the two passwords are not the same")
+        raise UsageError("the two passwords differ")
     return first
 
 
@@ -55,29 +57,29 @@ def _create(email: str, account: str, role: Role, password: str | None, *, opera
 
 @app.command("create-admin")
 def create_admin(email: Email, account: Account = "operator") -> None:
-    """Add the operator of this installation; the password is asked for, or read from stdin."""
+    """Create an operator of this installation. Prompts for a password, or reads it from stdin."""
     _create(email, account, Role.ADMIN, _password(), operator=True)
 
 
 @app.command()
 def create(
     email: Email,
-    account: Annotated[str, typer.Argument(help="The account they belong to.")],
-    role: Annotated[Role, typer.Option(help="What they may do.")] = Role.MEMBER,
+    account: Annotated[str, typer.Argument(help="The user's account.")],
+    role: Annotated[Role, typer.Option(help="The role: what the user may do.")] = Role.MEMBER,
     no_password: Annotated[
-        bool, typer.Option("--no-password", help="Only the identity provider vouches for them.")
+        bool, typer.Option("--no-password", help="The user signs in only by the identity provider.")
     ] = False,
 ) -> None:
-    """Add a user of an account; the password is asked for, or read from stdin."""
+    """Create a user of an account. Prompts for a password, or reads it from stdin."""
     _create(email, account, role, None if no_password else _password(), operator=False)
 
 
 @app.command("list")
 def list_users(
-    account: Annotated[str | None, typer.Option(help="Only this account's.")] = None,
+    account: Annotated[str | None, typer.Option(help="Only users of this account.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the users there are, newest first."""
+    """List all users, newest first."""
     rows = with_directory(
         lambda directory, _: directory.users.list(account, before=None, limit=MOST)
     )
@@ -105,30 +107,32 @@ def _change(email: str, change: UserUpdate) -> None:
         await directory.users.change(getpass.getuser(), user, None, change)
 
     with_directory(work)
-    err.print(f"{email} is changed.", soft_wrap=True)
+    err.print(f"{email} was changed.", soft_wrap=True)
 
 
 @app.command()
 def disable(email: Email) -> None:
-    """End a user's sessions and keys at once, until enabled again."""
+    """Disable a user: end all sessions and refuse all keys until the user is enabled again."""
     _change(email, UserUpdate(disabled=True))
 
 
 @app.command()
 def enable(email: Email) -> None:
-    """Let a user who was disabled sign in again."""
+    """Enable a disabled user."""
     _change(email, UserUpdate(disabled=False))
 
 
 @app.command("set-role")
-def set_role(email: Email, role: Annotated[Role, typer.Argument(help="What they may do.")]) -> None:
-    """Change what a user may do."""
+def set_role(
+    email: Email, role: Annotated[Role, typer.Argument(help="The role: what the user may do.")]
+) -> None:
+    """Change a user's role."""
     _change(email, UserUpdate(role=role))
 
 
 @app.command("set-password")
 def set_password(email: Email) -> None:
-    """Give a user a password, asked for or read from stdin; every session ends."""
+    """Set a user's password and end all sessions. Prompts for it, or reads it from stdin."""
     password = _password()
 
     async def work(directory: Directory, _: Database) -> None:

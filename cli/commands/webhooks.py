@@ -1,4 +1,4 @@
-"""`penstock webhooks`: where an account is told what happened, and how telling it went."""
+"""`penstock webhooks`: manages an account's webhook endpoints and shows their deliveries."""
 
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ from cli.terminal.options import Json, Key, Url
 from cli.terminal.output import ago, err, out, print_json, print_table
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Have a URL told what happened to jobs."
+    no_args_is_help=True, add_completion=False, help="Send events of jobs and batches to a URL."
 )
 
 Webhook = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The endpoint's id.")]
@@ -17,16 +17,17 @@ Webhook = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The endpoint's 
 
 @app.command()
 def create(
-    target: Annotated[str, typer.Argument(metavar="URL", help="The URL to be told.")],
+    target: Annotated[str, typer.Argument(metavar="URL", help="The URL that receives the events.")],
     event: Annotated[
-        list[str] | None, typer.Option(help="Only this, such as job.failed; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Send only this event, such as job.failed; may be repeated."),
     ] = None,
-    description: Annotated[str, typer.Option(help="What it is for.")] = "",
+    description: Annotated[str, typer.Option(help="A description, for people.")] = "",
     as_json: Json = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Add an endpoint and print its secret; it is shown only now."""
+    """Create an endpoint and print its secret; the secret is shown only now."""
     body = {"url": target, "events": event or [], "description": description}
     made = Client.open(url, key).post("/v1/webhooks", body)
     _show_secret(made, as_json=as_json)
@@ -59,7 +60,7 @@ def _state(webhook: dict[str, Any]) -> str:
 
 @app.command()
 def rotate(webhook: Webhook, as_json: Json = False, url: Url = None, key: Key = None) -> None:
-    """Give an endpoint a new secret and print it; the one before goes on to count for a while."""
+    """Replace an endpoint's secret and print the new one; the old one is valid for a while."""
     made = Client.open(url, key).post(f"/v1/webhooks/{webhook}/rotate")
     _show_secret(made, as_json=as_json)
 
@@ -74,13 +75,13 @@ def _show_secret(made: dict[str, Any], *, as_json: bool) -> None:
 
 @app.command()
 def enable(webhook: Webhook, url: Url = None, key: Key = None) -> None:
-    """Let an endpoint that was disabled be told again."""
+    """Enable a disabled endpoint."""
     Client.open(url, key).post(f"/v1/webhooks/{webhook}/enable")
 
 
 @app.command("test")
 def send_test(webhook: Webhook, url: Url = None, key: Key = None) -> None:
-    """Send an endpoint a test event; prints the delivery's id."""
+    """Send a test event to an endpoint; print the delivery's id."""
     typer.echo(Client.open(url, key).post(f"/v1/webhooks/{webhook}/test")["id"])
 
 
@@ -93,17 +94,17 @@ def remove(webhook: Webhook, url: Url = None, key: Key = None) -> None:
 @app.command()
 def deliveries(
     webhook: Annotated[
-        str | None, typer.Argument(metavar="[WEBHOOK]", help="Only to this endpoint.")
+        str | None, typer.Argument(metavar="[WEBHOOK]", help="Only deliveries to this endpoint.")
     ] = None,
     state: Annotated[
-        str | None, typer.Option(help="Only these: pending, delivered or failed.")
+        str | None, typer.Option(help="Only this state: pending, delivered or failed.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100)] = 20,
+    limit: Annotated[int, typer.Option(help="The most deliveries to list.", min=1, max=100)] = 20,
     as_json: Json = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """List deliveries, newest first; also those to the URLs of jobs."""
+    """List deliveries, newest first, including those to URLs of single jobs."""
     path = f"/v1/webhooks/{webhook}/deliveries" if webhook else "/v1/webhooks/deliveries"
     page = Client.open(url, key).get(path, limit=limit, state=state)
     if as_json:
@@ -129,6 +130,6 @@ def redeliver(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Send a delivery once more, under the same id."""
+    """Send a delivery again, with the same id."""
     sent = Client.open(url, key).post(f"/v1/webhooks/deliveries/{delivery}/redeliver")
     out.print(f"{sent['id']} is on its way")

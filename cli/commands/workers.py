@@ -1,4 +1,4 @@
-"""`penstock workers`: who serves, and whether its circuit breaker is closed."""
+"""`penstock workers`: lists the workers and the states of their circuit breakers."""
 
 import typer
 
@@ -23,7 +23,7 @@ def workers(as_json: Json = False, url: Url = None, key: Key = None) -> None:
         breaker = worker.get("breaker", {})
         state = str(breaker.get("state", "unknown"))
         probe = breaker.get("seconds_to_probe") or 0
-        again = f", probed in {probe:.0f} s" if probe else ""
+        next_probe = f", probed in {probe:.0f} s" if probe else ""
         rows.append(
             (
                 str(worker.get("id")),
@@ -31,11 +31,11 @@ def workers(as_json: Json = False, url: Url = None, key: Key = None) -> None:
                 str(worker.get("engine")),
                 str(worker.get("state")),
                 f"{worker.get('running', 0)} of {worker.get('slots', 0)}",
-                f"[{COLOURS.get(state, 'dim')}]{state}[/]{again}",
+                f"[{COLOURS.get(state, 'dim')}]{state}[/]{next_probe}",
             )
         )
     print_table(
         ("worker", "model", "engine", "state", "slots in use", "breaker"),
         rows,
-        nothing="No worker is alive; jobs wait in their queues.",
+        nothing="No worker is running; jobs wait in their queues.",
     )

@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 def with_directory(work: Callable[[Directory, Database], Awaitable[T]]) -> T:
-    """Run `work` on the accounts of the settings, and tell the API processes by way of Redis.
+    """Run `work` on the accounts database; API processes learn of changes through Redis.
 
     Raises:
-        Usage: what was asked for cannot be.
-        Unreachable: the database does not answer; or it has it, but Redis does not answer.
+        UsageError: the request is not valid.
+        Unreachable: the database does not answer, or Redis does not (the change is stored).
     """
     # Standard output is for results.
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
@@ -35,8 +35,8 @@ def with_directory(work: Callable[[Directory, Database], Awaitable[T]]) -> T:
             return await work(directory, database)
         except StoreUnavailable as error:
             raise Unreachable(
-                "it is written down, but Redis does not answer",
-                f"{error.message}; the API learns of it within seconds of being reachable again",
+                "the change is stored, but Redis does not answer",
+                f"{error.message}; the API applies it within seconds when Redis is back",
                 "PENSTOCK_REDIS__URL names it",
             ) from None
         finally:

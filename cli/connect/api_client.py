@@ -1,7 +1,7 @@
 """The HTTP client of the commands: one server, one key, errors as `Failure`s.
 
-Invariant: every answer is a success or an exception that says why; a stream that breaks off is
-taken up again after the last event that arrived.
+Invariant: a call returns a success or raises an exception that says why; a stream that breaks off
+is continued after the last event that arrived.
 """
 
 import json
@@ -36,7 +36,7 @@ class StreamEvent:
 
 
 class Client:
-    """One server as one key sees it."""
+    """A client of one server with one key."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url.rstrip("/")
@@ -51,27 +51,27 @@ class Client:
 
     @classmethod
     def open(cls, url: str | None, key: str | None) -> Self:
-        """Return a client for what was asked for, else for the pipeline of this directory.
+        """Return a client for the given server and key, by default those of this directory.
 
         Raises:
-            Usage: neither is there.
+            UsageError: no server is given, and no pipeline runs in this directory.
         """
-        home = StateDir()
-        state = home.read_state()
+        state_dir = StateDir()
+        state = state_dir.read_state()
         if url is None and state is None:
             raise UsageError(
                 "no pipeline runs in this directory",
                 "start one with `penstock up`, or name a server: --url or PENSTOCK_URL",
             )
         address = url or (state.url if state else "")
-        return cls(address, key or home.read_key() or "")
+        return cls(address, key or state_dir.read_key() or "")
 
     def close(self) -> None:
-        """Give up, also what another thread is waiting for."""
+        """Close all connections, also those that other threads use."""
         self._http.close()
 
     def get(self, path: str, **params: Any) -> dict[str, Any]:
-        """GET an object; parameters that are None are left out."""
+        """GET an object; parameters that are None are not sent."""
         given = {name: value for name, value in params.items() if value is not None}
         return self._call("GET", path, params=given)
 
@@ -86,15 +86,18 @@ class Client:
         self._call("DELETE", path)
 
     def upload(self, name: str, file: BinaryIO) -> dict[str, Any]:
-        """Upload a file of requests; it is read while it is sent."""
+        """Upload a file of requests; it is read while it is sent, not before."""
         given = {"file": (name, file, "application/jsonl")}
         return self._call(
             "POST", "/v1/files", files=given, data={"purpose": "batch"}, timeout=UPLOAD_TIMEOUT
         )
 
     def download(self, path: str) -> Iterator[tuple[bytes, int]]:
-        """Yield a file in pieces, each with how many bytes there are in all."""
-        with self._reaching(), self._http.stream("GET", path, timeout=STREAM_TIMEOUT) as response:
+        """Yield a file in pieces, each with the size of the whole file in bytes (0: unknown)."""
+        with (
+            self._transport_errors(),
+            self._http.stream("GET", path, timeout=STREAM_TIMEOUT) as response,
+        ):
             if response.is_error:
                 response.read()
                 raise Refused(response.status_code, _body(response))
@@ -103,7 +106,7 @@ class Client:
                 yield piece, total
 
     def _call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
-        with self._reaching():
+        with self._transport_errors():
             response = self._http.request(method, path, **more)
         if response.is_error:
             raise Refused(response.status_code, _body(response))
@@ -111,7 +114,16 @@ class Client:
         return answer
 
     def stream(self, path: str, after: int = 0) -> Iterator[StreamEvent]:
-        """Yield a job's events up to `finished`; goes on where a stream broke off."""
+        """Yield a job's events up to `finished`; reconnects when the stream breaks off.
+
+        Args:
+            path: The stream's path.
+            after: The sequence number to continue after.
+
+        Raises:
+            Unreachable: it broke off too often.
+            Refused: the server refused it.
+        """
         last, tries = str(after), 1
         while True:
             try:
@@ -139,20 +151,20 @@ class Client:
                 response.read()
                 raise Refused(response.status_code, _body(response))
             for event in httpx2.EventSource(response):
-                if not event.data:  # only says how soon to come back
+                if not event.data:  # it only sets the time until a reconnect
                     continue
                 data = json.loads(event.data)
-                if event.event == EventType.ERROR:  # the server's problem, not the job's
+                if event.event == EventType.ERROR:  # the stream failed, not the job
                     raise Refused(data.get("status", UNAVAILABLE), data)
                 yield StreamEvent(event.id, event.event, data)
 
     @contextmanager
-    def _reaching(self) -> Iterator[None]:
+    def _transport_errors(self) -> Iterator[None]:
         try:
             yield
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
             reason = str(error) or type(error).__name__
-            raise Unreachable(f"nothing answers at {self.url}", reason) from error
+            raise Unreachable(f"no server answers at {self.url}", reason) from error
 
 
 def _body(response: httpx2.Response) -> Any:

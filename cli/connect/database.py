@@ -1,4 +1,4 @@
-"""Opens the billing database for a command; what can be expected to fail is said in words."""
+"""Opens the billing database for a command, and turns its errors into failures."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
     """Run `work` on the database of the settings.
 
     Raises:
-        Usage: what was asked for cannot be.
+        UsageError: the request is not valid.
         Failure: a month's state does not allow it, or files could not be written.
         Unreachable: the database does not answer, or has no tables yet.
     """
@@ -39,5 +39,5 @@ def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
         raise Unreachable(
             "the billing database cannot be used",
             str(error.__cause__).partition("\n")[0],
-            "PENSTOCK_DATABASE__URL names it; penstock db upgrade makes its tables",
+            "PENSTOCK_DATABASE__URL names it; penstock db upgrade creates its tables",
         ) from None

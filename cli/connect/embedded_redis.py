@@ -1,7 +1,7 @@
-"""The embedded Redis: which program it is and how it is run.
+"""The embedded Redis: finds a Redis or Valkey server and builds its command line.
 
-Invariant: it listens on the loopback only, keeps everything (append-only file, synced every
-second, no eviction), and its data can be read by the other program next time.
+Invariant: it listens on the loopback only, loses nothing (append-only file, synced every second,
+no eviction), and either program can read the data of the other.
 """
 
 import re
@@ -18,17 +18,17 @@ OLDEST_REDIS = 7
 
 
 def _is_too_old(program: str) -> bool:
-    """Redis 6 has no multi-part append-only file; every Valkey is younger than Redis 7."""
+    """Return whether it is Redis 6 or older, without a multi-part append-only file."""
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
     version = re.search(r"Redis server v=(\d+)", said.stdout)
     return version is not None and int(version[1]) < OLDEST_REDIS
 
 
 def find_program() -> str:
-    """Return the server on the PATH, else the one that came with pip.
+    """Return the server on the PATH, by default the one that pip installed.
 
     Raises:
-        Failure: there is none for this machine.
+        Failure: there is no server for this machine.
     """
     for name in ("valkey-server", "redis-server"):
         program = shutil.which(name)
@@ -38,14 +38,14 @@ def find_program() -> str:
         return str(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
         raise Failure(
-            "there is no Redis here",
+            "there is no Redis on this machine",
             str(error),
             "install redis-server 7 or valkey-server, or name a running one: PENSTOCK_REDIS__URL",
         ) from None
 
 
 def redis_command(program: str, port: int, data: Path) -> list[str]:
-    """Return the command line; plain AOF, since no two servers agree on RDB versions."""
+    """Return the command line; the append-only file has no RDB part, whose versions differ."""
     options = {
         "bind": "127.0.0.1",
         "port": str(port),

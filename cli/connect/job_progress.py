@@ -1,17 +1,20 @@
-"""Shows a job to a person: its text as it is generated, its progress, and what became of it."""
+"""Shows a job on the terminal: its text while it is generated, its progress and its outcome."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.connect.api_client import Client
-from cli.terminal.output import ago, err, out
+from cli.terminal.output import ago, err, out, print_json
 from jobs.events import EventType
 
 POLL_SECONDS = 2.0  # one long poll; it returns early when the job ends
 TERMINAL = ("completed", "failed", "cancelled", "expired")
+#: The colours of the final statuses of jobs and batches.
 COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "expired": "yellow"}
 
 
@@ -22,7 +25,15 @@ def stream_text(
     write: Callable[[str], None],
     say: Callable[[str], None],
 ) -> str:
-    """Write a job's text as it comes and return the status it ended with."""
+    """Write a job's text while it is generated; return its final status.
+
+    Args:
+        client: The server.
+        job_id: The job.
+        after: The sequence number to continue after.
+        write: Called with each piece of text.
+        say: Called with a message when the text so far is void.
+    """
     choice = 0
     for event in client.stream(f"/v1/jobs/{job_id}/stream", after):
         if event.type == EventType.DELTA:
@@ -31,14 +42,14 @@ def stream_text(
                 write("\n")
             write(event.data["text"])
         elif event.type == EventType.RESTARTED:
-            say("\nthe job was started over: what was printed so far does not count")
-        elif event.type == "finished":
+            say("\nthe job has restarted: ignore the text above")
+        elif event.type == EventType.FINISHED:
             return str(event.data["status"])
     raise AssertionError("a stream yields `finished` or raises")
 
 
 def wait_with_bar(client: Client, job: dict[str, Any], console: Console) -> dict[str, Any]:
-    """Wait for a job's end with a progress bar over its estimated time; return the job."""
+    """Wait until a job has ended, with a progress bar over its estimated time; return it."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(place(job), total=None)
@@ -52,7 +63,7 @@ def wait_with_bar(client: Client, job: dict[str, Any], console: Console) -> dict
 
 
 def place(job: dict[str, Any]) -> str:
-    """Return where a job stands, in words."""
+    """Return a job's status, queue position and estimated time as text."""
     words = [str(job["status"]).replace("_", " ")]
     if job.get("queue_position"):
         words.append(f"position {job['queue_position']}")
@@ -64,7 +75,7 @@ def place(job: dict[str, Any]) -> str:
 
 
 def outcome(job: dict[str, Any]) -> str:
-    """Return what became of a job, in one line."""
+    """Return a job's status, usage, times and cost in one line."""
     usage = job.get("usage") or {}
     parts = [f"[{COLOURS.get(job['status'], 'cyan')}]{place(job)}[/]"]
     if usage:
@@ -85,7 +96,7 @@ def outcome(job: dict[str, Any]) -> str:
 
 
 def text_of(job: dict[str, Any]) -> str:
-    """Return what a completed job generated, all choices."""
+    """Return the text of all choices of a completed job."""
     choices = (job.get("result") or {}).get("choices") or []
     texts = [
         choice.get("text") or (choice.get("message") or {}).get("content") for choice in choices
@@ -94,7 +105,7 @@ def text_of(job: dict[str, Any]) -> str:
 
 
 def print_job(job: dict[str, Any]) -> None:
-    """Print a job's text to stdout and what became of it to stderr."""
+    """Print a job's text to stdout and its outcome to stderr."""
     if text := text_of(job):
         out.print(text, markup=False, soft_wrap=True)
     err.print(f"{job['id']}: {outcome(job)}", soft_wrap=True)
@@ -102,6 +113,30 @@ def print_job(job: dict[str, Any]) -> None:
         err.print(f"  {error.get('title')}: {error.get('detail')}", markup=False, soft_wrap=True)
     if job.get("retry_of"):
         err.print(f"  retry of {job['retry_of']}")
+
+
+def show_job(job: dict[str, Any], *, as_json: bool, must_complete: bool) -> None:
+    """Print a job, and exit with 1 if it must be completed and is not."""
+    if as_json:
+        print_json(job)
+    else:
+        print_job(job)
+    if must_complete and job["status"] != "completed":
+        raise typer.Exit(1)
+
+
+def stream_job(client: Client, job_id: str, after: int = 0) -> None:
+    """Print a job's text while it is generated, then its outcome; exit with 1 if it failed."""
+
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    status = stream_text(client, job_id, after, write, err.print)
+    write("\n")
+    err.print(f"{job_id}: {outcome(client.get(f'/v1/jobs/{job_id}'))}", soft_wrap=True)
+    if status != "completed":
+        raise typer.Exit(1)
 
 
 JOB_COLUMNS = ("job", "status", "model", "made", "waited", "ran", "tokens", "attempt")

@@ -1,4 +1,4 @@
-"""Loads the settings for a command; a wrong one is a usage error that names the variable."""
+"""Loads the settings of a command; a wrong setting is a usage error that names its variable."""
 
 from pydantic import SecretStr
 
@@ -9,10 +9,10 @@ from core.settings.tree import Settings, get_settings
 
 
 def load_settings() -> Settings:
-    """Read the environment and `.env`.
+    """Return the settings of the environment and `.env`.
 
     Raises:
-        UsageError: naming each wrong variable.
+        UsageError: a setting is wrong; names each variable.
     """
     try:
         return get_settings()
@@ -21,12 +21,12 @@ def load_settings() -> Settings:
 
 
 def load_local_settings() -> Settings:
-    """Read them; where they name no Redis, it is the one that `penstock up` runs here."""
+    """Return the settings; by default with the Redis of `penstock up` in this directory."""
     return settings_of(load_settings(), StateDir().read_state())
 
 
 def settings_of(settings: Settings, state: PipelineState | None) -> Settings:
-    """Return them with the Redis of the pipeline that runs here, unless they name another."""
+    """Return the settings with the Redis of the running pipeline, unless they name another."""
     if state is None or "url" in settings.redis.model_fields_set:
         return settings
     redis = settings.redis.model_copy(update={"url": SecretStr(f"redis://{state.redis}/0")})

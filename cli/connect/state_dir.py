@@ -1,7 +1,7 @@
-"""`.penstock`: the folder of one pipeline, with its lock, state, secrets, logs and data.
+"""`.penstock`: the state directory of one pipeline: its lock, state, secrets, logs and data.
 
-Invariant: the lock is inherited by every process of the pipeline, so it is free only when the
-last one of them is gone; no two Redis servers can ever write the same data.
+Invariant: every process of the pipeline inherits the lock, so it is free only when the last of
+them is gone; two Redis servers can never write the same data.
 """
 
 import fcntl
@@ -13,12 +13,12 @@ from pathlib import Path
 
 from cli.terminal.failures import Failure
 
-HOME = Path(".penstock")
+STATE_DIR = Path(".penstock")
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineState:
-    """What is running here; `children` maps names to process ids."""
+    """A running pipeline; `children` maps names to process ids."""
 
     pid: int
     url: str
@@ -28,19 +28,19 @@ class PipelineState:
     children: dict[str, int]
 
 
-def write_aside(path: Path, text: str) -> None:
-    """Write a private file so that a reader sees the old or the new one, never half."""
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read; a reader sees the old or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".tmp")
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    temporary = path.with_suffix(".tmp")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
-    aside.replace(path)
+    temporary.replace(path)
 
 
 class StateDir:
-    """One `.penstock` folder."""
+    """The state directory of one pipeline."""
 
-    def __init__(self, path: Path = HOME) -> None:
+    def __init__(self, path: Path = STATE_DIR) -> None:
         self.path = path
         self.logs = path / "logs"
         self.data = path / "redis"
@@ -49,10 +49,10 @@ class StateDir:
         self._state_file = path / "state.json"
 
     def lock(self) -> int:
-        """Return the descriptor that holds the lock; children must inherit it.
+        """Return the file descriptor that holds the lock; children must inherit it.
 
         Raises:
-            Failure: a pipeline runs here, or the last one has not quite ended.
+            Failure: a pipeline runs in this directory, or processes of the last one do.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -74,29 +74,29 @@ class StateDir:
         )
 
     def read_state(self) -> PipelineState | None:
-        """Return what was last said to run here, if anything was."""
+        """Return the pipeline that was last written here; None if there is none."""
         try:
             return PipelineState(**json.loads(self._state_file.read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
     def write_state(self, state: PipelineState) -> None:
-        """Say what runs here."""
-        write_aside(self._state_file, json.dumps(asdict(state), indent=2) + "\n")
+        """Write which pipeline runs here."""
+        write_private(self._state_file, json.dumps(asdict(state), indent=2) + "\n")
 
     def clear_state(self) -> None:
-        """Say that nothing runs here any more."""
+        """Remove the state: no pipeline runs here."""
         self._state_file.unlink(missing_ok=True)
 
     def read_key(self) -> str | None:
-        """Return the development key, if one was made."""
+        """Return the development key; None if there is none."""
         try:
             return self.key_file.read_text().strip() or None
         except OSError:
             return None
 
     def jwt_secret(self) -> str:
-        """Return what this pipeline signs tokens with; made once."""
+        """Return the secret that signs this pipeline's tokens; it is created once."""
         path = self.path / "jwt-secret"
         try:
             found = path.read_text().strip()
@@ -104,9 +104,9 @@ class StateDir:
             found = ""
         if not found:
             found = secrets.token_hex(32)
-            write_aside(path, found + "\n")
+            write_private(path, found + "\n")
         return found
 
     def log_file(self, name: str) -> Path:
-        """Return where a process writes its log."""
+        """Return the path of a process's log."""
         return self.logs / f"{name}.log"

@@ -1,6 +1,6 @@
 """Explains why a process died: its exit code or signal, what it was doing, and what to change.
 
-Invariant: nothing here looks at the system or at files; what is known is in `Death`.
+Invariant: nothing here reads the system or files; all input is in `Death`.
 """
 
 import re
@@ -8,35 +8,35 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: A shell, or a container's first process, reports the death of its child by signal n as 128 + n.
+#: A shell or a container's first process reports that signal n killed its child as 128 + n.
 SHELL_BASE = 128
 SHELL_LAST = 192
 TAIL_LINES = 12
-LONGEST_LINE = 300
+MAX_LINE_LENGTH = 300
 FRAMES = 3
-#: With more memory than this free, a lack of it is not the likely reason of a kill.
-LITTLE_GIB = 1.0
+#: With more free memory than this, a kill is unlikely to be for lack of memory.
+LOW_MEMORY_GIB = 1.0
 DOCTOR = "`penstock doctor` checks this machine"
 
-#: What the worker says in its log, the latest of which is what it was doing.
+#: Events of the worker's log; the latest one tells what the worker was doing.
 PHASES = {
     "engine_loading": "loading the model",
     "engine_warming_up": "running its first prompts (warm-up)",
-    "engine_warm": "warm, and making itself known",
-    "engine_ready": "ready: running jobs, or waiting for them",
-    "drain_started": "handing its jobs over",
+    "engine_warm": "warm, and registering",
+    "engine_ready": "ready: running or waiting for jobs",
+    "drain_started": "handing its jobs to other workers",
 }
 WORDS = {
     signal.SIGILL: "illegal instruction",
     signal.SIGKILL: "killed",
-    signal.SIGSEGV: "access to memory that is not there",
+    signal.SIGSEGV: "invalid memory access",
     signal.SIGBUS: "access to memory that could not be provided",
-    signal.SIGABRT: "it aborted itself",
+    signal.SIGABRT: "the process aborted",
     signal.SIGFPE: "arithmetic error in native code",
-    signal.SIGTERM: "asked to end",
+    signal.SIGTERM: "told to stop",
     signal.SIGINT: "interrupted",
 }
-#: What Python's fault handler writes into the log, also for a child of the process that died.
+#: The beginnings of the lines that Python's fault handler writes to the log.
 FAULTS = {
     "illegal instruction": signal.SIGILL,
     "segmentation fault": signal.SIGSEGV,
@@ -49,15 +49,15 @@ LESS_MEMORY = (
     " PENSTOCK_ENGINE__SLOTS lower, or use a smaller model or a larger machine"
 )
 NATIVE = ["likely: a fault in native code, or a library that does not fit this machine", DOCTOR]
-OUTSIDE = ["something else on this machine told it to end"]
+OUTSIDE = ["another process on this machine told it to stop"]
 LIKELY: dict[int, list[str]] = {
     signal.SIGBUS: [
-        "likely: /dev/shm or the disk is full, or a file it had mapped was cut short",
-        "look at: df -h /dev/shm . (a container gets more with docker run --shm-size=1g)",
+        "likely: /dev/shm or the disk is full, or a mapped file was truncated",
+        "check: df -h /dev/shm . (in a container, docker run --shm-size=1g gives more)",
     ],
     signal.SIGSEGV: NATIVE,
     signal.SIGFPE: NATIVE,
-    signal.SIGABRT: ["likely: native code found an error or got no memory; its log says which"],
+    signal.SIGABRT: ["likely: native code found an error or got no memory; the log tells which"],
     signal.SIGTERM: OUTSIDE,
     signal.SIGINT: OUTSIDE,
 }
@@ -68,17 +68,17 @@ FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$')
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """What is known of a process that has died.
+    """What is known about a process that has died.
 
     Attributes:
-        name: What it is called, such as `worker`.
-        code: Its exit code; negative: the signal that ended it, as `subprocess` has it.
-        was_ready: It had been ready, in this life or an earlier one.
-        lines: What it wrote to its log since it was started, oldest first.
-        lowest_gib: The least memory available in the seconds before, in GiB; None: unknown.
-        oom_kills: Processes the kernel killed for memory in those seconds; None: unknown.
-        cpu_amx: The AMX kernels of vLLM were allowed by the settings.
-        own_kill: It was killed by the supervisor, since it did not become ready in this time.
+        name: Its name, such as `worker`.
+        code: Its exit code; negative: the signal that killed it, as in `subprocess`.
+        was_ready: Whether it had been ready, in this run or an earlier one.
+        lines: The lines of its log since its start, oldest first.
+        lowest_gib: The least available memory in the seconds before, in GiB; None: unknown.
+        oom_kills: Processes that the kernel killed for lack of memory then; None: unknown.
+        cpu_amx: Whether the settings allowed vLLM's AMX kernels.
+        own_kill: Seconds after which the supervisor killed it because it was not ready; or None.
     """
 
     name: str
@@ -92,14 +92,14 @@ class Death:
 
 
 def signal_of(code: int) -> int | None:
-    """Return the number of the signal that an exit code stands for; None if it is a plain one."""
+    """Return the signal that an exit code stands for; None if it stands for none."""
     if code < 0:
         return -code
     return code - SHELL_BASE if SHELL_BASE < code <= SHELL_LAST else None
 
 
 def fault_of(death: Death) -> int | None:
-    """Return the signal that ended it, or that ended a native part of it by what its log says."""
+    """Return the signal that killed it, from its exit code or else from its log."""
     number = signal_of(death.code)
     if number is not None:
         return number
@@ -112,17 +112,17 @@ def fault_of(death: Death) -> int | None:
 
 
 def is_final(death: Death) -> bool:
-    """Whether starting it again at once would be of no use.
+    """Return whether a restart would be useless.
 
-    A process that ends with an exit code before it was ever ready has said in its log why it
-    cannot start: a wrong setting, a model that is not there. A signal is a crash, and exit code 0
-    means that somebody asked it to end; neither needs to happen twice.
+    A process that ends with an exit code before it was ever ready cannot start, for example because
+    of a wrong setting or a missing model; its log tells why. A signal is a crash, and exit code 0
+    means that the process was told to stop: both may not happen again.
     """
     return not death.was_ready and death.code > 0 and fault_of(death) is None
 
 
 def cause(code: int) -> str:
-    """Return an exit code in words, such as `signal 4, SIGILL`."""
+    """Return an exit code as text, such as `signal 4, SIGILL`."""
     number = signal_of(code)
     if number is None:
         return f"exit code {code}"
@@ -131,7 +131,7 @@ def cause(code: int) -> str:
 
 
 def headline(death: Death) -> str:
-    """Return what happened in one line, without a full stop."""
+    """Return what happened in one line, without a full stop at the end."""
     if death.own_kill is not None:
         return f"{death.name} was not ready after {death.own_kill:.0f} s and was killed"
     when = "" if death.was_ready else " while starting"
@@ -139,7 +139,7 @@ def headline(death: Death) -> str:
 
 
 def explain(death: Death) -> list[str]:
-    """Return what it was doing, the likely reasons and what to set, a line each."""
+    """Return lines about what it was doing, the likely reasons and what to change."""
     number = fault_of(death)
     lines = []
     if number in WORDS:
@@ -151,17 +151,17 @@ def explain(death: Death) -> list[str]:
     if frames:
         lines.append(f"in the code: {' < '.join(frames)}")
     if death.own_kill is not None:
-        return [*lines, "it hangs, or what it needs does not answer; its log may say what"]
+        return [*lines, "it hangs, or a server that it needs does not answer; see its log"]
     return [*lines, *_reasons(death, number)]
 
 
 def shown_tail(lines: Sequence[str]) -> list[str]:
-    """Return the last lines that help a reader, none of them endless.
+    """Return the last lines that help a reader, cut to `MAX_LINE_LENGTH`.
 
-    What Python's fault handler writes after its first line, the stacks of all threads, is left
-    out: `explain` names the functions that count.
+    The stacks that Python's fault handler writes after its first line are left out, because
+    `explain` names the innermost functions.
     """
-    useful = [line[:LONGEST_LINE] for line in lines if line.strip()]
+    useful = [line[:MAX_LINE_LENGTH] for line in lines if line.strip()]
     faults = [index for index, line in enumerate(useful) if FAULT.match(line)]
     end = faults[-1] + 1 if faults else len(useful)
     return useful[:end][-TAIL_LINES:]
@@ -182,11 +182,11 @@ def _phase(death: Death) -> str | None:
             if event in line:
                 part = PART.search(line)
                 return f"{words}: {part[part.lastindex or 0]}" if part else words
-    return "starting: it had not begun to load the model"
+    return "starting, before it loaded the model"
 
 
 def _frames(lines: Sequence[str]) -> list[str]:
-    """Return the innermost functions of the thread that Python's fault handler names."""
+    """Return the innermost functions of the thread in which the fault occurred."""
     frames: list[str] = []
     for line in lines:
         if line.startswith(("Current thread ", "Fatal Python error: ")):
@@ -208,11 +208,11 @@ def _reasons(death: Death, number: int | None) -> list[str]:
 
 def _illegal(death: Death) -> list[str]:
     if death.name != "worker":
-        return ["it was built for another kind of CPU", DOCTOR]
-    lines = ["likely: a compiled kernel uses an instruction that this CPU lacks or refuses"]
-    other = "PENSTOCK_ENGINE__DTYPE=float32, which chooses other kernels"
+        return ["likely: it was built for another kind of CPU", DOCTOR]
+    lines = ["likely: a compiled kernel uses an instruction that this CPU does not support"]
+    other = "PENSTOCK_ENGINE__DTYPE=float32, which uses other kernels"
     if death.cpu_amx:
-        lines.append("set PENSTOCK_ENGINE__CPU_AMX=false: it lets vLLM use its AMX kernels now")
+        lines.append("set PENSTOCK_ENGINE__CPU_AMX=false: vLLM may use its AMX kernels now")
         return [*lines, f"if that does not help: {other}", DOCTOR]
     return [*lines, f"set {other}", DOCTOR]
 
@@ -221,20 +221,20 @@ def _killed(death: Death) -> list[str]:
     gib = death.lowest_gib
     free = "" if gib is None else f"; {gib:.1f} GiB was free shortly before"
     advice = LESS_MEMORY if death.name == "worker" else "give the machine or container more memory"
-    if death.oom_kills == 0 and gib is not None and gib > LITTLE_GIB:
-        first = f"likely: somebody killed it; the kernel counts no kill for lack of memory{free}"
-        return [first, f"if it was memory all the same: {advice}"]
-    sure = "the kernel" if death.oom_kills else "likely: the kernel"
-    return [f"{sure} killed it because memory ran out{free}", advice]
+    if death.oom_kills == 0 and gib is not None and gib > LOW_MEMORY_GIB:
+        first = f"likely: a user or a program killed it, not the kernel for lack of memory{free}"
+        return [first, f"if memory was the reason after all: {advice}"]
+    killer = "the kernel" if death.oom_kills else "likely: the kernel"
+    return [f"{killer} killed it because memory ran out{free}", advice]
 
 
 def _plain(death: Death) -> list[str]:
     if death.code == 0:
-        return ["it ended in order, which only a signal from outside makes it do"]
+        return ["it stopped normally: another process told it to stop"]
     if death.code == 126:
-        return ["its program may not be executed: look at its permissions"]
+        return ["its program cannot be executed: check its permissions"]
     if death.code == 127:
         return ["its program was not found: is the installation complete? (make install)"]
     if death.was_ready:
-        return ["it gave up by itself; the end of its log says why"]
-    return ["it cannot start; the end of its log says why"]
+        return ["it ended itself; the end of its log tells why"]
+    return ["it cannot start; the end of its log tells why"]

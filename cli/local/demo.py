@@ -1,6 +1,6 @@
-"""The first jobs, submitted, streamed and polled over the API, and what to try next.
+"""The demo: submits two jobs, streams one, polls the other, and prints what to try next.
 
-Invariant: it uses nothing but the public API, and returns only if each job completed with text.
+Invariant: it uses only the public API, and returns only if each job completed with text.
 """
 
 import os
@@ -27,10 +27,10 @@ INDENT = " " * 9
 
 
 def run_demo(client: Client, model: str, console: Console) -> list[dict[str, Any]]:
-    """Submit a job and stream it, submit another and poll it; returns both as they ended.
+    """Submit a job and stream it, submit another and poll it; return both completed jobs.
 
     Raises:
-        Failure: any of it did not work.
+        Failure: a request failed, or a job did not complete.
     """
     job = _submit(client, model, STORY, console)
     path = f"/v1/jobs/{job['id']}"
@@ -64,7 +64,7 @@ def _submit(client: Client, model: str, prompt: str, console: Console) -> dict[s
 
 
 def _stream(client: Client, job_id: str, console: Console) -> str:
-    """Print the text as it comes, and return it."""
+    """Print the text while it is generated, and return it."""
     pieces: list[str] = []
 
     def write(text: str) -> None:
@@ -80,7 +80,7 @@ def _stream(client: Client, job_id: str, console: Console) -> str:
 
 
 def _poll(client: Client, path: str, console: Console) -> dict[str, Any]:
-    """Ask until the job has ended, and print what each answer says."""
+    """Poll until the job has ended, and print each answer; return the job."""
     for _ in range(POLLS):
         job = client.get(path)
         if job["status"] in TERMINAL:
@@ -107,15 +107,15 @@ def line(console: Console, text: str) -> None:
     console.print(f"{INDENT}{text}", soft_wrap=True)
 
 
-def print_next(client: Client, model: str, home: StateDir, console: Console) -> None:
+def print_next(client: Client, model: str, state_dir: StateDir, console: Console) -> None:
     """Print commands to try in another terminal."""
-    key = f"$(cat {home.key_file})"
+    key = f"$(cat {state_dir.key_file})"
     curl = f"""curl -N {client.url}/v1/chat/completions \\
        -H "Authorization: Bearer {key}" -H 'Content-Type: application/json' \\
        -d '{{"model": "{model}", "stream": true,
             "messages": [{{"role": "user", "content": "What is a dam?"}}]}}'"""
     python = f"""from openai import OpenAI  # in Python, with the official client
-  key = open("{home.key_file}").read().strip()
+  key = open("{state_dir.key_file}").read().strip()
   client = OpenAI(base_url="{client.url}/v1", api_key=key)
   messages = [{{"role": "user", "content": "What is a queue?"}}]
   answer = client.chat.completions.create(model="{model}", messages=messages)
@@ -133,7 +133,7 @@ def print_next(client: Client, model: str, home: StateDir, console: Console) -> 
 
 
 def _program() -> str:
-    """Return how this command was called, as short as it can be typed here."""
+    """Return the shortest command that runs this program from this directory."""
     program = Path(sys.argv[0])
     if program.parent in map(Path, os.environ.get("PATH", "").split(os.pathsep)):
         return program.name

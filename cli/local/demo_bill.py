@@ -1,4 +1,4 @@
-"""The end of the demo: what its jobs used and cost, and the running month as files."""
+"""The end of the demo: prints the usage and costs of its jobs and exports the current month."""
 
 import asyncio
 import time
@@ -23,16 +23,16 @@ from core.settings.tree import Settings
 
 FORMATS = (Format.CSV, Format.PDF)
 LEDGER_SECONDS = 30.0
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 
 
 async def bill_demo(
     settings: Settings, folder: Path, jobs: list[dict[str, Any]], console: Console
 ) -> None:
-    """Print the jobs' costs, wait for the ledger to have them, and export the month.
+    """Print the jobs' costs, wait until the ledger has recorded them, and export the month.
 
     Raises:
-        Failure: the ledger never got them, or the files could not be written.
+        Failure: the ledger did not record them, or the files could not be written.
     """
     console.print()
     title(console, "bill", "what both jobs used and cost")
@@ -73,13 +73,17 @@ def _print_costs(jobs: list[dict[str, Any]], console: Console) -> None:
 
 
 async def _until_recorded(database: Database, job_ids: list[str]) -> None:
-    """Wait until the ledger process has written the jobs down."""
+    """Wait until the ledger process has recorded the jobs.
+
+    Raises:
+        Failure: it has not, after `LEDGER_SECONDS`.
+    """
     query = select(func.count()).where(UsageEventRow.job_id.in_(job_ids))
-    give_up = time.monotonic() + LEDGER_SECONDS
+    deadline = time.monotonic() + LEDGER_SECONDS
     while True:
         async with database.read() as connection:
             if await connection.scalar(query) == len(job_ids):
                 return
-        if time.monotonic() > give_up:
-            raise Failure("the ledger did not get the demo's jobs", "its log says why")
-        await asyncio.sleep(LOOK_SECONDS)
+        if time.monotonic() > deadline:
+            raise Failure("the ledger did not record the demo's jobs", "its log says why")
+        await asyncio.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""What `penstock up` puts into an empty billing database, so that a first run ends with a bill.
+"""Prepares the billing database for `penstock up`: tables, a development account and a price.
 
 Invariant: only the tiny model that ships with the project gets a price, and only if it has none;
 real prices are set by a person.
@@ -16,7 +16,7 @@ from accounts.directory import directory_of
 from billing.money import plain
 from billing.pricing.prices import NewPrice, load_prices, set_price
 from billing.pricing.rating import Price
-from cli.connect.state_dir import StateDir, write_aside
+from cli.connect.state_dir import StateDir, write_private
 from cli.terminal.failures import Unreachable
 from core.db.engine import Database
 from core.db.schema_version import upgrade
@@ -30,7 +30,7 @@ PER_MILLION_OUT = Decimal("0.30")
 
 
 async def prepare_database(settings: Settings) -> str:
-    """Make the tables and the development's own rows; returns what the models cost, in words.
+    """Create the tables and the development account; return the model's price as text.
 
     Raises:
         Unreachable: the database does not answer.
@@ -51,15 +51,15 @@ async def prepare_database(settings: Settings) -> str:
     return _words(price, settings.engine.served_name, made=made)
 
 
-async def ensure_dev_key(home: StateDir, settings: Settings) -> str | None:
-    """Make a development key unless there is a valid one; return it only if it is new."""
-    key = home.read_key()
+async def ensure_dev_key(state_dir: StateDir, settings: Settings) -> str | None:
+    """Create a development key unless there is a valid one; return it only if it is new."""
+    key = state_dir.read_key()
     async with directory_of(settings, "up") as directory:
         if key is not None and await directory.cache_sync.truth([digest_of(key)]):
             return None
         new = NewKey(DEV_ACCOUNT, "development only", role=Role.ADMIN, operator=True)
         made = await directory.keys.create("penstock up", new)
-    write_aside(home.key_file, made.secret + "\n")
+    write_private(state_dir.key_file, made.secret + "\n")
     return made.secret
 
 

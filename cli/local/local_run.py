@@ -1,7 +1,7 @@
-"""One `penstock up`: lock the folder, start everything, say how to use it, run the demo.
+"""One `penstock up`: locks the state directory, starts the pipeline and runs the demo.
 
-Invariant: the development key is shown once, when it is made; afterwards it stands only in
-`.penstock/dev-key`, which nobody else can read.
+Invariant: the development key is shown once, when it is created; after that it is only in
+`.penstock/dev-key`, which other users cannot read.
 """
 
 import asyncio
@@ -22,10 +22,17 @@ from core.settings.tree import Settings
 
 
 class LocalRun:
-    """The pipeline of one directory; `leave` ends it after the demo."""
+    """The pipeline of one directory.
 
-    def __init__(self, home: StateDir, settings: Settings, *, demo: bool, leave: bool) -> None:
-        self._home = home
+    Args:
+        state_dir: Its state directory.
+        settings: Its settings.
+        demo: Whether to run the demo when it is ready.
+        leave: Whether to stop it after that.
+    """
+
+    def __init__(self, state_dir: StateDir, settings: Settings, *, demo: bool, leave: bool) -> None:
+        self._state_dir = state_dir
         self._settings = settings
         self._demo = demo
         self._leave = leave
@@ -34,20 +41,20 @@ class LocalRun:
         self._pipeline: Pipeline
 
     async def run(self) -> int:
-        """Run until the demo is over or somebody asks for the end; returns the exit code.
+        """Run until the demo is over or a signal comes; return the exit code.
 
         Raises:
-            Failure: it could not start, or a part of it died.
+            Failure: it could not start, or a process died and cannot be restarted.
         """
-        lock = self._home.lock()
-        self._home.clear_state()
+        lock = self._state_dir.lock()
+        self._state_dir.clear_state()
         self._check()
         self._plan = make_plan(self._settings)
-        self._pipeline = Pipeline(self._home, self._settings, self._plan, Steps(out), lock)
+        self._pipeline = Pipeline(self._state_dir, self._settings, self._plan, Steps(out), lock)
         return await self._pipeline.run(self._when_ready)
 
     def _check(self) -> None:
-        """Run the quick part of `penstock doctor`: show what to know of, refuse what cannot be."""
+        """Run the quick checks of `penstock doctor`; refuse problems and print warnings."""
         findings = run_checks(quick_checks(self._settings))
         refuse(findings)
         print_findings(not_fine(findings), out)
@@ -59,20 +66,21 @@ class LocalRun:
         if self._pipeline.new_key:
             text = f"Development key, shown this once: {self._pipeline.new_key}"
             out.print(text, soft_wrap=True)
-        out.print(f"[dim]The key is in {self._home.key_file}, logs are in {self._home.logs}.[/]\n")
-        client = Client(self._plan.url, self._home.read_key() or "")
+        key_file, logs = self._state_dir.key_file, self._state_dir.logs
+        out.print(f"[dim]The key is in {key_file}, logs are in {logs}.[/]\n")
+        client = Client(self._plan.url, self._state_dir.read_key() or "")
         if self._demo:
             await self._demonstrate(client, model)
         if self._leave:
             return 0
-        print_next(client, model, self._home, out)
+        print_next(client, model, self._state_dir, out)
         out.print("Ctrl-C stops everything; jobs and results are kept.")
         return None
 
     async def _demonstrate(self, client: Client, model: str) -> None:
         try:
             jobs = await asyncio.to_thread(run_demo, client, model, out)
-            await bill_demo(self._settings, self._home.bills, jobs, out)
+            await bill_demo(self._settings, self._state_dir.bills, jobs, out)
         except Failure as failure:
             if self._leave:
                 raise

@@ -1,6 +1,6 @@
 """Runs the whole pipeline: starts it step by step, keeps it running, stops it in order.
 
-Invariant: `run` returns or raises only when every child is gone, however it ends.
+Invariant: when `run` returns or raises, every child is gone.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
-from cli.checks.findings import Check, Finding, not_fine, print_findings, run_checks
+from cli.checks.findings import Check, Finding, not_fine, print_findings, refuse, run_checks
 from cli.connect.state_dir import PipelineState, StateDir
 from cli.local.development import ensure_dev_key, prepare_database
-from cli.local.plan import STOP_ORDER, Plan, process_specs, redis_spec
-from cli.local.readiness import Question, http_ok, redis_answers, wait_for
+from cli.local.plan import STOP_ORDER, Plan, process_programs, redis_program
+from cli.local.readiness import Question, probe_answers, redis_answers, wait_for
 from cli.local.steps import Steps
 from cli.local.supervisor import Child, Ready, Supervisor
 from cli.terminal.failures import Failure, Unreachable
@@ -25,36 +25,36 @@ from core.settings.tree import Settings
 
 T = TypeVar("T")
 
-REDIS_SECONDS = 120.0  # it reads its append-only file first
-OTHER_REDIS_SECONDS = 5.0
+REDIS_SECONDS = 120.0  # it loads its append-only file first
+NAMED_REDIS_SECONDS = 5.0
 PROCESS_SECONDS = 60.0
 MODEL_SECONDS = 1800.0  # a large model from a slow disk
-#: Processes that say in their log that they have begun, and what each is there for.
-IN_THE_BACKGROUND = {
-    "control": "picks up what a killed worker had",
-    "ledger": "writes down what jobs used and cost",
-    "deliverer": "tells accounts what happened",
-    "feeder": "feeds batches to the queue",
+#: Processes that log `NAME_started` when they are ready, and what each one does.
+BACKGROUND = {
+    "control": "hands on the jobs of workers that died",
+    "ledger": "records what jobs used and cost",
+    "deliverer": "sends webhooks to accounts",
+    "feeder": "submits the requests of batches",
 }
 
 
 class Stopped(Exception):
-    """Somebody asked for the end."""
+    """The user, or a signal, asked the pipeline to stop."""
 
 
 class Pipeline:
-    """One run of everything."""
+    """One run of all processes in one state directory."""
 
     def __init__(
-        self, home: StateDir, settings: Settings, plan: Plan, steps: Steps, lock: int
+        self, state_dir: StateDir, settings: Settings, plan: Plan, steps: Steps, lock: int
     ) -> None:
-        self._home = home
+        self._state_dir = state_dir
         self._settings = settings
         self._plan = plan
         self._steps = steps
         self._say = steps.console.print
         self._stop = asyncio.Event()
-        #: The development key, if it was made in this run.
+        #: The development key, if this run made one.
         self.new_key: str | None = None
         self._supervisor = Supervisor(
             lock,
@@ -64,19 +64,22 @@ class Pipeline:
         )
 
     async def run(self, when_ready: Callable[[], Coroutine[Any, Any, int | None]]) -> int:
-        """Start everything, do `when_ready`, keep running if that returned None, then stop.
+        """Start everything, run `when_ready`, and stop everything at the end.
+
+        Args:
+            when_ready: Returns the exit code, or None to keep running until a signal comes.
 
         Raises:
-            Failure: something did not start, or died.
+            Failure: a process did not start, or died and cannot be restarted.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, self._asked_to_stop)
+            asyncio.get_running_loop().add_signal_handler(number, self._on_stop_signal)
         try:
             with self._steps:
-                await self._unless_over(self._start_all())
-            code = await self._unless_over(when_ready())
+                await self._until_stopped(self._start_all())
+            code = await self._until_stopped(when_ready())
             if code is None:
-                await self._unless_over(asyncio.Event().wait())
+                await self._until_stopped(asyncio.Event().wait())
         except Stopped:
             return 0
         else:
@@ -85,20 +88,25 @@ class Pipeline:
             await self._stop_all()
 
     def _warn(self, title: str, details: Sequence[str]) -> None:
-        """Say what happened to a child, above whatever else is shown."""
+        """Print what happened to a child, above the steps."""
         console = self._steps.console
         console.print(title, style="yellow", markup=False, soft_wrap=True)
         for line in details:
             console.print(f"  {line}", style="dim", markup=False, soft_wrap=True)
 
-    def _asked_to_stop(self) -> None:
-        """Stop in order; asked again, stop at once."""
+    def _on_stop_signal(self) -> None:
+        """Stop in order; at the second signal, kill everything."""
         if self._stop.is_set():
             self._supervisor.kill()
         self._stop.set()
 
-    async def _unless_over(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await `work` unless a child dies for good or somebody asks for the end."""
+    async def _until_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work`, but end it when a child dies for good or a stop signal comes.
+
+        Raises:
+            Stopped: a signal asked for it.
+            Failure: a child cannot be restarted.
+        """
         task = asyncio.ensure_future(work)
         stop = asyncio.ensure_future(self._stop.wait())
         failure = self._supervisor.failure
@@ -115,20 +123,20 @@ class Pipeline:
             await asyncio.gather(task, stop, return_exceptions=True)
 
     async def _start_all(self) -> None:
-        for log in self._home.logs.glob("*.log"):
+        for log in self._state_dir.logs.glob("*.log"):
             log.replace(log.with_suffix(".log.old"))
         await self._start_redis()
         await self._prepare_database()
         plan, engine = self._plan, self._settings.engine
         await asyncio.gather(
             *(
-                self._start(name, says(f"{name}_started"), PROCESS_SECONDS, text)
-                for name, text in IN_THE_BACKGROUND.items()
+                self._start(name, logs(f"{name}_started"), PROCESS_SECONDS, text)
+                for name, text in BACKGROUND.items()
             ),
-            self._start("api", asks(http_ok(f"{plan.url}/ready")), PROCESS_SECONDS, plan.url),
+            self._start("api", asks(probe_answers(f"{plan.url}/ready")), PROCESS_SECONDS, plan.url),
             self._start(
                 "worker",
-                asks(http_ok(f"{plan.health_url}/ready")),
+                asks(probe_answers(f"{plan.health_url}/ready")),
                 MODEL_SECONDS,
                 f"{engine.served_name} is loaded and warm",
                 meanwhile=f"loading {engine.served_name} into {engine.kind} (slow the first time)",
@@ -141,39 +149,41 @@ class Pipeline:
         answers = redis_answers(
             self._settings.redis, plan.redis_url, lambda: steps.note("redis", "reading its data")
         )
-        spec = redis_spec(plan, self._home)
-        if spec is None:
+        program = redis_program(plan, self._state_dir)
+        if program is None:
             await self._find_redis(answers)
+            findings = await self._check_redis()
+            refuse(findings)
             steps.end("redis", f"the one at {plan.redis_address}")
-            print_findings(await self._judge_redis(), steps.console)
+            print_findings(findings, steps.console)
             return
-        child = await self._supervisor.start(spec, asks(answers), REDIS_SECONDS)
+        child = self._supervisor.start(program, asks(answers), REDIS_SECONDS)
         await _until_ready(child, REDIS_SECONDS)
-        program = Path(spec.command[0]).name
-        steps.end("redis", f"{program} on {plan.redis_address}, data in {self._home.data}")
+        name = Path(program.command[0]).name
+        steps.end("redis", f"{name} on {plan.redis_address}, data in {self._state_dir.data}")
 
-    async def _judge_redis(self) -> list[Finding]:
-        """Return what is wrong with a Redis that somebody else set up."""
-        from cli.checks.servers import check_redis  # noqa: PLC0415 - only a Redis that was named
+    async def _check_redis(self) -> list[Finding]:
+        """Return the warnings and problems of a Redis that the settings name."""
+        from cli.checks.servers import check_redis  # noqa: PLC0415 - not needed for the embedded one
 
         redis = self._settings.redis
         checks = [Check("redis", lambda: check_redis(redis))]
         return not_fine(await asyncio.to_thread(run_checks, checks))
 
     async def _prepare_database(self) -> None:
-        self._steps.begin("database", "making the tables")
+        self._steps.begin("database", "creating the tables")
         redis = self._settings.redis.model_copy(update={"url": SecretStr(self._plan.redis_url)})
         settings = self._settings.model_copy(update={"redis": redis})
         self._steps.end("database", await prepare_database(settings))
-        self.new_key = await ensure_dev_key(self._home, settings)
+        self.new_key = await ensure_dev_key(self._state_dir, settings)
 
     async def _find_redis(self, answers: Question) -> None:
         try:
-            await wait_for(answers, OTHER_REDIS_SECONDS, "redis")
+            await wait_for(answers, NAMED_REDIS_SECONDS, "redis")
         except Failure:
             raise Unreachable(
                 f"no Redis answers at {self._plan.redis_address}",
-                *(finding.text for finding in await self._judge_redis()),
+                *(finding.text for finding in await self._check_redis()),
                 "PENSTOCK_REDIS__URL names it; without that, an embedded one is started",
             ) from None
 
@@ -181,15 +191,15 @@ class Pipeline:
         self, name: str, ready: Ready, seconds: float, text: str, meanwhile: str = "starting"
     ) -> None:
         self._steps.begin(name, meanwhile)
-        spec = process_specs(self._plan, self._home, self._settings)[name]
-        child = await self._supervisor.start(spec, ready, seconds)
+        program = process_programs(self._plan, self._state_dir, self._settings)[name]
+        child = self._supervisor.start(program, ready, seconds)
         await _until_ready(child, seconds, lambda: self._steps.note(name, meanwhile))
         self._steps.end(name, text)
         self._write_state()
 
     def _write_state(self) -> None:
         plan, children = self._plan, self._supervisor.children
-        self._home.write_state(
+        self._state_dir.write_state(
             PipelineState(
                 pid=os.getpid(),
                 url=plan.url,
@@ -205,23 +215,23 @@ class Pipeline:
             await self._supervisor.stop(())
             return
         began = time.monotonic()
-        self._say("\nStopping; again Ctrl-C to stop at once.")
+        self._say("\nStopping; press Ctrl-C again to kill everything now.")
         await self._supervisor.stop(STOP_ORDER)
-        self._home.clear_state()
+        self._state_dir.clear_state()
         self._say(f"Stopped in {time.monotonic() - began:.1f} s.")
 
 
-def says(event: str) -> Ready:
-    """Ask whether a process has written this to its log."""
+def logs(event: str) -> Ready:
+    """Return a question that asks whether the child has written `event` to its log."""
 
     async def ask(child: Child) -> bool:
-        return await asyncio.to_thread(child.said, event)
+        return await asyncio.to_thread(child.logged, event)
 
     return ask
 
 
 def asks(question: Question) -> Ready:
-    """Ask a question that needs no more than an address."""
+    """Return a question that does not look at the child itself."""
 
     async def ask(child: Child) -> bool:
         del child
@@ -233,11 +243,11 @@ def asks(question: Question) -> Ready:
 async def _until_ready(
     child: Child, seconds: float, note: Callable[[], None] | None = None
 ) -> None:
-    """Wait until the supervisor has seen that a child is ready; its crashes are counted there."""
+    """Wait until the supervisor has seen that a child is ready; it also counts its crashes."""
 
     async def ask() -> bool:
         if note is not None:
             note()
         return child.was_ready
 
-    await wait_for(ask, seconds, child.spec.name)
+    await wait_for(ask, seconds, child.name)

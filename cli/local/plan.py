@@ -1,27 +1,31 @@
-"""What a whole pipeline consists of: ports, addresses and child processes, decided beforehand."""
+"""Plans a pipeline before it starts: its ports, its addresses and the programs to run."""
 
+import os
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from cli.checks.start import choose_port, is_free
 from cli.connect.embedded_redis import find_program, redis_command
 from cli.connect.state_dir import StateDir
-from cli.local.supervisor import ChildSpec
-from core.runtime.child_process import free_port
+from core.runtime.child_process import Program, free_port
 from core.settings.engine import TINY_MODEL
 from core.settings.tree import Settings
 
 STOP_ORDER = ("api", "worker", "feeder", "control", "ledger", "deliverer", "redis")
 LOOPBACK = "127.0.0.1"
-#: Past its own grace period a worker is killed; its leases hand the jobs on at the next start.
+#: Seconds after a worker's own grace period until it is killed. Its jobs run again at the next
+#: start, when their leases have expired.
 STOP_MARGIN_SECONDS = 2.0
+STOP_SECONDS = 5.0
+REDIS_STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where everything listens. `redis_port` is None when Redis is somebody else's."""
+    """Where everything listens; `redis_port` is None when the settings name a running Redis."""
 
     redis_url: str
     redis_port: int | None
@@ -32,32 +36,32 @@ class Plan:
 
     @property
     def url(self) -> str:
-        """The API as this machine reaches it."""
+        """The URL of the API on this machine."""
         return f"http://{reachable(self.api_host)}:{self.api_port}"
 
     @property
     def health_url(self) -> str:
-        """The worker's health server as this machine reaches it."""
+        """The URL of the worker's health server on this machine."""
         return f"http://{reachable(self.health_host)}:{self.health_port}"
 
     @property
     def redis_address(self) -> str:
-        """Host and port of Redis, without any password."""
+        """Host and port of Redis, without the password."""
         parts = urlsplit(self.redis_url)
         return f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
 
 
 def reachable(host: str) -> str:
-    """Return how a URL names a server that is bound to `host`."""
+    """Return the host for a URL of a server that is bound to `host`."""
     host = {"0.0.0.0": LOOPBACK, "::": "::1", "": LOOPBACK}.get(host, host)  # noqa: S104
     return f"[{host}]" if ":" in host else host
 
 
 def make_plan(settings: Settings) -> Plan:
-    """Choose the ports; `quick_checks` has looked at everything else.
+    """Choose the ports; `quick_checks` has checked everything else.
 
     Raises:
-        Failure: one is taken; the text says which setting would change that.
+        Failure: a port is taken; the text names the setting that changes it.
     """
     api, worker, redis = settings.api, settings.worker, settings.redis
     api_port = choose_port(api.host, api.port, "the API", "PENSTOCK_API__PORT")
@@ -72,23 +76,23 @@ def make_plan(settings: Settings) -> Plan:
     return Plan(url, port, api.host, api_port, worker.health_host, health_port)
 
 
-def redis_spec(plan: Plan, home: StateDir) -> ChildSpec | None:
-    """Return the embedded Redis, or None where one was named."""
+def redis_program(plan: Plan, state_dir: StateDir) -> Program | None:
+    """Return the embedded Redis, or None when the settings name a running one."""
     if plan.redis_port is None:
         return None
-    home.data.mkdir(parents=True, exist_ok=True)
-    command = redis_command(find_program(), plan.redis_port, home.data)
-    return ChildSpec("redis", command, home.log_file("redis"), stop_seconds=10.0)
+    state_dir.data.mkdir(parents=True, exist_ok=True)
+    command = redis_command(find_program(), plan.redis_port, state_dir.data)
+    return Program("redis", command, state_dir.log_file("redis"), stop_seconds=REDIS_STOP_SECONDS)
 
 
-def process_specs(plan: Plan, home: StateDir, settings: Settings) -> dict[str, ChildSpec]:
-    """Return our own processes by name."""
+def process_programs(plan: Plan, state_dir: StateDir, settings: Settings) -> dict[str, Program]:
+    """Return the programs of our own processes by name."""
     common = {
         "PENSTOCK_REDIS__URL": plan.redis_url,
         "PENSTOCK_API__PORT": str(plan.api_port),
         "PENSTOCK_WORKER__HEALTH_PORT": str(plan.health_port),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONFAULTHANDLER": "1",  # a native crash leaves Python's stack in the log
+        "PYTHONFAULTHANDLER": "1",  # a native crash writes Python's stack to the log
     }
     if "format" not in settings.log.model_fields_set:
         common["PENSTOCK_LOG__FORMAT"] = "console"  # these logs are for people
@@ -100,51 +104,50 @@ def process_specs(plan: Plan, home: StateDir, settings: Settings) -> dict[str, C
 
     api = {}
     if settings.auth.jwt_secret is None:
-        api["PENSTOCK_AUTH__JWT_SECRET"] = home.jwt_secret()
+        api["PENSTOCK_AUTH__JWT_SECRET"] = state_dir.jwt_secret()
 
-    def python(module: str) -> list[str]:
-        return [sys.executable, "-P", "-m", module]  # -P: not from the current directory
+    def program(
+        name: str,
+        module: str,
+        added: Mapping[str, str],
+        *,
+        stop_seconds: float = STOP_SECONDS,
+        death_signal: signal.Signals = signal.SIGKILL,
+    ) -> Program:
+        command = [sys.executable, "-P", "-m", module]  # -P: not from the current directory
+        environment = {**os.environ, **common, **added}
+        return Program(
+            name,
+            command,
+            state_dir.log_file(name),
+            environment,
+            stop_seconds=stop_seconds,
+            death_signal=death_signal,
+        )
 
-    return {
-        "control": ChildSpec(
-            "control",
-            python("workers.sweeper"),
-            home.log_file("control"),
-            common | _any_port(settings, "control"),
+    webhook_seconds = settings.webhooks.total_seconds + STOP_MARGIN_SECONDS
+    worker_seconds = settings.worker.grace_seconds + STOP_MARGIN_SECONDS
+    programs = (
+        program("control", "workers.sweeper", _any_port(settings, "control")),
+        program("ledger", "billing.process", _any_port(settings, "billing")),
+        program(
+            "deliverer", "webhooks", _any_port(settings, "webhooks"), stop_seconds=webhook_seconds
         ),
-        "ledger": ChildSpec(
-            "ledger",
-            python("billing.process"),
-            home.log_file("ledger"),
-            common | _any_port(settings, "billing"),
-        ),
-        "deliverer": ChildSpec(
-            "deliverer",
-            python("webhooks"),
-            home.log_file("deliverer"),
-            common | _any_port(settings, "webhooks"),
-            stop_seconds=settings.webhooks.total_seconds + STOP_MARGIN_SECONDS,
-        ),
-        "feeder": ChildSpec(
-            "feeder",
-            python("batches"),
-            home.log_file("feeder"),
-            common | _any_port(settings, "batches"),
-        ),
-        "api": ChildSpec("api", python("api"), home.log_file("api"), common | api),
-        "worker": ChildSpec(
+        program("feeder", "batches", _any_port(settings, "batches")),
+        program("api", "api", api),
+        program(
             "worker",
-            python("workers"),
-            home.log_file("worker"),
-            common | worker,
-            stop_seconds=settings.worker.grace_seconds + STOP_MARGIN_SECONDS,
+            "workers",
+            worker,
+            stop_seconds=worker_seconds,
             death_signal=signal.SIGTERM,  # it may have an engine process of its own to stop
         ),
-    }
+    )
+    return {one.name: one for one in programs}
 
 
 def _any_port(settings: Settings, group: str) -> dict[str, str]:
-    """Let a process show its probes at any free port, unless it was told which."""
+    """Return the variable for any free health port, unless the settings name a port."""
     if "health_port" in getattr(settings, group).model_fields_set:
         return {}
     return {f"PENSTOCK_{group.upper()}__HEALTH_PORT": "0"}

@@ -1,14 +1,14 @@
-"""How to see that a process is ready; each question is asked again and again until it is yes."""
+"""Asks whether a process is ready; each question is repeated until the answer is yes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import httpx2
 from pydantic import SecretStr
 from redis.exceptions import BusyLoadingError, RedisError
 
 from cli.terminal.failures import Failure
 from core.redis.client import connect
+from core.runtime.child_process import answers
 from core.settings.redis import RedisSettings
 
 POLL_SECONDS = 0.1
@@ -20,7 +20,7 @@ async def wait_for(question: Question, seconds: float, what: str) -> None:
     """Wait until the answer is yes.
 
     Raises:
-        Failure: it was not, in that time.
+        Failure: it was not yes within `seconds`; `what` names it.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -31,7 +31,7 @@ async def wait_for(question: Question, seconds: float, what: str) -> None:
 
 
 def redis_answers(settings: RedisSettings, url: str, reading: Callable[[], None]) -> Question:
-    """Ask Redis; `reading` is called while it answers but still reads its data."""
+    """Ask Redis; `reading` is called while it answers but still loads its data."""
     client_settings = settings.model_copy(update={"url": SecretStr(url)})
 
     async def ask() -> bool:
@@ -50,14 +50,10 @@ def redis_answers(settings: RedisSettings, url: str, reading: Callable[[], None]
     return ask
 
 
-def http_ok(url: str) -> Question:
-    """Ask a probe; anything but 200 means no."""
+def probe_answers(url: str) -> Question:
+    """Ask an HTTP probe of this machine; any answer but 200 means no."""
 
     async def ask() -> bool:
-        try:
-            async with httpx2.AsyncClient(trust_env=False, timeout=2.0) as client:
-                return (await client.get(url)).status_code == 200
-        except httpx2.TransportError:
-            return False
+        return await asyncio.to_thread(answers, url)
 
     return ask

@@ -1,4 +1,4 @@
-"""Shows what is being started: a spinner per step on a terminal, else a line when it is ready."""
+"""Shows the steps of a start: spinners on a terminal, otherwise a line when a step is done."""
 
 import time
 from types import TracebackType
@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-SAY_EVERY_SECONDS = 10.0
+NOTE_SECONDS = 10.0
 
 
 class _Seconds(ProgressColumn):
-    """Seconds the step took so far, with a tenth."""
+    """The seconds of a step so far, with one decimal."""
 
     def render(self, task: Task) -> Text:
         seconds = task.finished_time if task.finished else task.elapsed
@@ -26,7 +26,7 @@ class Steps:
         self.console = console
         self._tasks: dict[str, TaskID] = {}
         self._began: dict[str, float] = {}
-        self._said: dict[str, float] = {}
+        self._noted: dict[str, float] = {}
         self._live = Progress(
             SpinnerColumn(finished_text="[green]✓"),
             TextColumn("[bold]{task.fields[name]:<8}"),
@@ -49,16 +49,16 @@ class Steps:
         self._live.stop()
 
     def begin(self, name: str, text: str) -> None:
-        """Show a step that is under way."""
-        self._began[name] = self._said[name] = time.monotonic()
+        """Show a step that begins."""
+        self._began[name] = self._noted[name] = time.monotonic()
         self._tasks[name] = self._live.add_task(text, total=1, name=name)
 
     def note(self, name: str, text: str) -> None:
-        """Say how far a step is; without a terminal, only now and then."""
+        """Show the progress of a step; without a terminal, at most every `NOTE_SECONDS`."""
         self._live.update(self._tasks[name], description=text)
         now = time.monotonic()
-        if not self.console.is_terminal and now - self._said[name] > SAY_EVERY_SECONDS:
-            self._said[name] = now
+        if not self.console.is_terminal and now - self._noted[name] > NOTE_SECONDS:
+            self._noted[name] = now
             self._print(name, text)
 
     def end(self, name: str, text: str) -> None:

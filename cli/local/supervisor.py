@@ -1,149 +1,124 @@
-"""Runs child processes: starts, watches, restarts and stops them.
+"""Watches child processes: starts them, restarts those that die, and stops them all.
 
-Invariant: every child is in a process group of its own, dies with this process, and is gone
-when `stop` has returned; every wait has a bound. A child that dies is started again, after a
-pause that grows; only one that cannot start the first time ends the whole run.
+Invariant: every child is a `ChildProcess`, so it is in a process group of its own, dies with this
+process, and is gone when `stop` has returned; every wait has a bound. A child that dies is started
+again after a pause that grows; only one that cannot start the first time ends the whole run.
 """
 
 import asyncio
-import os
 import signal
-import sys
+import subprocess
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from cli.checks.memory import MemoryWatch
 from cli.local.crash import Death, explain, headline, is_final, shown_tail
 from cli.terminal.failures import Failure
 from core.backoff import Backoff
-from core.runtime.child_process import LEASH
+from core.runtime.child_process import KILLED_SECONDS, ChildProcess, Program
 
 #: Pauses before restarts: 1, 2, 4, ... 30 s; without jitter, because they are announced.
 RESTARTS = Backoff(base_seconds=1.0, cap_seconds=30.0)
-SETTLED_SECONDS = 60.0
-READ_SECONDS = 1.0
+#: A child that was ready and lived this long starts with the first pause again.
+STABLE_SECONDS = 60.0
+MEMORY_SECONDS = 1.0
 POLL_SECONDS = 0.1
-#: Crashes in a row before it was ever ready, after which a child is given up.
-MOST_CRASHES_AT_START = 3
-#: What is read of a log to explain a death.
+#: A child that crashes this often in a row before it was ever ready is given up.
+MAX_START_CRASHES = 3
+#: Bytes at the end of a log that are read to explain a death.
 TAIL_BYTES = 65_536
-#: Where a process has said that it is ready.
+#: Bytes at the beginning of a log in which a process reports that it is ready.
 HEAD_BYTES = 1_048_576
-
-
-@dataclass(frozen=True, slots=True)
-class ChildSpec:
-    """What to run, and how long it may take to end when it is asked to."""
-
-    name: str
-    command: Sequence[str]
-    log: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
-    stop_seconds: float = 5.0
-    death_signal: signal.Signals = signal.SIGKILL
+#: A child that is not ready has nothing to hand over, so it gets less time to stop.
+STOP_UNREADY_SECONDS = 3.0
 
 
 class Child:
-    """One child process, over all its restarts."""
+    """One `ChildProcess` over all its restarts, for asyncio: no wait blocks the event loop."""
 
-    def __init__(self, spec: ChildSpec, lock: int) -> None:
-        self.spec = spec
+    def __init__(self, program: Program) -> None:
+        self.program = program
         #: Whether it is ready now, and whether it ever was.
         self.ready = self.was_ready = False
         self.started_at = 0.0
-        self._log_begins = 0
-        self._lock = lock
-        self._process: asyncio.subprocess.Process | None = None
+        self._process = ChildProcess(program)
+
+    @property
+    def name(self) -> str:
+        """The program's name."""
+        return self.program.name
 
     @property
     def pid(self) -> int:
-        """The process id of its present incarnation."""
-        return self._process.pid if self._process else 0
+        """The process id of its present run; 0 before the first."""
+        return self._process.pid
 
     @property
     def running(self) -> bool:
         """Whether it is alive."""
-        return self._process is not None and self._process.returncode is None
+        return self._process.running
 
-    async def start(self) -> None:
-        """Start it; its output goes to the end of its log."""
-        self.spec.log.parent.mkdir(parents=True, exist_ok=True)
-        leash = [sys.executable, "-IS", str(LEASH), str(os.getpid())]
+    def start(self) -> None:
+        """Start it; it takes milliseconds and has to run in the main thread.
+
+        Raises:
+            OSError: the log cannot be written, or no process can be started.
+        """
         self.ready = False
-        with self.spec.log.open("ab") as log:
-            self._log_begins = log.seek(0, os.SEEK_END)
-            self._process = await asyncio.create_subprocess_exec(
-                *leash,
-                str(int(self.spec.death_signal)),
-                *self.spec.command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **self.spec.environment},
-                process_group=0,
-                pass_fds=(self._lock,),
-            )
+        self._process.begin()
         self.started_at = time.monotonic()
 
     def log_lines(self) -> list[str]:
-        """Return the last of what its present incarnation wrote to its log."""
-        return self._read(TAIL_BYTES, last=True).splitlines()
+        """Return the last lines that its present run wrote to its log."""
+        return self._process.read_log(TAIL_BYTES).splitlines()
 
-    def said(self, event: str) -> bool:
-        """Whether its present incarnation wrote this near the beginning of its log."""
-        return event in self._read(HEAD_BYTES, last=False)
-
-    def _read(self, size: int, *, last: bool) -> str:
-        try:
-            with self.spec.log.open("rb") as file:
-                end = file.seek(0, os.SEEK_END)
-                file.seek(max(self._log_begins, end - size) if last else self._log_begins)
-                return file.read(size).decode(errors="replace")
-        except OSError:  # somebody took the log away
-            return ""
+    def logged(self, event: str) -> bool:
+        """Return whether its present run wrote `event` near the beginning of its log."""
+        return event in self._process.read_log(HEAD_BYTES, last=False)
 
     def note(self, lines: Sequence[str]) -> None:
-        """Write something about it to its own log, if that can be written."""
-        with suppress(OSError), self.spec.log.open("a") as file:
+        """Append lines about it to its own log, if that can be written."""
+        with suppress(OSError), self.program.log.open("a") as file:
             file.writelines(f"penstock up: {line}\n" for line in lines)
 
     async def wait(self) -> int:
-        """Return the exit code when it is gone."""
-        return await self._process.wait() if self._process else 0
+        """Wait until it is gone and return its exit code."""
+        # Polled, because a thread for each child would use up the threads that probes need.
+        while (code := self._process.exit_code) is None:  # noqa: ASYNC110 - another process ends
+            await asyncio.sleep(POLL_SECONDS)
+        return code
 
     async def stop(self) -> None:
-        """Ask it to end, and make it when its time is up."""
-        # What is not ready has nothing to hand over.
-        seconds = self.spec.stop_seconds if self.ready else min(3.0, self.spec.stop_seconds)
-        if self.running:
-            self._signal(signal.SIGTERM)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.wait(), seconds)
-        self.kill()
-        await self.wait()
+        """Send SIGTERM to it, and kill its group when its time is up.
+
+        Raises:
+            subprocess.TimeoutExpired: it was not gone although it was killed.
+        """
+        seconds = self.program.stop_seconds
+        if not self.ready:
+            seconds = min(STOP_UNREADY_SECONDS, seconds)
+        await asyncio.to_thread(self._process.stop, seconds=seconds)
 
     def kill(self) -> None:
-        """End it and everything it started."""
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
+        """Kill it and everything it started, without waiting."""
+        self._process.signal_group(signal.SIGKILL)
 
 
-#: Asks whether a child is ready.
+#: Returns whether a child is ready.
 Ready = Callable[[Child], Awaitable[bool]]
 
 
 class Supervisor:
-    """All children of one pipeline, in the order they were started.
+    """Starts, watches and stops all children of one pipeline.
 
-    `say` shows a headline and its details; `restarted` is called when a child has a new process.
+    Args:
+        lock: A file descriptor that every child inherits, so that the lock lives as long as they.
+        say: Shows a headline and its details.
+        restarted: Called when a child has a new process.
+        cpu_amx: Whether the settings let vLLM use its AMX kernels; explains some crashes.
     """
 
     def __init__(
@@ -163,18 +138,26 @@ class Supervisor:
         self._memory = MemoryWatch()
         self._tasks = [self._supervise(self._read_memory())]
 
-    async def start(self, spec: ChildSpec, ready: Ready, seconds: float) -> Child:
-        """Start a child and watch over it; `ready` sets `Child.ready` when it says yes.
+    def start(self, program: Program, ready: Ready, seconds: float) -> Child:
+        """Start a child and watch it in the background.
 
-        `seconds` is how long a later incarnation may take; who calls this bounds the first.
+        Args:
+            program: What to run.
+            ready: Returns whether the child is ready; asked until it is.
+            seconds: How long a restarted child may take to be ready; the caller bounds the first
+                start.
+
+        Raises:
+            OSError: it could not be started.
         """
-        child = self.children[spec.name] = Child(spec, self._lock)
-        await child.start()
+        child = Child(replace(program, pass_fds=(self._lock,)))
+        self.children[child.name] = child
+        child.start()
         self._tasks.append(self._supervise(self._watch(child, ready, seconds)))
         return child
 
     def _supervise(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something in the background; an unexpected error of it ends the run."""
+        """Run `work` in the background; an unexpected error in it ends the run."""
         task = asyncio.create_task(work)
 
         def ended(task: asyncio.Task[None]) -> None:
@@ -188,24 +171,24 @@ class Supervisor:
     async def _read_memory(self) -> None:
         while True:
             self._memory.read()
-            await asyncio.sleep(READ_SECONDS)
+            await asyncio.sleep(MEMORY_SECONDS)
 
     async def _watch(self, child: Child, ready: Ready, seconds: float) -> None:
         deaths = 0
         last: tuple[int, bool] | None = None
         while True:
-            death = await self._live(child, ready, seconds, again=deaths > 0)
-            child.kill()  # what it may have left in its group
+            death = await self._follow(child, ready, seconds, again=deaths > 0)
+            child.kill()  # processes that it started may be left
             lived = time.monotonic() - child.started_at
-            # A model that takes minutes to load and then crashes has never settled.
-            deaths = 1 if child.ready and lived > SETTLED_SECONDS else deaths + 1
+            # The time it took to load does not count: it may crash right after it.
+            deaths = 1 if child.ready and lived > STABLE_SECONDS else deaths + 1
             child.ready = False
-            if is_final(death) or (not child.was_ready and deaths >= MOST_CRASHES_AT_START):
+            if is_final(death) or (not child.was_ready and deaths >= MAX_START_CRASHES):
                 self._fail(child, death, deaths)
                 return
             delay = RESTARTS.ceiling(deaths)
             same = last == (death.code, death.was_ready)
-            details = ["as before"] if same else [*explain(death), f"its log: {child.spec.log}"]
+            details = ["as before"] if same else [*explain(death), f"its log: {child.program.log}"]
             last = death.code, death.was_ready
             title = headline(death)
             child.note([title, *explain(death)])
@@ -216,17 +199,17 @@ class Supervisor:
         while True:
             await asyncio.sleep(delay)
             try:
-                await child.start()
-            except OSError as error:  # no memory for one more process, as a rule
+                child.start()
+            except OSError as error:  # usually no memory for another process
                 delay = RESTARTS.cap_seconds
-                title = f"{child.spec.name} could not be started ({error.strerror})"
+                title = f"{child.name} could not be started ({error.strerror})"
                 self._say(f"{title}; trying again in {delay:g} s", ())
             else:
                 self._restarted()
                 return
 
-    async def _live(self, child: Child, ready: Ready, seconds: float, *, again: bool) -> Death:
-        """Go through one life of a child, from its start to its death."""
+    async def _follow(self, child: Child, ready: Ready, seconds: float, *, again: bool) -> Death:
+        """Follow one run of a child, from its start to its death."""
         gone = asyncio.create_task(child.wait())
         becoming = asyncio.create_task(_until(ready, child))
         limit = seconds if child.was_ready else None
@@ -246,7 +229,7 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(gone, becoming, return_exceptions=True)
         return Death(
-            child.spec.name,
+            child.name,
             code,
             child.was_ready,
             child.log_lines(),
@@ -260,7 +243,7 @@ class Supervisor:
         child.ready = child.was_ready = True
         if again:
             seconds = time.monotonic() - child.started_at
-            self._say(f"{child.spec.name} is ready again after {seconds:.1f} s", ())
+            self._say(f"{child.name} is ready again after {seconds:.1f} s", ())
 
     def _fail(self, child: Child, death: Death, deaths: int) -> None:
         title, details = headline(death), explain(death)
@@ -268,23 +251,32 @@ class Supervisor:
             title = f"{title}, {deaths} times in a row"
         child.note([title, *details])
         if not self.failure.done():
-            log = child.spec.log
+            log = child.program.log
             lines = [f"  {line}" for line in shown_tail(death.lines)]
             end = [f"the end of {log}:", *lines] if lines else [f"its log {log} is empty"]
             self.failure.set_result(Failure(title, *details, *end))
 
     async def stop(self, order: Sequence[str]) -> None:
-        """Stop every child, the named ones first and in that order."""
+        """Stop every child, the named ones first and in that order.
+
+        Raises:
+            Failure: one was not gone although it was killed; the others are.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         names = [*order, *(name for name in self.children if name not in order)]
-        for name in names:
-            if name in self.children:
-                await self.children[name].stop()
+        alive: list[str] = []
+        for child in (self.children[name] for name in names if name in self.children):
+            try:
+                await child.stop()
+            except subprocess.TimeoutExpired:
+                alive.append(f"{child.name} has process id {child.pid}")
+        if alive:
+            raise Failure(f"not gone {KILLED_SECONDS:g} s after SIGKILL", *alive)
 
     def kill(self) -> None:
-        """End everything now."""
+        """Kill every child now."""
         for child in self.children.values():
             child.kill()
 

@@ -1,7 +1,7 @@
-"""How a command fails, in words and in an exit code.
+"""The errors that a command ends with, each with a message, advice and an exit code.
 
-0 done, 1 refused by the server or could not run, 2 wrong usage or settings, 3 no connection.
-Invariant: what a person can expect to happen ends as one of these, never as a traceback.
+0 done, 1 the server refused or the command failed, 2 wrong usage or settings, 3 no connection.
+Invariant: every expected error ends as one of these, never as a traceback.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Failure(Exception):
-    """The command could not do it; `advice` says what to do about it, a line each."""
+    """The command failed; each line of `advice` says what to do about it."""
 
     exit_code = 1
 
@@ -26,13 +26,13 @@ class UsageError(Failure):
 
 
 class Unreachable(Failure):
-    """Nothing answers there."""
+    """A server does not answer."""
 
     exit_code = 3
 
 
 class Refused(Failure):
-    """The server said no; built from its problem document."""
+    """The server refused the request; built from its problem document."""
 
     def __init__(self, status: int, body: Any) -> None:
         super().__init__(*_read_problem(status, body))
@@ -55,5 +55,5 @@ def _read_problem(status: int, body: Any) -> list[str]:
     elif fields or body.get("param"):
         lines.append(f"field: {fields[0].get('pointer') if fields else body['param']}")
     if body.get("retry_after") is not None:
-        lines.append(f"come back in {body['retry_after']} s")
+        lines.append(f"try again in {body['retry_after']} s")
     return [f"{body.get('title') or 'refused'} (HTTP {status})", *lines]

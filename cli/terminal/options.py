@@ -10,29 +10,39 @@ from cli.terminal.failures import UsageError
 
 Url = Annotated[
     str | None,
-    typer.Option(envvar="PENSTOCK_URL", help="The server; else the one `penstock up` runs here."),
+    typer.Option(
+        envvar="PENSTOCK_URL", help="The server; default: that of `penstock up` in this directory."
+    ),
 ]
 Key = Annotated[
     str | None,
-    typer.Option(envvar="PENSTOCK_KEY", help="The API key; else the development key."),
+    typer.Option(envvar="PENSTOCK_KEY", help="The API key; default: the development key."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def number(name: str, text: str) -> Decimal:
-    """Read a decimal exactly as it was written."""
+    """Return a decimal exactly as it is written.
+
+    Raises:
+        UsageError: it is not a number; `name` names the option.
+    """
     try:
         return Decimal(text)
     except InvalidOperation:
-        raise UsageError(f"{name}: {text!r} is no number") from None
+        raise UsageError(f"{name}: {text!r} is not a number") from None
 
 
 def instant(name: str, text: str) -> datetime:
-    """Read a time that says which instant it is."""
+    """Return a time that has a time zone.
+
+    Raises:
+        UsageError: it is not a time or has no time zone; `name` names the option.
+    """
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{name}: {text!r} is no time; one is written 2026-12-01T00:00Z") from None
+        raise UsageError(f"{name}: {text!r} is not a time such as 2026-12-01T00:00Z") from None
     if found.tzinfo is None:
-        raise UsageError(f"{name}: {text!r} has no time zone; Z means UTC")
+        raise UsageError(f"{name}: {text!r} has no time zone; append Z for UTC")
     return found

@@ -1,4 +1,4 @@
-"""How the commands print: results to stdout, everything about them to stderr."""
+"""Prints results to stdout, and messages and failures to stderr."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cli.terminal.failures import Failure
 
-#: Wider than any row: ids get copied, so they are never cut.
+#: Wider than any row: ids must not be cut, because people copy them.
 TABLE_WIDTH = 400
 
 out = Console(highlight=False)
@@ -19,7 +19,7 @@ err = Console(stderr=True, highlight=False)
 
 
 def print_failure(failure: Failure) -> None:
-    """Say what went wrong and what to do about it."""
+    """Print a failure and its advice."""
     err.print("[bold red]error:[/]", failure.title, soft_wrap=True, markup=True)
     for line in failure.advice:
         err.print(f"  {line}", soft_wrap=True, markup=False)
@@ -31,7 +31,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, nothing: str) -> None:
-    """Print rows under headings, or say that there are none."""
+    """Print rows under headings, or `nothing` to stderr when there are no rows."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, no_wrap=True)
@@ -44,7 +44,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, nothin
 
 
 def ago(unix_seconds: float | None) -> str:
-    """Return how long ago that was, in one unit."""
+    """Return how long ago a time was, in one unit."""
     if not unix_seconds:
         return "-"
     seconds = max(0.0, time.time() - unix_seconds)

@@ -1,4 +1,4 @@
-"""A study in the terminal: a table of fleets, and sparklines of queue and workers."""
+"""Prints a study: a table of fleets, and sparklines of queue and workers."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -50,7 +50,7 @@ def print_study(study: Study, console: Console) -> None:
 
 
 def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
-    """Return a line of bars, each the most of its stretch, and the most of all."""
+    """Return a line of bars, one for the maximum of each interval, and the maximum of all."""
     if not values:
         return ""
     count, width = len(values), min(width, len(values))

@@ -1,7 +1,8 @@
-"""`python parent_death.py PARENT SIGNAL[,UID] COMMAND...`: a command that dies with its parent.
+"""`python parent_death.py PARENT SIGNAL[,UID] COMMAND...`: runs a command that dies with it.
 
-A program of its own instead of a hook between fork and exec, which is unsafe beside threads.
-Only Linux sends such a signal. Elsewhere the command just runs, and its starter stops it.
+It is a program of its own because a hook between fork and exec is unsafe in a process with threads.
+Only Linux can signal a child when its parent dies; elsewhere the command runs without that, and
+the process that started it has to stop it.
 """
 
 import ctypes
@@ -12,15 +13,15 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(parent: int, number: int, uid: int | None, command: list[str]) -> None:
-    """Tie the knot, then replace this program."""
+    """Ask for the signal at the parent's death, then replace this program by the command."""
     if uid is not None:
         os.setgroups([])
-        os.setuid(uid)  # before the knot: a change of user undoes it
+        os.setuid(uid)  # first: a change of user clears the signal below
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
-        if os.getppid() != parent:  # it died before the knot was tied
+        if os.getppid() != parent:  # the parent died before prctl was called
             sys.exit(1)
-    os.execvp(command[0], command)  # noqa: S606 - that is what it is for
+    os.execvp(command[0], command)  # noqa: S606 - the command is the caller's
 
 
 if __name__ == "__main__":

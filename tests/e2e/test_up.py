@@ -85,14 +85,14 @@ def test_redis_that_does_not_answer_is_named_without_its_password(tmp_path: Path
 
 
 @pytest.mark.slow
-async def test_named_redis_that_may_drop_jobs_is_used_and_said(
+async def test_a_named_redis_that_is_not_durable_is_used_with_a_warning(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
     env = {**SIMULATED, "PENSTOCK_REDIS__URL": redis_server.url, "PENSTOCK_REDIS__PREFIX": "up"}
     up = Up(tmp_path, env=env)
     try:
         await eventually(lambda: up.says(READY), START_SECONDS)
-        assert re.search("warning +redis durability +appendonly is off", up.output)
+        assert re.search("warning +redis durability +appendonly is off", up.output())
     finally:
         assert up.stop() == 0
 

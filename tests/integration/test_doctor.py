@@ -19,6 +19,7 @@ from core.runtime.child_process import free_port
 from core.settings.billing import DatabaseSettings
 from core.settings.redis import RedisSettings
 from tests.conftest import on_sqlite
+from tests.e2e.running import SIMULATED, penstock, processes_in
 from tests.support.environment import inherited
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
@@ -132,6 +133,22 @@ def test_settings_of_redis_that_lose_jobs_are_named(server: RedisServer, tmp_pat
     assert doctor.code == 0
     assert (doctor.said["warnings"], doctor.said["problems"]) == (1, 0)
     assert "appendonly" in doctor["redis durability"]["text"]
+
+
+def test_up_refuses_a_named_redis_that_would_evict_jobs(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    redis.Redis.from_url(server.url).config_set("maxmemory-policy", "allkeys-lru")
+    directory = tmp_path / "run"
+    directory.mkdir()
+
+    result = penstock(directory, "up", env={**SIMULATED, "PENSTOCK_REDIS__URL": server.url})
+
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "maxmemory-policy is allkeys-lru: a full Redis would drop jobs" in result.stderr
+    assert "CONFIG SET maxmemory-policy noeviction" in result.stderr
+    assert processes_in(directory) == []
+    assert not (directory / ".penstock" / "state.json").exists()
 
 
 def test_a_full_redis_and_a_replica_are_problems(server: RedisServer) -> None:

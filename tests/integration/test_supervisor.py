@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli.local.supervisor import Child, ChildSpec, Supervisor
+from cli.local.supervisor import Child, Supervisor
 from cli.terminal.failures import Failure
+from core.runtime.child_process import Program
 from tests.support.waiting import eventually
 
 #: Notes each start, does in its n-th life what the n-th word says, and else lives on.
@@ -55,12 +56,12 @@ class Stage:
 
     async def start(self, *words: str, seconds: float = 30.0) -> Child:
         command = [sys.executable, "-c", PROGRAM, str(self._lives), *words]
-        spec = ChildSpec("worker", command, self.log)
+        program = Program("worker", command, self.log)
 
         async def ready(child: Child) -> bool:
-            return child.said("engine_ready")
+            return child.logged("engine_ready")
 
-        return await self.supervisor.start(spec, ready, seconds)
+        return self.supervisor.start(program, ready, seconds)
 
     @property
     def lives(self) -> int:
@@ -110,7 +111,7 @@ async def test_a_crash_after_it_was_ready_is_explained_and_the_child_starts_agai
     await eventually(lambda: stage.has_said("worker is ready again after"))
 
     assert f"worker died (signal {int(getattr(signal, name))}, {name})" in stage.said[0]
-    assert await stage.has_said("it was ready: running jobs")
+    assert await stage.has_said("it was ready: running or waiting for jobs")
     assert child.pid != first
     assert child.ready
 
@@ -140,7 +141,7 @@ async def test_three_crashes_at_start_end_it_with_the_explanation(stage: Stage) 
 async def test_crashes_at_start_are_counted_however_long_it_took_to_get_there(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.local.supervisor.SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr("cli.local.supervisor.STABLE_SECONDS", 0.0)
     await stage.start("SIGILL", "SIGILL", "SIGILL")
 
     failure: Failure = await asyncio.wait_for(stage.supervisor.failure, 20)
@@ -151,7 +152,7 @@ async def test_crashes_at_start_are_counted_however_long_it_took_to_get_there(
 async def test_one_that_was_ready_for_long_is_started_again_after_a_second(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.local.supervisor.SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr("cli.local.supervisor.STABLE_SECONDS", 0.0)
     await stage.start("lateSIGKILL", "lateSIGKILL", "lateSIGKILL")
 
     async def thrice() -> bool:
@@ -218,10 +219,10 @@ async def test_an_error_in_asking_ends_the_run_and_is_not_lost(
     stage: Stage, tmp_path: Path
 ) -> None:
     async def ready(child: Child) -> bool:
-        raise ValueError(child.spec.name)
+        raise ValueError(child.name)
 
-    spec = ChildSpec("api", [sys.executable, "-c", "import time; time.sleep(600)"], stage.log)
-    await stage.supervisor.start(spec, ready, 5.0)
+    program = Program("api", [sys.executable, "-c", "import time; time.sleep(600)"], stage.log)
+    stage.supervisor.start(program, ready, 5.0)
 
     with pytest.raises(ValueError, match="api"):
         await asyncio.wait_for(stage.supervisor.failure, 10)

@@ -1,4 +1,4 @@
-"""`penstock bills`: from the ledger to what an account pays; commands have files of their own."""
+"""`penstock bills`: closes months and exports, corrects and checks invoices; one file per part."""
 
 import typer
 
@@ -10,13 +10,13 @@ from cli.commands.bills.reconcile import reconcile_month
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Close months, correct and export their invoices.",
+    help="Close months, and correct, export and check their invoices.",
 )
 
 
 @app.callback()
 def bills() -> None:
-    """Close months, correct and export their invoices."""
+    """Close months, and correct, export and check their invoices."""
 
 
 app.command("close")(close)

@@ -1,4 +1,4 @@
-"""`penstock bills close`, `adjust`, `credit`, `list`: months and the invoices they end in."""
+"""`penstock bills close`, `adjust`, `credit`, `list`: closes months and corrects invoices."""
 
 import getpass
 from collections.abc import Sequence
@@ -20,25 +20,25 @@ from cli.terminal.options import Json
 from cli.terminal.output import err, print_json, print_table
 from core.db.engine import Database
 
-Month = Annotated[str, typer.Argument(help="A UTC month, like 2026-10.")]
-Amount = Annotated[str, typer.Option(help="In the account's currency, like 12.50.")]
-Reason = Annotated[str, typer.Option(help="Stands on the invoice.")]
+Month = Annotated[str, typer.Argument(help="A UTC month, such as 2026-10.")]
+Amount = Annotated[str, typer.Option(help="In the account's currency, such as 12.50.")]
+Reason = Annotated[str, typer.Option(help="The text on the invoice.")]
 LISTED = 1_000
 
 
 def close(month: Month, as_json: Json = False) -> None:
-    """Issue a month's invoices and let no more usage into it; again changes nothing."""
+    """Issue a month's invoices and close it to further usage; a repeat changes nothing."""
     seller = load_settings().seller
     closed = with_database(lambda database: close_month(database, month, seller, getpass.getuser()))
     if closed.already:
-        err.print(f"{month} was closed before; nothing was changed.")
+        err.print(f"{month} was already closed; nothing was changed.")
     if not seller.name and not closed.already and closed.invoices:
-        err.print("The invoices name no seller: set PENSTOCK_SELLER__NAME before the next month.")
-    _print_invoices(closed.invoices, as_json, nothing=f"{month} is closed: nothing was in it.")
+        err.print("The invoices have no seller: set PENSTOCK_SELLER__NAME before the next month.")
+    _print_invoices(closed.invoices, as_json, nothing=f"{month} is closed: it had no usage.")
 
 
 def list_issued(
-    month: Annotated[str | None, typer.Option(help="A UTC month, like 2026-10.")] = None,
+    month: Annotated[str | None, typer.Option(help="A UTC month, such as 2026-10.")] = None,
     account: str | None = None,
     as_json: Json = False,
 ) -> None:
@@ -52,33 +52,33 @@ def list_issued(
 
 
 def adjust(
-    account: Annotated[str, typer.Argument(help="Whose invoice it will stand on.")],
-    amount: Annotated[str, typer.Option(help="Negative is a credit, like -12.50.")],
+    account: Annotated[str, typer.Argument(help="The account whose invoice it is added to.")],
+    amount: Annotated[str, typer.Option(help="Negative: a credit, such as -12.50.")],
     reason: Reason,
-    month: Annotated[str | None, typer.Option(help="An open month; else this one.")] = None,
-    job: Annotated[str | None, typer.Option(help="The job it is about.")] = None,
+    month: Annotated[str | None, typer.Option(help="An open month; default: this month.")] = None,
+    job: Annotated[str | None, typer.Option(help="The job that it is for.")] = None,
 ) -> None:
-    """Add a credit or a charge to a month that is still open."""
+    """Add a credit or a charge to an open month."""
     new = NewAdjustment(account, _amount(amount), reason, month, job)
     found, to_month = with_database(
         lambda database: add_adjustment(database, new, getpass.getuser())
     )
     typer.echo(found)
-    err.print(f"It will stand on the invoice of {to_month}.")
+    err.print(f"It will be on the invoice of {to_month}.")
 
 
 def credit(
-    invoice: Annotated[str, typer.Argument(help="Its number or id.")],
+    invoice: Annotated[str, typer.Argument(help="The invoice's number or id.")],
     amount: Amount,
     reason: Reason,
 ) -> None:
-    """Issue a credit note; the invoice itself never changes."""
+    """Issue a credit note for an invoice; the invoice does not change."""
     value = _amount(amount)
     note = with_database(
         lambda database: credit_invoice(database, invoice, value, reason, getpass.getuser())
     )
     typer.echo(note.number)
-    err.print(f"{note.currency} {plain(-note.total)} of {note.corrects} are credited.")
+    err.print(f"{note.currency} {plain(-note.total)} of {note.corrects} were credited.")
 
 
 def _print_invoices(invoices: Sequence[Invoice], as_json: bool, *, nothing: str) -> None:
@@ -108,4 +108,4 @@ def _amount(text: str) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation:
-        raise UsageError(f"--amount: {text!r} is no number") from None
+        raise UsageError(f"--amount: {text!r} is not a number") from None

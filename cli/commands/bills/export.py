@@ -1,4 +1,4 @@
-"""`penstock bills export`: a month's bills as files, with a progress bar."""
+"""`penstock bills export`: writes a month's bills to files, with a progress bar."""
 
 import getpass
 from pathlib import Path
@@ -15,21 +15,23 @@ from cli.connect.settings import load_settings
 from cli.terminal.options import Json
 from cli.terminal.output import err, print_json
 
-#: A month may have thousands of invoices.
+#: Files that are printed by name; a month may have thousands of invoices.
 LISTED = 10
 
 
 def export(
-    month: Annotated[str, typer.Option(help="A UTC month, like 2026-10.")],
-    as_format: Annotated[Format, typer.Option("--format", help="What the files are.")],
-    out: Annotated[Path, typer.Option(help="The folder that gets a folder of them.")] = Path(),
-    account: Annotated[str | None, typer.Option(help="Only this one's.")] = None,
+    month: Annotated[str, typer.Option(help="A UTC month, such as 2026-10.")],
+    as_format: Annotated[Format, typer.Option("--format", help="The format of the files.")],
+    out: Annotated[
+        Path, typer.Option(help="The folder in which the folder of files is created.")
+    ] = Path(),
+    account: Annotated[str | None, typer.Option(help="Only this account.")] = None,
     preliminary: Annotated[
-        bool, typer.Option("--preliminary", help="A month that is not closed, as it stands.")
+        bool, typer.Option("--preliminary", help="Export a month that is not closed yet.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a month's bills: summary, lines and usage, or a PDF per invoice."""
+    """Write a month's bills to files: summary, lines and usage, or one PDF per invoice."""
     settings = load_settings()
     wanted = ExportRequest(month, account, preliminary)
     with Progress(
@@ -63,9 +65,9 @@ def export(
     if not exported.files:
         err.print(f"  {month} has no invoices{f' of {account}' if account else ''}.")
     if exported.preliminary:
-        err.print("Preliminary: the month is not closed, and this is no invoice.")
+        err.print("Preliminary: the month is not closed, so this is not an invoice.")
     if exported.unchanged:
-        err.print("The same bytes were there already.")
+        err.print("The files existed already, with the same content.")
     err.print(f"Checksums are in {SUMS}.")
 
 

@@ -1,4 +1,4 @@
-"""`penstock bills margin`: what each model earned, and what its GPUs cost."""
+"""`penstock bills margin`: shows the revenue of each model and the cost of its GPUs."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -20,14 +20,14 @@ COLUMNS = (
 
 
 def show_margins(
-    month: Annotated[str, typer.Option(help="A UTC month, as 2026-11.")],
+    month: Annotated[str, typer.Option(help="A UTC month, such as 2026-11.")],
     gpu_hours: Annotated[
         list[str] | None,
-        typer.Option(help="MODEL=HOURS that were paid, idle time too; else hours at work count."),
+        typer.Option(help="MODEL=HOURS: paid hours, with idle time; default: busy hours."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show revenue, GPU time, cost and margin per model; an estimate, docs/billing.md says how."""
+    """Show revenue, GPU time, cost and margin per model; docs/billing.md explains the estimate."""
     paid = dict(_paid(text) for text in gpu_hours or ())
     found = with_database(lambda database: margins(database, month, paid))
     if as_json:
@@ -45,7 +45,7 @@ def _paid(text: str) -> tuple[str, Decimal]:
         raise UsageError(f"--gpu-hours: {text!r} is not MODEL=HOURS")
     value = number("--gpu-hours", hours)
     if not value.is_finite() or value < 0:
-        raise UsageError(f"--gpu-hours: {hours!r} is no number of hours")
+        raise UsageError(f"--gpu-hours: {hours!r} is not a number of hours")
     return model, value
 
 

@@ -1,4 +1,4 @@
-"""`penstock bills reconcile`: jobs, delivered tokens, ledger and invoices must say the same."""
+"""`penstock bills reconcile`: checks that jobs, delivered tokens, ledger and invoices agree."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,11 +19,13 @@ from jobs.store.factory import open_store
 
 
 def reconcile_month(
-    month: Annotated[str, typer.Option(help="A UTC month, as 2026-11.")],
-    listed: Annotated[int, typer.Option("--list", min=1, help="So many of each kind.")] = 20,
+    month: Annotated[str, typer.Option(help="A UTC month, such as 2026-11.")],
+    listed: Annotated[
+        int, typer.Option("--list", min=1, help="The most differences of each kind to list.")
+    ] = 20,
     as_json: Json = False,
 ) -> None:
-    """Compare jobs, event logs, outbox, ledger and invoices of a month; 1 if anything differs."""
+    """Compare a month's jobs, event logs, outbox, ledger and invoices. Exit code 1: they differ."""
     with err.status("") as status:
         findings = Findings(listed, status.update)
         with_database(lambda database: _reconcile(database, month, findings))

@@ -86,7 +86,7 @@ def test_a_month_is_closed_corrected_and_exported(tmp_path: Path) -> None:
         (("close", "2026-13"), 2, "not a month"),
         (("export", "--month", MONTH, "--format", "csv"), 1, "not closed"),
         (("export", "--month", MONTH, "--format", "xlsx"), 2, "xlsx"),
-        (("adjust", "acme", "--amount", "much", "--reason", "x"), 2, "no number"),
+        (("adjust", "acme", "--amount", "much", "--reason", "x"), 2, "not a number"),
         (("adjust", "acme", "--amount", "0", "--reason", "x"), 2, "other than 0"),
         (("adjust", "nobody", "--amount", "1", "--reason", "x"), 2, "account 'nobody' not found"),
         (("credit", "INV-1", "--amount", "1", "--reason", "x"), 2, "invoice 'INV-1' not found"),

@@ -93,7 +93,7 @@ def test_from_an_empty_database_to_a_listed_price(penstock: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--input", "cheap", "--output", "1"), "'cheap' is no number"),
+        (("--input", "cheap", "--output", "1"), "'cheap' is not a number"),
         (("--input", "-1", "--output", "1"), "input: expected a number from 0"),
         (("--input", "1", "--output", "1", "--from", "tomorrow"), "'tomorrow' is no time"),
         (("--input", "1", "--output", "1", "--from", "2027-01-01"), "has no time zone"),

@@ -234,7 +234,7 @@ def test_what_is_broken_in_a_models_folder_is_named(tmp_path: Path) -> None:
 
     folder = copied(tmp_path / "model")
     (folder / "config.json").write_text("{oops")
-    assert "config.json is no JSON object" in judged(folder).text
+    assert "config.json is not a JSON object" in judged(folder).text
     (folder / "config.json").unlink()
     (folder / "config.json").mkdir()
     unreadable = judged(folder)
@@ -382,6 +382,9 @@ def test_a_finding_says_the_same_in_json() -> None:
 
 def test_the_quick_part_imports_neither_vllm_nor_torch_nor_sql() -> None:
     program = (
+        "import sys; from cli.checks.findings import run_checks\n"
+        "from cli.checks.start import quick_checks\n"
+        "import cli.commands.doctor; from core.settings import Settings\n"
         "import sys; from cli.checks.start import quick_checks\n"
         "from cli.checks.findings import run_checks\n"
         "import cli.commands.doctor; from core.settings.tree import Settings\n"

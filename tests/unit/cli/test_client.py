@@ -67,7 +67,7 @@ def test_server_that_does_not_answer_is_unreachable() -> None:
     def handler(_: httpx2.Request) -> httpx2.Response:
         raise httpx2.ConnectError("refused")
 
-    with pytest.raises(Unreachable, match=r"nothing answers at http://server\.test"):
+    with pytest.raises(Unreachable, match=r"no server answers at http://server\.test"):
         scripted(handler).get("/v1/jobs")
 
 

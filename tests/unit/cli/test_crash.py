@@ -37,13 +37,16 @@ def test_a_cause_has_the_signals_number_and_name() -> None:
     ("lines", "doing"),
     [
         (['{"part": "decode", "event": "engine_warming_up"}'], "(warm-up): decode"),
-        ([], "starting: it had not begun to load the model"),
+        ([], "starting, before it loaded the model"),
         ([LOADING], "loading the model"),
         ([LOADING, WARM], "running its first prompts (warm-up): stop string"),
         ([LOADING, "[info     ] engine_warming_up  part=grammar"], "(warm-up): grammar"),
-        ([LOADING, WARM, "[info     ] engine_warm  parts={'cancel': 0.1}"], "warm, and making"),
-        ([LOADING, WARM, READY, "another line"], "running jobs, or waiting for them"),
-        ([LOADING, WARM, READY, DRAIN], "handing its jobs over"),
+        (
+            [LOADING, WARM, "[info     ] engine_warm  parts={'cancel': 0.1}"],
+            "warm, and registering",
+        ),
+        ([LOADING, WARM, READY, "another line"], "ready: running or waiting for jobs"),
+        ([LOADING, WARM, READY, DRAIN], "handing its jobs to other workers"),
     ],
 )
 def test_what_the_worker_was_doing_is_its_last_phase(lines: list[str], doing: str) -> None:
@@ -70,7 +73,7 @@ def test_an_illegal_instruction_names_the_settings_that_choose_other_kernels() -
         (1, 9.0, "the kernel killed it because memory ran out; 9.0 GiB was free"),
         (None, 0.3, "likely: the kernel killed it because memory ran out; 0.3 GiB was free"),
         (0, 0.3, "likely: the kernel killed it because memory ran out; 0.3 GiB was free"),
-        (0, 9.0, "likely: somebody killed it; the kernel counts no kill"),
+        (0, 9.0, "likely: a user or a program killed it, not the kernel"),
         (None, None, "likely: the kernel killed it because memory ran out"),
     ],
 )
@@ -89,8 +92,8 @@ def test_a_kill_is_put_down_to_memory_unless_the_kernel_counts_none(
         (signal.SIGBUS, "/dev/shm"),
         (signal.SIGSEGV, "fault in native code"),
         (signal.SIGFPE, "fault in native code"),
-        (signal.SIGABRT, "aborted itself"),
-        (signal.SIGTERM, "told it to end"),
+        (signal.SIGABRT, "the process aborted"),
+        (signal.SIGTERM, "told it to stop"),
         (signal.SIGHUP, "signal 1, SIGHUP"),
     ],
 )
@@ -139,9 +142,9 @@ def test_only_a_process_that_says_that_it_cannot_start_is_not_tried_again() -> N
 
 def test_exit_codes_are_told_apart() -> None:
     assert "cannot start" in text(Death("worker", 1))
-    assert "gave up by itself" in text(Death("worker", 1, was_ready=True))
+    assert "ended itself" in text(Death("worker", 1, was_ready=True))
     assert "was not found" in text(Death("redis", 127))
-    assert "ended in order" in text(Death("api", 0, was_ready=True))
+    assert "stopped normally" in text(Death("api", 0, was_ready=True))
     assert "not ready after 60 s" in text(Death("api", -9, was_ready=True, own_kill=60.0))
 
 

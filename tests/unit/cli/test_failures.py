@@ -16,7 +16,7 @@ def test_problem_document_gives_title_detail_field_and_when_to_come_back() -> No
     failure = Refused(429, body)
 
     assert failure.title == "Queue full (HTTP 429)"
-    assert failure.advice == ("200000 jobs wait", "field: model", "come back in 7 s")
+    assert failure.advice == ("200000 jobs wait", "field: model", "try again in 7 s")
 
 
 def test_one_wrong_field_is_named_and_several_are_listed() -> None:

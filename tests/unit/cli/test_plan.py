@@ -10,7 +10,7 @@ import pytest
 from cli.checks.start import choose_port, is_free
 from cli.connect.embedded_redis import find_program, redis_command
 from cli.connect.state_dir import StateDir
-from cli.local.plan import Plan, make_plan, process_specs, reachable, redis_spec
+from cli.local.plan import Plan, make_plan, process_programs, reachable, redis_program
 from cli.terminal.failures import Failure
 from core.settings.tree import Settings
 
@@ -58,7 +58,7 @@ def test_given_redis_is_used_and_none_is_embedded(tmp_path: Path) -> None:
     assert made.redis_port is None
     assert made.redis_url == "redis://:secret@redis.internal:7000/1"
     assert made.redis_address == "redis.internal:7000"
-    assert redis_spec(made, StateDir(tmp_path)) is None
+    assert redis_program(made, StateDir(tmp_path)) is None
 
 
 def test_embedded_redis_moves_when_its_port_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,30 +77,30 @@ def test_wildcard_addresses_are_reached_over_the_loopback() -> None:
 
 
 def test_children_are_told_the_ports_that_were_chosen(tmp_path: Path) -> None:
-    specs = process_specs(PLAN, StateDir(tmp_path), settings())
+    programs = process_programs(PLAN, StateDir(tmp_path), settings())
 
-    for spec in specs.values():
-        assert spec.environment["PENSTOCK_REDIS__URL"] == "redis://127.0.0.1:6399/0"
-        assert spec.environment["PENSTOCK_API__PORT"] == "8080"
-        assert spec.environment["PENSTOCK_WORKER__HEALTH_PORT"] == "8081"
-        assert spec.environment["PENSTOCK_LOG__FORMAT"] == "console"
-        assert spec.environment["PENSTOCK_RETENTION__START"] == "archive"
-        assert spec.environment["PYTHONFAULTHANDLER"] == "1"
+    for program in programs.values():
+        assert program.environment["PENSTOCK_REDIS__URL"] == "redis://127.0.0.1:6399/0"
+        assert program.environment["PENSTOCK_API__PORT"] == "8080"
+        assert program.environment["PENSTOCK_WORKER__HEALTH_PORT"] == "8081"
+        assert program.environment["PENSTOCK_LOG__FORMAT"] == "console"
+        assert program.environment["PENSTOCK_RETENTION__START"] == "archive"
+        assert program.environment["PYTHONFAULTHANDLER"] == "1"
 
 
 def test_worker_gets_its_grace_period_and_is_asked_to_end_when_up_is_killed(tmp_path: Path) -> None:
     given = settings(worker={"health_port": 0, "grace_seconds": 40.0})
 
-    worker = process_specs(PLAN, StateDir(tmp_path), given)["worker"]
+    worker = process_programs(PLAN, StateDir(tmp_path), given)["worker"]
 
     assert worker.stop_seconds > 40
     assert worker.death_signal is signal.SIGTERM
 
 
 def test_log_format_that_was_set_is_kept(tmp_path: Path) -> None:
-    specs = process_specs(PLAN, StateDir(tmp_path), settings(log={"format": "json"}))
+    programs = process_programs(PLAN, StateDir(tmp_path), settings(log={"format": "json"}))
 
-    assert "PENSTOCK_LOG__FORMAT" not in specs["api"].environment
+    assert "PENSTOCK_LOG__FORMAT" not in programs["api"].environment
 
 
 def test_embedded_redis_keeps_everything_and_listens_on_the_loopback_only(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_missing_matplotlib_says_what_to_install(
         (("--engine", "none.json"), "none.json: No such file"),
         (("--plot", "plan.pdf"), "ends in .svg or .png"),
         (("--scale", "0"), "scale: expected"),
-        (("--gpu-hour-cost", "cheap"), "is no number"),
+        (("--gpu-hour-cost", "cheap"), "is not a number"),
         (("--gpu-hour-cost", "NaN"), "at least 0"),
         (("--slo-share", "0"), "must be above 0"),
     ],

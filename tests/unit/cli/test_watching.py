@@ -81,4 +81,4 @@ def test_stream_says_that_a_job_was_started_over() -> None:
     said: list[str] = []
 
     assert stream_text(client, "job_1", 0, pytest.fail, said.append) == "failed"
-    assert "started over" in said[0]
+    assert "restarted" in said[0]
