@@ -10,7 +10,7 @@ export VENV
 COMPILE = uv pip compile pyproject.toml --universal --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage install lint rules format typecheck test-fast test-faults chaos bench docs check openapi lock clean
+.PHONY: help run test coverage install lint words settings rules format typecheck test-fast test-faults chaos bench docs check openapi lock clean
 
 help: ## Show this list
 	@echo "Penstock. Start with: make run"

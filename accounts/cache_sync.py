@@ -1,8 +1,8 @@
 """Keeps the caller cache in Redis in sync with SQL.
 
-Every change is copied right after its commit. Invariants: SQL is read after the generation of
-the cache, so a newer state is never replaced by an older one; changes that a process died over,
-or that Redis lost, are repaired by `keep_in_sync` within seconds.
+Every change is copied right after its commit. Invariants: the sync reads the cache's generation
+number first, then SQL, so an older state never replaces a newer one. `keep_in_sync` repairs within
+seconds what a process did not copy because it died, and what Redis lost.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The requests of a batch whose jobs are open, bounded in number and in bytes."""
+"""The requests of a batch whose jobs have not ended, bounded in number and in bytes."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,10 @@ WINDOW_BYTES = 8_000_000
 
 
 class PendingJob(NamedTuple):
-    """A request whose job is open as far as this process knows; `raw` is its line."""
+    """A request whose job has not ended as far as this process knows.
+
+    `raw` is its line in the batch file.
+    """
 
     ref: RequestRef
     job_id: str

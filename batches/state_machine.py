@@ -1,7 +1,8 @@
 """Takes one batch from its current status to its end, step by step.
 
 Invariant: each step starts from what SQL says and can be repeated, so that another process can
-continue a batch whose process died in the middle of a step. Outages are waited for.
+continue a batch whose process died in the middle of a step. During an outage
+the step waits and tries again.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The oracle: the cost of a fleet that knows the future, and of the smallest fixed fleet.
 
-The oracle's timetable has a size per interval. It follows the arriving work, times the smallest
-factor with which the objective is met, and then removes workers that are not needed. Each worker
+The oracle's timetable has a size per interval. It follows the arriving work, multiplied by the
+smallest factor that meets the objective, and then removes workers that are not needed. Each worker
 is requested early enough to serve when it is needed. This finds a good timetable within a fixed
 number of runs; it does not prove that it is the smallest.
 Invariant: both fleets meet the objective, or no fleet of `most` workers does.

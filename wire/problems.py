@@ -1,6 +1,6 @@
 """Describes errors for clients, in two formats: RFC 9457 problems and OpenAI's error object.
 
-An error class carries its status and title. Invariant: 429, 503 and 507 always have a
+An error class carries its status and title. Invariant: 429 and 503 always have a
 `retry_after`, and the text of an unexpected exception is never shown.
 """
 
@@ -48,7 +48,7 @@ class Problem:
         retry_after: Seconds after which to try again.
         fields: Every wrong field of an invalid body.
         headers: Additional headers of the response.
-        budget: The exceeded budget: its limit, use and period.
+        budget: The exceeded budget: scope, month, currency, what is left and what was needed.
     """
 
     kind: ErrorKind

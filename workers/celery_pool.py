@@ -106,7 +106,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
             self._loop.call_soon_threadsafe(self._service.dead_letter, args[3], reason, ticket)
 
     def _on_signal(self, **_: Any) -> None:
-        """Begin the drain in the signal handler, before the consumer stops."""
+        """Begin the drain in the handler of SIGTERM and SIGINT, before the consumer stops."""
         self.begin_drain()
 
     def _on_unknown_task(self, message: Any = None, exc: Any = None, **_: Any) -> None:
@@ -115,7 +115,11 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
         self._loop.call_soon_threadsafe(self._service.dead_letter, message.body, reason, None)
 
     def begin_drain(self) -> None:
-        """Stop claiming and hand running jobs over; later calls do nothing."""
+        """Stop claiming; what SIGTERM begins. Later calls do nothing.
+
+        Running jobs have `worker.drain_seconds` to finish; the others are handed over to another
+        worker, which continues them.
+        """
         if self._drain is None:
             self._drain = asyncio.run_coroutine_threadsafe(self._service.drain(), self._loop)
             self._wake()

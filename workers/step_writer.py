@@ -3,8 +3,8 @@
 One append is under way at a time; events that arrive meanwhile go with the next one, so a slow
 Redis makes batches larger instead of queues longer. A job's first tokens and its end are written
 immediately. In between, steps are coalesced once a worker would write more than
-`events_per_second`, because Redis, the API and the client pay per event. A stream waits for this
-at most twice `flush_seconds`, usually less than once, and a single stream never. Jobs without a
+`events_per_second`, because Redis, the API and the client pay per event. A stream then waits at
+most twice `flush_seconds`, and usually less than once. A single stream never waits. Jobs without a
 watching client are written every `unwatched_flush_seconds` or `unwatched_flush_tokens`.
 
 Invariant: an append whose answer was lost is sent again unchanged (the script recognises the

@@ -1,7 +1,8 @@
 """The job store: every change of a job from submit to its end.
 
 Invariant: each transition is one script, hence atomic, and safe to repeat when an answer was lost:
-submit by job id, append by position, finish and requeue by fence, the others by nature. Only the
+submit by job id, append by position, finish and requeue by fence; cancel, delete and watch set
+what they find set already. Only the
 jobs of a lost `claim` stay leased until the lease is over. A refused transition is an answer that
 the caller must handle, never an exception to ignore.
 """

@@ -1,9 +1,9 @@
 """Live events for all watchers of one process, over a single pub/sub connection.
 
 A follower registers first, then replays the log after its cursor, then takes published events and
-fills any gap from the log. Invariant: a follower yields each event once, in order, whatever pub/sub
-loses. At most `buffer_events` wait for a slow follower; beyond that the buffer is dropped and read
-from the log again when the follower is ready.
+fills any gap from the log. Invariant: a follower yields each event once, in order, even if pub/sub
+loses messages. At most `buffer_events` wait for a slow follower; beyond that the buffer is dropped
+and read from the log again when the follower is ready.
 """
 
 import asyncio

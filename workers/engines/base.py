@@ -107,7 +107,7 @@ class Output:
         logprobs: The OpenAI logprobs object for exactly these tokens.
         finish_reason: Set on the choice's last output: `stop`, `length`, `tool_calls`.
         stop_reason: The stop string or stop token id that ended the choice.
-        cached_tokens: Prompt tokens that came from the prefix cache; set on the first output.
+        cached_input_tokens: Prompt tokens that came from the prefix cache; set on the first output.
         error: The choice failed; it is its last output.
     """
 

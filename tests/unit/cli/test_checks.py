@@ -382,9 +382,6 @@ def test_a_finding_says_the_same_in_json() -> None:
 
 def test_the_quick_part_imports_neither_vllm_nor_torch_nor_sql() -> None:
     program = (
-        "import sys; from cli.checks.findings import run_checks\n"
-        "from cli.checks.start import quick_checks\n"
-        "import cli.commands.doctor; from core.settings import Settings\n"
         "import sys; from cli.checks.start import quick_checks\n"
         "from cli.checks.findings import run_checks\n"
         "import cli.commands.doctor; from core.settings.tree import Settings\n"
