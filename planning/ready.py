@@ -3,7 +3,7 @@
 Start-time fair queueing per tier and ageing across tiers (`jobs/fairness.py` says why). What
 those scripts also do and no plan needs is left out: caps per account, limits on time.
 Invariant: the same submits and claims give the same order as the scripts do
-(`tests/integration/test_planning_order.py` compares them on a real server).
+(`tests/integration/planning/test_claim_order.py` compares them on a real server).
 """
 
 from heapq import heappop, heappush

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from tests.integration.api.parsing import SseEvent, parse_sse
+from tests.support.sse import SseEvent, parse_sse
 
 RETRY_SECONDS = 0.2
 ANSWER_SECONDS = 20.0

@@ -1,4 +1,4 @@
-"""The clients' half of the state machine of `tests/integration/test_protocol_model.py`.
+"""The clients' half of the state machine of `tests/integration/jobs/test_protocol_model.py`.
 
 Invariant: what happens depends on Hypothesis's choices alone, or it could neither replay nor
 shrink a history. So ids, which order equal scores, are chosen too, and no lease runs out by itself.

@@ -25,12 +25,12 @@ from jobs.status import Status
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Appended, ClaimedJob, Ending, LogAppend
 from tests.conftest import settings_for
-from tests.integration.api.parsing import SseEvent, parse_sse
 from tests.support.keys import make_several, sqlite_in, while_sql_was_there
 from tests.support.machine import is_over
 from tests.support.object_store import S3Server
 from tests.support.redis_server import RedisServer
 from tests.support.settings_marker import Groups, merged
+from tests.support.sse import SseEvent, parse_sse
 from tests.support.waiting import eventually
 
 MODEL = "m"

@@ -26,7 +26,7 @@ from tests.integration.api.conftest import (
     submit,
     until_status,
 )
-from tests.integration.api.parsing import SseEvent, parse_sse
+from tests.support.sse import SseEvent, parse_sse
 from tests.support.waiting import eventually
 
 WORDS = ("one", " two", " three")

@@ -381,8 +381,8 @@ def test_a_finding_says_the_same_in_json() -> None:
 
 def test_the_quick_part_imports_neither_vllm_nor_torch_nor_sql() -> None:
     program = (
-        "import sys; from cli.checks.start import quick_checks; from cli.checks.findings import run_checks\n"
-        "import cli.commands.doctor; from core.settings import Settings\n"
+        "import sys; from cli.checks.start import quick_checks\n"
+        "from cli.checks.findings import run_checks; import cli.commands.doctor; from core.settings import Settings\n"
         "found = run_checks(quick_checks(Settings(_env_file=None)))\n"
         "print(len(found), sorted({'vllm', 'torch', 'sqlalchemy'} & set(sys.modules)))"
     )

@@ -14,8 +14,8 @@ from jobs.job import JobSpec
 from jobs.result import fold
 from jobs.status import Status
 from jobs.store.transitions import AcceptedJob, Submission
-from tests.integration.api.parsing import SseEvent, parse_sse
-from tests.unit.api.test_views import STARTED, delta, finished, log
+from tests.support.sse import SseEvent, parse_sse
+from tests.unit.wire.test_views import STARTED, delta, finished, log
 from wire.errors import Restarted
 from wire.problems import from_error
 from wire.views.response import whole_response

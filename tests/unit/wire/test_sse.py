@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.integration.api.parsing import parse_sse
+from tests.support.sse import parse_sse
 from wire.sse import frame
 from wire.views.job import numbered
 

@@ -5,7 +5,10 @@ from datetime import UTC, datetime, timedelta
 from core.db.engine import Database
 from jobs.archive.job_archive import archived_job, erase_archived, purge_archive
 from jobs.store.job_store import JobStore
+from tests.integration.billing.conftest import settings
 from tests.support.ledger import archived, consuming, end_jobs, until_consumed, usage_of
+
+__all__ = ["settings"]
 
 
 async def test_only_the_owner_reads_and_erases(store: JobStore, database: Database) -> None:

@@ -15,7 +15,7 @@ from jobs.job import Job, JobSpec
 from jobs.result import fold
 from jobs.status import Status
 from jobs.store.transitions import QueuePlace
-from tests.integration.api.parsing import SseEvent, parse_sse
+from tests.support.sse import SseEvent, parse_sse
 from wire.problems import from_error
 from wire.views.chat import ChatChunks, chat_completion, message
 from wire.views.chunks import CompletionHead, usage_object
