@@ -84,12 +84,12 @@ async def test_a_revoked_key_is_refused_by_every_process_within_a_second(
                     refused_at[number] = time.monotonic()
                 await asyncio.sleep(0.02)
 
-        asking = [asyncio.create_task(ask_all_the_time(number)) for number in range(2)]
+        requests = [asyncio.create_task(ask_all_the_time(number)) for number in range(2)]
         await asyncio.sleep(1)
         assert refused_at == [None, None]
         await directory.keys.revoke("test", key.row.id, EVERYBODY)
         revoked_at = time.monotonic()
-        await asyncio.wait_for(asyncio.gather(*asking), 10)
+        await asyncio.wait_for(asyncio.gather(*requests), 10)
         waits = [moment - revoked_at for moment in refused_at if moment is not None]
         assert len(waits) == 2
         assert max(waits) < WITHIN, waits
@@ -181,12 +181,12 @@ async def test_an_older_state_never_replaces_a_newer_one(
     slow = CacheSync(Database(settings.database, "slow"), cache, settings.auth)
     await store.redis.hdel(store.keys.callers, digest_of(key.secret))
     monkeypatch.setattr(cache, "replace", stalled)
-    copying = asyncio.create_task(slow.copy([digest_of(key.secret)]))
+    copy_task = asyncio.create_task(slow.copy([digest_of(key.secret)]))
     await read.wait()
     await directory.keys.revoke("test", key.row.id, EVERYBODY)
     # There was nothing to take away from the copy, and yet the stalled one must see a change.
     go_on.set()
-    await copying
+    await copy_task
     assert not await in_copy(store, key.secret)
     await slow._database.close()
 

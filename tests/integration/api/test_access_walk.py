@@ -104,10 +104,10 @@ async def _people(settings: Settings) -> None:
 
 async def _sign_in(url: str) -> dict[str, str]:
     tokens = {}
-    async with httpx2.AsyncClient(base_url=url, timeout=30) as door:
+    async with httpx2.AsyncClient(base_url=url, timeout=30) as anonymous:
         for who in (*Role, OPERATOR):
             body = {"email": email(who), "password": PASSWORD}
-            answer = await door.post("/v1/auth/login", json=body)
+            answer = await anonymous.post("/v1/auth/login", json=body)
             tokens[str(who)] = answer.json()["access_token"]
     return tokens
 

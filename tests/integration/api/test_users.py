@@ -29,8 +29,8 @@ async def add(client: httpx2.AsyncClient, email: str, role: str = "admin") -> di
 
 
 async def signed_in(api: RunningApi, email: str) -> httpx2.AsyncClient:
-    async with connect(api, "none") as door:
-        answer = await door.post("/v1/auth/login", json={"email": email, "password": PASSWORD})
+    async with connect(api, "none") as anonymous:
+        answer = await anonymous.post("/v1/auth/login", json={"email": email, "password": PASSWORD})
     assert answer.status_code == 200, answer.text
     return connect(api, answer.json()["access_token"])
 

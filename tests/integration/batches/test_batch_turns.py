@@ -46,7 +46,7 @@ class Taken:
     api: Services
     row: ClaimedBatch
     parts: ResultParts
-    feed: LineSubmitter
+    submitter: LineSubmitter
 
     @property
     def job_ids(self) -> list[str]:
@@ -76,9 +76,9 @@ async def batch(client: httpx2.AsyncClient) -> str:
     return str((await create(client, CONTENT))["id"])
 
 
-async def turn_until_done(feed: LineSubmitter) -> None:
+async def turn_until_done(submitter: LineSubmitter) -> None:
     async def done() -> bool:
-        return not await feed.turn()
+        return not await submitter.turn()
 
     await eventually(done)
 
@@ -89,13 +89,13 @@ async def test_a_feeder_without_the_lock_submits_nothing(
     async with taken(settings, batch) as mine:
         await store.lock(ids.lock_name(batch), HOLDER, 0)
         await store.lock(ids.lock_name(batch), "another", 60)
-        assert await mine.feed.turn()
+        assert await mine.submitter.turn()
         assert not await store.redis.exists(*(store.keys.job(one) for one in mine.job_ids))
         await store.lock(ids.lock_name(batch), "another", 0)
-        assert await begin(mine.api, mine.row).feed.turn()
+        assert await begin(mine.api, mine.row).submitter.turn()
         assert not await store.redis.exists(*(store.keys.job(one) for one in mine.job_ids))
         await store.lock(ids.lock_name(batch), HOLDER, 60)
-        assert await begin(mine.api, mine.row).feed.turn()
+        assert await begin(mine.api, mine.row).submitter.turn()
         assert await store.redis.zcard(store.keys.queued(MODEL)) == COUNT
 
 
@@ -108,16 +108,16 @@ async def test_a_job_whose_acceptance_was_not_heard_of_is_cancelled_with_its_bat
         update={"redis": settings.redis.model_copy(update={"url": SecretStr(between.url)})}
     )
     async with taken(settings, batch) as first:
-        assert await first.feed.turn()
+        assert await first.submitter.turn()
         async with open_services(far, "feeder") as api:
             # It had written down nothing yet, and Redis has every job.
-            deaf = begin(api, first.row)
+            cut_off = begin(api, first.row)
             between.refuse(True)
             with suppress(StoreUnavailable):
-                await deaf.feed.turn()
+                await cut_off.submitter.turn()
             between.refuse(False)
-            deaf.feed.cancel()
-            await turn_until_done(deaf.feed)
+            cut_off.submitter.cancel()
+            await turn_until_done(cut_off.submitter)
     between.stop()
     for job_id in first.job_ids:
         assert (await store.get(job_id, "acme")).status is Status.CANCELLED
@@ -127,7 +127,7 @@ async def test_requests_whose_jobs_were_lost_stay_with_the_batch_while_its_calle
     batch: str, settings: Settings, store: JobStore
 ) -> None:
     async with taken(settings, batch) as mine:
-        assert await mine.feed.turn()
+        assert await mine.submitter.turn()
         await store.redis.delete(*(store.keys.job(one) for one in mine.job_ids))
         away = True
 
@@ -140,14 +140,14 @@ async def test_requests_whose_jobs_were_lost_stay_with_the_batch_while_its_calle
         callers = CallerCache(store.redis, Keys("lost"), truth)
         row = await claims.claim_batch(mine.api.database, batch)
         assert row is not None
-        heir = begin(replace(mine.api, callers=callers), row)
+        successor = begin(replace(mine.api, callers=callers), row)
         with pytest.raises(DatabaseUnavailable):
-            await heir.feed.turn()
+            await successor.submitter.turn()
         away = False
         async with answering_all(store, MODEL):
-            await turn_until_done(heir.feed)
+            await turn_until_done(successor.submitter)
         await callers.close()
-        assert heir.feed.finished == COUNT
+        assert successor.submitter.finished == COUNT
         state = await claims.read_state(mine.api.database, batch)
         assert state.completed == COUNT
 
@@ -159,11 +159,11 @@ async def test_a_model_that_redis_forgot_is_waited_for(
     model = await registry.get(MODEL)
     await store.redis.delete(store.keys.models)
     async with taken(settings, batch) as mine:
-        assert await mine.feed.turn()
-        assert mine.feed.finished == 0
+        assert await mine.submitter.turn()
+        assert mine.submitter.finished == 0
     await registry.register(model)
-    async with taken(settings, batch) as heir:
-        assert await heir.feed.turn()
+    async with taken(settings, batch) as successor:
+        assert await successor.submitter.turn()
         assert await store.redis.zcard(store.keys.queued(MODEL)) == COUNT
 
 
@@ -195,12 +195,12 @@ async def test_large_answers_that_are_all_there_at_once_are_read_a_few_at_a_time
     count, size = 512, 100_000
     made = await create(client, lines(count, MODEL))
     async with taken(settings, made["id"]) as mine:
-        assert await mine.feed.turn()
+        assert await mine.submitter.turn()
         for _ in range(count):
             (job,) = await store.claim(MODEL, "hand", 1)
             await store.append([says(job, "x" * size)])
         tracemalloc.start()
-        await turn_until_done(mine.feed)
+        await turn_until_done(mine.submitter)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert (await claims.read_state(mine.api.database, made["id"])).completed == count

@@ -63,9 +63,9 @@ async def known(store: JobStore, spent: int = 0) -> None:
 async def spend(store: JobStore) -> dict[str, int]:
     """Return what Redis knows to be spent and held."""
     redis: Any = store.redis
-    purse, month = BUCKET.script_args
-    spent = await redis.hgetall(f"{store.keys.prefix}:spend:{purse}:{month}")
-    held = await redis.hgetall(f"{store.keys.prefix}:held:{purse}")
+    balance, month = BUCKET.script_args
+    spent = await redis.hgetall(f"{store.keys.prefix}:spend:{balance}:{month}")
+    held = await redis.hgetall(f"{store.keys.prefix}:held:{balance}")
     return {
         f"{what}:{scope.decode()}": int(value)
         for what, found in (("spent", spent), ("held", held))

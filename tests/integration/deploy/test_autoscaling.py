@@ -147,10 +147,10 @@ async def test_a_declared_model_is_woken_though_redis_never_heard_of_it(
         with pipeline(settings, tmp_path) as running:
             running.control()
             api = running.api()
-            async with connect(api, make_key(settings)) as asking:
+            async with connect(api, make_key(settings)) as http:
 
                 async def taken() -> dict[str, Any] | None:
-                    answer = await asking.post("/v1/jobs", json=job)
+                    answer = await http.post("/v1/jobs", json=job)
                     accepted: dict[str, Any] = answer.json()
                     return accepted if answer.status_code == 202 else None
 
@@ -166,7 +166,7 @@ async def test_a_declared_model_is_woken_though_redis_never_heard_of_it(
                 assert keda.replicas(keda.value(await keda.read()), SLOTS) == 1
                 last = await eventually(taken)
                 running.worker()
-                ended = (await asking.get(f"/v1/jobs/{last['id']}?wait=30")).json()
+                ended = (await http.get(f"/v1/jobs/{last['id']}?wait=30")).json()
                 assert ended["status"] == "completed"
                 assert (await models.get(MODEL)).max_model_len == MAX_MODEL_LEN, "the worker's"
 

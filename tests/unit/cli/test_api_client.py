@@ -134,9 +134,9 @@ def test_pipeline_of_this_directory_is_the_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    home = StateDir()
-    home.write_state(PipelineState(1, "http://127.0.0.1:7", "", "", "", {}))
-    home.key_file.write_text("pk_dev\n")
+    state_dir = StateDir()
+    state_dir.write_state(PipelineState(1, "http://127.0.0.1:7", "", "", "", {}))
+    state_dir.key_file.write_text("pk_dev\n")
 
     opened, other = Client.open(None, None), Client.open("http://elsewhere.test", "pk_1")
 

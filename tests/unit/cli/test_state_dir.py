@@ -19,15 +19,15 @@ STATE = PipelineState(
 
 
 def test_state_is_read_as_written_and_can_be_cleared(tmp_path: Path) -> None:
-    home = StateDir(tmp_path / "home")
-    assert home.read_state() is None
+    state_dir = StateDir(tmp_path / "home")
+    assert state_dir.read_state() is None
 
-    home.write_state(STATE)
-    assert home.read_state() == STATE
+    state_dir.write_state(STATE)
+    assert state_dir.read_state() == STATE
 
-    home.clear_state()
-    home.clear_state()
-    assert home.read_state() is None
+    state_dir.clear_state()
+    state_dir.clear_state()
+    assert state_dir.read_state() is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
@@ -38,28 +38,28 @@ def test_damaged_state_counts_as_none(tmp_path: Path, text: str) -> None:
 
 
 def test_second_lock_is_refused_and_says_what_runs(tmp_path: Path) -> None:
-    home = StateDir(tmp_path)
-    held = home.lock()
+    state_dir = StateDir(tmp_path)
+    held = state_dir.lock()
     with pytest.raises(Failure, match="starting or stopping"):
-        home.lock()
+        state_dir.lock()
 
-    home.write_state(STATE)
+    state_dir.write_state(STATE)
     with pytest.raises(Failure, match="already running") as refused:
-        home.lock()
+        state_dir.lock()
     assert any("kill 7" in line for line in refused.value.advice)
 
     os.close(held)
-    os.close(home.lock())
+    os.close(state_dir.lock())
 
 
 def test_lock_lives_as_long_as_any_inheritor(tmp_path: Path) -> None:
-    home = StateDir(tmp_path)
-    ours = home.lock()
+    state_dir = StateDir(tmp_path)
+    ours = state_dir.lock()
     inherited = os.dup(ours)  # what a child gets
     os.close(ours)
 
     with pytest.raises(Failure):
-        home.lock()
+        state_dir.lock()
 
     os.close(inherited)
-    os.close(home.lock())
+    os.close(state_dir.lock())

@@ -36,10 +36,10 @@ def replicas_at(seen: Sequence[tuple[float, int, float]], when: float) -> int:
 def raw_wish(policy: Policy, metric: float, replicas: int) -> int:
     target = policy.target * SLOTS
     if abs(metric / (target * replicas) - 1) <= policy.tolerance:
-        wish = replicas
+        desired = replicas
     else:
-        wish = ceil(metric / target)
-    return min(max(wish, 1, policy.min_replicas), policy.max_replicas)
+        desired = ceil(metric / target)
+    return min(max(desired, 1, policy.min_replicas), policy.max_replicas)
 
 
 @settings(max_examples=300, deadline=None)
@@ -47,7 +47,7 @@ def raw_wish(policy: Policy, metric: float, replicas: int) -> int:
 def test_changes_keep_to_the_rates_and_windows(policy: Policy, metrics: list[int]) -> None:
     """Looks only at what happened: sizes a period ago, and the wishes of each window."""
     seen = walk(policy, metrics, max(1, policy.min_replicas))
-    wishes = [
+    desired_sizes = [
         (now, raw_wish(policy, metric, before))
         for (_, before, _), (now, _, metric) in itertools.pairwise(seen)
     ]
@@ -57,12 +57,16 @@ def test_changes_keep_to_the_rates_and_windows(policy: Policy, metrics: list[int
             rule = policy.up
             base = replicas_at(seen, now - rule.period_seconds)
             assert after <= most(rule, base)
-            assert all(w >= after for at, w in wishes if now - rule.window_seconds < at <= now)
+            assert all(
+                w >= after for at, w in desired_sizes if now - rule.window_seconds < at <= now
+            )
         if after < before:
             rule = policy.down
             base = replicas_at(seen, now - rule.period_seconds)
             assert after >= least(rule, base)
-            assert all(w <= after for at, w in wishes if now - rule.window_seconds < at <= now)
+            assert all(
+                w <= after for at, w in desired_sizes if now - rule.window_seconds < at <= now
+            )
 
 
 def most(rule: Behaviour, base: int) -> int:

@@ -14,47 +14,47 @@ def ticket(number: int, account: str = "acme", host: str = "a") -> DeliveryTicke
 
 
 def test_a_lane_has_so_many_places_and_the_next_waits_for_one() -> None:
-    lanes = ConcurrencyLimits(per_host=2, per_account=10)
-    assert [lanes.enter(ticket(number)) for number in range(4)] == [True, True, False, False]
-    assert lanes.enter(ticket(0, host="b"))
-    assert lanes.running == 3
-    assert lanes.next(ticket(0)) == ticket(2)
-    assert lanes.running == 3
-    assert lanes.next(ticket(2)) == ticket(3)
-    assert lanes.next(ticket(1)) is None
-    assert lanes.next(ticket(3)) is None
-    assert lanes.next(ticket(0, host="b")) is None
-    assert lanes.running == 0
+    limits = ConcurrencyLimits(per_host=2, per_account=10)
+    assert [limits.enter(ticket(number)) for number in range(4)] == [True, True, False, False]
+    assert limits.enter(ticket(0, host="b"))
+    assert limits.running == 3
+    assert limits.next(ticket(0)) == ticket(2)
+    assert limits.running == 3
+    assert limits.next(ticket(2)) == ticket(3)
+    assert limits.next(ticket(1)) is None
+    assert limits.next(ticket(3)) is None
+    assert limits.next(ticket(0, host="b")) is None
+    assert limits.running == 0
 
 
 def test_what_is_known_here_does_not_go_twice() -> None:
-    lanes = ConcurrencyLimits(per_host=1, per_account=10)
-    assert lanes.enter(ticket(0))
-    assert not lanes.enter(ticket(0))
-    assert not lanes.enter(ticket(1))
-    assert not lanes.enter(ticket(1))
-    assert lanes.next(ticket(0)) == ticket(1)
-    assert lanes.next(ticket(1)) is None
-    assert lanes.enter(ticket(0))
+    limits = ConcurrencyLimits(per_host=1, per_account=10)
+    assert limits.enter(ticket(0))
+    assert not limits.enter(ticket(0))
+    assert not limits.enter(ticket(1))
+    assert not limits.enter(ticket(1))
+    assert limits.next(ticket(0)) == ticket(1)
+    assert limits.next(ticket(1)) is None
+    assert limits.enter(ticket(0))
 
 
 def test_an_account_has_its_share_over_all_hosts() -> None:
-    lanes = ConcurrencyLimits(per_host=2, per_account=3)
-    went = [lanes.enter(ticket(0, host=str(host))) for host in range(5)]
+    limits = ConcurrencyLimits(per_host=2, per_account=3)
+    went = [limits.enter(ticket(0, host=str(host))) for host in range(5)]
     assert went == [True, True, True, False, False]
-    assert lanes.enter(ticket(0, "other"))
-    lanes.close(ticket(0, host="0"))
-    assert lanes.enter(ticket(0, host="3"))
+    assert limits.enter(ticket(0, "other"))
+    limits.close(ticket(0, host="0"))
+    assert limits.enter(ticket(0, host="3"))
 
 
 def test_what_waits_is_bounded_and_the_rest_may_come_again() -> None:
-    lanes = ConcurrencyLimits(per_host=1, per_account=10)
-    assert lanes.enter(ticket(0))
+    limits = ConcurrencyLimits(per_host=1, per_account=10)
+    assert limits.enter(ticket(0))
     for number in range(1, MAX_WAITING + 10):
-        assert not lanes.enter(ticket(number))
-    lanes.close(ticket(0))
-    assert lanes.running == 0
-    assert lanes.enter(ticket(5))  # nothing is remembered of who waited
+        assert not limits.enter(ticket(number))
+    limits.close(ticket(0))
+    assert limits.running == 0
+    assert limits.enter(ticket(5))  # nothing is remembered of who waited
 
 
 async def test_calls_share_a_lot_and_each_gets_its_own_answer() -> None:

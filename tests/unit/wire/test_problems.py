@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from api.http.error_handlers import from_http, is_openai_path, problem_response
 from core import errors
 from jobs.status import Status
-from wire import errors as door
+from wire import errors as wire_errors
 from wire import problems
 
 for package in ("accounts", "batches", "billing", "files", "intake", "webhooks"):
@@ -33,7 +33,7 @@ ALL = sorted(
     key=lambda error: error.__name__,
 )
 #: One occurrence of InvalidJob that names every wrong field: to clients it is the same error.
-SAME_AS_PARENT = {door.InvalidBody}
+SAME_AS_PARENT = {wire_errors.InvalidBody}
 
 
 def make(error: type[errors.PipelineError]) -> errors.PipelineError:
@@ -41,8 +41,8 @@ def make(error: type[errors.PipelineError]) -> errors.PipelineError:
         return error("busy", retry_after_seconds=1.2)
     if error is errors.BudgetExceeded:
         return error("too dear", budget={"left": "0.10"})
-    if issubclass(error, door.InvalidBody):
-        return error([door.FieldError("/a/0", "a[0]", "no")])
+    if issubclass(error, wire_errors.InvalidBody):
+        return error([wire_errors.FieldError("/a/0", "a[0]", "no")])
     return error("detail", param="field")
 
 
