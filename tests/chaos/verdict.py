@@ -1,4 +1,4 @@
-"""What a run amounted to: every invariant, and the figures."""
+"""The result of a chaos run: broken invariants and figures."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ SHOWN = 20
 
 @dataclass
 class Verdict:
-    """Counts of what must not be, and of what was survived."""
+    """Counts of broken invariants, and of faults that were survived."""
 
     jobs: int = 0
     lost: int = 0

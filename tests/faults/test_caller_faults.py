@@ -1,4 +1,4 @@
-"""Keys while something is away: revoking takes a second everywhere, and nothing opens a door."""
+"""Keys during outages: a revocation takes effect within a second; no outage grants access."""
 
 import asyncio
 import time
@@ -76,7 +76,7 @@ async def test_a_revoked_key_is_refused_by_every_process_within_a_second(
         revoked_at = 0.0
 
         async def ask_all_the_time(number: int) -> None:
-            """A key in constant use is remembered as long as any can be."""
+            """Use a key constantly, so that the process remembers it as long as possible."""
             while refused_at[number] is None:
                 found = await status(clients[number])
                 assert found in (200, 401)
@@ -184,7 +184,7 @@ async def test_an_older_state_never_replaces_a_newer_one(
     copy_task = asyncio.create_task(slow.copy([digest_of(key.secret)]))
     await read.wait()
     await directory.keys.revoke("test", key.row.id, EVERYBODY)
-    # There was nothing to take away from the copy, and yet the stalled one must see a change.
+    # The cache had no entry to remove; the stalled process must see a change all the same.
     go_on.set()
     await copy_task
     assert not await in_copy(store, key.secret)
@@ -242,7 +242,7 @@ async def test_while_sql_is_away_known_keys_work_and_unknown_ones_are_refused(
                 answer = await client.post("/v1/auth/login", json=body)
                 assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
                 assert answer.json()["title"] == "Database unavailable"
-                # Without copy and truth nobody is told that a key is wrong.
+                # Without the cache and SQL, no key is reported as wrong: the answer is 503.
                 await store.redis.delete(store.keys.callers)
                 await asyncio.sleep(1)
                 for one in (client, unknown):
@@ -276,7 +276,7 @@ async def test_while_redis_is_away_sql_says_who_calls(
                 assert (await client.get("/v1/billing/invoices")).status_code == 200
                 async with connect(api, "pk_unknown") as unknown:
                     assert await status(unknown) == 401
-                # Done, and perhaps not in force everywhere: it is said so.
+                # The key is revoked in SQL but perhaps not in every process: the answer says so.
                 answer = await client.delete(f"/v1/keys/{revoked['id']}")
                 assert (answer.status_code, answer.json()["code"]) == (503, "store-unavailable")
                 async with connect(api, revoked["key"]) as gone:

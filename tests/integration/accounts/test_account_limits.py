@@ -1,4 +1,4 @@
-"""What an account may have at most, it has at most, however many ask at one moment."""
+"""An account's limits on endpoints and open batches hold under concurrent requests."""
 
 import asyncio
 from datetime import timedelta

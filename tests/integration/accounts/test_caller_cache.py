@@ -1,4 +1,4 @@
-"""Who calls, asked of Redis: nobody waits for ever, whatever stands there."""
+"""Looking up callers in Redis: bad records and concurrent reads never block a lookup."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ async def nobody(_fields: Sequence[str]) -> Mapping[str, bytes]:
 
 
 async def test_a_record_that_cannot_be_read_is_no_other_callers_trouble(store: JobStore) -> None:
-    """As where a newer version has written a role that this one does not know."""
+    """As when a newer version wrote a role that this version does not know."""
     records = {"a": GOOD.model_dump_json(), "b": '{"role": "new"}', "c": GOOD.model_dump_json()}
     await store.redis.hset(store.keys.callers, mapping={COMPLETE: "1", **records})
     callers = CallerCache(store.redis, store.keys, nobody)

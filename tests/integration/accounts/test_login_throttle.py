@@ -1,4 +1,4 @@
-"""Attempts to sign in are counted per address, whatever one has of them."""
+"""Sign-in attempts are counted per address, IPv6 addresses per network."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""Tokens of an identity provider: only its own, for us, with the keys it publishes now."""
+"""Tokens of an identity provider: checked for issuer, audience and current keys."""
 
 import asyncio
 import http.server

@@ -1,4 +1,4 @@
-"""Sessions where two things happen at once: what ends one ends all of it."""
+"""Races between sessions' changes: once a session has ended, no concurrent refresh revives it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ async def directory(settings: Settings) -> AsyncIterator[Directory]:
 async def sessions(
     settings: Settings, directory: Directory, database: Database
 ) -> AsyncIterator[Sessions]:
-    """Sessions, and ann of acme who may have some."""
+    """The session store, with the user ann of acme."""
     await ensure_account(database, "acme")
     await directory.users.create("test", "acme", EMAIL, Role.MEMBER, PASSWORD)
     store = open_store(settings)
@@ -75,7 +75,7 @@ async def test_signing_out_ends_a_session_that_is_being_refreshed(
 async def test_a_token_that_was_never_given_out_waits_for_nobody_who_writes(
     sessions: Sessions, database: Database
 ) -> None:
-    """Nobody needs a key for these routes: guesses must not take turns with those who write."""
+    """These routes need no key, so guesses must not take the lock that writers need."""
     async with database.write(), asyncio.timeout(2):
         with pytest.raises(SessionOver):
             await sessions.refresh("rt_guess")

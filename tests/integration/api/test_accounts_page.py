@@ -1,4 +1,4 @@
-"""The commands of docs/api.md's section on accounts, run as they stand there."""
+"""The commands of docs/api.md's section on accounts work as written."""
 
 import asyncio
 import os

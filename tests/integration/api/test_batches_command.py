@@ -1,4 +1,4 @@
-"""`penstock batches` against a real API: create, watch, list, fetch, and refusals in words."""
+"""`penstock batches` against a real API: create, watch, list, fetch, and error messages."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Files: stored whole or not at all, seen by their account alone, named harmlessly."""
+"""Files: stored whole or not at all, visible only to their account, with safe names."""
 
 import asyncio
 import hashlib
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.settings(files__max_bytes=LIMIT, files__account_bytes=2
 
 
 def stored(settings: Settings) -> list[str]:
-    """Return every file in the folder, also those that are being written."""
+    """Return every file in the folder, incomplete ones included."""
     folder = Path(settings.files.url.get_secret_value().removeprefix("file://"))
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 

@@ -1,4 +1,4 @@
-"""A job's event stream: every cursor, every way to leave, and what a slow reader costs."""
+"""A job's event stream: every cursor, every kind of disconnect, and slow readers."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The OpenAI routes, seen by OpenAI's own client and on the wire."""
+"""The OpenAI routes, through OpenAI's own client and as raw HTTP."""
 
 import asyncio
 from typing import Any

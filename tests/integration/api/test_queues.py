@@ -1,4 +1,4 @@
-"""The operator's routes and commands: how queues stand, pause, drain, resume, purge."""
+"""The operator's queue routes and commands: list, pause, drain, resume, purge."""
 
 import asyncio
 import json

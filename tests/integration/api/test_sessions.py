@@ -1,4 +1,4 @@
-"""Signing in: what a password brings, how it goes on, and how it ends at once."""
+"""Sessions over HTTP: sign in, refresh, sign out."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ EMAIL, PASSWORD = "ann@example.com", "correct horse battery"
 LOGIN, REFRESH, LOGOUT = (f"/v1/auth/{name}" for name in ("login", "refresh", "logout"))
 ATTEMPTS, PER_ADDRESS = 3, 8
 
-#: What has nothing to do with the kind of database.
+#: Fields that do not depend on the kind of database.
 SQLITE = pytest.mark.parametrize("database_kind", ["sqlite"])
 
 
@@ -143,7 +143,7 @@ async def test_attempts_are_counted_exactly_whatever_comes_at_once(
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.json()["code"] == "too-many-sign-ins"
     assert 1 <= int(refused.headers["retry-after"]) <= 3600 / ATTEMPTS + 1
-    # Also with the right one: a guess is not told from it.
+    # With the right password as well: the answer does not confirm a guess.
     assert (await sign_in(clients[0])).status_code == 429
     assert (await sign_in(clients[1], "bob@example.com")).status_code == 401, "others may"
     for client in clients:

@@ -1,4 +1,4 @@
-"""`penstock webhooks`: the same flows as over HTTP, by the commands a person types."""
+"""`penstock webhooks`: the commands do the same as the routes."""
 
 import asyncio
 import json

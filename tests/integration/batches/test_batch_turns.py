@@ -1,4 +1,4 @@
-"""One turn of a batch at a time: a feeder that is no longer alone, or does not hear everything."""
+"""Single turns of a batch: a process that lost its lock, missed an answer or lost its jobs."""
 
 import tracemalloc
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -65,7 +65,7 @@ async def taken(settings: Settings, batch_id: str) -> AsyncIterator[Taken]:
 
 
 def begin(api: Services, row: ClaimedBatch, size: int = len(CONTENT)) -> Taken:
-    """Begin to feed a batch from what its row said."""
+    """Begin to submit a batch's lines from its row."""
     lock = Lock(ids.lock_name(row.id), HOLDER)
     parts = ResultParts(api, row, 0)
     return Taken(api, row, parts, LineSubmitter(api, row, size, parts, lock))
@@ -110,7 +110,7 @@ async def test_a_job_whose_acceptance_was_not_heard_of_is_cancelled_with_its_bat
     async with taken(settings, batch) as first:
         assert await first.submitter.turn()
         async with open_services(far, "feeder") as api:
-            # It had written down nothing yet, and Redis has every job.
+            # It has recorded no job yet, but Redis has all of them.
             cut_off = begin(api, first.row)
             between.refuse(True)
             with suppress(StoreUnavailable):
@@ -136,7 +136,7 @@ async def test_requests_whose_jobs_were_lost_stay_with_the_batch_while_its_calle
                 raise DatabaseUnavailable("away", retry_after_seconds=1)
             return await mine.api.directory.cache_sync.truth(fields)
 
-        # Redis lost its copy of the callers, too.
+        # Redis lost its cache of callers, too.
         callers = CallerCache(store.redis, Keys("lost"), truth)
         row = await claims.claim_batch(mine.api.database, batch)
         assert row is not None
@@ -176,7 +176,7 @@ async def test_a_part_written_again_holds_what_came_in_since(
     async with taken(settings, batch) as mine:
         mine.parts.add([outcome(0), outcome(1)])
         await mine.parts.flush()
-        # The answer to the commit is lost: it knows what it knew, and more by now.
+        # The answer to the commit is lost; the process keeps its state and goes on.
         again = ResultParts(mine.api, mine.row, 0)
         again.add(outcome(index) for index in range(4))
         await again.flush()

@@ -1,4 +1,4 @@
-"""Whatever dies while a month is closed or exported, nothing half-done is left."""
+"""A kill or a lost connection during a close leaves the month open or closed, never between."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
 
-#: The last step of closing takes long: there is time to kill it when all is written.
+#: Makes the last step of a close slow, so that there is time to kill it after its writes.
 SLOW = {
     "sqlite": """
         CREATE TRIGGER slow AFTER INSERT ON closed_months BEGIN SELECT count(*)
@@ -49,7 +49,7 @@ def kind(database: Database) -> str:
 
 
 async def is_closing(database: Database) -> bool:
-    """Say whether somebody is in the middle of it: on SQLite nobody else can write then."""
+    """Return whether a close is under way; on SQLite no other writer can begin then."""
     if not database.is_sqlite:
         query = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
         async with database.read() as connection:
@@ -101,7 +101,7 @@ async def test_a_close_that_is_killed_midway_leaves_the_month_open(
 
 
 async def _fast(database: Database) -> bool:
-    """Take the trigger away; the server needs a moment to see that its client is gone."""
+    """Remove the trigger, once the server has noticed that its client is gone."""
     if not database.is_sqlite:
         await run(
             database,
@@ -114,7 +114,7 @@ async def _fast(database: Database) -> bool:
     return True
 
 
-# On SQLite a writing transaction has the whole file: nothing can come.
+# On SQLite a write transaction locks the whole file, so no usage can arrive.
 @pytest.mark.parametrize("database_kind", ["postgresql"])
 async def test_usage_that_comes_while_a_month_closes_waits_and_is_late(
     database: Database, database_settings: DatabaseSettings

@@ -1,4 +1,4 @@
-"""A closed month exports to the same bytes each time, whole or not at all, and harmless."""
+"""Exports of a closed month: the same bytes each time, atomic, safe for spreadsheets."""
 
 import csv
 import hashlib

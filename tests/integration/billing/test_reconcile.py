@@ -1,4 +1,4 @@
-"""Reconciling finds every kind of drift, names the job, and never cries wolf."""
+"""Reconciliation finds every kind of drift, names the job, and reports no false ones."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Reconciling a closed month: every amount on an invoice is a sum of the ledger, and none lacks."""
+"""Reconciliation of a closed month: each invoice amount is a sum of the ledger; none is missing."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""`penstock users`, `accounts` and `keys` on both databases: what they do is written down."""
+"""`penstock users`, `accounts` and `keys` on both databases, with their audit log."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""`penstock bills`: what a person types, is told, and finds in the exit code."""
+"""`penstock bills`: arguments, output and exit codes."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""`penstock calibrate` measures a running worker, and says so when it cannot."""
+"""`penstock calibrate` measures a running worker, and fails with a reason when it cannot."""
 
 import asyncio
 import json

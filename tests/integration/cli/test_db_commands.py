@@ -1,4 +1,4 @@
-"""`penstock db` and `penstock prices`, as a person types them."""
+"""`penstock db` and `penstock prices` as subprocesses."""
 
 import json
 import os

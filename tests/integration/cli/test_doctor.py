@@ -1,4 +1,4 @@
-"""`penstock doctor` on real servers, whole and broken: what it says and how it exits."""
+"""`penstock doctor` on working and broken servers: output and exit codes."""
 
 import asyncio
 import json

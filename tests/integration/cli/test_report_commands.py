@@ -1,4 +1,4 @@
-"""`penstock bills reconcile`, `bills margin`, `gpu-rates`, as a person or a script calls them."""
+"""`penstock bills reconcile`, `bills margin` and `gpu-rates` as subprocesses."""
 
 import asyncio
 import json

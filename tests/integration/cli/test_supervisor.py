@@ -1,4 +1,4 @@
-"""Supervised children that are killed by real signals: started again, explained, or given up."""
+"""Supervised processes killed by real signals: restarted, explained, or given up."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from cli.local.supervisor import Child, ChildSpec, Supervisor
 from cli.terminal.failures import Failure
 from tests.support.waiting import eventually
 
-#: Notes each start, does in its n-th life what the n-th word says, and else lives on.
+#: Records each start; at its n-th start does what the n-th word says, else keeps running.
 PROGRAM = """
 import os, pathlib, signal, sys, time
 lives = pathlib.Path(sys.argv[1])

@@ -1,4 +1,4 @@
-"""Rows that travel together are bound as carefully as one by one."""
+"""Bulk inserts bind values exactly as single inserts do."""
 
 from datetime import UTC, datetime
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""No query of a process that serves others waits for ever, whatever the server does."""
+"""Every query of a serving process has a time limit, even on a frozen server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -29,7 +29,7 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def bounds(own_postgres: PostgresServer) -> DatabaseSettings:
-    """Short ones."""
+    """Settings with short time limits."""
     url = SecretStr(own_postgres.url())
     return DatabaseSettings(url=url, timeout_seconds=0.5, statement_seconds=0.5, connections=2)
 

@@ -1,4 +1,4 @@
-"""What whoever waits on Redis relies on, on both event loops."""
+"""The Redis client's promises to its callers, on both event loops."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, complete, submission
 from tests.support.redis_server import RedisServer
 
-#: More turns of the loop than a read takes with a connection that has to be opened first.
+#: More turns of the loop than a read takes that opens its connection first.
 TURNS = 40
 
 
@@ -61,7 +61,7 @@ async def test_a_script_that_cannot_run_says_why(redis_server: RedisServer) -> N
 async def test_at_maxmemory_every_script_but_submit_runs(
     store: JobStore, any_server: RedisServer
 ) -> None:
-    """What frees memory, or brings what was accepted to its end, must not be refused."""
+    """Scripts that free memory or finish accepted jobs must still run."""
     ended, running = [submission() for _ in range(2)]
     await store.submit(ended)
     await store.submit(running)

@@ -1,4 +1,4 @@
-"""Migrations and tables agree; what is settled cannot be changed by any statement."""
+"""Migrations and tables agree; no statement can change settled rows."""
 
 import asyncio
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What KEDA would read and decide, asked of a real queue while a real worker empties it.
+"""KEDA's reads and decisions on a real queue while a real worker empties it.
 
 KEDA's Redis scaler asks for the type of the key and counts it with the command of that type.
 """
@@ -26,7 +26,7 @@ from workers.engines.simulated import MAX_MODEL_LEN
 
 SLOTS = 8
 JOBS = 20
-#: One step, as the scaler does it: between two the key could come to be.
+#: One command, as the scaler runs it: between two commands the key could appear.
 COUNT = """
 local counts = {zset = 'ZCARD', set = 'SCARD', list = 'LLEN', hash = 'HLEN', none = 'LLEN'}
 return redis.call(counts[redis.call('TYPE', KEYS[1]).ok], KEYS[1])

@@ -1,4 +1,4 @@
-"""Limits across API processes: 200 clients at once on two of them, and not one request too many."""
+"""Rate limits across API processes: 200 clients on two processes never exceed the limit."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ async def store(store: JobStore) -> JobStore:
 
 @dataclass
 class Seen:
-    """What the clients of one key were answered."""
+    """The answers to the clients of one key."""
 
     key_id: str = ""
     accepted: list[str] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Seen:
 
 
 async def clients(ports: list[int], keys: list[str]) -> dict[str, Seen]:
-    """Have all clients submit at once, half of them on each process, each key from both."""
+    """Submit from all clients concurrently, half on each process, each key on both."""
     seen = {key: Seen() for key in keys}
 
     async def one(number: int) -> None:
@@ -74,7 +74,7 @@ def check_refusals(seen: Seen) -> None:
 
 
 async def check_exact(store: JobStore, name: str, limit: int, ids: list[str], account: str) -> None:
-    """Each request that passed found room, and what the bucket holds is just what passed."""
+    """Check that each accepted request fitted, and that the bucket counts exactly those."""
     times = sorted([(await store.get(job_id, account)).created for job_id in ids])
     came_back = (times[-1] - times[0]) * limit // 60_000
     assert len(times) <= limit + came_back

@@ -1,4 +1,4 @@
-"""The archive keeps finished jobs for their owner, and only for so long."""
+"""The archive shows finished jobs to their owner only and deletes old ones."""
 
 from datetime import UTC, datetime, timedelta
 

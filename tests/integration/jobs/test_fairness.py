@@ -1,4 +1,4 @@
-"""Fair shares: on virtual time, where waits are exact, and behind a real worker."""
+"""Fair queueing: exact waits on virtual time, and behind a real worker."""
 
 import heapq
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Append, fence, finish, requeue, cancel, sweep: every way a running job can go."""
+"""Transitions of a running job: append, fence, finish, requeue, cancel, sweep."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which models Redis knows, and whose word on them counts."""
+"""The model registry: which models exist, and which registration wins."""
 
 from dataclasses import replace
 

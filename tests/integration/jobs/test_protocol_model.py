@@ -1,4 +1,4 @@
-"""The Lua scripts on a real Redis against `tests.support.protocol_model`, whatever the order.
+"""The Lua scripts agree with `tests.support.protocol_model` in random histories.
 
 Hypothesis plays clients, workers (fresh, stale, repeating themselves), the sweeper, the broker
 and the clock, and shrinks any disagreement to the shortest history that shows it.

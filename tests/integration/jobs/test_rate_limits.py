@@ -1,4 +1,4 @@
-"""Rates: the script's arithmetic against exact fractions, on virtual time and on both servers."""
+"""Rate limits: the script's arithmetic against exact fractions, on virtual time."""
 
 import asyncio
 import itertools
@@ -27,7 +27,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.virtual_time import VirtualTime
 
 KEYS = ("one", "two")
-#: 7 and 17 divide no minute: what is left is no whole number of milliseconds' worth.
+#: 7 and 17 do not divide a minute, so a bucket's level is never a whole millisecond.
 REQUESTS = st.sampled_from([0, 0, 1, 3, 7, 60])
 TOKENS = st.sampled_from([0, 0, 300, 1017, 5000])
 LIMITS = st.builds(Limits, requests_per_minute=REQUESTS, tokens_per_minute=TOKENS)
@@ -45,7 +45,7 @@ STEPS = st.lists(
 
 
 class Play:
-    """One history, told to the real scripts and to exact buckets at once."""
+    """One history, played on the real scripts and on exact buckets."""
 
     _accounts = itertools.count()
 
@@ -147,7 +147,7 @@ class Play:
                 await self.cancel()
 
     async def check_left(self) -> None:
-        """What Redis keeps of each bucket is what the model has, and it goes by itself."""
+        """Check that each bucket in Redis equals the model's and expires."""
         redis: Any = self.store.redis
         for (scope, kind), bucket in self.buckets.items():
             name = self.store.keys.rate(self.account, scope, kind)

@@ -36,7 +36,7 @@ async def test_a_submitted_job_is_read_back_and_claimed_once(store: JobStore) ->
 
 
 async def test_the_arguments_and_rows_of_scripts_are_in_the_right_order(store: JobStore) -> None:
-    """Every value that Python names stands in the record under the name of Lua, and back."""
+    """Each value written by Python is found under Lua's name, and the reverse."""
     now = int((await store.redis.time())[0]) * 1000
     given = submission(
         "acme",
@@ -280,7 +280,7 @@ async def test_room_of_an_account_goes_to_another_key_when_the_next_job_s_key_is
     running = {job.id: job for job in await store.claim(QUEUE, "w1", 4)}
     assert set(running) == {first, second}
     await complete(store, running[second])
-    # The third is next, and its key is full: the account's room must not stand empty.
+    # The third is next but its key is full: the account's free slot must be used.
     assert [job.id for job in await store.claim(QUEUE, "w1", 4)] == [fourth]
     await complete(store, running[first])
     assert [job.id for job in await store.claim(QUEUE, "w1", 4)] == [third]

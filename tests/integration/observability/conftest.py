@@ -1,4 +1,4 @@
-"""What more than one file of these tests looks at a pipeline with."""
+"""A trace receiver for several test files."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The Alertmanager example in a real Alertmanager: what keeps what quiet."""
+"""The Alertmanager example in a real Alertmanager: which alerts inhibit which."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What Redis and SQL show at a scrape: exact where they answer, absent where they do not."""
+"""Gauges from Redis and SQL: exact when the server answers, absent when it does not."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""One job in traces and logs: whole from the client's own span to the bill, and no word of it."""
+"""One job in traces and logs: a whole trace from client to bill, and no prompt or output."""
 
 import json
 import signal

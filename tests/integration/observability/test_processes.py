@@ -1,4 +1,4 @@
-"""What real processes show: each its own, several API processes for each other."""
+"""Metrics of real processes: each shows its own, API processes share theirs."""
 
 import asyncio
 import signal
@@ -36,7 +36,7 @@ def running(
 
 
 class Growth:
-    """What a process's counters rose by since this was made."""
+    """How much a process's counters have grown since this object was created."""
 
     def __init__(self, process: PipelineProcess, before: list[Sample]) -> None:
         self._process = process

@@ -1,4 +1,4 @@
-"""A whole pipeline under load, watched by a real Prometheus: every panel, rule, and alerts."""
+"""A whole pipeline under load, scraped by a real Prometheus: panels, rules and alerts."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ from workers.gpu_metrics import READINGS
 DASHBOARD = ROOT / "deploy/grafana/dashboards/penstock.json"
 SCALE = 60
 
-#: Only a machine with a GPU shows these; their names are held against the code's.
+#: Only a machine with a GPU has these; their names are compared with the code's.
 NEED_GPU = re.compile(r"penstock_gpu_\w+|penstock:gpu_utilisation:avg")
 
 

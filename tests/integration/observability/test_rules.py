@@ -1,4 +1,4 @@
-"""The rules, the Alertmanager example and the dashboard, as their own tools see them."""
+"""The rules, the Alertmanager example and the dashboard are valid for their own tools."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The planner's queue gives jobs out in the order in which the real scripts do."""
+"""The planner's queue returns jobs in the same order as the real scripts."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ WEIGHTS = {"acme": 1.0, "birch": 2.0, "cobalt": 0.5}
 
 
 class Both:
-    """The real queue and the model of it, told the same."""
+    """The real queue and the planner's, with the same calls on both."""
 
     def __init__(self, store: JobStore, model: ReadySet) -> None:
         self._store = store

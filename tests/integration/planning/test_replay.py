@@ -1,4 +1,4 @@
-"""The planner's waiting times are those of the real pipeline under the same arrivals."""
+"""The planner's waiting times match the real pipeline's for the same arrivals."""
 
 from pathlib import Path
 

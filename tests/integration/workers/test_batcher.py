@@ -1,4 +1,4 @@
-"""The micro-batcher on a real queue: when it waits for more, and what it takes at once."""
+"""The micro-batcher on a real queue: when it waits for more jobs, and how many it claims."""
 
 import asyncio
 from collections.abc import AsyncIterator

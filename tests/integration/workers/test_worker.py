@@ -1,4 +1,4 @@
-"""A real Celery worker process on the simulated engine, from ticket to finished."""
+"""A real Celery worker process on the simulated engine, from ticket to finished job."""
 
 import asyncio
 import json
@@ -216,7 +216,7 @@ async def test_foreign_messages_on_the_queue_are_buried(
 
 
 async def test_a_ticket_sent_by_celery_itself_is_the_same_ticket(settings: Settings) -> None:
-    """What the scripts push and what `apply_async` would push are interchangeable."""
+    """The scripts' tickets equal those of Celery's `apply_async`."""
     async with client(settings) as (store, hub):
         job = generation("by celery")
         await store.submit(job)
