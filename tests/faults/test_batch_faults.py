@@ -58,7 +58,7 @@ class Case:
         await asyncio.to_thread(process.wait)
 
     async def counted(self, batch_id: str, least: int) -> None:
-        """Wait until `count` requests have their result in a part."""
+        """Wait until at least `least` requests have their result in a part."""
 
         async def reached() -> bool:
             counts = (await read(self.client, batch_id))["request_counts"]

@@ -1,4 +1,4 @@
-"""Short ways to fill months of the ledger, to close them, and to look at what came out."""
+"""Helpers that fill months of the ledger, close them and read invoices and exports."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -56,12 +56,12 @@ def usage_entry(**fields: Any) -> UsageEntry:
 
 
 async def used(database: Database, *entries: UsageEntry) -> None:
-    """Bring usage into the ledger."""
+    """Record usage in the ledger."""
     await Ledger(database).record(entries or [usage_entry()], [])
 
 
 async def a_past_price(database: Database, model: str = "m", **fields: Any) -> Price:
-    """Set a price that was valid from long ago on."""
+    """Set a price that is valid since long ago."""
     values: dict[str, Any] = {
         "input": Decimal("0.20"),
         "cached_input": Decimal("0.05"),
@@ -99,7 +99,7 @@ async def events(database: Database) -> list[Any]:
 
 
 def amounts(rows: Iterable[Any]) -> Decimal:
-    """Return what rows of the ledger cost together, exactly."""
+    """Return the exact sum of the costs of ledger rows."""
     columns = ("input_amount", "cached_amount", "output_amount")
     return sum((getattr(row, name) for row in rows for name in columns), Decimal(0))
 
@@ -109,7 +109,7 @@ async def files_of(
     write: Any,
     wanted: ExportRequest = ExportRequest(MONTH),  # noqa: B008
 ) -> dict[str, bytes]:
-    """Return what an export writes, by name of the file."""
+    """Return an export's files by name."""
     files: dict[str, bytes] = {}
     async with database.read() as connection:
         content: Content = await open_content(connection, wanted, SELLER)

@@ -1,4 +1,4 @@
-"""Reads event streams as an EventSource does."""
+"""Parses event streams as an EventSource does."""
 
 from dataclasses import dataclass
 from typing import Any

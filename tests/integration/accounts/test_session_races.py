@@ -1,4 +1,4 @@
-"""Races between sessions' changes: once a session has ended, no concurrent refresh revives it."""
+"""Races of sessions: signing out also ends a session that is being refreshed."""
 
 import asyncio
 from collections.abc import AsyncIterator

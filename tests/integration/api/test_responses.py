@@ -337,7 +337,7 @@ async def test_a_deleted_response_is_gone_and_a_running_one_stays(
 
 @pytest.fixture
 async def hidden(ai: openai.AsyncOpenAI, client: httpx2.AsyncClient, hand: Hand) -> list[str]:
-    """Ids of another account's responses, and ids that do not exist."""
+    """Ids under which no stored response is found."""
     async with answering(hand, "a", jobs=2):
         unstored = await ai.responses.create(model=MODEL, input="hi", store=False)
         chat = await client.post(

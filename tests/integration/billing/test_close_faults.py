@@ -1,4 +1,4 @@
-"""A kill or a lost connection during a close leaves the month open or closed, never between."""
+"""Closing a month while the process is killed or usage arrives: no half-closed month."""
 
 import os
 import signal
@@ -101,7 +101,7 @@ async def test_a_close_that_is_killed_midway_leaves_the_month_open(
 
 
 async def _fast(database: Database) -> bool:
-    """Remove the trigger, once the server has noticed that its client is gone."""
+    """Remove the slow trigger; return whether the database let us."""
     if not database.is_sqlite:
         await run(
             database,

@@ -1,4 +1,4 @@
-"""What a caller's record says by itself."""
+"""A caller's record: encoding, expiry, limits and the digest of a secret."""
 
 import time
 

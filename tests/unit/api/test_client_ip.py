@@ -1,4 +1,4 @@
-"""X-Forwarded-For is believed as far as trusted proxies wrote it, and no further."""
+"""The client's address: only the entries that trusted proxies wrote in X-Forwarded-For count."""
 
 from ipaddress import ip_network
 from typing import Any

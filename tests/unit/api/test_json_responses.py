@@ -1,4 +1,4 @@
-"""What answers a submission."""
+"""The response to a submission: the prepared template equals the rendered view."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""What `penstock doctor` says of a machine, a model's folder and the settings."""
+"""`penstock doctor`'s checks of a machine, a model's folder and the settings."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a person sees of a job."""
+"""The CLI's display of a job's progress."""
 
 from typing import Any
 

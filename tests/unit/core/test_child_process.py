@@ -1,3 +1,5 @@
+"""Child processes: start, probe, stop, and their end with their parent."""
+
 import os
 import signal
 import sys

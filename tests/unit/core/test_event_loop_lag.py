@@ -1,4 +1,4 @@
-"""What the API says of its own event loop."""
+"""The metric of the event loop's lag."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ async def test_whatever_blocks_the_loop_is_seen() -> None:
     before = API.get_sample_value(LATE) or 0.0
     watching = asyncio.create_task(measure_event_loop_lag())
     await asyncio.sleep(0)  # it has begun to wait
-    time.sleep(BLOCKED_SECONDS)  # noqa: ASYNC251 - this is what must not happen
+    time.sleep(BLOCKED_SECONDS)  # noqa: ASYNC251 - blocks the loop on purpose
 
     async def seen() -> bool:
         return (API.get_sample_value(LATE) or 0.0) - before > BLOCKED_SECONDS / 2

@@ -1,4 +1,4 @@
-"""Ids are unique, sorted by time, and of one shape."""
+"""Ids are unique, sorted by time, and have one format."""
 
 import multiprocessing
 import re

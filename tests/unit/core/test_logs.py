@@ -1,3 +1,5 @@
+"""Log lines: one JSON shape for all loggers, without local variables."""
+
 import json
 import logging
 import sys

@@ -1,3 +1,5 @@
+"""Settings: parsing, and the rules between them."""
+
 from pathlib import Path
 
 import pytest

@@ -1,4 +1,4 @@
-"""Trace contexts, sampling, and a way out that never holds anybody up."""
+"""Trace contexts, sampling, and an exporter that never blocks the application."""
 
 import socket
 import time
@@ -63,7 +63,7 @@ def test_off_there_is_no_object_for_a_trace() -> None:
 
 @pytest.fixture
 def black_hole() -> Iterator[str]:
-    """A server that takes connections and never answers."""
+    """A server that accepts connections and never answers."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()

@@ -1,4 +1,4 @@
-"""Items of responses and messages of a chat mean the same."""
+"""Conversion between the items of a response and the messages of a chat."""
 
 from typing import Any
 

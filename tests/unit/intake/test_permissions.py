@@ -1,4 +1,4 @@
-"""The table of who may call what is complete, and decides as it says."""
+"""The table of permissions covers every route and decides correctly."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Records of jobs, as they are kept."""
+"""Job records survive encoding and decoding."""
 
 import orjson
 

@@ -1,3 +1,5 @@
+"""The transitions between a job's statuses."""
+
 from itertools import product
 
 import pytest

@@ -1,4 +1,4 @@
-"""Nothing that is not known to be public counts as public, however it is written."""
+"""Only addresses known to be public count as public, in any notation."""
 
 from ipaddress import ip_address, ip_network
 

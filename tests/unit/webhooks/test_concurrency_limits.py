@@ -1,4 +1,4 @@
-"""Places are shared out, what waits is bounded, and nothing is left behind."""
+"""Concurrency limits per host and account: the queue is bounded and no slot leaks."""
 
 import asyncio
 
@@ -54,7 +54,7 @@ def test_what_waits_is_bounded_and_the_rest_may_come_again() -> None:
         assert not limits.enter(ticket(number))
     limits.close(ticket(0))
     assert limits.running == 0
-    assert limits.enter(ticket(5))  # nothing is remembered of who waited
+    assert limits.enter(ticket(5))  # waiting tickets are forgotten
 
 
 async def test_calls_share_a_lot_and_each_gets_its_own_answer() -> None:

@@ -1,4 +1,4 @@
-"""The published schedule, with jitter, and how much time a receiver may ask for."""
+"""The published retry schedule, with jitter, and the longest Retry-After that is accepted."""
 
 from datetime import UTC, datetime, timedelta
 

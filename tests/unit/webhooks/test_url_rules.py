@@ -1,4 +1,4 @@
-"""A URL is taken apart once, and refused if two parsers could read it differently."""
+"""A URL is parsed once, and refused if two parsers could read it differently."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A response's events are a pure function of the log, and add up to the whole response."""
+"""A response's events are a pure function of the log, and together give the whole response."""
 
 import itertools
 from typing import Any

@@ -1,4 +1,4 @@
-"""Bodies that must pass, as clients really send them."""
+"""Request bodies, as real clients send them, are accepted."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Three views over one log."""
+"""The views over one log: chat, completion, job and generate."""
 
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""The circuit breaker: it opens at its threshold and probes after its cooldown."""
+
 import pytest
 
 from core.settings import BreakerSettings

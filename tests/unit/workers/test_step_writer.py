@@ -1,4 +1,4 @@
-"""What the step writer sends at once and what it lets go together."""
+"""Which output the step writer sends immediately, and which it coalesces."""
 
 import asyncio
 from collections.abc import AsyncIterator
