@@ -1,9 +1,5 @@
 """Closing a month while the process is killed or usage arrives: no half-closed month."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +12,11 @@ from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import InvoiceLineRow, InvoiceRow
 from core.errors import DatabaseUnavailable
+from core.runtime.child_process import ChildProcess
 from core.settings import DatabaseSettings
+from tests.support.commands import PENSTOCK, started
 from tests.support.months import MONTH, a_past_price, close, usage_entry, used
 from tests.support.waiting import eventually
-
-PENSTOCK = Path(sys.executable).with_name("penstock")
 
 #: Makes the last step of a close slow, so that there is time to kill it after its writes.
 SLOW = {
@@ -70,27 +66,26 @@ async def counts(database: Database) -> list[int | None]:
 
 
 @contextmanager
-def closing(settings: DatabaseSettings) -> Iterator["subprocess.Popen[bytes]"]:
-    env = os.environ | {"PENSTOCK_DATABASE__URL": settings.url.get_secret_value()}
-    process = subprocess.Popen([PENSTOCK, "bills", "close", MONTH], env=env)
+def closing(settings: DatabaseSettings, log: Path) -> Iterator[ChildProcess]:
+    url = settings.url.get_secret_value()
+    command = [str(PENSTOCK), "bills", "close", MONTH]
+    process = started(command, log, PENSTOCK_DATABASE__URL=url)
     try:
         yield process
     finally:
         process.kill()
-        process.wait(30)
 
 
 async def test_a_close_that_is_killed_midway_leaves_the_month_open(
-    database: Database, database_settings: DatabaseSettings
+    database: Database, database_settings: DatabaseSettings, tmp_path: Path
 ) -> None:
     await a_past_price(database)
     await used(database, *(usage_entry() for _ in range(EVENTS)))
     await run(database, SLOW[kind(database)])
-    with closing(database_settings) as process:
+    with closing(database_settings, tmp_path / "close.log") as process:
         await eventually(lambda: is_closing(database), 30)
-        assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        assert process.running
+        process.kill()
 
     assert await counts(database) == [0, 0]
     async with database.read() as connection:
@@ -117,13 +112,13 @@ async def _fast(database: Database) -> bool:
 # On SQLite a write transaction locks the whole file, so no usage can arrive.
 @pytest.mark.parametrize("database_kind", ["postgresql"])
 async def test_usage_that_comes_while_a_month_closes_waits_and_is_late(
-    database: Database, database_settings: DatabaseSettings
+    database: Database, database_settings: DatabaseSettings, tmp_path: Path
 ) -> None:
     await a_past_price(database)
     await used(database)
     async with database.write() as connection:
         await connection.execute(text("LOCK TABLE closed_months IN SHARE MODE"))
-        with closing(database_settings) as process:
+        with closing(database_settings, tmp_path / "close.log") as process:
 
             async def waits() -> bool:
                 query = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
@@ -134,7 +129,7 @@ async def test_usage_that_comes_while_a_month_closes_waits_and_is_late(
             with pytest.raises(DatabaseUnavailable):
                 await used(database, usage_entry())
             await connection.rollback()
-            assert process.wait(30) == 0
+            assert process.wait(30) == 0, process.output()
     await used(database, usage_entry())
     async with database.read() as connection:
         rows = (await connection.execute(text("SELECT month, late FROM usage_events"))).all()

@@ -1,9 +1,6 @@
 """`penstock db` and `penstock prices` as subprocesses."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,10 +12,11 @@ from sqlalchemy import text
 from core.db.engine import WRITES
 from core.db.schema_version import alembic_config, migration_engine
 from core.settings import DatabaseSettings
+from tests.support import commands
+from tests.support.commands import Done
+from tests.support.environment import inherited
 
-PENSTOCK = Path(sys.executable).with_name("penstock")
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., Done]
 
 
 @pytest.fixture
@@ -26,16 +24,9 @@ def penstock(empty_database: DatabaseSettings, tmp_path: Path) -> Run:
     """Run one command on an empty database."""
     url = empty_database.url.get_secret_value()
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(PENSTOCK), *words],
-            cwd=tmp_path,
-            env={**os.environ, "PENSTOCK_DATABASE__URL": url, "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    def run(*words: str) -> Done:
+        env = {**inherited(), "PENSTOCK_DATABASE__URL": url, "COLUMNS": "200"}
+        return commands.penstock(*words, directory=tmp_path, env=env)
 
     return run
 

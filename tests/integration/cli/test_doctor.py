@@ -3,8 +3,6 @@
 import asyncio
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,11 @@ from core.db.schema_version import downgrade, upgrade
 from core.runtime.child_process import free_port
 from core.settings import DatabaseSettings, RedisSettings
 from tests.conftest import on_sqlite
+from tests.support.commands import penstock
 from tests.support.environment import inherited
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 from tests.support.wall_clock import WallClock
-
-PENSTOCK = Path(sys.executable).with_name("penstock")
 
 
 @pytest.fixture(params=["redis", "valkey"])
@@ -41,15 +38,8 @@ class Doctor:
     def __init__(self, directory: Path, *words: str, **env: str) -> None:
         ports = {"PENSTOCK_API__PORT": "0", "PENSTOCK_WORKER__HEALTH_PORT": "0"}
         simulated = {"PENSTOCK_ENGINE__KIND": "simulated"}
-        done = subprocess.run(
-            [str(PENSTOCK), "doctor", "--json", *words],
-            cwd=directory,
-            env={**inherited(), **ports, **simulated, **env},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        every = {**inherited(), **ports, **simulated, **env}
+        done = penstock("doctor", "--json", *words, directory=directory, env=every)
         self.text = done.stdout + done.stderr
         self.code = done.returncode
         assert "Traceback" not in self.text
@@ -274,15 +264,7 @@ def test_in_a_container_only_what_its_process_needs_is_looked_at(
 
 def test_people_get_a_line_for_each_check_and_what_to_do(tmp_path: Path) -> None:
     env = {**inherited(), "PENSTOCK_ENGINE__MODEL": "./nothing"}
-    done = subprocess.run(
-        [str(PENSTOCK), "doctor", "--quick"],
-        cwd=tmp_path,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = penstock("doctor", "--quick", directory=tmp_path, env=env)
 
     assert done.returncode == 1
     lines = done.stdout.splitlines()

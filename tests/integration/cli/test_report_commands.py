@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,15 +16,15 @@ from core.db.engine import Database
 from core.settings import DatabaseSettings, Settings
 from jobs.store.job_store import JobStore
 from tests.conftest import settings_for
+from tests.support import commands
+from tests.support.commands import Done
 from tests.support.drift import plant
 from tests.support.ledger import a_price, consuming, end_jobs, until_consumed
 from tests.support.months import MONTH, a_past_price, usage_entry, used
 from tests.support.processes import environment
 from tests.support.redis_server import RedisServer
 
-PENSTOCK = Path(sys.executable).with_name("penstock")
-Ran = subprocess.CompletedProcess[str]
-Run = Callable[..., Coroutine[Any, Any, Ran]]
+Run = Callable[..., Coroutine[Any, Any, Done]]
 
 
 @pytest.fixture
@@ -38,19 +36,12 @@ def settings(redis_server: RedisServer, database_settings: DatabaseSettings) -> 
 def penstock(settings: Settings, tmp_path: Path) -> Run:
     """Run one command on the test's Redis and database."""
 
-    def run(words: tuple[str, ...], changed: dict[str, str | None]) -> Ran:
+    def run(words: tuple[str, ...], changed: dict[str, str | None]) -> Done:
         env = {**environment(settings), "COLUMNS": "200", **changed}
-        return subprocess.run(
-            [str(PENSTOCK), *words],
-            cwd=tmp_path,
-            env={name: value for name, value in env.items() if value is not None},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        present = {name: value for name, value in env.items() if value is not None}
+        return commands.penstock(*words, directory=tmp_path, env=present)
 
-    async def started(*words: str, **changed: str | None) -> Ran:
+    async def started(*words: str, **changed: str | None) -> Done:
         return await asyncio.to_thread(run, words, changed)
 
     return started
