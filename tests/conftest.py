@@ -14,6 +14,7 @@ from sqlalchemy import make_url
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from accounts.directory import Directory, directory_of
 from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.settings import DatabaseSettings, Settings, get_settings
@@ -120,6 +121,13 @@ def any_server(request: pytest.FixtureRequest) -> RedisServer:
 
 
 @pytest.fixture
+async def directory(settings: Settings) -> AsyncIterator[Directory]:
+    """Users, keys and accounts, as the test's settings have them."""
+    async with directory_of(settings, "test") as opened:
+        yield opened
+
+
+@pytest.fixture
 def marked_settings(request: pytest.FixtureRequest) -> Groups:
     """The settings of the test's markers: `@pytest.mark.settings(group__name=value)`."""
     node: pytest.Item = request.node
@@ -150,6 +158,15 @@ def postgres_url() -> Iterator[str]:
     server = PostgresServer()
     server.start()
     yield server.url()
+    server.remove()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for this test alone."""
+    server = PostgresServer()
+    server.start()
+    yield server
     server.remove()
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -39,12 +38,6 @@ WITHIN = 1.0
 @pytest.fixture
 def settings(redis_server: RedisServer, database_settings: DatabaseSettings) -> Settings:
     return settings_for(redis_server, database=database_settings.model_dump(exclude_unset=True))
-
-
-@pytest.fixture
-async def directory(settings: Settings) -> AsyncIterator[Directory]:
-    async with directory_of(settings, "test") as opened:
-        yield opened
 
 
 async def status(client: httpx2.AsyncClient) -> int:

@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -173,15 +173,6 @@ async def test_death_between_two_steps_is_made_good_by_another(
     async with consuming(store, database, claim_seconds=0.1):
         await until_consumed(store)
     await check_ledger(store, database, ids)
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """A server of this test's own."""
-    server = PostgresServer()
-    server.start()
-    yield server
-    server.remove()
 
 
 async def test_postgres_crashing_in_mid_transaction_changes_nothing(

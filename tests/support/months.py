@@ -11,7 +11,6 @@ from billing.exports.content import Content, ExportRequest, open_content
 from billing.invoices.close import ClosedMonth, close_month
 from billing.invoices.invoices import Invoice, find_invoice
 from billing.ledger.ledger import Ledger
-from billing.pricing.prices import NewPrice, set_price
 from billing.pricing.rating import Price
 from core.db.engine import Database
 from core.db.tables.accounts import AccountRow
@@ -22,6 +21,7 @@ from core.settings import SellerSettings
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 from jobs.store.usage_outbox import UsageEntry
+from tests.support.ledger import a_price
 
 MONTH = "2026-10"
 NOON = datetime(2026, 10, 15, 12, tzinfo=UTC)
@@ -62,16 +62,7 @@ async def used(database: Database, *entries: UsageEntry) -> None:
 
 async def a_past_price(database: Database, model: str = "m", **fields: Any) -> Price:
     """Set a price that is valid since long ago."""
-    values: dict[str, Any] = {
-        "input": Decimal("0.20"),
-        "cached_input": Decimal("0.05"),
-        "output": Decimal("0.30"),
-        "priority": Decimal("1.5"),
-        "flex": Decimal("0.5"),
-        "valid_from": LONG_AGO,
-        **fields,
-    }
-    return await set_price(database, NewPrice(model, **values))
+    return await a_price(database, model, **{"valid_from": LONG_AGO, **fields})
 
 
 async def an_account(database: Database, account_id: str = "acme", **fields: Any) -> None:

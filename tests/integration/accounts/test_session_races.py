@@ -8,7 +8,7 @@ import pytest
 
 from accounts.account_rows import ensure_account
 from accounts.caller import Role
-from accounts.directory import Directory, directory_of, open_signing_in
+from accounts.directory import Directory, open_signing_in
 from accounts.errors import SessionOver
 from accounts.sessions import Session, Sessions
 from core.db.engine import Database
@@ -23,12 +23,6 @@ EMAIL, PASSWORD = "ann@example.com", "correct horse battery"
 @pytest.fixture
 def settings(redis_server: RedisServer, database_settings: DatabaseSettings) -> Settings:
     return settings_for(redis_server, database=database_settings.model_dump(exclude_unset=True))
-
-
-@pytest.fixture
-async def directory(settings: Settings) -> AsyncIterator[Directory]:
-    async with directory_of(settings, "test") as opened:
-        yield opened
 
 
 @pytest.fixture

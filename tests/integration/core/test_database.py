@@ -1,7 +1,7 @@
 """Every query of a serving process has a time limit, even on a frozen server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from psycopg.errors import QueryCanceled
@@ -16,15 +16,6 @@ from tests.support.databases import PostgresServer
 from tests.support.waiting import eventually
 
 SLEEP = text("SELECT pg_sleep(1.5)")
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """A server of this test's own."""
-    server = PostgresServer()
-    server.start()
-    yield server
-    server.remove()
 
 
 @pytest.fixture
