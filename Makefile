@@ -52,7 +52,7 @@ typecheck: install ## Check types (mypy --strict)
 	@$(BIN)/mypy
 
 # The main tests of each part, on Redis and SQLite; CI runs all tests on all servers.
-FAST = tests/unit tests/integration/test_submit_and_claim.py tests/integration/test_fence_and_ends.py \
+FAST = tests/unit tests/integration/jobs/test_submit_and_claim.py tests/integration/jobs/test_fence_and_ends.py \
 	tests/integration/billing/test_consumer.py tests/integration/billing/test_budgets.py \
 	tests/integration/billing/test_close.py
 

@@ -1,7 +1,7 @@
 """Statuses of a job and the table of allowed transitions.
 
 Invariant: a terminal status never changes. The Lua scripts enforce the same table;
-`tests/integration/test_fence_and_ends.py` checks that they agree.
+`tests/integration/jobs/test_fence_and_ends.py` checks that they agree.
 """
 
 from enum import StrEnum

@@ -3,7 +3,7 @@
 Start-time fair queueing per tier and ageing across tiers (see `jobs/fairness.py`). Caps per
 account and time limits, which the scripts also handle, are left out because no plan needs them.
 Invariant: the same submits and claims give the same order as the scripts
-(`tests/integration/test_planning_order.py` compares them on a real server).
+(`tests/integration/planning/test_claim_order.py` compares them on a real server).
 """
 
 from heapq import heappop, heappush

@@ -1,4 +1,4 @@
-"""Servers and stores shared by all tests. Each test gets a key prefix of its own."""
+"""Servers and stores shared by all tests. Each test has its own key prefix."""
 
 import os
 import secrets
@@ -14,6 +14,7 @@ from sqlalchemy import make_url
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from accounts.directory import Directory, directory_of
 from core.db.engine import Database
 from core.db.schema_version import upgrade
 from core.settings.billing import DatabaseSettings
@@ -27,14 +28,14 @@ from tests.support.redis_server import RedisServer
 from tests.support.redis_server import running as redis_running
 from tests.support.settings_marker import Groups
 
-#: What the API processes of tests sign tokens with.
+#: The secret with which API processes in tests sign tokens.
 JWT_SECRET = "only for tests, and long enough for every algorithm that one of them tries"
 
-#: Tests that kill processes, count seconds or load a real model: never two of them at once.
+#: Tests that kill processes, measure time or load a real model: they never run in parallel.
 ONE_AT_A_TIME = ("tests/contract/", "tests/e2e/", "tests/faults/")
 
 
-# How long an example may take is no promise of this project; pytest limits whole tests.
+# No time limit per Hypothesis example; pytest-timeout limits whole tests.
 hypothesis.settings.register_profile(
     "penstock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -42,7 +43,7 @@ hypothesis.settings.load_profile("penstock")
 
 
 class Scheduler(LoadScopeScheduling):
-    """Keeps what shares fixtures, or must not meet, in one of pytest-xdist's processes."""
+    """Runs a file's tests in one xdist process, and all tests of ONE_AT_A_TIME in the same one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -51,7 +52,7 @@ class Scheduler(LoadScopeScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduler:
-    """Say what goes where under `-n`."""
+    """Choose how `-n` distributes tests."""
     return Scheduler(config, log)
 
 
@@ -89,7 +90,7 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture(autouse=True)
 def _no_stray_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests say what they set; the developer's environment does not."""
+    """Remove the developer's own settings from the environment."""
     for name in list(os.environ):
         if name.startswith("PENSTOCK_"):
             monkeypatch.delenv(name)
@@ -98,7 +99,7 @@ def _no_stray_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
-    """What a test, or a command that it runs, configures of logging ends with it."""
+    """Undo a test's changes to logging when it ends."""
     with logging_state.kept():
         yield
 
@@ -121,15 +122,22 @@ def any_server(request: pytest.FixtureRequest) -> RedisServer:
 
 
 @pytest.fixture
+async def directory(settings: Settings) -> AsyncIterator[Directory]:
+    """Users, keys and accounts, as the test's settings have them."""
+    async with directory_of(settings, "test") as opened:
+        yield opened
+
+
+@pytest.fixture
 def marked_settings(request: pytest.FixtureRequest) -> Groups:
-    """What the test's markers set: `@pytest.mark.settings(group__name=value)`."""
+    """The settings of the test's markers: `@pytest.mark.settings(group__name=value)`."""
     node: pytest.Item = request.node
     return settings_marker.marked(node)
 
 
 @pytest.fixture
 def settings(any_server: RedisServer, marked_settings: Groups) -> Settings:
-    """Default settings on a prefix of their own."""
+    """Default settings with a fresh key prefix."""
     return settings_for(any_server, **marked_settings)
 
 
@@ -143,7 +151,7 @@ async def store(settings: Settings) -> AsyncIterator[JobStore]:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A PostgreSQL server: that of TEST_DATABASE_URL, else one of our own."""
+    """A PostgreSQL server: the one of TEST_DATABASE_URL, else an embedded one."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield given
@@ -151,6 +159,15 @@ def postgres_url() -> Iterator[str]:
     server = PostgresServer()
     server.start()
     yield server.url()
+    server.remove()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for this test alone."""
+    server = PostgresServer()
+    server.start()
+    yield server
     server.remove()
 
 
@@ -211,7 +228,7 @@ def database_settings(
 
 @pytest.fixture
 async def database(database_settings: DatabaseSettings) -> AsyncIterator[Database]:
-    """The same, opened."""
+    """The database of `database_settings`, opened."""
     opened = Database(database_settings, "test")
     yield opened
     await opened.close()

@@ -1,4 +1,4 @@
-"""The clients: they submit without end, follow, come back, cancel, and write down what they saw."""
+"""Clients of a chaos run: they submit, follow, reconnect and cancel, and record what they saw."""
 
 import asyncio
 import time
@@ -143,7 +143,7 @@ class Load:
             except StoreUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)
             except InvalidJob:
-                return  # its limit passed before Redis came back
+                return  # its deadline passed before Redis came back
         wanted = Wanted(job.id, job.spec.body, frozenset(ends), followed=True)
         self.wanted[job.id] = wanted
         seen: list[tuple[Event, float]] = []
@@ -173,5 +173,5 @@ class Load:
 
 
 def fresh_seed() -> int:
-    """Return a seed nobody chose."""
+    """Return a random seed."""
     return int(new_id("s")[-6:], 16)

@@ -1,7 +1,7 @@
-"""What goes wrong and when, decided by a seed alone.
+"""The plan of faults: which fault happens when, derived from a seed alone.
 
-Invariant: the same seed and length give the same faults at the same times on the same victims'
-places; what a fault meets there depends on the run, as it does in life.
+Invariant: the same seed and length give the same faults at the same times on the same victim
+numbers; which process has that number depends on the run.
 """
 
 from dataclasses import dataclass

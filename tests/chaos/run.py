@@ -1,4 +1,4 @@
-"""One run: start, load, faults, heal, settle, judge."""
+"""One chaos run: start, load, faults, repair, wait until idle, judge."""
 
 import asyncio
 import tempfile
@@ -25,7 +25,7 @@ from tests.support.waiting import eventually
 
 SIZES = {"control": 2, "worker": 3, "api": 2}
 SETTLE_SECONDS = 90.0
-#: No process may need more than this; a worker without a model needs about 90 MB.
+#: The most memory that a process may use; a worker without a model needs about 90 MB.
 RSS_BYTES = 300_000_000
 
 log = structlog.get_logger()
@@ -47,7 +47,7 @@ async def run_chaos(seed: int, seconds: float, *, clients: int = 120) -> dict[st
 
 
 def _settings(server: RedisServer, proxy: Proxy, directory: Path) -> Settings:
-    """Return default settings but for: jobs killed more often than in life, and quick retries."""
+    """Return default settings, but with more attempts allowed and quick retries."""
     settings = simulated_settings(
         server,
         slots=24,
@@ -99,7 +99,7 @@ async def _strike_all(stage: Stage, seed: int, seconds: float) -> None:
 async def _settle(
     settings: Settings, server: RedisServer, load: Load, problems: list[str]
 ) -> Verdict:
-    """Wait until nothing is left to do, then judge over a connection nobody disturbs."""
+    """Wait until no job is left, then judge over a connection without faults."""
     redis = {"url": server.url, "prefix": settings.redis.prefix}
     values = {**settings.model_dump(exclude_unset=True), "redis": redis}
     store = open_store(Settings(_env_file=None, **values))

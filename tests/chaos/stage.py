@@ -31,7 +31,7 @@ SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "quit": signal.SIGQUI
 
 
 class Stage:
-    """Everything that runs, how many of each there should be, and what was done to it."""
+    """The running processes, how many of each kind should run, and the faults so far."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class Stage:
     # --- faults -----------------------------------------------------------------------
 
     async def strike(self, fault: Fault) -> bool:
-        """Do one fault; what ends by itself ends in the background. False: nothing to hurt."""
+        """Inject one fault; its end runs in the background. Returns False if it found no victim."""
         subject, _, verb = fault.kind.partition("-")
         struck = await self._strike(subject, verb, fault)
         self.faults[fault.kind] += struck
@@ -232,13 +232,13 @@ class Stage:
         return True
 
     def crashes(self) -> list[str]:
-        """Return the tracebacks that processes logged: an error nobody expected."""
+        """Return the tracebacks that processes logged: unexpected errors."""
         found: Counter[str] = Counter()
         for process in self.pipeline.processes:
             lines = process.output().splitlines()
             for at, line in enumerate(lines):
                 if "Couldn't ack" in line:
-                    continue  # a lost acknowledgement is what a surplus ticket comes from
+                    continue  # a lost acknowledgement leaves a surplus ticket
                 if "timeout graceful shutdown exceeded" in line:
                     self.slow_exits += 1
                     found[f"{process.name}: its server had to cut a stream to close"] += 1
@@ -251,7 +251,7 @@ class Stage:
     # --- the end ----------------------------------------------------------------------
 
     async def heal(self) -> None:
-        """Undo what still lasts."""
+        """End all faults that still last."""
         await asyncio.gather(*self._after)
         self.proxy.black_hole(False)
         self.proxy.refuse(False)

@@ -1,4 +1,4 @@
-"""What a run amounted to: every invariant, and the figures."""
+"""The result of a chaos run: broken invariants and figures."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ SHOWN = 20
 
 @dataclass
 class Verdict:
-    """Counts of what must not be, and of what was survived."""
+    """Counts of broken invariants, and of faults that were survived."""
 
     jobs: int = 0
     lost: int = 0
@@ -69,7 +69,7 @@ async def judge(store: JobStore, wanted: dict[str, Wanted]) -> Verdict:
     there = {raw.decode() for raw in await redis.zrange(store.keys.account_jobs(ACCOUNT), 0, -1)}
     verdict.unasked = len(there - wanted.keys())
     if verdict.unasked:
-        verdict.problems.append(f"nobody asked for {sorted(there - wanted.keys())[:5]}")
+        verdict.problems.append(f"not asked for: {sorted(there - wanted.keys())[:5]}")
     ids = sorted(wanted)
     for at in range(0, len(ids), PAGE):
         page = ids[at : at + PAGE]

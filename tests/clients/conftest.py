@@ -56,7 +56,7 @@ def service(
 
 
 class Caller:
-    """Calls the synchronous and the asynchronous client with the same words."""
+    """Calls the synchronous and the asynchronous client with the same arguments."""
 
     def __init__(self, kind: type[Client], **options: Any) -> None:
         self._kind = kind

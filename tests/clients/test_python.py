@@ -1,4 +1,4 @@
-"""OpenAI's Python client: every call of the resources that are served, both of its flavours."""
+"""OpenAI's Python client, synchronous and asynchronous: every call of the served resources."""
 
 import base64
 import json

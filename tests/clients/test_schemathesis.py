@@ -1,4 +1,4 @@
-"""Whatever is sent, right or wrong, the answer is one that the OpenAPI document declares.
+"""Every answer, to valid and invalid requests, is one that the OpenAPI document declares.
 
 Schemathesis makes the requests from the document, so routes added later are tried as well.
 """
@@ -15,7 +15,7 @@ from core.settings.tree import Settings
 from tests.clients.conftest import Service
 from tests.support.simulated import MODEL
 
-#: Streams that last, and what has side effects on the test's own server.
+#: Endless streams, and routes that would disturb the test's own server.
 LEFT_OUT = r"^/(metrics|docs|redoc)"
 EXAMPLES = 4
 

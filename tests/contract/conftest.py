@@ -55,7 +55,7 @@ async def engines() -> AsyncIterator[Engines]:
 
 @pytest_asyncio.fixture(loop_scope="session", params=["simulated", "in-process", SEPARATE])
 async def driver(request: pytest.FixtureRequest, engines: Engines) -> AsyncIterator[Driver]:
-    """Each engine in turn; a test must leave nothing behind in it."""
+    """Each engine in turn; a test must leave no job running in it."""
     driver = await engines.get(request.param)
     yield driver
     load = await driver.idle()

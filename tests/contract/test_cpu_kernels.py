@@ -1,4 +1,4 @@
-"""vLLM's kernels on every kind of CPU: the default start works, whatever this machine is.
+"""vLLM's kernels on every kind of CPU: the default start works on any machine.
 
 A CPU with AMX is the one where vLLM 0.32 dies of SIGILL. Where there is none, its choice of
 kernels is provoked by letting torch say that there is one; what only the hardware can show is

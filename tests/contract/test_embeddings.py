@@ -1,4 +1,4 @@
-"""Engines that embed: every input one vector, the same whatever it comes with."""
+"""Engines that embed: one vector per input, the same in every batch."""
 
 import base64
 from array import array

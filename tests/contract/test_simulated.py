@@ -1,4 +1,4 @@
-"""The simulated engine's own promises: scripted text, scripted faults, its clock."""
+"""Promises of the simulated engine only: scripted text, scripted faults, its clock."""
 
 import asyncio
 import subprocess

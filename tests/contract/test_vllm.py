@@ -1,4 +1,4 @@
-"""What only a real model shows: log probabilities, seeds, grammars, parsers, split characters."""
+"""Behaviour that needs a real model: log probabilities, seeds, grammars, parsers, Unicode."""
 
 import asyncio
 import itertools
@@ -242,7 +242,7 @@ async def test_reasoning_is_told_apart_also_when_continued(thinking_model: Path)
 
 
 def scripted(front: Any, ids: list[int], logged: int) -> list[dict[str, Any]]:
-    """Feed a choice what a model might say, the first `logged` tokens from the log."""
+    """Give a choice the model's tokens; the first `logged` of them come from the log."""
     from vllm.v1.engine import EngineCoreOutput, FinishReason
 
     resume = {0: Resume((tuple(ids[:logged]),), "")} if logged else {}

@@ -1,4 +1,4 @@
-"""The warm-up on real engines: every part runs, and nothing of it reaches the sink."""
+"""The warm-up on real engines: every part runs, and the sink receives none of its output."""
 
 import asyncio
 from typing import Any

@@ -2,18 +2,17 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from core.runtime.child_process import ChildProcess, Program
+from tests.support import commands
+from tests.support.commands import PENSTOCK, Done
 from tests.support.environment import inherited
 from tests.support.machine import bound
 
-PENSTOCK = Path(sys.executable).with_name("penstock")
 START_SECONDS = 180.0
 STOP_SECONDS = 60.0
 READY = "Ctrl-C stops everything"
@@ -39,18 +38,9 @@ SIMULATED = environment(PENSTOCK_ENGINE__KIND="simulated")
 
 def penstock(
     directory: Path, *words: str, env: dict[str, str] = SIMULATED, seconds: float = 60.0
-) -> subprocess.CompletedProcess[str]:
+) -> Done:
     """Run one command to its end."""
-    command = [str(PENSTOCK), *words]
-    return subprocess.run(
-        command,
-        cwd=directory,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=bound(seconds),
-        check=False,
-    )
+    return commands.penstock(*words, directory=directory, env=env, seconds=seconds)
 
 
 class Up(ChildProcess):

@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import os
 import re
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +14,8 @@ import pytest
 from pydantic import BaseModel
 
 from tests.conftest import settings_for
+from tests.support.commands import bash, page_commands
+from tests.support.environment import inherited
 from tests.support.keys import make_key, sqlite_in
 from tests.support.processes import Pipeline, pipeline
 from tests.support.redis_server import RedisServer
@@ -240,21 +240,9 @@ async def test_seeds_choices_and_biases_reach_the_engine(ai: openai.AsyncOpenAI)
 
 def test_the_commands_of_the_documentation_run(service: Service) -> None:
     """Every command of the flows that docs/api.md shows from here; one that fails stops it."""
-    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
-    sections = re.split(r"^## ", page, flags=re.MULTILINE)
-    own = ("#", "Jobs\n", "OpenAI routes\n", "Responses\n", "Errors\n")
-    text = "".join(section for section in sections if section.startswith(own))
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 7
-    url = {"URL": service.url, "KEY": service.key}
-    done = subprocess.run(
-        ["bash", "-c", "set -euo pipefail\n" + "\n".join(blocks)],
-        env={**os.environ, **url},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    commands = page_commands("Jobs", "OpenAI routes", "Responses", "Errors")
+    assert len(commands) >= 7
+    done = bash(*commands, env={**inherited(), "URL": service.url, "KEY": service.key})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout
     refusals = re.findall(r'"code":"([a-z_-]+)"', done.stdout)

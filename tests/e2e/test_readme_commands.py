@@ -20,10 +20,10 @@ from tests.e2e.running import (
     penstock,
     processes_in,
 )
-from tests.support.machine import bound
+from tests.support.commands import Done, bash, page_commands
+from tests.support.processes import ROOT
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).resolve().parents[2]
 MULTILINE = re.MULTILINE | re.DOTALL
 
 
@@ -84,25 +84,10 @@ def blocks(url: str) -> list[str]:
     return re.findall(r"^```\n(.*?)^```", text.replace("localhost:8080", url), MULTILINE)
 
 
-def commands_about(title: str) -> list[str]:
-    """Return the commands of a section of docs/api.md, after those that all of them expect."""
-    sections = (ROOT / "docs/api.md").read_text().split("\n## ")
-    own = (sections[0], *(one for one in sections if one.startswith(f"{title}\n")))
-    return [block for one in own for block in re.findall(r"^```sh\n(.*?)^```", one, MULTILINE)]
-
-
-def in_bash(directory: Path, *commands: str, **more: str) -> subprocess.CompletedProcess[str]:
+def in_bash(directory: Path, *commands: str, **more: str) -> Done:
     """Run commands up to the first that fails, with `.venv/bin` on the PATH."""
     path = f"{directory}/.venv/bin{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
-        cwd=directory,
-        env={**SIMULATED, "PATH": path, **more},
-        capture_output=True,
-        text=True,
-        timeout=bound(120),
-        check=False,
-    )
+    return bash(*commands, directory=directory, env={**SIMULATED, "PATH": path, **more})
 
 
 @pytest.mark.slow
@@ -129,7 +114,7 @@ async def test_the_commands_under_using_it_run_and_say_what_is_shown(tmp_path: P
             return (said.returncode, said.stdout.split() + said.stderr.split()) == (0, shown)
 
         await eventually(no_differences, 30)
-        done = in_bash(tmp_path, *commands_about("Limits"), URL=up.state["url"])
+        done = in_bash(tmp_path, *page_commands("Limits"), URL=up.state["url"])
         assert done.returncode == 0, done.stdout + done.stderr
         assert re.findall(r"HTTP/1.1 (\d+)", done.stdout) == ["200", "200", "429"]
         assert 'ratelimit-policy: "key-requests";q=2;w=60, "key-tokens";q=5000;w=60' in done.stdout

@@ -1,4 +1,4 @@
-"""`penstock up` as a supervisor: what it refuses, restarts, ends and leaves behind."""
+"""`penstock up` as a supervisor: which starts it refuses, what it restarts and how it stops."""
 
 import json
 import os

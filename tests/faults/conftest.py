@@ -1,4 +1,4 @@
-"""What several files of fault tests start for themselves."""
+"""Fixtures shared by several files of fault tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +11,6 @@ from tests.support.redis_server import running as redis_running
 
 @pytest.fixture(params=["redis", "valkey"])
 def own_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
-    """A server of this test's own, with an append-only file."""
+    """A Redis server for this test alone, with an append-only file."""
     with redis_running(request.param, tmp_path / "data", aof=True) as server:
         yield server

@@ -1,4 +1,4 @@
-"""API processes that die, lose Redis, or have clients that read slowly or vanish."""
+"""API processes that are killed, lose Redis, or have clients that read slowly or disconnect."""
 
 import asyncio
 import signal

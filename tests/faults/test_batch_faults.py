@@ -1,4 +1,4 @@
-"""Batches whose processes die at every stage: each request once in a file, each job billed once."""
+"""Batch processes killed at every stage: each request is in a file once, each job billed once."""
 
 import asyncio
 import shutil
@@ -46,7 +46,7 @@ class Case:
     database: Database
 
     async def taken(self, feeder: PipelineProcess, times: int = 1) -> None:
-        """Wait until a feeder has taken a batch."""
+        """Wait until a batch process has claimed a batch."""
 
         async def seen() -> bool:
             return feeder.output().count("batch_taken") >= times
@@ -54,12 +54,12 @@ class Case:
         await eventually(seen, timeout=60)
 
     async def kill(self, process: PipelineProcess) -> None:
-        """End a process the hard way."""
+        """Kill a process (SIGKILL)."""
         process.signal(signal.SIGKILL)
         await asyncio.to_thread(process.wait)
 
     async def counted(self, batch_id: str, least: int) -> None:
-        """Wait until so many requests have their result in a part."""
+        """Wait until at least `least` requests have their result in a part."""
 
         async def reached() -> bool:
             counts = (await read(self.client, batch_id))["request_counts"]
@@ -122,7 +122,7 @@ async def registered(at: Case) -> PipelineProcess:
 
 
 async def begun(at: Case, count: int) -> tuple[dict[str, Any], PipelineProcess]:
-    """Make a batch of so many requests; returns it and who feeds it, once it has some results."""
+    """Create a batch of `count` requests; return it and its batch process once it has results."""
     await registered(at)
     made = await create(at.client, lines(count, MODEL, max_tokens=8, ignore_eos=True))
     feeder = at.running.feeder()
@@ -159,7 +159,7 @@ async def test_a_batch_is_whole_whatever_is_killed_while_it_runs(
 
 
 async def check_archived(at: Case, ids: list[str]) -> None:
-    """What Redis still has of the jobs is whole, and the ledger agrees."""
+    """Check that the jobs still in Redis are complete and agree with the ledger."""
     usage = await usage_of(at.database)
     assert {usage[job_id].status for job_id in ids} == {"completed"}
     assert {usage[job_id].service_tier for job_id in ids} == {"flex"}
@@ -229,7 +229,7 @@ async def test_results_wait_for_sql_and_are_written_once(
 ) -> None:
     async with case(redis_server, sqlite_database, tmp_path, window=50) as at:
         made, feeder = await begun(at, 200)
-        async with at.database.write() as connection:  # nobody else writes meanwhile
+        async with at.database.write() as connection:  # holds SQLite's write lock
             await connection.execute(text("SELECT 1"))
 
             async def waits() -> bool:

@@ -1,8 +1,7 @@
-"""Keys while something is away: revoking takes a second everywhere, and nothing opens a door."""
+"""Keys during outages: a revocation takes effect within a second; no outage grants access."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -42,12 +41,6 @@ def settings(redis_server: RedisServer, database_settings: DatabaseSettings) -> 
     return settings_for(redis_server, database=database_settings.model_dump(exclude_unset=True))
 
 
-@pytest.fixture
-async def directory(settings: Settings) -> AsyncIterator[Directory]:
-    async with directory_of(settings, "test") as opened:
-        yield opened
-
-
 async def status(client: httpx2.AsyncClient) -> int:
     return (await client.get("/v1/me")).status_code
 
@@ -77,7 +70,7 @@ async def test_a_revoked_key_is_refused_by_every_process_within_a_second(
         revoked_at = 0.0
 
         async def ask_all_the_time(number: int) -> None:
-            """A key in constant use is remembered as long as any can be."""
+            """Use a key constantly, so that the process remembers it as long as possible."""
             while refused_at[number] is None:
                 found = await status(clients[number])
                 assert found in (200, 401)
@@ -85,12 +78,12 @@ async def test_a_revoked_key_is_refused_by_every_process_within_a_second(
                     refused_at[number] = time.monotonic()
                 await asyncio.sleep(0.02)
 
-        asking = [asyncio.create_task(ask_all_the_time(number)) for number in range(2)]
+        requests = [asyncio.create_task(ask_all_the_time(number)) for number in range(2)]
         await asyncio.sleep(1)
         assert refused_at == [None, None]
         await directory.keys.revoke("test", key.row.id, EVERYBODY)
         revoked_at = time.monotonic()
-        await asyncio.wait_for(asyncio.gather(*asking), 10)
+        await asyncio.wait_for(asyncio.gather(*requests), 10)
         waits = [moment - revoked_at for moment in refused_at if moment is not None]
         assert len(waits) == 2
         assert max(waits) < WITHIN, waits
@@ -182,12 +175,12 @@ async def test_an_older_state_never_replaces_a_newer_one(
     slow = CacheSync(Database(settings.database, "slow"), cache, settings.auth)
     await store.redis.hdel(store.keys.callers, digest_of(key.secret))
     monkeypatch.setattr(cache, "replace", stalled)
-    copying = asyncio.create_task(slow.copy([digest_of(key.secret)]))
+    copy_task = asyncio.create_task(slow.copy([digest_of(key.secret)]))
     await read.wait()
     await directory.keys.revoke("test", key.row.id, EVERYBODY)
-    # There was nothing to take away from the copy, and yet the stalled one must see a change.
+    # The cache had no entry to remove; the stalled process must see a change all the same.
     go_on.set()
-    await copying
+    await copy_task
     assert not await in_copy(store, key.secret)
     await slow._database.close()
 
@@ -243,7 +236,7 @@ async def test_while_sql_is_away_known_keys_work_and_unknown_ones_are_refused(
                 answer = await client.post("/v1/auth/login", json=body)
                 assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
                 assert answer.json()["title"] == "Database unavailable"
-                # Without copy and truth nobody is told that a key is wrong.
+                # Without the cache and SQL, no key is reported as wrong: the answer is 503.
                 await store.redis.delete(store.keys.callers)
                 await asyncio.sleep(1)
                 for one in (client, unknown):
@@ -277,7 +270,7 @@ async def test_while_redis_is_away_sql_says_who_calls(
                 assert (await client.get("/v1/billing/invoices")).status_code == 200
                 async with connect(api, "pk_unknown") as unknown:
                     assert await status(unknown) == 401
-                # Done, and perhaps not in force everywhere: it is said so.
+                # The key is revoked in SQL but perhaps not in every process: the answer says so.
                 answer = await client.delete(f"/v1/keys/{revoked['id']}")
                 assert (answer.status_code, answer.json()["code"]) == (503, "store-unavailable")
                 async with connect(api, revoked["key"]) as gone:

@@ -1,4 +1,4 @@
-"""A wall clock that jumps under all processes but Redis, whose clock alone counts."""
+"""The wall clock jumps in all processes but Redis; only Redis's clock decides."""
 
 import ast
 import asyncio
@@ -38,7 +38,7 @@ async def test_a_wall_clock_that_jumps_retries_expires_and_loses_no_job(
             clock.move(offset)
             await eventually(lambda offset=offset: all_believe(pipe, offset))
             for number in range(WAVE):
-                # Half an hour, which one of the clocks says is over and the other far away.
+                # Half an hour: over by one of the clocks, far away by the other.
                 limits = {"start_by": time.time() + HOUR / 2, "deadline": time.time() + HOUR / 2}
                 job_id, body = await pipe.submit(f"{wave} {number}", 200, **limits)
                 bodies[job_id] = body
@@ -73,12 +73,12 @@ async def all_believe(pipe: Case, offset: int) -> bool:
 
 
 async def some_run(pipe: Case) -> bool:
-    """Whether jobs run, so that the next jump meets them in mid-stream."""
+    """Whether jobs run, so that the next jump happens in mid-stream."""
     return await pipe.store.redis.zcard(pipe.store.keys.running(MODEL)) > 16
 
 
 async def check_what_clients_see(pipe: Case, ids: list[str], began: float) -> None:
-    """Times and durations are true, whatever the process that answers believes."""
+    """Check that clients see true times and durations, whichever process answers."""
     for job_id in ids:
         answer = await request(pipe.fleet.port(), "GET", f"/v1/jobs/{job_id}", pipe.key)
         job = answer.json

@@ -1,4 +1,4 @@
-"""The ledger says each job once, whatever dies between the end of a job and its bill."""
+"""The ledger has each job once, whichever process dies between a job's end and its bill."""
 
 import asyncio
 import random
@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -96,7 +96,7 @@ async def check_ledger(store: JobStore, database: Database, ids: list[str]) -> N
 
 
 async def check_holds(store: JobStore, database: Database) -> None:
-    """Nothing is held any more, and what Redis knows to be spent is what the ledger says."""
+    """Check that no budget is reserved, and that Redis and the ledger agree on the spending."""
     redis, prefix = store.redis, store.keys.prefix
     assert await redis.exists(f"{prefix}:holds") == 0
     bucket = this_month()
@@ -113,7 +113,7 @@ def this_month() -> BudgetMonth:
 
 
 async def load(store: JobStore, seconds: float) -> list[str]:
-    """End jobs that hold money, a few at a time for a while."""
+    """End jobs with budget reservations, a few at a time."""
     ids: list[str] = []
     bucket = this_month()
     await store.reservations.settle([], [SpentAmount(bucket, ACCOUNT, 0)])
@@ -128,7 +128,7 @@ async def load(store: JobStore, seconds: float) -> list[str]:
 async def test_a_ledger_process_killed_again_and_again_loses_and_doubles_nothing(
     store: JobStore, database: Database, settings: Settings, tmp_path: Path
 ) -> None:
-    """Nor does it mistake the price, which changes while it is killed."""
+    """The price changes in between; each job has the price of its own time."""
     change = datetime.now(UTC) + timedelta(seconds=6)
     new = await a_price(database, valid_from=change, output=Decimal("0.60"))
     old = await a_price(database)
@@ -174,15 +174,6 @@ async def test_death_between_two_steps_is_made_good_by_another(
     async with consuming(store, database, claim_seconds=0.1):
         await until_consumed(store)
     await check_ledger(store, database, ids)
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """A server of this test's own."""
-    server = PostgresServer()
-    server.start()
-    yield server
-    server.remove()
 
 
 async def test_postgres_crashing_in_mid_transaction_changes_nothing(

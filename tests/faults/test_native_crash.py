@@ -1,4 +1,4 @@
-"""A worker that dies in native code says which signal it was, where it was and what it did."""
+"""A worker that crashes in native code logs the signal, the stack and what it was doing."""
 
 import asyncio
 import signal

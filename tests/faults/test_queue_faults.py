@@ -1,4 +1,4 @@
-"""Limits and an operator's hand on a queue, through a killed Redis and a killed API process."""
+"""Rate limits and paused queues survive a killed Redis and a killed API process."""
 
 import asyncio
 import contextlib

@@ -116,7 +116,7 @@ async def test_while_redis_is_away_a_submit_is_refused_with_a_time(
 async def test_at_maxmemory_new_jobs_are_refused_and_old_ones_run_end_and_are_billed(
     own_server: RedisServer, database: Database, database_settings: DatabaseSettings, tmp_path: Path
 ) -> None:
-    """What was accepted drains, ledger included, without anybody raising the limit."""
+    """Accepted jobs finish and are billed while the memory limit stays."""
     settings = simulated_settings(
         own_server,
         database=database_settings.model_dump(),
@@ -143,7 +143,7 @@ async def test_at_maxmemory_new_jobs_are_refused_and_old_ones_run_end_and_are_bi
             check_text(jobs, await following)
             await check_jobs(store, [job.id for job in jobs])
             await check_nothing_left(store, MODEL)
-            running.ledger()  # finds neither its group nor memory for one
+            running.ledger()  # its consumer group is missing and there is no memory for a new one
             await until_consumed(store, 60)
             assert set(await usage_of(database)) == {job.id for job in jobs}
             assert len(await archived(database)) == len(jobs)

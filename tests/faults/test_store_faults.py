@@ -1,4 +1,4 @@
-"""Redis forgets its scripts, turns read-only, or runs out of memory or disk: later, never lost."""
+"""Redis forgets its scripts, turns read-only, or is out of memory or disk: no job is lost."""
 
 import asyncio
 import resource
@@ -57,7 +57,7 @@ async def test_calls_survive_a_server_that_keeps_forgetting_its_scripts(
 
 
 async def become_a_replica(redis: Any, server: RedisServer) -> None:
-    """Like the old primary after a failover, whose new primary cannot be reached."""
+    """Make Redis a replica of an unreachable primary, as after a failover."""
     await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
 
 

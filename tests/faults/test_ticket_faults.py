@@ -1,4 +1,4 @@
-"""Tickets lost, doubled or garbage, and the control process that makes up for them."""
+"""Lost, doubled or invalid tickets, and the sweeper that repairs them."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""The same promises on real vLLM: greedy text is identical to the uninterrupted run's."""
+"""Faults on real vLLM: greedy text is identical to that of an uninterrupted run."""
 
 import asyncio
 import signal
@@ -120,7 +120,7 @@ async def test_generations_go_on_in_mid_stream_on_another_worker(case: Case, num
 
 
 async def test_cancel_in_mid_stream_frees_the_engine_within_steps(case: Case) -> None:
-    """Every slot is taken, so whoever comes now runs in the place of one that was cancelled."""
+    """All slots are taken, so the next job runs in the slot of a cancelled one."""
     jobs = [story(i, max_tokens=3 * TOKENS) for i in range(JOBS)]
     following = await case.begin(jobs)
     cancelled, others = jobs[: JOBS // 2], jobs[JOBS // 2 :]

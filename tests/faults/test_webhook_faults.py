@@ -1,7 +1,7 @@
-"""Whatever dies or misbehaves, receivers hear of each event, under one id, and hold up nobody.
+"""Webhooks under faults: each event arrives under one id; a slow receiver delays no other.
 
-Real deliverers (`python -m webhooks`), real Redis, real receivers. SQL is SQLite here, where
-nothing else is said: what differs between databases is in `tests/integration/webhooks`.
+Real deliverers (`python -m webhooks`), real Redis, real receivers. SQL is SQLite except where
+a test says otherwise; `tests/integration/webhooks` tests the differences between databases.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ SECONDS = 40.0
 
 @pytest.fixture
 def database_kind() -> str:
-    """One kind of database."""
+    """SQLite only."""
     return "sqlite"
 
 
@@ -63,7 +63,7 @@ def running(settings: Settings, tmp_path: Path) -> Iterator[Pipeline]:
 
 
 async def start(running: Pipeline) -> PipelineProcess:
-    """Start a deliverer; receivers live on this thread's loop, which must not be blocked."""
+    """Start a deliverer without blocking this loop, on which the receivers run."""
     return await asyncio.to_thread(running.webhooks)
 
 
@@ -98,7 +98,7 @@ async def test_the_end_of_a_job_is_told_signed_and_measured(
         assert value(samples, "penstock_webhook_attempts_total", outcome="delivered") == 20
         assert value(samples, "penstock_webhooks_due") == 0
         assert value(samples, "penstock_database_up") == 1
-        # Sent without waiting for who polls, and nothing is left on Celery's queue.
+        # Delivered without waiting for a poll, and Celery's queue is empty.
         assert await store.redis.llen(store.keys.webhooks) == 0
         deliverer.signal(signal.SIGTERM)
         assert await asyncio.to_thread(deliverer.wait, 30) == 0
@@ -117,7 +117,7 @@ async def test_killed_between_the_request_and_writing_it_down_it_is_delivered_ag
         await asyncio.to_thread(first.wait)
         assert await states(database) == ["pending"] * 3
         receiver.silent = False
-        await pass_time(database, 60)  # what the dead one had taken is free
+        await pass_time(database, 60)  # the killed process's claims expire
         await start(running)
         await all_delivered(database)
         for got in receiver.got:
@@ -164,7 +164,7 @@ async def test_a_thousand_to_a_dead_host_do_not_delay_another_endpoint(
             mine = await tell(database, account="other")
             await push_tickets(store.redis, store.keys, mine)
             await heard(alive, number + 1)
-            # Not one of the four that hang has given up in the meantime.
+            # None of the four hanging deliveries has timed out yet.
             assert len(dead.got) == 4
     assert len(alive.got) == 5
 
@@ -220,7 +220,7 @@ async def test_tickets_lost_with_redis_are_made_again(
                 await heard(receiver, 1)
                 server.stop(signal.SIGKILL)
                 await tell(database, 5)
-                server.start()  # without persistence: it knows nothing any more
+                server.start()  # without persistence: all its data is gone
                 await heard(receiver, 6)
                 await all_delivered(database)
                 assert deliverer.running

@@ -1,4 +1,4 @@
-"""Workers that are killed, stopped, drained or die: nothing lost, nothing twice."""
+"""Workers that are killed, stopped or drained: no job is lost or run twice."""
 
 import asyncio
 import signal
@@ -35,7 +35,7 @@ async def test_a_signalled_workers_jobs_go_on_elsewhere(
         running.control()
         victim, heir = running.worker(), running.worker()
         async with client(settings) as (store, hub):
-            # Of different lengths: what began together must not end together before the signal.
+            # Different lengths, so that some jobs still run when the signal comes.
             jobs = [generation(f"job {i}", tokens=100 + 37 * i % 200) for i in range(JOBS)]
             following = asyncio.create_task(run_jobs(store, hub, jobs, timeout=90))
             await until_running(store, 33)

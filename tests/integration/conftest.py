@@ -1,4 +1,4 @@
-"""What several folders of integration tests need."""
+"""Fixtures for several folders of integration tests."""
 
 from collections.abc import AsyncIterator
 
@@ -10,7 +10,7 @@ from webhooks.deliverer import Deliverer
 
 @pytest.fixture
 async def deliverer(settings: Settings) -> AsyncIterator[Deliverer]:
-    """A deliverer that nobody gives tickets but the test."""
+    """A webhook deliverer; only the test gives it tickets."""
     opened = Deliverer(settings)
     yield opened
     await opened.close()

@@ -1,4 +1,4 @@
-"""A whole pipeline whose jobs come and are watched over HTTP."""
+"""A pipeline with API processes, whose jobs are submitted and followed over HTTP."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -59,7 +59,7 @@ def settings_of(server: RedisServer, directory: Path, **groups: Any) -> Settings
 
 
 def check_stream(seen: Seen, body: dict[str, Any]) -> None:
-    """The client has each event once, in order, and the whole text."""
+    """Check that the client has each event once, in order, and the whole text."""
     assert numbers(seen.events) == list(range(1, len(seen.events) + 1))
     deltas = [event.json for event in seen.events if event.event == "delta"]
     assert "".join(delta["text"] for delta in deltas) == expected(body).text

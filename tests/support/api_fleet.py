@@ -1,4 +1,4 @@
-"""API processes that come and go."""
+"""API processes that a test starts and stops."""
 
 import itertools
 
@@ -6,7 +6,7 @@ from tests.support.processes import Pipeline, PipelineProcess
 
 
 class ApiFleet:
-    """The API processes that run now; `port` gives clients one after the other."""
+    """The running API processes; `port` returns their ports in turn."""
 
     def __init__(self, running: Pipeline) -> None:
         self._running = running

@@ -1,4 +1,4 @@
-"""Batches for tests: files of requests, a worker that answers at once, and what must hold after."""
+"""Batches for tests: files of requests, a worker that answers immediately, and final checks."""
 
 import asyncio
 from collections import Counter
@@ -88,7 +88,7 @@ async def results(client: httpx2.AsyncClient, file_id: str | None) -> list[dict[
 
 
 async def check_whole(client: httpx2.AsyncClient, batch: dict[str, Any], count: int) -> None:
-    """Each request is once in one of the two files, and the counts say so."""
+    """Check that each request is in one of the two files once, and that the counts agree."""
     answers = await results(client, batch["output_file_id"])
     errors = await results(client, batch["error_file_id"])
     seen = Counter(one["custom_id"] for one in [*answers, *errors])
@@ -105,7 +105,7 @@ async def check_whole(client: httpx2.AsyncClient, batch: dict[str, Any], count: 
 
 @asynccontextmanager
 async def feeding(settings: Settings, name: str = "test") -> AsyncIterator[BatchScheduler]:
-    """Feed batches in this process for the length of a block."""
+    """Run the batch scheduler in this process for the length of a block."""
     async with open_services(settings, "feeder") as api:
         await api.cost_cache.refresh()
         feeder = BatchScheduler(api, name)
@@ -119,7 +119,7 @@ async def feeding(settings: Settings, name: str = "test") -> AsyncIterator[Batch
 
 @asynccontextmanager
 async def answering_all(store: JobStore, queue: str) -> AsyncIterator[list[str]]:
-    """Answer every job of a queue with its prompt, but fail those that ask for it."""
+    """Answer every job of a queue with its prompt; fail the jobs whose prompt asks for it."""
     taken: list[str] = []
 
     async def work() -> None:
@@ -149,7 +149,7 @@ def _answer(job: ClaimedJob) -> LogAppend:
 
 
 def says(job: ClaimedJob, text: str, ending: Ending = COMPLETED) -> LogAppend:
-    """Return the step that says a text and ends the job."""
+    """Return the log append that writes a text and ends the job."""
     delta = {"index": 0, "token_ids": [7], "text": text, "finish_reason": "stop"}
     return LogAppend(
         id=job.id,

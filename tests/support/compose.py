@@ -31,7 +31,7 @@ def docker_compose(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def read(env_file: Path, *profiles: str) -> dict[str, Any]:
-    """Return the file with everything put in: variables, extensions, defaults."""
+    """Return the file with variables, extensions and defaults resolved."""
     chosen = [word for profile in profiles for word in ("--profile", profile)]
     done = docker_compose("--env-file", str(env_file), *chosen, "config", "--format", "json")
     assert done.returncode == 0, done.stderr
@@ -48,10 +48,10 @@ def seconds(duration: str) -> int:
 
 
 class Service(ChildProcess):
-    """One service as a process: its command, environment and health check, on ports that are free.
+    """One service as a process: its command, environment and health check, on free ports.
 
-    What stands for another host becomes this one: `substitutions` maps texts to texts. Programs
-    of an image that are not here under that name are `shims`.
+    `substitutions` maps texts, such as other services' host names, to local ones. Programs
+    that the image has under another name are `shims`.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Service(ChildProcess):
         return text
 
     def _environment(self) -> dict[str, str]:
-        """What the container gets, and nothing of the developer's."""
+        """Return the container's environment, without the developer's."""
         given = {name: self._here(value) for name, value in self.spec["environment"].items()}
         path = os.pathsep.join([str(self._directory / "shims"), str(BIN), os.environ["PATH"]])
         return {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(self._directory), **given}

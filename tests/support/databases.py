@@ -13,28 +13,28 @@ from bench.servers.local_postgres import LocalPostgres, connect
 
 #: In memory a database is copied in 0.05 s, on a disk in 0.4 s; each test on PostgreSQL has one.
 MEMORY = Path("/dev/shm")
-#: What all databases of a session may take there.
+#: The space that all databases of a session may need there.
 NEEDED_BYTES = 2_000_000_000
 
 
 def in_memory() -> Path | None:
-    """Return a folder in memory that has room for databases, if there is one."""
+    """Return a folder in memory with room for databases, or None."""
     roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > NEEDED_BYTES
     return MEMORY if roomy else None
 
 
 class PostgresServer(LocalPostgres):
-    """A server of our own that does not wait for the disk; it can be frozen."""
+    """An embedded PostgreSQL server that does not wait for the disk; it can be frozen."""
 
     def __init__(self, *options: str, port: int = 0) -> None:
         super().__init__("-c", "fsync=off", *options, port=port, parent=in_memory())
 
     def freeze(self) -> None:
-        """Stop it as it stands: it answers nothing, and ends nothing."""
+        """Stop its processes (SIGSTOP): it answers nothing and closes no connection."""
         self._signal_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         self._signal_all(signal.SIGCONT)
 
     def _signal_all(self, number: int) -> None:
@@ -55,7 +55,7 @@ def create_database(server_url: str, template: str | None = None) -> str:
 
 
 def drop_database(url: str) -> None:
-    """Drop a database and whoever is connected to it."""
+    """Drop a database and end its connections."""
     parts = make_url(url)
     server = parts.set(database="postgres").render_as_string(hide_password=False)
     with connect(server) as connection:

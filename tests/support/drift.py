@@ -1,4 +1,4 @@
-"""Plants what must never happen: changes rows that triggers keep, behind the triggers' back."""
+"""Plants drift for tests of reconciliation: changes protected rows without their triggers."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ from core.db.engine import Database
 
 
 async def plant(database: Database, statement: str, **values: Any) -> int:
-    """Run a statement as if there were no triggers; returns how many rows it changed."""
+    """Run a statement without triggers; return how many rows it changed."""
     async with database.write() as connection, _unguarded(connection):
         return (await connection.execute(text(statement), values)).rowcount
 

@@ -1,8 +1,8 @@
-"""Starts one engine in a fresh process, on this CPU or on one that seems to have other features.
+"""Starts one engine in a fresh process, on this CPU or with other CPU features pretended.
 
 `python -m tests.support.engine_process '<JSON>'` starts an engine, runs prompts in the order
-given, and prints one JSON object. What seems to be there is decided by a `sitecustomize` module
-that every Python process of the engine imports, so it holds in a separate core as well.
+given, and prints one JSON object. The pretended features come from a `sitecustomize` module
+that every Python process of the engine imports, so a separate core sees them as well.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class Answers:
 
 
 async def run(order: dict[str, Any]) -> dict[str, Any]:
-    """Start the engine, run the prompts one after the other, and say what came out."""
+    """Start the engine, run the prompts one after the other, and return the outcome."""
     engine = create_engine(EngineSettings(slots=8, max_model_len=512, **order["settings"]))
     if not order["warm_up"]:
         _leave_out_warm_up()
@@ -85,7 +85,7 @@ async def run(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leave_out_warm_up() -> None:
-    """Have the first prompt of this run be the first that the model sees."""
+    """Disable the warm-up, so that the model sees this run's first prompt first."""
     from workers.engines.vllm.warmup import WarmUp
 
     async def nothing(self: WarmUp) -> None:
@@ -132,7 +132,7 @@ def engine_process(
 
 
 def outcome(process: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """Return what a process that ended well printed."""
+    """Return the output of a process that ended with exit code 0."""
     assert process.returncode == 0, process.stderr[-4000:]
     printed: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     return printed

@@ -1,7 +1,7 @@
-"""What a process started by a test inherits: what a shell has, and nothing of this process's own.
+"""The environment of processes that tests start: the shell's, without this process's changes.
 
-An engine that runs in the test process sets vLLM's variables, which would choose for every process
-that is started after it.
+An engine that runs in the test process sets vLLM's variables, which would change every process
+started after it.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Submitting through the store and following jobs to their end."""
+"""Submits jobs through the store and follows them to their end."""
 
 import asyncio
 from collections.abc import Sequence

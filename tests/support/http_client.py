@@ -1,6 +1,6 @@
-"""A small HTTP client of the API as browsers behave: submits, and streams that reconnect.
+"""A small HTTP client that submits and reconnects to streams as browsers do.
 
-Raw sockets, so that a test can read slowly, vanish or hold a stream half read.
+It uses raw sockets, so that a test can read slowly, disconnect or leave a stream half read.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from tests.integration.api.parsing import SseEvent, parse_sse
+from tests.support.sse import SseEvent, parse_sse
 
 RETRY_SECONDS = 0.2
 ANSWER_SECONDS = 20.0
@@ -19,7 +19,7 @@ SILENCE_SECONDS = 40.0
 
 
 class ServerError(Exception):
-    """The API answered with a fault of its own."""
+    """The API answered with an unexpected internal error."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass
 class Seen:
-    """What one client saw of one job's stream, over all its connections."""
+    """The events that one client received of one job, over all its connections."""
 
     job_id: str
     events: list[SseEvent] = field(default_factory=list)
@@ -126,7 +126,7 @@ async def follow(ports: Callable[[], int], key: str, seen: Seen) -> Seen:
 
 
 async def follow_once(port: int, key: str, seen: Seen) -> None:
-    """Follow over one connection, as long as it holds."""
+    """Follow over one connection, until it breaks."""
     path = f"/v1/jobs/{seen.job_id}/stream"
     async with connected(port, "GET", path, key, Last_Event_ID=seen.cursor) as (
         status,

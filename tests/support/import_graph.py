@@ -62,7 +62,7 @@ def _folder(path: Path) -> str:
 
 
 def _imports(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
-    """Yield the modules of ours that one file imports, wherever the statement stands."""
+    """Yield the application's modules that one file imports, at any level."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in known)
@@ -88,7 +88,7 @@ def ranks(graph: Graph) -> dict[str, int]:
 
 
 def reduced(graph: Graph) -> Graph:
-    """Leave out arrows that a longer path implies; few enough remain to be drawn."""
+    """Leave out arrows that a longer path implies, so that few remain."""
 
     def reachable(node: str) -> set[str]:
         found: set[str] = set()

@@ -1,4 +1,4 @@
-"""The invariants of `docs/architecture.md`, read from Redis; every fault test ends here."""
+"""Checks the invariants of `docs/architecture.md` in Redis; every fault test ends with them."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from jobs.store.usage_outbox import UsageEntry
 
 
 async def check_jobs(store: JobStore, ids: Iterable[str], account: str = "acme") -> None:
-    """Each accepted job has one end, a whole log, and one usage entry that says the same."""
+    """Check that each job has one end, a whole log, and one usage entry that agrees."""
     redis: Any = store.redis
     entries = await redis.xrange(store.keys.outbox)
     usage = [UsageEntry.from_stream(entry_id, raw) for entry_id, raw in entries]
@@ -34,7 +34,7 @@ async def check_jobs(store: JobStore, ids: Iterable[str], account: str = "acme")
 
 
 async def check_nothing_left(store: JobStore, queue: str) -> None:
-    """No lease, place, counter or parked job is left in a queue that has emptied."""
+    """Check that an empty queue has no lease, slot, counter or parked job left."""
     redis, keys = store.redis, store.keys
     assert await redis.zcard(keys.queued(queue)) == 0, "ready set not empty"
     assert await redis.zcard(keys.running(queue)) == 0, "lease left"
@@ -46,7 +46,7 @@ async def check_nothing_left(store: JobStore, queue: str) -> None:
     assert await redis.scard(keys.part(queue, "parked_accounts")) == 0, "parked job left"
 
 
-#: What stays when all is done, under the prefix; `{q}` is the queue. All of it is bounded by the
+#: Keys that stay when all jobs have ended; `{q}` is the queue. Their number is bounded by the
 #: number of queues, accounts and workers, and by retention, but for the outbox (until archived).
 PERMANENT = (
     "q:{q}:fair", "q:{q}:waiting", "q:{q}:service", "q:{q}:workers", "q:{q}:slots", "queues",
@@ -56,7 +56,7 @@ PERMANENT = (
 
 
 async def check_only_known_keys(store: JobStore, queue: str) -> None:
-    """No key without a TTL is left but the known permanent ones and those of waiting tickets."""
+    """Check that keys without a TTL are known permanent ones or those of waiting tickets."""
     redis: Any = store.redis
     prefix = store.keys.prefix
     known = {f"{prefix}:{name.format(q=queue)}" for name in PERMANENT}
@@ -70,12 +70,12 @@ async def check_only_known_keys(store: JobStore, queue: str) -> None:
 
 
 async def check_tickets_gone(store: JobStore, queue: str) -> None:
-    """Surplus tickets have been taken; what dead workers held is bounded by their slots."""
+    """Check that surplus tickets were taken; dead workers leave at most one per slot."""
     assert await store.redis.llen(store.keys.tickets(queue)) == 0, "tickets left"
 
 
 def check_memory(pids: Iterable[int], most_bytes: int) -> dict[int, int]:
-    """Each process stays under this resident size; returns the sizes."""
+    """Check each process's resident memory; return the sizes."""
     import psutil
 
     sizes = {pid: int(psutil.Process(pid).memory_info().rss) for pid in pids}

@@ -1,4 +1,4 @@
-"""Short ways to make jobs and to play a worker against the store."""
+"""Helpers that create jobs and act as a worker against the store."""
 
 from typing import Any
 

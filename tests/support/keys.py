@@ -1,4 +1,4 @@
-"""API keys for tests, made as people make them: in SQL, with a copy in Redis."""
+"""API keys for tests, created as users create them: in SQL, with a copy in Redis."""
 
 import asyncio
 import shutil
@@ -40,7 +40,7 @@ def template() -> Path:
 
 
 def prepare_database(settings: Settings) -> None:
-    """Make the tables of a SQLite database that has none; a process may have made its file."""
+    """Create the tables of a SQLite database; its file may exist already."""
     assert "url" in settings.database.model_fields_set, "the test must say which database"
     url = make_url(settings.database.url.get_secret_value())
     if is_sqlite(url) and url.database:
@@ -53,19 +53,19 @@ def prepare_database(settings: Settings) -> None:
 
 
 def while_sql_was_there(settings: Settings, directory: Path) -> Settings:
-    """Return the same settings with a database that answers: to make keys before SQL is away."""
+    """Return the same settings with a working database: to create keys before an outage."""
     values = {**settings.model_dump(exclude_unset=True), "database": sqlite_in(directory)}
     return Settings(_env_file=None, **values)
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end, whether a loop runs here or not."""
+    """Run a coroutine to its end, with or without a running loop in this thread."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
 
 def make_key(settings: Settings, account: str = "acme", **fields: Any) -> str:
-    """Make a key, and tables and account where there are none.
+    """Create a key, and its tables and account if they are missing.
 
     `fields` are those of `NewKey`, and `admin` for the operator, `account_limits` for the account.
     """
@@ -73,7 +73,7 @@ def make_key(settings: Settings, account: str = "acme", **fields: Any) -> str:
 
 
 def make_several(settings: Settings, *wanted: tuple[str, dict[str, Any]]) -> list[str]:
-    """Make keys, each of an account and with fields."""
+    """Create several keys, each with an account and fields."""
     prepare_database(settings)
     return wait_for(_make(settings, wanted))
 

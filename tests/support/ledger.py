@@ -1,4 +1,4 @@
-"""Short ways to end jobs, to consume their usage, and to look at the ledger."""
+"""Helpers that end jobs, consume their usage and read the ledger."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

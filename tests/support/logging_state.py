@@ -1,7 +1,7 @@
-"""Puts logging back as it was: what one test configures, no later test logs through.
+"""Restores logging after a test, so that one test's configuration never affects another.
 
 Invariant: after `kept()`, structlog, the standard library's loggers and the hooks for uncaught
-errors are those from before, and no module's logger holds what was assembled in between.
+errors are the earlier ones, and no module's logger caches the configuration in between.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import structlog
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Undo at the end what the body configures."""
+    """Restore logging at the end of the body."""
     before = structlog.get_config()
     was_configured = structlog.is_configured()
     root = logging.getLogger()

@@ -1,15 +1,15 @@
-"""How slow this machine is now, so that a test's bound on time holds on one that is busy.
+"""Measures how slow this machine is now, and scales the time limits of tests.
 
-Invariant: a bound is only ever made longer, by a factor that is measured when the bound would be
-missed; on a quiet machine it is what the test says. A test that asserts how long something took
-says `bound(seconds)` and thereby that it needs a quiet machine, or time.
+Invariant: a bound is only made longer, by a factor that is measured when the bound would be
+missed; on a quiet machine it is the test's own. A test that asserts how long something took
+calls `bound(seconds)`, which marks it as sensitive to load.
 """
 
 import time
 
-#: What `_work` takes on a quiet machine with two cores of 2020, in seconds.
+#: Duration of `_work` on a quiet machine with two cores of 2020, in seconds.
 REFERENCE_SECONDS = 0.05
-#: On a machine slower than this nothing is learnt by waiting longer.
+#: The largest factor: on a slower machine, waiting longer shows nothing.
 MOST = 60.0
 
 
@@ -29,7 +29,7 @@ def bound(seconds: float) -> float:
 
 
 def is_over(began: float, seconds: float) -> bool:
-    """Say whether a bound is missed by what began at `began` of `time.monotonic`."""
+    """Return whether more than the bound has passed since `began` of `time.monotonic`."""
     elapsed = time.monotonic() - began
     return elapsed > seconds and elapsed > bound(seconds)
 

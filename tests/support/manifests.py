@@ -1,4 +1,4 @@
-"""The manifests of `k8s/` as the real kustomize renders them, and ways to look into them."""
+"""The manifests of `k8s/`, rendered by the real kustomize, and access to their objects."""
 
 import shutil
 import subprocess
@@ -47,7 +47,7 @@ class Container:
 
     @property
     def component(self) -> str:
-        """Its part in Penstock, or the store it is."""
+        """The component of Penstock, or the store, that a pod is."""
         name = self.labels["app.kubernetes.io/name"]
         return self.labels.get("app.kubernetes.io/component", name)
 

@@ -1,4 +1,4 @@
-"""Short ways to fill months of the ledger, to close them, and to look at what came out."""
+"""Helpers that fill months of the ledger, close them and read invoices and exports."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,6 @@ from billing.exports.content import Content, ExportRequest, open_content
 from billing.invoices.close import ClosedMonth, close_month
 from billing.invoices.invoices import Invoice, find_invoice
 from billing.ledger.ledger import Ledger
-from billing.pricing.prices import NewPrice, set_price
 from billing.pricing.rating import Price
 from core.db.engine import Database
 from core.db.tables.accounts import AccountRow
@@ -22,6 +21,7 @@ from core.settings.billing import SellerSettings
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 from jobs.store.usage_outbox import UsageEntry
+from tests.support.ledger import a_price
 
 MONTH = "2026-10"
 NOON = datetime(2026, 10, 15, 12, tzinfo=UTC)
@@ -56,22 +56,13 @@ def usage_entry(**fields: Any) -> UsageEntry:
 
 
 async def used(database: Database, *entries: UsageEntry) -> None:
-    """Bring usage into the ledger."""
+    """Record usage in the ledger."""
     await Ledger(database).record(entries or [usage_entry()], [])
 
 
 async def a_past_price(database: Database, model: str = "m", **fields: Any) -> Price:
-    """Set a price that was valid from long ago on."""
-    values: dict[str, Any] = {
-        "input": Decimal("0.20"),
-        "cached_input": Decimal("0.05"),
-        "output": Decimal("0.30"),
-        "priority": Decimal("1.5"),
-        "flex": Decimal("0.5"),
-        "valid_from": LONG_AGO,
-        **fields,
-    }
-    return await set_price(database, NewPrice(model, **values))
+    """Set a price that is valid since long ago."""
+    return await a_price(database, model, **{"valid_from": LONG_AGO, **fields})
 
 
 async def an_account(database: Database, account_id: str = "acme", **fields: Any) -> None:
@@ -99,7 +90,7 @@ async def events(database: Database) -> list[Any]:
 
 
 def amounts(rows: Iterable[Any]) -> Decimal:
-    """Return what rows of the ledger cost together, exactly."""
+    """Return the exact sum of the costs of ledger rows."""
     columns = ("input_amount", "cached_amount", "output_amount")
     return sum((getattr(row, name) for row in rows for name in columns), Decimal(0))
 
@@ -109,7 +100,7 @@ async def files_of(
     write: Any,
     wanted: ExportRequest = ExportRequest(MONTH),  # noqa: B008
 ) -> dict[str, bytes]:
-    """Return what an export writes, by name of the file."""
+    """Return an export's files by name."""
     files: dict[str, bytes] = {}
     async with database.read() as connection:
         content: Content = await open_content(connection, wanted, SELLER)

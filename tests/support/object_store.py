@@ -1,4 +1,4 @@
-"""A real server that speaks S3's protocol, in a process of its own."""
+"""A real S3 server (moto) in its own process."""
 
 import secrets
 import sys
@@ -23,12 +23,12 @@ class S3Server(ChildProcess):
 
     @property
     def url(self) -> str:
-        """What `files.url` says to use it; each time a prefix of its own."""
+        """The `files.url` setting for this server, with a new prefix each time."""
         endpoint = f"http://127.0.0.1:{self._port}"
         return f"s3://{BUCKET}/some/{secrets.token_hex(4)}?endpoint={endpoint}&region=us-east-1&key=k&secret=s"
 
     def ready(self) -> bool:
-        """Make the bucket; say whether there is one."""
+        """Create the bucket; return whether it exists."""
         address = f"http://127.0.0.1:{self._port}/{BUCKET}"
         try:
             request = urllib.request.Request(address, method="PUT", data=b"")

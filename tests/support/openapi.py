@@ -1,4 +1,4 @@
-"""The OpenAPI document as it is kept for review: `python -m tests.support.openapi` writes it."""
+"""The reviewed OpenAPI document: `python -m tests.support.openapi` writes it."""
 
 import json
 from pathlib import Path

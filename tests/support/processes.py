@@ -1,4 +1,4 @@
-"""Real processes of the pipeline, started as a user or an orchestrator starts them."""
+"""Starts real processes of the pipeline as a user or an orchestrator does."""
 
 import contextlib
 import sys
@@ -18,14 +18,14 @@ START_SECONDS = 120.0
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Return the variables that give a process these settings."""
+    """Return the environment variables that express these settings."""
     env = {**inherited(), **variables(settings)}
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling vLLM anew costs 10 s a process
     return {**env, "OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
 
 
 class PipelineProcess(ChildProcess):
-    """One process; it is ready when its probe answers, if it has one."""
+    """One process; it is ready when its probe, if it has one, answers."""
 
     def __init__(
         self, name: str, settings: Settings, log: Path, *command: str, probe: int | None = None
@@ -45,7 +45,7 @@ class PipelineProcess(ChildProcess):
         )
 
     def ready(self) -> bool:
-        """Say whether its probe answers 200."""
+        """Return whether its probe answers 200."""
         return super().ready() if self._probe is None else answers(self._probe)
 
 
@@ -71,14 +71,14 @@ class Pipeline:
         return process
 
     def _begin_part(self, name: str, group: str, module: str) -> PipelineProcess:
-        """Start a process whose health port is a setting of its group."""
+        """Start a process whose health port is in its settings group."""
         port = free_port()
         given = getattr(self.settings, group).model_dump(exclude_unset=True)
         own = self._with(**{group: {**given, "health_port": port}})
         return self._begin(name, own, module, probe=port)
 
     def begin_worker(self, health_port: int | None = None, **engine: Any) -> PipelineProcess:
-        """Start a worker without waiting for its model; `engine` is what differs in its engine."""
+        """Start a worker without waiting for its model; `engine` are changed engine settings."""
         port = health_port or free_port()
         worker = {**self.settings.worker.model_dump(exclude_unset=True), "health_port": port}
         own = {**self.settings.engine.model_dump(exclude_unset=True), **engine}
@@ -99,7 +99,7 @@ class Pipeline:
         return self._begin_part("ledger", "billing", "billing.process")
 
     def feeder(self) -> PipelineProcess:
-        """Start a process that feeds batches without waiting for it."""
+        """Start a batch process without waiting for it."""
         return self._begin_part("feeder", "batches", "batches")
 
     def begin_webhooks(self) -> PipelineProcess:
@@ -154,7 +154,7 @@ def pipeline(settings: Settings, directory: Path) -> Iterator[Pipeline]:
 
 @contextlib.contextmanager
 def whole_pipeline(settings: Settings, directory: Path) -> Iterator[Pipeline]:
-    """Run one process of each kind that a job meets, from its client to its bill."""
+    """Run one process of each kind that handles a job, from its client to its bill."""
     with pipeline(settings, directory) as running:
         running.control()
         running.ledger()

@@ -1,4 +1,4 @@
-"""Programs that no wheel brings: `.ci/run` installs them, a developer's machine may lack them."""
+"""Programs that are not in wheels: `.ci/run` installs them, a developer may lack them."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import pytest
 
 
 def require(path: str | None, what: str) -> str:
-    """Return the path, or skip locally and fail in CI."""
+    """Return a program's path; without it, skip the test locally and fail it in CI."""
     if path:
         return path
     if os.environ.get("REQUIRE_SERVICES") == "1":
@@ -16,5 +16,5 @@ def require(path: str | None, what: str) -> str:
 
 
 def program(name: str) -> str:
-    """Return where a program is, also where only root looks for it."""
+    """Return a program's path, also from the folders of root."""
     return require(shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin"), name)

@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes real processes, with the rules that are shipped."""
+"""A real Prometheus that scrapes real processes, with the shipped rules."""
 
 import re
 import time
@@ -30,7 +30,7 @@ def rules_of(kind: str) -> list[dict[str, Any]]:
 
 
 def scaled(rules: dict[str, Any], by: int) -> dict[str, Any]:
-    """Return rules whose windows and waits are so many times shorter; a test has no hours."""
+    """Return rules whose windows and waits are `by` times shorter."""
 
     def shorter(seconds: float) -> str:
         return f"{max(1, int(seconds / by))}s"
@@ -80,7 +80,7 @@ class PrometheusServer(ChildProcess):
         super().__init__(Program("prometheus", command, directory / "log", stop_seconds=20))
 
     def ready(self) -> bool:
-        """Say whether it answers."""
+        """Return whether it answers."""
         return answers(f"{self.url}/-/ready")
 
     def stop(self, number: int | None = None, seconds: float | None = None) -> int:
@@ -89,7 +89,7 @@ class PrometheusServer(ChildProcess):
         return super().stop(number, seconds)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the series an expression has now."""
+        """Return the series of an expression now."""
         return list(self._ask("query", query=expression)["result"])
 
     def exemplars(self, metric: str) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ class PrometheusServer(ChildProcess):
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
     def unhealthy(self) -> list[str]:
-        """Return what is wrong with rules and targets."""
+        """Return the errors of rules and targets."""
         rules = [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
         targets = self._ask("targets")["activeTargets"]
         return [rule["lastError"] for rule in rules if rule["health"] == "err"] + [

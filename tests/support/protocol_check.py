@@ -1,4 +1,4 @@
-"""Whether a real Redis agrees with `protocol_model`, and that everything can still end."""
+"""Compares a real Redis with `protocol_model`, and brings all jobs to an end."""
 
 from collections import Counter
 from typing import Any
@@ -55,7 +55,7 @@ async def check_agreement(store: JobStore, model: Model) -> None:
 
 
 async def settle(store: JobStore, model: Model) -> None:
-    """Whatever happened, workers that behave bring everything to an end."""
+    """Check that working workers finish every job after any history."""
     redis: Any = store.redis
     ids = {job.id: job.account for job in model.jobs.values()}
     await store.control.set_mode(QUEUE, QueueMode.OPEN, "test")

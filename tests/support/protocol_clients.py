@@ -1,7 +1,7 @@
-"""The clients' half of the state machine of `tests/integration/test_protocol_model.py`.
+"""The clients' half of the state machine of `tests/integration/jobs/test_protocol_model.py`.
 
-Invariant: what happens depends on Hypothesis's choices alone, or it could neither replay nor
-shrink a history. So ids, which order equal scores, are chosen too, and no lease runs out by itself.
+Invariant: a history depends on Hypothesis's choices alone, or it could neither replay nor
+shrink it. So ids, which order equal scores, are chosen too, and no lease expires by itself.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ T = TypeVar("T")
 LIMITS = Limits(max_queued=(10, 10, 8), max_per_account=6, max_attempts=4)
 ACCOUNTS = ("a", "b", "c")
 CAPS = {"a": 0, "b": 1, "c": 2}
-#: What keys may have running and waiting; an empty name is a key without limits of its own.
+#: Limits of keys on running and waiting jobs; the empty name is a key without limits.
 KEYS = {"": (0, 0), "one": (1, 3), "two": (2, 0), "few": (0, 2)}
 WEIGHTS = {"a": 1.0, "b": 2.0, "c": 0.5}
-#: Whose jobs a history begins with: caps of keys and accounts soon meet.
+#: The accounts and keys of a history's first jobs, chosen so that caps are soon reached.
 CALLERS = [("a", "one"), ("a", "two"), ("b", ""), ("c", ""), ("c", "one"), ("c", "one")]
-#: A client's limit in time: none mostly, or one that passes later, or one that has passed.
+#: A client's deadline: mostly none, or one in the future, or one in the past.
 LIMIT = st.sampled_from([*[None] * 6, False, False, True])
-LATER = 4_000_000_000_000  # a time that does not come
+LATER = 4_000_000_000_000  # a time in the far future
 PICK = st.integers(0, 999)
 _tickets: list[str] = []
 _WHOSE = {"queue": "queue", "account's": "account", "key's": "key"}
@@ -47,7 +47,7 @@ _WHOSE = {"queue": "queue", "account's": "account", "key's": "key"}
 
 @dataclass
 class Hand:
-    """A worker's hold on a job, which may have gone stale."""
+    """A worker's lease on a job; it may have expired."""
 
     claimed: ClaimedJob
     written: int
@@ -55,7 +55,7 @@ class Hand:
 
 
 class Clients(RuleBasedStateMachine):
-    """Every rule does one thing to Redis and to the model, and compares the answers."""
+    """Each rule makes one call on Redis and on the model, and compares the answers."""
 
     def __init__(self, server: RedisServer) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Clients(RuleBasedStateMachine):
 
     @initialize(callers=st.lists(st.sampled_from(CALLERS), min_size=4, max_size=8))
     def begin(self, callers: list[tuple[str, str]]) -> None:
-        """Start with a backlog, so that short histories are about more than an empty queue."""
+        """Start with a backlog, so that short histories do not only test an empty queue."""
         self.do(self.redis.sadd(self.keys.queues, QUEUE))
         for account, through in callers:
             self.submit_one(account, through, ServiceTier.DEFAULT, 1, "", None, None, False, 0)

@@ -1,4 +1,4 @@
-"""The job protocol as a small pure-Python model, to check the Lua scripts against.
+"""The job protocol as a small pure-Python model: the reference for the Lua scripts.
 
 Invariant: no Redis, no clock. Times a script compares with are "passed" or "not passed", and the
 test moves Redis and the model together from one to the other.
@@ -22,7 +22,7 @@ class ModelJob:
     cap: int
     virtual_start: float
     score: float  # in the set where it waits
-    base: float  # what its record remembers for the next retry
+    base: float  # kept in its record for the next retry
     start_by: bool | None  # None: no limit; else whether it has passed
     deadline: bool | None
     watched: bool
@@ -115,7 +115,7 @@ class Model:
         return ""
 
     def accept(self, job: ModelJob, key: str, body: object, score: float) -> None:
-        """Take an admitted job; what it costs only its score says."""
+        """Add an admitted job; only its score depends on its cost."""
         last = self.finish_tag.get((job.tier, job.account), 0.0)
         job.virtual_start = max(self.virtual.get(job.tier, 0.0), last)
         job.score = job.base = score
@@ -155,7 +155,7 @@ class Model:
 
     def _event(self, job: ModelJob) -> None:
         job.seq += 1
-        job.watched = False  # nobody listens to the test's watcher, so the script forgets it
+        job.watched = False  # the test's watcher has no listener, so the script removes it
 
     def append(
         self, job: ModelJob, fence: int, after: int, tokens: list[int], *, restart: bool, end: str

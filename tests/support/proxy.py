@@ -1,6 +1,6 @@
-"""A TCP proxy between processes and a server, which can hurt the connections that pass.
+"""A TCP proxy between processes and a server, which can break its connections.
 
-It runs on a loop in a thread of its own. Invariant: bytes are only ever delayed or lost together
+It runs on its own loop and thread. Invariant: bytes are only delayed, or lost together
 with their connection, as on a real network; never altered or reordered.
 """
 
@@ -86,7 +86,7 @@ class Proxy:
         return self._call(self._hurt(1.0, _Pair.mute))
 
     def darken(self, share: float = 1.0) -> int:
-        """Let open connections carry nothing any more, without a sign; new ones work."""
+        """Stop passing data on open connections, without closing them; new ones work."""
 
         def darken(pair: _Pair) -> None:
             pair.dark = True
@@ -94,17 +94,17 @@ class Proxy:
         return self._call(self._hurt(share, darken))
 
     def black_hole(self, on: bool) -> None:
-        """Let nothing through on any connection, old or new; end it with False."""
+        """Stop passing data on all connections, old and new; False ends it."""
         self._loop.call_soon_threadsafe(self._light.clear if on else self._light.set)
 
     def refuse(self, on: bool) -> None:
-        """Drop all connections and every new one at once; end it with False."""
+        """Close all connections and each new one immediately; False ends it."""
         self._call(self._set("_shut", on))
         if on:
             self.reset()
 
     def delay(self, seconds: float) -> None:
-        """Hold each chunk back this long, both ways."""
+        """Delay each chunk by this time, in both directions."""
         self._call(self._set("_latency", seconds))
 
     # --- on the loop ------------------------------------------------------------------

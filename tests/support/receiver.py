@@ -1,4 +1,4 @@
-"""A receiver of webhooks on a real socket, which can behave in every bad way there is."""
+"""A receiver of webhooks on a real socket, which can misbehave in many ways."""
 
 import asyncio
 import ssl
@@ -15,7 +15,7 @@ Write = Callable[[asyncio.StreamWriter], Any]
 
 @dataclass(frozen=True)
 class Got:
-    """One delivery as it came."""
+    """One delivery as it was received."""
 
     path: str
     headers: dict[str, str]
@@ -30,13 +30,13 @@ class Got:
         return orjson.loads(self.body)
 
     def verify(self, secret: str) -> Any:
-        """Check it as a receiver does; raises when the signature is wrong."""
+        """Check the signature as a receiver does; raise if it is wrong."""
         return Webhook(secret).verify(self.body, self.headers)
 
 
 @dataclass
 class Receiver:
-    """Keeps what it is sent; the last of its statuses it gives for ever."""
+    """Keeps its deliveries; answers with its statuses in turn, and then with the last one."""
 
     statuses: list[int]
     headers: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Real Redis and Valkey servers for tests, each on a port and directory of its own."""
+"""Real Redis and Valkey servers for tests, each with its own port and directory."""
 
 import resource
 from collections.abc import Iterator
@@ -38,6 +38,6 @@ class RedisServer(LocalRedis):
         super().__init__(directory, binary=binary(kind), fsync=fsync, maxmemory=maxmemory)
 
     def limit_files(self, most_bytes: int) -> None:
-        """Let no file grow beyond this, as if the disk were full; RLIM_INFINITY frees it."""
+        """Limit the size of its files, as on a full disk; RLIM_INFINITY lifts the limit."""
         _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (most_bytes, hard))

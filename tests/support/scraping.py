@@ -1,4 +1,4 @@
-"""Reading a process's metrics as Prometheus does."""
+"""Reads a process's metrics as Prometheus does."""
 
 import asyncio
 import urllib.request
@@ -13,7 +13,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def metrics_port(process: PipelineProcess) -> int:
-    """Return where a process of the pipeline shows its metrics."""
+    """Return the port of a process's metrics."""
     settings = process.settings
     return {
         "api": settings.api.port,

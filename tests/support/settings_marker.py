@@ -1,9 +1,9 @@
-"""`@pytest.mark.settings(group__name=value)`: what a test, its class or its module sets.
+"""`@pytest.mark.settings(group__name=value)`: the settings of a test, its class or its module.
 
 A whole group may be given as a dictionary: `@pytest.mark.settings(group={"name": value})`.
 
-Invariant: a marker of a test or class that reads no settings from it fails the collection; of a
-module's tests, some may.
+Invariant: a marker on a test or class whose fixtures do not read it fails the collection; of a
+module's tests, some may ignore it.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ FIXTURE = "marked_settings"
 
 
 def marked(node: pytest.Item) -> Groups:
-    """Return what the markers of a test set; the closest marker wins."""
+    """Return the settings of a test's markers; the closest marker wins."""
     markers = reversed(list(node.iter_markers("settings")))
     return merged(
         *(_groups(name, value) for marker in markers for name, value in marker.kwargs.items())
@@ -26,7 +26,7 @@ def marked(node: pytest.Item) -> Groups:
 
 
 def merged(*several: Groups) -> Groups:
-    """Return all settings; of the same setting, the last."""
+    """Merge settings; later ones win."""
     result: Groups = {}
     for groups in several:
         for group, values in groups.items():

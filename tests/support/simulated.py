@@ -41,7 +41,7 @@ def generation(prompt: str, tokens: int = 40, account: str = "acme", **fields: A
 
 
 async def until_running(store: JobStore, count: int) -> None:
-    """Wait until so many jobs run at once."""
+    """Wait until `count` jobs are running."""
 
     async def busy() -> bool:
         return await store.redis.zcard(store.keys.running(MODEL)) >= count
@@ -52,7 +52,7 @@ async def until_running(store: JobStore, count: int) -> None:
 async def under_way(
     store: JobStore, hub: EventHub, jobs: Sequence[Submission], running: int, seconds: float = 90
 ) -> asyncio.Task[list[JobResult]]:
-    """Submit jobs and follow them as clients do; returns when so many run at once."""
+    """Submit jobs and follow them as clients do; return when `running` of them run."""
     for job in jobs:
         await store.submit(job)
     following = asyncio.create_task(follow_all(hub, jobs, seconds))
@@ -61,7 +61,7 @@ async def under_way(
 
 
 def check_text(jobs: Sequence[Submission], results: Sequence[JobResult]) -> None:
-    """Each completed job delivered exactly what an uninterrupted run delivers."""
+    """Check that each completed job delivered exactly the output of an uninterrupted run."""
     for job, result in zip(jobs, results, strict=True):
         assert result.status == "completed", (result.status, result.error)
         for index in result.choices:

@@ -1,4 +1,4 @@
-"""An engine that really makes every step: what the planner's closed form is held against."""
+"""An engine that computes every step: the reference for the planner's closed form."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Job:
 
 
 def step_through(profile: EngineProfile, jobs: list[Job]) -> None:
-    """Fill in when each job's first token and its end came. `jobs` are in order of `at`."""
+    """Compute the times of each job's first token and end. `jobs` are in order of `at`."""
     waiting = list(jobs)
     running: list[Job] = []
     now = 0.0

@@ -1,4 +1,4 @@
-"""The time limit of a test (pytest-timeout), made longer while the machine is busy."""
+"""Extends pytest-timeout's limit of a test while the machine is busy."""
 
 import signal
 import threading

@@ -1,4 +1,4 @@
-"""The real scripts on a clock that the test sets: only where they ask for the time is changed."""
+"""The real scripts on a clock that the test sets: only their calls of TIME are replaced."""
 
 import hashlib
 from typing import Any
@@ -24,11 +24,11 @@ class VirtualTime:
             scripts._sha[name] = hashlib.sha1(changed, usedforsecurity=False).hexdigest()
 
     async def set(self, now: int) -> None:
-        """Say what time it is."""
+        """Set the clock, in milliseconds."""
         self.now = now
         moment: dict[str, Any] = {"s": now // 1000, "us": now % 1000 * 1000}
         await self._store.redis.hset(self._key, mapping=moment)
 
     async def advance(self, milliseconds: int) -> None:
-        """Let time pass; it may also be set back."""
+        """Move the clock by this many milliseconds; it may go back."""
         await self.set(self.now + milliseconds)

@@ -1,4 +1,4 @@
-"""A wall clock that a test moves, for the processes it starts; its own and Redis's stay true."""
+"""Moves the wall clock of processes that a test starts; the test's and Redis's stay true."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ from tests.support.programs import require
 
 
 class WallClock:
-    """Debian's libfaketime, told by a file that it looks at once a second.
+    """Debian's libfaketime, which reads the offset from a file once a second.
 
-    Invariant: the monotonic clock is never touched.
+    Invariant: the monotonic clock never changes.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -18,7 +18,7 @@ class WallClock:
         self.move(0)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that put a process under this clock."""
+        """Return the environment variables that give a process this clock."""
         return {
             "LD_PRELOAD": self._library,
             "FAKETIME_TIMESTAMP_FILE": str(self._offset),
@@ -27,7 +27,7 @@ class WallClock:
         }
 
     def move(self, seconds: int) -> None:
-        """Let it be this far from the true time from now on."""
+        """Set the offset from the true time."""
         new = self._offset.with_suffix(".new")
         new.write_text(f"{seconds:+d}\n")
         new.replace(self._offset)

@@ -1,4 +1,4 @@
-"""Short ways to listen, to tell, and to look at how telling went."""
+"""Helpers that add endpoints, write events and read deliveries."""
 
 import asyncio
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from webhooks.events import NewEvent, add_events, listeners
 from webhooks.signing import new_secret
 from webhooks.tickets import DeliveryTicket
 
-#: For settings: receivers of tests live on the loopback.
+#: Settings that allow receivers on the loopback address.
 REACHABLE = {"allow_networks": "127.0.0.0/8", "require_https": False, "ports": ""}
 
 
@@ -51,7 +51,7 @@ async def listen(database: Database, receiver: Receiver, name: str = "whe_1", **
 
 
 async def tell(database: Database, count: int = 1, account: str = "acme") -> list[DeliveryTicket]:
-    """Add events that every endpoint of the account hears of; nobody gets their tickets."""
+    """Write events for every endpoint of the account; their tickets are not queued."""
     events = [
         NewEvent(account, "batch.completed", {"id": f"batch_{number}"}, new_id("evt"), now())
         for number in range(count)
@@ -61,7 +61,7 @@ async def tell(database: Database, count: int = 1, account: str = "acme") -> lis
 
 
 async def deliver(deliverer: Deliverer, database: Database) -> list[DeliveryTicket]:
-    """Try everything that is due, once."""
+    """Attempt every due delivery once."""
     found = list(await find_due(database))
     await asyncio.gather(*(deliverer.serve(ticket) for ticket in found))
     return found
@@ -92,7 +92,7 @@ async def states(database: Database) -> list[str]:
 
 
 async def pass_time(database: Database, seconds: float) -> None:
-    """Let everything that waits have waited so much longer."""
+    """Move all times of deliveries and endpoints this many seconds into the past."""
     earlier = timedelta(seconds=seconds)
     async with database.write() as connection:
         for table, names in (

@@ -1,4 +1,4 @@
-"""What a test may take grows with what the machine takes, and with nothing else."""
+"""Time limits of tests grow only as much as the machine is slower."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""README.md and docs/: what they link to, name and give as defaults is there, and is so."""
+"""The links, file names, commands and defaults in README.md and docs/ are correct."""
 
 import os
 import re

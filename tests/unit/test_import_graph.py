@@ -1,4 +1,4 @@
-"""Folders import each other in one direction only, and the picture of it is true."""
+"""Folders import each other in one direction only, and the drawn graph is up to date."""
 
 from collections import Counter
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.support.import_graph import (
 
 #: A folder with more modules is split by concern.
 MOST_MODULES = 22
-#: What the entry points stand on, and what therefore imports none of them.
+#: Packages below the entry points; they import none of them.
 LOWER = ("core", "jobs", "accounts", "webhooks", "billing", "wire", "files", "intake", "batches")
 
 

@@ -1,4 +1,4 @@
-"""Each class name stands for one thing in the whole tree."""
+"""Class names are unique in the whole tree."""
 
 import ast
 from collections import defaultdict

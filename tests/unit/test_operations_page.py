@@ -1,4 +1,4 @@
-"""docs/operations.md against the code: each metric, each alert, and nothing that is not there."""
+"""docs/operations.md lists exactly the metrics and alerts of the code."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""The version stands in `pyproject.toml`; wherever else it is written, it is the same."""
+"""The version of `pyproject.toml` is the same in every other place."""
 
 import re
 import tomllib

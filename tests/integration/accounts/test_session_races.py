@@ -1,4 +1,4 @@
-"""Sessions where two things happen at once: what ends one ends all of it."""
+"""Races of sessions: signing out also ends a session that is being refreshed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ import pytest
 
 from accounts.account_rows import ensure_account
 from accounts.caller import Role
-from accounts.directory import Directory, directory_of, open_signing_in
+from accounts.directory import Directory, open_signing_in
 from accounts.errors import SessionOver
 from accounts.sessions import Session, Sessions
 from core.db.engine import Database
@@ -27,16 +27,10 @@ def settings(redis_server: RedisServer, database_settings: DatabaseSettings) -> 
 
 
 @pytest.fixture
-async def directory(settings: Settings) -> AsyncIterator[Directory]:
-    async with directory_of(settings, "test") as opened:
-        yield opened
-
-
-@pytest.fixture
 async def sessions(
     settings: Settings, directory: Directory, database: Database
 ) -> AsyncIterator[Sessions]:
-    """Sessions, and ann of acme who may have some."""
+    """The session store, with the user ann of acme."""
     await ensure_account(database, "acme")
     await directory.users.create("test", "acme", EMAIL, Role.MEMBER, PASSWORD)
     store = open_store(settings)
@@ -76,7 +70,7 @@ async def test_signing_out_ends_a_session_that_is_being_refreshed(
 async def test_a_token_that_was_never_given_out_waits_for_nobody_who_writes(
     sessions: Sessions, database: Database
 ) -> None:
-    """Nobody needs a key for these routes: guesses must not take turns with those who write."""
+    """These routes need no key, so guesses must not take the lock that writers need."""
     async with database.write(), asyncio.timeout(2):
         with pytest.raises(SessionOver):
             await sessions.refresh("rt_guess")

@@ -1,4 +1,4 @@
-"""A real API in a thread on a real Redis, real clients, and a worker played by hand."""
+"""A real API in a thread on a real Redis, real clients, and a worker that the test plays."""
 
 import asyncio
 import contextlib
@@ -26,12 +26,12 @@ from jobs.status import Status
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Appended, ClaimedJob, Ending, LogAppend
 from tests.conftest import settings_for
-from tests.integration.api.parsing import SseEvent, parse_sse
 from tests.support.keys import make_several, sqlite_in, while_sql_was_there
 from tests.support.machine import is_over
 from tests.support.object_store import S3Server
 from tests.support.redis_server import RedisServer
 from tests.support.settings_marker import Groups, merged
+from tests.support.sse import SseEvent, parse_sse
 from tests.support.waiting import eventually
 
 MODEL = "m"
@@ -48,7 +48,7 @@ class Keys:
 
 
 class RunningApi:
-    """One API process's worth of server, in a thread."""
+    """The server of one API process, in a thread."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -78,7 +78,7 @@ class RunningApi:
 
 @dataclass
 class Hand:
-    """A worker played by hand: claims jobs and writes their events."""
+    """The test as a worker: claims jobs and writes their events."""
 
     store: JobStore
     name: str = "hand"
@@ -151,7 +151,7 @@ def says(text: str, index: int = 0, **more: Any) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def answering(hand: Hand, *words: str, jobs: int = 1) -> AsyncIterator[list[ClaimedJob]]:
-    """Answer the next jobs with the same words, beside the body of the `with`."""
+    """Answer the next jobs with the same words while the body of the `with` runs."""
     taken: list[ClaimedJob] = []
 
     async def work() -> None:
@@ -194,7 +194,7 @@ def files_url(tmp_path: Path) -> str:
 
 
 class FilesOnS3:
-    """The tests of a class keep their files in a bucket."""
+    """Tests of a class that store files in a bucket."""
 
     @pytest.fixture
     def files_url(self, s3_server: S3Server) -> str:
@@ -237,7 +237,7 @@ def one_api(settings: Settings, keys: Keys) -> Iterator[RunningApi]:
 
 @dataclass(frozen=True, slots=True)
 class SharedApi:
-    """One server with default settings for all tests that leave nothing behind."""
+    """One server with default settings for all tests that clean up after themselves."""
 
     keys: Keys
     running: RunningApi
@@ -262,7 +262,7 @@ def shared_api(
 
 
 class OnSharedApi:
-    """The tests of a class share one API with all such classes: they leave nothing behind."""
+    """Tests of a class that share one API with all such classes; they must clean up."""
 
     @pytest.fixture
     def settings(self, shared_api: SharedApi) -> Settings:
@@ -283,7 +283,7 @@ class OnSharedApi:
     database__timeout_seconds=1,
 )
 class WithoutDatabase:
-    """The tests of a class have an API whose SQL never answers; it did when keys were made."""
+    """Tests of a class whose API has no SQL; their keys were made before the outage."""
 
     @pytest.fixture
     def keys(self, settings: Settings, tmp_path: Path) -> Keys:
@@ -301,7 +301,7 @@ async def store(store: JobStore) -> JobStore:
 
 @pytest.fixture
 async def database(settings: Settings) -> AsyncIterator[Database]:
-    """What the API keeps in SQL."""
+    """The API's database."""
     opened = Database(settings.database, "test")
     yield opened
     await opened.close()
@@ -338,13 +338,13 @@ def api(start_api: Callable[[], RunningApi]) -> RunningApi:
 
 
 def services(api: RunningApi) -> Any:
-    """Return what the routes of an API work with."""
+    """Return the services that an API's routes use."""
     app: Any = api.server.config.app
     return app.state.services
 
 
 async def refreshed(api: RunningApi) -> None:
-    """Have the API read prices and budgets, on its own loop."""
+    """Make the API reload prices and budgets, on its own loop."""
     loop = services(api).hub._task.get_loop()
     for reading in (services(api).cost_cache.refresh(), services(api).budget_guard.refresh()):
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, loop))
@@ -371,13 +371,13 @@ async def other(api: RunningApi, keys: Keys) -> AsyncIterator[httpx2.AsyncClient
 
 @pytest.fixture
 def admin(client: httpx2.AsyncClient) -> httpx2.AsyncClient:
-    """Who `client` is, where it matters: an admin of acme."""
+    """The same client, in tests where it matters that it is an admin of acme."""
     return client
 
 
 @pytest.fixture
 async def operator(api: RunningApi, keys: Keys) -> AsyncIterator[httpx2.AsyncClient]:
-    """Who runs Penstock, and sees everybody's."""
+    """A client with the operator's key, which sees all accounts."""
     async with connect(api, keys.admin) as opened:
         yield opened
 

@@ -1,6 +1,6 @@
-"""Every route, called over HTTP by nobody, by each role, by the operator, and by another account.
+"""Every route, called over HTTP without a key, by each role, the operator and another account.
 
-A route that is new has to stand in `intake.permissions`; one with a new kind of id also in MADE.
+A new route must stand in `intake.permissions`; a new kind of id also in `NOTHING`.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from tests.support.redis_server import RedisServer
 PASSWORD = "correct horse battery"
 OPERATOR = "operator"
 PARAM = re.compile(r"\{(\w+)(?::path)?\}")
-#: Ids of nothing, by parameter.
+#: Ids that do not exist, by path parameter.
 NOTHING = {
     "job_id": f"job_{'0' * 32}",
     "response_id": f"resp_{'0' * 32}",
@@ -42,9 +42,9 @@ NOTHING = {
     "name": "no-such-model",
     "model": "no-such-model",
 }
-#: What belongs to no account: models and, for the operator, queues and accounts.
+#: Path parameters of objects without an owner: models and, for the operator, queues and accounts.
 SHARED = {"name", "model", "account"}
-#: What only a closed month or a delivery makes: `test_billing` and `test_webhooks` try those.
+#: Objects that need a closed month or a delivery: tested in `test_billing` and `test_webhooks`.
 MADE_ELSEWHERE = {"invoice", "delivery"}
 
 ROUTES = {route: access for route, access in TABLE.items() if not access.public}
@@ -89,7 +89,7 @@ def email(who: str) -> str:
 
 
 async def _people(settings: Settings) -> None:
-    """Make a model, and a person of each role in the other account."""
+    """Register a model, and create a user of each role in the other account."""
     store = open_store(settings)
     await ModelRegistry(store.redis, store.keys).register(ServedModel(MODEL, 4096, "none", 1))
     await store.close()
@@ -104,16 +104,16 @@ async def _people(settings: Settings) -> None:
 
 async def _sign_in(url: str) -> dict[str, str]:
     tokens = {}
-    async with httpx2.AsyncClient(base_url=url, timeout=30) as door:
+    async with httpx2.AsyncClient(base_url=url, timeout=30) as anonymous:
         for who in (*Role, OPERATOR):
             body = {"email": email(who), "password": PASSWORD}
-            answer = await door.post("/v1/auth/login", json=body)
+            answer = await anonymous.post("/v1/auth/login", json=body)
             tokens[str(who)] = answer.json()["access_token"]
     return tokens
 
 
 async def _own(url: str, key: str) -> dict[str, str]:
-    """Make one of everything that an account can own; returns the ids."""
+    """Create one object of each kind that an account owns; return the ids."""
     headers = {"Authorization": f"Bearer {key}"}
     async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
 
@@ -183,7 +183,7 @@ async def test_what_another_account_owns_looks_as_if_it_were_not_there(
 
 
 def without(answer: httpx2.Response, one: str) -> tuple[int, str]:
-    """Return an answer without what differs from request to request."""
+    """Return an answer without the fields that differ between requests."""
     return answer.status_code, re.sub(r"req_\w+", "", answer.text.replace(one, ""))
 
 

@@ -1,4 +1,4 @@
-"""Batches: every request once in one file, whatever is wrong with the file or becomes of a job."""
+"""Batches: each request is in one result file once, for every bad input and job outcome."""
 
 import asyncio
 from pathlib import Path

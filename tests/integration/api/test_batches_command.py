@@ -1,9 +1,7 @@
-"""`penstock batches` against a real API: create, watch, list, fetch, and refusals in words."""
+"""`penstock batches` against a real API: create, watch, list, fetch, and error messages."""
 
 import asyncio
 import json
-import os
-import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,8 @@ from core.settings.tree import Settings
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import MODEL, Keys, RunningApi
 from tests.support.batches import answering_all, feeding, line, lines
+from tests.support.commands import bash, page_commands
+from tests.support.environment import inherited
 
 pytestmark = pytest.mark.settings(batches__look_seconds=0.05, batches__flush_seconds=0.1)
 
@@ -82,23 +82,13 @@ async def test_a_file_that_is_not_there_is_wrong_usage(
 async def test_the_commands_of_the_documentation_run(
     api: RunningApi, keys: Keys, settings: Settings, store: JobStore, tmp_path: Path
 ) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
-    sections = re.split(r"^## ", page, flags=re.MULTILINE)
-    own = [one for one in sections if one.startswith(("#", "Files and batches\n"))]
-    blocks = re.findall(r"^```sh\n(.*?)^```", "".join(own), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 2
-    given = {"URL": api.url, "KEY": keys.acme, "MODEL": MODEL}
+    commands = page_commands("Files and batches")
+    assert len(commands) == 2
+    env = inherited() | {"URL": api.url, "KEY": keys.acme, "MODEL": MODEL}
     async with feeding(settings), answering_all(store, MODEL):
-        running = await asyncio.create_subprocess_exec(
-            *("bash", "-c", "set -euo pipefail\n" + "\n".join(blocks)),
-            env={**os.environ, **given},
-            cwd=tmp_path,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        async with asyncio.timeout(60):
-            printed = (await running.communicate())[0].decode()
-    assert running.returncode == 0, printed
+        done = await asyncio.to_thread(bash, *commands, directory=tmp_path, env=env)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
     assert '"request_counts":{"total":3,"completed":3,"failed":0}' in printed
     assert printed.count('"status_code":200') == 3
     assert '"deleted":true' in printed

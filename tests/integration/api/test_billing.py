@@ -1,4 +1,4 @@
-"""Invoices and exports over HTTP: an account sees its own, only the operator everybody's."""
+"""Invoices and exports over HTTP: an account sees its own, the operator sees all."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""A request that may cost more than is left is refused with what is left; nothing else changes."""
+"""A request that may exceed the budget is refused and told what is left; no other state changes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,7 +40,7 @@ async def price(database: Database) -> None:
 
 
 def take_away(settings: Settings) -> None:
-    """Put something in the place of the SQLite file that cannot be opened."""
+    """Replace the SQLite file with a directory, which cannot be opened."""
     file = Path(make_url(settings.database.url.get_secret_value()).database or "")
     file.rename(file.with_suffix(".away"))
     file.mkdir()
@@ -172,7 +172,7 @@ async def test_a_repeat_of_what_was_accepted_needs_no_budget(
     async with connect(before, keys.acme) as client:
         first = await client.post("/v1/jobs", json=job, headers=once)
     take_away(settings)
-    after = start_api()  # knows no budgets, and refuses what it cannot check
+    after = start_api()  # has read no budgets, so it refuses requests that it cannot check
     async with connect(after, keys.acme) as client:
         assert (await client.post("/v1/jobs", json=job)).json()["code"] == "spending-unknown"
         again = await client.post("/v1/jobs", json=job, headers=once)

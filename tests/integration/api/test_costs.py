@@ -1,4 +1,4 @@
-"""Clients see what a job costs the moment it ends, and it is what the ledger will say."""
+"""Clients see a job's cost when it ends, and the ledger records the same cost."""
 
 import sqlite3
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Embeddings are jobs: on their own route, as submitted jobs, after a second attempt."""
+"""Embeddings: on their own route, as submitted jobs, after a second attempt."""
 
 import asyncio
 import base64

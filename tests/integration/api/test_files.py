@@ -1,4 +1,4 @@
-"""Files: stored whole or not at all, seen by their account alone, named harmlessly."""
+"""Files: stored whole or not at all, visible only to their account, with safe names."""
 
 import asyncio
 import hashlib
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.settings(files__max_bytes=LIMIT, files__account_bytes=2
 
 
 def stored(settings: Settings) -> list[str]:
-    """Return every file in the folder, also those that are being written."""
+    """Return every file in the folder, incomplete ones included."""
     folder = Path(settings.files.url.get_secret_value().removeprefix("file://"))
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
@@ -375,12 +375,12 @@ async def test_bytes_without_a_row_are_swept_and_others_are_not(
 ) -> None:
     made = (await upload(client)).json()
     objects = ObjectStore(settings.files)
-    await objects.put_bytes("files/file_" + "1" * 32, b"nobody knows me")
+    await objects.put_bytes("files/file_" + "1" * 32, b"without a row")
     aside = Path(settings.files.url.get_secret_value().removeprefix("file://")) / "files/file_2#1"
     aside.write_bytes(b"its writer was killed")
     database = Database(settings.database, "test")
     sweeper = FileSweeper(database, objects, FILE_REFERENCES)
-    assert await sweeper.delete_orphans(3_600) == 0, "somebody may be about to add it"
+    assert await sweeper.delete_orphans(3_600) == 0, "a request may be about to add its row"
     assert len(stored(settings)) == 3
     assert await sweeper.delete_orphans(-1) == 1
     await database.close()

@@ -1,4 +1,4 @@
-"""Every field of every body with everything that does not belong there: refused by name, or taken.
+"""Wrong values in every field of every body: accepted, or refused with the field's name.
 
 The fields come from the schemas, so those added later are tried as well.
 """
@@ -101,7 +101,7 @@ async def http(api: RunningApi, keys: Keys, store: JobStore) -> AsyncIterator[ht
 
 
 def refusal(answer: httpx2.Response) -> tuple[str, str]:
-    """Return which field an answer is about and what it says, whatever its shape."""
+    """Return the field and the message of a refusal in either error shape."""
     body = answer.json()
     error = body.get("error", body)
     return str(error.get("param")), str(error.get("message", error.get("detail")))

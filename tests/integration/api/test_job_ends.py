@@ -1,4 +1,4 @@
-"""How jobs end and begin again: cancel, delete, retry, dead letter, a full queue."""
+"""Ends of jobs: cancel, delete, retry, dead letter, a full queue."""
 
 from typing import Any
 

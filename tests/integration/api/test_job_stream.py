@@ -1,7 +1,7 @@
-"""A job's event stream: every cursor, every way to leave, and what a slow reader costs."""
+"""A job's event stream: every cursor, every kind of disconnect, and slow readers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,7 +26,7 @@ from tests.integration.api.conftest import (
     submit,
     until_status,
 )
-from tests.integration.api.parsing import SseEvent, parse_sse
+from tests.support.sse import SseEvent, parse_sse
 from tests.support.waiting import eventually
 
 WORDS = ("one", " two", " three")
@@ -330,6 +330,14 @@ async def test_the_queue_stays_open_while_streams_are(
     assert (await client.post("/v1/jobs", json=chat_job())).status_code == 202
 
 
+async def read_until(word: str, received: AsyncIterator[str]) -> str:
+    """Read a stream until it has shown a word; return what it has shown."""
+    got = ""
+    while word not in got:
+        got += await anext(received)
+    return got
+
+
 @pytest.mark.parametrize("why", ["revoked", "suspended", "expired", "role"])
 async def test_who_may_not_call_any_more_is_told_nothing_more(
     client: httpx2.AsyncClient, api: RunningApi, settings: Settings, hand: Hand, why: str
@@ -345,9 +353,7 @@ async def test_who_may_not_call_any_more_is_told_nothing_more(
         ):
             received = response.aiter_text()
             await hand.say(job, "one")
-            got = ""
-            while "one" not in got:
-                got += await anext(received)
+            got = await read_until("one", received)
             changes = {
                 "expired": {"expires_at": datetime.now(UTC)},
                 "role": {"role": "billing"},
@@ -384,9 +390,7 @@ async def test_signing_out_ends_what_a_person_watches(
     ):
         received = response.aiter_text()
         await hand.say(job, "one")
-        got = ""
-        while "one" not in got:
-            got += await anext(received)
+        got = await read_until("one", received)
         await client.post("/v1/auth/logout", json={"refresh_token": session["refresh_token"]})
         await asyncio.sleep(1.0)
         await hand.say(job, "two")

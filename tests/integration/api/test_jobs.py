@@ -1,4 +1,4 @@
-"""The job routes: submit, look, wait, cancel, repeat, delete."""
+"""The job routes: submit, read, wait, cancel, retry, delete."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""`/v1/keys`: shown once, scoped, rotated, revoked at once; nobody gets more than they have."""
+"""`/v1/keys`: shown once, scoped, rotated, revoked; a caller grants only what it has itself."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ from tests.support.waiting import eventually
 
 KEYS = "/v1/keys"
 
-#: What has nothing to do with the kind of database.
+#: Fields that do not depend on the kind of database.
 SQLITE = pytest.mark.parametrize("database_kind", ["sqlite"])
 
 
@@ -53,7 +53,7 @@ async def refused(api: RunningApi, key: str, within: float = 1.0) -> None:
         return (await me(api, key)).status_code == 401
 
     await eventually(gone)
-    assert not is_over(began, within + 0.5)  # the looking itself
+    assert not is_over(began, within + 0.5)  # the time of the check itself
 
 
 async def test_a_key_is_shown_once_found_by_its_beginning_and_kept_as_a_hash(
@@ -214,7 +214,7 @@ async def test_a_key_works_from_its_networks_only(
     assert (await me(api, here["key"])).status_code == 200
     answer = await me(api, elsewhere["key"])
     assert (answer.status_code, answer.json()["code"]) == (403, "address-forbidden")
-    async with connect(api, elsewhere["key"]) as client:  # nobody here is a trusted proxy
+    async with connect(api, elsewhere["key"]) as client:  # no proxy is trusted here
         forged = await client.get("/v1/me", headers={"X-Forwarded-For": "192.0.2.1"})
     assert forged.status_code == 403
 
@@ -228,7 +228,7 @@ async def test_nobody_gives_more_than_they_have(
     foreign = await admin.post(KEYS, json={"account": "other"})
     assert (foreign.status_code, foreign.json()["param"]) == (403, "account")
     async with connect(api, make_key(settings, role=Role.MEMBER)) as member:
-        # Who stole a member's key could go on with another after it was revoked.
+        # Else a thief of a member's key could make another and survive its revocation.
         for method, path in (("GET", KEYS), ("POST", KEYS)):
             answer = await member.request(method, path, json={})
             assert answer.status_code == 403

@@ -1,4 +1,4 @@
-"""What leaving before the end does to a job, on every route that takes one."""
+"""A client that disconnects early: what happens to its job, on every submitting route."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Rates, shares of the queue and shedding, as clients meet them."""
+"""Rate limits, queue shares and load shedding over HTTP."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -268,7 +268,7 @@ async def test_a_job_that_would_wait_too_long_is_refused_until_the_queue_is_shor
     refused = await client.post("/v1/jobs", json=chat_job())
     assert (refused.status_code, refused.json()["code"]) == (429, "wait-too-long")
     assert int(refused.headers["retry-after"]) == 2
-    # What comes later does not make a better tier wait.
+    # Jobs of a lower tier do not delay a higher one.
     before = await client.post("/v1/jobs", json=chat_job(service_tier="priority"))
     assert before.status_code == 202
     await store.claim(MODEL, "w", 2)

@@ -1,4 +1,4 @@
-"""The OpenAI routes, seen by OpenAI's own client and on the wire."""
+"""The OpenAI routes, through OpenAI's own client and as raw HTTP."""
 
 import asyncio
 from typing import Any
@@ -20,7 +20,7 @@ from tests.integration.api.conftest import (
     says,
     until_status,
 )
-from tests.integration.api.parsing import parse_sse
+from tests.support.sse import parse_sse
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 CHAT = "/v1/chat/completions"

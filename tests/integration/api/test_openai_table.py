@@ -1,4 +1,4 @@
-"""docs/api.md says of every OpenAI call and parameter whether it works; this reads it and tries."""
+"""The tables of OpenAI calls and parameters in docs/api.md agree with the API."""
 
 import re
 from collections.abc import AsyncIterator

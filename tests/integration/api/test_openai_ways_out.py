@@ -1,4 +1,4 @@
-"""The OpenAI routes when things go another way: failures, preferences, clients that leave."""
+"""The OpenAI routes off the normal path: failures, preferences, clients that disconnect."""
 
 import asyncio
 from typing import Any

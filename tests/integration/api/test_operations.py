@@ -26,11 +26,11 @@ from tests.integration.api.conftest import (
     read_stream,
     submit,
 )
-from tests.integration.api.parsing import parse_sse
 from tests.support.keys import sqlite_in
 from tests.support.machine import is_over
 from tests.support.redis_server import RedisServer
 from tests.support.redis_server import running as redis_running
+from tests.support.sse import parse_sse
 from tests.support.waiting import eventually
 
 CHAT = "/v1/chat/completions"

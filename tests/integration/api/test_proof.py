@@ -1,4 +1,4 @@
-"""A client checks its bill by itself, from what it received and what the proof says."""
+"""A client verifies its bill from the stream it received and the usage proof."""
 
 import hashlib
 import json

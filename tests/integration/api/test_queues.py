@@ -1,9 +1,7 @@
-"""The operator's routes and commands: how queues stand, pause, drain, resume, purge."""
+"""The operator's queue routes and commands: list, pause, drain, resume, purge."""
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +26,10 @@ from tests.integration.api.conftest import (
     submit,
 )
 from tests.integration.api.test_budgets import take_away
+from tests.support.commands import Done, penstock
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.jobs import submission
 
-PENSTOCK = Path(sys.executable).with_name("penstock")
 QUEUES = "/v1/admin/queues"
 
 
@@ -214,18 +212,9 @@ async def test_a_queue_can_be_paused_while_sql_is_away(
 async def test_the_commands_do_what_the_routes_do(
     api: RunningApi, keys: Keys, store: JobStore, client: httpx2.AsyncClient, tmp_path: Path
 ) -> None:
-    def penstock(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(PENSTOCK), "queues", *words, "--url", api.url, "--key", keys.admin],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    async def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return await asyncio.to_thread(penstock, *words)
+    async def run(*words: str) -> Done:
+        command = ("queues", *words, "--url", api.url, "--key", keys.admin)
+        return await asyncio.to_thread(penstock, *command, directory=tmp_path)
 
     await submit(client)
     assert json.loads((await run("pause", MODEL, "--json")).stdout)["mode"] == "paused"

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a request, in both error shapes."""
+"""Refused requests: every kind of mistake, in both error shapes."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ def settings(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
     )
 
 
-#: A refusal leaves nothing behind.
+#: A refused request must leave no job.
 keys = pytest.fixture(scope="module")(make_keys)
 api = pytest.fixture(scope="module")(one_api)
 
@@ -51,7 +51,7 @@ def _registered(store: JobStore) -> None:
 
 
 def check_shape(response: httpx2.Response, status: int, code: str) -> None:
-    """Whatever the route, the error is whole and in its shape."""
+    """Check that an error is complete and in the shape of its route."""
     assert response.status_code == status, response.text
     assert response.headers["x-request-id"]
     path = response.request.url.path

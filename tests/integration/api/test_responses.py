@@ -1,4 +1,4 @@
-"""The Responses API, seen by OpenAI's own client and on the wire."""
+"""The Responses API, through OpenAI's own client and as raw HTTP."""
 
 import asyncio
 from typing import Any
@@ -337,7 +337,7 @@ async def test_a_deleted_response_is_gone_and_a_running_one_stays(
 
 @pytest.fixture
 async def hidden(ai: openai.AsyncOpenAI, client: httpx2.AsyncClient, hand: Hand) -> list[str]:
-    """Names under which nobody but their owner, or nobody at all, finds anything."""
+    """Ids under which no stored response is found."""
     async with answering(hand, "a", jobs=2):
         unstored = await ai.responses.create(model=MODEL, input="hi", store=False)
         chat = await client.post(

@@ -1,4 +1,4 @@
-"""Responses after Redis has let them go: the archive keeps what the client asked to be stored."""
+"""Responses that Redis has deleted: the archive keeps those that the client asked to store."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Signing in: what a password brings, how it goes on, and how it ends at once."""
+"""Sessions over HTTP: sign in, refresh, sign out."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ EMAIL, PASSWORD = "ann@example.com", "correct horse battery"
 LOGIN, REFRESH, LOGOUT = (f"/v1/auth/{name}" for name in ("login", "refresh", "logout"))
 ATTEMPTS, PER_ADDRESS = 3, 8
 
-#: What has nothing to do with the kind of database.
+#: Fields that do not depend on the kind of database.
 SQLITE = pytest.mark.parametrize("database_kind", ["sqlite"])
 
 
@@ -46,34 +46,34 @@ async def ann(admin: httpx2.AsyncClient) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def door(api: RunningApi) -> AsyncIterator[httpx2.AsyncClient]:
+async def anonymous(api: RunningApi) -> AsyncIterator[httpx2.AsyncClient]:
     """A client without a key."""
     async with httpx2.AsyncClient(base_url=api.url, timeout=20) as opened:
         yield opened
 
 
 async def sign_in(
-    door: httpx2.AsyncClient, email: str = EMAIL, password: str = PASSWORD
+    anonymous: httpx2.AsyncClient, email: str = EMAIL, password: str = PASSWORD
 ) -> httpx2.Response:
-    return await door.post(LOGIN, json={"email": email, "password": password})
+    return await anonymous.post(LOGIN, json={"email": email, "password": password})
 
 
-async def session(door: httpx2.AsyncClient) -> dict[str, Any]:
-    answer = await sign_in(door)
+async def session(anonymous: httpx2.AsyncClient) -> dict[str, Any]:
+    answer = await sign_in(anonymous)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
 
 
-async def me(door: httpx2.AsyncClient, token: str) -> httpx2.Response:
-    return await door.get("/v1/me", headers={"Authorization": f"Bearer {token}"})
+async def me(anonymous: httpx2.AsyncClient, token: str) -> httpx2.Response:
+    return await anonymous.get("/v1/me", headers={"Authorization": f"Bearer {token}"})
 
 
-async def over(door: httpx2.AsyncClient, token: str) -> None:
+async def over(anonymous: httpx2.AsyncClient, token: str) -> None:
     """The token is refused within a second."""
 
     async def refused() -> bool:
-        answer = await me(door, token)
+        answer = await me(anonymous, token)
         return answer.status_code == 401 and answer.json()["code"] in (
             *("session-over", "unauthenticated"),
         )
@@ -84,28 +84,28 @@ async def over(door: httpx2.AsyncClient, token: str) -> None:
 
 
 async def test_a_password_brings_a_token_that_acts_for_the_person(
-    door: httpx2.AsyncClient, ann: dict[str, Any]
+    anonymous: httpx2.AsyncClient, ann: dict[str, Any]
 ) -> None:
-    answer = await sign_in(door, "  Ann@Example.COM ")
+    answer = await sign_in(anonymous, "  Ann@Example.COM ")
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
-    found = (await me(door, answer.json()["access_token"])).json()
+    found = (await me(anonymous, answer.json()["access_token"])).json()
     assert (found["id"], found["account"], found["role"]) == (ann["id"], "acme", "member")
     headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
-    assert (await door.get("/v1/jobs", headers=headers)).status_code == 200
-    assert (await door.get("/v1/users", headers=headers)).status_code == 403
-    key = await door.post("/v1/keys", headers=headers, json={"name": "mine"})
+    assert (await anonymous.get("/v1/jobs", headers=headers)).status_code == 200
+    assert (await anonymous.get("/v1/users", headers=headers)).status_code == 403
+    key = await anonymous.post("/v1/keys", headers=headers, json={"name": "mine"})
     assert key.status_code == 201
     assert key.json()["user"] == ann["id"]
-    mine = (await door.get("/v1/keys", headers=headers)).json()["data"]
+    mine = (await anonymous.get("/v1/keys", headers=headers)).json()["data"]
     assert [one["id"] for one in mine] == [key.json()["id"]], "a member sees only their own"
-    more = await door.post("/v1/keys", headers=headers, json={"role": "admin"})
+    more = await anonymous.post("/v1/keys", headers=headers, json={"role": "admin"})
     assert (more.status_code, more.json()["param"]) == (403, "role")
 
 
 @SQLITE
 async def test_wrong_email_and_wrong_password_look_alike_and_take_the_same_way(
-    door: httpx2.AsyncClient, ann: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    anonymous: httpx2.AsyncClient, ann: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del ann
     compared: list[bool] = []
@@ -116,7 +116,10 @@ async def test_wrong_email_and_wrong_password_look_alike_and_take_the_same_way(
         return whole(self, stored, password)
 
     monkeypatch.setattr(Passwords, "_verify", counted)
-    answers = [await sign_in(door, password="wrong"), await sign_in(door, "bob@example.com")]
+    answers = [
+        await sign_in(anonymous, password="wrong"),
+        await sign_in(anonymous, "bob@example.com"),
+    ]
     assert compared == [True, False], "a hash is computed for both"
     for answer in answers:
         assert answer.status_code == 401
@@ -140,7 +143,7 @@ async def test_attempts_are_counted_exactly_whatever_comes_at_once(
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.json()["code"] == "too-many-sign-ins"
     assert 1 <= int(refused.headers["retry-after"]) <= 3600 / ATTEMPTS + 1
-    # Also with the right one: a guess is not told from it.
+    # With the right password as well: the answer does not confirm a guess.
     assert (await sign_in(clients[0])).status_code == 429
     assert (await sign_in(clients[1], "bob@example.com")).status_code == 401, "others may"
     for client in clients:
@@ -148,14 +151,16 @@ async def test_attempts_are_counted_exactly_whatever_comes_at_once(
 
 
 @SQLITE
-async def test_one_address_cannot_try_one_password_on_everybody(door: httpx2.AsyncClient) -> None:
+async def test_one_address_cannot_try_one_password_on_everybody(
+    anonymous: httpx2.AsyncClient,
+) -> None:
     answers = [
-        await door.post(LOGIN, json={"email": f"u{number}@example.com", "password": ""})
+        await anonymous.post(LOGIN, json={"email": f"u{number}@example.com", "password": ""})
         for number in range(3)
     ]
     assert {one.status_code for one in answers} == {422}, "what is no attempt is not counted"
     answers = await asyncio.gather(
-        *(sign_in(door, f"u{number}@example.com") for number in range(PER_ADDRESS + 4))
+        *(sign_in(anonymous, f"u{number}@example.com") for number in range(PER_ADDRESS + 4))
     )
     codes = [one.status_code for one in answers]
     assert (codes.count(401), codes.count(429)) == (PER_ADDRESS, 4)
@@ -163,78 +168,78 @@ async def test_one_address_cannot_try_one_password_on_everybody(door: httpx2.Asy
 
 @SQLITE
 async def test_a_right_password_forgives_the_attempts_before(
-    door: httpx2.AsyncClient, ann: dict[str, Any]
+    anonymous: httpx2.AsyncClient, ann: dict[str, Any]
 ) -> None:
     del ann
     for _ in range(2):
         for _ in range(ATTEMPTS - 1):
-            assert (await sign_in(door, password="wrong")).status_code == 401
-        assert (await sign_in(door)).status_code == 200
+            assert (await sign_in(anonymous, password="wrong")).status_code == 401
+        assert (await sign_in(anonymous)).status_code == 200
 
 
 async def test_a_refresh_token_works_once_and_its_reuse_ends_the_session(
-    door: httpx2.AsyncClient, ann: dict[str, Any]
+    anonymous: httpx2.AsyncClient, ann: dict[str, Any]
 ) -> None:
     del ann
-    other = await session(door)
-    first = await session(door)
-    second = (await door.post(REFRESH, json={"refresh_token": first["refresh_token"]})).json()
-    assert (await me(door, second["access_token"])).status_code == 200
+    other = await session(anonymous)
+    first = await session(anonymous)
+    second = (await anonymous.post(REFRESH, json={"refresh_token": first["refresh_token"]})).json()
+    assert (await me(anonymous, second["access_token"])).status_code == 200
 
-    again = await door.post(REFRESH, json={"refresh_token": first["refresh_token"]})
+    again = await anonymous.post(REFRESH, json={"refresh_token": first["refresh_token"]})
     assert (again.status_code, again.json()["code"]) == (401, "session-over")
-    stolen = await door.post(REFRESH, json={"refresh_token": second["refresh_token"]})
-    assert stolen.status_code == 401, "whoever has the newer one is signed out, too"
-    await over(door, second["access_token"])
-    assert (await me(door, other["access_token"])).status_code == 200, "other sessions go on"
+    stolen = await anonymous.post(REFRESH, json={"refresh_token": second["refresh_token"]})
+    assert stolen.status_code == 401, "the holder of the newer one is signed out, too"
+    await over(anonymous, second["access_token"])
+    assert (await me(anonymous, other["access_token"])).status_code == 200, "other sessions go on"
 
 
 async def test_of_two_refreshes_at_once_one_wins(
-    door: httpx2.AsyncClient, ann: dict[str, Any]
+    anonymous: httpx2.AsyncClient, ann: dict[str, Any]
 ) -> None:
     del ann
-    token = (await session(door))["refresh_token"]
+    token = (await session(anonymous))["refresh_token"]
     answers = await asyncio.gather(
-        *(door.post(REFRESH, json={"refresh_token": token}) for _ in range(6))
+        *(anonymous.post(REFRESH, json={"refresh_token": token}) for _ in range(6))
     )
     assert sorted(one.status_code for one in answers) == [200, *[401] * 5]
 
 
 async def test_signing_out_ends_this_session_at_once_and_no_other(
-    door: httpx2.AsyncClient, ann: dict[str, Any]
+    anonymous: httpx2.AsyncClient, ann: dict[str, Any]
 ) -> None:
     del ann
-    one, two = await session(door), await session(door)
+    one, two = await session(anonymous), await session(anonymous)
     for _ in range(2):
-        answer = await door.post(LOGOUT, json={"refresh_token": one["refresh_token"]})
+        answer = await anonymous.post(LOGOUT, json={"refresh_token": one["refresh_token"]})
         assert answer.status_code == 204
-    await over(door, one["access_token"])
-    refused = await door.post(REFRESH, json={"refresh_token": one["refresh_token"]})
+    await over(anonymous, one["access_token"])
+    refused = await anonymous.post(REFRESH, json={"refresh_token": one["refresh_token"]})
     assert refused.status_code == 401
-    assert (await me(door, two["access_token"])).status_code == 200
-    unknown = await door.post(LOGOUT, json={"refresh_token": "rt_unknown"})
+    assert (await me(anonymous, two["access_token"])).status_code == 200
+    unknown = await anonymous.post(LOGOUT, json={"refresh_token": "rt_unknown"})
     assert unknown.status_code == 204
 
 
 async def test_a_new_password_ends_every_session_and_works_at_once(
-    door: httpx2.AsyncClient, ann: dict[str, Any]
+    anonymous: httpx2.AsyncClient, ann: dict[str, Any]
 ) -> None:
     del ann
-    old = await session(door)
+    old = await session(anonymous)
     headers = {"Authorization": f"Bearer {old['access_token']}"}
     wrong = {"current": "wrong", "password": "another good one"}
-    assert (await door.post("/v1/me/password", headers=headers, json=wrong)).status_code == 401
+    assert (await anonymous.post("/v1/me/password", headers=headers, json=wrong)).status_code == 401
     weak = {"current": PASSWORD, "password": "short"}
-    answer = await door.post("/v1/me/password", headers=headers, json=weak)
+    answer = await anonymous.post("/v1/me/password", headers=headers, json=weak)
     assert (answer.status_code, answer.json()["param"]) == (422, "password")
     right = {"current": PASSWORD, "password": "another good one"}
-    assert (await door.post("/v1/me/password", headers=headers, json=right)).status_code == 204
-    new = await sign_in(door, password="another good one")
-    assert (await me(door, new.json()["access_token"])).status_code == 200, "at once"
-    await over(door, old["access_token"])
-    refused = await door.post(REFRESH, json={"refresh_token": old["refresh_token"]})
+    assert (await anonymous.post("/v1/me/password", headers=headers, json=right)).status_code == 204
+    new = await sign_in(anonymous, password="another good one")
+    assert (await me(anonymous, new.json()["access_token"])).status_code == 200, "at once"
+    await over(anonymous, old["access_token"])
+    refused = await anonymous.post(REFRESH, json={"refresh_token": old["refresh_token"]})
     assert refused.status_code == 401
-    assert (await sign_in(door)).status_code == 401
+    assert (await sign_in(anonymous)).status_code == 401
 
 
 @SQLITE
@@ -259,9 +264,9 @@ def forged(**changes: Any) -> dict[str, Any]:
 
 @SQLITE
 async def test_only_a_token_that_was_given_out_here_is_good(
-    door: httpx2.AsyncClient, ann: dict[str, Any]
+    anonymous: httpx2.AsyncClient, ann: dict[str, Any]
 ) -> None:
-    good = (await session(door))["access_token"]
+    good = (await session(anonymous))["access_token"]
     content = jwt.decode(good, options={"verify_signature": False})
     head, body, signature = good.split(".")
     flipped = signature[:-2] + ("AA" if signature[-2:] != "AA" else "BB")
@@ -291,20 +296,23 @@ async def test_only_a_token_that_was_given_out_here_is_good(
     }
     assert jwt.encode(forged(sub=ann["id"]), JWT_SECRET, ALGORITHM) != good
     for why, token in bad.items():
-        answer = await me(door, token)
+        answer = await me(anonymous, token)
         assert answer.status_code == 401, why
         assert answer.headers["www-authenticate"] == 'Bearer realm="penstock"'
-    assert (await me(door, good)).status_code == 200
+    assert (await me(anonymous, good)).status_code == 200
 
 
 @SQLITE
 async def test_no_password_and_no_token_is_logged(
-    door: httpx2.AsyncClient, ann: dict[str, Any], caplog: pytest.LogCaptureFixture, capsys: Any
+    anonymous: httpx2.AsyncClient,
+    ann: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    capsys: Any,
 ) -> None:
     del ann
-    found = await session(door)
-    await sign_in(door, password="secret guess of mine")
-    await door.post(LOGIN, json={"email": 7, "password": "secret guess of mine"})
+    found = await session(anonymous)
+    await sign_in(anonymous, password="secret guess of mine")
+    await anonymous.post(LOGIN, json={"email": 7, "password": "secret guess of mine"})
     said = caplog.text + "".join(capsys.readouterr())
     for secret in (PASSWORD, "secret guess", found["refresh_token"], found["access_token"]):
         assert secret not in said
@@ -323,9 +331,9 @@ WRONG: list[tuple[Any, Any]] = [
 
 
 @SQLITE
-async def test_bad_bodies_are_refused_without_an_echo(door: httpx2.AsyncClient) -> None:
+async def test_bad_bodies_are_refused_without_an_echo(anonymous: httpx2.AsyncClient) -> None:
     for path, body in WRONG:
-        answer = await door.post(path, json=body)
+        answer = await anonymous.post(path, json=body)
         assert answer.status_code == 422
         assert answer.headers["content-type"] == "application/problem+json"
         assert "xxxx" not in answer.text

@@ -1,4 +1,4 @@
-"""`GET /v1/usage`: an account sees what it used, added up, page by page, and nobody else's."""
+"""`GET /v1/usage`: an account reads the sums of its own usage, page by page."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Users and accounts: roles, disabling, suspending; what it means for keys and sessions at once."""
+"""Users and accounts: roles, disabling, suspending; keys and sessions follow immediately."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 PASSWORD = "correct horse battery"
 USERS = "/v1/users"
 
-#: What has nothing to do with the kind of database.
+#: Fields that do not depend on the kind of database.
 SQLITE = pytest.mark.parametrize("database_kind", ["sqlite"])
 
 
@@ -29,8 +29,8 @@ async def add(client: httpx2.AsyncClient, email: str, role: str = "admin") -> di
 
 
 async def signed_in(api: RunningApi, email: str) -> httpx2.AsyncClient:
-    async with connect(api, "none") as door:
-        answer = await door.post("/v1/auth/login", json={"email": email, "password": PASSWORD})
+    async with connect(api, "none") as anonymous:
+        answer = await anonymous.post("/v1/auth/login", json={"email": email, "password": PASSWORD})
     assert answer.status_code == 200, answer.text
     return connect(api, answer.json()["access_token"])
 
@@ -177,7 +177,7 @@ async def test_limits_of_an_account_reach_every_key_of_it(
 
     await eventually(known, 3)
     assert (await other.get("/v1/me")).json()["account_limits"]["max_running"] == 0
-    # What is not named stays.
+    # Fields that are left out do not change.
     more = await operator.patch("/v1/accounts/acme", json={"limits": {"max_queued": 9}})
     assert more.json()["limits"] == {"tokens_per_minute": 0, "max_queued": 9, **limits}
 

@@ -1,4 +1,4 @@
-"""`/v1/webhooks`: an account makes, changes and watches its own endpoints, and nobody else's."""
+"""`/v1/webhooks`: an account creates, changes and reads its own endpoints only."""
 
 import asyncio
 from datetime import timedelta
@@ -28,7 +28,7 @@ from wire.schemas.webhooks import (
 URL = "https://hooks.example.com/in"
 
 
-#: For tests of what databases could see differently.
+#: For tests that could differ between databases.
 BOTH = pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"])
 
 

@@ -1,4 +1,4 @@
-"""Clients that are slow, endless or no HTTP at all: cut with a reason, and in the way of nobody."""
+"""Slow, endless or invalid HTTP clients are disconnected with a reason and delay no other."""
 
 import asyncio
 import time

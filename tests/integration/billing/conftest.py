@@ -1,4 +1,4 @@
-"""Settings for a job store beside the databases."""
+"""Settings of a job store for tests that also use a database."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Holds are exact under any number of submitters, and end with what the ledger says was spent."""
+"""Budget reservations are exact under concurrent submits and end as the ledger's spending."""
 
 import asyncio
 from collections.abc import Sequence
@@ -61,11 +61,11 @@ async def known(store: JobStore, spent: int = 0) -> None:
 
 
 async def spend(store: JobStore) -> dict[str, int]:
-    """Return what Redis knows to be spent and held."""
+    """Return Redis's counters of spent and reserved amounts."""
     redis: Any = store.redis
-    purse, month = BUCKET.script_args
-    spent = await redis.hgetall(f"{store.keys.prefix}:spend:{purse}:{month}")
-    held = await redis.hgetall(f"{store.keys.prefix}:held:{purse}")
+    balance, month = BUCKET.script_args
+    spent = await redis.hgetall(f"{store.keys.prefix}:spend:{balance}:{month}")
+    held = await redis.hgetall(f"{store.keys.prefix}:held:{balance}")
     return {
         f"{what}:{scope.decode()}": int(value)
         for what, found in (("spent", spent), ("held", held))
@@ -231,7 +231,9 @@ async def test_the_sweep_lets_go_of_a_hold_whose_job_left_no_usage(store: JobSto
     await store.submit(leaked)
     await store.submit(alive)
     redis: Any = store.redis
-    await redis.delete(store.keys.job(leaked.id))  # as a Redis does that lost its last second
+    await redis.delete(
+        store.keys.job(leaked.id)
+    )  # as after a Redis crash that lost the last second
     assert await store.reservations.sweep() == 1
     assert (await spend(store))["held:*"] == 200
 
@@ -254,7 +256,7 @@ async def test_a_deleted_job_is_held_for_until_its_usage_is_recorded(
 
 
 async def check_spending(database: Database, keys: Sequence[str]) -> None:
-    """What is counted is what each job cost, rounded up to billionths."""
+    """Check that the spending is the sum of the jobs' costs, each rounded up to billionths."""
     usage, spending = table_of(UsageEventRow).c, table_of(SpendingRow)
     expected = dict.fromkeys(keys, 0)
     async with database.read() as connection:

@@ -1,9 +1,5 @@
-"""Whatever dies while a month is closed or exported, nothing half-done is left."""
+"""Closing a month while the process is killed or usage arrives: no half-closed month."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +12,13 @@ from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import InvoiceLineRow, InvoiceRow
 from core.errors import DatabaseUnavailable
+from core.runtime.child_process import ChildProcess
 from core.settings.billing import DatabaseSettings
+from tests.support.commands import PENSTOCK, started
 from tests.support.months import MONTH, a_past_price, close, usage_entry, used
 from tests.support.waiting import eventually
 
-PENSTOCK = Path(sys.executable).with_name("penstock")
-
-#: The last step of closing takes long: there is time to kill it when all is written.
+#: Makes the last step of a close slow, so that there is time to kill it after its writes.
 SLOW = {
     "sqlite": """
         CREATE TRIGGER slow AFTER INSERT ON closed_months BEGIN SELECT count(*)
@@ -49,7 +45,7 @@ def kind(database: Database) -> str:
 
 
 async def is_closing(database: Database) -> bool:
-    """Say whether somebody is in the middle of it: on SQLite nobody else can write then."""
+    """Return whether a close is under way; on SQLite no other writer can begin then."""
     if not database.is_sqlite:
         query = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
         async with database.read() as connection:
@@ -70,27 +66,26 @@ async def counts(database: Database) -> list[int | None]:
 
 
 @contextmanager
-def closing(settings: DatabaseSettings) -> Iterator["subprocess.Popen[bytes]"]:
-    env = os.environ | {"PENSTOCK_DATABASE__URL": settings.url.get_secret_value()}
-    process = subprocess.Popen([PENSTOCK, "bills", "close", MONTH], env=env)
+def closing(settings: DatabaseSettings, log: Path) -> Iterator[ChildProcess]:
+    url = settings.url.get_secret_value()
+    command = [str(PENSTOCK), "bills", "close", MONTH]
+    process = started(command, log, PENSTOCK_DATABASE__URL=url)
     try:
         yield process
     finally:
         process.kill()
-        process.wait(30)
 
 
 async def test_a_close_that_is_killed_midway_leaves_the_month_open(
-    database: Database, database_settings: DatabaseSettings
+    database: Database, database_settings: DatabaseSettings, tmp_path: Path
 ) -> None:
     await a_past_price(database)
     await used(database, *(usage_entry() for _ in range(EVENTS)))
     await run(database, SLOW[kind(database)])
-    with closing(database_settings) as process:
+    with closing(database_settings, tmp_path / "close.log") as process:
         await eventually(lambda: is_closing(database), 30)
-        assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        assert process.running
+        process.kill()
 
     assert await counts(database) == [0, 0]
     async with database.read() as connection:
@@ -101,7 +96,7 @@ async def test_a_close_that_is_killed_midway_leaves_the_month_open(
 
 
 async def _fast(database: Database) -> bool:
-    """Take the trigger away; the server needs a moment to see that its client is gone."""
+    """Remove the slow trigger; return whether the database let us."""
     if not database.is_sqlite:
         await run(
             database,
@@ -114,16 +109,16 @@ async def _fast(database: Database) -> bool:
     return True
 
 
-# On SQLite a writing transaction has the whole file: nothing can come.
+# On SQLite a write transaction locks the whole file, so no usage can arrive.
 @pytest.mark.parametrize("database_kind", ["postgresql"])
 async def test_usage_that_comes_while_a_month_closes_waits_and_is_late(
-    database: Database, database_settings: DatabaseSettings
+    database: Database, database_settings: DatabaseSettings, tmp_path: Path
 ) -> None:
     await a_past_price(database)
     await used(database)
     async with database.write() as connection:
         await connection.execute(text("LOCK TABLE closed_months IN SHARE MODE"))
-        with closing(database_settings) as process:
+        with closing(database_settings, tmp_path / "close.log") as process:
 
             async def waits() -> bool:
                 query = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
@@ -134,7 +129,7 @@ async def test_usage_that_comes_while_a_month_closes_waits_and_is_late(
             with pytest.raises(DatabaseUnavailable):
                 await used(database, usage_entry())
             await connection.rollback()
-            assert process.wait(30) == 0
+            assert process.wait(30) == 0, process.output()
     await used(database, usage_entry())
     async with database.read() as connection:
         rows = (await connection.execute(text("SELECT month, late FROM usage_events"))).all()

@@ -1,4 +1,4 @@
-"""Whatever is used, priced, adjusted and closed when: nothing is billed twice or missed."""
+"""Random histories of usage, prices, adjustments and closes: each event is billed exactly once."""
 
 import asyncio
 import shutil
@@ -122,7 +122,7 @@ async def check(database: Database) -> None:
 
 
 async def reconciled(database: Database) -> None:
-    """Reconciling, which computes all of it by other ways, finds nothing."""
+    """Check that reconciliation, an independent computation, finds no difference."""
     for month in (*MONTHS, "2027-01"):
         findings = Findings(20)
         await check_ledger(database, month, findings)

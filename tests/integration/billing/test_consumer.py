@@ -1,4 +1,4 @@
-"""The consumer records each job once, whatever it finds in the outbox and whoever else reads it."""
+"""The consumer records each job once, for any outbox entry and any other consumer."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -298,7 +298,7 @@ async def test_who_left_long_ago_is_forgotten_unless_entries_are_in_their_hands(
 async def test_an_entry_given_to_a_read_that_nobody_waits_for_stays_in_the_group(
     store: JobStore, database: Database
 ) -> None:
-    """A stopped consumer's blocking read is served by Redis all the same."""
+    """Redis may still assign an entry to a stopped consumer's blocking read."""
     redis: Any = store.redis
     outbox = Outbox(store.redis, store.keys, GROUP, "stopped")
     await outbox.open()

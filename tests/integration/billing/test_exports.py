@@ -1,17 +1,12 @@
-"""A closed month exports to the same bytes each time, whole or not at all, and harmless."""
+"""Exports of a closed month: the same bytes each time, atomic, safe for spreadsheets."""
 
 import csv
 import hashlib
 import io
 import json
-import os
-import resource
-import subprocess
-import sys
 import zipfile
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -26,8 +21,10 @@ from billing.invoices.credits import NewAdjustment, adjust, credit
 from core.db.engine import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import ExportRow
+from core.runtime.child_process import ChildProcess
 from core.settings.billing import DatabaseSettings
 from jobs.status import Status
+from tests.support.commands import PENSTOCK, started
 from tests.support.months import (
     MONTH,
     NOON,
@@ -43,7 +40,6 @@ from tests.support.months import (
 )
 from tests.support.waiting import eventually
 
-PENSTOCK = Path(sys.executable).with_name("penstock")
 JOB = "job_0199e71b0a00" + "0" * 19
 
 
@@ -243,11 +239,13 @@ async def test_something_else_of_that_name_is_left_alone(
     assert names_in(tmp_path / "out") == [f"{MONTH}-csv"]
 
 
-def command(settings: DatabaseSettings, out: Path, **options: Any) -> "subprocess.Popen[str]":
+def exporting(settings: DatabaseSettings, tmp_path: Path, out: Path, *limited: str) -> ChildProcess:
+    """Start an export; `limited` are a command and its arguments that run it."""
     words = ["bills", "export", "--month", MONTH, "--format", "csv", "--out", str(out)]
-    env = os.environ | {"PENSTOCK_DATABASE__URL": settings.url.get_secret_value()}
-    return subprocess.Popen(
-        [str(PENSTOCK), *words], env=env, stderr=subprocess.PIPE, text=True, **options
+    return started(
+        [*limited, str(PENSTOCK), *words],
+        tmp_path / "export.log",
+        PENSTOCK_DATABASE__URL=settings.url.get_secret_value(),
     )
 
 
@@ -259,15 +257,11 @@ async def test_a_full_disk_leaves_nothing_half_written(
     await close(database)
     out = tmp_path / "out"
 
-    def fill() -> None:
-        # A file may not grow beyond this: the write fails as on a full disk.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    # The largest file that the process may write: its write fails as on a full disk.
+    process = exporting(database_settings, tmp_path, out, "prlimit", "--fsize=20000")
 
-    process = command(database_settings, out, preexec_fn=fill)
-    _, said = process.communicate(timeout=60)
-
-    assert process.returncode == 1, said
-    assert "File too large" in said
+    assert process.wait(60) == 1, process.output()
+    assert "File too large" in process.output()
     assert names_in(out) == []
 
 
@@ -282,10 +276,9 @@ async def test_an_export_that_is_killed_leaves_nothing_under_its_name(
     async def begun() -> bool:
         return folder.parent.exists() and bool(names_in(folder.parent))
 
-    process = command(database_settings, folder.parent)
+    process = exporting(database_settings, tmp_path, folder.parent)
     await eventually(begun, 30)
     process.kill()
-    process.communicate(timeout=30)
 
     # It may have been quicker than the signal: then it is whole.
     if folder.exists():

@@ -1,4 +1,4 @@
-"""A model's margin: GPU time is counted once, however many jobs shared it."""
+"""A model's margin: GPU time that jobs share is counted once."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Prices: set once, known ahead, never changed; what cannot be is refused with a reason."""
+"""Prices: set once, ahead of time, never changed; invalid ones are refused with a reason."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Reconciling finds every kind of drift, names the job, and never cries wolf."""
+"""Reconciliation finds every kind of drift, names the job, and reports no false ones."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -22,6 +22,7 @@ from jobs.status import Status
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Ending
 from jobs.store.usage_outbox import Outbox, UsageEntry
+from tests.support import reconciliation
 from tests.support.drift import plant
 from tests.support.jobs import submission, write
 from tests.support.ledger import (
@@ -41,9 +42,7 @@ def this_month() -> str:
 
 
 async def look(store: JobStore, database: Database, listed: int = 20) -> Findings:
-    findings = Findings(listed)
-    await reconcile(store, database, this_month(), findings)
-    return findings
+    return await reconciliation.look(store, database, this_month(), listed)
 
 
 async def booked(store: JobStore, database: Database, count: int = 3, **fields: Any) -> list[str]:
@@ -55,14 +54,8 @@ async def booked(store: JobStore, database: Database, count: int = 3, **fields: 
 
 
 def about(findings: Findings, *kinds: FindingKind) -> list[tuple[str, str, str, str]]:
-    """Return the listed differences of these kinds; fail when there are others.
-
-    What is planted in the ledger is planted without its triggers, so the counters may differ too.
-    """
-    assert set(findings.counts) | {FindingKind.SPENDING} == {*kinds, FindingKind.SPENDING}, (
-        findings.listed
-    )
-    listed = [one for one in findings.listed if one.kind in kinds]
+    """Return subject, what, expected and found of each difference; fail on other kinds."""
+    listed = reconciliation.only(findings, *kinds)
     return [(one.subject, one.what, one.expected, one.found) for one in listed]
 
 
@@ -264,8 +257,7 @@ async def test_usage_in_the_wrong_month_is_found(store: JobStore, database: Data
     move = "UPDATE usage_events SET month = :month, late = true WHERE job_id = :id"
     await plant(database, move, month=following, id=early)
     await plant(database, "UPDATE usage_events SET late = true WHERE job_id = :id", id=mislabelled)
-    findings = Findings(20)
-    await reconcile(store, database, following, findings)
+    findings = await reconciliation.look(store, database, following)
     assert about(findings, FindingKind.MONTH) == [(early, "month", this_month(), following)]
 
     found = about(await look(store, database), FindingKind.MONTH)

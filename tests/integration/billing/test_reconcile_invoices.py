@@ -1,4 +1,4 @@
-"""Reconciling a closed month: every amount on an invoice is a sum of the ledger, and none lacks."""
+"""Reconciliation of a closed month: each invoice amount is a sum of the ledger; none is missing."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -8,11 +8,11 @@ import pytest
 
 from billing.invoices.credits import NewAdjustment, adjust, credit
 from billing.reconcile.findings import FindingKind, Findings
-from billing.reconcile.run import reconcile
 from core.db.engine import Database
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 from jobs.store.job_store import JobStore
+from tests.support import reconciliation
 from tests.support.drift import plant
 from tests.support.months import MONTH, NOON, a_past_price, an_account, close, used
 from tests.support.months import usage_entry as entry
@@ -21,20 +21,13 @@ LAST = datetime(2026, 10, 31, 23, 59, 59, 999_000, UTC)
 
 
 async def look(store: JobStore, database: Database, month: str = MONTH) -> Findings:
-    findings = Findings(20)
-    await reconcile(store, database, month, findings)
-    return findings
+    return await reconciliation.look(store, database, month)
 
 
 def about(findings: Findings, kind: FindingKind) -> list[tuple[str, str, str]]:
-    """Return what, expected and found of the differences; fail if there are other kinds.
-
-    What is planted in the ledger is planted without its triggers, so the counters may differ too.
-    """
-    assert set(findings.counts) | {FindingKind.SPENDING} == {kind, FindingKind.SPENDING}, (
-        findings.listed
-    )
-    return [(one.what, one.expected, one.found) for one in findings.listed if one.kind is kind]
+    """Return what, expected and found of the differences; fail if there are other kinds."""
+    listed = reconciliation.only(findings, kind)
+    return [(one.what, one.expected, one.found) for one in listed]
 
 
 @pytest.fixture

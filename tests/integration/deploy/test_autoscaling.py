@@ -1,4 +1,4 @@
-"""What KEDA would read and decide, asked of a real queue while a real worker empties it.
+"""KEDA's reads and decisions on a real queue while a real worker empties it.
 
 KEDA's Redis scaler asks for the type of the key and counts it with the command of that type.
 """
@@ -26,7 +26,7 @@ from workers.engines.simulated import MAX_MODEL_LEN
 
 SLOTS = 8
 JOBS = 20
-#: One step, as the scaler does it: between two the key could come to be.
+#: One command, as the scaler runs it: between two commands the key could appear.
 COUNT = """
 local counts = {zset = 'ZCARD', set = 'SCARD', list = 'LLEN', hash = 'HLEN', none = 'LLEN'}
 return redis.call(counts[redis.call('TYPE', KEYS[1]).ok], KEYS[1])
@@ -147,10 +147,10 @@ async def test_a_declared_model_is_woken_though_redis_never_heard_of_it(
         with pipeline(settings, tmp_path) as running:
             running.control()
             api = running.api()
-            async with connect(api, make_key(settings)) as asking:
+            async with connect(api, make_key(settings)) as http:
 
                 async def taken() -> dict[str, Any] | None:
-                    answer = await asking.post("/v1/jobs", json=job)
+                    answer = await http.post("/v1/jobs", json=job)
                     accepted: dict[str, Any] = answer.json()
                     return accepted if answer.status_code == 202 else None
 
@@ -166,7 +166,7 @@ async def test_a_declared_model_is_woken_though_redis_never_heard_of_it(
                 assert keda.replicas(keda.value(await keda.read()), SLOTS) == 1
                 last = await eventually(taken)
                 running.worker()
-                ended = (await asking.get(f"/v1/jobs/{last['id']}?wait=30")).json()
+                ended = (await http.get(f"/v1/jobs/{last['id']}?wait=30")).json()
                 assert ended["status"] == "completed"
                 assert (await models.get(MODEL)).max_model_len == MAX_MODEL_LEN, "the worker's"
 

@@ -21,7 +21,7 @@ from tests.support.compose import BIN, Service, docker_compose, ports, read, sec
 from tests.support.databases import PostgresServer
 from tests.support.manifests import ROOT
 
-#: What runs all the time, and without a GPU.
+#: The services that run permanently and without a GPU.
 RUNNING = ("api", "control", "ledger", "deliverer", "feeder", "worker-cpu")
 MODEL = "penstock-tiny"
 OURS = ("migrate", *RUNNING, "worker")
@@ -225,7 +225,7 @@ async def test_every_command_and_health_check_runs(
         r"127\.0\.0\.1:8081": f"127.0.0.1:{chosen['worker']}",
         r"^0\.0\.0\.0$": "127.0.0.1",
     }
-    # What a container has to itself is shared here: ports. And loading vLLM is tested elsewhere.
+    # Containers have their own ports, here they are shared. Other tests load vLLM.
     shared = {
         "PENSTOCK_API__PORT": chosen["api"],
         "PENSTOCK_CONTROL__HEALTH_PORT": chosen["control"],

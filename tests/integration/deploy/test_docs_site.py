@@ -1,4 +1,4 @@
-"""The documentation as a site: complete, without a broken link, and nothing from other hosts."""
+"""The documentation site: complete, no broken links, nothing loaded from other hosts."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.support.manifests import ROOT
 
 MKDOCS = Path(sys.executable).parent / "mkdocs"
 DOCUMENT = json.loads((ROOT / "tests/contract/openapi.json").read_text())
-#: What a browser fetches by itself.
+#: Tags whose targets a browser fetches without a click.
 FETCHED = {
     "script": "src",
     "img": "src",

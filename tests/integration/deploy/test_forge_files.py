@@ -1,4 +1,4 @@
-"""What a forge reads: the workflow, the forms, the hooks. Checked as the forge would."""
+"""The files that a forge reads (workflow, issue forms, hooks) are valid."""
 
 import re
 import subprocess

@@ -88,7 +88,7 @@ def test_a_worker_image_has_the_vllm_of_the_extra() -> None:
 
 @pytest.mark.parametrize("lock", ["core.lock", "worker-cpu.lock", "gpu.lock"])
 def test_every_dependency_is_in_every_image(lock: str) -> None:
-    """They are installed by `--no-deps`: what is not in the lock is not there."""
+    """Images install with `--no-deps`, so a package outside the lock is missing."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     shipped = {canonicalize_name(name.partition("[")[0]) for name in locked(lock)}
     extra = {"core.lock": [], "worker-cpu.lock": ["cpu"], "gpu.lock": ["gpu"]}[lock]

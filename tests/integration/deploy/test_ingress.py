@@ -1,4 +1,4 @@
-"""A stream through nginx with the Ingress's own settings arrives as it is made."""
+"""nginx with the Ingress's settings passes on a stream without buffering."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Every object is valid to the letter, and every pod is as locked up as it can be."""
+"""Every object matches its schema, and every pod runs with the fewest privileges."""
 
 import json
 from functools import cache

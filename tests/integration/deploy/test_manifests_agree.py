@@ -1,4 +1,4 @@
-"""The manifests and the code say the same: settings, ports, timeouts, keys, routes, arrows."""
+"""The manifests agree with the code: settings, ports, timeouts, keys, routes, network policies."""
 
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ def test_models_scale_to_zero_where_nobody_waits_for_them() -> None:
 def test_every_model_is_declared_as_its_workers_serve_it(
     manifests: Manifests, tmp_path: Path
 ) -> None:
-    """What nobody made known to Redis gets no jobs, and what gets no jobs is never woken."""
+    """A model unknown to Redis gets no jobs, and without jobs it is never scaled up."""
     served = {
         settings.engine.served_name: (settings.engine.max_model_len, settings.engine.task)
         for _, settings in models(manifests, tmp_path)
@@ -249,7 +249,7 @@ def test_the_ingress_shows_the_clients_routes_and_no_other(manifests: Manifests)
 
 
 def arrows(manifests: Manifests) -> set[tuple[str, str]]:
-    """Return (from, to) of every connection that the policies let out."""
+    """Return (from, to) of every connection that the network policies allow."""
     found = set()
     for policy in manifests.of("NetworkPolicy").values():
         spec = policy["spec"]

@@ -1,4 +1,4 @@
-"""Penstock is an application: it is installed in place, and no archive of it can be built."""
+"""Penstock is installed in place; no wheel or sdist of it can be built."""
 
 import re
 import subprocess

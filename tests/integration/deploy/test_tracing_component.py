@@ -1,4 +1,4 @@
-"""Whoever adds `components/tracing` to an overlay gets spans out of every process."""
+"""With `components/tracing` in an overlay, every process exports spans."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Settings as the ledger has them."""
+"""The settings of the billing tests."""
 
 from tests.integration.billing.conftest import settings
 

@@ -1,4 +1,4 @@
-"""A delivery is tried until it is taken or given up, each time under the same id, and logged."""
+"""A delivery is retried until it is accepted or given up, under one id, with a log."""
 
 import asyncio
 from datetime import timedelta
@@ -96,7 +96,7 @@ async def test_a_failure_follows_the_published_schedule_and_then_is_given_up(
     assert len({got.body for got in receiver.got}) == 1
     (row,) = await deliveries(database)
     assert (row.state, row.attempts, row.failure) == ("failed", 10, "answered 500")
-    # All of it took more than three days, and nothing else came through.
+    # All attempts took more than three days, and no other request arrived.
     disabled = await endpoint(database)
     assert disabled.disabled_why == "no delivery succeeded for 3 days"
     assert len(await attempts(database)) == 10

@@ -1,4 +1,4 @@
-"""An event is written with what it tells, once, and only where somebody listens."""
+"""An event is written once, in its cause's transaction, and only if an endpoint wants it."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""One attempt: it reaches the address that was checked, and nothing else, in bounded time."""
+"""One attempt connects only to the address that was checked, in bounded time."""
 
 import datetime as dt
 import ipaddress

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what clients are promised, held to the code and shown in review."""
+"""The OpenAPI document agrees with the code and with its reviewed copy."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What `penstock doctor` says of a machine, a model's folder and the settings."""
+"""`penstock doctor`'s checks of a machine, a model's folder and the settings."""
 
 import json
 import os
@@ -214,8 +214,8 @@ def test_a_model_that_can_be_read_is_fine(tmp_path: Path) -> None:
     assert level(whole) == "ok"
     assert "MiB of weights" in whole.text
     assert head_size(VLLM) == 32
-    assert head_size(EngineSettings(model="someone/some-model")) is None
-    assert level(check_model(EngineSettings(model="someone/some-model"))) == "ok"
+    assert head_size(EngineSettings(model="publisher/some-model")) is None
+    assert level(check_model(EngineSettings(model="publisher/some-model"))) == "ok"
     assert level(check_model(SIMULATED)) == "ok"
 
 
@@ -262,20 +262,20 @@ def test_taken_port_is_a_problem_unless_the_pipeline_of_this_folder_has_it(tmp_p
         found = run_checks([Check("ports", lambda: check_ports(given, None))])[0]
         assert level(found) == "problem"
         assert f"PENSTOCK_API__PORT={port + 1}" in found.advice[0]
-        home = StateDir(tmp_path)
-        home.write_state(PipelineState(os.getpid(), "http://127.0.0.1:1", "", "", "", {}))
-        assert level(check_ports(given, running_here(home))) == "ok"
+        state_dir = StateDir(tmp_path)
+        state_dir.write_state(PipelineState(os.getpid(), "http://127.0.0.1:1", "", "", "", {}))
+        assert level(check_ports(given, running_here(state_dir))) == "ok"
     assert check_ports(settings(), None).text == "any free port (API) and any free port (worker)"
 
 
 def test_a_pipeline_whose_process_is_gone_does_not_run(tmp_path: Path) -> None:
-    home = StateDir(tmp_path)
-    assert running_here(home) is None
+    state_dir = StateDir(tmp_path)
+    assert running_here(state_dir) is None
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    home.write_state(PipelineState(ended.pid, "", "", "", "", {}))
+    state_dir.write_state(PipelineState(ended.pid, "", "", "", "", {}))
 
-    assert running_here(home) is None
+    assert running_here(state_dir) is None
 
 
 def test_disk_is_looked_at_where_the_state_would_lie(tmp_path: Path) -> None:
@@ -383,8 +383,8 @@ def test_a_finding_says_the_same_in_json() -> None:
 def test_the_quick_part_imports_neither_vllm_nor_torch_nor_sql() -> None:
     program = (
         "import sys; from cli.checks.start import quick_checks\n"
-        "from cli.checks.findings import run_checks\n"
-        "import cli.commands.doctor; from core.settings.tree import Settings\n"
+        "from cli.checks.findings import run_checks; import cli.commands.doctor\n"
+        "from core.settings.tree import Settings\n"
         "found = run_checks(quick_checks(Settings(_env_file=None)))\n"
         "print(len(found), sorted({'vllm', 'torch', 'sqlalchemy'} & set(sys.modules)))"
     )

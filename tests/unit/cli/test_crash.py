@@ -1,4 +1,4 @@
-"""How the death of a process is explained, from its exit code, its log and the memory there was."""
+"""The explanation of a crash from exit code, log and free memory."""
 
 import signal
 from pathlib import Path

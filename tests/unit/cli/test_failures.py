@@ -1,4 +1,4 @@
-"""Refusals are told in the server's own words, whatever shape they come in."""
+"""The CLI shows the server's own error message, from either error shape."""
 
 import pytest
 

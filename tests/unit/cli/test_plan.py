@@ -1,4 +1,4 @@
-"""What `penstock up` decides before it starts anything, and what it refuses to start."""
+"""`penstock up`'s decisions before it starts a process, and the starts it refuses."""
 
 import signal
 import socket

@@ -1,4 +1,4 @@
-"""`penstock simulate`: figures, pictures, and mistakes that are named."""
+"""`penstock simulate`: figures, plots and error messages."""
 
 import json
 import sys

@@ -1,3 +1,5 @@
+"""Estimates of when a job starts and ends."""
+
 import heapq
 from collections.abc import Callable
 from dataclasses import replace

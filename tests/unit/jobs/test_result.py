@@ -1,3 +1,5 @@
+"""A job's result is the fold of its events."""
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st

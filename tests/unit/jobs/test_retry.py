@@ -1,3 +1,5 @@
+"""Retry decisions: final errors, the last attempt, backoff and deadline."""
+
 from random import Random
 
 from hypothesis import given

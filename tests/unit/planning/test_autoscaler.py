@@ -1,4 +1,4 @@
-"""KEDA and the HPA as the planner plays them, against what their documentation promises."""
+"""The planner's models of KEDA and the HPA behave as their documentation says."""
 
 import itertools
 from collections.abc import Sequence
@@ -36,18 +36,18 @@ def replicas_at(seen: Sequence[tuple[float, int, float]], when: float) -> int:
 def raw_wish(policy: Policy, metric: float, replicas: int) -> int:
     target = policy.target * SLOTS
     if abs(metric / (target * replicas) - 1) <= policy.tolerance:
-        wish = replicas
+        desired = replicas
     else:
-        wish = ceil(metric / target)
-    return min(max(wish, 1, policy.min_replicas), policy.max_replicas)
+        desired = ceil(metric / target)
+    return min(max(desired, 1, policy.min_replicas), policy.max_replicas)
 
 
 @settings(max_examples=300, deadline=None)
 @given(policy=policies(), metrics=st.lists(st.integers(0, 300), min_size=5, max_size=80))
 def test_changes_keep_to_the_rates_and_windows(policy: Policy, metrics: list[int]) -> None:
-    """Looks only at what happened: sizes a period ago, and the wishes of each window."""
+    """Checks the history only: earlier sizes, and the desired sizes within each window."""
     seen = walk(policy, metrics, max(1, policy.min_replicas))
-    wishes = [
+    desired_sizes = [
         (now, raw_wish(policy, metric, before))
         for (_, before, _), (now, _, metric) in itertools.pairwise(seen)
     ]
@@ -57,12 +57,16 @@ def test_changes_keep_to_the_rates_and_windows(policy: Policy, metrics: list[int
             rule = policy.up
             base = replicas_at(seen, now - rule.period_seconds)
             assert after <= most(rule, base)
-            assert all(w >= after for at, w in wishes if now - rule.window_seconds < at <= now)
+            assert all(
+                w >= after for at, w in desired_sizes if now - rule.window_seconds < at <= now
+            )
         if after < before:
             rule = policy.down
             base = replicas_at(seen, now - rule.period_seconds)
             assert after >= least(rule, base)
-            assert all(w <= after for at, w in wishes if now - rule.window_seconds < at <= now)
+            assert all(
+                w <= after for at, w in desired_sizes if now - rule.window_seconds < at <= now
+            )
 
 
 def most(rule: Behaviour, base: int) -> int:
@@ -91,7 +95,7 @@ def test_scale_down_halves_a_minute_after_five_minutes() -> None:
     changes = [(at, size) for (_, old, _), (at, size, _) in itertools.pairwise(seen)
                if size != old]  # fmt: skip
 
-    # The last wish for 16 is 45 s in; it counts for 300 s.
+    # 16 was last desired at 45 s; that counts for 300 s.
     assert changes == [(345, 8), (405, 4), (465, 2), (525, 1)]
 
 
@@ -105,7 +109,7 @@ def test_tolerance_of_a_tenth_keeps_the_size(metric: float, wanted: int) -> None
 def test_first_look_remembers_the_size_it_found() -> None:
     hpa = Hpa(WARM, SLOTS)
 
-    assert hpa.sync(0, 8, 0) == 8  # as if 8 had been wished for a moment ago
+    assert hpa.sync(0, 8, 0) == 8  # as if 8 had just been desired
     assert hpa.sync(299, 8, 0) == 8
     assert hpa.sync(301, 8, 0) == 4
 

@@ -1,4 +1,4 @@
-"""The closed form of a worker equals an engine that makes every step."""
+"""The closed form of a worker equals an engine that computes every step."""
 
 from math import inf
 

@@ -1,4 +1,4 @@
-"""Policies and engines by name and from files; what is wrong with one is said by field."""
+"""Policies and engines by name and from files; errors name the field."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What always holds of a simulated hour, whatever the workload and the policy."""
+"""Invariants of a simulation for any workload and policy."""
 
 import itertools
 from collections import defaultdict

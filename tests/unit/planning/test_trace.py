@@ -1,4 +1,4 @@
-"""Workload files: what is read, and how each mistake is named."""
+"""Workload files: reading, and an error message for each mistake."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The kernel and the extension that a CPU gets, read from files as Linux writes them."""
+"""The kernel and the extension chosen for a CPU, from files in Linux's format."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a warm-up asks of an engine, in which order, and how it fails."""
+"""The warm-up's requests to an engine, their order, and failures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from workers.engines.vllm.warmup import OwnGeneration, WarmUp
 
 
 class Recorder:
-    """Answers every batch at once and keeps it; raises `error` for the batch with that field."""
+    """Answers each batch immediately and keeps it; raises `error` for the batch with that field."""
 
     def __init__(self, error: Exception | None = None, field: str = "") -> None:
         self.batches: list[tuple[Sequence[Generation], bool]] = []
