@@ -103,13 +103,22 @@ async def check_list(pipe: Case, ids: set[str]) -> None:
 
 #: Where a wall clock is read at all: to stamp an id, a span or a record for people,
 STAMPS = {
-    *("core/ids.py", "accounts/caller.py", "jobs/store/job_store/collector.py", "core/tracing.py"),
+    *("core/ids.py", "core/tracing.py", "core/db/tables/base.py", "jobs/store/collector.py"),
     *("workers/service.py", "workers/sweeper.py"),
+    # and where a standard wants it: keys and tokens (RFC 7519) expire by it.
+    *("accounts/caller.py", "accounts/access_tokens.py"),
 }
 #: to compare it with the date of a row in SQL or of a file, hours away,
 DATES = {"batches/line_submitter.py", "batches/result_parts.py", "files/object_store.py"}
 #: or to know the date, by which prices and months go.
-CALENDAR = {"billing/pricing/cost_cache.py", "intake/budget_guard.py", "intake/usage_query.py"}
+CALENDAR = {
+    *("billing/pricing/cost_cache.py", "billing/pricing/prices.py"),
+    *("intake/budget_guard.py", "intake/usage_query.py"),
+}
+FOLDERS = (
+    *("core", "jobs", "accounts", "billing/pricing", "wire", "intake", "files", "batches"),
+    *("api", "workers"),
+)
 WALL_CLOCKS = {
     ("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"),
     ("datetime", "today"), ("date", "today"),
@@ -119,7 +128,7 @@ WALL_CLOCKS = {
 def test_no_lease_deadline_or_retry_is_compared_with_a_wall_clock() -> None:
     found = {
         str(path.relative_to(ROOT))
-        for folder in ("core", "jobs", "workers", "intake", "api")
+        for folder in FOLDERS
         for path in ROOT.glob(f"{folder}/**/*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute)

@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 SLOW = {
     "sqlite": """
         CREATE TRIGGER slow AFTER INSERT ON closed_months BEGIN SELECT count(*)
-        FROM usage_events a, usage_events b, usage_events c, usage_events d; END
+        FROM usage_events a, usage_events b, usage_events c, usage_events d, usage_events e; END
     """,
     "postgresql": """
         CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
