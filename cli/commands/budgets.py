@@ -73,8 +73,8 @@ def set_account_budget(
         webhook=webhook,
         webhook_secret=secret,
     )
-    made = with_database(lambda database: set_budget(database, budget, getpass.getuser()))
-    typer.echo(made.id)
+    created = with_database(lambda database: set_budget(database, budget, getpass.getuser()))
+    typer.echo(created.id)
     if secret is not None:
         err.print(f"Warnings are signed with {secret}; it is shown only now.")
 

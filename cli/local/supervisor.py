@@ -115,7 +115,7 @@ class Supervisor:
     """Starts, watches and stops all children of one pipeline.
 
     Args:
-        lock: A file descriptor that every child inherits, so that the lock lives as long as they.
+        lock: A file descriptor that every child inherits, so that the lock is held while one runs.
         say: Shows a headline and its details.
         restarted: Called when a child has a new process.
         cpu_amx: Whether the settings let vLLM use its AMX kernels; explains some crashes.
