@@ -180,7 +180,7 @@ class Supervisor:
             death = await self._follow(child, ready, seconds, again=deaths > 0)
             child.kill()  # processes that it started may be left
             lived = time.monotonic() - child.started_at
-            # The time it took to load does not count: it may crash right after it.
+            # A crash after minutes of loading, but before it was ready, is no stable run.
             deaths = 1 if child.ready and lived > STABLE_SECONDS else deaths + 1
             child.ready = False
             if is_final(death) or (not child.was_ready and deaths >= MAX_START_CRASHES):
