@@ -83,10 +83,10 @@ class PrometheusServer(ChildProcess):
         """Say whether it answers."""
         return answers(f"{self.url}/-/ready")
 
-    def stop(self, number: int | None = None) -> int:
+    def stop(self, number: int | None = None, seconds: float | None = None) -> int:
         """Stop it."""
         self._client.close()
-        return super().stop(number)
+        return super().stop(number, seconds)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Return the series an expression has now."""
