@@ -1,1 +1,1 @@
-"""How a person drives Penstock: one file per noun, no logic."""
+"""The `penstock` command line: one file per noun, without logic of its own."""

@@ -1,6 +1,6 @@
 """The build backend of pyproject.toml: setuptools' editable install, and nothing else.
 
-Invariant: no archive of Penstock can be made. A wheel would put packages with everyday names
+Invariant: no archive of Penstock can be built. A wheel would put packages with everyday names
 (`api`, `jobs`, `cli`) into other environments, where they would hide packages of the same name.
 """
 

@@ -83,32 +83,32 @@ class Progress:
     def __init__(self, total: int) -> None:
         self._total = total
         self._seen = 0
-        self._said = self._started = time.monotonic()
+        self._printed_at = self._started = time.monotonic()
 
     def read(self, line: str) -> None:
         """Read one line of pip's output."""
         if line.startswith("Collecting "):
             self._seen += 1
-            self._say(f"{self._seen} of {self._total} packages: {line.split()[1]}")
+            self._print(f"{self._seen} of {self._total} packages: {line.split()[1]}")
         elif re.match(r"\s+Downloading .*\((.*)\)", line):
             size = line.rpartition("(")[2].partition(")")[0]
             name = line.split()[1].rpartition("/")[2].partition("-")[0]
-            self._say(f"{self._seen} of {self._total} packages: {name}, {size}")
+            self._print(f"{self._seen} of {self._total} packages: {name}, {size}")
         elif line.startswith("Installing collected") and self._seen > 1:
-            self._said = 0.0
-            self._say(f"unpacking {self._seen} packages; this takes the longer half")
+            self._printed_at = 0.0
+            self._print(f"unpacking {self._seen} packages; this takes the longer half")
 
     def close(self) -> None:
         """Clear the line."""
         if sys.stdout.isatty():
             print("\r\033[K", end="", flush=True)
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         now = time.monotonic()
         if sys.stdout.isatty():
             print(f"\r\033[K      {text[:70]}", end="", flush=True)
-        elif now - self._said > PRINT_SECONDS:
-            self._said = now
+        elif now - self._printed_at > PRINT_SECONDS:
+            self._printed_at = now
             print(f"      {now - self._started:.0f} s: {text}", flush=True)
 
 

@@ -1,1 +1,1 @@
-"""What must hold before a pipeline starts, and what `penstock doctor` looks at."""
+"""The checks of `penstock doctor`, which `penstock up` runs before it starts anything."""

@@ -1,1 +1,1 @@
-"""One file per noun of the command line."""
+"""The commands: one file per noun."""

@@ -48,7 +48,7 @@ def list_accounts(as_json: Json = False) -> None:
         print_json([account_view(row) for row in rows])
         return
     print_table(
-        ("account", "name", "requests/min", "tokens/min", "running", "queued", "made", ""),
+        ("account", "name", "requests/min", "tokens/min", "running", "queued", "created", ""),
         (
             (
                 *(row.id, row.name),

@@ -2,14 +2,13 @@
 
 import getpass
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
 
-from billing.budgets.budgets import WARN_PERCENTS, Budget, load_budgets, remove_budget, set_budget
-from billing.budgets.spending import spending_since
-from billing.money import ZERO, plain
+from billing.budgets.budget_status import BudgetStatus, budget_statuses
+from billing.budgets.budgets import WARN_PERCENTS, Budget, remove_budget, set_budget
+from billing.money import plain
 from billing.months import month_of
 from cli.connect.database import with_database
 from cli.connect.settings import load_settings
@@ -17,7 +16,6 @@ from cli.terminal.failures import UsageError
 from cli.terminal.options import Json, number
 from cli.terminal.output import err, print_json, print_table
 from core.db.engine import Database
-from jobs.store.budget_reservations import BudgetMonth
 from webhooks.errors import InvalidWebhook
 from webhooks.signing import new_secret
 from webhooks.url_rules import check_url
@@ -73,8 +71,8 @@ def set_account_budget(
         webhook=webhook,
         webhook_secret=secret,
     )
-    made = with_database(lambda database: set_budget(database, budget, getpass.getuser()))
-    typer.echo(made.id)
+    created = with_database(lambda database: set_budget(database, budget, getpass.getuser()))
+    typer.echo(created.id)
     if secret is not None:
         err.print(f"Warnings are signed with {secret}; it is shown only now.")
 
@@ -94,7 +92,7 @@ def _check_webhook(webhook: str) -> None:
 @app.command("list")
 def list_budgets(as_json: Json = False) -> None:
     """List all budgets and this month's spending."""
-    rows = with_database(_with_spending)
+    rows = [_shown(status) for status in with_database(_read_statuses)]
     if as_json:
         print_json(rows)
     else:
@@ -111,20 +109,13 @@ def remove_account_budget(account: Account, key: Key = "") -> None:
         raise UsageError(f"{account} has no such budget")
 
 
-async def _with_spending(database: Database) -> list[dict[str, Any]]:
-    month = month_of(datetime.now(UTC))
+async def _read_statuses(database: Database) -> list[BudgetStatus]:
     async with database.read() as connection:
-        budgets = await load_budgets(connection)
-        sums = await spending_since(connection, {one.account for one in budgets}, month)
-    spent = {(one.bucket, one.scope): one.amount for one in sums}
-    return [_shown(one, spent.get((_bucket(one, month), one.scope), ZERO)) for one in budgets]
+        return await budget_statuses(connection, month_of(datetime.now(UTC)))
 
 
-def _bucket(budget: Budget, month: str) -> BudgetMonth:
-    return BudgetMonth(budget.account, month, budget.currency)
-
-
-def _shown(budget: Budget, spent: Decimal) -> dict[str, Any]:
+def _shown(status: BudgetStatus) -> dict[str, Any]:
+    budget = status.budget
     return {
         "account": budget.account,
         "key": budget.key_id,
@@ -133,6 +124,6 @@ def _shown(budget: Budget, spent: Decimal) -> dict[str, Any]:
         "hard": budget.hard,
         "when_unknown": budget.when_unknown,
         "warn_percents": list(budget.warn_percents),
-        "spent": plain(spent),
+        "spent": plain(status.spent),
         "webhook": budget.webhook or "",
     }

@@ -127,12 +127,12 @@ def rotate(
     as_json: Json = False,
 ) -> None:
     """Replace a key: print a new one with the same rights; the old one ends after the overlap."""
-    made = with_directory(
+    created = with_directory(
         lambda directory, _: directory.keys.rotate(
             getpass.getuser(), key_id, EVERYBODY, timedelta(seconds=overlap)
         )
     )
-    print_new_key(made, as_json=as_json)
+    print_new_key(created, as_json=as_json)
 
 
 @app.command()

@@ -87,7 +87,7 @@ def list_users(
         print_json([user_view(row) for row in rows])
         return
     print_table(
-        ("id", "email", "account", "role", "made", ""),
+        ("id", "email", "account", "role", "created", ""),
         (
             (
                 *(row.id, row.email, row.account_id),

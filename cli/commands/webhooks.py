@@ -29,8 +29,8 @@ def create(
 ) -> None:
     """Create an endpoint and print its secret; the secret is shown only now."""
     body = {"url": target, "events": event or [], "description": description}
-    made = Client.open(url, key).post("/v1/webhooks", body)
-    _show_secret(made, as_json=as_json)
+    created = Client.open(url, key).post("/v1/webhooks", body)
+    _show_secret(created, as_json=as_json)
 
 
 @app.command("list")
@@ -61,16 +61,16 @@ def _state(webhook: dict[str, Any]) -> str:
 @app.command()
 def rotate(webhook: Webhook, as_json: Json = False, url: Url = None, key: Key = None) -> None:
     """Replace an endpoint's secret and print the new one; the old one is valid for a while."""
-    made = Client.open(url, key).post(f"/v1/webhooks/{webhook}/rotate")
-    _show_secret(made, as_json=as_json)
+    created = Client.open(url, key).post(f"/v1/webhooks/{webhook}/rotate")
+    _show_secret(created, as_json=as_json)
 
 
-def _show_secret(made: dict[str, Any], *, as_json: bool) -> None:
+def _show_secret(created: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print_json(made)
+        print_json(created)
         return
-    typer.echo(made["id"])
-    err.print(f"Deliveries are signed with {made['secret']}; it is shown only now.")
+    typer.echo(created["id"])
+    err.print(f"Deliveries are signed with {created['secret']}; it is shown only now.")
 
 
 @app.command()
@@ -111,7 +111,7 @@ def deliveries(
         print_json(page)
         return
     print_table(
-        ("delivery", "type", "url", "state", "attempts", "made", "why"),
+        ("delivery", "type", "url", "state", "attempts", "created", "why"),
         (
             (
                 *(one["id"], one["type"], one["url"], one["state"], str(one["attempts"])),

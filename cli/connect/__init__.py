@@ -1,1 +1,1 @@
-"""Where commands get their data: the API, the databases, the settings, the state directory."""
+"""Access to the API, the databases, the settings and the state directory."""

@@ -15,7 +15,7 @@ from cli.terminal.failures import UsageError
 from cli.terminal.output import ago, err, print_json
 
 POLL_SECONDS = 1.0
-BATCH_COLUMNS = ("batch", "status", "endpoint", "made", "done", "failed", "of")
+BATCH_COLUMNS = ("batch", "status", "endpoint", "created", "done", "failed", "of")
 
 
 def upload_file(client: Client, file: Path) -> dict[str, Any]:

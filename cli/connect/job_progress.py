@@ -139,7 +139,7 @@ def stream_job(client: Client, job_id: str, after: int = 0) -> None:
         raise typer.Exit(1)
 
 
-JOB_COLUMNS = ("job", "status", "model", "made", "waited", "ran", "tokens", "attempt")
+JOB_COLUMNS = ("job", "status", "model", "created", "waited", "ran", "tokens", "attempt")
 
 
 def job_row(job: dict[str, Any]) -> list[str]:

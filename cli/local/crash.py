@@ -116,7 +116,7 @@ def is_final(death: Death) -> bool:
 
     A process that ends with an exit code before it was ever ready cannot start, for example because
     of a wrong setting or a missing model; its log tells why. A signal is a crash, and exit code 0
-    means that the process was told to stop: both may not happen again.
+    means that a user or a program stopped it: neither has to happen again.
     """
     return not death.was_ready and death.code > 0 and fault_of(death) is None
 

@@ -39,7 +39,7 @@ async def bill_demo(
     _print_costs(jobs, console)
     console.print()
     month = month_of(datetime.now(UTC))
-    title(console, "export", f"the bills of {month} as they stand")
+    title(console, "export", f"the bills of {month} so far")
     database = Database(settings.database, "demo")
     try:
         await _until_recorded(database, [job["id"] for job in jobs])

@@ -45,10 +45,10 @@ async def prepare_database(settings: Settings) -> str:
     database = Database(settings.database, "up")
     try:
         await ensure_account(database, DEV_ACCOUNT, "Development")
-        price, made = await _price(database, settings)
+        price, is_new = await _price(database, settings)
     finally:
         await database.close()
-    return _words(price, settings.engine.served_name, made=made)
+    return _words(price, settings.engine.served_name, is_new=is_new)
 
 
 async def ensure_dev_key(state_dir: StateDir, settings: Settings) -> str | None:
@@ -58,9 +58,9 @@ async def ensure_dev_key(state_dir: StateDir, settings: Settings) -> str | None:
         if key is not None and await directory.cache_sync.truth([digest_of(key)]):
             return None
         new = NewKey(DEV_ACCOUNT, "development only", role=Role.ADMIN, operator=True)
-        made = await directory.keys.create("penstock up", new)
-    write_private(state_dir.key_file, made.secret + "\n")
-    return made.secret
+        created = await directory.keys.create("penstock up", new)
+    write_private(state_dir.key_file, created.secret + "\n")
+    return created.secret
 
 
 async def _price(database: Database, settings: Settings) -> tuple[Price | None, bool]:
@@ -74,9 +74,9 @@ async def _price(database: Database, settings: Settings) -> tuple[Price | None, 
     return await set_price(database, NewPrice(model, *amounts, *tiers), "penstock up"), True
 
 
-def _words(price: Price | None, model: str, *, made: bool) -> str:
+def _words(price: Price | None, model: str, *, is_new: bool) -> str:
     if price is None:
         return f"{model} has no price yet: penstock prices set {model} --input ... --output ..."
-    kind = "demonstration price" if made else "price"
+    kind = "demonstration price" if is_new else "price"
     amounts = f"{price.currency} {plain(price.input)} in, {plain(price.output)} out"
     return f"{kind} of {model}: {amounts} per million tokens"

@@ -115,7 +115,7 @@ class Supervisor:
     """Starts, watches and stops all children of one pipeline.
 
     Args:
-        lock: A file descriptor that every child inherits, so that the lock lives as long as they.
+        lock: A file descriptor that every child inherits, so that the lock is held while one runs.
         say: Shows a headline and its details.
         restarted: Called when a child has a new process.
         cpu_amx: Whether the settings let vLLM use its AMX kernels; explains some crashes.
@@ -180,7 +180,7 @@ class Supervisor:
             death = await self._follow(child, ready, seconds, again=deaths > 0)
             child.kill()  # processes that it started may be left
             lived = time.monotonic() - child.started_at
-            # The time it took to load does not count: it may crash right after it.
+            # A crash after minutes of loading, but before it was ready, is no stable run.
             deaths = 1 if child.ready and lived > STABLE_SECONDS else deaths + 1
             child.ready = False
             if is_final(death) or (not child.was_ready and deaths >= MAX_START_CRASHES):

@@ -1,1 +1,1 @@
-"""What a command prints and how it fails."""
+"""Options, output and failures that the commands share."""

@@ -10,7 +10,7 @@ from accounts.api_keys import MadeKey
 from cli.terminal.output import ago, err, print_json, print_table
 from wire.views.accounts import key_view
 
-COLUMNS = ("id", "key", "account", "name", "role", "scopes", "weight", "max running", "made", "")
+COLUMNS = ("id", "key", "account", "name", "role", "scopes", "weight", "max running", "created", "")
 
 
 def print_keys(rows: Sequence[Row[Any]]) -> None:
@@ -19,14 +19,14 @@ def print_keys(rows: Sequence[Row[Any]]) -> None:
     print_table(COLUMNS, map(_row, rows), nothing=nothing)
 
 
-def print_new_key(made: MadeKey, *, as_json: bool) -> None:
+def print_new_key(created: MadeKey, *, as_json: bool) -> None:
     """Print a new key to stdout; it cannot be shown again."""
     if as_json:
-        print_json({**key_view(made.row), "key": made.secret})
+        print_json({**key_view(created.row), "key": created.secret})
     else:
-        typer.echo(made.secret)
+        typer.echo(created.secret)
         err.print(
-            f"{made.row.id}: only its hash is stored, so the key is shown only now.",
+            f"{created.row.id}: only its hash is stored, so the key is shown only now.",
             soft_wrap=True,
         )
 

@@ -154,7 +154,7 @@ async def test_crashed_worker_is_explained_and_its_job_completes(
     assert "2000 out" in done.stderr
     assert up.child("worker") != worker
     assert f"worker died (signal {int(number)}, {number.name}); starting it again" in up.output()
-    assert "it was ready: running jobs, or waiting for them" in up.output()
+    assert "it was ready: running or waiting for jobs" in up.output()
     await eventually(lambda: up.says("worker is ready again after"), 60)
 
 

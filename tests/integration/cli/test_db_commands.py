@@ -66,7 +66,7 @@ def test_from_an_empty_database_to_a_listed_price(penstock: Run) -> None:
     assert "penstock db upgrade" in behind.stderr
     early = penstock("prices", "list")
     assert early.returncode == 3
-    assert "penstock db upgrade makes its tables" in early.stderr
+    assert "penstock db upgrade creates its tables" in early.stderr
 
     assert "from nothing to" in penstock("db", "upgrade").stdout
     assert "already" in penstock("db", "upgrade").stdout
@@ -86,7 +86,7 @@ def test_from_an_empty_database_to_a_listed_price(penstock: Run) -> None:
     [
         (("--input", "cheap", "--output", "1"), "'cheap' is not a number"),
         (("--input", "-1", "--output", "1"), "input: expected a number from 0"),
-        (("--input", "1", "--output", "1", "--from", "tomorrow"), "'tomorrow' is no time"),
+        (("--input", "1", "--output", "1", "--from", "tomorrow"), "'tomorrow' is not a time"),
         (("--input", "1", "--output", "1", "--from", "2027-01-01"), "has no time zone"),
     ],
 )

@@ -67,7 +67,7 @@ def test_nothing_is_asked_and_nothing_is_made_where_no_server_is_named(tmp_path:
     assert doctor.code == 0
     assert doctor.said["ok"] is True
     assert "`penstock up` starts" in doctor["redis"]["text"]
-    assert "`penstock up` makes" in doctor["sql"]["text"]
+    assert "`penstock up` creates" in doctor["sql"]["text"]
     assert list(tmp_path.iterdir()) == []
 
 

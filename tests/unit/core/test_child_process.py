@@ -124,6 +124,28 @@ def test_it_can_be_started_again_and_its_log_goes_on(tmp_path: Path) -> None:
     assert said.output() == "hello\nhello\n"
 
 
+def test_only_the_log_of_the_present_run_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    echo = ChildProcess(Program("it", ["cat", str(tmp_path / "text")], log))
+    for text in ("first run", "second run"):
+        (tmp_path / "text").write_text(text)
+        echo.begin()
+        assert echo.wait() == 0
+    assert echo.tail() == "second run"
+    assert echo.read_log(3) == "run"
+    assert echo.read_log(6, last=False) == "second"
+    log.unlink()
+    assert echo.tail() == ""
+
+
+def test_the_time_to_stop_can_be_shorter_than_that_of_the_program(tmp_path: Path) -> None:
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True)"
+    deaf = python(tmp_path, f"{code}; time.sleep(600)", stop_seconds=600.0)
+    deaf.begin()
+    deaf.wait_until(lambda: "deaf" in deaf.output(), 30)
+    assert deaf.stop(seconds=0.1) == -signal.SIGKILL
+
+
 def test_probes_see_a_server_on_this_machine(tmp_path: Path) -> None:
     port = free_port()
     assert not connects(port)
