@@ -139,11 +139,11 @@ def test_only_the_log_of_the_present_run_is_read(tmp_path: Path) -> None:
 
 
 def test_the_time_to_stop_can_be_shorter_than_that_of_the_program(tmp_path: Path) -> None:
-    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True)"
-    deaf = python(tmp_path, f"{code}; time.sleep(600)", stop_seconds=600.0)
-    deaf.begin()
-    deaf.wait_until(lambda: "deaf" in deaf.output(), 30)
-    assert deaf.stop(seconds=0.1) == -signal.SIGKILL
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ignoring', flush=True)"
+    ignoring = python(tmp_path, f"{code}; time.sleep(600)", stop_seconds=600.0)
+    ignoring.begin()
+    ignoring.wait_until(lambda: "ignoring" in ignoring.output(), 30)
+    assert ignoring.stop(seconds=0.1) == -signal.SIGKILL
 
 
 def test_probes_see_a_server_on_this_machine(tmp_path: Path) -> None:
