@@ -13,7 +13,6 @@ from billing.ledger.ledger import Ledger
 from billing.months import month_of, next_month
 from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.guards import TRIGGERS, guards
-from billing.reconcile.run import reconcile
 from core.db.engine import Database
 from core.db.tables.invoices import ClosedMonthRow
 from jobs.archive.archived_job import read_finished
@@ -274,8 +273,7 @@ async def test_late_usage_of_a_closed_month_is_no_difference(
         await connection.execute(insert(ClosedMonthRow), [{"month": this_month()}])
     await booked(store, database)
     for month in (this_month(), next_month(this_month())):
-        findings = Findings(20)
-        await reconcile(store, database, month, findings)
+        findings = await reconciliation.look(store, database, month)
         assert findings.clean, findings.listed
     assert findings.compared["ledger rows"] == 3
 
