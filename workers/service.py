@@ -38,6 +38,8 @@ log = structlog.get_logger()
 
 RECONNECT_SECONDS = 0.5
 HEARTBEAT_RETRY_SECONDS = 0.1
+#: A worker whose heartbeat Redis has not accepted for so long is not ready.
+READY_SILENCE_SECONDS = 6.0
 
 
 class WorkerService:
@@ -326,6 +328,9 @@ class WorkerService:
             return self._state
         if not self._breaker.allows_claims:
             return f"breaker {self._breaker.state}"
+        silent = time.monotonic() - self._last_contact
+        if silent > READY_SILENCE_SECONDS:
+            return f"Redis has not accepted a heartbeat for {silent:.0f} s"
         return self._liveness()
 
 

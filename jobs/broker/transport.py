@@ -61,6 +61,6 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
     """Selected by class path in the worker's Celery settings."""
 
     Channel = Channel
-    #: A Redis without memory or disk, or a replica, refuses to pop tickets. Celery must then retry,
-    #: as after a lost connection, and not end the worker.
-    connection_errors = (*kombu_redis.Transport.connection_errors, redis.ResponseError)
+    #: A Redis without memory or disk, or a replica, refuses to pop tickets. Whatever Redis answers,
+    #: Celery must connect anew and retry, as after a lost connection, and not end the worker.
+    connection_errors = (*kombu_redis.Transport.connection_errors, redis.RedisError)
