@@ -85,6 +85,7 @@ class Attempt:
     failure: AttemptError | None = None
     handing_over: bool = False
     failing: bool = False
+    given_at: float | None = None
     accepted_at: float | None = None
     first_token_at: float | None = None
     trace: Context | None = None
@@ -122,6 +123,11 @@ class Attempt:
         """Whether what becomes of it is decided, so that further output is not wanted."""
         decided = self.ending is not None or self.failure is not None
         return self.over or decided or self.failing or self.handing_over
+
+    @property
+    def awaited_since(self) -> float | None:
+        """Since when the engine owes it a step; None while it waits for something else: Redis."""
+        return None if self.stopping else self.given_at
 
     def accept(self, accepted: AcceptedGeneration) -> None:
         """The engine has rendered the prompt."""

@@ -115,6 +115,7 @@ class Runner:
                 raise InvalidJob(text, param="url")
             if run.claimed.output_tokens:
                 await self._resume(run)
+            run.given_at = time.monotonic()
             accepted = await self._engine.add(run.generation)
         except PipelineError as error:
             if isinstance(error, EngineDead):

@@ -224,10 +224,12 @@ class WorkerService:
             await asyncio.sleep(pause)
 
     def _check_hung(self) -> None:
-        oldest = min((run.claimed_at for run in self._runner.runs.values()), default=None)
-        if oldest is None:
+        """Leave if the engine is silent with work; jobs that wait for Redis are none of its."""
+        awaited = [run.awaited_since for run in self._runner.runs.values()]
+        since = [moment for moment in awaited if moment is not None]
+        if not since:
             return
-        silent = time.monotonic() - max(self._runner.last_step_at, oldest)
+        silent = time.monotonic() - max(self._runner.last_step_at, min(since))
         if silent > self._settings.worker.hang_seconds:
             self._runner.dead(EngineDead(f"no engine step for {silent:.0f} s"))
 

@@ -33,7 +33,7 @@ from vllm.v1.engine.input_processor import InputProcessor
 
 from core.errors import ContextLengthExceeded, EngineError, InvalidJob, PipelineError
 from core.settings import EngineSettings
-from workers.engines.base import REFUSED_FIELDS, Generation
+from workers.engines.base import REFUSED_FIELDS, Generation, choice_seed
 from workers.engines.vllm_choices import GenerationChoice, Scribe
 from workers.engines.vllm_embeddings import Embedding
 from workers.engines.vllm_penalties import CARRIED
@@ -234,7 +234,7 @@ class VllmFrontend:
             own.request_id = own.external_req_id = f"{generation.id}/{index}/{self._serial}"
             own.sampling_params = copy.copy(core.sampling_params)
             if own.sampling_params.seed is not None:
-                own.sampling_params.seed += index
+                own.sampling_params.seed = choice_seed(own.sampling_params.seed, index)
             choice = GenerationChoice(generation.id, index, own, scribe)
             resume = generation.resume.get(index)
             if resume is not None and not restarted:

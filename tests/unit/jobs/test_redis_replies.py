@@ -58,7 +58,7 @@ BUGS = [
 
 def answered(reply: str) -> Exception:
     """Return what the client library makes of a reply."""
-    error: Exception = BaseParser.parse_error(reply)  # type: ignore[no-untyped-call]
+    error: Exception = BaseParser.parse_error(reply)
     return error
 
 
