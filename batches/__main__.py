@@ -29,10 +29,10 @@ async def run_batches(settings: Settings) -> None:
     async with open_services(settings, "feeder") as services:
         host, port = settings.batches.health_host, settings.batches.health_port
         exposition = Exposition("feeder", metrics.API, metrics.BATCHES)
-        health = HealthServer(host, port, always_live, always_live, exposition)
-        health.start()
         sweeper = FileSweeper(services.database, services.object_store, FILE_REFERENCES)
         scheduler = BatchScheduler(services, name)
+        health = HealthServer(host, port, always_live, lambda: scheduler.problem, exposition)
+        health.start()
         running = run_until_signal(scheduler.run(), sweeper.run(settings.files))
         log.info("feeder_started")
         try:

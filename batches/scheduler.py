@@ -33,6 +33,8 @@ class BatchScheduler:
         self._services = services
         self._name = name
         self._settings = services.settings.batches
+        #: Why no batch can be started now; None if all is well.
+        self.problem: str | None = "has not looked for batches yet"
         self._running: dict[str, asyncio.Task[None]] = {}
         self._paused_until: dict[str, float] = {}
 
@@ -41,8 +43,11 @@ class BatchScheduler:
         try:
             while True:
                 try:
+                    await self._services.store.check_writable()
                     await self._start_due()
+                    self.problem = None
                 except OUTAGES as error:
+                    self.problem = f"waits: {error.code}"
                     log.warning("feeder_waits", missing=error.code)
                 metrics.batches_held.set(len(self._running))
                 await asyncio.sleep(self._settings.poll_seconds)

@@ -5,16 +5,18 @@ from typing import Any
 import orjson
 from redis.exceptions import RedisError
 
-from core.redis.client import unavailable
+from core.errors import StoreUnavailable
+from core.redis.replies import unavailable
 from intake.services import Services
 
 
 async def is_connected(services: Services) -> bool:
-    """Return whether Redis answers and this process's event hub is subscribed."""
+    """Return whether Redis accepts writes and this process's event hub is subscribed."""
     redis: Any = services.store.redis
     try:
+        await services.store.check_writable()
         ((_, subscribers),) = await redis.pubsub_numsub(services.store.keys.events(services.hub.id))
-    except (RedisError, OSError):
+    except (StoreUnavailable, RedisError, OSError):
         return False
     return int(subscribers) > 0
 

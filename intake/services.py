@@ -12,7 +12,7 @@ from accounts.directory import Directory
 from billing.pricing.cost_cache import CostCache
 from core.db.engine import Database
 from core.errors import ModelNotFound, StoreUnavailable
-from core.redis.client import unavailable
+from core.redis.replies import unavailable
 from core.settings.tree import Settings
 from files.object_store import ObjectStore
 from intake.budget_guard import BudgetGuard

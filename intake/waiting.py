@@ -1,6 +1,6 @@
 """Waits for a job, while the client stays connected, the server runs, and time is left."""
 
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 
 from core.errors import JobGone
 from intake.errors import ShuttingDown, WaitTimeout
@@ -67,16 +67,15 @@ async def wait_end(
         disconnected: Returns when the client has disconnected.
         job: The job.
         seconds: How long to wait.
-        leaving_counts: Whether the job's policy applies if the client disconnects.
+        leaving_counts: Whether the client counts as one that watches the job, and the job's policy
+            applies if it disconnects. A long poll does not count.
 
     Returns:
         The job's record after the wait.
     """
     watched = WatchedJob.of(job, job.seq)
-    with (
-        services.job_watchers.watching(job.id),
-        client_span(job.id, watched.traceparent, "wait"),
-    ):
+    counted = services.job_watchers.watching(job.id) if leaving_counts else nullcontext()
+    with counted, client_span(job.id, watched.traceparent, "wait"):
         lifetime = RequestLifetime(disconnected, services.open_requests, seconds)
         async with lifetime:
             following = services.hub.follow(watched.job_id, watched.account, watched.after)

@@ -87,6 +87,12 @@ class DelivererLoop:
         """Return why a restart is needed; None if it is not."""
         return None if self._thread.is_alive() else "the event loop has stopped"
 
+    @property
+    def unready(self) -> str | None:
+        """Return why no delivery can be made now; None if it can."""
+        assert self._deliverer is not None
+        return self.problem or self._deliverer.problem
+
 
 def create_app(settings: Settings, loop: DelivererLoop) -> Celery:
     """Return the Celery app of a deliverer process."""
@@ -116,7 +122,11 @@ def run(settings: Settings) -> int:
     signals.worker_shutting_down.connect(lambda **_: loop.begin_close(), weak=False)
     own = settings.webhooks
     health = HealthServer(
-        own.health_host, own.health_port, lambda: loop.problem, lambda: None, loop.exposition()
+        own.health_host,
+        own.health_port,
+        lambda: loop.problem,
+        lambda: loop.unready,
+        loop.exposition(),
     )
     health.start()
     worker = create_app(settings, loop).Worker(

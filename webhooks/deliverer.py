@@ -15,7 +15,7 @@ from core import metrics
 from core.db.engine import Database
 from core.db.tables.base import now
 from core.errors import DatabaseUnavailable, StoreUnavailable
-from core.redis.client import connect
+from core.redis.client import accepts_writes, connect
 from core.redis.keys import Keys
 from core.settings.tree import Settings
 from webhooks.attempt_results import GONE, AttemptResult, record_results
@@ -59,6 +59,8 @@ class Deliverer:
         )
         self._claim = BatchedCalls(self._claim_all, self._settings.concurrency)
         self._record = BatchedCalls(self._record_all, self._settings.concurrency)
+        #: Why tickets cannot be queued now; None if all is well.
+        self.problem: str | None = "has not looked for deliveries yet"
         self._closing = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
 
@@ -168,7 +170,13 @@ class Deliverer:
 
     async def _poll(self) -> None:
         """Queue tickets for due deliveries that have none: retries, and lost tickets."""
-        await push_tickets(self._redis, self._keys, await find_due(self._database))
+        try:
+            await accepts_writes(self._redis, self._keys)
+            await push_tickets(self._redis, self._keys, await find_due(self._database))
+        except (DatabaseUnavailable, StoreUnavailable) as error:
+            self.problem = f"waits: {error.code}"
+            raise
+        self.problem = None
 
     async def _purge(self) -> None:
         before = now() - timedelta(days=self._settings.retention_days)

@@ -106,6 +106,7 @@ class Attempt:
     failure: AttemptError | None = None
     handing_over: bool = False
     failing: bool = False
+    given_at: float | None = None
     accepted_at: float | None = None
     first_token_at: float | None = None
     trace: Context | None = None
@@ -174,6 +175,11 @@ class Attempt:
         """Return the seconds until the run deadline; negative if it has passed."""
         allowed = (self.claimed.run_deadline - self.claimed.now) / 1000
         return allowed - (time.monotonic() - self.claimed_at)
+
+    @property
+    def awaited_since(self) -> float | None:
+        """Since when the engine owes it a step; None while it waits for Redis."""
+        return None if self.stopping else self.given_at
 
     def accept(self, accepted: AcceptedGeneration) -> None:
         """Note that the engine rendered the prompt, then take the early outputs."""

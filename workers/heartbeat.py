@@ -97,9 +97,11 @@ class Heartbeat:
                 self._runner.lose(attempt)
 
     def _check_hung(self) -> None:
-        oldest = min((attempt.claimed_at for attempt in self._runner.attempts), default=None)
-        if oldest is None:
+        """Exit if the engine is silent although it has work; jobs may also wait for Redis."""
+        awaited = [attempt.awaited_since for attempt in self._runner.attempts]
+        since = [moment for moment in awaited if moment is not None]
+        if not since:
             return
-        silent = time.monotonic() - max(self._runner.last_step_at, oldest)
+        silent = time.monotonic() - max(self._runner.last_step_at, min(since))
         if silent > self._settings.worker.hang_seconds:
             self._runner.dead(EngineDead(f"no engine step for {silent:.0f} s"))

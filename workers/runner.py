@@ -110,6 +110,7 @@ class Runner:
                 raise InvalidJob(text, param="url")
             if attempt.claimed.output_tokens:
                 await resume_from_log(self._store, attempt)
+            attempt.given_at = time.monotonic()
             accepted = await self._engine.add(attempt.generation)
         except PipelineError as error:
             if isinstance(error, EngineDead):

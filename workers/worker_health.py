@@ -14,6 +14,9 @@ from workers.runner import Runner
 from workers.worker_metrics import WorkerCollector
 from workers.worker_state import WorkerState
 
+#: A worker whose heartbeat Redis has not accepted for so long is not ready.
+READY_SILENCE_SECONDS = 6.0
+
 
 class WorkerHealth:
     """Answers the probes of one worker; its methods may be called from any thread."""
@@ -46,6 +49,9 @@ class WorkerHealth:
             return self._state.phase
         if not self._breaker.allows_claims:
             return f"breaker {self._breaker.state}"
+        silent = time.monotonic() - self._state.last_contact
+        if silent > READY_SILENCE_SECONDS:
+            return f"Redis has not accepted a heartbeat for {silent:.0f} s"
         return self.liveness()
 
     def describe(self) -> bytes:

@@ -25,7 +25,7 @@ async def health() -> Response:
 
 @router.get("/ready", responses=error_responses(503))
 async def ready(services: AppServices) -> Response:
-    """Report whether requests can be served: Redis responds and events arrive."""
+    """Report whether requests can be served: Redis accepts writes and events arrive."""
     if services.open_requests.closing:
         raise StoreUnavailable("This server is shutting down", retry_after_seconds=1)
     if not await is_connected(services):

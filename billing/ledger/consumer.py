@@ -57,6 +57,8 @@ class OutboxConsumer:
         self._settings = settings
         self._outbox = Outbox(store.redis, store.keys, GROUP, name)
         self._claims_at = 0.0
+        #: Why nothing can be consumed now; None if all is well.
+        self.problem: str | None = "has not read the outbox yet"
         self._failures = 0
         self._random = Random()
         for outcome in OUTCOMES:  # series exist from the start: one that begins at 1 hides its rise
@@ -76,6 +78,7 @@ class OutboxConsumer:
             await self.record(entries)
         while True:
             await self.record(await self._next())
+            self.problem = None
 
     async def _next(self) -> Sequence[Entry]:
         """Return entries of a dead consumer if there are any, else wait BLOCK_MS for new ones."""
@@ -175,6 +178,7 @@ class OutboxConsumer:
 
     async def _back_off(self, error: StoreUnavailable | DatabaseUnavailable) -> None:
         self._failures += 1
+        self.problem = f"waits: {error.code}"
         pause = BACKOFF.delay(self._failures, self._random)
         log.warning(
             "ledger_waits",

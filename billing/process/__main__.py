@@ -54,7 +54,11 @@ async def run_ledger(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     host, port = settings.billing.health_host, settings.billing.health_port
     exposition = Exposition("ledger", metrics.LEDGER, MoneyCollector(database, loop))
-    health = HealthServer(host, port, always_live, always_live, exposition)
+
+    def readiness() -> str | None:
+        return next((each.problem for each in consumers if each.problem), None)
+
+    health = HealthServer(host, port, always_live, readiness, exposition)
     health.start()
     running = run_until_signal(
         *(consumer.run() for consumer in consumers),

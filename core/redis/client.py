@@ -1,13 +1,16 @@
 """The asyncio Redis client and the errors of plain reads.
 
-Invariant: nothing waits without a bound, and a lost connection becomes `StoreUnavailable`.
+Invariant: nothing waits without a bound, a lost connection becomes `StoreUnavailable`, and a
+connection to a server that has become a replica is made anew.
 Client-side retries are off, because a retried script could apply twice without its caller
 noticing. Each caller decides for itself.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import math
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -16,38 +19,41 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
-    BusyLoadingError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-)
-from redis.exceptions import (
     ConnectionError as RedisConnectionError,
 )
 from redis.exceptions import (
-    TimeoutError as RedisTimeoutError,
+    RedisError,
 )
 
 from core.errors import StoreUnavailable
+from core.redis.keys import Keys
+from core.redis.replies import classify, unavailable
 from core.settings.redis import RedisSettings
-
-RETRY_AFTER_SECONDS = 2.0
 
 #: How long a subscription may be silent before a ping is sent.
 SILENCE_SECONDS = 3.0
 
-#: Errors after which a later try can succeed: the connection, a restart, no memory or disk.
-UNAVAILABLE = (
-    RedisConnectionError,
-    RedisTimeoutError,
-    BusyLoadingError,
-    NoScriptError,  # unknown twice in a row: Redis has just restarted again
-    ReadOnlyError,
-    OutOfMemoryError,
-    OSError,
-)
+#: All connections are made anew at most this often.
+RENEW_SECONDS = 0.5
+
+
+class Epoch:
+    """Counts how often the server behind one pool's address was found to be the wrong one.
+
+    After a planned failover the old primary lives on as a replica and keeps its connections, while
+    new connections reach the new primary. One connection that is told so speaks for all of them.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._began = -math.inf
+
+    def end(self, number: int) -> None:
+        """Have every connection that was made in this epoch or before made anew."""
+        now = time.monotonic()
+        if number == self.number and now - self._began >= RENEW_SECONDS:
+            self.number += 1
+            self._began = now
 
 
 def connect(settings: RedisSettings) -> Redis:
@@ -63,8 +69,46 @@ def connect(settings: RedisSettings) -> Redis:
         protocol=2,
         retry=Retry(NoBackoff(), 0),
     )
-    pool.connection_class = _repaired(pool.connection_class)
+    pool.connection_class = _repaired(_renewing(pool.connection_class))
     return Redis.from_pool(pool)
+
+
+def _renewing(base: type[AbstractConnection]) -> type[AbstractConnection]:
+    """Return a connection class that connects anew before a command if its epoch has ended."""
+    epoch = Epoch()
+
+    class RenewingConnection(base):  # type: ignore[misc, valid-type]
+        _epoch = 0
+        _connecting = False
+
+        @property
+        def is_stale(self) -> bool:
+            return self._epoch != epoch.number
+
+        async def connect_check_health(self, *args: Any, **options: Any) -> None:
+            if self.is_connected:
+                return
+            self._epoch = epoch.number
+            self._connecting = True  # its handshake is made of commands, too
+            try:
+                await super().connect_check_health(*args, **options)
+            finally:
+                self._connecting = False
+
+        async def read_response(self, *args: Any, **options: Any) -> Any:
+            try:
+                return await super().read_response(*args, **options)
+            except RedisError as error:
+                if classify(error).reconnect:
+                    epoch.end(self._epoch)
+                raise
+
+        async def send_packed_command(self, *args: Any, **options: Any) -> None:
+            if self.is_stale and not self._connecting and self.is_connected:
+                await self.disconnect(nowait=True)
+            await super().send_packed_command(*args, **options)
+
+    return RenewingConnection
 
 
 def _repaired(base: type[AbstractConnection]) -> type[AbstractConnection]:
@@ -92,17 +136,37 @@ def _repaired(base: type[AbstractConnection]) -> type[AbstractConnection]:
     return RedisConnection
 
 
-async def messages(pubsub: PubSub) -> AsyncGenerator[dict[str, Any], None]:
+async def accepts_writes(redis: Redis, keys: Keys) -> None:
+    """Check that Redis accepts writes now; it changes nothing, and is allowed at `maxmemory`.
+
+    Raises:
+        StoreUnavailable: Redis is away, a replica, or refuses writes.
+    """
+    async with guarded():
+        await redis.unlink(keys.write_check)
+
+
+async def messages(
+    pubsub: PubSub, check: Callable[[], Awaitable[None]] | None = None
+) -> AsyncGenerator[dict[str, Any], None]:
     """Yield a subscription's messages, its own confirmation and pongs included.
 
     A dead connection looks like a silent one, so pings are sent over a silent one.
 
+    Args:
+        pubsub: The subscription.
+        check: Called while it is silent; sends a write through the same pool, which finds out
+            whether the server has become a replica.
+
     Raises:
-        redis.ConnectionError: No reply to two pings, within three times SILENCE_SECONDS.
+        redis.ConnectionError: No reply to two pings, within three times SILENCE_SECONDS, or the
+            server was replaced.
     """
     unanswered = 0
     while True:
         message = await pubsub.get_message(timeout=SILENCE_SECONDS)
+        if getattr(pubsub.connection, "is_stale", False):
+            raise RedisConnectionError("another server answers at this address now")
         if message is not None:
             unanswered = 0
             yield message
@@ -111,26 +175,9 @@ async def messages(pubsub: PubSub) -> AsyncGenerator[dict[str, Any], None]:
         else:
             unanswered += 1
             await pubsub.ping()
-
-
-def unavailable(error: BaseException) -> StoreUnavailable | None:
-    """Return StoreUnavailable for an error after which a later try can succeed, else None."""
-    full_disk = isinstance(error, ResponseError) and str(error).startswith("MISCONF")
-    if isinstance(error, UNAVAILABLE) or full_disk:
-        return StoreUnavailable(
-            "the job store does not take requests at the moment",
-            retry_after_seconds=RETRY_AFTER_SECONDS,
-        )
-    return None
-
-
-def translated(error: BaseException) -> BaseException:
-    """Return the error that `guarded` would raise instead of this one."""
-    later = unavailable(error)
-    if later is None:
-        return error
-    later.__cause__ = error
-    return later
+            if check is not None:
+                with suppress(StoreUnavailable):  # it marked this connection if it must be replaced
+                    await check()
 
 
 @asynccontextmanager

@@ -52,6 +52,11 @@ class Keys:
         """Sorted set: an account's jobs by id, which sorts by time of creation."""
         return f"{self.prefix}:account:{account}:jobs"
 
+    @property
+    def write_check(self) -> str:
+        """No key: the name that a check deletes to find out whether Redis accepts writes."""
+        return f"{self.prefix}:write-check"
+
     def events(self, watcher: str) -> str:
         """Channel: event frames for one API process."""
         return f"{self.prefix}:events:{watcher}"

@@ -23,7 +23,7 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from core.redis.client import translated
+from core.redis.replies import translated
 from core.redis.script_sources import ScriptSources
 
 #: Batches under way at a time: one gathers while another travels, and a stalled connection does

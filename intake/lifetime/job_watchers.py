@@ -1,4 +1,4 @@
-"""Counts how many clients of this process watch each job."""
+"""Counts how many clients of this process watch each job; a long poll is not one of them."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -9,6 +9,7 @@ from typing import Any
 import redis
 import structlog
 from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
 
 from core import metrics
 from jobs.broker.tickets import DEAD_TICKETS_KEPT
@@ -38,9 +39,26 @@ class _RememberingRedis(redis.Redis):
         return response
 
 
+class QoS(kombu_redis.QoS):  # type: ignore[misc]
+    """Counts a ticket as done although Redis refuses to hear so.
+
+    Otherwise a worker whose slots were all busy when its server became a replica would fetch
+    nothing any more, and so never find out that it must connect anew.
+    """
+
+    def ack(self, delivery_tag: Any) -> None:
+        """Acknowledge a ticket; one that Redis still has comes back and finds nothing to do."""
+        try:
+            super().ack(delivery_tag)
+        except (redis.RedisError, OSError):
+            virtual.QoS.ack(self, delivery_tag)
+            raise
+
+
 class Channel(kombu_redis.Channel):  # type: ignore[misc]
     """A channel that survives messages that are not JSON or lack an envelope."""
 
+    QoS = QoS
     from_transport_options = (*kombu_redis.Channel.from_transport_options, "dead_tickets_key")
     dead_tickets_key = "dead:tickets"
 
@@ -61,6 +79,6 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
     """Selected by class path in the worker's Celery settings."""
 
     Channel = Channel
-    #: A Redis without memory or disk, or a replica, refuses to pop tickets. Celery must then retry,
-    #: as after a lost connection, and not end the worker.
-    connection_errors = (*kombu_redis.Transport.connection_errors, redis.ResponseError)
+    #: A Redis without memory or disk, or a replica, refuses to pop tickets. Whatever Redis answers,
+    #: Celery must connect anew and retry, as after a lost connection, and not end the worker.
+    connection_errors = (*kombu_redis.Transport.connection_errors, redis.RedisError)

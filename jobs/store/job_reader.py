@@ -8,7 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from core.errors import InvalidJob, JobGone, JobNotFound
-from core.redis.client import guarded
+from core.redis.client import accepts_writes, guarded
 from core.redis.keys import Keys
 from core.redis.scripts import Scripts
 from core.settings.tree import Settings
@@ -43,6 +43,10 @@ class JobReader:
             dead_ttl_ms=retention.dead_seconds * 1000,
             starts_at_archive="1" if retention.start == "archive" else "0",
         )
+
+    async def check_writable(self) -> None:
+        """Raise StoreUnavailable unless Redis accepts writes now."""
+        await accepts_writes(self.redis, self.keys)
 
     async def get(self, job_id: str, account: str | None) -> Job:
         """Read a job.

@@ -110,7 +110,7 @@ class EventHub:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=False) as pubsub:
                     await pubsub.subscribe(self._store.keys.events(self.id))
-                    async for message in messages(pubsub):
+                    async for message in messages(pubsub, self._store.check_writable):
                         if message["type"] == "subscribe":
                             self._connected.set()
                             self._suspect_all()

@@ -19,6 +19,7 @@ from tests.support.simulated import (
     client,
     generation,
     simulated_settings,
+    under_way,
     until_running,
 )
 from tests.support.waiting import eventually
@@ -134,6 +135,34 @@ async def test_a_hung_engine_is_noticed_and_its_jobs_go_on(
             check_text(jobs, await following)
             await check_jobs(store, [job.id for job in jobs])
             await check_nothing_left(store, MODEL)
+
+
+@pytest.mark.parametrize("own_server", ["redis"], indirect=True)
+async def test_a_worker_whose_jobs_wait_for_redis_is_not_hung(
+    own_server: RedisServer, tmp_path: Path
+) -> None:
+    """Redis is away for longer than `hang_seconds`; the engine was well all the time."""
+    settings = simulated_settings(
+        own_server, slots=8, step_seconds=0.01, worker={"hang_seconds": 1.0}
+    )
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        worker = running.worker()
+        async with client(settings) as (store, hub):
+            jobs = [generation(f"job {i}", tokens=100) for i in range(16)]
+            following = await under_way(store, hub, jobs, running=8)
+            await asyncio.to_thread(own_server.stop, signal.SIGKILL)
+
+            async def waited_long() -> bool:  # at most ten a second
+                return worker.output().count("heartbeat_failed_store_unavailable") >= 50
+
+            await eventually(waited_long, timeout=30)
+            await asyncio.to_thread(own_server.start)
+            check_text(jobs, await following)
+            await check_jobs(store, [job.id for job in jobs])
+            await check_nothing_left(store, MODEL)
+        assert worker.running, worker.output()[-3000:]
+        assert "no engine step" not in worker.output()
 
 
 async def test_a_job_that_kills_every_worker_is_buried(

@@ -1,7 +1,7 @@
 """Checks the invariants of `docs/architecture.md` in Redis; every fault test ends with them."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jobs.result import fold
@@ -9,11 +9,20 @@ from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import UsageEntry
 
 
-async def check_jobs(store: JobStore, ids: Iterable[str], account: str = "acme") -> None:
-    """Check that each job has one end, a whole log, and one usage entry that agrees."""
+async def check_jobs(
+    store: JobStore,
+    ids: Iterable[str],
+    account: str = "acme",
+    recorded: Sequence[Any] | None = None,
+) -> None:
+    """Check that each job has one end, a whole log, and one usage entry that agrees.
+
+    `recorded` are the ledger's rows, where a ledger has emptied the outbox.
+    """
     redis: Any = store.redis
     entries = await redis.xrange(store.keys.outbox)
-    usage = [UsageEntry.from_stream(entry_id, raw) for entry_id, raw in entries]
+    usage: list[Any] = [UsageEntry.from_stream(entry_id, raw) for entry_id, raw in entries]
+    usage += recorded or []
     count = Counter(entry.job_id for entry in usage)
     by_id = {entry.job_id: entry for entry in usage}
     for job_id in ids:

@@ -103,6 +103,10 @@ class Proxy:
         if on:
             self.reset()
 
+    def retarget(self, port: int) -> None:
+        """Pass new connections on to another port; old ones stay where they are."""
+        self._call(self._set("_target_port", port))
+
     def delay(self, seconds: float) -> None:
         """Delay each chunk by this time, in both directions."""
         self._call(self._set("_latency", seconds))

@@ -165,6 +165,11 @@ class EngineLoad:
     kv_usage: float
 
 
+def choice_seed(seed: int, index: int) -> int:
+    """Return the seed of one of a job's choices; after 2^63 - 1, the most engines take, -2^63."""
+    return (seed + index + 2**63) % 2**64 - 2**63
+
+
 class Sink(Protocol):
     """Receives an engine's reports. It is called on the event loop's thread and never blocks."""
 

@@ -31,7 +31,7 @@ from vllm.v1.engine.input_processor import InputProcessor
 
 from core.errors import ContextLengthExceeded, EngineError, InvalidJob, PipelineError
 from core.settings.engine import EngineSettings
-from workers.engines.base import REFUSED_FIELDS, Generation
+from workers.engines.base import REFUSED_FIELDS, Generation, choice_seed
 from workers.engines.vllm.choices import GenerationChoice, OutputFormat
 from workers.engines.vllm.embeddings import Embedding
 from workers.engines.vllm.penalties import CARRIED
@@ -251,7 +251,7 @@ class VllmFrontend:
             own.request_id = own.external_req_id = f"{generation.id}/{index}/{self._serial}"
             own.sampling_params = copy.copy(core.sampling_params)
             if own.sampling_params.seed is not None:
-                own.sampling_params.seed += index
+                own.sampling_params.seed = choice_seed(own.sampling_params.seed, index)
             choice = GenerationChoice(generation.id, index, own, output_format)
             resume = generation.resume.get(index)
             if resume is not None and not restarted:
