@@ -107,6 +107,46 @@ class LimitSettings(SettingsGroup):
     metadata_bytes: int = Field(default=16_384, ge=0)
 
 
+class ComplexitySettings(SettingsGroup):
+    """Bounds on what one request makes an engine render, compile and compute for each token.
+
+    The defaults are OpenAI's where it has some that are cheap enough: 1,000 values of enums, 128
+    tools. Its 5,000 properties are not: with a vocabulary of 128,000 tokens, xgrammar 0.2.8 needs
+    a second of one CPU for 1,000 optional properties, or for 300 numbers with both bounds.
+    """
+
+    schema_bytes: int = Field(default=131_072, ge=1)
+    schema_depth: int = Field(default=64, ge=1, le=200, description="nested objects and arrays")
+    schema_parts: int = Field(default=1_000, ge=1, description="properties, items, alternatives")
+    schema_bounded_values: int = Field(default=250, ge=0)
+    schema_enum_values: int = Field(default=1_000, ge=1)
+    pattern_characters: int = Field(default=4_096, ge=1)
+    pattern_depth: int = Field(default=32, ge=1, le=200)
+    pattern_repetitions: int = Field(default=10_000, ge=1)
+    grammar_bytes: int = Field(default=65_536, ge=1)
+    grammar_rules: int = Field(default=500, ge=1)
+    choices: int = Field(default=1_000, ge=1, description="of structured_outputs.choice")
+    choice_characters: int = Field(default=65_536, ge=1)
+    tools: int = Field(default=128, ge=1)
+    tools_bytes: int = Field(default=262_144, ge=1)
+    stop_strings: int = Field(default=32, ge=1)
+    stop_token_ids: int = Field(default=1_024, ge=1)
+    bad_words: int = Field(default=128, ge=1)
+    bad_word_characters: int = Field(default=256, ge=1)
+    logit_bias_entries: int = Field(default=1_024, ge=1)
+    allowed_token_ids: int = Field(default=16_384, ge=1)
+    n: int = Field(default=128, ge=1, le=128)
+    logprobs: int = Field(default=20, ge=0, le=20)
+    template_bytes: int = Field(default=16_384, ge=1, description="of chat_template_kwargs")
+
+
+class MediaSettings(SettingsGroup):
+    """Images, videos and audio in a request, for models that take them; URLs are never fetched."""
+
+    parts: int = Field(default=16, ge=0, description="in one request")
+    part_bytes: int = Field(default=700_000, ge=1, description="of one data URL or base64 text")
+
+
 class StreamSettings(SettingsGroup):
     """How events reach watchers, and how appends are coalesced."""
 
@@ -146,6 +186,7 @@ class SimulatedSettings(SettingsGroup):
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 Task = Literal["generate", "embed"]
+Modality = Literal["text", "image", "video", "audio"]
 
 
 class EngineSettings(SettingsGroup):
@@ -203,6 +244,7 @@ class DeclaredModel(SettingsGroup):
 
     max_model_len: int = Field(ge=16)
     task: Task = "generate"
+    modalities: frozenset[Modality] = frozenset({"text"})
 
 
 class ControlSettings(SettingsGroup):
@@ -450,6 +492,8 @@ class Settings(BaseSettings):
     queue: QueueSettings = QueueSettings()
     retry: RetrySettings = RetrySettings()
     limits: LimitSettings = LimitSettings()
+    complexity: ComplexitySettings = ComplexitySettings()
+    media: MediaSettings = MediaSettings()
     stream: StreamSettings = StreamSettings()
     retention: RetentionSettings = RetentionSettings()
     engine: EngineSettings = EngineSettings()

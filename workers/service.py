@@ -330,4 +330,11 @@ class WorkerService:
 
 
 def _described(info: EngineInfo) -> ServedModel:
-    return ServedModel(info.served_name, info.max_model_len, info.kind, int(time.time()), info.task)
+    return ServedModel(
+        info.served_name,
+        info.max_model_len,
+        info.kind,
+        int(time.time()),
+        info.task,
+        frozenset(info.modalities),
+    )

@@ -111,6 +111,7 @@ class EngineInfo:
 
     On a CPU, `kernel` and `extension` name vLLM's attention kernel and compiled library, and
     `threads` is how many threads compute; elsewhere they are empty and 1.
+    `modalities` are what a prompt may consist of: text, image, video, audio.
     """
 
     kind: str
@@ -122,6 +123,7 @@ class EngineInfo:
     kernel: str = ""
     extension: str = ""
     threads: int = 1
+    modalities: tuple[str, ...] = ("text",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from core.settings import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation
 from workers.engines.vllm_choices import GenerationChoice, Scribe
 from workers.engines.vllm_embeddings import Embedding
+from workers.engines.vllm_media import check_media
 from workers.engines.vllm_penalties import CARRIED
 
 log = structlog.get_logger()
@@ -143,6 +144,7 @@ class VllmFrontend:
         for name in REFUSED_FIELDS:
             if generation.body.get(name):
                 raise InvalidJob(f"{name} is not supported", param=name)
+        check_media(generation.body, self._model)
         body = copy.deepcopy(generation.body)  # vLLM's validators write to it
         chat = generation.endpoint == "/v1/chat/completions"
         if chat and body.get("max_completion_tokens") is None:
