@@ -244,7 +244,7 @@ class DeclaredModel(SettingsGroup):
 
     max_model_len: int = Field(ge=16)
     task: Task = "generate"
-    modalities: frozenset[Modality] = frozenset({"text"})
+    modalities: tuple[Modality, ...] = Field(default=("text",), min_length=1)
 
 
 class ControlSettings(SettingsGroup):

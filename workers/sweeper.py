@@ -102,7 +102,7 @@ class Sweeper:
                 DECLARED,
                 int(time.time()),
                 declared.task,
-                declared.modalities,
+                frozenset(declared.modalities),
             )
             try:
                 await self._models.keep(model)
