@@ -60,11 +60,22 @@ async def check_nothing_accepted(store: JobStore) -> None:
         assert await store.redis.zcard(store.keys.queued(model)) == 0
 
 
-@pytest.fixture
-async def seer(store: JobStore) -> str:
-    """A model that takes images."""
-    model = ServedModel(SEER, CONTEXT, "by hand", 1_700_000_000, "generate", TEXT_ONLY | {"image"})
+async def make_known(client: httpx2.AsyncClient, store: JobStore, name: str) -> None:
+    """Register a model that takes images; the API reads the models once a second."""
+    taken = TEXT_ONLY | {"image"}
+    model = ServedModel(name, CONTEXT, "by hand", 1_700_000_000, "generate", taken)
     await ModelRegistry(store.redis, store.keys).register(model)
+
+    async def known() -> bool:
+        return (await client.get(f"/v1/models/{name}")).status_code == 200
+
+    await eventually(known)
+
+
+@pytest.fixture
+async def seer(client: httpx2.AsyncClient, store: JobStore) -> str:
+    """A model that takes images."""
+    await make_known(client, store, SEER)
     return SEER
 
 
@@ -170,12 +181,14 @@ class TestMedia(OnSharedApi):
         check_openai_error(answer, "previous_response_id", "does not take image input")
 
     async def test_a_job_is_repeated_only_by_a_model_that_still_takes_its_media(
-        self, client: httpx2.AsyncClient, store: JobStore, seer: str
+        self, client: httpx2.AsyncClient, store: JobStore
     ) -> None:
-        job_id = await submit(client, body=asked(image(PNG), model=seer))
-        await Hand(store, queue=seer).fail_after("A", EngineError("it broke"))
+        name = "losing-its-sight"
+        await make_known(client, store, name)
+        job_id = await submit(client, body=asked(image(PNG), model=name))
+        await Hand(store, queue=name).fail_after("A", EngineError("it broke"))
         await until_status(client, job_id, Status.FAILED)
-        text_only = ServedModel(SEER, CONTEXT, "by hand", 1_700_000_000)
+        text_only = ServedModel(name, CONTEXT, "by hand", 1_700_000_000)
         await ModelRegistry(store.redis, store.keys).register(text_only)
 
         async def refused() -> bool:
