@@ -9,7 +9,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from core.errors import ClientError
+from core.settings.tree import Settings
+from intake.prompt_limits import check_prompt
 from intake.request_checks import check_length, check_task
+from intake.request_limits.complexity import check_complexity
+from intake.request_limits.media import check_media
 from jobs.model_registry import ServedModel
 from wire.errors import InvalidBody
 from wire.schemas.jobs import BODIES
@@ -105,8 +109,8 @@ def _custom_id(fields: dict[str, Any]) -> str:
     return custom_id
 
 
-def check_fit(request: LineRequest, url: str, model: ServedModel) -> None:
-    """Refuse a request that the model cannot serve or that does not fit its context.
+def check_fit(request: LineRequest, url: str, model: ServedModel, settings: Settings) -> None:
+    """Refuse a request that the model cannot serve, that does not fit its context or the limits.
 
     Raises:
         BadLine: naming the field.
@@ -114,6 +118,9 @@ def check_fit(request: LineRequest, url: str, model: ServedModel) -> None:
     try:
         check_task(model, url)
         check_length(request.checked, model.max_model_len)
+        check_prompt(request.body, settings.limits)
+        check_media(request.checked, request.body, model, settings.media)
+        check_complexity(request.checked, settings.complexity)
     except ClientError as error:
         code = error.code.replace("-", "_")
         raise BadLine(code, error.message, f"body.{error.param}") from None

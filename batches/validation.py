@@ -86,7 +86,7 @@ class Validation:
             raise BadLine("model_forbidden", text, "body.model")
         if model is None:
             raise BadLine("model_not_found", "body.model: model not found", "body.model")
-        check_fit(request, self._endpoint, model)
+        check_fit(request, self._endpoint, model, self._services.settings)
 
     async def _find_model(self, name: str) -> ServedModel | None:
         try:

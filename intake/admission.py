@@ -18,10 +18,13 @@ from intake.permissions import check_model
 from intake.preferences import Preferences
 from intake.prompt_limits import check_prompt
 from intake.request_checks import check_length, check_metadata, check_task, check_times
+from intake.request_limits.complexity import check_complexity
+from intake.request_limits.media import check_media
 from intake.services import Services
 from intake.submission import Admission, submit_within_budget
 from jobs.fairness import ServiceTier
 from jobs.job import Job, JobSpec, JobWebhook, OnDisconnect
+from jobs.media import chat_parts, check_parts
 from jobs.store.rate_limits import UNLIMITED
 from jobs.store.transitions import Lock, Submission
 from webhooks.url_rules import check_url
@@ -119,6 +122,9 @@ async def repeat(services: Services, caller: Caller, job: Job, request_id: str) 
     own = caller.account == job.account
     key_id = caller.id if own else ""
     check_model(caller, job.queue)
+    model = await services.models.get(job.queue)
+    parts = chat_parts(job.spec.body.get("messages"))
+    check_parts(parts, model.name, model.modalities, services.settings.media)
     return await submit_within_budget(
         services,
         Submission(
@@ -153,6 +159,8 @@ async def prepare(services: Services, caller: Caller, request: AdmissionRequest)
     if request.webhook is not None:
         check_url(request.webhook.url, services.settings.webhooks, "webhook")
     check_prompt(request.body, services.settings.limits)
+    check_media(request.checked, request.body, model, services.settings.media)
+    check_complexity(request.checked, services.settings.complexity)
     metadata = request.checked.metadata if request.metadata is None else request.metadata
     check_metadata(metadata, services.settings.limits.metadata_bytes)
     return Submission(

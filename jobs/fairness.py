@@ -19,6 +19,10 @@ DEFAULT_OUTPUT_TOKENS = 256
 #: Rough UTF-8 bytes per token of English text; only ratios between jobs matter here.
 BYTES_PER_TOKEN = 4
 
+#: What rendering and compiling a constraint on the output is charged as, in tokens: about as long
+#: as an output without a limit. Its size is charged with the body's.
+CONSTRAINT_TOKENS = 256
+
 
 class ServiceTier(StrEnum):
     """Named tiers, best first. OpenAI's `auto` means `default`."""
@@ -41,4 +45,15 @@ def estimated_tokens(body: dict[str, Any], size_bytes: int) -> int:
     if "input" in body:  # embeddings have no output
         return max(1, size_bytes // BYTES_PER_TOKEN)
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_OUTPUT_TOKENS
-    return max(1, size_bytes // BYTES_PER_TOKEN) + int(limit) * int(body.get("n") or 1)
+    output = int(limit) * int(body.get("n") or 1)
+    constraint = CONSTRAINT_TOKENS if _constrained(body) else 0
+    return max(1, size_bytes // BYTES_PER_TOKEN) + output + constraint
+
+
+def _constrained(body: dict[str, Any]) -> bool:
+    """Return whether the engine compiles a grammar for the output."""
+    if body.get("structured_outputs"):
+        return True
+    if (form := body.get("response_format")) and form.get("type") != "text":
+        return True
+    return body.get("tool_choice") not in (None, "none", "auto")

@@ -20,12 +20,15 @@ log = structlog.get_logger()
 #: The engine of a model that no worker has registered yet.
 DECLARED = "declared"
 
+TEXT_ONLY = frozenset({"text"})
+
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """One served model as its last worker described it. `engine` is the engine's kind.
 
-    Before its first worker it is as declared. `task` is `generate` (text) or `embed`.
+    Before its first worker it is as declared. `task` is `generate` (text) or `embed`; `modalities`
+    are what its prompts may consist of: text, image, video, audio.
     """
 
     name: str
@@ -33,6 +36,7 @@ class ServedModel:
     engine: str
     created: int
     task: str = "generate"
+    modalities: frozenset[str] = TEXT_ONLY
 
 
 class ModelRegistry:
@@ -63,7 +67,7 @@ class ModelRegistry:
     async def list_models(self) -> list[ServedModel]:
         """Return every known model by name."""
         raw = await self._redis.hgetall(self._keys.models)
-        models = (ServedModel(**orjson.loads(value)) for value in raw.values())
+        models = (_decoded(value) for value in raw.values())
         return sorted(models, key=lambda model: model.name)
 
     async def get(self, name: str) -> ServedModel:
@@ -76,7 +80,7 @@ class ModelRegistry:
         if raw is None:
             known = ", ".join(model.name for model in await self.list_models()) or "none yet"
             raise ModelNotFound(f"model {name!r} not found; available: {known}", param="model")
-        return ServedModel(**orjson.loads(raw))
+        return _decoded(raw)
 
 
 def _gives_way(known: dict[str, Any], model: ServedModel) -> bool:
@@ -87,6 +91,17 @@ def _gives_way(known: dict[str, Any], model: ServedModel) -> bool:
 
 def _encoded(model: ServedModel) -> bytes:
     fields = asdict(model)
+    # Processes of an older version know no other task and no other modality.
     if model.task == "generate":
-        del fields["task"]  # processes of an older version know no other
+        del fields["task"]
+    if model.modalities == TEXT_ONLY:
+        del fields["modalities"]
+    else:
+        fields["modalities"] = sorted(model.modalities)
     return orjson.dumps(fields)
+
+
+def _decoded(raw: bytes | str) -> ServedModel:
+    fields = orjson.loads(raw)
+    modalities = frozenset(fields.pop("modalities", TEXT_ONLY))
+    return ServedModel(**fields, modalities=modalities)

@@ -236,4 +236,11 @@ class WorkerService:
 
 
 def _served_model(info: EngineInfo) -> ServedModel:
-    return ServedModel(info.served_name, info.max_model_len, info.kind, int(time.time()), info.task)
+    return ServedModel(
+        info.served_name,
+        info.max_model_len,
+        info.kind,
+        int(time.time()),
+        info.task,
+        frozenset(info.modalities),
+    )

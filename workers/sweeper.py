@@ -96,8 +96,14 @@ class Sweeper:
     async def _declare(self) -> None:
         """Register the declared models, so that they are known without a running worker."""
         for name, declared in self._settings.control.models.items():
-            length, task = declared.max_model_len, declared.task
-            model = ServedModel(name, length, DECLARED, int(time.time()), task)
+            model = ServedModel(
+                name,
+                declared.max_model_len,
+                DECLARED,
+                int(time.time()),
+                declared.task,
+                frozenset(declared.modalities),
+            )
             try:
                 await self._models.keep(model)
             except StoreUnavailable:

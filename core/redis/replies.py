@@ -52,7 +52,7 @@ CONFIGURATION = ReplyClass(Kind.CONFIGURATION)
 STALE_LOGIN = ReplyClass(Kind.CONFIGURATION, reconnect=True)
 BUG = ReplyClass(Kind.BUG)
 
-#: By the first word of the reply.
+#: By the first token of the reply.
 REPLIES = {
     "READONLY": ELSEWHERE,  # a replica: the primary of a moment ago, after a failover
     "MASTERDOWN": ELSEWHERE,  # a replica without its primary

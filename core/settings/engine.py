@@ -11,6 +11,7 @@ TINY_MODEL = Path(__file__).resolve().parents[2] / "models" / "tiny"
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
 Task = Literal["generate", "embed"]
+Modality = Literal["text", "image", "video", "audio"]
 
 
 class SimulatedSettings(SettingsGroup):

@@ -17,6 +17,7 @@ from core.settings.auth import AuthSettings
 from core.settings.base import DotEnvSource, EnvironmentSource
 from core.settings.batches import BatchSettings, FileSettings
 from core.settings.billing import BillingSettings, DatabaseSettings, SellerSettings
+from core.settings.complexity import ComplexitySettings, MediaSettings
 from core.settings.engine import BreakerSettings, EngineSettings
 from core.settings.errors import InvalidSettings, describe
 from core.settings.observability import LogSettings, TraceSettings
@@ -45,6 +46,8 @@ class Settings(BaseSettings):
     queue: QueueSettings = QueueSettings()
     retry: RetrySettings = RetrySettings()
     limits: LimitSettings = LimitSettings()
+    complexity: ComplexitySettings = ComplexitySettings()
+    media: MediaSettings = MediaSettings()
     stream: StreamSettings = StreamSettings()
     retention: RetentionSettings = RetentionSettings()
     engine: EngineSettings = EngineSettings()

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import AliasChoices, Field, model_validator
 
 from core.settings.base import SettingsGroup, health_host, health_port
-from core.settings.engine import ModelName, Task
+from core.settings.engine import Modality, ModelName, Task
 
 
 class WorkerSettings(SettingsGroup):
@@ -55,6 +55,7 @@ class DeclaredModel(SettingsGroup):
 
     max_model_len: int = Field(ge=16)
     task: Task = "generate"
+    modalities: tuple[Modality, ...] = Field(default=("text",), min_length=1)
 
 
 class ControlSettings(SettingsGroup):
@@ -65,6 +66,7 @@ class ControlSettings(SettingsGroup):
     models: dict[ModelName, DeclaredModel] = Field(
         default_factory=dict,
         description="Models that accept jobs while no worker serves them, as a JSON object:"
-        ' `{"NAME": {"max_model_len": 16384}}`, with `"task": "embed"` for an embedding model.'
+        ' `{"NAME": {"max_model_len": 16384}}`, with `"task": "embed"` for an embedding model,'
+        ' and `"modalities": ["text", "image"]` for a model that takes images.'
         " What a worker reports of its model takes precedence.",
     )

@@ -137,6 +137,7 @@ class EngineInfo:
         kernel: vLLM's attention kernel on a CPU; otherwise empty.
         extension: vLLM's compiled extension on a CPU; otherwise empty.
         threads: How many threads compute on a CPU; otherwise 1.
+        modalities: What a prompt may consist of: text, image, video, audio.
     """
 
     kind: str
@@ -148,6 +149,7 @@ class EngineInfo:
     kernel: str = ""
     extension: str = ""
     threads: int = 1
+    modalities: tuple[str, ...] = ("text",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,11 @@
 
 from dataclasses import replace
 
+import orjson
+import pytest
+
+from core.runtime.child_process import variables
+from core.settings.tree import Settings
 from jobs.model_registry import DECLARED, ModelRegistry, ServedModel
 from jobs.store.job_store import JobStore
 
@@ -34,3 +39,22 @@ async def test_what_a_worker_says_replaces_a_declaration_and_not_the_other_way(
     await store.redis.delete(store.keys.models)
     await models.keep(SERVED)
     assert await models.get("llama") == SERVED
+
+
+async def test_modalities_are_kept_and_text_alone_is_as_in_older_versions(store: JobStore) -> None:
+    models = ModelRegistry(store.redis, store.keys)
+    seer = replace(SERVED, name="seer", modalities=frozenset({"text", "image"}))
+    await models.register(SERVED)
+    await models.register(seer)
+    assert await models.list_models() == [SERVED, seer]
+    text_only, both = await store.redis.hmget(store.keys.models, ["llama", "seer"])
+    assert "modalities" not in orjson.loads(text_only)
+    assert orjson.loads(both)["modalities"] == ["image", "text"]
+
+
+def test_declared_modalities_reach_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = {"seer": {"max_model_len": 2048, "modalities": ["text", "image"]}}
+    given = Settings(_env_file=None, control={"models": models})
+    for name, value in variables(given).items():
+        monkeypatch.setenv(name, value)
+    assert Settings(_env_file=None).control.models == given.control.models

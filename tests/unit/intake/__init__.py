@@ -1,1 +1,1 @@
-"""See the folder name."""
+"""What is checked before a job is accepted, without services."""

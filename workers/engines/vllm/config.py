@@ -1,7 +1,7 @@
 """Makes vLLM's configuration from our settings, with the paths of our classes vLLM creates.
 
-Invariant: on a CPU, a configuration refuses AMX in every process it is sent to, unless
-`engine.cpu_amx` asks for it.
+Invariants: on a CPU, a configuration refuses AMX in every process it is sent to, unless
+`engine.cpu_amx` asks for it. No configuration lets vLLM open a URL that a client sent.
 """
 
 from typing import Any
@@ -18,6 +18,12 @@ log = structlog.get_logger()
 
 CPU_WORKER = "vllm.v1.worker.cpu_worker.CPUWorker"
 DESCRIBED_WORKER = "workers.engines.vllm.cpu_worker.CpuWorker"
+#: Makes vLLM refuse every URL of media but `data:`. Its loader accepts all hosts if none is named,
+#: so a host is named that cannot exist (RFC 6761); without a folder it opens no `file:` URL.
+NO_FETCHING: dict[str, Any] = {
+    "allowed_media_domains": ["media.invalid"],
+    "allowed_local_media_path": "",
+}
 PENALTIES = "workers.engines.vllm.penalties:ResumedPenalties"
 
 
@@ -39,7 +45,7 @@ def engine_config(settings: EngineSettings) -> VllmConfig:
     }
     if settings.task == "embed":
         arguments["runner"] = "pooling"
-    config = EngineArgs(**(arguments | settings.extra_args)).create_engine_config()
+    config = EngineArgs(**(arguments | settings.extra_args | NO_FETCHING)).create_engine_config()
     generates = settings.task == "generate"
     if generates and not config.use_v2_model_runner and config.speculative_config is None:
         # Only this model runner accepts such processors; `VllmFrontend` checks for ours.

@@ -31,6 +31,7 @@ from workers.engines.base import EngineInfo, EngineLoad, Output
 from workers.engines.vllm.choices import GenerationChoice
 from workers.engines.vllm.config import DESCRIBED_WORKER, engine_config
 from workers.engines.vllm.embeddings import Embedding
+from workers.engines.vllm.media import modalities
 from workers.engines.vllm.requests import VllmFrontend
 
 log = structlog.get_logger()
@@ -168,6 +169,7 @@ class CoreThread:
                 slots=config.scheduler_config.max_num_seqs,
                 device=device,
                 task=self._settings.task,
+                modalities=modalities(config.model_config),
                 **kernels,
             ),
         )

@@ -34,6 +34,7 @@ from core.settings.engine import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation, choice_seed
 from workers.engines.vllm.choices import GenerationChoice, OutputFormat
 from workers.engines.vllm.embeddings import Embedding
+from workers.engines.vllm.media import check_media
 from workers.engines.vllm.penalties import CARRIED
 from workers.engines.vllm.rejections import raised_by_template, reject
 
@@ -154,6 +155,7 @@ class VllmFrontend:
         for name in REFUSED_FIELDS:
             if generation.body.get(name):
                 raise InvalidJob(f"{name} is not supported", param=name)
+        check_media(generation.body, self._model)
         body = copy.deepcopy(generation.body)  # vLLM's validators write to it
         chat = generation.endpoint == "/v1/chat/completions"
         if chat and body.get("max_completion_tokens") is None:
