@@ -114,7 +114,7 @@ def test_an_operation_shows_parameters_body_answers_and_errors(site: Path) -> No
     submit = text.partition("POST /v1/jobs ")[2].partition("GET /v1/jobs/{job_id}")[0]
     for part in ("Body", "JobRequest", "Answers", "202", "Errors", "429", "Retry-After"):
         assert part in text, part
-    assert "Accept a job" in text
+    assert "Submit a job" in text
     assert submit
 
 
