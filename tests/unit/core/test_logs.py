@@ -36,7 +36,7 @@ def test_a_traceback_shows_no_local_variables(
 def test_foreign_loggers_have_the_same_shape(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs(LogSettings(), "test")
     thread = threading.Thread(
-        target=logging.getLogger("foreign.library").warning, args=("hello %s", "there")
+        target=logging.getLogger("foreign.package").warning, args=("hello %s", "there")
     )
     thread.start()
     thread.join()
@@ -47,7 +47,7 @@ def test_foreign_loggers_have_the_same_shape(capsys: pytest.CaptureFixture[str])
 def test_debug_is_for_our_own_loggers_alone(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs(LogSettings(level="DEBUG"), "test")
     logging.getLogger("jobs.store.job_store").debug("ours")
-    for name in ("sqlalchemy.engine.Engine", "aiosqlite", "foreign.library", "kombu.connection"):
+    for name in ("sqlalchemy.engine.Engine", "aiosqlite", "foreign.package", "kombu.connection"):
         logging.getLogger(name).debug("theirs, with a prompt in it")
     logging.getLogger("sqlalchemy.engine.Engine").info("INSERT, with a prompt in it")
     shown = capsys.readouterr().err
