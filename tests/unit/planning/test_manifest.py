@@ -9,7 +9,9 @@ from planning.policy import NAMED, SHIPPED, Behaviour
 from tests.support.keda import Formula
 
 ROOT = Path(__file__).parents[3]
-MANIFEST = yaml.safe_load((ROOT / "k8s" / "model" / "worker-scaledobject.yaml").read_text())["spec"]
+MANIFEST = yaml.safe_load((ROOT / "k8s" / "model-base" / "worker-scaledobject.yaml").read_text())[
+    "spec"
+]
 
 
 def behaviour(direction: str) -> Behaviour:
