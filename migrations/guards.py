@@ -1,12 +1,12 @@
 """Triggers that refuse changes, with the same rules on PostgreSQL and SQLite.
 
 Invariant: a protected row cannot be changed by any code or person without dropping the trigger
-first.
+first, and `migrations.triggers_in_force` knows what each trigger does.
 """
 
 from typing import NamedTuple
 
-from alembic import op
+from migrations.triggers import Trigger
 
 
 class Guard(NamedTuple):
@@ -27,31 +27,30 @@ class Guard(NamedTuple):
         part = f"_{columns.partition(',')[0]}" if columns else ""
         return f"keep_{self.table}_{verb.lower()}{part}"
 
+    @property
+    def trigger(self) -> Trigger:
+        """Return the trigger that refuses the event."""
+        text = f"{self.table} is append-only"
+        each = "STATEMENT" if self.event == "TRUNCATE" else "ROW"
+        return Trigger(
+            table=self.table,
+            name=self.name,
+            sqlite=None
+            if self.event == "TRUNCATE"
+            else f"BEFORE {self.event} ON {self.table}"
+            f" BEGIN SELECT RAISE(ABORT, '{text}') WHERE {self.when}; END",
+            postgresql=f"BEFORE {self.event} ON {self.table} FOR EACH {each}",
+            function=self.name,
+            body=f" BEGIN IF {self.when} THEN RAISE EXCEPTION '{text}'"
+            " USING ERRCODE = 'integrity_constraint_violation'; END IF;"
+            " RETURN COALESCE(NEW, OLD); END ",
+        )
+
     def set(self) -> None:
         """Create the trigger."""
-        text = f"{self.table} is append-only"
-        if op.get_bind().dialect.name == "sqlite":
-            if self.event != "TRUNCATE":
-                op.execute(
-                    f"CREATE TRIGGER {self.name} BEFORE {self.event} ON {self.table}"
-                    f" BEGIN SELECT RAISE(ABORT, '{text}') WHERE {self.when}; END"
-                )
-            return
-        each = "STATEMENT" if self.event == "TRUNCATE" else "ROW"
-        op.execute(
-            f"CREATE FUNCTION {self.name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-            f" IF {self.when} THEN RAISE EXCEPTION '{text}'"
-            " USING ERRCODE = 'integrity_constraint_violation'; END IF;"
-            " RETURN COALESCE(NEW, OLD); END $$"
-        )
-        op.execute(
-            f"CREATE TRIGGER {self.name} BEFORE {self.event} ON {self.table}"
-            f" FOR EACH {each} EXECUTE FUNCTION {self.name}()"
-        )
+        self.trigger.create_function()
+        self.trigger.create()
 
     def drop(self) -> None:
         """Drop the trigger."""
-        if op.get_bind().dialect.name == "sqlite":
-            op.execute(f"DROP TRIGGER IF EXISTS {self.name}")
-        else:
-            op.execute(f"DROP FUNCTION {self.name}() CASCADE")
+        self.trigger.drop()
