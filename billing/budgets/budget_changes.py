@@ -19,7 +19,7 @@ from billing.errors import InvalidBudget
 from billing.money import plain
 from billing.months import month_of
 from core.db.audit import audit
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.accounts import ApiKeyRow
 from core.db.tables.base import now, table_of
 from core.db.tables.budgets import BudgetRow, BudgetWarningRow

@@ -10,7 +10,7 @@ from billing.invoices.close import check_over
 from billing.ledger.ledger import closed_months
 from billing.months import check_month
 from billing.unix_time import from_unix_ms
-from core.db.engine import Database
+from core.db.database import Database
 from jobs.store.usage_outbox import Outbox, UsageEntry
 
 

@@ -4,7 +4,7 @@ Expand: running code records late usage in an open month and closes a month last
 a short exclusive lock.
 """
 
-from migrations.guards import Guard
+from migrations.triggers import Guard
 
 revision = "2026_11_30_0140"
 down_revision = "2026_11_22_1735"

@@ -20,9 +20,9 @@ from cli.connect.settings import load_local_settings, load_settings
 from cli.terminal.failures import Unreachable, UsageError
 from cli.terminal.options import Json
 from cli.terminal.output import err, print_json, print_table
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import StoreUnavailable
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 from jobs.store.usage_outbox import Outbox
 
 Month = Annotated[str, typer.Argument(help="A UTC month, such as 2026-10.")]

@@ -26,7 +26,7 @@ from billing.ledger.consumer import GROUP
 from billing.ledger.ledger import Ledger, closed_months
 from billing.money import to_micros
 from billing.months import check_month, month_of, next_month
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.locks import own_ledger
 from core.db.tables.base import table_of
 from core.db.tables.invoices import InvoiceRow

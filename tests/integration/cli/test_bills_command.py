@@ -10,7 +10,7 @@ from redis import Redis
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from core.db.engine import Database
+from core.db.database import Database
 from core.redis.keys import Keys
 from core.runtime.child_process import free_port
 from core.settings.billing import DatabaseSettings

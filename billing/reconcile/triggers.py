@@ -8,7 +8,7 @@ import re
 from sqlalchemy import text
 
 from billing.reconcile.findings import FindingKind, Findings
-from core.db.engine import Database
+from core.db.database import Database
 from migrations.triggers_in_force import triggers_in_force
 
 #: Name and definition of each enabled trigger; PostgreSQL's function body follows its definition.
