@@ -86,7 +86,7 @@ async def _origin(connection: AsyncConnection, account: str, key_id: str) -> str
     found = (await connection.execute(query)).one_or_none()
     if found is None:
         raise InvalidBudget(f"key: account {account!r} has no key {key_id!r}", param="key")
-    return found.origin_id or found.id
+    return str(found.origin_id or found.id)
 
 
 async def _delete_untrue_warnings(connection: AsyncConnection, budget: Budget) -> None:
