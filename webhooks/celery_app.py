@@ -23,9 +23,9 @@ from core.redis.keys import Keys
 from core.runtime.health_server import HealthServer
 from core.runtime.process import read_settings, require_file
 from core.settings.tree import Settings
-from jobs.store.factory import open_celery
-from webhooks.collector import DueCollector
+from jobs.store.store_factory import open_celery
 from webhooks.deliverer import Deliverer
+from webhooks.metrics_collector import DueCollector
 from webhooks.tickets import TASK_NAME, DeliveryTicket
 
 log = structlog.get_logger()
