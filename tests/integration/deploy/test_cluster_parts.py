@@ -220,7 +220,7 @@ def test_each_version_has_a_migration_of_its_own(overlay: str) -> None:
     (container,) = job["spec"]["template"]["spec"]["containers"]
     version = container["image"].rpartition(":")[2]
     assert job["metadata"]["name"] == f"penstock-migrate-{version.replace('.', '-')}"
-    assert job["spec"]["ttlSecondsAfterFinished"] > 0, "nobody has to delete it"
+    assert job["spec"]["ttlSecondsAfterFinished"] > 0, "it is deleted automatically"
     assert job["metadata"]["annotations"]["argocd.argoproj.io/hook"] == "Sync"
 
 
