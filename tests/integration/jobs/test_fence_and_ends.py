@@ -193,7 +193,7 @@ async def test_a_job_that_hangs_past_its_limit_is_ended_by_the_sweeper(
     await store.redis.zadd(store.keys.part(QUEUE, "deadlines"), {job.id: 1})
     assert (await store.sweep(QUEUE)).expired == 1
     ended = await store.get(job.id, "acme")
-    assert ended.status is Status.FAILED
+    assert ended.status is Status.EXPIRED
     assert ended.error is not None
     assert ended.error["code"] == "run-timeout"
     assert await write(store, job, job.seq, [1]) == "lost"
