@@ -28,14 +28,15 @@ from intake.services import Services
 from intake.watched_job import WatchedJob, cancel_if_abandoned
 from jobs.events import Event, EventType
 from jobs.status import Status
-from wire import problems
+from wire import error_bodies
+from wire.error_bodies import Problem
 from wire.sse import HEADERS
 from wire.views.stream_view import StreamView
 
 log = structlog.get_logger()
 
 #: Describes why a job has ended without a result.
-DescribeEnd = Callable[[Status, Mapping[str, object] | None], problems.Problem]
+DescribeEnd = Callable[[Status, Mapping[str, object] | None], Problem]
 #: Events before the first output; a job may fail after any of them.
 EARLY = (EventType.STARTED, EventType.RESTARTED)
 
@@ -77,7 +78,7 @@ class EventStream(Response):
         watched, view = self._watched, self._view
         seconds = self._services.settings.stream.send_timeout_seconds
         writer = StreamWriter(send, seconds, self.raw_headers)
-        refusal: problems.Problem | None = None
+        refusal: Problem | None = None
         with (
             metrics.streams.track_inprogress(),
             self._services.job_watchers.watching(watched.job_id),
@@ -110,7 +111,7 @@ class EventStream(Response):
                 abort()
         await writer.end()
 
-    async def _follow(self, writer: StreamWriter, scope: Scope) -> problems.Problem | None:
+    async def _follow(self, writer: StreamWriter, scope: Scope) -> Problem | None:
         """Send all events; return why there are none, if the status is not sent yet."""
         view, watched = self._view, self._watched
         try:
@@ -123,19 +124,19 @@ class EventStream(Response):
         except Exception:
             log.exception("stream_failed", job_id=watched.job_id)
             if not writer.opened:
-                return problems.internal()
-            await writer.write(view.fail(problems.internal()))
+                return error_bodies.internal()
+            await writer.write(view.fail(error_bodies.internal()))
         return None
 
-    async def _fail(self, writer: StreamWriter, error: PipelineError) -> problems.Problem | None:
+    async def _fail(self, writer: StreamWriter, error: PipelineError) -> Problem | None:
         """Send an error that ends the stream before the job does, or return it as a problem."""
-        problem = problems.from_error(error, job_id=self._watched.job_id)
+        problem = error_bodies.from_error(error, job_id=self._watched.job_id)
         if not writer.opened:
             return problem
         await writer.write(self._view.fail(problem))
         return None
 
-    async def _show(self, writer: StreamWriter, scope: Scope) -> problems.Problem | None:
+    async def _show(self, writer: StreamWriter, scope: Scope) -> Problem | None:
         view, watched = self._view, self._watched
         settings = self._services.settings
         loop = asyncio.get_running_loop()
@@ -174,7 +175,7 @@ class EventStream(Response):
                     return None
         return None
 
-    def _failed_early(self, events: Sequence[Event]) -> problems.Problem | None:
+    def _failed_early(self, events: Sequence[Event]) -> Problem | None:
         """Return why the job ended, if it did so without output and without a result."""
         first = next((event for event in events if event.type not in EARLY), None)
         if first is None or first.type != EventType.FINISHED or self._describe_end is None:

@@ -22,7 +22,7 @@ from intake.watched_job import WatchedJob, cancel_if_abandoned
 from jobs.job import Job
 from jobs.result import JobResult
 from jobs.status import Status
-from wire import problems
+from wire import error_bodies
 from wire.views.stream_view import StreamView
 
 
@@ -45,9 +45,9 @@ class JobFormat:
 
     def describe_end(
         self, job_id: str, status: Status, error: Mapping[str, Any] | None
-    ) -> problems.Problem:
+    ) -> error_bodies.Problem:
         """Describe why a job ended without a result, with the client's name of the field."""
-        ending = problems.from_ending(status, error, job_id)
+        ending = error_bodies.from_ending(status, error, job_id)
         if ending.param is None:
             return ending
         return replace(ending, param=self.fields.get(ending.param, ending.param))
@@ -93,7 +93,7 @@ async def respond_with_job(
     if ended is not None:
         if ended is EndReason.SERVER:
             await cancel_if_abandoned(services, watched)
-        timeout = problems.from_error(wait_ended_error(ended, job.id, seconds))
+        timeout = error_bodies.from_error(wait_ended_error(ended, job.id, seconds))
         return _problem(timeout, job, request, headers)
     status = Status(result.status or Status.FAILED)
     if status is not Status.COMPLETED:
@@ -105,11 +105,11 @@ async def respond_with_job(
 
 
 def _problem(
-    problem: problems.Problem, job: Job, request: Request, submission_headers: Mapping[str, str]
+    problem: error_bodies.Problem, job: Job, request: Request, submission_headers: Mapping[str, str]
 ) -> Response:
     """Respond with a problem and the headers of every response to a submission."""
     headers = problem.headers
     if problem.kind.status == 504:
-        headers = problems.NO_RETRY
+        headers = error_bodies.NO_RETRY
     whole = replace(problem, job_id=job.id, headers={**submission_headers, **headers})
     return problem_response(whole, request.scope)
