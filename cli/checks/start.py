@@ -71,20 +71,6 @@ def choose_port(host: str, port: int, what: str, setting: str) -> int:
     )
 
 
-def running_here(state_dir: StateDir) -> PipelineState | None:
-    """Return the pipeline that runs in this directory; None if no pipeline does."""
-    state = state_dir.read_state()
-    if state is None:
-        return None
-    try:
-        os.kill(state.pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass  # it runs as another user
-    return state
-
-
 def check_ports(settings: Settings, running: PipelineState | None) -> Finding:
     """Check that the ports of the settings are free."""
     if running is not None:
@@ -169,15 +155,17 @@ def _is_development_secret(settings: Settings, state_dir: StateDir) -> bool:
 def check_private(folder: Path = STATE_DIR) -> Finding:
     """Check that other users of this machine cannot read the secrets of `.penstock`."""
     name = "private files"
+    private = ("", "dev-key", "jwt-secret", "redis-password", "redis.conf", "penstock.db")
     shared = [
         path
-        for path in (folder / "dev-key", folder / "jwt-secret")
+        for path in (folder / each for each in private)
         if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077
     ]
     if shared:
         names = " ".join(map(str, shared))
-        return warning(name, f"other users of this machine can read {names}", f"chmod 600 {names}")
-    return fine(name, f"other users cannot read the keys in {folder}")
+        advice = f"chmod go= {names}", "the next `penstock up` does it as well"
+        return warning(name, f"other users of this machine can read {names}", *advice)
+    return fine(name, f"other users cannot read {folder}")
 
 
 def check_embedded(settings: Settings) -> Finding:

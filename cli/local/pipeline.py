@@ -205,6 +205,7 @@ class Pipeline:
                 url=plan.url,
                 health_url=plan.health_url,
                 redis=plan.redis_address,
+                embedded_redis=plan.redis_port is not None,
                 model=self._settings.engine.served_name,
                 children={name: child.pid for name, child in children.items()},
             )
