@@ -178,7 +178,7 @@ def _secret(path: Path) -> str:
 
 
 def _close(path: Path) -> None:
-    """Take the rights of other users away; a file may vanish, or belong to somebody else."""
+    """Take the rights of other users away; a file may vanish, or be another user's."""
     with suppress(FileNotFoundError, PermissionError):
         mode = path.lstat().st_mode
         if stat.S_IMODE(mode) & 0o077 and not stat.S_ISLNK(mode):
