@@ -3,6 +3,7 @@
 `penstock up` refuses what `penstock doctor` reports as a problem: both run `quick_checks`.
 """
 
+import errno
 import os
 import resource
 import shutil
@@ -39,14 +40,19 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 def is_free(host: str, port: int) -> bool:
     """Return whether a server could listen on a port."""
+    return _why_not(host, port) is None
+
+
+def _why_not(host: str, port: int) -> OSError | None:
+    """Return why no server could listen on a port; None if one could."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error
+    return None
 
 
 def choose_port(host: str, port: int, what: str, setting: str) -> int:
@@ -59,12 +65,24 @@ def choose_port(host: str, port: int, what: str, setting: str) -> int:
         setting: The variable of the port, for the message.
 
     Raises:
-        Failure: the port is taken.
+        Failure: the port is taken or not allowed, or this machine has no such address.
     """
-    if port == 0:
-        return free_port(host)
-    if is_free(host, port):
-        return port
+    error = _why_not(host, port)
+    if error is None:
+        return port or free_port(host)
+    where = setting.replace("PORT", "HOST")
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        raise Failure(
+            f"{what} cannot listen on {host}: this machine has no such address",
+            f"{where}: expected an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all",
+        )
+    if error.errno == errno.EACCES:
+        raise Failure(
+            f"{what} cannot listen on {host}:{port}: {error.strerror}",
+            f"{setting}: ports under 1024 are for root; expected another one, or 0 for any",
+        )
+    if error.errno != errno.EADDRINUSE:
+        raise Failure(f"{what} cannot listen on {host}:{port}: {error.strerror}", where, setting)
     raise Failure(
         f"port {port} is taken, so {what} cannot listen on {host}:{port}",
         f"free it, or choose another port: {setting}={port + 1} (0 takes any free one)",

@@ -53,6 +53,15 @@ def test_taken_port_is_named_with_the_setting_that_changes_it() -> None:
     assert "PENSTOCK_API__PORT" in refused.value.advice[0]
 
 
+@pytest.mark.parametrize("port", [0, 18080])
+@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid", "2001:db8::7"])
+def test_host_that_is_not_of_this_machine_is_said_instead_of_its_port(host: str, port: int) -> None:
+    with pytest.raises(Failure, match=f"cannot listen on {host}") as refused:
+        choose_port(host, port, "the API", "PENSTOCK_API__PORT")
+    assert "no such address" in refused.value.title
+    assert refused.value.advice[0].startswith("PENSTOCK_API__HOST: expected an address of this")
+
+
 def test_given_redis_is_used_and_none_is_embedded(tmp_path: Path) -> None:
     given = settings(redis={"url": "redis://:secret@redis.internal:7000/1"})
     made = make_plan(given, StateDir(tmp_path))
