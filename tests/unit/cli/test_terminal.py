@@ -100,8 +100,8 @@ def test_ctrl_c_says_that_the_job_goes_on_and_how_to_end_it(
 def test_the_audit_log_names_the_user_whom_the_kernel_knows(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("LOGNAME", "somebody-else")
-    monkeypatch.setenv("USER", "somebody-else")
+    monkeypatch.setenv("LOGNAME", "mallory")
+    monkeypatch.setenv("USER", "mallory")
     monkeypatch.setattr(actor_module, "LOGIN_UID", tmp_path / "none")
     monkeypatch.setattr("socket.gethostname", lambda: "node-7")
     own = actor_module._name(os.getuid())
