@@ -1,6 +1,6 @@
 """Who runs this command, for the audit log.
 
-Invariant: the kernel says who it is; a variable such as `LOGNAME` could name anyone.
+Invariant: the kernel says who it is; a variable such as `LOGNAME` could name any user.
 """
 
 import os
