@@ -7,9 +7,9 @@ second.
 
 import secrets
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.access_tokens import AccessTokens, Claims
@@ -73,6 +73,7 @@ class Sessions:
             user = (await connection.execute(query)).one_or_none()
         right = await self._passwords.verify(user.password_hash if user else None, password)
         if user is None or user.disabled_at is not None or not right:
+            await self._record_failure(email, user, address)
             raise WrongPassword(WRONG)
         claims = Claims(user.id, new_id("session"), user.session)
         async with self._database.write() as connection:
@@ -82,6 +83,28 @@ class Sessions:
             )
         await self._throttle.forgive(email)
         return session
+
+    async def _record_failure(self, email: str, user: Row[Any] | None, address: str) -> None:
+        """Add a failed sign-in to the audit log; the throttle bounds how many there are.
+
+        The email of a person that we do not know is kept as a digest: it may be a password that
+        was typed into the wrong field.
+        """
+        if user is None:
+            actor, account, reason = f"email:{digest_of(email)[:16]}", None, "unknown_email"
+        else:
+            actor, account = user.id, user.account_id
+            reason = "wrong_password" if user.disabled_at is None else "user_disabled"
+        async with self._database.write() as connection:
+            await audit(
+                connection,
+                actor,
+                "sign_in_failed",
+                actor,
+                account=account,
+                address=address,
+                reason=reason,
+            )
 
     async def refresh(self, refresh_token: str) -> Session:
         """Continue a session with new tokens; the old refresh token is used up.

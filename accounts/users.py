@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from accounts.account_rows import lock_account
 from accounts.cache_records import USERS
 from accounts.cache_sync import CacheSync
-from accounts.caller import Role
+from accounts.caller import Caller, Role
 from accounts.errors import AccountNotFound, EmailTaken, InvalidAccount, LastAdmin, UserNotFound
 from accounts.passwords import Passwords, check_password
 from core.db.audit import audit
@@ -204,6 +204,19 @@ class Users:
             await connection.execute(update(USERS).where(USERS.c.id == user_id).values(values))
             await audit(connection, actor, "password_set", user_id, account=user.account_id)
         await self._cache_sync.copy_user(user_id)
+
+    async def record_wrong_password(self, caller: Caller, address: str) -> None:
+        """Add a change of password that was refused to the audit log."""
+        async with self._database.write() as connection:
+            await audit(
+                connection,
+                caller.user,
+                "password_change_failed",
+                caller.user,
+                account=caller.account,
+                address=address,
+                reason="wrong_password",
+            )
 
     async def check(self, user_id: str, password: str) -> bool:
         """Return whether a password is the user's."""
