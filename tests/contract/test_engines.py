@@ -274,7 +274,7 @@ INVALID: list[tuple[str, dict[str, Any]]] = [
     ("messages", {"messages": "hello"}),
     ("messages", {"messages": [{"content": "no role"}]}),
     ("prompt", completion("")),
-    ("prompt", completion(["one", ""])),
+    ("prompt", completion(["one", ["two"]])),
     ("echo", chat("x", echo=True)),
     ("suffix", completion("x", suffix="y")),
     ("best_of", completion("x", best_of=3)),
