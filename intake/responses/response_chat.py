@@ -4,6 +4,7 @@ Invariant: the stored chat is the whole conversation, so that erasing an earlier
 change the responses that continued from it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from intake.responses.response_lookup import find_response
 from intake.services import Services
 from jobs.result import ResultChoice
 from jobs.status import Status
+from wire.schemas.response_items import AnyItem
 from wire.schemas.responses import LOGPROBS, ResponseRequest
 from wire.views.chat import message
 
@@ -62,11 +64,12 @@ async def as_chat(
         messages.append({"role": "system", "content": request.instructions})
     if request.previous_response_id is not None:
         messages += await _previous_messages(services, account, request.previous_response_id)
-    items = request.input
-    if not isinstance(items, str):
-        items = await with_referenced_items(services, account, items)
+    given = request.input
+    items: str | Sequence[AnyItem] = given
+    if not isinstance(given, str):
+        items = await with_referenced_items(services, account, given)
     messages += to_messages(items)
-    if request.previous_response_id is not None or items is not request.input:
+    if request.previous_response_id is not None or items is not given:
         param = "input" if request.previous_response_id is None else "previous_response_id"
         _check_size(messages, MAX_GROWTH * services.settings.limits.body_bytes, param)
     kept = {
