@@ -46,6 +46,7 @@ SAME_IDEA = {
     "events": "the events of jobs; the events that webhooks report",
     "ids": "the ids of all kinds; those that follow from a batch's id",
     "metrics_collector": "values that the package's process reads at each scrape",
+    "records": "the package's rows as frozen dataclasses",
     "rejections": "turns refusals of the job store, or of vLLM, into errors",
     "repository": "reads and writes the package's rows",
     "tickets": "the package's Celery messages",
