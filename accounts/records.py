@@ -1,4 +1,4 @@
-"""Accounts, users, API keys and audit entries as SQL keeps them.
+"""Accounts, users and API keys as SQL keeps them.
 
 Invariant: the queries of this package return these classes, so mypy checks every use of a column.
 """
@@ -9,7 +9,6 @@ from datetime import datetime
 from accounts.caller import Limits
 from core.db.row_mapping import columns_of
 from core.db.tables.accounts import AccountRow, ApiKeyRow, UserRow
-from core.db.tables.audit import AuditEntryRow
 from core.db.tables.base import table_of
 
 
@@ -107,22 +106,8 @@ class KeyMaker:
     disabled_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRecord:
-    """One entry of the audit log."""
-
-    id: int
-    at: datetime
-    actor: str
-    action: str
-    target: str
-    account_id: str | None
-    details: dict[str, object]
-
-
 ACCOUNT = columns_of(table_of(AccountRow), AccountRecord)
 ACCOUNT_STATE = columns_of(table_of(AccountRow), AccountState)
 USER = columns_of(table_of(UserRow), UserRecord)
 KEY = columns_of(table_of(ApiKeyRow), KeyRecord)
 KEY_MAKER = columns_of(table_of(UserRow), KeyMaker)
-AUDIT_ENTRY = columns_of(table_of(AuditEntryRow), AuditRecord)

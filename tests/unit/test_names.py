@@ -42,6 +42,7 @@ PARALLEL = (
 COMMON = {"__init__", "__main__", "errors"}
 #: Other names that stand twice: one idea, whose package says whose it is.
 SAME_IDEA = {
+    "base": "the protocol or class that the other modules of its folder implement",
     "celery_app": "starts the package's Celery process",
     "events": "the events of jobs; the events that webhooks report",
     "ids": "the ids of all kinds; those that follow from a batch's id",

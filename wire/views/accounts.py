@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any
 
 from accounts.caller import Caller
-from accounts.records import AccountRecord, AuditRecord, KeyRecord, UserRecord
+from accounts.records import AccountRecord, KeyRecord, UserRecord
+from core.db.audit import AuditRecord
 
 
 def key_view(row: KeyRecord) -> dict[str, Any]:
