@@ -123,6 +123,7 @@ def _key_caller(key: KeyRecord, account: AccountState, maker: KeyMaker) -> Calle
         account=key.account_id,
         user=key.user_id or "",
         name=key.name,
+        origin=key.origin_id or "",
         role=role,
         operator=operator,
         weight=key.weight,

@@ -77,6 +77,7 @@ class KeyRecord(StoredLimits):
         models: The models it may use; None means all. The same for `routes` and `networks`.
         prefix: The start of the key, which is shown; None for keys from before it was kept.
         rotated_from: The id of the key that it follows.
+        origin_id: The first key of the rotations that made it; None for a key of its own.
     """
 
     id: str
@@ -95,6 +96,7 @@ class KeyRecord(StoredLimits):
     expires_at: datetime | None
     revoked_at: datetime | None
     rotated_from: str | None
+    origin_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
