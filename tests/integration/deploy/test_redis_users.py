@@ -107,7 +107,7 @@ def test_only_the_api_and_the_feeder_see_who_may_do_what(server: Server, kind: s
     script = "return redis.call('HGETALL', 'penstock:callers')"
     assert allowed("EVAL", "return 1", 0)
     if kind not in SEE_CALLERS:
-        with pytest.raises(redis.ResponseError, match="can't access|permission"):
+        with pytest.raises(redis.ResponseError, match=r"can't access|permission"):
             client.eval(script, 0)
 
 
