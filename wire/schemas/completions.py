@@ -1,11 +1,12 @@
 """The body of a text completion."""
 
-from typing import Annotated, Any, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from wire.schemas.sampling import Sampling, unsupported
+from wire.schemas.sampling import REFUSED_COMPLETIONS, Sampling, unsupported
 
 
 def _one_prompt(value: Any) -> Any:
@@ -44,6 +45,11 @@ Prompt = Annotated[
 
 class CompletionRequest(Sampling):
     """`POST /v1/completions`."""
+
+    unsupported_fields: ClassVar[Mapping[str, str]] = {
+        **REFUSED_COMPLETIONS,
+        "prompt_embeds": "prompts are text or token ids",
+    }
 
     prompt: Prompt
     best_of: int | None = Field(default=None, ge=1, le=128)
