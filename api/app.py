@@ -22,6 +22,7 @@ from api.routes import (
     job_stream,
     jobs,
     keys,
+    messages,
     models,
     openai,
     ops,
@@ -42,7 +43,7 @@ FORM_BYTES = 65_536
 #: Headers that web pages of other origins may send, and response headers that they may read.
 CORS_REQUEST_HEADERS = (
     *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer"),
-    *("X-On-Disconnect", "X-Request-ID"),
+    *("X-API-Key", "X-On-Disconnect", "X-Request-ID", "anthropic-version", "anthropic-beta"),
 )
 CORS_RESPONSE_HEADERS = (
     *("Idempotency-Replayed", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy"),
@@ -60,6 +61,7 @@ ROUTERS = (
     openai.router,
     responses.creation,
     responses.router,
+    messages.router,
     embeddings.router,
     jobs.router,
     job_stream.router,

@@ -82,6 +82,7 @@ TABLE: dict[str, RoutePermission] = {
     "GET /v1/dead-letter": readers("jobs"),
     "POST /v1/dead-letter/{job_id}/requeue": submitters("jobs"),
     "POST /v1/chat/completions": submitters("chat"),
+    "POST /v1/messages": submitters("messages"),
     "POST /v1/completions": submitters("completions"),
     "POST /v1/embeddings": submitters("embeddings"),
     "POST /v1/responses": submitters("responses"),

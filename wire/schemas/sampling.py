@@ -60,7 +60,7 @@ REFUSED_COMPLETIONS = {
     "return_tokens_as_token_ids": "logprobs have text and bytes; GET /v1/jobs/{id}/stream has ids",
 }
 #: Values of an unsupported field that ask for nothing.
-NOTHING = ("none", [])
+NOTHING: tuple[object, ...] = ("none", [])
 EMPTY = frozenset({"ec_transfer_params", "kv_transfer_params"})
 
 
