@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from accounts.directory_factory import open_signing_in
 from api.http.error_handlers import add_error_handlers
+from api.openapi.pages import add_pages
 from api.openapi.route_docs import describe
 from api.routes import (
     accounts,
@@ -101,9 +102,12 @@ def create_app(settings: Settings) -> FastAPI:
         description="Queue-based inference on your own GPUs",
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     for router in ROUTERS:
         app.include_router(router)
+    add_pages(app)
     add_error_handlers(app)
     if settings.api.cors_origins:
         app.add_middleware(CORSMiddleware, **_cors(settings.api.cors_origins))

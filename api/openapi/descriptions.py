@@ -27,7 +27,7 @@ ANSWER_FIELDS = {
     "cached_input": "The part for cached input tokens.",
     "cached_input_tokens": "Tokens of the prompt that came from the cache.",
     "cached_tokens": "Tokens of the prompt that came from the cache.",
-    "cancel_requested_at": "When somebody asked to cancel the job, as Unix seconds.",
+    "cancel_requested_at": "When a client asked to cancel the job, as Unix seconds.",
     "charged": "What is charged.",
     "choices": "The generated choices.",
     "code": "The stable name of the error.",
