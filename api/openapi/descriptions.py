@@ -183,7 +183,7 @@ PARAMETERS = {
 }
 
 #: Headers of every request that submits a job.
-SUBMISSION_HEADERS = (
+SUBMISSION_HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("Idempotency-Key", "The same key and body return the same job, for a day.", {}),
     (
         "Prefer",

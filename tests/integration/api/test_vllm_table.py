@@ -125,7 +125,8 @@ async def test_a_parameter_of_vllm_is_treated_as_the_page_says(
         error = answer.json()["error"]
         assert (answer.status_code, error["code"]) == (400, "unsupported_parameter")
         assert error["param"] == name
-        for nothing in (None, False, []):
+        nothings: list[Any] = [None, False, []]
+        for nothing in nothings:
             assert name not in await stored(http, store, url, body | {name: nothing})
         return
     kept = await stored(http, store, url, body)

@@ -95,7 +95,7 @@ def choose_tool_parser(
         if template and name in installed and all(text in template for text in texts):
             return ChosenParser(name, "chat template")
     for architecture in architectures:
-        known = ARCHITECTURES.get(architecture)
-        if known is not None and known in installed:
-            return ChosenParser(known, "architecture")
+        found = ARCHITECTURES.get(architecture)
+        if found is not None and found in installed:
+            return ChosenParser(found, "architecture")
     return ChosenParser(None, "model")
