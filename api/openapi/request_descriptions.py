@@ -21,6 +21,7 @@ REQUEST_FIELDS = {
     "completion_window": "The time in which the batch must end, such as `24h`.",
     "content": "The text, or a list of parts.",
     "context": "Only `auto`: the context of reasoning is the conversation.",
+    "continuous_usage_stats": "Whether every chunk has the usage so far, with `include_usage`.",
     "continue_final_message": "Whether the model continues the last message.",
     "current": "The password until now.",
     "data": "The content as base64, or the items of a list.",
