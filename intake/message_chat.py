@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 
-from intake.responses.conversation import Message
 from wire.schemas.messages import (
     Base64Source,
     CustomTool,
@@ -20,6 +19,7 @@ from wire.schemas.messages import (
     ToolUseBlock,
 )
 
+Message = dict[str, Any]
 FORCED = {"auto": "auto", "any": "required", "none": "none"}
 
 

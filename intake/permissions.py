@@ -73,6 +73,7 @@ TABLE: dict[str, RoutePermission] = {
     "GET /circuit-breaker/status": PUBLIC,
     "GET /openapi.json": PUBLIC,
     "GET /docs": PUBLIC,
+    "GET /docs/assets/{name}": PUBLIC,
     "GET /redoc": PUBLIC,
     "POST /v1/jobs": submitters("jobs"),
     "GET /v1/jobs": readers("jobs"),

@@ -93,3 +93,4 @@ async def test_a_page_of_the_api_needs_no_other_host(http: httpx2.AsyncClient, p
         asset = await http.get(url)
         assert asset.status_code == 200
         assert len(asset.content) > 1000
+    assert (await http.get("/docs/assets/..%2Fcore.py")).status_code == 404
