@@ -42,7 +42,8 @@ def _metadata_text(value: Any) -> Any:
     }
 
 
-Metadata = Annotated[dict[str, str], BeforeValidator(_metadata_text)]
+Metadata = dict[str, str]
+AnyMetadata = Annotated[Metadata, BeforeValidator(_metadata_text)]
 
 #: What vLLM's own server accepts and Penstock refuses, with the reason; of every model route.
 REFUSED_HERE = {
@@ -118,7 +119,7 @@ class ModelRequest(OpenAiBody):
     model: ModelName
     user: str | None = Field(default=None, max_length=1024)
     service_tier: Tier | None = None
-    metadata: Metadata | None = None
+    metadata: AnyMetadata | None = None
 
     @property
     def output_limit(self) -> tuple[str, int] | None:
