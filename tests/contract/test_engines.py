@@ -301,8 +301,6 @@ async def test_an_invalid_body_is_refused_by_the_name_of_its_field(
     [
         ("messages", chat("word " * 3000)),
         ("prompt", completion("word " * 3000)),
-        ("prompt", completion("word", max_tokens=2048)),
-        ("messages", chat("word", max_tokens=4096)),
     ],
 )
 async def test_what_does_not_fit_the_context_is_refused(
@@ -312,6 +310,16 @@ async def test_what_does_not_fit_the_context_is_refused(
         await driver.add(body)
 
     assert caught.value.param == field
+
+
+async def test_a_limit_that_does_not_fit_beside_the_prompt_is_shortened(driver: Driver) -> None:
+    name = await driver.add(completion([40] * 2040, max_tokens=2048, ignore_eos=True))
+    choice = (await driver.ended(name)).choices[0]
+
+    accepted = driver.jobs[name].accepted
+    assert accepted is not None
+    assert (accepted.input_tokens, len(choice.ids)) == (2040, 8)
+    assert choice.finish_reason == "length"
 
 
 async def test_an_empty_resume_is_a_fresh_start(driver: Driver) -> None:
