@@ -19,6 +19,7 @@ from accounts.caller import digest_of
 from accounts.errors import SessionOver, WrongPassword
 from accounts.login_throttle import LoginThrottle
 from accounts.passwords import Passwords
+from accounts.records import USER, UserRecord
 from accounts.users import clean_email
 from core.db.audit import audit
 from core.db.database import Database
@@ -68,9 +69,10 @@ class Sessions:
         """
         email = clean_email(email)
         await self._throttle.attempt(email, address)
-        query = select(USERS).where(USERS.c.email == email)
+        query = select(*USER).where(USERS.c.email == email)
         async with self._database.read() as connection:
-            user = (await connection.execute(query)).one_or_none()
+            found = (await connection.execute(query)).one_or_none()
+        user = None if found is None else UserRecord(*found)
         right = await self._passwords.verify(user.password_hash if user else None, password)
         if user is None or user.disabled_at is not None or not right:
             await self._record_failure(email, user, address)
@@ -163,7 +165,7 @@ class Sessions:
             .with_for_update(of=USERS, key_share=True)
         )
         row = (await connection.execute(query)).one_or_none()
-        return None if row is None else Claims(row.user_id, row.family, row.session)
+        return None if row is None else Claims(*row)
 
     async def _next(self, connection: AsyncConnection, claims: Claims) -> Session:
         secret = PREFIX + secrets.token_urlsafe(32)
@@ -193,15 +195,16 @@ class Sessions:
             row = (await connection.execute(query)).one_or_none()
             if row is None:
                 return
+            family, user, account = row
             ended = await connection.execute(
                 update(TOKENS)
-                .where(TOKENS.c.family == row.family, TOKENS.c.revoked_at.is_(None))
+                .where(TOKENS.c.family == family, TOKENS.c.revoked_at.is_(None))
                 .values(revoked_at=now())
             )
             if ended.rowcount:
                 # If the copy to the cache fails now, `keep_in_sync` makes it later.
                 await connection.execute(
-                    update(USERS).where(USERS.c.id == row.user_id).values(changed_at=now())
+                    update(USERS).where(USERS.c.id == user).values(changed_at=now())
                 )
-                await audit(connection, row.user_id, why, row.family, account=row.account_id)
-        await self._cache_sync.copy([row.user_id])
+                await audit(connection, user, why, family, account=account)
+        await self._cache_sync.copy([user])
