@@ -82,6 +82,7 @@ JOB = {
     "queue_position": 3,
     "eta": {"seconds": 4.2, "low": 3.1, "high": 5.3},
     "attempt": 0,
+    "weights": None,
     "queue_seconds": None,
     "run_seconds": None,
     "usage": {"input_tokens": 0, "cached_input_tokens": 0, "output_tokens": 0},

@@ -25,7 +25,7 @@ FIELDS = {
     "id", "object", "status", "url", "model", "service_tier", "created_at", "started_at",
     "completed_at", "queue_position", "eta", "attempt", "queue_seconds", "run_seconds", "usage",
     "cost", "cost_note", "error", "cancel_requested_at", "metadata", "retry_of", "webhook",
-    "on_disconnect", "deadline", "start_by", "urls",
+    "weights", "on_disconnect", "deadline", "start_by", "urls",
 }  # fmt: skip
 
 
