@@ -148,7 +148,9 @@ TABLE: dict[str, RoutePermission] = {
     "GET /v1/admin/queues": operators("queues"),
     "POST /v1/admin/queues/{model:path}/pause": operators("queues"),
     "POST /v1/admin/queues/{model:path}/drain": operators("queues"),
+    "POST /v1/admin/queues/{model:path}/close": operators("queues"),
     "POST /v1/admin/queues/{model:path}/resume": operators("queues"),
+    "PATCH /v1/admin/queues/{model:path}": operators("queues"),
     "POST /v1/admin/queues/{model:path}/purge": operators("queues"),
 }
 

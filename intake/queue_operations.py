@@ -1,4 +1,4 @@
-"""The operator's actions on a queue: pause, drain, resume, purge.
+"""The operator's actions on a queue: pause, drain, close, resume, set, purge.
 
 Each action is written to the audit log before it is carried out. If SQL is unavailable the action
 is carried out anyway, because that is when a queue may have to be paused; then this process's log
@@ -13,20 +13,31 @@ from accounts.caller import Caller
 from core.db.audit import audit
 from core.errors import DatabaseUnavailable
 from intake.services import Services
-from jobs.store.queue_control import PurgedJobs, QueueMode
+from jobs.store.queue_control import ModeChange, PurgedJobs
 
 log = structlog.get_logger()
 
 
-async def set_queue_mode(services: Services, caller: Caller, model: str, mode: QueueMode) -> None:
-    """Pause, drain or resume a model's queue.
+async def change_queue_mode(
+    services: Services, caller: Caller, model: str, action: str, change: ModeChange
+) -> None:
+    """Change what a model's queue does.
+
+    Args:
+        services: What the process shares.
+        caller: The operator.
+        model: The served model.
+        action: Name of the action for the audit log, such as `pause`.
+        change: What it changes.
 
     Raises:
         ModelNotFound: No worker has ever served this model.
     """
-    await _record(services, caller, model, "queue_mode_set", mode=mode)
-    before = await services.store.control.set_mode(model, mode, caller.id)
-    log.info("queue_mode_set", queue=model, by=caller.id, mode=mode, before=before)
+    before = (await services.store.control.mode(model)).mode
+    details = {"verb": action, "mode": change.applied(before)}
+    await _record(services, caller, model, "queue_mode_set", **details)
+    before, mode = await services.store.control.change_mode(model, change, caller.id)
+    log.info("queue_mode_set", queue=model, by=caller.id, verb=action, mode=mode, before=before)
 
 
 async def purge_queue(services: Services, caller: Caller, model: str) -> PurgedJobs:

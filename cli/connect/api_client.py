@@ -6,7 +6,7 @@ is continued after the last event that arrived.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Self
@@ -80,6 +80,10 @@ class Client:
     ) -> dict[str, Any]:
         """POST an object and return the answer."""
         return self._call("POST", path, json=body, headers=headers)
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a PATCH with a JSON body; return its answer."""
+        return self._call("PATCH", path, json=body)
 
     def delete(self, path: str) -> None:
         """DELETE something."""

@@ -12,7 +12,7 @@ from core.redis.client import accepts_writes, guarded
 from core.redis.keys import Keys
 from core.redis.scripts import Scripts
 from core.settings.tree import Settings
-from jobs.eta import estimate, estimate_running
+from jobs.eta import NoEta, Output, estimate, estimate_running, missing
 from jobs.events import Event, from_stream
 from jobs.job import LISTED_FIELDS, Job
 from jobs.status import Status
@@ -76,8 +76,13 @@ class JobReader:
         rank, times = await self.shedding.place(job.queue, job.id)
         if job.status is Status.IN_PROGRESS:
             run_ms = max(0, times.now - job.claimed)
-            return QueuePlace(None, estimate_running(run_ms / 1000, times), run_ms)
-        return QueuePlace(None, None) if rank < 0 else QueuePlace(rank + 1, estimate(rank, times))
+            eta = estimate_running(run_ms / 1000, times, _output(job, run_ms))
+            return QueuePlace(None, eta, run_ms, None if eta else NoEta.NO_MEASUREMENT)
+        reason = missing(times)
+        if rank < 0:
+            # Parked or delayed, unless the queue itself is what the job waits for.
+            return QueuePlace(None, None, no_eta=reason or NoEta.NOT_READY)
+        return QueuePlace(rank + 1, estimate(rank, times), no_eta=reason)
 
     async def list_jobs(
         self, account: str, *, limit: int, before: str | None, status: Status | None
@@ -136,6 +141,17 @@ class JobReader:
         """Return the queue of every known model, sorted."""
         async with guarded():
             return sorted(name.decode() for name in await self._read.smembers(self.keys.queues))
+
+
+def _output(job: Job, run_ms: int) -> Output | None:
+    """Return a running job's progress, if its request bounds its output."""
+    body = job.spec.body
+    limits = (body.get("max_completion_tokens"), body.get("max_tokens"))
+    most = next((limit for limit in limits if isinstance(limit, int)), None)
+    if most is None:
+        return None
+    seconds = (job.run_ms + run_ms) / 1000
+    return Output(job.output_tokens, seconds, most * (body.get("n") or 1))
 
 
 def check_cursor(after: int, last_seq: int) -> None:

@@ -154,10 +154,11 @@ class QueueArgs(NamedTuple):
 
 
 class SetModeArgs(NamedTuple):
-    """`set_mode.lua`."""
+    """`set_mode.lua`: each switch becomes "1" or "0", or stays as it is with ""."""
 
     queue: str
-    mode: str
+    accepts: str
+    runs: str
     set_by: str
 
 

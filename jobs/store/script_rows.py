@@ -75,6 +75,13 @@ class ModeRow(NamedTuple):
     known: int
 
 
+class ModeChangeRow(NamedTuple):
+    """A queue's mode before a change and after it."""
+
+    before: bytes
+    now: bytes
+
+
 class WaitingSliceRow(NamedTuple):
     """What was done to one slice of the waiting jobs."""
 
@@ -93,6 +100,7 @@ class ObservedRow(NamedTuple):
     workers: int
     slots: int
     tickets: int
+    mode: bytes
 
 
 class PositionRow(NamedTuple):
@@ -105,6 +113,7 @@ class PositionRow(NamedTuple):
     mean: bytes
     square: bytes
     now: bytes
+    mode: bytes
 
 
 class EndedRow(NamedTuple):
