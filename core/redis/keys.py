@@ -83,9 +83,13 @@ class Keys:
         """List: the Celery queue of webhook deliveries that are due."""
         return f"{self.prefix}:webhooks"
 
+    def account_dead(self, account: str) -> str:
+        """Sorted set: an account's dead-letter jobs by time of failure."""
+        return f"{self.prefix}:account:{account}:dead"
+
     @property
     def dead(self) -> str:
-        """Sorted set: dead-letter jobs by time of failure."""
+        """Sorted set: dead-letter jobs of all accounts by time of failure."""
         return f"{self.prefix}:dead"
 
     @property

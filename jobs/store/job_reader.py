@@ -111,13 +111,6 @@ class JobReader:
                 found += [job for job in jobs if status is None or job.status is status]
         return found[:limit]
 
-    async def list_dead(self, account: str | None, *, limit: int) -> list[Job]:
-        """List dead-letter jobs, newest first; of one account, or of all when None."""
-        async with guarded():
-            ids = await self._read.zrevrange(self.keys.dead, 0, 10 * limit)
-            jobs = await self._read_many([raw.decode() for raw in ids])
-        return [job for job in jobs if account in (None, job.account)][:limit]
-
     async def _read_many(self, ids: list[str]) -> list[Job]:
         pipe: Any = self.redis.pipeline(transaction=False)
         for job_id in ids:

@@ -20,6 +20,7 @@ from jobs.store.queue_control import ModeChange, QueueMode
 from jobs.stream.event_hub import EventHub
 from tests.support.following import follow, follow_all, run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
+from tests.support.jobs import dead_letters
 from tests.support.processes import Pipeline, PipelineProcess, pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.simulated import MODEL, check_text, client, generation, simulated_settings
@@ -142,7 +143,7 @@ async def test_a_job_that_always_fails_becomes_a_dead_letter(settings: Settings)
         job = generation("[[fault:error=0]]")
         (result,) = await run_jobs(store, hub, [job])
         assert result.status == "failed"
-        assert job.id in [dead.id for dead in await store.list_dead("acme", limit=50)]
+        assert job.id in [dead.id for dead in await dead_letters(store, "acme")]
         assert (await store.get(job.id, "acme")).failures == settings.retry.max_attempts
         await check_jobs(store, [job.id])
 
