@@ -9,7 +9,7 @@ from alembic import context
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from core.db.engine import WRITES
+from core.db.database import WRITES
 from core.db.schema_version import migration_engine
 from core.db.tables.metadata import metadata
 from core.settings.tree import get_settings

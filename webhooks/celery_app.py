@@ -23,9 +23,9 @@ from core.logs import configure_logs
 from core.redis.keys import Keys
 from core.runtime.health_server import HealthServer
 from core.settings.tree import Settings, get_settings
-from jobs.store.factory import open_celery
-from webhooks.collector import DueCollector
+from jobs.store.store_factory import open_celery
 from webhooks.deliverer import Deliverer
+from webhooks.metrics_collector import DueCollector
 from webhooks.tickets import TASK_NAME, DeliveryTicket
 
 log = structlog.get_logger()

@@ -14,7 +14,7 @@ from core.redis.keys import Keys
 from core.settings.tree import Settings, get_settings
 from core.tracing import close_tracing, configure_tracing
 from jobs.broker.tickets import TASK_NAME, celery_queue
-from jobs.store.factory import open_celery
+from jobs.store.store_factory import open_celery
 
 log = structlog.get_logger()
 

@@ -18,14 +18,14 @@ from api.openapi.route_docs import (
     job_responses,
 )
 from api.routes.jobs import Limit, respond_with_retry
-from intake.dead_letters import (
+from intake.lookup.job_lookup import erase_job
+from intake.operations.dead_letter_operations import (
     BulkResult,
     Selection,
     delete_dead_letters,
     requeue_dead_letters,
     visible,
 )
-from intake.job_lookup import erase_job
 from intake.services import Services
 from jobs.job import Job
 from jobs.store.dead_letters import DeadLetterCursor, DeadLetterFilter

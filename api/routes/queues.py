@@ -12,7 +12,7 @@ from api.http.deps import AppServices, CurrentCaller
 from api.http.json_responses import json_response
 from api.http.request_body import read_object
 from api.openapi.route_docs import Responses, body_of, error_responses
-from intake.queue_operations import change_queue_mode, purge_queue
+from intake.operations.queue_operations import change_queue_mode, purge_queue
 from intake.services import Services
 from jobs.store.queue_control import CLOSE, DRAIN, PAUSE, RESUME, ModeChange
 from wire.schemas.queues import QueueChange

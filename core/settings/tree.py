@@ -19,7 +19,7 @@ from core.settings.batches import BatchSettings, FileSettings
 from core.settings.billing import BillingSettings, DatabaseSettings, SellerSettings
 from core.settings.complexity import ComplexitySettings, MediaSettings
 from core.settings.engine import BreakerSettings, EngineSettings
-from core.settings.errors import InvalidSettings, describe
+from core.settings.invalid_settings import InvalidSettings, describe
 from core.settings.observability import LogSettings, TraceSettings
 from core.settings.planning import PlanningSettings
 from core.settings.queue import QueueSettings, RetentionSettings, RetrySettings

@@ -15,15 +15,15 @@ from pydantic import SecretStr
 from sqlalchemy import update
 
 from batches.file_references import FILE_REFERENCES
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now
 from core.db.tables.files import FileRow
 from core.settings.batches import FileSettings
 from core.settings.tree import Settings
 from files.errors import FilesUnavailable, ObjectMissing, StorageFull
+from files.object_cleanup import FileSweeper
 from files.object_store import ObjectStore
 from files.repository import object_name
-from files.sweeper import FileSweeper
 from tests.integration.api.conftest import FilesOnS3
 from tests.support.waiting import eventually
 

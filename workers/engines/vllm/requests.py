@@ -34,9 +34,9 @@ from core.settings.engine import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation, choice_seed
 from workers.engines.vllm.choices import GenerationChoice, OutputFormat
 from workers.engines.vllm.embeddings import Embedding
-from workers.engines.vllm.media import check_media
 from workers.engines.vllm.penalties import CARRIED
 from workers.engines.vllm.rejections import raised_by_template, reject
+from workers.engines.vllm.supported_media import check_media
 
 log = structlog.get_logger()
 

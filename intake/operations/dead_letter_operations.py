@@ -14,8 +14,8 @@ import structlog
 from accounts.caller import Caller
 from core.db.audit import audit
 from core.errors import Forbidden, JobGone, JobNotFound, PipelineError
-from intake.job_lookup import erase_job
 from intake.job_retry import retry_job
+from intake.lookup.job_lookup import erase_job
 from intake.services import Services
 from jobs.job import Job
 from jobs.store.dead_letters import DeadLetterCursor, DeadLetterFilter
