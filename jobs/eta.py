@@ -56,7 +56,7 @@ class ServiceTimes:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class OutputProgress:
     """How many tokens a running job has generated in how many seconds, of at most how many."""
 
     tokens: int
@@ -100,7 +100,7 @@ def estimate(rank: int, times: ServiceTimes) -> Eta | None:
 
 
 def estimate_running(
-    elapsed_seconds: float, times: ServiceTimes, output: Output | None = None
+    elapsed_seconds: float, times: ServiceTimes, output: OutputProgress | None = None
 ) -> Eta | None:
     """Estimate for a job that has been running for `elapsed_seconds`.
 
@@ -119,7 +119,7 @@ def estimate_running(
     return Eta(median, low, high)
 
 
-def _bound(output: Output | None) -> float | None:
+def _bound(output: OutputProgress | None) -> float | None:
     """Return the seconds that the rest of the longest output takes at the job's own pace."""
     if output is None or output.tokens == 0 or output.tokens >= output.most:
         return None

@@ -12,7 +12,7 @@ from core.redis.client import accepts_writes, guarded
 from core.redis.keys import Keys
 from core.redis.scripts import Scripts
 from core.settings.tree import Settings
-from jobs.eta import NoEta, Output, estimate, estimate_running, missing
+from jobs.eta import NoEta, OutputProgress, estimate, estimate_running, missing
 from jobs.events import Event, from_stream
 from jobs.job import LISTED_FIELDS, Job
 from jobs.status import Status
@@ -136,7 +136,7 @@ class JobReader:
             return sorted(name.decode() for name in await self._read.smembers(self.keys.queues))
 
 
-def _output(job: Job, run_ms: int) -> Output | None:
+def _output(job: Job, run_ms: int) -> OutputProgress | None:
     """Return a running job's progress, if its request bounds its output."""
     body = job.spec.body
     limits = (body.get("max_completion_tokens"), body.get("max_tokens"))
@@ -144,7 +144,7 @@ def _output(job: Job, run_ms: int) -> Output | None:
     if most is None:
         return None
     seconds = (job.run_ms + run_ms) / 1000
-    return Output(job.output_tokens, seconds, most * (body.get("n") or 1))
+    return OutputProgress(job.output_tokens, seconds, most * (body.get("n") or 1))
 
 
 def check_cursor(after: int, last_seq: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.eta import NoEta, Output, ServiceTimes, estimate, estimate_running, missing
+from jobs.eta import NoEta, OutputProgress, ServiceTimes, estimate, estimate_running, missing
 
 TIMES = ServiceTimes(running=4, slots=4, finished=100, mean=2_000.0, square=4_250_000.0)
 
@@ -54,13 +54,13 @@ def test_a_job_that_runs_far_longer_than_any_other_may_run_on_for_about_as_long(
 
 
 def test_a_half_done_job_takes_at_most_the_rest_at_its_own_pace() -> None:
-    half = estimate_running(30.0, TIMES, Output(tokens=64, seconds=30.0, most=128))
+    half = estimate_running(30.0, TIMES, OutputProgress(tokens=64, seconds=30.0, most=128))
     assert half is not None
     assert 0 < half.low <= half.seconds <= 30.0 < half.high <= 45.0
-    near = estimate_running(30.0, TIMES, Output(tokens=120, seconds=30.0, most=128))
+    near = estimate_running(30.0, TIMES, OutputProgress(tokens=120, seconds=30.0, most=128))
     assert near is not None
     assert near.high == 3.0
-    first = estimate_running(30.0, replace(TIMES, finished=0), Output(64, 30.0, 128))
+    first = estimate_running(30.0, replace(TIMES, finished=0), OutputProgress(64, 30.0, 128))
     assert first is not None
     assert (first.seconds, first.low) == (30.0, 0.0), "its own pace needs no other job"
 
