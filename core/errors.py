@@ -7,12 +7,13 @@ them; `retryable` says whether another attempt of the job could succeed.
     PipelineError
       ClientError:   InvalidJob, JobNotFound, JobGone, JobConflict, IdempotencyMismatch,
                      ModelNotFound, Unauthenticated, Forbidden, AccountSuspended,
-                     ModelForbidden, AddressForbidden, BudgetExceeded, LimitTooSmall
+                     ModelForbidden, ModelBusy, AddressForbidden, BudgetExceeded,
+                     LimitTooSmall
       Overloaded:    QueueFull, WaitTooLong, QueueDraining, RateLimited, StoreUnavailable,
                      DatabaseUnavailable, SpendingUnknown, LockLost
                                                           (carry retry_after_seconds)
       AttemptError:  EngineError, EngineDead, LeaseLost, DeadlineExceeded, RunTimeout,
-                     TooManyAttempts
+                     ModelRetired, TooManyAttempts
 
 Errors of one subject stand with it: `accounts.errors`, `billing.errors`, `webhooks.errors`,
 `files.errors`, `batches.errors`, `intake.errors`; those of requests in `wire.errors`.
@@ -238,6 +239,14 @@ class QueueDraining(Overloaded):
     title = "Queue draining"
 
 
+class ModelBusy(ClientError):
+    """The model has jobs, so that it is not retired unless the caller says what becomes of them."""
+
+    code = "model-busy"
+    status = 409
+    title = "Model busy"
+
+
 class LockLost(Overloaded):
     """The submission needs a lock that its submitter does not hold."""
 
@@ -333,6 +342,14 @@ class RunTimeout(AttemptError):
     code = "run-timeout"
     status = 504
     title = "Run timeout"
+
+
+class ModelRetired(AttemptError):
+    """The model was retired before the job ran; the job is in the dead-letter list."""
+
+    code = "model-retired"
+    status = 503
+    title = "Model retired"
 
 
 class TooManyAttempts(AttemptError):

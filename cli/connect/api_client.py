@@ -85,9 +85,9 @@ class Client:
         """Send a PATCH with a JSON body; return its answer."""
         return self._call("PATCH", path, json=body)
 
-    def delete(self, path: str) -> None:
-        """DELETE something."""
-        self._call("DELETE", path)
+    def delete(self, path: str, **params: Any) -> dict[str, Any]:
+        """DELETE something; return the answer, which may be empty."""
+        return self._call("DELETE", path, params=params)
 
     def upload(self, name: str, file: BinaryIO) -> dict[str, Any]:
         """Upload a file of requests; it is read while it is sent, not before."""

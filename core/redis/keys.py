@@ -112,6 +112,11 @@ class Keys:
         return f"{self.prefix}:models"
 
     @property
+    def retired(self) -> str:
+        """Hash: retired model -> JSON: what happens to its jobs, who retired it and when."""
+        return f"{self.prefix}:retired"
+
+    @property
     def queues(self) -> str:
         """Set: the queue of every model that is known."""
         return f"{self.prefix}:queues"

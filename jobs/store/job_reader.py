@@ -111,6 +111,15 @@ class JobReader:
                 found += [job for job in jobs if status is None or job.status is status]
         return found[:limit]
 
+    async def open_jobs(self, account: str) -> int:
+        """Return how many jobs of an account wait or run."""
+        pipe: Any = self.redis.pipeline(transaction=False)
+        for queue in await self.queues():
+            pipe.hget(self.keys.part(queue, "waiting"), account)
+            pipe.hget(self.keys.part(queue, "running_by"), account)
+        async with guarded():
+            return sum(int(count or 0) for count in await pipe.execute())
+
     async def _read_many(self, ids: list[str]) -> list[Job]:
         pipe: Any = self.redis.pipeline(transaction=False)
         for job_id in ids:

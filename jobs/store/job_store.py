@@ -22,6 +22,7 @@ from jobs.store.budget_reservations import BudgetReservations
 from jobs.store.dead_letters import DeadLetters
 from jobs.store.ended_jobs import EndedJobs
 from jobs.store.job_scripts import job_scripts
+from jobs.store.model_retirement import ModelRetirement
 from jobs.store.queue_control import QueueControl
 from jobs.store.queue_state import LOOK_AT, QueueState
 from jobs.store.rate_limits import rate_limit_statuses
@@ -45,6 +46,7 @@ class JobStore(WorkerTransitions):
     Attributes:
         reservations: Money that jobs may cost, held back until their usage is in the ledger.
         control: Pausing, draining and purging of whole queues.
+        retirement: Retired models.
         ended: Finished jobs, for the ledger and for batches.
         dead: The dead-letter list.
         batch_keys: Idempotency keys of batches.
@@ -62,6 +64,7 @@ class JobStore(WorkerTransitions):
         super().__init__(redis, scripts, settings)
         self.reservations = BudgetReservations(self._scripts)
         self.control = QueueControl(self._scripts, self._retention)
+        self.retirement = ModelRetirement(redis, self.keys, self._scripts, self.control)
         self.ended = EndedJobs(redis, self.keys, self._scripts, self._retention)
         self.dead = DeadLetters(redis, self.keys, self._read_many)
         self.batch_keys = BatchKeys(redis, self.keys, settings.retention.idempotency_seconds)

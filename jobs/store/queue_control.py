@@ -10,9 +10,11 @@ from enum import StrEnum
 from time import monotonic
 from typing import NamedTuple
 
-from core.errors import ModelNotFound
+import orjson
+
+from core.errors import ModelNotFound, PipelineError
 from core.redis.scripts import Scripts
-from jobs.store.script_args import CancelWaitingArgs, QueueArgs, RetentionArgs, SetModeArgs
+from jobs.store.script_args import EndWaitingArgs, QueueArgs, RetentionArgs, SetModeArgs
 from jobs.store.script_rows import ModeChangeRow, ModeRow, WaitingSliceRow
 
 #: Jobs cancelled by one script call: a few milliseconds.
@@ -126,8 +128,17 @@ class QueueControl:
         row = ModeChangeRow(*answer)
         return QueueMode(row.before.decode()), QueueMode(row.now.decode())
 
-    async def purge(self, queue: str, seconds: float = PURGE_SECONDS) -> PurgedJobs:
-        """Cancel every job that waits now, for at most `seconds`. May be repeated."""
+    async def purge(
+        self, queue: str, seconds: float = PURGE_SECONDS, error: PipelineError | None = None
+    ) -> PurgedJobs:
+        """Cancel every job that waits now. May be repeated.
+
+        Args:
+            queue: The queue.
+            seconds: The longest purge.
+            error: With an error the jobs fail with it and become dead letters.
+        """
+        error_json = orjson.dumps(error.as_dict()) if error else b""
         give_up, began, cancelled = monotonic() + seconds, "", 0
         while True:
             parked = sorted(owner.decode() for owner in (await self._read(queue)).parked)
@@ -135,11 +146,11 @@ class QueueControl:
             for place in ("ready", "delayed", *(f"parked:{owner}" for owner in parked)):
                 first = 0
                 while True:
-                    named = CancelWaitingArgs(queue, place, first, SLICE, began)
-                    answer = await self._scripts.call("cancel_waiting", *named, *self._retention)
+                    named = EndWaitingArgs(queue, place, first, SLICE, began, error_json)
+                    answer = await self._scripts.call("end_waiting", *named, *self._retention)
                     row = WaitingSliceRow(*answer)
                     began, first = began or row.now.decode(), first + row.left_waiting
-                    found += row.cancelled
+                    found += row.ended
                     if row.looked_at < SLICE:
                         break
                     if monotonic() > give_up:

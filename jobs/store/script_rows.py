@@ -4,8 +4,9 @@ Invariant: a row is built from the whole answer, so a script that returns more o
 fails loudly. Instants (`now`, `created`, ...) are Unix milliseconds of Redis's clock.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class SubmitOutcome(StrEnum):
@@ -24,6 +25,36 @@ class SubmitOutcome(StrEnum):
     RATE_LIMITED = "rate-limited"
     OVER_BUDGET = "over-budget"
     SPENDING_UNKNOWN = "spending-unknown"
+
+
+class RetirementState(StrEnum):
+    """The first item of what `retire.lua` returns."""
+
+    RETIRED = "retired"
+    RETIRING = "retiring"
+    MODEL_BUSY = "busy"
+    SERVED = "served"
+    UNKNOWN_MODEL = "unknown"
+
+
+class RetirementRow(NamedTuple):
+    """Where a model's retirement stands, its jobs and its workers."""
+
+    state: RetirementState
+    waiting: int
+    running: int
+    workers: int
+
+    @classmethod
+    def of(cls, answer: Sequence[Any]) -> "RetirementRow":
+        """Read the answer of `retire.lua`."""
+        state, *counts = answer
+        return cls(RetirementState(state.decode()), *counts)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers of jobs and workers."""
+        return {"waiting": self.waiting, "running": self.running, "workers": self.workers}
 
 
 class ClaimedRow(NamedTuple):
@@ -87,7 +118,7 @@ class WaitingSliceRow(NamedTuple):
 
     looked_at: int
     left_waiting: int
-    cancelled: int
+    ended: int
     now: bytes
 
 

@@ -57,6 +57,7 @@ def account_view(row: Row[Any]) -> dict[str, Any]:
         "limits": _limits(row),
         "created_at": _unix(row.created_at),
         "suspended_at": _unix(row.suspended_at),
+        "deleted_at": _unix(row.deleted_at),
     }
 
 

@@ -1,6 +1,6 @@
 -- Change a queue's mode and tell its workers; one that misses the message learns it with a heartbeat.
 -- Takes SetModeArgs: `accepts` and `runs` are '1', '0', or '' to keep what holds now.
--- Returns {mode before, mode now}, or nil when there is no such queue
+-- Returns nil when there is no such queue, else ModeChangeRow: before, now
 if redis.call('SISMEMBER', P .. ':queues', queue) == 0 then return nil end
 local before = redis.call('HGET', q(queue, 'mode'), 'mode') or MODE_OPEN
 local takes = before == MODE_OPEN or before == MODE_PAUSED
