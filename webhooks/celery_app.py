@@ -19,10 +19,10 @@ from kombu import Queue
 
 from core import metrics
 from core.exposition import Exposition
-from core.logs import configure_logs
 from core.redis.keys import Keys
 from core.runtime.health_server import HealthServer
-from core.settings.tree import Settings, get_settings
+from core.runtime.process import read_settings, require_file
+from core.settings.tree import Settings
 from jobs.store.store_factory import open_celery
 from webhooks.deliverer import Deliverer
 from webhooks.metrics_collector import DueCollector
@@ -147,8 +147,8 @@ def run(settings: Settings) -> int:
 
 def main() -> int:
     """Entry point of `python -m webhooks`."""
-    settings = get_settings()
-    configure_logs(settings.log, "deliverer")
+    settings = read_settings("deliverer")
+    require_file("PENSTOCK_WEBHOOKS__CA_FILE", settings.webhooks.ca_file)
     try:
         return run(settings)
     finally:

@@ -137,12 +137,6 @@ async def test_a_store_that_does_not_answer_is_said_to_be_away() -> None:
     assert "127.0.0.1" not in str(caught.value), "nothing of where it is"
 
 
-@pytest.mark.parametrize("url", ["", "ftp://x/y", "file://host/x", "s3:///no", "s3://b?nope=1"])
-def test_a_url_that_names_no_store_does_not_start(url: str) -> None:
-    with pytest.raises(ValueError, match=r"files\.url"):
-        ObjectStore(FileSettings(url=SecretStr(url)))
-
-
 # --- the routes -----------------------------------------------------------------------
 
 
