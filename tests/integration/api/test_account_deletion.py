@@ -20,6 +20,7 @@ from intake.operations.account_deletion import KEPT, REMOVED
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (
+    MODEL,
     Hand,
     Keys,
     RunningApi,
@@ -29,7 +30,7 @@ from tests.integration.api.conftest import (
     submit,
 )
 from tests.support.commands import Done, penstock
-from tests.support.ledger import consuming, until_consumed
+from tests.support.ledger import a_price, consuming, until_consumed
 
 PATH = "/v1/accounts/other"
 
