@@ -61,7 +61,7 @@ async def dump_keys(redis: Any, prefix: str, part: LineWriter) -> None:
 def _volatile(key: bytes, prefix: str) -> bool:
     name = key.decode("latin-1").removeprefix(f"{prefix}:")
     if name.startswith("q:"):
-        return name.endswith((":workers", ":slots"))
+        return name.endswith((":workers", ":slots", ":loading"))
     return name.startswith(VOLATILE)
 
 

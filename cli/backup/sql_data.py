@@ -18,13 +18,23 @@ from cli.backup.backup_set import SetWriter, in_groups
 from core.db.database import Database
 from core.db.tables.base import table_of
 from core.db.tables.budgets import SpendingRow
-from core.db.tables.invoices import InvoiceRow
+from core.db.tables.invoices import ClosedMonthRow, InvoiceRow
 from core.db.tables.metadata import metadata
 
 ROWS_AT_ONCE = 500
 INVOICES = table_of(InvoiceRow)
 
-TABLES = tuple(table for table in metadata.sorted_tables if table is not table_of(SpendingRow))
+CLOSED_MONTHS = table_of(ClosedMonthRow)
+
+#: In the order in which rows may be added: nothing is added to a month once it is closed.
+TABLES = (
+    *(
+        table
+        for table in metadata.sorted_tables
+        if table not in (table_of(SpendingRow), CLOSED_MONTHS)
+    ),
+    CLOSED_MONTHS,
+)
 
 
 @asynccontextmanager

@@ -40,6 +40,7 @@ SCRIPTS = {
     "finish": Script(args.FinishArgs, _RETENTION),
     "requeue": Script(args.RequeueArgs, _RETENTION),
     "renew": Script(args.RenewArgs),
+    "loading": Script(args.LoadingArgs),
     "sweep": Script(args.SweepArgs, _RETENTION),
     "cancel": Script(args.CancelArgs, _RETENTION),
     "delete": Script(args.DeleteArgs, repeatable=False),

@@ -108,6 +108,17 @@ class RenewArgs(NamedTuple):
     description: bytes
 
 
+class LoadingArgs(NamedTuple):
+    """`loading.lua`; `forget_ms` after `limit_ms` the host's first load is forgotten."""
+
+    queue: str
+    worker: str
+    host: str
+    limit_ms: int
+    expire_ms: int
+    forget_ms: int
+
+
 class SweepArgs(NamedTuple):
     """`sweep.lua`; the retry delay in ms after the 1st, 2nd, ... failure follow."""
 

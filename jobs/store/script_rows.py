@@ -131,6 +131,7 @@ class ObservedRow(NamedTuple):
     workers: int
     slots: int
     tickets: int
+    loading: int
     mode: bytes
 
 

@@ -9,7 +9,7 @@ from alembic import op
 from core.db.tables.types import UtcTime
 
 revision = "2026_11_30_0200"
-down_revision = "2026_11_22_1735"
+down_revision = "2026_11_30_0150"
 branch_labels = None
 depends_on = None
 

@@ -1,7 +1,7 @@
 -- Read the state of one queue for metrics. Takes ObserveArgs: `look_at` bounds how many jobs of each
 -- tier are examined for the oldest.
 -- Returns an ObservedRow, then (ready, oldest ms or -1) per tier:
--- ObservedRow: running, delayed, parked, workers, slots, tickets, mode
+-- ObservedRow: running, delayed, parked, workers, slots, tickets, loading, mode
 local ready, now = q(queue, 'ready'), now_ms()
 
 -- The oldest waiting job of an account is its next one within a tier. So the oldest of all is among
@@ -25,6 +25,7 @@ local found = {
   math.max(0, waiting - delayed - redis.call('ZCARD', ready)),
   redis.call('ZCOUNT', q(queue, 'workers'), '(' .. int(now), '+inf'), slots,
   redis.call('LLEN', tickets_key(queue)),
+  redis.call('ZCOUNT', q(queue, 'loading'), '(' .. int(now), '+inf'),
   redis.call('HGET', q(queue, 'mode'), 'mode') or MODE_OPEN,
 }
 for tier = 0, TIERS - 1 do
