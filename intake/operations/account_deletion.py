@@ -1,8 +1,8 @@
 """Deletes an account: its keys, users, jobs, files, batches, webhooks and budgets.
 
 Invariant: the ledger, invoices, adjustments, exports and the audit log never change, and the
-account's row stays without personal data, so that its id is never used for another customer. Each step
-may be repeated; an interrupted deletion is continued by the next request.
+account's row stays without personal data, so that its id is never used for another customer. Each
+step may be repeated; an interrupted deletion is continued by the next request.
 """
 
 import asyncio
