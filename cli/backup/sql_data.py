@@ -11,7 +11,22 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import JSON, Column, Table, func, insert, select, text, update
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cli.backup.backup_set import SetWriter, in_groups
@@ -20,6 +35,7 @@ from core.db.tables.base import table_of
 from core.db.tables.budgets import SpendingRow
 from core.db.tables.invoices import ClosedMonthRow, InvoiceRow
 from core.db.tables.metadata import metadata
+from core.db.tables.types import Money, UtcTime
 
 ROWS_AT_ONCE = 500
 INVOICES = table_of(InvoiceRow)
@@ -35,6 +51,10 @@ TABLES = (
     ),
     CLOSED_MONTHS,
 )
+
+
+#: Types whose values JSON holds as they are.
+PLAIN = (JSON, String, Integer, BigInteger, Boolean, Float)
 
 
 @asynccontextmanager
@@ -115,13 +135,15 @@ def _decoded(row: dict[str, Any], codecs: dict[str, Any]) -> dict[str, Any]:
 
 def _codec(column: Column[Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """Return how a column's values are written as JSON, and read back."""
-    kind = column.type.python_type if not isinstance(column.type, JSON) else object
-    if kind is datetime:
+    kind = column.type
+    if isinstance(kind, UtcTime):
         return datetime.isoformat, datetime.fromisoformat
-    if kind is Decimal:
+    if isinstance(kind, Money):
         return str, Decimal
-    if kind is bytes:
+    if isinstance(kind, LargeBinary):
         return lambda value: base64.b64encode(value).decode(), base64.b64decode
+    if not isinstance(kind, PLAIN):
+        raise TypeError(f"{column}: no form for the type {kind!r} in a backup")
     return _same, _same
 
 
@@ -143,5 +165,5 @@ async def _set_sequences(connection: AsyncConnection) -> None:
 def _serial(table: Table) -> Column[Any] | None:
     columns = list(table.primary_key.columns)
     if len(columns) == 1 and columns[0].autoincrement is True:
-        return columns[0] if issubclass(columns[0].type.python_type, int) else None
+        return columns[0]
     return None

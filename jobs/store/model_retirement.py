@@ -114,7 +114,16 @@ class ModelRetirement:
         row = await self._step(model)
         done = row.state is RetirementState.RETIRED
         state = ModelState.RETIRED if done else ModelState.RETIRING
-        return RetiredModel(model, state, **mark, **row.counts)
+        return RetiredModel(
+            name=model,
+            state=state,
+            jobs=mark["jobs"],
+            by=mark["by"],
+            at=mark["at"],
+            waiting=row.waiting,
+            running=row.running,
+            workers=row.workers,
+        )
 
     async def _step(
         self,

@@ -51,11 +51,6 @@ class RetirementRow(NamedTuple):
         state, *counts = answer
         return cls(RetirementState(state.decode()), *counts)
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """The numbers of jobs and workers."""
-        return {"waiting": self.waiting, "running": self.running, "workers": self.workers}
-
 
 class ClaimedRow(NamedTuple):
     """A claimed job; `watched` is `1` or `0`, `input_tokens` empty before the first step."""
