@@ -91,12 +91,12 @@ async def test_everything_of_the_account_goes_and_money_stays(
     hand: Hand,
     store: JobStore,
 ) -> None:
-    mine = await submit(client)
-    await hand.answer(await hand.take(), "stays")
-    jobs = await fill(other, hand)
     database = Database(api.settings.database, "test")
     free = dict.fromkeys(("input", "cached_input", "output"), Decimal(0))
     await a_price(database, MODEL, **free)
+    mine = await submit(client)
+    await hand.answer(await hand.take(), "stays")
+    jobs = await fill(other, hand)
     async with consuming(store, database):
         await until_consumed(store)
     await database.close()
