@@ -1,6 +1,5 @@
 """`penstock accounts`: creates, lists, limits, suspends and deletes accounts."""
 
-import getpass
 from collections import Counter
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -11,6 +10,7 @@ from accounts.accounts import ID
 from accounts.caller import Limits
 from accounts.directory_factory import Directory
 from cli.connect.accounts import with_directory
+from cli.connect.actor import actor
 from cli.connect.api_client import Client
 from cli.terminal.failures import UsageError
 from cli.terminal.options import Json, Key, Url
@@ -39,9 +39,7 @@ def create(
     if ID.fullmatch(account) is None:
         raise UsageError("ACCOUNT: use only letters, digits, _ . -")
     values = {"name": name, "currency": currency}
-    with_directory(
-        lambda directory, _: directory.accounts.create(getpass.getuser(), account, values)
-    )
+    with_directory(lambda directory, _: directory.accounts.create(actor(), account, values))
     typer.echo(account)
 
 
@@ -132,15 +130,13 @@ def delete(
 
 
 def _change(account: str, values: dict[str, Any]) -> None:
-    with_directory(
-        lambda directory, _: directory.accounts.change(getpass.getuser(), account, values)
-    )
+    with_directory(lambda directory, _: directory.accounts.change(actor(), account, values))
     err.print(f"{account} was changed.", soft_wrap=True)
 
 
 def _suspend(account: str, *, suspended: bool) -> None:
     async def work(directory: Directory, _: Database) -> None:
-        await directory.accounts.suspend(getpass.getuser(), account, suspended=suspended)
+        await directory.accounts.suspend(actor(), account, suspended=suspended)
 
     with_directory(work)
     err.print(f"{account} is {'suspended' if suspended else 'active again'}.", soft_wrap=True)
