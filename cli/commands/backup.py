@@ -46,7 +46,7 @@ def restore(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Verify a backup and write it into empty SQL, Redis and files. Stop all processes first."""
+    """Verify a backup and write it into empty stores. Stop all processes first."""
     settings = load_local_settings()
     if force and not yes:
         typer.confirm("Delete everything that is in SQL, Redis and the file store?", abort=True)

@@ -8,7 +8,6 @@ import typer
 from cli.connect.api_client import Client
 from cli.terminal.options import Json, Key, Url
 from cli.terminal.output import ago, print_json, print_table
-from jobs.store.queue_control import QueueMode
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -56,7 +55,7 @@ def resume(model: Model, as_json: Json = False, url: Url = None, key: Key = None
 @app.command("set")
 def set_mode(
     model: Model,
-    mode: Annotated[QueueMode, typer.Argument(help="The new mode.")],
+    mode: Annotated[str, typer.Argument(help="open, paused, draining or closed.")],
     as_json: Json = False,
     url: Url = None,
     key: Key = None,
