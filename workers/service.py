@@ -186,12 +186,12 @@ class WorkerService:
     def _free_slots(self) -> int:
         """Return how many jobs may be claimed now.
 
-        It is 0 while the queue is paused, so that tickets are kept and not used up, and while
+        It is 0 while the queue starts nothing, so that tickets are kept and not used up, and while
         the engine still has waiting sequences, because these need its free memory.
         """
         if self._state.phase != "ready" or not self._breaker.allows_claims:
             return 0
-        if self._state.mode is QueueMode.PAUSED or self._engine.load().waiting:
+        if not self._state.mode.runs or self._engine.load().waiting:
             return 0
         return self._state.slots - len(self._runner.attempts)
 

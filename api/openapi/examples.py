@@ -81,6 +81,7 @@ JOB = {
     "completed_at": None,
     "queue_position": 3,
     "eta": {"seconds": 4.2, "low": 3.1, "high": 5.3},
+    "eta_note": None,
     "attempt": 0,
     "weights": None,
     "queue_seconds": None,

@@ -18,6 +18,7 @@ from core.exposition import ScrapeCollector
 from core.redis.client import guarded
 from jobs.status import Status
 from jobs.store.job_store import JobStore
+from jobs.store.queue_control import QueueMode
 from jobs.store.queue_state import QueueState
 
 READ_SECONDS = 3.0
@@ -146,6 +147,12 @@ def _queues(state: StoreState) -> Iterator[Metric]:
         "Jobs that all ready workers of a model can run at once",
         ("model",),
         {m: queue.slots for m, queue in queues.items()},
+    )
+    yield _labelled(
+        "penstock_queue_mode",
+        "1 for the mode that the queue is in: open, paused, draining or closed",
+        ("model", "mode"),
+        {(m, mode): queue.mode is mode for m, queue in queues.items() for mode in QueueMode},
     )
     yield _labelled(
         "penstock_queue_tickets",

@@ -11,6 +11,7 @@ from jobs.events import EventType
 from jobs.status import Status
 from tests.support.following import follow_all, run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
+from tests.support.jobs import dead_letters
 from tests.support.machine import is_over
 from tests.support.processes import pipeline
 from tests.support.redis_server import RedisServer
@@ -228,7 +229,7 @@ async def test_a_job_that_kills_every_worker_is_buried(
                 return (await store.get(poison.id, "acme")).status is Status.FAILED
 
             await eventually(buried, timeout=20)
-            assert [job.id for job in await store.list_dead("acme", limit=5)] == [poison.id]
+            assert [job.id for job in await dead_letters(store, "acme")] == [poison.id]
             await check_jobs(store, [poison.id])
             await check_nothing_left(store, MODEL)
 

@@ -65,6 +65,7 @@ def job_object(
         "completed_at": _seconds(job.finished),
         "queue_position": place.position,
         "eta": _eta(place.eta),
+        "eta_note": place.no_eta,
         "attempt": job.attempt,
         "weights": job.weights or None,
         "queue_seconds": None if job.queue_ms is None else job.queue_ms / 1000,

@@ -1,9 +1,10 @@
 -- Give up to `limit` jobs to a worker: the next in order, without expired and capped ones.
--- Takes ClaimArgs, then RetentionArgs. Returns {} while the queue is paused, else a row per job:
+-- Takes ClaimArgs, then RetentionArgs. Returns {} while the queue is paused or closed, else a row per job:
 -- ClaimedRow: id, fence, attempt, spec, seq, output_tokens, input_tokens, watched, run_deadline, now, account, created, body, queued
 local most = tonumber(limit)
 local ready, fair, running = q(queue, 'ready'), q(queue, 'fair'), q(queue, 'running')
-if redis.call('HGET', q(queue, 'mode'), 'mode') == MODE_PAUSED then return {} end
+local mode = redis.call('HGET', q(queue, 'mode'), 'mode')
+if mode == MODE_PAUSED or mode == MODE_CLOSED then return {} end
 local now = now_ms()
 local since_aged = tonumber(redis.call('HGET', fair, 'since_aged')) or 0
 
