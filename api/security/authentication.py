@@ -1,4 +1,4 @@
-"""Authenticates callers by `Authorization: Bearer` with an API key or a user's access token.
+"""Authenticates callers by `Authorization: Bearer` or `X-API-Key`: an API key or an access token.
 
 The account follows from the credential alone. Invariant: a revoked key, disabled user or suspended
 account is rejected within a second in every API process, also on streams that are already open.
@@ -17,7 +17,7 @@ from core.errors import Overloaded, Unauthenticated
 from intake.permissions import check_route
 from intake.services import Services
 
-REQUIRED = "An API key is required: Authorization: Bearer pk_..."
+REQUIRED = "An API key is required: Authorization: Bearer pk_..., or X-API-Key: pk_..."
 UNKNOWN = "This API key is not valid: it is unknown, expired or revoked"
 NO_KEY = f"This API key is not valid: keys begin with {PREFIX}"
 EXPIRED = "This session has ended: sign in again"
@@ -46,9 +46,8 @@ async def authenticate(request: Request) -> Caller:
         AccountSuspended: The account is suspended.
     """
     services: Services = request.app.state.services
-    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
-    credential = credential.strip()
-    if scheme.lower() != "bearer" or not credential:
+    credential = _credential(request)
+    if not credential:
         raise Unauthenticated(REQUIRED)
     if credential.startswith(PREFIX):
         entry = Authentication(digest_of(credential))
@@ -99,7 +98,16 @@ def caller_field(request: Request, caller: Caller) -> str:
     """Return the key of the caller's record in the caller cache; it is not a credential."""
     if caller.user == caller.id:
         return caller.id
-    return digest_of(request.headers["authorization"].partition(" ")[2].strip())
+    return digest_of(_credential(request))
+
+
+def _credential(request: Request) -> str:
+    """Return the key or token of `Authorization: Bearer`, else that of `X-API-Key`; '' if none."""
+    authorization = request.headers.get("authorization")
+    if authorization is None:
+        return request.headers.get("x-api-key", "").strip()
+    scheme, _, credential = authorization.partition(" ")
+    return credential.strip() if scheme.lower() == "bearer" else ""
 
 
 async def _user_of(
