@@ -5,6 +5,7 @@ Invariant: nothing here changes a job. A read may be stale by the time it return
 
 from typing import Any
 
+import orjson
 from redis.asyncio import Redis
 
 from core.errors import InvalidJob, JobGone, JobNotFound
@@ -43,6 +44,19 @@ class JobReader:
             dead_ttl_ms=retention.dead_seconds * 1000,
             starts_at_archive="1" if retention.start == "archive" else "0",
         )
+
+    async def worker_weights(self, queue: str) -> set[str]:
+        """Return the digests of the weights that the live workers of a queue have.
+
+        Raises:
+            StoreUnavailable: Redis is away.
+        """
+        async with guarded():
+            workers = await self._read.zrange(self.keys.part(queue, "workers"), 0, -1)
+            names = [self.keys.worker(worker.decode()) for worker in workers]
+            said = await self._read.mget(names) if names else []
+        found = {str(orjson.loads(one).get("weights", "")) for one in said if one}
+        return found - {""}
 
     async def check_writable(self) -> None:
         """Raise StoreUnavailable unless Redis accepts writes now."""

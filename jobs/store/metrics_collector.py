@@ -29,6 +29,7 @@ class StoreState:
     """Everything one scrape reads."""
 
     queues: dict[str, QueueState]
+    weights: dict[str, int]
     dead: int
     dead_tickets: int
     outbox: int
@@ -57,6 +58,7 @@ async def read_store(store: JobStore) -> StoreState:
         dead, tickets, outbox, first, totals, info = await pipe.execute()
     return StoreState(
         queues=dict(zip(queues, states, strict=True)),
+        weights={queue: len(await store.worker_weights(queue)) for queue in queues},
         dead=dead,
         dead_tickets=tickets,
         outbox=outbox,
@@ -104,6 +106,12 @@ def _labelled(name: str, text: str, labels: Sequence[str], values: dict[Any, flo
 
 def _queues(state: StoreState) -> Iterator[Metric]:
     queues = state.queues
+    yield _labelled(
+        "penstock_model_weights",
+        "How many different weights the live workers of a model have; more than 1 is a mistake",
+        ("model",),
+        dict(state.weights),
+    )
     jobs: dict[Any, float] = {}
     for model, queue in queues.items():
         jobs |= {(model, "running"): queue.running, (model, "delayed"): queue.delayed}

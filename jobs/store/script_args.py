@@ -57,6 +57,7 @@ class ClaimArgs(NamedTuple):
     run_ms: int
     ageing_ms: int
     ageing_every: int
+    weights: str
 
 
 class StepArgs(NamedTuple):

@@ -49,7 +49,7 @@ local function start(id)
   local started = job[12] or ''
   if started == '' then started = int(now) end
   redis.call('HSET', job_key(id), 'status', IN_PROGRESS, 'fence', int(fence), 'attempt', int(attempt),
-    'worker', worker, 'claimed', int(now), 'started', started)
+    'worker', worker, 'weights', weights, 'claimed', int(now), 'started', started)
   local seq = emit(id, tonumber(job[7]), job[10], EVENT_STARTED, '{"attempt":' .. int(attempt) .. '}')
   return { id, int(fence), int(attempt), job[6], int(seq), job[8] or '0', job[9] or '', job[10] == '' and '0' or '1',
     int(due), int(now), account, job[13], job[14], job[16] }

@@ -25,7 +25,7 @@ FIELDS = {
     "id", "object", "status", "url", "model", "service_tier", "created_at", "started_at",
     "completed_at", "queue_position", "eta", "eta_note", "attempt", "queue_seconds", "run_seconds",
     "usage", "cost", "cost_note", "error", "cancel_requested_at", "metadata", "retry_of",
-    "trace_id", "webhook", "on_disconnect", "deadline", "start_by", "urls",
+    "trace_id", "webhook", "weights", "on_disconnect", "deadline", "start_by", "urls",
 }  # fmt: skip
 
 
