@@ -78,6 +78,7 @@ ROUTERS = (
     files.router,
     batches.router,
     sessions.router,
+    sessions.alias,
     keys.router,
     users.router,
     accounts.router,

@@ -131,6 +131,7 @@ TABLE: dict[str, RoutePermission] = {
     "POST /v1/webhooks/{webhook}/test": submitters("webhooks"),
     "GET /v1/webhooks/{webhook}/deliveries": readers("webhooks"),
     "POST /v1/auth/login": PUBLIC,
+    "POST /auth/login": PUBLIC,
     "POST /v1/auth/refresh": PUBLIC,
     "POST /v1/auth/logout": PUBLIC,
     "GET /v1/me": anyone("me"),

@@ -93,6 +93,7 @@ JOB = {
     "cancel_requested_at": None,
     "metadata": {"order": "17"},
     "retry_of": None,
+    "trace_id": None,
     "on_disconnect": "continue",
     "deadline": None,
     "start_by": None,

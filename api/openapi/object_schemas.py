@@ -129,6 +129,7 @@ SCHEMAS: dict[str, Schema] = {
         cancel_requested_at=maybe(NUMBER),
         metadata={"type": "object", "additionalProperties": TEXT},
         retry_of=maybe(TEXT),
+        trace_id=maybe(TEXT),
         on_disconnect=one_of("continue", "cancel"),
         deadline=maybe(NUMBER),
         start_by=maybe(NUMBER),

@@ -29,9 +29,13 @@ RESPONSES = {
 }
 
 
-@router.post("", openapi_extra=body_of(GenerateRequest), responses=RESPONSES)
+@router.post(
+    "",
+    openapi_extra=body_of(GenerateRequest),
+    responses={**stream_responses(), **RESPONSES},
+)
 async def generate(request: Request, caller: CurrentCaller, services: AppServices) -> Response:
-    """Generate text from a prompt."""
+    """Generate text from a prompt; with `stream` as `/v1/generate/stream`."""
     return await _answer(request, caller, services, streaming=False)
 
 
@@ -64,9 +68,10 @@ async def _answer(
         watched=not preferences.respond_async,
     )
     admission = await admit(services, caller, admission_request)
+    streams = streaming or parsed.stream
     job_format = JobFormat(
-        whole=lambda _job, result, _cost: generated(parsed.prompt, result, started),
-        stream=(lambda job: GenerateEvents(job.id, started)) if streaming else None,
+        whole=lambda _job, result, cost: generated(parsed.prompt, result, started, cost),
+        stream=(lambda job: GenerateEvents(job.id, started)) if streams else None,
     )
     return await respond_with_job(services, request, admission, preferences, job_format)
 

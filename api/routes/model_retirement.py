@@ -13,7 +13,7 @@ from api.openapi.route_docs import Responses, body_of, error_responses
 from intake.operations.queue_operations import restore_model, retire_model
 from wire.schemas.models import RetiredModelObject, Retirement
 from wire.schemas.validation import check
-from wire.views.models import retired_model_object
+from wire.views.queues import retired_model_object
 
 router = APIRouter(prefix="/v1/admin/models", tags=["queues"])
 

@@ -17,6 +17,9 @@ from wire.views.accounts import caller_view
 
 router = APIRouter(prefix="/v1", tags=["sessions"])
 
+#: Paths of clients that know no version.
+alias = APIRouter(tags=["sessions"])
+
 SESSION: Responses = {200: {"model": SessionAnswer}}
 #: Caches must not store tokens.
 NO_STORE = {"Cache-Control": "no-store"}
@@ -32,6 +35,18 @@ async def sign_in(request: Request, services: AppServices, signing_in: Signing) 
     parsed = check(SignIn, await read_object(request))
     address = client_address(request, services.settings.api.trusted_proxies)
     return _session(await signing_in.sessions.sign_in(parsed.email, parsed.password, address))
+
+
+@alias.post(
+    "/auth/login",
+    openapi_extra=body_of(SignIn),
+    responses={**SESSION, **error_responses(400, 401, 408, 413, 422, 429, 503)},
+)
+async def sign_in_by_alias(
+    request: Request, services: AppServices, signing_in: Signing
+) -> Response:
+    """Sign in, as `POST /v1/auth/login`."""
+    return await sign_in(request, services, signing_in)
 
 
 @router.post(

@@ -18,7 +18,7 @@ from core.errors import Overloaded, Unauthenticated
 from intake.permissions import check_route
 from intake.services import Services
 
-REQUIRED = "An API key is required: Authorization: Bearer pk_..."
+REQUIRED = "An API key is required: Authorization: Bearer pk_..., or X-API-Key: pk_..."
 UNKNOWN = "This API key is not valid: it is unknown, expired or revoked"
 NO_KEY = f"This API key is not valid: keys begin with {PREFIX}"
 EXPIRED = "This session has ended: sign in again"

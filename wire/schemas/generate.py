@@ -15,8 +15,9 @@ class GenerateRequest(Body):
     prompt: str = Field(min_length=1)
     model: ModelName | None = None
     max_tokens: int = Field(default=DEFAULT_TOKENS, ge=1, le=2048)
-    temperature: float = Field(default=1.0, ge=0, le=2)
-    top_p: float = Field(default=1.0, ge=0, le=1)
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    top_p: float = Field(default=0.9, ge=0, le=1)
+    stream: bool = Field(default=False, description="answer like `POST /v1/generate/stream`")
 
     def as_completion(self, model: str) -> dict[str, Any]:
         """Convert the request into the body of a text completion for this model."""

@@ -6,20 +6,25 @@ from typing import Any
 
 import orjson
 
+from billing.pricing.rating import Cost
 from jobs.events import Event, EventType
 from jobs.result import JobResult, ResultChoice
 from jobs.status import Status
 from wire.error_bodies import Problem, from_ending
 from wire.sse import PING, frame
+from wire.views.chunks import usage_object
 
 
-def generated(prompt: str, result: JobResult, started: float) -> dict[str, Any]:
+def generated(
+    prompt: str, result: JobResult, started: float, cost: Cost | None = None
+) -> dict[str, Any]:
     """Build the complete response.
 
     Args:
         prompt: The client's prompt.
         result: The result of the completion job.
         started: `time.monotonic()` at the start of the request, for the latency.
+        cost: What the job cost, if it is known.
     """
     choice = result.choices.get(0) or ResultChoice()
     return {
@@ -28,6 +33,7 @@ def generated(prompt: str, result: JobResult, started: float) -> dict[str, Any]:
         "finish_reason": choice.finish_reason,
         "tokens_generated": _tokens(result),
         "latency_ms": _milliseconds_since(started),
+        "usage": usage_object(result.usage, cost),
     }
 
 

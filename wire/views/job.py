@@ -7,6 +7,7 @@ import orjson
 
 from billing.pricing.cost_cache import JobCost
 from billing.pricing.rating import Cost
+from core.tracing import parse
 from jobs.eta import Eta
 from jobs.events import Event, EventType
 from jobs.job import Job, JobSpec
@@ -81,6 +82,7 @@ def job_object(
         "cancel_requested_at": _seconds(job.cancel_requested),
         "metadata": spec.metadata,
         "retry_of": spec.retry_of,
+        "trace_id": _trace_id(spec),
         "webhook": _webhook(spec),
         "on_disconnect": spec.on_disconnect,
         "deadline": _seconds(job.deadline),
@@ -105,6 +107,12 @@ def job_urls(job_id: str) -> dict[str, str]:
 
 def _seconds(milliseconds: int) -> float | None:
     return milliseconds / 1000 if milliseconds else None
+
+
+def _trace_id(spec: JobSpec) -> str | None:
+    """Return the id of the trace in which the job was submitted."""
+    found = parse(spec.traceparent) if spec.traceparent else None
+    return None if found is None else found.context.trace
 
 
 def _webhook(spec: JobSpec) -> dict[str, Any] | None:

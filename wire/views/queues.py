@@ -1,7 +1,8 @@
-"""The object of a model's queue, for the operator."""
+"""The objects of a model's queue and of a retired model, for the operator."""
 
 from typing import Any
 
+from jobs.store.model_retirement import RetiredModel
 from jobs.store.queue_control import ModeNote
 from jobs.store.queue_state import QueueState
 
@@ -28,4 +29,19 @@ def queue_object(model: str, note: ModeNote, state: QueueState) -> dict[str, Any
         "workers": state.workers,
         "slots": state.slots,
         "tickets": state.tickets,
+    }
+
+
+def retired_model_object(model: RetiredModel) -> dict[str, Any]:
+    """Build the object of a retired model."""
+    return {
+        "object": "retired_model",
+        "id": model.name,
+        "state": model.state,
+        "jobs": model.jobs,
+        "retired_by": model.by,
+        "retired_at": model.at / 1000,
+        "waiting": model.waiting,
+        "running": model.running,
+        "workers": model.workers,
     }

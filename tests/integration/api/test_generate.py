@@ -20,6 +20,8 @@ async def test_text_in_text_out(client: httpx2.AsyncClient, hand: Hand) -> None:
     assert response.status_code == 200
     assert response.headers["x-penstock-job"] == taken[0].id
     assert answer.pop("latency_ms") > 0
+    usage = answer.pop("usage")
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (5, 2)
     assert answer == {
         "generated_text": "Hello you",
         "prompt": "hi",
@@ -28,8 +30,19 @@ async def test_text_in_text_out(client: httpx2.AsyncClient, hand: Hand) -> None:
     }
     assert taken[0].spec.url == "/v1/completions"
     assert taken[0].spec.body == {
-        "model": MODEL, "prompt": "hi", "max_tokens": 5, "temperature": 1.0, "top_p": 1.0,
+        "model": MODEL, "prompt": "hi", "max_tokens": 5, "temperature": 0.7, "top_p": 0.9,
     }  # fmt: skip
+
+
+async def test_stream_chooses_between_the_whole_answer_and_the_stream(
+    client: httpx2.AsyncClient, hand: Hand
+) -> None:
+    async with answering(hand, "x"):
+        whole = await client.post(PATH, json={"prompt": "hi", "stream": False})
+    assert whole.json()["generated_text"] == "x"
+    async with answering(hand, "x"):
+        _, events = await read_stream(client, PATH, "POST", json={"prompt": "hi", "stream": True})
+    assert [event.event for event in events][-1] == "done"
 
 
 async def test_a_nucleus_of_nothing_is_greedy(client: httpx2.AsyncClient, hand: Hand) -> None:

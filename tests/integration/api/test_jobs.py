@@ -24,9 +24,8 @@ from tests.support.waiting import eventually
 FIELDS = {
     "id", "object", "status", "url", "model", "service_tier", "created_at", "started_at",
     "completed_at", "queue_position", "eta", "eta_note", "attempt", "queue_seconds", "run_seconds",
-    "usage",
-    "cost", "cost_note", "error", "cancel_requested_at", "metadata", "retry_of", "webhook",
-    "weights", "on_disconnect", "deadline", "start_by", "urls",
+    "usage", "cost", "cost_note", "error", "cancel_requested_at", "metadata", "retry_of",
+    "trace_id", "webhook", "weights", "on_disconnect", "deadline", "start_by", "urls",
 }  # fmt: skip
 
 

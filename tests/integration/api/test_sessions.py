@@ -12,7 +12,7 @@ import pytest
 from accounts.access_tokens import ALGORITHM, AUDIENCE, ISSUER
 from accounts.passwords import Passwords
 from tests.conftest import JWT_SECRET
-from tests.integration.api.conftest import RunningApi, on_both_databases
+from tests.integration.api.conftest import Keys, RunningApi, on_both_databases
 from tests.support.machine import is_over
 from tests.support.waiting import eventually
 
@@ -379,3 +379,28 @@ async def test_bad_bodies_are_refused_without_an_echo(anonymous: httpx2.AsyncCli
         assert answer.status_code == 422
         assert answer.headers["content-type"] == "application/problem+json"
         assert "xxxx" not in answer.text
+
+
+async def test_a_key_may_come_as_x_api_key(api: RunningApi, keys: Keys) -> None:
+    async with httpx2.AsyncClient(base_url=api.url) as client:
+        good = await client.get("/v1/me", headers={"X-API-Key": keys.acme})
+        assert (good.status_code, good.json()["account"]) == (200, "acme")
+        wrong = await client.get("/v1/me", headers={"X-API-Key": "pk_wrong"})
+        assert wrong.status_code == 401
+        both = {"X-API-Key": keys.acme, "Authorization": "Bearer pk_wrong"}
+        assert (await client.get("/v1/me", headers=both)).status_code == 401
+        assert (await client.get("/v1/me")).status_code == 401
+
+
+async def test_the_path_without_a_version_signs_in_too(api: RunningApi, keys: Keys) -> None:
+    person = {"email": "bo@acme.example.com", "password": "correct horse battery"}
+    headers = {"Authorization": f"Bearer {keys.acme}"}
+    async with httpx2.AsyncClient(base_url=api.url) as client:
+        assert (await client.post("/v1/users", json=person, headers=headers)).is_success
+        session = await client.post("/auth/login", json=person)
+        assert session.status_code == 200, session.text
+        token = session.json()["access_token"]
+        me = await client.get("/v1/me", headers={"X-API-Key": token})
+        assert me.json()["account"] == "acme"
+        wrong = await client.post("/auth/login", json=person | {"password": "no"})
+        assert wrong.status_code in (401, 422)
