@@ -187,7 +187,7 @@ SUBMISSION_HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("Idempotency-Key", "The same key and body return the same job, for a day.", {}),
     (
         "Prefer",
-        "`respond-async`: answer with the job; `wait=N`: after N seconds; `event-ids`: number events.",
+        "`respond-async`: answer with the job; `wait=N`: after N seconds; `event-ids`: numbered.",
         {"examples": ["respond-async", "wait=5"]},
     ),
     (
