@@ -63,6 +63,8 @@ class Batcher:
         self._room = room
         self._busy = busy
         self._start = start
+        #: The digest of the engine's weights; set before `run`.
+        self.weights = ""
         self._tickets: deque[Acknowledgeable] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -114,7 +116,7 @@ class Batcher:
 
     async def _claim(self, tickets: Sequence[Acknowledgeable]) -> None:
         try:
-            claimed = await self._store.claim(self._queue, self._worker, len(tickets))
+            claimed = await self._store.claim(self._queue, self._worker, len(tickets), self.weights)
         except StoreUnavailable:
             log.warning("claim_failed_store_unavailable", tickets=len(tickets))
             self._tickets.extendleft(tickets)

@@ -48,6 +48,7 @@ class Runner:
     Attributes:
         attempts: The running attempts.
         last_step_at: When the engine last reported a step, in monotonic seconds.
+        weights: The digest of the engine's weights; set before the first job.
         writer: The step writer; its `run` must be running.
     """
 
@@ -86,6 +87,7 @@ class Runner:
         self._tasks = BackgroundTasks(fatal)
         self._dying = False
         self.attempts = RunningAttempts()
+        self.weights = ""
         self.last_step_at = time.monotonic()
         self.writer = StepWriter(store, settings.stream, self._queue, self._on_append)
 
@@ -96,7 +98,7 @@ class Runner:
             claimed: The job with its lease, as the claim script returned it.
             ticket: Acknowledged when the attempt is released.
         """
-        attempt = Attempt.begin(claimed, ticket)
+        attempt = Attempt.begin(claimed, ticket, self.weights)
         self.attempts.add(attempt, self._on_deadline)
         self._telemetry.started(attempt)
         write_wait(attempt)

@@ -22,6 +22,7 @@ from core.errors.attempts import (
     EngineDead,
     EngineError,
     LeaseLost,
+    ModelRetired,
     RunTimeout,
     TooManyAttempts,
 )
@@ -39,6 +40,7 @@ from core.errors.jobs import (
     JobConflict,
     JobGone,
     JobNotFound,
+    ModelBusy,
     ModelNotFound,
 )
 from core.errors.limits import (
@@ -76,8 +78,10 @@ __all__ = [
     "LeaseLost",
     "LimitTooSmall",
     "LockLost",
+    "ModelBusy",
     "ModelForbidden",
     "ModelNotFound",
+    "ModelRetired",
     "Overloaded",
     "PipelineError",
     "QueueDraining",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from core.errors import PipelineError
-from jobs.eta import Eta
+from jobs.eta import Eta, NoEta
 from jobs.job import JobSpec
 from jobs.status import Status
 from jobs.store.budget_reservations import BudgetReservation
@@ -115,11 +115,15 @@ class LogAppend:
 
 @dataclass(frozen=True, slots=True)
 class QueuePlace:
-    """A job's position in its queue (1 = next), its estimated end, and how long it has run."""
+    """A job's position in its queue (1 = next), its estimated end, and how long it has run.
+
+    `no_eta` says why an open job has no estimate.
+    """
 
     position: int | None
     eta: Eta | None
     run_ms: int = 0
+    no_eta: NoEta | None = None
 
 
 class EndedJob(NamedTuple):

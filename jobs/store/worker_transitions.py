@@ -31,8 +31,14 @@ GOES_ON = args.EndingArgs()
 class WorkerTransitions(JobReader):
     """The job store as workers use it. Every call may raise StoreUnavailable."""
 
-    async def claim(self, queue: str, worker: str, n: int) -> list[ClaimedJob]:
+    async def claim(self, queue: str, worker: str, n: int, weights: str = "") -> list[ClaimedJob]:
         """Take up to `n` jobs of a queue for a worker, in order.
+
+        Args:
+            queue: The queue.
+            worker: The worker's id.
+            n: How many jobs at most.
+            weights: The digest of the worker's weights, kept on each job; empty if unknown.
 
         Returns:
             The jobs, each with a lease of `lease.seconds` and a new fence; none while the queue
@@ -47,6 +53,7 @@ class WorkerTransitions(JobReader):
             run_ms=int(settings.limits.run_seconds * 1000),
             ageing_ms=int(settings.queue.ageing_seconds * 1000),
             ageing_every=settings.queue.ageing_every,
+            weights=weights,
         )
         answer = await self._scripts.call("claim", *named, *self._retention)
         return [_claimed(ClaimedRow(*row)) for row in answer]

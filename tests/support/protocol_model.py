@@ -100,7 +100,7 @@ class Model:
             return "replayed" if known[0] == body else "mismatch"
         if job.start_by or job.deadline:
             return "past"
-        if self.mode == "draining":
+        if self.mode in ("draining", "closed"):
             return "draining"
         return self._full(job, most_of_key) or "accepted"
 
@@ -129,7 +129,7 @@ class Model:
 
     def claim(self, n: int) -> list[ModelJob]:
         claimed: list[ModelJob] = []
-        if self.mode == "paused":
+        if self.mode in ("paused", "closed"):
             return claimed
         while len(claimed) < n and (ready := self.at("ready")):
             job = ready[0]

@@ -64,9 +64,11 @@ def test_every_row_belongs_to_a_script() -> None:
 def test_the_prelude_binds_arguments_tables_and_the_rest() -> None:
     script = Script(ClaimArgs, {"retention": RetentionArgs})
     first, second, third = script.prelude("for i = REST, #ARGV do end").splitlines()
-    assert first == f"local {', '.join(ClaimArgs._fields)} = unpack(ARGV, 1, 7)"
-    assert second.startswith("local retention = { ttl_ms = ARGV[8], tombstone_ms = ARGV[9]")
-    assert third == "local REST = 12"
+    own, all_of_them = len(ClaimArgs._fields), len(ClaimArgs._fields + RetentionArgs._fields)
+    assert first == f"local {', '.join(ClaimArgs._fields)} = unpack(ARGV, 1, {own})"
+    both = f"ttl_ms = ARGV[{own + 1}], tombstone_ms = ARGV[{own + 2}]"
+    assert second.startswith(f"local retention = {{ {both}")
+    assert third == f"local REST = {all_of_them + 1}"
     assert Script().prelude("return 1") == ""
 
 
