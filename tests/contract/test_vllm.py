@@ -197,7 +197,9 @@ async def test_a_required_tool_is_called(vllm: Driver) -> None:
 
 async def test_arguments_of_a_strict_tool_follow_its_schema(vllm: Driver) -> None:
     tool = {**WEATHER, "function": {**WEATHER["function"], "strict": True}}
-    body = chat("Weather?", tools=[tool], tool_choice="required", parallel_tool_calls=False)
+    body = chat(
+        "Weather?", tools=[tool], tool_choice="required", parallel_tool_calls=False, max_tokens=200
+    )
     whole = await vllm.run(body)
 
     calls = [call for o in whole.outputs for call in (o.delta or {}).get("tool_calls", [])]
