@@ -17,6 +17,10 @@ NO_TOOLS = (
     "this model cannot call tools: no parser for its tool calls is known; the operator can set"
     " PENSTOCK_ENGINE__TOOL_PARSER on its workers"
 )
+NO_REASONING = (
+    "no parser for this model's reasoning is known; the operator can set"
+    " PENSTOCK_ENGINE__REASONING_PARSER on its workers"
+)
 TOO_LONG = re.compile(r"maximum (context|model) length|cannot be greater than max_model_len")
 
 
@@ -34,6 +38,8 @@ def reject(message: str, where: str | None, generation: Generation) -> NoReturn:
     """
     if "--tool-call-parser" in message:
         raise InvalidJob(NO_TOOLS, param="tool_choice")
+    if "--reasoning-parser" in message:
+        raise InvalidJob(NO_REASONING, param=where or "thinking_token_budget")
     chat = generation.endpoint == "/v1/chat/completions"
     if generation.endpoint == "/v1/embeddings":
         if TOO_LONG.search(message):
