@@ -1,7 +1,7 @@
 """Makes vLLM's configuration from our settings, with the paths of our classes vLLM creates.
 
 Invariant: on a CPU, a configuration refuses AMX in every process it is sent to, unless
-`engine.cpu_amx` asks for it.
+`engine.cpu_amx` asks for it; one backend enforces all grammars.
 """
 
 from typing import Any
@@ -18,6 +18,9 @@ log = structlog.get_logger()
 
 CPU_WORKER = "vllm.v1.worker.cpu_worker.CPUWorker"
 DESCRIBED_WORKER = "workers.engines.vllm.cpu_worker.CpuWorker"
+#: vLLM's choice `auto` keeps the backend of the first schema for all later ones, of other clients
+#: too. With a fixed one, a schema is enforced or refused whatever came before it.
+GRAMMARS = {"backend": "xgrammar"}
 PENALTIES = "workers.engines.vllm.penalties:ResumedPenalties"
 
 
@@ -34,6 +37,7 @@ def engine_config(settings: EngineSettings) -> VllmConfig:
         "quantization": settings.quantization,
         "gpu_memory_utilization": settings.gpu_memory_utilization,
         "reasoning_parser": settings.reasoning_parser or "",
+        "structured_outputs_config": GRAMMARS,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
