@@ -238,6 +238,8 @@ class Runner:
         attempt.failing = True
         attempt.error = error.code
         if isinstance(error, EngineDead):
+            # The stop of a worker counts as no attempt; the script decides by the blame.
+            attempt.log.warning("attempt_failed", code=error.code, decision=attempt.blame)
             self._telemetry.failed(error.code)
             await self._requeue(attempt, error, counted=False, blame=attempt.blame)
             return
@@ -302,7 +304,7 @@ class Runner:
             blame=blame,
         )
         if outcome == Status.QUEUED:
-            outcome = "retried" if counted else "handed_over"
+            outcome = "retried" if counted or blame else "handed_over"
         if outcome is not None:
             self._release(attempt, outcome)
 
