@@ -10,6 +10,7 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 
 from core.errors import ContextLengthExceeded, InvalidJob
 from workers.engines.base import Generation
+from workers.engines.vllm.schema_support import grammar_field
 
 LIMITS = ("max_completion_tokens", "max_tokens")
 TOO_LONG = re.compile(r"maximum (context|model) length|cannot be greater than max_model_len")
@@ -34,6 +35,8 @@ def reject(message: str, where: str | None, generation: Generation) -> NoReturn:
         raise InvalidJob(message, param="dimensions" if "dimensions" in message else "input")
     if where in ("input_text", "input_tokens") or TOO_LONG.search(message):
         raise ContextLengthExceeded(message, param="messages" if chat else "prompt")
+    if where is None and "grammar" in message.lower():
+        where = grammar_field(generation.body)
     if where is None:
         where = _field_in(message, ChatCompletionRequest if chat else CompletionRequest)
     if where in LIMITS:

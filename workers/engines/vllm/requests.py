@@ -37,6 +37,7 @@ from workers.engines.vllm.embeddings import Embedding
 from workers.engines.vllm.media import check_media
 from workers.engines.vllm.penalties import CARRIED
 from workers.engines.vllm.rejections import raised_by_template, reject
+from workers.engines.vllm.schema_support import refuse_unenforced
 
 log = structlog.get_logger()
 
@@ -166,6 +167,7 @@ class VllmFrontend:
         inputs = self._render_chat(request) if chat else self._render_completion(request)
         limit = body.get("max_completion_tokens" if chat else "max_tokens")
         params = self._sampling_params(request, inputs, limit)
+        refuse_unenforced(params, body)
         core = self._inputs.process_inputs(generation.id, inputs, params, self._tasks)
         output_format = OutputFormat(
             self._online, self._model, request, core.prompt_token_ids, chat
