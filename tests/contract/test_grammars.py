@@ -1,6 +1,7 @@
 """Structured outputs on real vLLM: a bad grammar is its own request's failure, and only that."""
 
 import asyncio
+import json
 import signal
 from typing import Any
 
@@ -139,6 +140,24 @@ async def test_a_repeated_grammar_is_not_compiled_again(vllm: Driver) -> None:
         await vllm.ended(name)
 
     assert process.cpu_times()[:2] == spent[:2]
+
+
+def tag(value: Any) -> dict[str, Any]:
+    """Return a structural tag whose content is bound by a JSON schema."""
+    content = {"type": "json_schema", "json_schema": value}
+    return {"type": "structural_tag", "format": content}
+
+
+async def test_a_structural_tag_is_compiled_by_a_helper_too(vllm: Driver) -> None:
+    for fields in (
+        {"response_format": tag(PARENTHESES)},
+        {"structured_outputs": {"structural_tag": json.dumps(tag(PARENTHESES))}},
+    ):
+        error = await refusal(vllm, **fields)
+        assert "could not be compiled" in error.message
+    choice = await vllm.run(chat("Hello", response_format=tag({"enum": ["up", "down"]})))
+
+    assert json.loads(choice.text) in ("up", "down")
 
 
 async def test_what_xgrammar_cannot_enforce_is_refused(vllm: Driver) -> None:

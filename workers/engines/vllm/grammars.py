@@ -21,6 +21,7 @@ from vllm.v1.structured_output.utils import choice_as_grammar, grammar_is_likely
 from workers.engines.vllm.grammar_helper import GrammarSource
 
 BACKENDS = ("auto", "xgrammar")
+HARMLESS_TAG = {"type": "structural_tag", "format": {"type": "const_string", "value": "a"}}
 FIELDS = ("structured_outputs", "response_format", "tool_choice", "tools")
 
 
@@ -31,8 +32,29 @@ def read_tokenizer_info(config: VllmConfig, tokenizer: Any) -> str:
     return str(compiled.tokenizer_info.serialize_json())
 
 
+def hide_structural_tag(config: VllmConfig, body: dict[str, Any]) -> str | None:
+    """Replace a structural tag by a harmless one: vLLM's request classes run native code on it.
+
+    Args:
+        config: vLLM's configuration.
+        body: A copy of the request; changed.
+
+    Returns:
+        The tag, for `take_grammar`; None if the request has none.
+    """
+    if config.structured_outputs_config.backend not in BACKENDS:
+        return None
+    wanted, form = body.get("structured_outputs"), body.get("response_format")
+    hidden = None
+    if isinstance(wanted, dict) and isinstance(wanted.get("structural_tag"), str):
+        hidden, wanted["structural_tag"] = wanted["structural_tag"], json.dumps(HARMLESS_TAG)
+    if isinstance(form, dict) and form.get("type") == "structural_tag":
+        hidden, body["response_format"] = json.dumps(form), HARMLESS_TAG
+    return hidden
+
+
 def take_grammar(
-    params: SamplingParams, config: VllmConfig, body: dict[str, Any]
+    params: SamplingParams, config: VllmConfig, body: dict[str, Any], hidden: str | None
 ) -> tuple[GrammarSource, StructuredOutputsParams] | None:
     """Take the grammar out of a request's parameters; put it back when a helper compiled it.
 
@@ -40,6 +62,7 @@ def take_grammar(
         params: Changed: `structured_outputs` becomes None.
         config: vLLM's configuration.
         body: The request, to name the field that the grammar comes from.
+        hidden: What `hide_structural_tag` returned.
 
     Returns:
         The grammar for the helper, and what to put back. None if the request has no grammar, or if
@@ -53,6 +76,8 @@ def take_grammar(
     if wanted is None or wanted.all_constraints_none() or settings.backend not in BACKENDS:
         return None
     field = next((name for name in FIELDS if body.get(name) is not None), "structured_outputs")
+    if hidden is not None:
+        wanted.structural_tag = hidden
     try:
         kind, text = _read(wanted)
     except VLLMValidationError as error:

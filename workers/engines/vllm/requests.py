@@ -31,7 +31,11 @@ from core.settings.engine import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation
 from workers.engines.vllm.choices import GenerationChoice, OutputFormat
 from workers.engines.vllm.embeddings import Embedding
-from workers.engines.vllm.grammars import read_tokenizer_info, take_grammar
+from workers.engines.vllm.grammars import (
+    hide_structural_tag,
+    read_tokenizer_info,
+    take_grammar,
+)
 from workers.engines.vllm.penalties import CARRIED
 from workers.engines.vllm.prepared import Prepared, Rendered
 from workers.engines.vllm.rejections import rejections
@@ -160,13 +164,14 @@ class VllmFrontend:
         chat = generation.endpoint == "/v1/chat/completions"
         if chat and body.get("max_completion_tokens") is None:
             body["max_completion_tokens"] = body.pop("max_tokens", None)  # its deprecated name
+        tag = hide_structural_tag(self._config, body)
         request = (ChatCompletionRequest if chat else CompletionRequest).model_validate(body)
         if (best_of := body.get("best_of")) is not None and best_of != (request.n or 1):
             raise InvalidJob("best_of must equal n", param="best_of")
         inputs = self._render_chat(request) if chat else self._render_completion(request)
         limit = body.get("max_completion_tokens" if chat else "max_tokens")
         params = self._sampling_params(request, inputs, limit)
-        taken = take_grammar(params, self._config, generation.body)
+        taken = take_grammar(params, self._config, generation.body, tag)
         if taken is not None:
             source, wanted = taken
             return Rendered(generation, source, wanted, request, inputs, params)
