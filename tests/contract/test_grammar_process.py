@@ -35,11 +35,24 @@ def structural_tag(**form: Any) -> str:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def helper() -> AsyncIterator[GrammarHelper]:
     """One helper; a test may leave its process killed."""
-    tokeniser = AutoTokenizer.from_pretrained(TINY_MODEL)
-    info = xgrammar.TokenizerInfo.from_huggingface(tokeniser, vocab_size=len(tokeniser))
-    helper = GrammarHelper(LIMITS, info.serialize_json())
+    helper = GrammarHelper(LIMITS, tokenizer_info())
     yield helper
     await helper.kill()
+
+
+def tokenizer_info() -> str:
+    tokeniser = AutoTokenizer.from_pretrained(TINY_MODEL)
+    info = xgrammar.TokenizerInfo.from_huggingface(tokeniser, vocab_size=len(tokeniser))
+    return str(info.serialize_json())
+
+
+async def test_a_compilation_that_needs_too_much_memory_is_refused() -> None:
+    helper = GrammarHelper(EngineSettings(grammar_memory_bytes=64 * 1024**2), tokenizer_info())
+    await helper.start()
+    verdict = await helper.compile(GrammarSource("json", numbers(3000), True, "response_format"))
+
+    assert verdict.reason == "memory"
+    assert helper.pid is None
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ class GrammarHelper:
                         "any_whitespace": source.any_whitespace,
                     }
                 )
-            return GrammarVerdict(answer["reason"], answer["text"])
+            verdict = GrammarVerdict(answer["reason"], answer["text"])
         except TimeoutError:
             await self.kill()
             return GrammarVerdict("time")
@@ -155,6 +155,10 @@ class GrammarHelper:
         except (OSError, asyncio.IncompleteReadError, ValueError, KeyError):
             code = await self.kill()
             return GrammarVerdict("time" if code == -signal.SIGPROF else "crash")
+        else:
+            if verdict.reason == "memory":
+                await self.kill()  # its heap is full
+            return verdict
         finally:
             self.working = False
             self.compiled_seconds = time.monotonic() - began

@@ -83,6 +83,8 @@ class Compiler:
         except TooExpensive:
             return {"reason": "token_cost", "text": ""}
         except Exception as error:  # noqa: BLE001  # xgrammar raises many types for a bad grammar
+            if "bad_alloc" in str(error):  # native code ran out of memory
+                return {"reason": "memory", "text": ""}
             return {"reason": "invalid", "text": str(error)[:500] or type(error).__name__}
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
