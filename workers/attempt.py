@@ -130,6 +130,7 @@ class Attempt:
             id=f"{claimed.id}.{claimed.fence}",
             endpoint=ENDPOINTS.get(claimed.spec.url, "/v1/chat/completions"),
             body=claimed.spec.body,
+            account=claimed.account,
         )
         attempt = cls(
             claimed=claimed,

@@ -151,6 +151,10 @@ class Runner:
                 self.writer.changed(attempt)
         self._room_changed()
 
+    def progress(self) -> None:
+        """Note that the engine works although it made no step; see `Sink.progress`."""
+        self.last_step_at = time.monotonic()
+
     def dead(self, error: BaseException) -> None:
         """Requeue every job, then end the worker; see `Sink.dead`."""
         if self._dying:
