@@ -70,7 +70,7 @@ def helpers(vllm: Driver) -> list[psutil.Process]:
         (schema(PARENTHESES), "response_format", "could not be compiled"),
         ({"structured_outputs": {"regex": "(unclosed"}}, "structured_outputs", "invalid"),
         (
-            {"structured_outputs": {"choice": [f"entry number {i}" for i in range(20_000)]}},
+            {"structured_outputs": {"choice": [f"entry number {i}" for i in range(100_000)]}},
             "structured_outputs",
             "grammar",
         ),
@@ -87,6 +87,13 @@ async def test_a_bad_grammar_is_refused_with_its_field(
     assert (error.param, text in error.message) == (field, True), error.message
     assert not vllm.death.done()
     assert (await vllm.run(chat("Hello", structured_outputs={"choice": ["yes"]}))).text == "yes"
+
+
+async def test_a_large_choice_within_the_limits_is_enforced(vllm: Driver) -> None:
+    entries = [f"entry number {i}" for i in range(5000)]
+    choice = await vllm.run(chat("x", structured_outputs={"choice": entries}))
+
+    assert choice.text in entries
 
 
 async def test_requests_run_while_a_grammar_compiles(vllm: Driver) -> None:
