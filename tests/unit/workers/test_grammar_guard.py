@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import psutil
 import pytest
 import pytest_asyncio
+import uvloop
 
 from core.errors import EngineDead, EngineError, InvalidJob
 from core.settings.engine import EngineSettings
 from tests.support.waiting import eventually
 from workers.engines.vllm import grammar_guard
 from workers.engines.vllm.grammar_guard import GrammarGuard, VerdictCache
-from workers.engines.vllm.grammar_helper import GrammarSource, GrammarVerdict
+from workers.engines.vllm.grammar_helper import GrammarHelper, GrammarSource, GrammarVerdict
 
 COMMAND = (sys.executable, "-m", "tests.support.grammar_program")
 Make = Callable[..., GrammarGuard]
@@ -23,6 +24,12 @@ def source(text: str) -> GrammarSource:
     return GrammarSource("regex", text, True, "structured_outputs")
 
 
+def guard_of(
+    settings: EngineSettings, info: str = "{}", dead: Callable[[EngineDead], None] = print
+) -> GrammarGuard:
+    return GrammarGuard(settings, info, progress=lambda: None, dead=dead, command=COMMAND)
+
+
 @pytest_asyncio.fixture
 async def make() -> AsyncIterator[Make]:
     """Make guards whose helpers run the stand-in program; close them afterwards."""
@@ -30,7 +37,7 @@ async def make() -> AsyncIterator[Make]:
 
     def create(seconds: float = 60.0, info: str = "{}") -> GrammarGuard:
         settings = EngineSettings(grammar_seconds=seconds)
-        guards.append(GrammarGuard(settings, info, progress=lambda: None, command=COMMAND))
+        guards.append(guard_of(settings, info))
         return guards[-1]
 
     yield create
@@ -165,6 +172,42 @@ async def test_waiting_requests_end_when_the_guard_closes(make: Make) -> None:
 async def test_a_helper_that_does_not_start_is_the_servers_fault(make: Make) -> None:
     with pytest.raises(EngineError, match="this tokeniser is broken"):
         await make(info="broken").check("1", "a", source("good"))
+
+
+def test_helpers_run_on_the_loop_of_the_worker_too() -> None:
+    async def verdicts() -> tuple[bool, str]:
+        guard = guard_of(EngineSettings(grammar_seconds=60.0))
+        try:
+            good = await guard.check("1", "a", source("good"))
+            with pytest.raises(InvalidJob) as crashed:
+                await guard.check("2", "a", source("crash"))
+        finally:
+            await guard.close()
+        return good, crashed.value.message
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        good, crashed = runner.run(verdicts())
+
+    assert good
+    assert "could not be compiled" in crashed
+
+
+async def test_a_guard_that_dies_ends_the_engine_instead_of_leaving_requests_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def broken(_: GrammarHelper) -> None:
+        raise ValueError("unexpected")
+
+    monkeypatch.setattr(GrammarHelper, "start", broken)
+    deaths: list[EngineDead] = []
+    guard = guard_of(EngineSettings(), dead=deaths.append)
+
+    for name in ("1", "2"):
+        with pytest.raises(EngineDead, match="the grammar guard died of ValueError"):
+            await guard.check(name, "a", source("good"))
+
+    assert len(deaths) == 1
+    await guard.close()
 
 
 def test_an_account_cannot_push_out_the_verdicts_of_another() -> None:

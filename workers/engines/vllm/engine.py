@@ -197,7 +197,7 @@ class VllmEngine:
         info = await self._loop.run_in_executor(self._renders, front.read_tokenizer_info)
         if info is None:
             return None
-        guard = GrammarGuard(self._settings, info, progress=self._sink.progress)
+        guard = GrammarGuard(self._settings, info, progress=self._sink.progress, dead=self._on_dead)
         guard.start()
         return guard
 

@@ -107,6 +107,7 @@ class GrammarGuard:
         tokenizer_info: str,
         *,
         progress: Callable[[], None],
+        dead: Callable[[EngineDead], None],
         command: Sequence[str] = COMMAND,
     ) -> None:
         """Create a guard whose helpers are not started.
@@ -115,6 +116,7 @@ class GrammarGuard:
             settings: The limits and the number of helpers.
             tokenizer_info: JSON of xgrammar's `TokenizerInfo`.
             progress: Called when a helper has started or ended a compilation.
+            dead: Called once if grammars can no longer be compiled.
             command: The program of a helper process.
         """
         self._settings = settings
@@ -131,6 +133,8 @@ class GrammarGuard:
         self._arrived = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
+        self._on_death = dead
+        self._failed: EngineDead | None = None
 
     @property
     def pids(self) -> list[int]:
@@ -158,6 +162,8 @@ class GrammarGuard:
             EngineError: no helper could be started.
             EngineDead: the guard was closed.
         """
+        if self._failed is not None:
+            raise self._failed
         key = account, self._digest(source)
         verdict = self._cache.get(key)
         if verdict is None:
@@ -200,6 +206,19 @@ class GrammarGuard:
         """Start the helpers in the background, so that the first grammar does not wait for them."""
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._serve(helper)) for helper in self._helpers]
+            for task in self._tasks:
+                task.add_done_callback(self._on_served)
+
+    def _on_served(self, task: asyncio.Task[None]) -> None:
+        """Report that a helper is served no longer: requests would wait for it without end."""
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        log.critical("grammar_guard_failed", exc_info=error)
+        self._failed = EngineDead(f"the grammar guard died of {type(error).__name__}")
+        for compilation in self._compilations.values():
+            compilation.settle(None, self._failed)
+        self._on_death(self._failed)
 
     async def _wait(
         self, generation_id: str, key: Key, source: GrammarSource

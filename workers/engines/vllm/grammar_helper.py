@@ -28,6 +28,7 @@ log = structlog.get_logger()
 COMMAND = (sys.executable, "-m", "workers.engines.vllm.grammar_process")
 START_SECONDS = 120.0
 EXIT_SECONDS = 0.5
+KILLED_SECONDS = 10.0
 ANSWER_BYTES = 64 * 1024
 #: A busy machine may take this many times the limit of CPU time.
 WALL_FACTOR = 6.0
@@ -109,8 +110,9 @@ class GrammarHelper:
             return
         program = Program("grammar helper", self._command, Path(os.devnull))
         pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+        # A session is a process group, too; uvloop, the worker's loop, knows no `process_group`.
         self._process = await asyncio.create_subprocess_exec(
-            *tied_to_parent(program), stdin=pipe, stdout=pipe, stderr=null, process_group=0
+            *tied_to_parent(program), stdin=pipe, stdout=pipe, stderr=null, start_new_session=True
         )
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -168,18 +170,18 @@ class GrammarHelper:
         process, self._process = self._process, None
         if process is None:
             return 0
-        try:
+        with suppress(TimeoutError):
             if process.stdout is not None and process.stdout.at_eof():
-                async with asyncio.timeout(EXIT_SECONDS):
-                    await process.wait()  # so that its own exit code is seen
-        except TimeoutError:
-            log.warning("grammar_helper_does_not_exit", pid=process.pid)
+                # It exits by itself: its own exit code tells why.
+                await asyncio.wait_for(asyncio.shield(process.wait()), EXIT_SECONDS)
+        with suppress(ProcessLookupError):  # it has exited
+            os.killpg(process.pid, signal.SIGKILL)
+        if process.stdin is not None:
+            process.stdin.close()  # on uvloop, `wait` waits for the pipes, too
+        try:
+            return await asyncio.wait_for(process.wait(), KILLED_SECONDS)
         finally:
-            with suppress(ProcessLookupError):  # it has exited
-                os.killpg(process.pid, signal.SIGKILL)
-        code = await process.wait()
-        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001  # closes its pipes
-        return code
+            process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001  # its pipes
 
     async def _exchange(self, message: dict[str, Any]) -> dict[str, Any]:
         process = self._process
