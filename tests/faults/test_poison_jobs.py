@@ -44,8 +44,9 @@ async def test_one_poison_job_fails_and_all_others_complete(
             assert last.status == "failed"
             assert last.error is not None
             assert last.error["code"] == "poison-job"
-            assert stops == 2
-            assert (await store.get(poison.id, poison.account)).fence == 2
+            assert stops in (1, 2), "the last stop may not have been seen yet"
+            fence = (await store.get(poison.id, poison.account)).fence
+            assert fence == 2, "it ran twice, so it stopped two workers"
             for job in jobs:
                 record = await store.get(job.id, job.account)
                 assert (record.failures, record.attempt) == (0, 1)
