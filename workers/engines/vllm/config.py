@@ -1,7 +1,8 @@
 """Makes vLLM's configuration from our settings, with the paths of our classes vLLM creates.
 
 Invariants: on a CPU, a configuration refuses AMX in every process it is sent to, unless
-`engine.cpu_amx` asks for it. One backend enforces all grammars. No configuration lets vLLM open a URL that a client sent.
+`engine.cpu_amx` asks for it. One backend enforces all grammars. No configuration lets vLLM
+open a URL that a client sent.
 """
 
 from typing import Any
