@@ -2,6 +2,8 @@
 
 Invariant: the account and its limits come from the caller's record alone, and the stored body is
 what the client sent, without nulls and without the fields that are for the API itself.
+
+A refusal by a limit, and its Retry-After, come from `jobs/store/rejections.py`.
 """
 
 from dataclasses import replace

@@ -3,6 +3,7 @@
 `RateLimit-Policy` and `RateLimit` follow draft-ietf-httpapi-ratelimit-headers-10: one policy per
 limit; `r` is the remaining amount, `t` the seconds until the full amount is available again.
 `x-ratelimit-*` are OpenAI's; if both key and account are limited, they show the tighter limit.
+Retry-After is not among them: `jobs/store/rejections.py` computes it.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,8 @@
 """One worker's parts on one event loop: engine, batcher, runner, heartbeat, control channel.
 
 Invariant: a background task that ends with an error ends the worker, and the error is logged; its
-jobs continue elsewhere when their leases expire.
+jobs continue elsewhere when their leases expire. On SIGTERM `drain` stops claiming, and
+`runner.py` lets short jobs finish and hands the others over.
 """
 
 import asyncio

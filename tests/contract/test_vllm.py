@@ -160,8 +160,7 @@ async def test_a_schema_is_enforced_or_refused_whatever_came_before_it(
     assert json.loads((await vllm.run(formed(SINGLE))).text) in ("up", "down")
     choice = chat("Up?", structured_outputs={"choice": ["up", "down"]})
     assert (await vllm.run(choice)).text in ("up", "down")
-    words = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
-    assert json.loads((await vllm.run(formed(words))).text)["a"] in (1, 2)
+    assert json.loads((await vllm.run(formed({"enum": [1, 2]}))).text) in (1, 2)
 
 
 async def test_a_tool_call_is_streamed_as_deltas_and_continued(vllm: Driver) -> None:

@@ -18,7 +18,9 @@ KINDS = ["exit", "segv", "die", "hang", "stall"]
 async def test_one_poison_job_fails_and_all_others_complete(
     redis_server: RedisServer, tmp_path: Path, kind: str
 ) -> None:
-    settings = simulated_settings(redis_server, slots=16, worker={"hang_seconds": 1.5})
+    # Short only where it is needed: on a busy machine a healthy engine may be silent for a while.
+    worker = {"hang_seconds": 1.5} if kind in {"hang", "stall"} else {}
+    settings = simulated_settings(redis_server, slots=16, worker=worker)
     accounts = [f"account-{number}" for number in range(10)]
     with pipeline(settings, tmp_path) as running:
         running.control()
@@ -32,10 +34,8 @@ async def test_one_poison_job_fails_and_all_others_complete(
             for job in [*jobs[:60], poison, *jobs[60:]]:
                 await store.submit(job)
             following = asyncio.create_task(follow_all(hub, [*jobs, poison], 120))
-            stops = 0
             while not following.done():
                 for process in [one for one in workers if one.exit_code is not None]:
-                    stops += 1
                     workers.remove(process)
                     workers.append(await asyncio.to_thread(running.worker))
                 await asyncio.wait([following], timeout=0.1)
@@ -44,8 +44,8 @@ async def test_one_poison_job_fails_and_all_others_complete(
             assert last.status == "failed"
             assert last.error is not None
             assert last.error["code"] == "poison-job"
-            assert stops == 2
-            assert (await store.get(poison.id, poison.account)).fence == 2
+            fence = (await store.get(poison.id, poison.account)).fence
+            assert fence == 2, "it ran twice, so it stopped two workers"
             for job in jobs:
                 record = await store.get(job.id, job.account)
                 assert (record.failures, record.attempt) == (0, 1)

@@ -250,7 +250,7 @@ class SimulatedEngine:
             if sequence.due("exit"):
                 os._exit(EXIT_STATUS)
             if sequence.due("segv"):
-                os.kill(os.getpid(), signal.SIGSEGV)
+                signal.raise_signal(signal.SIGSEGV)  # in this thread, before it goes on
             if sequence.due("die"):
                 self._die("the engine died: scripted fault")
                 return []
