@@ -12,7 +12,7 @@ them; `retryable` says whether another attempt of the job could succeed.
                      DatabaseUnavailable, SpendingUnknown, LockLost
                                                           (carry retry_after_seconds)
       AttemptError:  EngineError, EngineDead, LeaseLost, DeadlineExceeded, RunTimeout,
-                     TooManyAttempts
+                     TooManyAttempts, PoisonJob
 
 Errors of one subject stand with it: `accounts.errors`, `billing.errors`, `webhooks.errors`,
 `files.errors`, `batches.errors`, `intake.errors`; those of requests in `wire.errors`.
@@ -341,6 +341,14 @@ class TooManyAttempts(AttemptError):
     code = "too-many-attempts"
     status = 503
     title = "Too many attempts"
+
+
+class PoisonJob(AttemptError):
+    """The job stopped its worker, run alone too; it is in the dead-letter list."""
+
+    code = "poison-job"
+    status = 500
+    title = "Poison job"
 
 
 def error_class(code: str) -> type[PipelineError] | None:

@@ -16,6 +16,7 @@ import structlog
 from core.errors import AttemptError, DeadlineExceeded, PipelineError, RunTimeout
 from core.spans import Context
 from core.tracing import joined
+from jobs.blame import Apart, Blame
 from jobs.events import EventType
 from jobs.status import Status
 from jobs.store.transitions import ClaimedJob, Ending, LogAppend
@@ -83,6 +84,7 @@ class Attempt:
         flushing: How many of `pending` the append under way carries; these are not merged any more.
         ending: How the job ends, once that is decided.
         failure: The engine's error for this generation.
+        stepped: The engine gave output in this attempt.
         over: The attempt is released; nothing more may be written for it.
         flushed: Set when `pending` became empty or the attempt was released.
     """
@@ -112,6 +114,7 @@ class Attempt:
     trace: Context | None = None
     log: Any = None
     error: str = ""
+    stepped: bool = False
     over: bool = False
     flushed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -127,6 +130,7 @@ class Attempt:
             id=f"{claimed.id}.{claimed.fence}",
             endpoint=ENDPOINTS.get(claimed.spec.url, "/v1/chat/completions"),
             body=claimed.spec.body,
+            account=claimed.account,
         )
         attempt = cls(
             claimed=claimed,
@@ -164,6 +168,17 @@ class Attempt:
     def begun(self) -> bool:
         """Whether this attempt has written anything."""
         return self.written > self.claimed.seq
+
+    @property
+    def needs_worker(self) -> bool:
+        """Whether no other job may be claimed beside this one now."""
+        apart = self.claimed.apart
+        return apart is Apart.WHOLE or (apart is Apart.START and not self.begun)
+
+    @property
+    def blame(self) -> Blame:
+        """What a stop of the worker now would have to do with this job."""
+        return Blame.PRESENT if self.stepped else Blame.SUSPECT
 
     @property
     def stopping(self) -> bool:

@@ -15,6 +15,7 @@ import structlog
 from core import metrics
 from core.errors import StoreUnavailable
 from core.settings.queue import QueueSettings
+from jobs.blame import Occupancy
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import ClaimedJob
 
@@ -23,6 +24,8 @@ log = structlog.get_logger()
 RETRY_SECONDS = 0.5
 #: Free slots are checked again after this many seconds if the engine reported nothing.
 ROOM_SECONDS = 0.25
+#: A worker that must claim nothing asks again after this many seconds.
+HELD_SECONDS = 0.05
 
 
 class Acknowledgeable(Protocol):
@@ -42,7 +45,7 @@ class Batcher:
         queue: str,
         worker: str,
         room: Callable[[], int],
-        busy: Callable[[], bool],
+        occupancy: Callable[[], Occupancy],
         start: Callable[[ClaimedJob, Acknowledgeable], None],
     ) -> None:
         """Create a batcher without tickets.
@@ -53,7 +56,7 @@ class Batcher:
             queue: The queue to claim from, which is the served model's name.
             worker: The worker's id.
             room: Returns how many more jobs the engine can take now.
-            busy: Returns whether any job is running.
+            occupancy: Returns what the worker runs now.
             start: Called for each claimed job with the ticket it is bound to.
         """
         self._store = store
@@ -61,7 +64,7 @@ class Batcher:
         self._queue = queue
         self._worker = worker
         self._room = room
-        self._busy = busy
+        self._occupancy = occupancy
         self._start = start
         self._tickets: deque[Acknowledgeable] = deque()
         self._wake = asyncio.Event()
@@ -93,7 +96,8 @@ class Batcher:
             await self._wait_for_work()
             if self._stopping:
                 break
-            if self._busy() and len(self._tickets) < self._settings.max_batch:
+            busy = self._occupancy() is not Occupancy.EMPTY
+            if busy and len(self._tickets) < self._settings.max_batch:
                 await asyncio.sleep(self._settings.max_wait_seconds)
             count = min(len(self._tickets), self._room(), self._settings.max_batch)
             if count > 0:
@@ -114,12 +118,20 @@ class Batcher:
 
     async def _claim(self, tickets: Sequence[Acknowledgeable]) -> None:
         try:
-            claimed = await self._store.claim(self._queue, self._worker, len(tickets))
+            claim = await self._store.claim_for(
+                self._queue, self._worker, len(tickets), self._occupancy()
+            )
         except StoreUnavailable:
             log.warning("claim_failed_store_unavailable", tickets=len(tickets))
             self._tickets.extendleft(tickets)
             await asyncio.sleep(RETRY_SECONDS)
             return
+        if claim.held:
+            # A job that must run alone waits for this worker: until then it claims nothing.
+            self._tickets.extendleft(tickets)
+            await asyncio.sleep(HELD_SECONDS)
+            return
+        claimed = claim.jobs
         if claimed:
             metrics.claim_batch.labels(self._queue).observe(len(claimed))
         for job, ticket in zip(claimed, tickets, strict=False):

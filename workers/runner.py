@@ -19,6 +19,7 @@ from core.errors import (
     PipelineError,
 )
 from core.settings.tree import Settings
+from jobs.blame import Apart, Blame
 from jobs.retry import Retry, decide
 from jobs.status import Status
 from jobs.store.job_store import JobStore
@@ -127,7 +128,8 @@ class Runner:
         self._telemetry.accepted(attempt)
         if attempt.failure is not None:
             await self._fail(attempt, attempt.failure)
-        elif attempt.pending or attempt.stopping:
+        elif attempt.stopping or (attempt.stepped and attempt.pending):
+            # A restart alone is not written: in the log, output is what clears a suspected job.
             self.writer.changed(attempt)
 
     def step(self, outputs: Sequence[Output]) -> None:
@@ -138,6 +140,7 @@ class Runner:
             attempt = self.attempts.of_generation(output.id)
             if attempt is None or attempt.stopping:
                 continue
+            attempt.stepped = True
             if attempt.first_token_at is None and output.token_ids:
                 attempt.first_token_at = self.last_step_at
                 self._telemetry.first_token(attempt)
@@ -147,6 +150,10 @@ class Runner:
             elif attempt.accepted is not None:
                 self.writer.changed(attempt)
         self._room_changed()
+
+    def progress(self) -> None:
+        """Note that the engine works although it made no step; see `Sink.progress`."""
+        self.last_step_at = time.monotonic()
 
     def dead(self, error: BaseException) -> None:
         """Requeue every job, then end the worker; see `Sink.dead`."""
@@ -235,8 +242,17 @@ class Runner:
             return
         attempt.failing = True
         attempt.error = error.code
+        if isinstance(error, EngineDead):
+            # The stop of a worker counts as no attempt; the script decides by the blame.
+            attempt.log.warning("attempt_failed", code=error.code, decision=attempt.blame)
+            self._telemetry.failed(error.code)
+            await self._requeue(attempt, error, counted=False, blame=attempt.blame)
+            return
+        blame = Blame.NONE
         if isinstance(error, EngineError):
-            self._breaker.record_failure()
+            blame = Blame.ALONE
+            alone = attempt.claimed.apart is not Apart.NONE
+            self._breaker.record_failure(attempt.claimed.account, alone=alone)
             await self._abort(attempt)
         number, remaining = attempt.claimed.attempt, attempt.seconds_left()
         decision = decide(error, number, self._settings.retry, remaining, self._random)
@@ -244,7 +260,8 @@ class Runner:
         attempt.log.warning("attempt_failed", code=error.code, attempt=number, decision=kind)
         self._telemetry.failed(error.code)
         if isinstance(decision, Retry):
-            await self._requeue(attempt, error, delay_seconds=decision.after_seconds)
+            delay = decision.after_seconds
+            await self._requeue(attempt, error, delay_seconds=delay, blame=blame)
         elif decision.dead_letter:
             await self._requeue(attempt, error)
         else:
@@ -280,6 +297,7 @@ class Runner:
         *,
         delay_seconds: float = 0.0,
         counted: bool = True,
+        blame: Blame = Blame.NONE,
     ) -> None:
         outcome = await requeue(
             self._store,
@@ -288,9 +306,10 @@ class Runner:
             error,
             delay_seconds=delay_seconds,
             counted=counted,
+            blame=blame,
         )
         if outcome == Status.QUEUED:
-            outcome = "retried" if counted else "handed_over"
+            outcome = "retried" if counted or blame else "handed_over"
         if outcome is not None:
             self._release(attempt, outcome)
 

@@ -6,6 +6,7 @@ Invariant: an attempt has a running timer exactly while it is in here.
 import asyncio
 from collections.abc import Callable, Iterator
 
+from jobs.blame import Occupancy
 from workers.attempt import Attempt
 
 
@@ -58,6 +59,19 @@ class RunningAttempts:
     def of_generation(self, generation_id: str) -> Attempt | None:
         """Return the attempt that a generation of the engine belongs to; None if it is gone."""
         return self._by_generation.get(generation_id)
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """What the worker runs, as far as it matters to a job that must run alone."""
+        if not self._by_job:
+            return Occupancy.EMPTY
+        begun = all(attempt.begun for attempt in self._by_job.values())
+        return Occupancy.BEGUN if begun else Occupancy.BUSY
+
+    @property
+    def closed(self) -> bool:
+        """Whether a job runs beside which no other may be claimed now."""
+        return any(attempt.needs_worker for attempt in self._by_job.values())
 
     async def wait_until_empty(self) -> None:
         """Return when no attempt is left."""

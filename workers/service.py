@@ -111,7 +111,7 @@ class WorkerService:
             state.queue,
             state.id,
             room=self._free_slots,
-            busy=lambda: len(self._runner.attempts) > 0,
+            occupancy=lambda: self._runner.attempts.occupancy,
             start=self._runner.start,
         )
         health = WorkerHealth(state, settings, self._engine, self._runner, self._breaker)
@@ -179,14 +179,16 @@ class WorkerService:
     def _free_slots(self) -> int:
         """Return how many jobs may be claimed now.
 
-        It is 0 while the queue is paused, so that tickets are kept and not used up, and while
-        the engine still has waiting sequences, because these need its free memory.
+        It is 0 while the queue is paused, so that tickets are kept and not used up, while the
+        engine still has waiting sequences, because these need its free memory, and while a job
+        runs that must be alone.
         """
         if self._state.phase != "ready" or not self._breaker.allows_claims:
             return 0
         if self._state.mode is QueueMode.PAUSED or self._engine.load().waiting:
             return 0
-        return self._state.slots - len(self._runner.attempts)
+        attempts = self._runner.attempts
+        return 0 if attempts.closed else self._state.slots - len(attempts)
 
     def _room_changed(self) -> None:
         self._batcher.room_changed()

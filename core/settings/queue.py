@@ -38,6 +38,12 @@ class QueueSettings(SettingsGroup):
         le=1,
         description="Seconds a busy worker collects tickets before it claims jobs for them.",
     )
+    apart_wait_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        description="Seconds a job that may have stopped a worker waits for one that runs nothing;"
+        " then a worker stops claiming for it.",
+    )
     shed_flex_at: float = Field(
         default=0.8,
         gt=0,
@@ -78,6 +84,18 @@ class RetrySettings(SettingsGroup):
     )
     cap_seconds: float = Field(
         default=30.0, gt=0, description="Upper limit in seconds for the wait before an attempt."
+    )
+
+    max_deaths: int = Field(
+        default=3,
+        ge=1,
+        description="Stops of workers that a job may be present at until it runs alone.",
+    )
+    max_kills: int = Field(
+        default=2,
+        ge=2,
+        description="Stops of workers that a job is suspected of until it fails as `poison-job`;"
+        " the last one while it ran alone.",
     )
 
 

@@ -16,13 +16,15 @@ TIERS = tuple(sorted(ServiceTier, key=lambda tier: tier.rank))
 class QueueState:
     """Numbers of jobs by place, of workers and of their slots.
 
-    `delayed` jobs wait for a retry, `parked` ones for their account's cap. `oldest_seconds` holds
+    `delayed` jobs wait for a retry, `parked` ones for their account's cap, `apart` ones for a
+    worker that runs them alone. `oldest_seconds` holds
     the longest wait of each tier that has a ready job.
     """
 
     running: int
     delayed: int
     parked: int
+    apart: int
     workers: int
     slots: int
     tickets: int

@@ -57,6 +57,8 @@ class ClaimArgs(NamedTuple):
     run_ms: int
     ageing_ms: int
     ageing_every: int
+    occupancy: str
+    apart_wait_ms: int
 
 
 class StepArgs(NamedTuple):
@@ -88,7 +90,7 @@ class FinishArgs(NamedTuple):
 
 
 class RequeueArgs(NamedTuple):
-    """`requeue.lua`; `counted` is "1" or "0"."""
+    """`requeue.lua`; `counted` is "1" or "0", `blame` a `jobs.blame.Blame`."""
 
     job_id: str
     fence: int
@@ -96,6 +98,14 @@ class RequeueArgs(NamedTuple):
     delay_ms: int
     counted: str
     max_attempts: int
+    blame: str
+
+
+class BlameArgs(NamedTuple):
+    """When jobs whose workers stopped run alone, and when they fail (`RetrySettings`)."""
+
+    max_deaths: int
+    max_kills: int
 
 
 class RenewArgs(NamedTuple):
@@ -109,11 +119,10 @@ class RenewArgs(NamedTuple):
 
 
 class SweepArgs(NamedTuple):
-    """`sweep.lua`; the retry delay in ms after the 1st, 2nd, ... failure follow."""
+    """`sweep.lua`."""
 
     queue: str
     limit: int
-    max_attempts: int
     overdue_grace_ms: int
 
 

@@ -43,6 +43,7 @@ class ClaimedRow(NamedTuple):
     created: bytes
     body: bytes
     queued: bytes
+    apart: bytes
 
 
 class AbandonedRow(NamedTuple):
@@ -90,6 +91,7 @@ class ObservedRow(NamedTuple):
     running: int
     delayed: int
     parked: int
+    apart: int
     workers: int
     slots: int
     tickets: int

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from core.errors import PipelineError
+from jobs.blame import Apart
 from jobs.eta import Eta
 from jobs.job import JobSpec
 from jobs.status import Status
@@ -87,6 +88,14 @@ class ClaimedJob:
     account: str
     created: int
     queued: int
+    apart: Apart = Apart.NONE
+
+
+class Claim(NamedTuple):
+    """The answer to a claim; `held` if the worker must wait until a suspected job can run."""
+
+    jobs: Sequence[ClaimedJob]
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

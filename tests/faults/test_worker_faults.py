@@ -165,25 +165,27 @@ async def test_a_worker_whose_jobs_wait_for_redis_is_not_hung(
         assert "no engine step" not in worker.output()
 
 
-async def test_a_job_that_kills_every_worker_is_buried(
+async def test_a_job_that_kills_every_worker_is_dead_lettered_after_the_second(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    retry = {"max_attempts": 2, "base_seconds": 0.1, "cap_seconds": 0.2}
-    settings = simulated_settings(redis_server, retry=retry)
+    settings = simulated_settings(redis_server)
     with pipeline(settings, tmp_path) as running:
         running.control()
         async with client(settings) as (store, _):
             first = running.worker()
-            poison = generation("[[fault:exit=3]]")
+            poison = generation("[[fault:exit=0]]")
             await store.submit(poison)
             await asyncio.to_thread(first.wait)
             second = running.begin_worker()
             await asyncio.to_thread(second.wait)
 
-            async def buried() -> bool:
+            async def failed() -> bool:
                 return (await store.get(poison.id, "acme")).status is Status.FAILED
 
-            await eventually(buried, timeout=20)
+            await eventually(failed, timeout=20)
+            error = (await store.get(poison.id, "acme")).error
+            assert error is not None
+            assert error["code"] == "poison-job"
             assert [job.id for job in await store.list_dead("acme", limit=5)] == [poison.id]
             await check_jobs(store, [poison.id])
             await check_nothing_left(store, MODEL)

@@ -47,7 +47,7 @@ async def check_nothing_left(store: JobStore, queue: str) -> None:
     redis, keys = store.redis, store.keys
     assert await redis.zcard(keys.queued(queue)) == 0, "ready set not empty"
     assert await redis.zcard(keys.running(queue)) == 0, "lease left"
-    for part in ("delayed", "deadlines"):
+    for part in ("apart", "delayed", "deadlines"):
         assert await redis.zcard(keys.part(queue, part)) == 0, f"{part} not empty"
     waiting = await redis.hgetall(keys.part(queue, "waiting"))
     assert all(int(n) == 0 for n in waiting.values()), f"waiting count leaked: {waiting}"

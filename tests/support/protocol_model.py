@@ -39,6 +39,10 @@ class ModelJob:
     cancel: bool = False
     lease_over: bool = False
     retry_due: bool = False
+    apart: str = ""
+    claim_seq: int = 0
+    deaths: int = 0
+    kills: int = 0
     run_over: bool = False
     dead: bool = False
 
@@ -54,6 +58,8 @@ class Limits:
     max_queued: tuple[int, int, int]  # by tier
     max_per_account: int
     max_attempts: int
+    max_deaths: int = 3
+    max_kills: int = 2
 
 
 class Model:
@@ -68,6 +74,7 @@ class Model:
         self.finish_tag: dict[tuple[int, str], float] = {}
         self.tickets = 0
         self.mode = "open"
+        self.others_next = False
 
     # --- views ------------------------------------------------------------------------
 
@@ -127,10 +134,13 @@ class Model:
         if key:
             self.keys[job.account, key] = (body, job.id)
 
-    def claim(self, n: int) -> list[ModelJob]:
+    def claim(self, n: int, *, empty: bool = True) -> list[ModelJob]:
         claimed: list[ModelJob] = []
         if self.mode == "paused":
             return claimed
+        if (alone := self._claim_apart(empty=empty)) is not None:
+            return [alone]
+        self.others_next = False
         while len(claimed) < n and (ready := self.at("ready")):
             job = ready[0]
             if job.deadline or (job.start_by and not job.started):
@@ -144,6 +154,24 @@ class Model:
                 claimed.append(self._start(job))
         return claimed
 
+    def _claim_apart(self, *, empty: bool) -> ModelJob | None:
+        """Claim one suspected job; none is overdue here, so only an empty worker gets it."""
+        waiting = self.at("apart")
+        if self.others_next and self.at("ready"):
+            return None
+        for job in waiting[:16]:
+            if job.deadline or (job.start_by and not job.started):
+                self.end(job, "expired")
+            elif not self._is_full(job) and empty:
+                self.others_next = True
+                return self._start(job)
+        return None
+
+    def _is_full(self, job: ModelJob) -> bool:
+        running = self.running_by()
+        of_account = bool(job.cap) and running[job.account] >= job.cap
+        return of_account or (bool(job.group_cap) and running[job.group] >= job.group_cap)
+
     def _start(self, job: ModelJob) -> ModelJob:
         self.virtual[job.tier] = max(self.virtual.get(job.tier, 0.0), job.virtual_start)
         job.status, job.place = "in_progress", "running"
@@ -151,6 +179,7 @@ class Model:
         job.started = True
         job.lease_over = job.run_over = False
         self._event(job)
+        job.claim_seq = job.seq
         return job
 
     def _event(self, job: ModelJob) -> None:
@@ -187,12 +216,34 @@ class Model:
             return True
         return job.fence == fence and job.terminal
 
-    def requeue(self, job: ModelJob, fence: int, *, delayed: bool, counted: bool) -> str:
+    def requeue(
+        self, job: ModelJob, fence: int, *, delayed: bool, counted: bool, blame: str = ""
+    ) -> str:
         if job.fence != fence or job.status != "in_progress":
             return "lost"
-        return self._back(job, delayed=delayed, counted=counted)
+        if blame in {"present", "suspect"}:
+            return self._worker_stopped(job, suspected=blame == "suspect")
+        apart = job.apart
+        if apart == "start" and job.seq > job.claim_seq:
+            apart = ""
+        if blame == "alone":
+            apart = apart or "start"
+        return self._back(job, delayed=delayed, counted=counted, apart=apart)
 
-    def _back(self, job: ModelJob, *, delayed: bool, counted: bool) -> str:
+    def _worker_stopped(self, job: ModelJob, *, suspected: bool) -> str:
+        suspected = suspected or job.apart == "whole"
+        job.deaths += 1
+        job.kills += suspected
+        if suspected and job.apart and job.kills >= self.limits.max_kills and not job.cancel:
+            job.dead = True
+            self.end(job, "failed")
+            return "failed"
+        apart = "start" if suspected else ""
+        if job.deaths >= self.limits.max_deaths:
+            apart = "whole"
+        return self._back(job, delayed=False, counted=False, apart=apart)
+
+    def _back(self, job: ModelJob, *, delayed: bool, counted: bool, apart: str) -> str:
         if job.cancel:
             self.end(job, "cancelled")
             return "cancelled"
@@ -201,7 +252,7 @@ class Model:
             job.dead = True
             self.end(job, "failed")
             return "failed"
-        job.status, job.place = "queued", None
+        job.status, job.place, job.apart = "queued", None, apart
         self._unpark(job.group)
         self._unpark(job.account)
         score = job.base if counted else job.tier * TIER_SPAN
@@ -212,7 +263,7 @@ class Model:
         return "queued"
 
     def _ready(self, job: ModelJob, score: float) -> None:
-        job.place, job.score = "ready", score
+        job.place, job.score = "apart" if job.apart else "ready", score
         self.tickets += 1
 
     def _unpark(self, who: str) -> None:
@@ -254,7 +305,7 @@ class Model:
 
     def sweep(self) -> None:
         for job in [job for job in self.by_id() if job.place == "running" and job.lease_over]:
-            self._back(job, delayed=job.failures > 0, counted=True)
+            self._worker_stopped(job, suspected=job.seq <= job.claim_seq)
         for job in [job for job in self.at("delayed") if job.retry_due]:
             self._ready(job, job.base)
         for job in self.by_id():
@@ -268,7 +319,7 @@ class Model:
             head = self.parked(who)[0]
             if self.running_by()[who] < (head.group_cap if who == head.group else head.cap):
                 self._unpark(who)
-        self.tickets = max(self.tickets, len(self.at("ready")))
+        self.tickets = max(self.tickets, len(self.at("ready")) + len(self.at("apart")))
 
     def delete(self, job: ModelJob) -> bool:
         if not job.terminal:

@@ -1,5 +1,5 @@
 -- Cancel some of the jobs that wait in one place of a queue; each ends like any cancelled job.
--- Takes CancelWaitingArgs, then RetentionArgs. `place` is 'ready', 'delayed' or 'parked:<owner>';
+-- Takes CancelWaitingArgs, then RetentionArgs. `place` is 'ready', 'delayed', 'apart' or 'parked:<owner>';
 -- jobs created after `created_until` (ms; '' means now) are left alone.
 -- Returns WaitingSliceRow: looked_at, left_waiting, cancelled, now
 local now = now_ms()

@@ -17,6 +17,14 @@ local function make_ready(queue, id, score)
   push_ticket(queue)
 end
 
+-- A job that may have stopped a worker waits in a set of its own and is claimed alone. `apart` says
+-- how long no other job may join it: until it gave output, to its end, or '' for any other job.
+local function make_claimable(queue, id, score, apart)
+  if apart == '' then return make_ready(queue, id, score) end
+  redis.call('ZADD', q(queue, 'apart'), exact(score), id)
+  push_ticket(queue)
+end
+
 local function count(name, field, by)
   if redis.call('HINCRBY', name, field, by) <= 0 then redis.call('HDEL', name, field) end
 end
@@ -121,6 +129,7 @@ end
 local function leave_waiting(queue, account, group, id)
   local gone = redis.call('ZREM', q(queue, 'ready'), id)
     + redis.call('ZREM', q(queue, 'delayed'), id)
+    + redis.call('ZREM', q(queue, 'apart'), id)
   if gone == 0 then
     redis.call('ZREM', q(queue, 'parked:' .. account), id)
     forget_parked(queue, account)
@@ -245,8 +254,8 @@ end
 
 -- Give a running job back to its queue and keep its log. Returns the status that it has then:
 -- queued, cancelled or failed. A `counted` failure counts towards `max_attempts`; a job that a
--- worker gives back while it drains goes to the front and is not counted.
-local function requeue_job(id, job, error_json, delay_ms, counted, max_attempts, now, retention)
+-- worker gives back while it drains goes to the front and is not counted. `apart` is how it runs next.
+local function requeue_job(id, job, error_json, delay_ms, counted, max_attempts, now, retention, apart)
   local head = redis.call('HMGET', job_key(id), 'cancel', 'score', 'deadline', 'tier')
   if (head[1] or '') ~= '' then
     finish(id, job, CANCELLED, '', now, retention, false)
@@ -263,7 +272,7 @@ local function requeue_job(id, job, error_json, delay_ms, counted, max_attempts,
   add_waiting(job.queue, job.account, job.group, 1)
   local run_ms = (tonumber(job.run_ms) or 0) + now - tonumber(job.claimed)
   redis.call('HSET', job_key(id), 'status', QUEUED, 'worker', '', 'failures', int(failures),
-    'queued', int(now), 'run_ms', int(run_ms))
+    'queued', int(now), 'run_ms', int(run_ms), 'apart', apart)
   redis.call('ZREM', q(job.queue, 'deadlines'), id)
   if (head[3] or '') ~= '' then redis.call('ZADD', q(job.queue, 'deadlines'), head[3], id) end
   local score = tonumber(head[2])
@@ -272,7 +281,38 @@ local function requeue_job(id, job, error_json, delay_ms, counted, max_attempts,
     redis.call('HSET', job_key(id), 'score', exact(score))
     redis.call('ZADD', q(job.queue, 'delayed'), int(now + delay_ms), id)
   else
-    make_ready(job.queue, id, score)
+    make_claimable(job.queue, id, score, apart)
   end
   return QUEUED
+end
+
+-- How a job runs next if nothing was found against it: it is cleared once it gave output.
+local function apart_next(id, seq)
+  local head = redis.call('HMGET', job_key(id), 'apart', 'claim_seq')
+  local begun = (tonumber(seq) or 0) > (tonumber(head[2]) or 0)
+  if head[1] == APART_START and begun then return '' end
+  return head[1] or ''
+end
+
+-- Give a job back after its worker stopped. No attempt is counted. A job without output in this
+-- attempt is suspected and runs alone next; one that was present at `max_deaths` stops runs alone to
+-- its end. A job that stops a worker while it runs alone is poison. Returns the status it has then.
+local function after_worker_stop(id, job, suspected, limits, now, retention)
+  local head = redis.call('HMGET', job_key(id), 'apart', 'deaths', 'kills', 'cancel')
+  local apart, deaths, kills = head[1] or '', (tonumber(head[2]) or 0) + 1, tonumber(head[3]) or 0
+  suspected = suspected or apart == APART_WHOLE
+  if suspected then
+    kills = kills + 1
+    redis.call('HINCRBY', P .. ':totals', 'suspected', 1)
+  end
+  redis.call('HSET', job_key(id), 'deaths', int(deaths), 'kills', int(kills))
+  if suspected and apart ~= '' and kills >= tonumber(limits.max_kills) and (head[4] or '') == '' then
+    redis.call('HINCRBY', P .. ':totals', 'poisoned', 1)
+    finish(id, job, FAILED, error_object(POISON_JOB, 'the job stopped its worker repeatedly'), now, retention, true)
+    return FAILED
+  end
+  redis.call('HINCRBY', P .. ':totals', 'given_back', 1)
+  local next_apart = suspected and APART_START or ''
+  if deaths >= tonumber(limits.max_deaths) then next_apart = APART_WHOLE end
+  return requeue_job(id, job, '', 0, false, 0, now, retention, next_apart)
 end

@@ -1,5 +1,5 @@
 -- Repair one queue: stalled leases, due retries, passed deadlines, missing tickets, dead workers.
--- Takes SweepArgs and RetentionArgs, then the delay in ms after the 1st, 2nd, ... failure.
+-- Takes SweepArgs, BlameArgs and RetentionArgs.
 -- Returns {stalled, dead, released, expired, tickets, unparked}, then a row per attempt that ended
 -- without a word of its worker:
 -- AbandonedRow: id, account, spec, fence, attempt, worker, claimed, now
@@ -17,12 +17,11 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'running'), '-inf', int
   if job.status ~= IN_PROGRESS then
     redis.call('ZREM', q(queue, 'running'), id)
   else
-    -- The first stall goes back without a delay; each further one waits longer.
-    local failures = tonumber(job.failures) or 0
+    -- Its worker said nothing, so the log must tell: a job that gave output is not suspected.
     abandon(id, job)
-    local delay_ms = failures > 0 and tonumber(ARGV[math.min(REST + failures - 1, #ARGV)]) or 0
-    local outcome = requeue_job(id, job, error_object(TOO_MANY_ATTEMPTS, 'the job lost its worker too often'),
-      delay_ms, true, tonumber(max_attempts), now, retention)
+    local claim_seq = tonumber(redis.call('HGET', job_key(id), 'claim_seq')) or 0
+    local suspected = (tonumber(job.seq) or 0) <= claim_seq
+    local outcome = after_worker_stop(id, job, suspected, limits, now, retention)
     stalled = stalled + 1
     if outcome == FAILED then dead = dead + 1 end
   end
@@ -30,8 +29,8 @@ end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'delayed'), '-inf', int(now), 'LIMIT', 0, limit)) do
   redis.call('ZREM', q(queue, 'delayed'), id)
-  local score = redis.call('HGET', job_key(id), 'score')
-  if score then make_ready(queue, id, tonumber(score)) released = released + 1 end
+  local job = redis.call('HMGET', job_key(id), 'score', 'apart')
+  if job[1] then make_claimable(queue, id, tonumber(job[1]), job[2] or '') released = released + 1 end
 end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'deadlines'), '-inf', int(now), 'LIMIT', 0, limit)) do
@@ -67,7 +66,8 @@ for _, owner in ipairs(redis.call('SRANDMEMBER', q(queue, 'parked_accounts'), li
   end
 end
 
-local missing = redis.call('ZCARD', q(queue, 'ready')) - redis.call('LLEN', tickets_key(queue))
+local missing = redis.call('ZCARD', q(queue, 'ready')) + redis.call('ZCARD', q(queue, 'apart'))
+  - redis.call('LLEN', tickets_key(queue))
 for _ = 1, math.min(missing, tonumber(limit)) do
   push_ticket(queue)
   tickets = tickets + 1
