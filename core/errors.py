@@ -303,12 +303,20 @@ class EngineError(AttemptError):
 
 
 class EngineDead(AttemptError):
-    """The engine has died; the worker exits and the job runs on another one."""
+    """The engine has died; the worker exits and the job runs on another one.
+
+    Attributes:
+        from_outside: Whether a signal ended it that no job can cause.
+    """
 
     code = "engine-dead"
     status = 503
     title = "Engine gone"
     retryable = True
+
+    def __init__(self, message: str, *, from_outside: bool = False) -> None:
+        super().__init__(message)
+        self.from_outside = from_outside
 
 
 class LeaseLost(AttemptError):
@@ -344,7 +352,7 @@ class TooManyAttempts(AttemptError):
 
 
 class PoisonJob(AttemptError):
-    """The job stopped its worker, run alone too; it is in the dead-letter list."""
+    """The job stopped its workers while it ran alone; it is in the dead-letter list."""
 
     code = "poison-job"
     status = 500

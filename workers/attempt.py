@@ -16,7 +16,7 @@ import structlog
 from core.errors import AttemptError, DeadlineExceeded, PipelineError, RunTimeout
 from core.spans import Context
 from core.tracing import joined
-from jobs.blame import Apart, Blame
+from jobs.blame import Apart
 from jobs.events import EventType
 from jobs.status import Status
 from jobs.store.transitions import ClaimedJob, Ending, LogAppend
@@ -173,12 +173,7 @@ class Attempt:
     def needs_worker(self) -> bool:
         """Whether no other job may be claimed beside this one now."""
         apart = self.claimed.apart
-        return apart is Apart.WHOLE or (apart is Apart.START and not self.begun)
-
-    @property
-    def blame(self) -> Blame:
-        """What a stop of the worker now would have to do with this job."""
-        return Blame.PRESENT if self.stepped else Blame.SUSPECT
+        return apart is Apart.WHOLE or (apart is not Apart.NONE and not self.begun)
 
     @property
     def stopping(self) -> bool:

@@ -22,6 +22,8 @@ from workers.worker_state import WorkerState
 log = structlog.get_logger()
 
 RETRY_SECONDS = 0.1
+#: A pause that takes longer than it should by so much: the process was stopped, or had no CPU.
+FROZEN_SECONDS = 1.0
 
 
 class Heartbeat:
@@ -76,7 +78,11 @@ class Heartbeat:
                 pause = min(pause, RETRY_SECONDS)
             self._check_hung()
             self._probe_if_due()
+            began = time.monotonic()
             await asyncio.sleep(pause)
+            if time.monotonic() - began - pause > FROZEN_SECONDS:
+                # The process did not run meanwhile, so the engine's silence is not its own.
+                self._runner.progress()
 
     async def _beat(self, model: ServedModel) -> None:
         state = self._state
@@ -97,11 +103,7 @@ class Heartbeat:
                 self._runner.lose(attempt)
 
     def _check_hung(self) -> None:
-        """Exit if the engine is silent although it has work; jobs may also wait for Redis."""
-        awaited = [attempt.awaited_since for attempt in self._runner.attempts]
-        since = [moment for moment in awaited if moment is not None]
-        if not since:
-            return
-        silent = time.monotonic() - max(self._runner.last_step_at, min(since))
+        """Exit if the engine is silent although it has work."""
+        silent = self._runner.seconds_silent()
         if silent > self._settings.worker.hang_seconds:
             self._runner.dead(EngineDead(f"no engine step for {silent:.0f} s"))

@@ -111,7 +111,8 @@ class WorkerService:
             state.queue,
             state.id,
             room=self._free_slots,
-            occupancy=lambda: self._runner.attempts.occupancy,
+            occupancy=lambda: self._runner.occupancy,
+            held=self._make_way,
             start=self._runner.start,
         )
         health = WorkerHealth(state, settings, self._engine, self._runner, self._breaker)
@@ -192,6 +193,11 @@ class WorkerService:
 
     def _room_changed(self) -> None:
         self._batcher.room_changed()
+
+    def _make_way(self, waited: float) -> None:
+        """Give short jobs time to end, then hand the rest over, as in a drain."""
+        if waited >= self._settings.worker.drain_seconds:
+            self._runner.make_way()
 
     def _set_mode(self, mode: QueueMode) -> None:
         """Pause or resume claiming."""

@@ -197,7 +197,7 @@ class JobStore(WorkerTransitions):
         named = args.SweepArgs(
             queue=queue,
             limit=limit,
-            overdue_grace_ms=int(self._settings.lease.seconds * 1000),
+            lease_ms=int(self._settings.lease.seconds * 1000),
         )
         answer = await self._scripts.call("sweep", *named, *self._blame_args, *self._retention)
         return SweepResult(*answer[:6])._replace(

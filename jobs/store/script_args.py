@@ -59,6 +59,7 @@ class ClaimArgs(NamedTuple):
     ageing_every: int
     occupancy: str
     apart_wait_ms: int
+    apart_share: float
 
 
 class StepArgs(NamedTuple):
@@ -106,6 +107,7 @@ class BlameArgs(NamedTuple):
 
     max_deaths: int
     max_kills: int
+    max_lone_stops: int
 
 
 class RenewArgs(NamedTuple):
@@ -123,7 +125,7 @@ class SweepArgs(NamedTuple):
 
     queue: str
     limit: int
-    overdue_grace_ms: int
+    lease_ms: int
 
 
 class CancelArgs(NamedTuple):

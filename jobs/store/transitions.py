@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from core.errors import PipelineError
-from jobs.blame import Apart
+from jobs.blame import Apart, Occupancy
 from jobs.eta import Eta
 from jobs.job import JobSpec
 from jobs.status import Status
@@ -92,10 +92,16 @@ class ClaimedJob:
 
 
 class Claim(NamedTuple):
-    """The answer to a claim; `held` if the worker must wait until a suspected job can run."""
+    """The answer to a claim.
+
+    Attributes:
+        jobs: The claimed jobs.
+        held: Set if the worker must claim nothing for now because a suspected job waits for it: what
+            it may run at most when that job comes.
+    """
 
     jobs: Sequence[ClaimedJob]
-    held: bool = False
+    held: Occupancy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class WorkerTransitions(JobReader):
     @property
     def _blame_args(self) -> args.BlameArgs:
         retry = self._settings.retry
-        return args.BlameArgs(retry.max_deaths, retry.max_kills)
+        return args.BlameArgs(retry.max_deaths, retry.max_kills, retry.max_lone_stops)
 
     async def claim(self, queue: str, worker: str, n: int) -> list[ClaimedJob]:
         """Take up to `n` jobs of a queue for a worker that runs nothing, in order.
@@ -52,7 +52,8 @@ class WorkerTransitions(JobReader):
             occupancy: What the worker runs now.
 
         Returns:
-            The jobs as `claim` returns them, or `held`.
+            The jobs as `claim` returns them, or `held`: what the worker may run at most before it
+            gets anything.
         """
         settings = self._settings
         named = args.ClaimArgs(
@@ -65,10 +66,11 @@ class WorkerTransitions(JobReader):
             ageing_every=settings.queue.ageing_every,
             occupancy=occupancy,
             apart_wait_ms=int(settings.queue.apart_wait_seconds * 1000),
+            apart_share=settings.queue.apart_share,
         )
         answer = await self._scripts.call("claim", *named, *self._retention)
-        if answer == [HELD]:
-            return Claim((), held=True)
+        if answer and answer[0] == HELD:
+            return Claim((), held=Occupancy(answer[1].decode()))
         return Claim([_claimed(ClaimedRow(*row)) for row in answer])
 
     async def append(self, steps: Sequence[LogAppend]) -> list[Appended]:
@@ -109,8 +111,8 @@ class WorkerTransitions(JobReader):
             delay_seconds: How long it is not claimed again.
             counted: Whether this counts towards `retry.max_attempts`; if not, the job goes to
                 the front of its queue.
-            blame: What the job had to do with it. After a stop of its worker (`PRESENT`,
-                `SUSPECT`) `error`, `delay_seconds` and `counted` have no effect.
+            blame: What is known about it. After a stop of its worker (`ENGINE`, `UNKNOWN`)
+                `error`, `delay_seconds` and `counted` have no effect.
 
         Returns:
             `queued`, `cancelled`, `failed` (at the cap, or as a poison job) or `lost`.

@@ -94,8 +94,10 @@ def _check_job(job: ModelJob, record: dict[bytes, bytes], log: list[Any]) -> Non
     assert record[b"status"].decode() == job.status
     assert int(record[b"fence"]) == job.fence
     assert int(record[b"failures"]) == job.failures
-    marks = [record.get(name, b"").decode() for name in (b"apart", b"deaths", b"kills")]
-    assert marks == [job.apart, str(job.deaths or ""), str(job.kills) if job.deaths else ""]
+    marks = [int(record.get(name, 0)) for name in (b"deaths", b"kills", b"losses")]
+    assert marks == [job.deaths, job.kills, job.losses]
+    assert record.get(b"apart", b"").decode() == job.apart
+    assert bool(int(record.get(b"lone", 0))) == job.lone
     assert int(record[b"seq"]) == job.seq == len(log)
     assert [int(seq.partition(b"-")[0]) for seq, _ in log] == list(range(1, len(log) + 1))
     assert int(record.get(b"output", 0)) == len(job.tokens)

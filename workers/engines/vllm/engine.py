@@ -301,10 +301,11 @@ class VllmEngine:
     def _on_aborted(self, generation_id: str) -> None:
         self._aborts.pop(generation_id).set_result(None)
 
-    def _on_dead(self, error: Exception) -> None:
+    def _on_dead(self, error: Exception, from_outside: bool = False) -> None:
         if self._dead is not None:
             return
-        self._dead = EngineDead(f"the engine died of {type(error).__name__}")
+        why = f"the engine died of {type(error).__name__}"
+        self._dead = EngineDead(why, from_outside=from_outside)
         self._fail_waiters(self._dead)
         self._sink.dead(self._dead)
 
