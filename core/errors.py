@@ -314,8 +314,10 @@ class EngineDead(AttemptError):
     title = "Engine gone"
     retryable = True
 
-    def __init__(self, message: str, *, from_outside: bool = False) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, param: str | None = None, from_outside: bool = False
+    ) -> None:
+        super().__init__(message, param=param)
         self.from_outside = from_outside
 
 

@@ -272,9 +272,7 @@ class Runner:
         self._telemetry.failed(error.code)
         if isinstance(decision, Retry):
             delay = decision.after_seconds
-            await self._requeue(
-                attempt, error, delay_seconds=delay, counted=counted, blame=blame
-            )
+            await self._requeue(attempt, error, delay_seconds=delay, counted=counted, blame=blame)
         elif decision.dead_letter:
             await self._requeue(attempt, error)
         else:

@@ -48,7 +48,7 @@ class QueueSettings(SettingsGroup):
         default=0.25,
         gt=0,
         le=1,
-        description="Share of a model's workers that may run such jobs at a time; at least one may.",
+        description="Share of a model's workers that may run such jobs at a time; at least one.",
     )
     shed_flex_at: float = Field(
         default=0.8,

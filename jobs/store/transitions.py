@@ -96,8 +96,8 @@ class Claim(NamedTuple):
 
     Attributes:
         jobs: The claimed jobs.
-        held: Set if the worker must claim nothing for now because a suspected job waits for it: what
-            it may run at most when that job comes.
+        held: Set if the worker must claim nothing for now, because a suspected job waits for it:
+            what it may run at most when that job comes.
     """
 
     jobs: Sequence[ClaimedJob]

@@ -153,7 +153,10 @@ class Stage:
     async def strike(self, fault: Fault) -> bool:
         """Inject one fault; its end runs in the background. Returns False if it found no victim."""
         subject, _, verb = fault.kind.partition("-")
-        struck = await self._strike(subject, verb, fault)
+        if subject == "poison":
+            assert self.poison is not None
+            self.poison(verb, fault.victim)
+        struck = subject == "poison" or await self._strike(subject, verb, fault)
         self.faults[fault.kind] += struck
         return struck
 
@@ -167,10 +170,6 @@ class Stage:
                 return False
             case "redis":
                 return self._hurt_redis(verb, fault)
-            case "poison":
-                assert self.poison is not None
-                self.poison(verb, fault.victim)
-                return True
         alive = [p for p in self.alive(subject) if p.pid not in self._frozen]
         if not alive:
             return False

@@ -171,6 +171,6 @@ class Fleet:
     async def _pass_leases(self, *ids: str) -> None:
         if ids:
             await self.store.redis.zadd(
-                self.store.keys.running(QUEUE), {job_id: 1 for job_id in ids}, xx=True
+                self.store.keys.running(QUEUE), dict.fromkeys(ids, 1), xx=True
             )
             await self.store.sweep(QUEUE)

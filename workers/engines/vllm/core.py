@@ -37,7 +37,7 @@ from workers.engines.vllm.requests import VllmFrontend
 log = structlog.get_logger()
 
 LIVENESS_SECONDS = 1.0
-#: How a process of the core ends that someone or the kernel (short of memory) stopped.
+#: How a process of the core ends that an operator, or the kernel for lack of memory, stopped.
 STOPPED_BY = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
 
 
