@@ -8,8 +8,8 @@ them; `retryable` says whether another attempt of the job could succeed.
       ClientError:   InvalidJob, JobNotFound, JobGone, JobConflict, IdempotencyMismatch,
                      ModelNotFound, Unauthenticated, Forbidden, AccountSuspended,
                      ModelForbidden, AddressForbidden, BudgetExceeded, LimitTooSmall
-      Overloaded:    QueueFull, WaitTooLong, QueueDraining, RateLimited, StoreUnavailable,
-                     DatabaseUnavailable, SpendingUnknown, LockLost
+      Overloaded:    QueueFull, WaitTooLong, QueueDraining, RateLimited, TooManyFailures,
+                     StoreUnavailable, DatabaseUnavailable, SpendingUnknown, LockLost
                                                           (carry retry_after_seconds)
       AttemptError:  EngineError, EngineDead, LeaseLost, DeadlineExceeded, RunTimeout,
                      TooManyAttempts, PoisonJob
@@ -259,6 +259,15 @@ class RateLimited(Overloaded):
     ) -> None:
         super().__init__(message, retry_after_seconds=retry_after_seconds)
         self.rate_limits = rate_limits
+
+
+class TooManyFailures(Overloaded):
+    """Too many of the account's jobs failed in the last minute."""
+
+    code = "too-many-failures"
+    status = 429
+    title = "Too many failures"
+    openai_code = "rate_limit_exceeded"
 
 
 class SpendingUnknown(Overloaded):

@@ -87,6 +87,7 @@ class JobStore(WorkerTransitions):
             BudgetExceeded: The reservation does not fit what is left of a budget.
             SpendingUnknown: The spending of the reservation's month is not known yet.
             RateLimited: A rate of the key or its account has no room now.
+            TooManyFailures: Too many jobs of the account failed in the last minute.
             LimitTooSmall: The job alone needs more than a rate's whole minute.
             QueueFull: The queue, or the account's or key's share of it, is at its bound.
             WaitTooLong: The job would wait longer than the operator lets jobs wait.

@@ -39,6 +39,7 @@ class SubmitArgs(NamedTuple):
     key_id: str
     body: bytes
     quota_json: bytes
+    max_failures: int
     max_ahead: int | str
     lock: str = ""
     lock_holder: str = ""

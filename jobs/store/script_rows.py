@@ -22,6 +22,7 @@ class SubmitOutcome(StrEnum):
     KEY_FULL = "key-full"
     LONG_WAIT = "long-wait"
     RATE_LIMITED = "rate-limited"
+    FAILING = "failing"
     OVER_BUDGET = "over-budget"
     SPENDING_UNKNOWN = "spending-unknown"
 

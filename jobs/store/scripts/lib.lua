@@ -172,6 +172,32 @@ local function fill(bucket, to, limit, now)
   end
 end
 
+-- Jobs that failed while they ran fill a bucket of their account. It holds a minute's worth, and at
+-- most another one, so that an account is slowed and never shut out. `finish` does not know the
+-- limit, so it only counts, and the next submission pours the count into the bucket. A job that stopped
+-- its workers fills the bucket.
+local FAILURES_KEPT_MS = 180000
+local function count_failure(account, poison)
+  local bucket = rate_key(account, ACCOUNT, 'failures')
+  if poison then redis.call('HSET', bucket, 'full', 1) else redis.call('HINCRBY', bucket, 'new', 1) end
+  redis.call('PEXPIRE', bucket, FAILURES_KEPT_MS)
+end
+
+-- Milliseconds until the account may submit again; 0 if it may now.
+local function failure_wait(account, limit, now)
+  local bucket = rate_key(account, ACCOUNT, 'failures')
+  local kept = redis.call('HMGET', bucket, 'level', 'new', 'full')
+  if limit == 0 or not (kept[1] or kept[2] or kept[3]) then return 0 end
+  local whole = limit * RATE_PARTS
+  local filled = level(bucket, limit, now) + (tonumber(kept[2]) or 0) * RATE_PARTS
+  if kept[3] then filled = math.max(filled, whole + RATE_PARTS) end
+  filled = math.min(filled, 2 * whole)
+  redis.call('HDEL', bucket, 'new', 'full')
+  redis.call('HSET', bucket, 'level', int(filled), 'at', int(now))
+  redis.call('PEXPIRE', bucket, FAILURES_KEPT_MS)
+  return math.max(0, math.ceil((filled - whole) / limit))
+end
+
 -- When a job ends, replace its estimated tokens by the tokens it used, in every token bucket.
 -- `rated` is "<estimate> <limit> <scope> <limit> <scope> ...".
 local function settle_rates(account, rated, used, now)
@@ -221,6 +247,7 @@ local function finish(id, job, status, error_json, now, retention, dead_letter)
   local run_ms = tonumber(job.run_ms) or 0
   if job.status == IN_PROGRESS then
     leave_running(queue, account, job.group, id, job.apart)
+    if status == FAILED then count_failure(account, string.find(error_json, '"code":"' .. POISON_JOB .. '"', 1, true)) end
     local attempt_ms = now - tonumber(job.claimed)
     run_ms = run_ms + attempt_ms
     if status == COMPLETED then learn_service(queue, attempt_ms) end
