@@ -19,7 +19,7 @@ from accounts.cache_sync import CacheSync
 from accounts.caller import NO_LIMITS, PREFIX, Limits, Role, digest_of
 from accounts.errors import AccountNotFound, KeyNotFound
 from core.db.audit import audit
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.accounts import AccountRow, ApiKeyRow
 from core.db.tables.base import now, table_of
 from core.ids import new_id

@@ -12,7 +12,7 @@ import orjson
 from billing.pricing.rating import Cost
 from core.errors import BudgetExceeded, ClientError, JobGone, ModelNotFound, PipelineError
 from jobs.archive.archived_job import ArchivedJob
-from wire.problems import Problem, from_ending, from_error
+from wire.error_bodies import Problem, from_ending, from_error
 from wire.views.job import result_object
 
 

@@ -21,7 +21,7 @@ from intake.preferences import Preferences
 from intake.prompt_limits import check_prompt
 from intake.request_checks import check_length, check_metadata, check_task, check_times
 from intake.request_limits.complexity import check_complexity
-from intake.request_limits.media import check_media
+from intake.request_limits.media_types import check_media
 from intake.services import Services
 from intake.submission import Admission, submit_within_budget
 from jobs.fairness import ServiceTier

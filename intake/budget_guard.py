@@ -20,7 +20,7 @@ from billing.budgets.budgets import Budget, load_budgets, max_cost, max_tokens
 from billing.budgets.spending import spending_in
 from billing.months import month_of
 from billing.pricing.cost_cache import CostCache
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import DatabaseUnavailable, SpendingUnknown
 from core.settings.billing import BillingSettings
 from jobs.fairness import ServiceTier

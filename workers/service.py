@@ -22,8 +22,8 @@ from core.ids import new_id
 from core.runtime.health_server import HealthServer
 from core.settings.tree import Settings
 from jobs.model_registry import ModelRegistry, ServedModel
-from jobs.store.factory import open_store
 from jobs.store.queue_control import QueueMode
+from jobs.store.store_factory import open_store
 from workers.background_tasks import BackgroundTasks
 from workers.batcher import Acknowledgeable, Batcher
 from workers.circuit_breaker import CircuitBreaker

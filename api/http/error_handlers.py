@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from core.errors import PipelineError
+from wire.error_bodies import RETRY_AFTER_SECONDS, ErrorKind, Problem, from_error
 from wire.errors import InvalidBody
-from wire.problems import RETRY_AFTER_SECONDS, ErrorKind, Problem, from_error
 from wire.schemas.validation import field_errors
 
 #: Prefixes of our own routes; every other path below /v1/ is part of OpenAI's API.

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from accounts.caller import PREFIX, Caller, digest_of
-from accounts.directory import SigningIn
+from accounts.directory_factory import SigningIn
 from accounts.errors import SessionOver
 from api.security.client_ip import check_address
 from core.errors import Overloaded, Unauthenticated

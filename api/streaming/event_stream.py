@@ -22,7 +22,7 @@ from intake.lifetime.client_span import client_span
 from intake.lifetime.request_lifetime import EndReason, RequestLifetime
 from intake.services import Services
 from intake.watched_job import WatchedJob, cancel_if_abandoned
-from wire import problems
+from wire import error_bodies
 from wire.sse import HEADERS
 from wire.views.stream_view import StreamView
 
@@ -66,7 +66,7 @@ class EventStream(Response):
                 await self._follow(writer, scope)
             if lifetime.ended is EndReason.SERVER:
                 stop = ShuttingDown("This server is shutting down", retry_after_seconds=1)
-                await writer.write(view.fail(problems.from_error(stop, job_id=watched.job_id)))
+                await writer.write(view.fail(error_bodies.from_error(stop, job_id=watched.job_id)))
         if (lifetime.ended is EndReason.CLIENT or writer.stuck) and not view.ended:
             await cancel_if_abandoned(self._services, watched)
         if writer.stuck:
@@ -81,10 +81,10 @@ class EventStream(Response):
             await writer.write(view.preamble)
             await self._show(writer, scope)
         except PipelineError as error:
-            await writer.write(view.fail(problems.from_error(error, job_id=watched.job_id)))
+            await writer.write(view.fail(error_bodies.from_error(error, job_id=watched.job_id)))
         except Exception:
             log.exception("stream_failed", job_id=watched.job_id)
-            await writer.write(view.fail(problems.internal()))
+            await writer.write(view.fail(error_bodies.internal()))
 
     async def _show(self, writer: "_StreamWriter", scope: Scope) -> None:
         view, watched = self._view, self._watched

@@ -21,7 +21,7 @@ from intake.watched_job import WatchedJob, cancel_if_abandoned
 from jobs.job import Job
 from jobs.result import JobResult
 from jobs.status import Status
-from wire import problems
+from wire import error_bodies
 from wire.views.stream_view import StreamView
 
 
@@ -78,11 +78,11 @@ async def respond_with_job(
     if ended is not None:
         if ended is EndReason.SERVER:
             await cancel_if_abandoned(services, watched)
-        timeout = problems.from_error(wait_ended_error(ended, job.id, seconds))
+        timeout = error_bodies.from_error(wait_ended_error(ended, job.id, seconds))
         return _problem(timeout, job, request, headers)
     status = Status(result.status or Status.FAILED)
     if status is not Status.COMPLETED:
-        ending = problems.from_ending(status, result.error, job.id)
+        ending = error_bodies.from_ending(status, result.error, job.id)
         if ending.param is not None:
             ending = replace(ending, param=job_format.fields.get(ending.param, ending.param))
         return _problem(ending, job, request, headers)
@@ -92,11 +92,11 @@ async def respond_with_job(
 
 
 def _problem(
-    problem: problems.Problem, job: Job, request: Request, submission_headers: Mapping[str, str]
+    problem: error_bodies.Problem, job: Job, request: Request, submission_headers: Mapping[str, str]
 ) -> Response:
     """Respond with a problem and the headers of every response to a submission."""
     headers = problem.headers
     if problem.kind.status == 504:
-        headers = problems.NO_RETRY
+        headers = error_bodies.NO_RETRY
     whole = replace(problem, job_id=job.id, headers={**submission_headers, **headers})
     return problem_response(whole, request.scope)

@@ -18,7 +18,7 @@ from billing.errors import InvalidBudget
 from billing.money import plain
 from billing.pricing.rating import Price, TokenCounts, rate
 from core.db.audit import audit
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now, table_of, typed_row
 from core.db.tables.budgets import BudgetRow, BudgetWarningRow
 from core.db.tables.types import MICROS

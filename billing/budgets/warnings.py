@@ -20,7 +20,7 @@ from billing.money import plain
 from billing.months import month_of
 from core import metrics
 from core.db.bulk_insert import insert_missing
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.budgets import BudgetWarningRow
 from jobs.store.budget_reservations import BudgetMonth

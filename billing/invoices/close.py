@@ -21,7 +21,7 @@ from billing.ledger.ledger import closed_months
 from billing.months import check_month, next_month
 from billing.pricing.prices import load_prices
 from core.db.audit import audit
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.locks import own_ledger
 from core.db.tables.accounts import AccountRow
 from core.db.tables.invoices import ClosedMonthRow, InvoiceLineRow, InvoiceRow

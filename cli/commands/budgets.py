@@ -15,7 +15,7 @@ from cli.connect.settings import load_settings
 from cli.terminal.failures import UsageError
 from cli.terminal.options import Json, number
 from cli.terminal.output import err, print_json, print_table
-from core.db.engine import Database
+from core.db.database import Database
 from webhooks.errors import InvalidWebhook
 from webhooks.signing import new_secret
 from webhooks.url_rules import check_url

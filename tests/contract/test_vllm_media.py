@@ -12,7 +12,7 @@ from tests.contract.conftest import Engines
 from tests.contract.driver import chat
 from tests.support.listening import ForbiddenServer
 from workers.engines.vllm.config import engine_config
-from workers.engines.vllm.media import modalities
+from workers.engines.vllm.supported_media import modalities
 
 pytestmark = [
     pytest.mark.timeout(600),

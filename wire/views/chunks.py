@@ -12,8 +12,8 @@ from jobs.events import Event, EventType, Usage
 from jobs.job import Job
 from jobs.result import ResultChoice
 from jobs.status import Status
+from wire.error_bodies import Problem, from_ending, from_error
 from wire.errors import Restarted
-from wire.problems import Problem, from_ending, from_error
 from wire.sse import frame
 from wire.views.cost import CostLookup, cost_object, no_cost
 

@@ -9,7 +9,7 @@ import orjson
 from jobs.events import Event, EventType
 from jobs.result import JobResult, ResultChoice
 from jobs.status import Status
-from wire.problems import Problem, from_ending
+from wire.error_bodies import Problem, from_ending
 from wire.sse import frame
 
 

@@ -13,7 +13,7 @@ from jobs.job import Job, JobSpec
 from jobs.result import JobResult
 from jobs.status import Status
 from jobs.store.transitions import QueuePlace
-from wire.problems import Problem, from_ending
+from wire.error_bodies import Problem, from_ending
 from wire.sse import frame
 from wire.views.chat import chat_completion
 from wire.views.chunks import CompletionHead

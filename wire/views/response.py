@@ -7,7 +7,7 @@ from jobs.events import Usage
 from jobs.job import Job
 from jobs.result import JobResult, ResultChoice
 from jobs.status import Status
-from wire.problems import from_ending
+from wire.error_bodies import from_ending
 from wire.views.cost import cost_object
 from wire.views.response_items import ItemStatus, OutputItems
 

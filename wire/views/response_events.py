@@ -12,8 +12,8 @@ import orjson
 from jobs.events import Event, EventType
 from jobs.job import Job
 from jobs.status import Status
+from wire.error_bodies import Problem, from_error
 from wire.errors import Restarted
-from wire.problems import Problem, from_error
 from wire.sse import frame
 from wire.views.chunks import PING
 from wire.views.cost import CostLookup, no_cost

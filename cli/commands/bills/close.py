@@ -18,7 +18,7 @@ from cli.connect.settings import load_settings
 from cli.terminal.failures import UsageError
 from cli.terminal.options import Json
 from cli.terminal.output import err, print_json, print_table
-from core.db.engine import Database
+from core.db.database import Database
 
 Month = Annotated[str, typer.Argument(help="A UTC month, such as 2026-10.")]
 Amount = Annotated[str, typer.Option(help="In the account's currency, such as 12.50.")]

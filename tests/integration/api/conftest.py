@@ -17,7 +17,7 @@ import pytest
 
 from accounts.caller import Role
 from api.uvicorn_server import ApiServer, create_server
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import PipelineError
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import Settings

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from billing.budgets.budgets import Budget, set_budget
-from core.db.engine import Database
+from core.db.database import Database
 from core.settings.tree import Settings
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (

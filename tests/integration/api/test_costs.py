@@ -8,7 +8,7 @@ import httpx2
 import openai
 import pytest
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.settings.tree import Settings
 from jobs.status import Status
 from jobs.store.job_store import JobStore

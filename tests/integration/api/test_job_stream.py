@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from accounts.api_keys import EVERYBODY, NewKey
-from accounts.directory import directory_of
+from accounts.directory_factory import directory_of
 from core.errors import RunTimeout
 from core.settings.tree import Settings
 from jobs.status import Status

@@ -27,7 +27,7 @@ from billing.ledger.ledger import Ledger
 from billing.ledger.settlement import settle_budgets
 from billing.money import total
 from billing.months import month_of
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import table_of
 from core.db.tables.budgets import BudgetWarningRow, SpendingRow
 from core.db.tables.usage import UsageEventRow

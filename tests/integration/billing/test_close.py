@@ -22,7 +22,7 @@ from billing.invoices.close import close_month, draft_month
 from billing.invoices.credits import NewAdjustment, adjust, credit
 from billing.ledger.ledger import Ledger, closed_months
 from billing.money import to_micros
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import InvoiceRow
 from jobs.fairness import ServiceTier

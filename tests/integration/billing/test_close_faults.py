@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from billing.ledger.ledger import closed_months
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import InvoiceLineRow, InvoiceRow
 from core.errors import DatabaseUnavailable

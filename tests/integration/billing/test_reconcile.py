@@ -12,8 +12,8 @@ from billing.ledger.consumer import GROUP
 from billing.ledger.ledger import Ledger
 from billing.months import month_of, next_month
 from billing.reconcile.findings import FindingKind, Findings
-from billing.reconcile.guards import TRIGGERS, guards
-from core.db.engine import Database
+from billing.reconcile.triggers import TRIGGERS, guards
+from core.db.database import Database
 from core.db.tables.invoices import ClosedMonthRow
 from jobs.archive.archived_job import read_finished
 from jobs.fairness import ServiceTier

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from core.db.engine import Database
+from core.db.database import Database
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import get_settings
 from tests.support.months import MONTH, a_past_price, an_account, usage_entry, used

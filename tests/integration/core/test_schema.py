@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.schema_version import check, downgrade, revisions, upgrade
 from core.db.tables.accounts import AccountRow
 from core.db.tables.audit import AuditEntryRow

@@ -13,7 +13,7 @@ from billing.budgets.budgets import Budget, remove_budget, set_budget
 from billing.budgets.spending import SpentSum
 from billing.budgets.warnings import record_warnings
 from billing.months import month_of
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.webhooks import WebhookEndpointRow, WebhookEventRow
 from core.settings.billing import DatabaseSettings

@@ -8,7 +8,9 @@ import yaml
 from planning.policy import NAMED, SHIPPED, Behaviour
 
 ROOT = Path(__file__).parents[3]
-MANIFEST = yaml.safe_load((ROOT / "k8s" / "model" / "worker-scaledobject.yaml").read_text())["spec"]
+MANIFEST = yaml.safe_load((ROOT / "k8s" / "model-base" / "worker-scaledobject.yaml").read_text())[
+    "spec"
+]
 
 
 def behaviour(direction: str) -> Behaviour:

@@ -16,7 +16,7 @@ from jobs.result import fold
 from jobs.status import Status
 from jobs.store.transitions import QueuePlace
 from tests.support.sse import SseEvent, parse_sse
-from wire.problems import from_error
+from wire.error_bodies import from_error
 from wire.views.chat import ChatChunks, chat_completion, message
 from wire.views.chunks import CompletionHead, usage_object
 from wire.views.completion import CompletionChunks, completion

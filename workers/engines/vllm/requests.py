@@ -36,11 +36,11 @@ from workers.engines.vllm.grammars import (
     read_tokenizer_info,
     take_grammar,
 )
-from workers.engines.vllm.media import check_media
 from workers.engines.vllm.penalties import CARRIED
 from workers.engines.vllm.prepared import Prepared, Rendered
 from workers.engines.vllm.rejections import rejections
 from workers.engines.vllm.schema_support import refuse_unenforced
+from workers.engines.vllm.supported_media import check_media
 
 log = structlog.get_logger()
 

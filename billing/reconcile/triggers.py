@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sqlalchemy import text
 
 from billing.reconcile.findings import FindingKind, Findings
-from core.db.engine import Database
+from core.db.database import Database
 
 #: The events that each table's triggers refuse; `update_job_id` protects all columns of usage,
 #: `update_price_version_id` those of the price.
