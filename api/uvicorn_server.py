@@ -12,12 +12,12 @@ import time
 from types import FrameType
 
 import uvicorn
-from core.settings.errors import InvalidSettings
 
 from accounts.access_tokens import MissingSecretError
 from api.app import create_app
 from api.server.http_protocol import BoundedHttpProtocol, bounded_protocol
 from core.runtime.process import refuse_settings
+from core.settings.invalid_settings import InvalidSettings
 from core.settings.tree import Settings
 from core.tracing import close_tracing, configure_tracing
 from intake.lifetime.request_lifetime import GRACE_SECONDS

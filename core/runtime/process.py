@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import structlog
 
 from core.logs import configure_logs
-from core.settings.errors import InvalidSettings
+from core.settings.invalid_settings import InvalidSettings
 from core.settings.observability import LogSettings
 from core.settings.tree import Settings, get_settings, log_format
 from core.tracing import close_tracing, configure_tracing

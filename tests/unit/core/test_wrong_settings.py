@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from core.settings.errors import InvalidSettings
 from pydantic import SecretStr
 
 from core.runtime.process import read_settings, require_file
+from core.settings.invalid_settings import InvalidSettings
 from core.settings.tree import Settings, get_settings
 from tests.support.commands import PENSTOCK, run
 from tests.support.environment import inherited
