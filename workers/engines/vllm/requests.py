@@ -31,16 +31,16 @@ from core.settings.engine import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation, choice_seed
 from workers.engines.vllm.choices import GenerationChoice, OutputFormat
 from workers.engines.vllm.embeddings import Embedding
-from workers.engines.vllm.grammars import (
-    hide_structural_tag,
-    read_tokenizer_info,
-    take_grammar,
-)
 from workers.engines.vllm.penalties import CARRIED
 from workers.engines.vllm.prepared import Prepared, Rendered
 from workers.engines.vllm.rejections import rejections
 from workers.engines.vllm.schema_support import refuse_unenforced
 from workers.engines.vllm.supported_media import check_media
+from workers.engines.vllm.taken_grammars import (
+    hide_structural_tag,
+    read_tokenizer_info,
+    take_grammar,
+)
 
 log = structlog.get_logger()
 
