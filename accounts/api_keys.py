@@ -215,7 +215,11 @@ def _successor(old: Row[Any]) -> dict[str, Any]:
         *("account_id", "user_id", "name", "role", "models", "routes", "networks", "weight"),
         *("admin", "expires_at", *Limits.model_fields),
     )
-    return {**{name: getattr(old, name) for name in kept}, "rotated_from": old.id}
+    return {
+        **{name: getattr(old, name) for name in kept},
+        "rotated_from": old.id,
+        "origin_id": old.origin_id or old.id,
+    }
 
 
 async def _insert(connection: AsyncConnection, columns: dict[str, Any]) -> MadeKey:

@@ -81,7 +81,7 @@ class BudgetGuard:
 
         Args:
             account: The account that pays.
-            key_id: The API key that asks; "" for none.
+            key_id: The API key whose budget pays; "" for none.
             model: The model that runs the job.
             tier: The service tier, which decides the price.
             body: The request's body, which bounds the tokens.

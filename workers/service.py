@@ -31,6 +31,7 @@ from workers.control_channel import ControlChannel
 from workers.engine_factory import create_engine
 from workers.engines.base import EngineInfo
 from workers.heartbeat import Heartbeat
+from workers.loading import LoadingReport
 from workers.runner import Runner
 from workers.worker_health import WorkerHealth
 from workers.worker_state import WorkerState
@@ -73,7 +74,8 @@ class WorkerService:
             model=settings.model,
             core=settings.core,
         )
-        info = self._state.engine = await self._engine.start(self._runner)
+        async with LoadingReport(self._store, self._state, self._tasks).during():
+            info = self._state.engine = await self._engine.start(self._runner)
         model = _served_model(info)
         await self._register(model)
         log.info(

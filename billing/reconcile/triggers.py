@@ -1,40 +1,46 @@
-"""Checks that the triggers which protect final rows exist and are enabled."""
+"""Checks that the triggers which protect final rows and keep the spending are what they were.
 
-from collections.abc import Iterator
+A trigger is compared by its whole definition, so one that was emptied under its name is found.
+"""
+
+import re
 
 from sqlalchemy import text
 
 from billing.reconcile.findings import FindingKind, Findings
 from core.db.database import Database
+from migrations.triggers_in_force import triggers_in_force
 
-#: The events that each table's triggers refuse; `update_job_id` protects all columns of usage,
-#: `update_price_version_id` those of the price.
-REFUSED_EVENTS = dict.fromkeys(
-    ("price_versions", "prices", "gpu_rates", "adjustments", "audit_log"), ("update", "delete")
-) | {
-    "usage_events": ("update_job_id", "update_price_version_id", "delete"),
-    "invoices": ("update", "delete"),
-    "invoice_lines": ("insert", "update", "delete"),
-}
-
+#: Name and definition of each enabled trigger; PostgreSQL's function body follows its definition.
 TRIGGERS = {
-    True: "SELECT name FROM sqlite_master WHERE type = 'trigger'",
-    False: "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled IN ('O', 'A')",
+    True: "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'",
+    False: (
+        "SELECT t.tgname, pg_get_triggerdef(t.oid) || p.prosrc FROM pg_trigger t"
+        " JOIN pg_proc p ON p.oid = t.tgfoid WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')"
+    ),
 }
 
-
-def guards(*, is_sqlite: bool) -> Iterator[tuple[str, str]]:
-    """Yield each protected table with the name of each of its triggers."""
-    for table, events in REFUSED_EVENTS.items():
-        for event in events if is_sqlite else (*events, "truncate"):
-            yield table, f"keep_{table}_{event}"
+#: PostgreSQL writes a table with its schema.
+SCHEMA = re.compile(r'( ON )(?:\w+|"[^"]+")\.')
 
 
 async def check_guards(database: Database, findings: Findings) -> None:
-    """Note each trigger that is missing or disabled."""
-    async with database.read() as connection:
-        names = set(await connection.scalars(text(TRIGGERS[database.is_sqlite])))
-    for table, name in guards(is_sqlite=database.is_sqlite):
+    """Note each trigger that is missing, disabled or changed."""
+    found = await trigger_definitions(database)
+    for trigger in triggers_in_force():
+        expected = trigger.definition(is_sqlite=database.is_sqlite)
+        if expected is None:
+            continue
         findings.count("guards")
-        if name not in names:
-            findings.add(FindingKind.GUARD, table, "trigger", name, None)
+        if trigger.name not in found:
+            findings.add(FindingKind.GUARD, trigger.table, "trigger", trigger.name, None)
+        elif found[trigger.name] != expected:
+            what = f"trigger {trigger.name}"
+            findings.add(FindingKind.GUARD, trigger.table, what, expected, found[trigger.name])
+
+
+async def trigger_definitions(database: Database) -> dict[str, str]:
+    """Return the definition of each enabled trigger by its name."""
+    async with database.read() as connection:
+        rows = await connection.execute(text(TRIGGERS[database.is_sqlite]))
+        return {name: SCHEMA.sub(r"\1", definition, count=1) for name, definition in rows}

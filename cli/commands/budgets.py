@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from billing.budgets.budget_changes import remove_budget, set_budget
 from billing.budgets.budget_status import BudgetStatus, budget_statuses
-from billing.budgets.budgets import WARN_PERCENTS, Budget, remove_budget, set_budget
+from billing.budgets.budgets import WARN_PERCENTS, Budget
 from billing.money import plain
 from billing.months import month_of
 from cli.connect.database import with_database

@@ -96,6 +96,7 @@ class ObservedRow(NamedTuple):
     workers: int
     slots: int
     tickets: int
+    loading: int
 
 
 class PositionRow(NamedTuple):

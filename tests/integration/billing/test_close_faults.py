@@ -68,7 +68,7 @@ async def counts(database: Database) -> list[int | None]:
 @contextmanager
 def closing(settings: DatabaseSettings, log: Path) -> Iterator[ChildProcess]:
     url = settings.url.get_secret_value()
-    command = [str(PENSTOCK), "bills", "close", MONTH]
+    command = [str(PENSTOCK), "bills", "close", MONTH, "--force"]
     process = started(command, log, PENSTOCK_DATABASE__URL=url)
     try:
         yield process

@@ -10,7 +10,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from pydantic import SecretStr
 
-from billing.budgets.budgets import Budget, set_budget
+from billing.budgets.budget_changes import set_budget
+from billing.budgets.budgets import Budget
 from billing.pricing.gpu_rates import GpuRate, set_gpu_rate
 from billing.process.metrics_collector import MoneyCollector
 from core.db.database import Database

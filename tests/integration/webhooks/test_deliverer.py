@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import delete, select, update
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from billing.budgets.budgets import Budget, remove_budget, set_budget
+from billing.budgets.budget_changes import remove_budget, set_budget
+from billing.budgets.budgets import Budget
 from billing.budgets.spending import SpentSum
 from billing.budgets.warnings import record_warnings
 from billing.months import month_of
