@@ -204,3 +204,23 @@ async def test_a_failing_engine_stops_claiming_is_probed_and_recovers(
             assert "breaker_probes" in worker.output()
             await check_jobs(store, [job.id for job in jobs])
             await check_nothing_left(store, MODEL)
+
+
+async def test_a_frozen_worker_does_not_take_its_own_pause_for_a_hang_of_the_engine(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    lease = {"seconds": 120}
+    settings = simulated_settings(redis_server, worker={"hang_seconds": 3.0}, lease=lease)
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        worker = running.worker()
+        async with client(settings) as (store, hub):
+            # Frozen during a step of 5.5 s, so that the engine is silent before and after.
+            job = generation("[[fault:slow=5.5]]", tokens=1)
+            following = await under_way(store, hub, [job], 1)
+            worker.signal(signal.SIGSTOP)
+            await asyncio.sleep(4)  # longer than a hang
+            worker.signal(signal.SIGCONT)
+            check_text([job], await following)
+        assert worker.running, worker.output()[-3000:]
+        assert "no engine step" not in worker.output()
