@@ -69,7 +69,10 @@ async def create_response(
             return await _answer(services, found, headers)
         return json_response(whole_response(job, JobResult()), headers=headers)
     job_format = JobFormat(
-        whole_response, partial(_events, services) if parsed.stream else None, FIELDS
+        whole_response,
+        partial(_events, services) if parsed.stream else None,
+        FIELDS,
+        opens_at_once=bool(parsed.background),
     )
     return await respond_with_job(services, request, admission, preferences, job_format)
 

@@ -137,6 +137,12 @@ class Hand:
             ending=Ending(Status.COMPLETED),
         )
 
+    async def finish_next(
+        self, status: Status = Status.COMPLETED, error: PipelineError | None = None
+    ) -> Appended:
+        """Take the next job and end it without output."""
+        return await self.finish(await self.take(), status, error)
+
     async def fail_after(self, word: str, error: PipelineError) -> None:
         """Take the next job, say one word, and fail."""
         job = await self.take()

@@ -52,7 +52,7 @@ async def test_a_finished_job_replays_whole_and_says_done(
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["x-accel-buffering"] == "no"
     assert response.headers["x-penstock-job"] == job_id
-    assert response.text.startswith("retry: 2000\n\n")
+    assert response.text.startswith("retry: 2000\nid: 1\n")
     assert [event.event for event in events] == [
         "started", "delta", "delta", "delta", "delta", "finished", "done",
     ]  # fmt: skip
@@ -190,7 +190,7 @@ async def test_a_silent_stream_is_kept_alive_by_pings(
     async with client.stream("GET", f"/v1/jobs/{job_id}/stream") as response:
         async for chunk in response.aiter_text():
             got += chunk
-            if got.count(": ping\n\n") == 2:
+            if got.count("\n: ping\n") == 2:
                 break
     assert await status_of(client, job_id) == "queued"
 
@@ -237,7 +237,7 @@ async def test_a_failed_job_streams_the_same_error_as_its_object(
     client: httpx2.AsyncClient, hand: Hand
 ) -> None:
     job_id = await submit(client)
-    await hand.finish(await hand.take(), Status.FAILED, RunTimeout("too long"))
+    await hand.finish(await hand.take(), Status.EXPIRED, RunTimeout("too long"))
     _, events = await read_stream(client, f"/v1/jobs/{job_id}/stream")
     assert events[-2].event == "finished"
     job = (await client.get(f"/v1/jobs/{job_id}")).json()
