@@ -1,4 +1,4 @@
-"""What a worker says about a failure: who was at fault, and whether a job is alone in its engine."""
+"""What a worker says about a failure: its cause, and whether a job is alone in its engine."""
 
 import asyncio
 import time
