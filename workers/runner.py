@@ -49,6 +49,7 @@ class Runner:
     Attributes:
         attempts: The running attempts.
         last_step_at: When the engine last reported a step, in monotonic seconds.
+        dying: The engine is dead; the worker must claim nothing and will exit.
         writer: The step writer; its `run` must be running.
     """
 
@@ -85,7 +86,7 @@ class Runner:
         self._random = Random()
         self._telemetry = Telemetry(self._queue)
         self._tasks = BackgroundTasks(fatal)
-        self._dying = False
+        self.dying = False
         self._adding = 0
         self._leftover_since: float | None = None
         self.attempts = RunningAttempts()
@@ -113,6 +114,10 @@ class Runner:
                 raise InvalidJob(text, param="url")
             if attempt.claimed.output_tokens:
                 await resume_from_log(self._store, attempt)
+            if self.dying:
+                # Claimed while the engine died: it has nothing to do with that.
+                await self.hand_over(attempt)
+                return
             attempt.given_at = time.monotonic()
             self._adding += 1
             try:
@@ -163,13 +168,13 @@ class Runner:
 
     def dead(self, error: BaseException) -> None:
         """Requeue every job, then end the worker; see `Sink.dead`."""
-        if self._dying:
+        if self.dying:
             return
-        self._dying = True
+        self.dying = True
         log.error("engine_dead", error=repr(error), jobs=len(self.attempts))
         outside = isinstance(error, EngineDead) and error.from_outside
         for attempt in self.attempts:
-            if not attempt.stopping:
+            if attempt.given_at is not None and not attempt.stopping:
                 dead = EngineDead("the engine died", from_outside=outside)
                 self._tasks.spawn(self._fail(attempt, dead))
         self._tasks.spawn(self._exit_when_empty(error))

@@ -182,11 +182,13 @@ class WorkerService:
     def _free_slots(self) -> int:
         """Return how many jobs may be claimed now.
 
-        It is 0 while the queue is paused, so that tickets are kept and not used up, while the
-        engine still has waiting sequences, because these need its free memory, and while a job
-        runs that must be alone.
+        It is 0 once the engine is dead, while the queue is paused, so that tickets are kept and not
+        used up, while the engine still has waiting sequences, because these need its free memory,
+        and while a job runs that must be alone.
         """
-        if self._state.phase != "ready" or not self._breaker.allows_claims:
+        if self._state.phase != "ready" or self._runner.dying:
+            return 0
+        if not self._breaker.allows_claims:
             return 0
         if self._state.mode is QueueMode.PAUSED or self._engine.load().waiting:
             return 0

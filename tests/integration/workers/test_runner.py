@@ -104,6 +104,30 @@ async def test_an_engine_that_was_killed_from_outside_is_a_stop_of_unknown_cause
         assert await marks(store, job.id) == (Apart.ALONE, int(not outside), int(outside))
 
 
+async def test_a_job_that_was_claimed_while_the_engine_died_has_nothing_to_do_with_it(
+    redis_server: RedisServer,
+) -> None:
+    settings = simulated_settings(redis_server)
+    async with client(settings) as (store, _):
+        victim, late = generation("[[fault:die=0]]"), generation("late")
+        await store.submit(late)
+        (first,) = await store.claim(MODEL, "w0", 1)
+        await store.requeue(first.id, first.fence, None, blame=Blame.ENGINE)
+        (alone,) = await store.claim(MODEL, "w1", 1)
+        await store.submit(victim)
+        async with runner_of(settings, store, SimulatedEngine(settings.engine)) as runner:
+            await claim(store, runner)
+
+            async def dying() -> bool:
+                return runner.dying
+
+            await eventually(dying)
+            runner.start(alone, Ticket())  # its claim was under way
+            await released(runner)
+        assert await marks(store, late.id) == (Apart.START, 0, 0)
+        assert (await store.get(late.id, "acme")).failures == 0
+
+
 async def test_the_first_failure_of_the_engine_is_repeated_apart_before_one_counts(
     redis_server: RedisServer,
 ) -> None:

@@ -189,7 +189,7 @@ class VllmEngine:
             await self._grammars.close()
         if thread is not None:
             await self._loop.run_in_executor(None, thread.stop, CLOSE_SECONDS)
-            self._fail_waiters(EngineDead("the engine was closed"))
+            self._fail_waiters(EngineDead("the engine was closed", from_outside=True))
         self._renders.shutdown(wait=False, cancel_futures=True)
 
     async def _guard_grammars(self, front: "VllmFrontend") -> GrammarGuard | None:
@@ -273,7 +273,7 @@ class VllmEngine:
         if self._dead is not None:
             raise self._dead
         if self._thread is None:
-            raise EngineDead("the engine is not running")
+            raise EngineDead("the engine is not running", from_outside=True)
         return self._thread
 
     def _on_started(self, info: EngineInfo) -> None:

@@ -198,7 +198,7 @@ class GrammarGuard:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for compilation in self._compilations.values():
-            compilation.settle(None, EngineDead("the engine was closed"))
+            compilation.settle(None, EngineDead("the engine was closed", from_outside=True))
         for helper in self._helpers:
             await helper.kill()
 
