@@ -81,6 +81,13 @@ async def released(runner: Runner) -> None:
     await eventually(empty)
 
 
+async def works(engine: SimulatedEngine) -> None:
+    async def running() -> bool:
+        return engine.load().running > 0
+
+    await eventually(running)
+
+
 async def marks(store: JobStore, job_id: str) -> tuple[str, int, int]:
     """Return how a job runs next, and the stops that are held against it."""
     found = await store._read.hmget(store.keys.job(job_id), "apart", "kills", "losses")
@@ -97,8 +104,10 @@ async def test_an_engine_that_was_killed_from_outside_is_a_stop_of_unknown_cause
         await store.submit(job)
         (first,) = await store.claim(MODEL, "w0", 1)
         await store.requeue(first.id, first.fence, None, blame=Blame.ENGINE)
-        async with runner_of(settings, store, SimulatedEngine(settings.engine)) as runner:
+        engine = SimulatedEngine(settings.engine)
+        async with runner_of(settings, store, engine) as runner:
             await claim(store, runner)
+            await works(engine)
             runner.dead(EngineDead("gone", from_outside=outside))
             await released(runner)
         assert await marks(store, job.id) == (Apart.ALONE, int(not outside), int(outside))
@@ -163,10 +172,7 @@ async def test_no_job_is_alone_while_the_engine_works_on_one_that_has_ended(
             await claim(store, runner)
             assert runner.occupancy is Occupancy.BUSY
 
-            async def works() -> bool:
-                return engine.load().running > 0
-
-            await eventually(works)
+            await works(engine)
             runner.cancel(job.id)
             await released(runner)
             assert runner.occupancy is Occupancy.BUSY
