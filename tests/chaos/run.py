@@ -126,9 +126,12 @@ async def _quiet(store: JobStore) -> bool:
     """Whether no job is left and every surplus ticket has been taken."""
     redis: Any = store.redis
     keys = store.keys
-    waiting = await redis.hget(keys.part(MODEL, "waiting"), "*")
-    running = await redis.zcard(keys.running(MODEL))
-    return not int(waiting or 0) and not running and not await redis.llen(keys.tickets(MODEL))
+    pipe: Any = redis.pipeline(transaction=True)  # a job may go from one place to another
+    pipe.hget(keys.part(MODEL, "waiting"), "*")
+    pipe.zcard(keys.running(MODEL))
+    pipe.llen(keys.tickets(MODEL))
+    waiting, running, tickets = await pipe.execute()
+    return not int(waiting or 0) and not running and not tickets
 
 
 def _figures(

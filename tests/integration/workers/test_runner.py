@@ -168,14 +168,16 @@ async def test_no_job_is_alone_while_the_engine_works_on_one_that_has_ended(
         await store.submit(job)
         engine = SlowToDrop(settings)
         async with runner_of(settings, store, engine) as runner:
-            assert runner.occupancy is Occupancy.EMPTY
+            seen = [runner.occupancy]
             await claim(store, runner)
-            assert runner.occupancy is Occupancy.BUSY
+            seen.append(runner.occupancy)
+            assert seen == [Occupancy.EMPTY, Occupancy.BUSY]
 
             await works(engine)
             runner.cancel(job.id)
             await released(runner)
-            assert runner.occupancy is Occupancy.BUSY
+            seen.append(runner.occupancy)
+            assert seen[-1] is Occupancy.BUSY
             assert runner.seconds_silent() == 0.0, "from now on"
 
             async def silent() -> bool:

@@ -150,6 +150,7 @@ class VllmEngine:
             input_tokens=prepared.input_tokens,
             choices=prepared.count,
             restarted=prepared.restarted,
+            prompts=prepared.prompts,
         )
 
     async def abort(self, generation_id: str) -> None:

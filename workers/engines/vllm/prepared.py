@@ -17,14 +17,16 @@ class Prepared:
     """A generation that is ready for the core.
 
     Attributes:
-        input_tokens: Tokens of the prompt, or of all inputs of an embedding request.
+        input_tokens: Tokens of the prompts, or of all inputs of an embedding request.
         count: How many choices or inputs the generation has, finished ones included.
+        prompts: How many prompts or inputs it has.
         restarted: The logged tokens cannot be continued.
         choices: The choices or inputs that must still run.
     """
 
     input_tokens: int
     count: int
+    prompts: int
     restarted: bool
     choices: Sequence[GenerationChoice | Embedding]
 
@@ -36,20 +38,20 @@ class Rendered:
     Attributes:
         generation: The generation.
         source: Its grammar.
-        wanted: The same for vLLM; it is not in `params`.
+        wanted: The same for vLLM; it is not in `prompts`.
         request: vLLM's request.
-        inputs: vLLM's inputs.
-        params: vLLM's parameters.
+        prompts: vLLM's inputs and parameters of each prompt.
     """
 
     generation: Generation
     source: GrammarSource
     wanted: StructuredOutputsParams
     request: Any
-    inputs: Any
-    params: SamplingParams
+    prompts: Sequence[tuple[Any, SamplingParams]]
 
     @property
     def unfinished(self) -> Prepared:
         """What `VllmFrontend.finish` would return, without anything to run."""
-        return Prepared(len(self.inputs["prompt_token_ids"]), self.request.n or 1, False, ())
+        tokens = sum(len(inputs["prompt_token_ids"]) for inputs, _ in self.prompts)
+        count = len(self.prompts)
+        return Prepared(tokens, count * (self.request.n or 1), count, False, ())

@@ -151,8 +151,7 @@ class VllmFrontend:
             return self._finish(
                 rendered.generation,
                 rendered.request,
-                rendered.inputs,
-                rendered.params,
+                rendered.prompts,
                 rendered.wanted,
             )
 
@@ -167,40 +166,46 @@ class VllmFrontend:
         chat = generation.endpoint == "/v1/chat/completions"
         if chat and body.get("max_completion_tokens") is None:
             body["max_completion_tokens"] = body.pop("max_tokens", None)  # its deprecated name
+        if chat and body.get("echo"):
+            raise InvalidJob("echo is not supported", param="echo")
         tag = hide_structural_tag(self._config, body)
         request = (ChatCompletionRequest if chat else CompletionRequest).model_validate(body)
         if (best_of := body.get("best_of")) is not None and best_of != (request.n or 1):
             raise InvalidJob("best_of must equal n", param="best_of")
-        inputs = self._render_chat(request) if chat else self._render_completion(request)
+        rendered = self._render_chat(request) if chat else self._render_completion(request)
         limit = body.get("max_completion_tokens" if chat else "max_tokens")
-        params = self._sampling_params(request, inputs, limit)
-        refuse_unenforced(params, body)
-        taken = take_grammar(params, self._config, generation.body, tag)
+        prompts: list[tuple[Any, SamplingParams]] = []
+        taken = None
+        for inputs in rendered:
+            params = self._sampling_params(request, inputs, limit)
+            refuse_unenforced(params, body)
+            taken = take_grammar(params, self._config, generation.body, tag)
+            prompts.append((inputs, params))
         if taken is not None:
-            source, wanted = taken
-            return Rendered(generation, source, wanted, request, inputs, params)
-        return self._finish(generation, request, inputs, params, None)
+            source, wanted = taken  # all prompts have the same
+            return Rendered(generation, source, wanted, request, prompts)
+        return self._finish(generation, request, prompts, None)
 
     def _finish(
         self,
         generation: Generation,
         request: ChatCompletionRequest | CompletionRequest,
-        inputs: Any,
-        params: SamplingParams,
+        prompts: Sequence[tuple[Any, SamplingParams]],
         wanted: StructuredOutputsParams | None,
     ) -> Prepared:
-        core = self._inputs.process_inputs(generation.id, inputs, params, self._tasks)
-        if wanted is not None:
-            core.sampling_params.structured_outputs = wanted
-        output_format = OutputFormat(
-            self._online,
-            self._model,
-            request,
-            core.prompt_token_ids,
-            isinstance(request, ChatCompletionRequest),
-        )
-        output_format.prepare_reasoning(core)
-        return self._split(generation, core, output_format, request.n or 1)
+        choices: list[GenerationChoice] = []
+        tokens, count, restarted = 0, request.n or 1, False
+        for number, (inputs, params) in enumerate(prompts):
+            core = self._inputs.process_inputs(generation.id, inputs, params, self._tasks)
+            if wanted is not None:
+                core.sampling_params.structured_outputs = wanted
+            output_format = OutputFormat(self._online, self._model, request, core, inputs)
+            output_format.prepare_reasoning(core)
+            restarted = self._restarts(generation, core.sampling_params)
+            own = range(number * count, (number + 1) * count)
+            choices += self._split(generation, core, output_format, own, restarted=restarted)
+            tokens += len(core.prompt_token_ids)
+        return Prepared(tokens, count * len(prompts), len(prompts), restarted, choices)
 
     def _prepare_embedding(self, generation: Generation) -> Prepared:
         """Make one core request per input, except for inputs that finished earlier."""
@@ -227,22 +232,20 @@ class VllmFrontend:
             core.request_id = core.external_req_id = name
             choices.append(Embedding(generation.id, index, core))
         tokens = sum(len(inputs["prompt_token_ids"]) for inputs in rendered)
-        return Prepared(tokens, len(rendered), False, choices)
+        count = len(rendered)
+        return Prepared(tokens, count, count, False, choices)
 
     def _render_chat(self, request: ChatCompletionRequest) -> Any:
         rendered = _drive(self._online.render_chat(request))
         if isinstance(rendered, ErrorResponse):
             raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
-        _, (inputs,) = rendered
-        return inputs
+        return rendered[1]
 
     def _render_completion(self, request: CompletionRequest) -> Any:
         rendered = _drive(self._online.render_completion(request))
         if isinstance(rendered, ErrorResponse):
             raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
-        if len(rendered) != 1:
-            raise InvalidJob("only one prompt per job is supported", param="prompt")
-        return rendered[0]
+        return rendered
 
     def _sampling_params(self, request: Any, inputs: Any, given: int | None) -> SamplingParams:
         """Return vLLM's parameters; without a limit, the output may fill the context."""
@@ -268,13 +271,13 @@ class VllmFrontend:
         generation: Generation,
         core: EngineCoreRequest,
         output_format: OutputFormat,
-        count: int,
-    ) -> Prepared:
+        indexes: range,
+        *,
+        restarted: bool,
+    ) -> list[GenerationChoice]:
         """Make one choice per index, each with its own seed and its logged tokens."""
-        continued = any(resume.count for resume in generation.resume.values())
-        restarted = continued and not self._can_continue(core.sampling_params)
         choices = []
-        for index in range(count):
+        for index in indexes:
             if index in generation.finished and not restarted:
                 continue
             self._serial += 1
@@ -282,13 +285,19 @@ class VllmFrontend:
             own.request_id = own.external_req_id = f"{generation.id}/{index}/{self._serial}"
             own.sampling_params = copy.copy(core.sampling_params)
             if own.sampling_params.seed is not None:
-                own.sampling_params.seed = choice_seed(own.sampling_params.seed, index)
+                number = index - indexes.start
+                own.sampling_params.seed = choice_seed(own.sampling_params.seed, number)
             choice = GenerationChoice(generation.id, index, own, output_format)
             resume = generation.resume.get(index)
             if resume is not None and not restarted:
                 choice.replay([token for chunk in resume.chunks for token in chunk], resume.text)
             choices.append(choice)
-        return Prepared(len(core.prompt_token_ids), count, restarted, choices)
+        return choices
+
+    def _restarts(self, generation: Generation, params: SamplingParams) -> bool:
+        """Return whether logged tokens exist and cannot be continued."""
+        continued = any(resume.count for resume in generation.resume.values())
+        return continued and not self._can_continue(params)
 
     def _can_continue(self, params: SamplingParams) -> bool:
         """Return whether all state that depends on earlier output can be rebuilt from token ids."""
