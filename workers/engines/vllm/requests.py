@@ -8,7 +8,7 @@ Invariant: the core accepts what `prepare` returns; nothing is refused later.
 """
 
 import copy
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import structlog
