@@ -16,8 +16,10 @@ SLOTS = 8
 FAST = SimulatedSettings(step_base_seconds=0.0005, step_per_sequence_seconds=0, faults=True)
 SETTINGS = {
     "simulated": EngineSettings(kind="simulated", slots=SLOTS, max_model_len=2048, simulated=FAST),
-    "in-process": EngineSettings(slots=SLOTS, max_model_len=2048, tool_parser="hermes"),
-    "separate": EngineSettings(slots=SLOTS, max_model_len=2048, core="separate"),
+    "in-process": EngineSettings(slots=SLOTS, max_model_len=2048),
+    "separate": EngineSettings(
+        slots=SLOTS, max_model_len=2048, core="separate", tool_parser="none"
+    ),
     "embedding": EngineSettings(slots=SLOTS, max_model_len=2048, core="separate", task="embed"),
     "simulated embedding": EngineSettings(
         kind="simulated", slots=SLOTS, task="embed", simulated=FAST
