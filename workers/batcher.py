@@ -71,6 +71,8 @@ class Batcher:
         self._occupancy = occupancy
         self._held = held
         self._start = start
+        #: The digest of the engine's weights; set before `run`.
+        self.weights = ""
         self._tickets: deque[Acknowledgeable] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -136,7 +138,7 @@ class Batcher:
     async def _claim(self, tickets: Sequence[Acknowledgeable]) -> None:
         try:
             claim = await self._store.claim_for(
-                self._queue, self._worker, len(tickets), self._occupancy()
+                self._queue, self._worker, len(tickets), self._occupancy(), self.weights
             )
         except StoreUnavailable:
             log.warning("claim_failed_store_unavailable", tickets=len(tickets))

@@ -50,6 +50,7 @@ class Runner:
         attempts: The running attempts.
         last_step_at: When the engine last reported a step, in monotonic seconds.
         dying: The engine is dead; the worker must claim nothing and will exit.
+        weights: The digest of the engine's weights; set before the first job.
         writer: The step writer; its `run` must be running.
     """
 
@@ -90,6 +91,7 @@ class Runner:
         self._adding = 0
         self._leftover_since: float | None = None
         self.attempts = RunningAttempts()
+        self.weights = ""
         self.last_step_at = time.monotonic()
         self.writer = StepWriter(store, settings.stream, self._queue, self._on_append)
 
@@ -100,7 +102,7 @@ class Runner:
             claimed: The job with its lease, as the claim script returned it.
             ticket: Acknowledged when the attempt is released.
         """
-        attempt = Attempt.begin(claimed, ticket)
+        attempt = Attempt.begin(claimed, ticket, self.weights)
         self.attempts.add(attempt, self._on_deadline)
         self._telemetry.started(attempt)
         write_wait(attempt)

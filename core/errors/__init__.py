@@ -22,6 +22,7 @@ from core.errors.attempts import (
     EngineDead,
     EngineError,
     LeaseLost,
+    ModelRetired,
     PoisonJob,
     RunTimeout,
     TooManyAttempts,
@@ -40,6 +41,7 @@ from core.errors.jobs import (
     JobConflict,
     JobGone,
     JobNotFound,
+    ModelBusy,
     ModelNotFound,
 )
 from core.errors.limits import (
@@ -78,8 +80,10 @@ __all__ = [
     "LeaseLost",
     "LimitTooSmall",
     "LockLost",
+    "ModelBusy",
     "ModelForbidden",
     "ModelNotFound",
+    "ModelRetired",
     "Overloaded",
     "PipelineError",
     "PoisonJob",

@@ -55,6 +55,14 @@ class RunTimeout(AttemptError):
     title = "Run timeout"
 
 
+class ModelRetired(AttemptError):
+    """The model was retired before the job ran; the job is in the dead-letter list."""
+
+    code = "model-retired"
+    status = 503
+    title = "Model retired"
+
+
 class TooManyAttempts(AttemptError):
     """The attempt cap was reached; the job is in the dead-letter list."""
 

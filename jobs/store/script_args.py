@@ -61,6 +61,7 @@ class ClaimArgs(NamedTuple):
     occupancy: str
     apart_wait_ms: int
     apart_share: float
+    weights: str
 
 
 class StepArgs(NamedTuple):
@@ -177,21 +178,33 @@ class QueueArgs(NamedTuple):
 
 
 class SetModeArgs(NamedTuple):
-    """`set_mode.lua`."""
+    """`set_mode.lua`: each switch becomes "1" or "0", or stays as it is with ""."""
 
     queue: str
-    mode: str
+    accepts: str
+    runs: str
     set_by: str
 
 
-class CancelWaitingArgs(NamedTuple):
-    """`cancel_waiting.lua`: jobs `first` to `first + limit - 1` of a place."""
+class EndWaitingArgs(NamedTuple):
+    """`end_waiting.lua`: jobs `first` to `first + limit - 1` of a place."""
 
     queue: str
     place: str
     first: int
     limit: int
     created_until: str
+    error_json: bytes
+
+
+class RetireArgs(NamedTuple):
+    """`retire.lua`; `must_be_idle` is "1" or "0"."""
+
+    queue: str
+    mark: bytes
+    mode: str
+    set_by: str
+    must_be_idle: str
 
 
 class ObserveArgs(NamedTuple):

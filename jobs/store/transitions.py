@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from core.errors import PipelineError
 from jobs.blame import Apart, Occupancy
-from jobs.eta import Eta
+from jobs.eta import Eta, NoEta
 from jobs.job import JobSpec
 from jobs.status import Status
 from jobs.store.budget_reservations import BudgetReservation
@@ -130,11 +130,15 @@ class LogAppend:
 
 @dataclass(frozen=True, slots=True)
 class QueuePlace:
-    """A job's position in its queue (1 = next), its estimated end, and how long it has run."""
+    """A job's position in its queue (1 = next), its estimated end, and how long it has run.
+
+    `no_eta` says why an open job has no estimate.
+    """
 
     position: int | None
     eta: Eta | None
     run_ms: int = 0
+    no_eta: NoEta | None = None
 
 
 class EndedJob(NamedTuple):

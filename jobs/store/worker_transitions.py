@@ -39,16 +39,25 @@ class WorkerTransitions(JobReader):
         retry = self._settings.retry
         return args.BlameArgs(retry.max_deaths, retry.max_kills, retry.max_lone_stops)
 
-    async def claim(self, queue: str, worker: str, n: int) -> list[ClaimedJob]:
+    async def claim(self, queue: str, worker: str, n: int, weights: str = "") -> list[ClaimedJob]:
         """Take up to `n` jobs of a queue for a worker that runs nothing, in order.
+
+        Args:
+            queue: The queue.
+            worker: The worker's id.
+            n: How many jobs at most.
+            weights: The digest of the worker's weights, kept on each job; empty if unknown.
 
         Returns:
             The jobs, each with a lease of `lease.seconds` and a new fence; none while the queue
             is paused or empty.
         """
-        return list((await self.claim_for(queue, worker, n, Occupancy.EMPTY)).jobs)
+        claim = await self.claim_for(queue, worker, n, Occupancy.EMPTY, weights)
+        return list(claim.jobs)
 
-    async def claim_for(self, queue: str, worker: str, n: int, occupancy: Occupancy) -> Claim:
+    async def claim_for(
+        self, queue: str, worker: str, n: int, occupancy: Occupancy, weights: str = ""
+    ) -> Claim:
         """Take up to `n` jobs, or one that must run alone.
 
         Args:
@@ -56,6 +65,7 @@ class WorkerTransitions(JobReader):
             worker: The worker.
             n: The most jobs.
             occupancy: What the worker runs now.
+            weights: As in `claim`.
 
         Returns:
             The jobs as `claim` returns them, or `held`: what the worker may run at most before it
@@ -73,6 +83,7 @@ class WorkerTransitions(JobReader):
             occupancy=occupancy,
             apart_wait_ms=int(settings.queue.apart_wait_seconds * 1000),
             apart_share=settings.queue.apart_share,
+            weights=weights,
         )
         answer = await self._scripts.call("claim", *named, *self._retention)
         if answer and answer[0] == HELD:

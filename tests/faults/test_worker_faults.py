@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from jobs.events import EventType
 from jobs.status import Status
-from tests.support.following import run_jobs
+from tests.support.following import follow_all, run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
+from tests.support.jobs import dead_letters
 from tests.support.machine import is_over
 from tests.support.processes import pipeline
 from tests.support.redis_server import RedisServer
@@ -58,6 +60,46 @@ async def test_a_signalled_workers_jobs_go_on_elsewhere(
             if number == signal.SIGTERM:
                 assert all(record.attempt == 1 for record in records), "a drain counts no attempt"
         assert heir.running
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same weights", "other weights"])
+async def test_a_text_is_continued_only_by_the_weights_that_began_it(
+    redis_server: RedisServer, tmp_path: Path, same: bool
+) -> None:
+    settings = simulated_settings(redis_server, slots=4, worker={"drain_seconds": 0.0})
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        first = running.begin_worker(model="weights-a")
+        first.wait_until_ready()
+        async with client(settings) as (store, hub):
+            jobs = [generation(f"job {i}", tokens=1500) for i in range(4)]
+            for job in jobs:
+                await store.submit(job)
+
+            async def begun() -> bool:
+                records = [await store.get(job.id, "acme") for job in jobs]
+                return all(record.output_tokens > 5 for record in records)
+
+            await eventually(begun)
+            (began_with,) = {(await store.get(job.id, "acme")).weights for job in jobs}
+            heir = running.begin_worker(model="weights-a" if same else "weights-b")
+            heir.wait_until_ready()
+            alive = await store.worker_weights(MODEL)
+            assert began_with in alive
+            assert len(alive) == (1 if same else 2), "a mixed fleet is seen"
+
+            first.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(first.wait) == 0
+            results = await follow_all(hub, jobs, 90)
+
+            check_text(jobs, results)
+            (ended_with,) = {(await store.get(job.id, "acme")).weights for job in jobs}
+            assert {result.weights for result in results} == {ended_with}
+            assert (ended_with == began_with) is same
+            for job in jobs:
+                kinds = [event.type for event in await store.read_log(job.id, 0)]
+                assert kinds.count(EventType.STARTED) == 2
+                assert kinds.count(EventType.RESTARTED) == (0 if same else 1)
 
 
 async def test_a_stopped_worker_that_wakes_up_finds_its_jobs_gone(
@@ -187,7 +229,7 @@ async def test_a_job_that_kills_every_worker_is_dead_lettered(
             error = (await store.get(poison.id, "acme")).error
             assert error is not None
             assert error["code"] == "poison-job"
-            assert [job.id for job in await store.list_dead("acme", limit=5)] == [poison.id]
+            assert [job.id for job in await dead_letters(store, "acme")] == [poison.id]
             await check_jobs(store, [poison.id])
             await check_nothing_left(store, MODEL)
 

@@ -10,7 +10,7 @@ from jobs.store.job_store import JobStore
 from jobs.store.metrics_collector import read_store
 from jobs.store.transitions import ClaimedJob
 from tests.support.invariants import check_jobs, check_nothing_left
-from tests.support.jobs import QUEUE, complete, submission, write
+from tests.support.jobs import QUEUE, complete, dead_letters, submission, write
 
 BUSY, BEGUN, EMPTY = Occupancy.BUSY, Occupancy.BEGUN, Occupancy.EMPTY
 
@@ -93,7 +93,7 @@ async def test_two_failures_of_the_engine_alone_make_a_job_poison(store: JobStor
     assert (record.status, record.fence) == (Status.FAILED, 3)
     assert record.error is not None
     assert record.error["code"] == PoisonJob.code
-    assert [job.id for job in await store.list_dead("acme", limit=5)] == [poison.id]
+    assert [job.id for job in await dead_letters(store, "acme")] == [poison.id]
     assert (await store.get(other.id, "acme")).status is Status.COMPLETED
     totals = (await read_store(store)).ended
     assert (totals["suspected"], totals["given_back"], totals["poisoned"]) == (4, 3, 1)

@@ -7,7 +7,7 @@ import orjson
 
 from jobs.status import Status
 from jobs.store.job_store import JobStore
-from jobs.store.queue_control import QueueMode
+from jobs.store.queue_control import ModeChange, QueueMode
 from jobs.store.transitions import Ending, LogAppend
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.jobs import QUEUE
@@ -59,7 +59,7 @@ async def settle(store: JobStore, model: Model) -> None:
     """Check that working workers finish every job after any history."""
     redis: Any = store.redis
     ids = {job.id: job.account for job in model.jobs.values()}
-    await store.control.set_mode(QUEUE, QueueMode.OPEN, "test")
+    await store.control.change_mode(QUEUE, ModeChange.to(QueueMode.OPEN), "test")
     for _ in range(20 * model.limits.max_attempts):
         for name in ("running", "delayed"):
             for job_id in await redis.zrange(store.keys.part(QUEUE, name), 0, -1):

@@ -117,7 +117,7 @@ class Model:
             return "replayed" if known[0] == body else "mismatch"
         if job.start_by or job.deadline:
             return "past"
-        if self.mode == "draining":
+        if self.mode in ("draining", "closed"):
             return "draining"
         return self._full(job, most_of_key) or "accepted"
 
@@ -146,7 +146,7 @@ class Model:
 
     def claim(self, n: int, *, occupancy: str = "empty") -> list[ModelJob]:
         claimed: list[ModelJob] = []
-        if self.mode == "paused":
+        if self.mode in ("paused", "closed"):
             return claimed
         if (alone := self._claim_apart(occupancy)) is not None:
             return alone

@@ -1,11 +1,12 @@
 -- Give up to `limit` jobs to a worker: the next in order, without expired and capped ones.
 -- A job that may have stopped a worker is given alone, to a worker as `occupancy` allows.
--- Takes ClaimArgs, then RetentionArgs. Returns {} while the queue is paused, {'held', what it may run}
+-- Takes ClaimArgs, then RetentionArgs. Returns {} while the queue is paused or closed, {'held', what it may run}
 -- if the worker must claim nothing until it can take such a job, else a row per job:
 -- ClaimedRow: id, fence, attempt, spec, seq, output_tokens, input_tokens, watched, run_deadline, now, account, created, body, queued, apart
 local most = tonumber(limit)
 local ready, fair, running = q(queue, 'ready'), q(queue, 'fair'), q(queue, 'running')
-if redis.call('HGET', q(queue, 'mode'), 'mode') == MODE_PAUSED then return {} end
+local mode = redis.call('HGET', q(queue, 'mode'), 'mode')
+if mode == MODE_PAUSED or mode == MODE_CLOSED then return {} end
 local now = now_ms()
 local since_aged = tonumber(redis.call('HGET', fair, 'since_aged')) or 0
 
@@ -50,7 +51,7 @@ local function start(id)
   local started = job[12] or ''
   if started == '' then started = int(now) end
   redis.call('HSET', job_key(id), 'status', IN_PROGRESS, 'fence', int(fence), 'attempt', int(attempt),
-    'worker', worker, 'claimed', int(now), 'started', started, 'claim_seq', int(tonumber(job[7]) + 1))
+    'worker', worker, 'weights', weights, 'claimed', int(now), 'started', started, 'claim_seq', int(tonumber(job[7]) + 1))
   local seq = emit(id, tonumber(job[7]), job[10], EVENT_STARTED, '{"attempt":' .. int(attempt) .. '}')
   return { id, int(fence), int(attempt), job[6], int(seq), job[8] or '0', job[9] or '', job[10] == '' and '0' or '1',
     int(due), int(now), account, job[13], job[14], job[16], job[17] or '' }

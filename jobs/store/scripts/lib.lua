@@ -3,6 +3,7 @@
 -- A `job` is a table of FINISH_FIELDS; `retention` is a table of RetentionArgs.
 local function job_key(id) return P .. ':job:' .. id end
 local function log_key(id) return P .. ':log:' .. id end
+local function account_dead_key(account) return P .. ':account:' .. account .. ':dead' end
 local function q(queue, part) return P .. ':q:' .. queue .. ':' .. part end
 local function tickets_key(queue) return P .. ':tickets:' .. queue end
 
@@ -228,6 +229,11 @@ local function retain(id, account, ttl_ms, tombstone_ms)
   redis.call('ZADD', P .. ':purge', int(now_ms() + ttl_ms), account .. ' ' .. id)
 end
 
+local function leave_dead_letters(id, account)
+  redis.call('ZREM', P .. ':dead', id)
+  redis.call('ZREM', account_dead_key(account), id)
+end
+
 local FINISH_FIELDS = {
   'status', 'account', 'queue', 'seq', 'watch', 'input', 'cached', 'output', 'claimed', 'created',
   'started', 'attempt', 'tier', 'worker', 'run_ms', 'key_id', 'failures', 'group', 'rated', 'apart',
@@ -272,6 +278,7 @@ local function finish(id, job, status, error_json, now, retention, dead_letter)
   local ttl = retention.ttl_ms
   if dead_letter then
     redis.call('ZADD', P .. ':dead', int(now), id)
+    redis.call('ZADD', account_dead_key(account), int(now), id)
     ttl = retention.dead_ttl_ms
   end
   if retention.starts_at_archive ~= '1' then retain(id, account, ttl, retention.tombstone_ms) end

@@ -38,7 +38,8 @@ end
 local start_by_ms, deadline_ms = tonumber(start_by), tonumber(deadline)
 if start_by_ms and start_by_ms <= now then return { PAST, 'start_by' } end
 if deadline_ms and deadline_ms <= now then return { PAST, 'deadline' } end
-if redis.call('HGET', q(queue, 'mode'), 'mode') == MODE_DRAINING then return { QUEUE_DRAINING } end
+local mode = redis.call('HGET', q(queue, 'mode'), 'mode')
+if mode == MODE_DRAINING or mode == MODE_CLOSED then return { QUEUE_DRAINING } end
 
 local waiting = redis.call('HMGET', q(queue, 'waiting'), ACCOUNT, account)
 local all, own = (tonumber(waiting[1]) or 0) + 1, (tonumber(waiting[2]) or 0) + 1
