@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from core.errors import InvalidJob, PipelineError, StoreUnavailable
+from core.errors import InvalidJob, PipelineError, StoreUnavailable, TooManyFailures
 from core.ids import new_id
 from jobs.events import Event
 from jobs.store.job_store import JobStore
@@ -176,7 +176,7 @@ class Load:
             try:
                 await self._store.submit(job)
                 break
-            except StoreUnavailable:
+            except (StoreUnavailable, TooManyFailures):
                 await asyncio.sleep(RETRY_SECONDS)
             except InvalidJob:
                 return  # its deadline passed before Redis came back
