@@ -155,6 +155,22 @@ dead_tickets = Counter(
     "penstock_dead_tickets_total", "Messages on a job queue that are not tickets", registry=WORKER
 )
 
+# --- grammars of structured outputs -----------------------------------------------------
+
+grammar_seconds = Histogram(
+    "penstock_grammar_compile_seconds",
+    "Time that a helper process took to compile and try a grammar",
+    ["model"],
+    buckets=LATENCY_BUCKETS,
+    registry=WORKER,
+)
+grammar_refused = Counter(
+    "penstock_grammar_refused_total",
+    "Grammars that were refused, by reason",
+    ["model", "reason"],
+    registry=WORKER,
+)
+
 # --- the sweeper ----------------------------------------------------------------------
 
 swept = Counter(

@@ -16,6 +16,7 @@ import structlog
 from core.errors import AttemptError, DeadlineExceeded, PipelineError, RunTimeout
 from core.spans import Context
 from core.tracing import joined
+from jobs.blame import Apart
 from jobs.events import EventType
 from jobs.status import Status
 from jobs.store.transitions import ClaimedJob, Ending, LogAppend
@@ -93,6 +94,7 @@ class Attempt:
         flushing: How many of `pending` the append under way carries; these are not merged any more.
         ending: How the job ends, once that is decided.
         failure: The engine's error for this generation.
+        stepped: The engine gave output in this attempt.
         over: The attempt is released; nothing more may be written for it.
         flushed: Set when `pending` became empty or the attempt was released.
     """
@@ -126,6 +128,7 @@ class Attempt:
     trace: Context | None = None
     log: Any = None
     error: str = ""
+    stepped: bool = False
     over: bool = False
     flushed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -142,6 +145,7 @@ class Attempt:
             id=f"{claimed.id}.{claimed.fence}",
             endpoint=ENDPOINTS.get(claimed.spec.url, "/v1/chat/completions"),
             body=claimed.spec.body,
+            account=claimed.account,
         )
         attempt = cls(
             claimed=claimed,
@@ -180,6 +184,12 @@ class Attempt:
     def begun(self) -> bool:
         """Whether this attempt has written anything."""
         return self.written > self.claimed.seq
+
+    @property
+    def needs_worker(self) -> bool:
+        """Whether no other job may be claimed beside this one now."""
+        apart = self.claimed.apart
+        return apart is Apart.WHOLE or (apart is not Apart.NONE and not self.begun)
 
     @property
     def stopping(self) -> bool:

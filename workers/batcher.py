@@ -6,6 +6,7 @@ claimed job or acknowledged.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -15,6 +16,7 @@ import structlog
 from core import metrics
 from core.errors import StoreUnavailable
 from core.settings.queue import QueueSettings
+from jobs.blame import Occupancy
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import ClaimedJob
 
@@ -23,6 +25,8 @@ log = structlog.get_logger()
 RETRY_SECONDS = 0.5
 #: Free slots are checked again after this many seconds if the engine reported nothing.
 ROOM_SECONDS = 0.25
+#: A worker that must claim nothing asks again after this many seconds.
+HELD_SECONDS = 0.05
 
 
 class Acknowledgeable(Protocol):
@@ -42,7 +46,8 @@ class Batcher:
         queue: str,
         worker: str,
         room: Callable[[], int],
-        busy: Callable[[], bool],
+        occupancy: Callable[[], Occupancy],
+        held: Callable[[float], None],
         start: Callable[[ClaimedJob, Acknowledgeable], None],
     ) -> None:
         """Create a batcher without tickets.
@@ -53,7 +58,9 @@ class Batcher:
             queue: The queue to claim from, which is the served model's name.
             worker: The worker's id.
             room: Returns how many more jobs the engine can take now.
-            busy: Returns whether any job is running.
+            occupancy: Returns what the worker runs now.
+            held: Called while the worker must run nothing before it gets a suspected job, with the
+                seconds for which it has waited.
             start: Called for each claimed job with the ticket it is bound to.
         """
         self._store = store
@@ -61,13 +68,15 @@ class Batcher:
         self._queue = queue
         self._worker = worker
         self._room = room
-        self._busy = busy
+        self._occupancy = occupancy
+        self._held = held
         self._start = start
         #: The digest of the engine's weights; set before `run`.
         self.weights = ""
         self._tickets: deque[Acknowledgeable] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
+        self._held_since: float | None = None
         self.waiting_for_room = False
 
     def offer(self, ticket: Acknowledgeable) -> None:
@@ -95,7 +104,8 @@ class Batcher:
             await self._wait_for_work()
             if self._stopping:
                 break
-            if self._busy() and len(self._tickets) < self._settings.max_batch:
+            busy = self._occupancy() is not Occupancy.EMPTY
+            if busy and len(self._tickets) < self._settings.max_batch:
                 await asyncio.sleep(self._settings.max_wait_seconds)
             count = min(len(self._tickets), self._room(), self._settings.max_batch)
             if count > 0:
@@ -114,14 +124,33 @@ class Batcher:
                 continue
         self.waiting_for_room = False
 
+    async def _wait_for_suspect(self, most: Occupancy) -> None:
+        """Claim nothing for a moment, because a job that may have stopped a worker is to come."""
+        now = time.monotonic()
+        if most is not Occupancy.EMPTY:
+            self._held_since = None
+        elif self._held_since is None:
+            self._held_since = now
+        else:
+            self._held(now - self._held_since)
+        await asyncio.sleep(HELD_SECONDS)
+
     async def _claim(self, tickets: Sequence[Acknowledgeable]) -> None:
         try:
-            claimed = await self._store.claim(self._queue, self._worker, len(tickets), self.weights)
+            claim = await self._store.claim_for(
+                self._queue, self._worker, len(tickets), self._occupancy(), self.weights
+            )
         except StoreUnavailable:
             log.warning("claim_failed_store_unavailable", tickets=len(tickets))
             self._tickets.extendleft(tickets)
             await asyncio.sleep(RETRY_SECONDS)
             return
+        if claim.held is not None:
+            self._tickets.extendleft(tickets)
+            await self._wait_for_suspect(claim.held)
+            return
+        self._held_since = None
+        claimed = claim.jobs
         if claimed:
             metrics.claim_batch.labels(self._queue).observe(len(claimed))
         for job, ticket in zip(claimed, tickets, strict=False):

@@ -1,13 +1,16 @@
 """A circuit breaker around the engine: closed, open, half-open.
 
-`failures` within `window_seconds` open it; after `cooldown_seconds` one probe decides whether
-it closes or opens again (Nygard, "Release It!", 2nd ed., ch. 5). Invariant: while it is open
-nothing is claimed, so a broken engine costs no job an attempt.
+`failures` within `window_seconds` open it if jobs of several accounts failed while they ran alone;
+other failures only ask for a probe, because one client's requests may be at fault. A failed probe
+opens it. After `cooldown_seconds` another probe decides whether it closes or opens again (Nygard,
+"Release It!", 2nd ed., ch. 5). Invariant: while it is open nothing is claimed, so a broken engine
+costs no job an attempt; the failures of one account never open it.
 """
 
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
+from typing import NamedTuple
 
 from core.settings.engine import BreakerSettings
 
@@ -18,6 +21,14 @@ class BreakerState(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
+
+
+class EngineFailure(NamedTuple):
+    """A failed generation; `at` in monotonic seconds, `alone` if no other job was involved."""
+
+    at: float
+    account: str
+    alone: bool
 
 
 class CircuitBreaker:
@@ -32,7 +43,9 @@ class CircuitBreaker:
         """
         self._settings = settings
         self._clock = clock
-        self._failures: deque[float] = deque()
+        self._failures: deque[EngineFailure] = deque()
+        self._probe_wanted = False
+        self._probing = False
         self.state = BreakerState.CLOSED
         self.opened_at: float | None = None
 
@@ -40,7 +53,7 @@ class CircuitBreaker:
     def failures(self) -> int:
         """How many failures lie within the window."""
         horizon = self._clock() - self._settings.window_seconds
-        while self._failures and self._failures[0] < horizon:
+        while self._failures and self._failures[0].at < horizon:
             self._failures.popleft()
         return len(self._failures)
 
@@ -61,18 +74,33 @@ class CircuitBreaker:
         if self.state is BreakerState.CLOSED:
             self._failures.clear()
 
-    def record_failure(self) -> None:
-        """Count a generation that the engine failed; enough of them open the breaker."""
-        self._failures.append(self._clock())
-        if self.state is BreakerState.CLOSED and self.failures >= self._settings.failures:
+    def record_failure(self, account: str, *, alone: bool) -> None:
+        """Count a generation that the engine failed; enough of them open the breaker.
+
+        Args:
+            account: Whose job it was.
+            alone: Whether the job ran alone, so that no other job can be at fault.
+        """
+        self._failures.append(EngineFailure(self._clock(), account, alone))
+        if self.state is not BreakerState.CLOSED or self.failures < self._settings.failures:
+            return
+        certain = [failure for failure in self._failures if failure.alone]
+        accounts = {failure.account for failure in certain}
+        if len(certain) >= self._settings.failures and len(accounts) > 1:
             self._open()
+        else:
+            self._probe_wanted = not self._probing
 
     def begin_probe(self) -> bool:
-        """Go half-open if a probe is due.
+        """Go half-open if a probe is due; a breaker that is closed stays so meanwhile.
 
         Returns:
             True if the caller must probe the engine now and then call `end_probe`.
         """
+        if self.state is BreakerState.CLOSED and self._probe_wanted:
+            self._probe_wanted = False
+            self._probing = True
+            return True
         if self.state is not BreakerState.OPEN or self.seconds_to_probe > 0:
             return False
         self.state = BreakerState.HALF_OPEN
@@ -84,6 +112,7 @@ class CircuitBreaker:
         Args:
             healthy: Whether the engine generated a token in time.
         """
+        self._probing = False
         if healthy:
             self.state = BreakerState.CLOSED
             self.opened_at = None
@@ -93,4 +122,5 @@ class CircuitBreaker:
 
     def _open(self) -> None:
         self.state = BreakerState.OPEN
+        self._probe_wanted = False
         self.opened_at = self._clock()

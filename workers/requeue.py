@@ -7,6 +7,7 @@ continues after them and repeats none.
 import asyncio
 
 from core.errors import PipelineError, StoreUnavailable
+from jobs.blame import Blame
 from jobs.store.job_store import JobStore
 from workers.attempt import Attempt
 from workers.step_writer import StepWriter
@@ -22,6 +23,7 @@ async def requeue(
     *,
     delay_seconds: float = 0.0,
     counted: bool = True,
+    blame: Blame = Blame.NONE,
 ) -> str | None:
     """Write what is pending, then requeue the job; retry while Redis does not answer.
 
@@ -32,6 +34,7 @@ async def requeue(
         error: Why it failed; None for a hand-over.
         delay_seconds: How long the job must wait before it may be claimed again.
         counted: Whether this attempt counts towards the job's limit of attempts.
+        blame: What the job had to do with its end.
 
     Returns:
         The status that the script gave the job (`queued`, or a terminal one when no attempts are
@@ -49,10 +52,11 @@ async def requeue(
                 error,
                 delay_seconds=delay_seconds,
                 counted=counted,
+                blame=blame,
             )
         except StoreUnavailable:
             await asyncio.sleep(RETRY_SECONDS)
             continue
-        attempt.log.info("job_requeued", outcome=outcome, counted=counted)
+        attempt.log.info("job_requeued", outcome=outcome, counted=counted, blame=blame)
         return None if attempt.over else outcome
     return None

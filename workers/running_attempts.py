@@ -59,6 +59,16 @@ class RunningAttempts:
         """Return the attempt that a generation of the engine belongs to; None if it is gone."""
         return self._by_generation.get(generation_id)
 
+    @property
+    def all_begun(self) -> bool:
+        """Whether every attempt gave output; True if there is none."""
+        return all(attempt.begun for attempt in self._by_job.values())
+
+    @property
+    def closed(self) -> bool:
+        """Whether a job runs beside which no other may be claimed now."""
+        return any(attempt.needs_worker for attempt in self._by_job.values())
+
     async def wait_until_empty(self) -> None:
         """Return when no attempt is left."""
         await self._empty.wait()

@@ -118,7 +118,8 @@ class WorkerService:
             state.queue,
             state.id,
             room=self._free_slots,
-            busy=lambda: len(self._runner.attempts) > 0,
+            occupancy=lambda: self._runner.occupancy,
+            held=self._make_way,
             start=self._runner.start,
         )
         health = WorkerHealth(state, settings, self._engine, self._runner, self._breaker)
@@ -186,17 +187,26 @@ class WorkerService:
     def _free_slots(self) -> int:
         """Return how many jobs may be claimed now.
 
-        It is 0 while the queue starts nothing, so that tickets are kept and not used up, and while
-        the engine still has waiting sequences, because these need its free memory.
+        It is 0 once the engine is dead, while the queue starts nothing, so that tickets are kept
+        and not used up, while the engine still has waiting sequences, because these need its free
+        memory, and while a job runs that must be alone.
         """
-        if self._state.phase != "ready" or not self._breaker.allows_claims:
+        if self._state.phase != "ready" or self._runner.dying:
+            return 0
+        if not self._breaker.allows_claims:
             return 0
         if not self._state.mode.runs or self._engine.load().waiting:
             return 0
-        return self._state.slots - len(self._runner.attempts)
+        attempts = self._runner.attempts
+        return 0 if attempts.closed else self._state.slots - len(attempts)
 
     def _room_changed(self) -> None:
         self._batcher.room_changed()
+
+    def _make_way(self, waited: float) -> None:
+        """Give short jobs time to end, then hand the rest over, as in a drain."""
+        if waited >= self._settings.worker.drain_seconds:
+            self._runner.make_way()
 
     def _set_mode(self, mode: QueueMode) -> None:
         """Pause or resume claiming."""

@@ -23,6 +23,7 @@ from core.errors.attempts import (
     EngineError,
     LeaseLost,
     ModelRetired,
+    PoisonJob,
     RunTimeout,
     TooManyAttempts,
 )
@@ -50,6 +51,7 @@ from core.errors.limits import (
     QueueFull,
     RateLimited,
     SpendingUnknown,
+    TooManyFailures,
     WaitTooLong,
 )
 from core.errors.outages import (
@@ -84,6 +86,7 @@ __all__ = [
     "ModelRetired",
     "Overloaded",
     "PipelineError",
+    "PoisonJob",
     "QueueDraining",
     "QueueFull",
     "RateLimited",
@@ -91,6 +94,7 @@ __all__ = [
     "SpendingUnknown",
     "StoreUnavailable",
     "TooManyAttempts",
+    "TooManyFailures",
     "Unauthenticated",
     "WaitTooLong",
     "error_class",

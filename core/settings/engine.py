@@ -87,6 +87,37 @@ class EngineSettings(SettingsGroup):
     chat_template: Path | None = Field(
         default=None, description="File with a chat template. Not set: the model's own."
     )
+    grammar_helpers: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Number of helper processes that compile the grammars of structured outputs"
+        " before the engine does.",
+    )
+    grammar_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        description="Maximum seconds of CPU time to compile one grammar; a longer one is refused.",
+    )
+    grammar_memory_bytes: int = Field(
+        default=1024**3,
+        ge=64 * 1024**2,
+        description="Maximum bytes of memory that the compilation of one grammar may use.",
+    )
+    grammar_compiled_bytes: int = Field(
+        default=64 * 1024**2, ge=1024, description="Maximum size in bytes of a compiled grammar."
+    )
+    grammar_token_seconds: float = Field(
+        default=0.005,
+        gt=0,
+        description="Maximum seconds of CPU time that a grammar may need for one token; ambiguous"
+        " grammars need more with each token.",
+    )
+    grammar_cache: int = Field(
+        default=256,
+        ge=1,
+        description="Number of grammars per account whose verdict a worker remembers.",
+    )
     extra_args: dict[str, object] = Field(
         default_factory=dict,
         description="JSON object of more engine arguments; they are passed to vLLM unchanged.",

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from core.errors import DeadlineExceeded, RunTimeout, TooManyAttempts
+from core.errors import DeadlineExceeded, PoisonJob, RunTimeout
 from core.redis.script_sources import (
     NO_FLAGS,
     READ_ONLY,
@@ -19,6 +19,7 @@ from core.redis.script_sources import (
     ScriptSources,
     read_scripts,
 )
+from jobs.blame import Apart, Blame, Occupancy
 from jobs.events import EventType
 from jobs.fairness import TIER_SPAN, ServiceTier
 from jobs.status import Status
@@ -30,6 +31,7 @@ from jobs.store.script_rows import RetirementState, SubmitOutcome
 
 FOLDER = Path(__file__).parent / "scripts"
 _RETENTION: Mapping[str, type[tuple[Any, ...]]] = {"retention": args.RetentionArgs}
+_BLAME: Mapping[str, type[tuple[Any, ...]]] = {"limits": args.BlameArgs, **_RETENTION}
 
 #: Only `submit` brings in more, so only it is refused at `maxmemory`. A second run of `claim` or
 #: `delete` would answer differently: `claim` would take more jobs.
@@ -38,10 +40,10 @@ SCRIPTS = {
     "claim": Script(args.ClaimArgs, _RETENTION, repeatable=False),
     "append": Script(tables=_RETENTION),
     "finish": Script(args.FinishArgs, _RETENTION),
-    "requeue": Script(args.RequeueArgs, _RETENTION),
+    "requeue": Script(args.RequeueArgs, _BLAME),
     "renew": Script(args.RenewArgs),
     "loading": Script(args.LoadingArgs),
-    "sweep": Script(args.SweepArgs, _RETENTION),
+    "sweep": Script(args.SweepArgs, _BLAME),
     "cancel": Script(args.CancelArgs, _RETENTION),
     "delete": Script(args.DeleteArgs, repeatable=False),
     "watch": Script(args.WatchArgs),
@@ -75,7 +77,10 @@ CONSTANTS: Mapping[str, Constant] = {
     "EVENT_FINISHED": EventType.FINISHED.value,
     "DEADLINE_EXCEEDED": DeadlineExceeded.code,
     "RUN_TIMEOUT": RunTimeout.code,
-    "TOO_MANY_ATTEMPTS": TooManyAttempts.code,
+    "POISON_JOB": PoisonJob.code,
+    **{f"APART_{apart.name}": apart.value for apart in Apart if apart},
+    **{f"BLAME_{blame.name}": blame.value for blame in Blame if blame},
+    **{f"OCCUPANCY_{occupancy.name}": occupancy.value for occupancy in Occupancy},
     "TIERS": len(ServiceTier),
     "TIER_SPAN": int(TIER_SPAN),
     "ACCOUNT": ACCOUNT,

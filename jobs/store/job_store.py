@@ -10,7 +10,6 @@ the caller must handle, never an exception to ignore.
 import orjson
 from redis.asyncio import Redis
 
-from core.backoff import Backoff
 from core.errors import JobConflict, JobNotFound
 from core.redis.client import guarded
 from core.redis.scripts import Scripts
@@ -94,6 +93,7 @@ class JobStore(WorkerTransitions):
             BudgetExceeded: The reservation does not fit what is left of a budget.
             SpendingUnknown: The spending of the reservation's month is not known yet.
             RateLimited: A rate of the key or its account has no room now.
+            TooManyFailures: Too many jobs of the account failed in the last minute.
             LimitTooSmall: The job alone needs more than a rate's whole minute.
             QueueFull: The queue, or the account's or key's share of it, is at its bound.
             WaitTooLong: The job would wait longer than the operator lets jobs wait.
@@ -196,17 +196,12 @@ class JobStore(WorkerTransitions):
 
     async def sweep(self, queue: str, limit: int = 500) -> SweepResult:
         """Repair one queue once: at most `limit` jobs of each kind of damage."""
-        retry = self._settings.retry
         named = args.SweepArgs(
             queue=queue,
             limit=limit,
-            max_attempts=retry.max_attempts,
-            overdue_grace_ms=int(self._settings.lease.seconds * 1000),
+            lease_ms=int(self._settings.lease.seconds * 1000),
         )
-        backoff = Backoff(retry.base_seconds, retry.cap_seconds)
-        failures = range(1, max(2, retry.max_attempts))
-        delays = (int(backoff.ceiling(failure) * 1000) for failure in failures)
-        answer = await self._scripts.call("sweep", *named, *self._retention, *delays)
+        answer = await self._scripts.call("sweep", *named, *self._blame_args, *self._retention)
         return SweepResult(*answer[:6])._replace(
             abandoned=[AbandonedAttempt.of(row) for row in answer[6:]]
         )

@@ -116,7 +116,10 @@ def _queues(state: StoreState) -> Iterator[Metric]:
     for model, queue in queues.items():
         jobs |= {(model, "running"): queue.running, (model, "delayed"): queue.delayed}
         jobs |= {(model, "parked"): queue.parked, (model, "ready"): sum(queue.ready.values())}
-    text = "Jobs by where they are: ready, delayed (a retry), parked (account's cap), running"
+        jobs[model, "apart"] = queue.apart
+    text = (
+        "Jobs by where they are: ready, delayed (a retry), parked (account's cap), apart, running"
+    )
     yield _labelled("penstock_queue_jobs", text, ("model", "state"), jobs)
     yield _labelled(
         "penstock_queue_ready_jobs",
@@ -177,6 +180,21 @@ def _rest(state: StoreState) -> Iterator[Metric]:
     for status in filter(lambda status: status.is_terminal, Status):
         ended.add_metric([status], state.ended.get(status, 0))
     yield ended
+    yield CounterMetricFamily(
+        "penstock_jobs_given_back_total",
+        "Jobs given back after their worker stopped; no attempt is counted",
+        value=state.ended.get("given_back", 0),
+    )
+    yield CounterMetricFamily(
+        "penstock_jobs_suspected_total",
+        "Times that a job was suspected of having stopped its worker",
+        value=state.ended.get("suspected", 0),
+    )
+    yield CounterMetricFamily(
+        "penstock_poison_jobs_total",
+        "Jobs failed as poison-job because they stopped their workers",
+        value=state.ended.get("poisoned", 0),
+    )
 
 
 def _redis(info: dict[str, Any]) -> Iterator[Metric]:

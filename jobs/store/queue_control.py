@@ -143,7 +143,7 @@ class QueueControl:
         while True:
             parked = sorted(owner.decode() for owner in (await self._read(queue)).parked)
             found = 0
-            for place in ("ready", "delayed", *(f"parked:{owner}" for owner in parked)):
+            for place in ("ready", "delayed", "apart", *(f"parked:{owner}" for owner in parked)):
                 first = 0
                 while True:
                     named = EndWaitingArgs(queue, place, first, SLICE, began, error_json)

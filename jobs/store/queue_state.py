@@ -18,13 +18,15 @@ TIERS = tuple(sorted(ServiceTier, key=lambda tier: tier.rank))
 class QueueState:
     """The mode, and numbers of jobs by place, of workers and of their slots.
 
-    `delayed` jobs wait for a retry, `parked` ones for their account's cap. `oldest_seconds` holds
-    the longest wait of each tier that has a ready job. `loading` workers load their model.
+    `delayed` jobs wait for a retry, `parked` ones for their account's cap, `apart` ones for a
+    worker that runs them alone. `oldest_seconds` holds the longest wait of each tier that has a
+    ready job. `loading` workers load their model.
     """
 
     running: int
     delayed: int
     parked: int
+    apart: int
     workers: int
     slots: int
     tickets: int

@@ -39,6 +39,7 @@ class SubmitArgs(NamedTuple):
     key_id: str
     body: bytes
     quota_json: bytes
+    max_failures: int
     max_ahead: int | str
     lock: str = ""
     lock_holder: str = ""
@@ -57,6 +58,9 @@ class ClaimArgs(NamedTuple):
     run_ms: int
     ageing_ms: int
     ageing_every: int
+    occupancy: str
+    apart_wait_ms: int
+    apart_share: float
     weights: str
 
 
@@ -89,7 +93,7 @@ class FinishArgs(NamedTuple):
 
 
 class RequeueArgs(NamedTuple):
-    """`requeue.lua`; `counted` is "1" or "0"."""
+    """`requeue.lua`; `counted` is "1" or "0", `blame` a `jobs.blame.Blame`."""
 
     job_id: str
     fence: int
@@ -97,6 +101,15 @@ class RequeueArgs(NamedTuple):
     delay_ms: int
     counted: str
     max_attempts: int
+    blame: str
+
+
+class BlameArgs(NamedTuple):
+    """When jobs whose workers stopped run alone, and when they fail (`RetrySettings`)."""
+
+    max_deaths: int
+    max_kills: int
+    max_lone_stops: int
 
 
 class RenewArgs(NamedTuple):
@@ -121,12 +134,11 @@ class LoadingArgs(NamedTuple):
 
 
 class SweepArgs(NamedTuple):
-    """`sweep.lua`; the retry delay in ms after the 1st, 2nd, ... failure follow."""
+    """`sweep.lua`."""
 
     queue: str
     limit: int
-    max_attempts: int
-    overdue_grace_ms: int
+    lease_ms: int
 
 
 class CancelArgs(NamedTuple):

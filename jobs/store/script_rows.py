@@ -23,6 +23,7 @@ class SubmitOutcome(StrEnum):
     KEY_FULL = "key-full"
     LONG_WAIT = "long-wait"
     RATE_LIMITED = "rate-limited"
+    FAILING = "failing"
     OVER_BUDGET = "over-budget"
     SPENDING_UNKNOWN = "spending-unknown"
 
@@ -69,6 +70,7 @@ class ClaimedRow(NamedTuple):
     created: bytes
     body: bytes
     queued: bytes
+    apart: bytes
 
 
 class AbandonedRow(NamedTuple):
@@ -123,6 +125,7 @@ class ObservedRow(NamedTuple):
     running: int
     delayed: int
     parked: int
+    apart: int
     workers: int
     slots: int
     tickets: int

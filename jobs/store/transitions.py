@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from core.errors import PipelineError
+from jobs.blame import Apart, Occupancy
 from jobs.eta import Eta, NoEta
 from jobs.job import JobSpec
 from jobs.status import Status
@@ -89,6 +90,20 @@ class ClaimedJob:
     account: str
     created: int
     queued: int
+    apart: Apart = Apart.NONE
+
+
+class Claim(NamedTuple):
+    """The answer to a claim.
+
+    Attributes:
+        jobs: The claimed jobs.
+        held: Set if the worker must claim nothing for now, because a suspected job waits for it:
+            what it may run at most when that job comes.
+    """
+
+    jobs: Sequence[ClaimedJob]
+    held: Occupancy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ import orjson
 
 from core.errors import PipelineError
 from core.redis.client import guarded
+from jobs.blame import Apart, Blame, Occupancy
 from jobs.broker.tickets import DEAD_TICKETS_KEPT
 from jobs.job import JobSpec
 from jobs.store import script_args as args
 from jobs.store.job_reader import JobReader
 from jobs.store.script_rows import ClaimedRow
-from jobs.store.transitions import Appended, ClaimedJob, Ending, LogAppend
+from jobs.store.transitions import Appended, Claim, ClaimedJob, Ending, LogAppend
 
 #: A worker that was killed while it loaded its model counts for so long.
 LOADING_EXPIRE_MS = 60_000
@@ -27,12 +28,19 @@ FAILED_LOADS_FORGOTTEN_MS = 24 * 3_600_000
 #: A step that does not end its job.
 GOES_ON = args.EndingArgs()
 
+HELD = b"held"
+
 
 class WorkerTransitions(JobReader):
     """The job store as workers use it. Every call may raise StoreUnavailable."""
 
+    @property
+    def _blame_args(self) -> args.BlameArgs:
+        retry = self._settings.retry
+        return args.BlameArgs(retry.max_deaths, retry.max_kills, retry.max_lone_stops)
+
     async def claim(self, queue: str, worker: str, n: int, weights: str = "") -> list[ClaimedJob]:
-        """Take up to `n` jobs of a queue for a worker, in order.
+        """Take up to `n` jobs of a queue for a worker that runs nothing, in order.
 
         Args:
             queue: The queue.
@@ -44,6 +52,25 @@ class WorkerTransitions(JobReader):
             The jobs, each with a lease of `lease.seconds` and a new fence; none while the queue
             is paused or empty.
         """
+        claim = await self.claim_for(queue, worker, n, Occupancy.EMPTY, weights)
+        return list(claim.jobs)
+
+    async def claim_for(
+        self, queue: str, worker: str, n: int, occupancy: Occupancy, weights: str = ""
+    ) -> Claim:
+        """Take up to `n` jobs, or one that must run alone.
+
+        Args:
+            queue: The queue.
+            worker: The worker.
+            n: The most jobs.
+            occupancy: What the worker runs now.
+            weights: As in `claim`.
+
+        Returns:
+            The jobs as `claim` returns them, or `held`: what the worker may run at most before it
+            gets anything.
+        """
         settings = self._settings
         named = args.ClaimArgs(
             queue=queue,
@@ -53,10 +80,15 @@ class WorkerTransitions(JobReader):
             run_ms=int(settings.limits.run_seconds * 1000),
             ageing_ms=int(settings.queue.ageing_seconds * 1000),
             ageing_every=settings.queue.ageing_every,
+            occupancy=occupancy,
+            apart_wait_ms=int(settings.queue.apart_wait_seconds * 1000),
+            apart_share=settings.queue.apart_share,
             weights=weights,
         )
         answer = await self._scripts.call("claim", *named, *self._retention)
-        return [_claimed(ClaimedRow(*row)) for row in answer]
+        if answer and answer[0] == HELD:
+            return Claim((), held=Occupancy(answer[1].decode()))
+        return Claim([_claimed(ClaimedRow(*row)) for row in answer])
 
     async def append(self, steps: Sequence[LogAppend]) -> list[Appended]:
         """Write one engine step for many jobs in one script call; safe to repeat.
@@ -85,6 +117,7 @@ class WorkerTransitions(JobReader):
         *,
         delay_seconds: float = 0.0,
         counted: bool = True,
+        blame: Blame = Blame.NONE,
     ) -> str:
         """Give a running job back to its queue.
 
@@ -95,9 +128,11 @@ class WorkerTransitions(JobReader):
             delay_seconds: How long it is not claimed again.
             counted: Whether this counts towards `retry.max_attempts`; if not, the job goes to
                 the front of its queue.
+            blame: What is known about it. After a stop of its worker (`ENGINE`, `UNKNOWN`)
+                `error`, `delay_seconds` and `counted` have no effect.
 
         Returns:
-            `queued`, `cancelled`, `failed` (at the cap) or `lost`.
+            `queued`, `cancelled`, `failed` (at the cap, or as a poison job) or `lost`.
         """
         named = args.RequeueArgs(
             job_id=job_id,
@@ -106,8 +141,11 @@ class WorkerTransitions(JobReader):
             delay_ms=int(delay_seconds * 1000),
             counted="1" if counted else "0",
             max_attempts=self._settings.retry.max_attempts,
+            blame=blame,
         )
-        answer: bytes = await self._scripts.call("requeue", *named, *self._retention)
+        answer: bytes = await self._scripts.call(
+            "requeue", *named, *self._blame_args, *self._retention
+        )
         return answer.decode()
 
     async def renew(
@@ -209,4 +247,5 @@ def _claimed(row: ClaimedRow) -> ClaimedJob:
         account=row.account.decode(),
         created=int(row.created),
         queued=int(row.queued),
+        apart=Apart(row.apart.decode()),
     )

@@ -1,10 +1,12 @@
 """Engines, each started once and shared by the whole session on the session's event loop."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
+import uvloop
 
 from core.settings.engine import EngineSettings, SimulatedSettings
 from tests.contract.driver import Driver
@@ -44,6 +46,13 @@ class Engines:
         """Stop all engines."""
         for driver in self._drivers.values():
             await driver.engine.close()
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run engines on the event loop of the worker, which lacks some of asyncio's options."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

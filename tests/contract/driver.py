@@ -95,6 +95,9 @@ class Driver:
             job.choices.setdefault(output.index, Choice()).outputs.append(output)
             job.changed.set()
 
+    def progress(self) -> None:
+        """Only a worker watches the progress."""
+
     def dead(self, error: BaseException) -> None:
         self.death.set_result(error)
 

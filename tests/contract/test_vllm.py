@@ -169,6 +169,33 @@ async def test_a_grammar_that_cannot_be_compiled_is_the_clients_fault(vllm: Driv
         await vllm.add(chat("x", structured_outputs={"regex": "(unclosed"}))
 
 
+INTEGER = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+PATTERNS = {"type": "object", "patternProperties": {"^x": {"type": "integer"}}}
+SEVERAL = {"allOf": [{"type": "string"}, {"enum": ["up", "down"]}]}
+SINGLE = {"allOf": [{"enum": ["up", "down"]}]}
+SETS = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+
+
+def formed(schema: dict[str, Any]) -> dict[str, Any]:
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    return chat("Tell me a fact.", response_format=form, temperature=0, max_tokens=48)
+
+
+@pytest.mark.parametrize("first", [INTEGER, PATTERNS])
+async def test_a_schema_is_enforced_or_refused_whatever_came_before_it(
+    vllm: Driver, first: dict[str, Any]
+) -> None:
+    await vllm.run(formed(first))
+    for schema in (SEVERAL, SETS, {"type": "string", "not": {"enum": ["up"]}}):
+        with pytest.raises(InvalidJob) as refused:
+            await vllm.add(formed(schema))
+        assert refused.value.param == "response_format"
+    assert json.loads((await vllm.run(formed(SINGLE))).text) in ("up", "down")
+    choice = chat("Up?", structured_outputs={"choice": ["up", "down"]})
+    assert (await vllm.run(choice)).text in ("up", "down")
+    assert json.loads((await vllm.run(formed({"enum": [1, 2]}))).text) in (1, 2)
+
+
 async def test_a_tool_call_is_streamed_as_deltas_and_continued(vllm: Driver) -> None:
     body = chat(
         "How is the weather?",

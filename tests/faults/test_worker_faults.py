@@ -210,25 +210,25 @@ async def test_a_worker_whose_jobs_wait_for_redis_is_not_hung(
         assert "no engine step" not in worker.output()
 
 
-async def test_a_job_that_kills_every_worker_is_buried(
+async def test_a_job_that_kills_every_worker_is_dead_lettered(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    retry = {"max_attempts": 2, "base_seconds": 0.1, "cap_seconds": 0.2}
-    settings = simulated_settings(redis_server, retry=retry)
+    settings = simulated_settings(redis_server, retry={"max_lone_stops": 3})
     with pipeline(settings, tmp_path) as running:
         running.control()
         async with client(settings) as (store, _):
-            first = running.worker()
-            poison = generation("[[fault:exit=3]]")
+            poison = generation("[[fault:exit=0]]")
             await store.submit(poison)
-            await asyncio.to_thread(first.wait)
-            second = running.begin_worker()
-            await asyncio.to_thread(second.wait)
+            for _ in range(4):  # once as any job, and three times alone
+                await asyncio.to_thread(running.begin_worker().wait)
 
-            async def buried() -> bool:
+            async def failed() -> bool:
                 return (await store.get(poison.id, "acme")).status is Status.FAILED
 
-            await eventually(buried, timeout=20)
+            await eventually(failed, timeout=20)
+            error = (await store.get(poison.id, "acme")).error
+            assert error is not None
+            assert error["code"] == "poison-job"
             assert [job.id for job in await dead_letters(store, "acme")] == [poison.id]
             await check_jobs(store, [poison.id])
             await check_nothing_left(store, MODEL)
@@ -249,3 +249,23 @@ async def test_a_failing_engine_stops_claiming_is_probed_and_recovers(
             assert "breaker_probes" in worker.output()
             await check_jobs(store, [job.id for job in jobs])
             await check_nothing_left(store, MODEL)
+
+
+async def test_a_frozen_worker_does_not_take_its_own_pause_for_a_hang_of_the_engine(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    lease = {"seconds": 120}
+    settings = simulated_settings(redis_server, worker={"hang_seconds": 3.0}, lease=lease)
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        worker = running.worker()
+        async with client(settings) as (store, hub):
+            # Frozen during a step of 5.5 s, so that the engine is silent before and after.
+            job = generation("[[fault:slow=5.5]]", tokens=1)
+            following = await under_way(store, hub, [job], 1)
+            worker.signal(signal.SIGSTOP)
+            await asyncio.sleep(4)  # longer than a hang
+            worker.signal(signal.SIGCONT)
+            check_text([job], await following)
+        assert worker.running, worker.output()[-3000:]
+        assert "no engine step" not in worker.output()

@@ -63,6 +63,9 @@ class Answers:
             if output.error is not None or output.finish_reason is not None:
                 self.ended.set()
 
+    def progress(self) -> None:
+        """Only a worker watches the progress."""
+
     def dead(self, error: BaseException) -> None:
         self.errors.append(repr(error))
         self.ended.set()

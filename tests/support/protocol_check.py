@@ -19,11 +19,11 @@ async def check_agreement(store: JobStore, model: Model) -> None:
     redis: Any = store.redis
     keys, jobs = store.keys, model.by_id()
     everybody = sorted({who for job in jobs for who in (job.account, job.group) if who})
-    names = ("ready", "running", "delayed", "deadlines", "waiting", "running_by")
+    names = ("ready", "apart", "running", "delayed", "deadlines", "waiting", "running_by")
     pipe: Any = redis.pipeline(transaction=True)
-    for name in names[:4]:
+    for name in names[:5]:
         pipe.zrange(keys.part(QUEUE, name), 0, -1)
-    for name in names[4:]:
+    for name in names[5:]:
         pipe.hgetall(keys.part(QUEUE, name))
     for who in everybody:
         pipe.zrange(keys.part(QUEUE, f"parked:{who}"), 0, -1)
@@ -35,9 +35,10 @@ async def check_agreement(store: JobStore, model: Model) -> None:
         pipe.hgetall(keys.job(job.id))
         pipe.xrange(keys.log(job.id))
     found = await pipe.execute()
-    ready, running, delayed, deadlines, waiting, running_by = found[:6]
-    parked, rest = found[6 : 6 + len(everybody)], found[6 + len(everybody) :]
+    ready, apart, running, delayed, deadlines, waiting, running_by = found[:7]
+    parked, rest = found[7 : 7 + len(everybody)], found[7 + len(everybody) :]
     assert _ids(ready) == [job.id for job in model.at("ready")], "order"
+    assert _ids(apart) == [job.id for job in model.at("apart")]
     assert set(_ids(running)) == {job.id for job in model.at("running")}
     assert set(_ids(delayed)) == {job.id for job in model.at("delayed")}
     assert set(_ids(deadlines)) == {job.id for job in jobs if _limited(job)}
@@ -59,7 +60,7 @@ async def settle(store: JobStore, model: Model) -> None:
     redis: Any = store.redis
     ids = {job.id: job.account for job in model.jobs.values()}
     await store.control.change_mode(QUEUE, ModeChange.to(QueueMode.OPEN), "test")
-    for _ in range(6 * model.limits.max_attempts):
+    for _ in range(20 * model.limits.max_attempts):
         for name in ("running", "delayed"):
             for job_id in await redis.zrange(store.keys.part(QUEUE, name), 0, -1):
                 await redis.zadd(store.keys.part(QUEUE, name), {job_id: 1})
@@ -93,6 +94,10 @@ def _check_job(job: ModelJob, record: dict[bytes, bytes], log: list[Any]) -> Non
     assert record[b"status"].decode() == job.status
     assert int(record[b"fence"]) == job.fence
     assert int(record[b"failures"]) == job.failures
+    marks = [int(record.get(name, 0)) for name in (b"deaths", b"kills", b"losses")]
+    assert marks == [job.deaths, job.kills, job.losses]
+    assert record.get(b"apart", b"").decode() == job.apart
+    assert bool(int(record.get(b"lone", 0))) == job.lone
     assert int(record[b"seq"]) == job.seq == len(log)
     assert [int(seq.partition(b"-")[0]) for seq, _ in log] == list(range(1, len(log) + 1))
     assert int(record.get(b"output", 0)) == len(job.tokens)

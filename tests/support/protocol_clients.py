@@ -66,6 +66,7 @@ class Clients(RuleBasedStateMachine):
             "shed_flex_at": 0.8,
             "max_queued_per_account": LIMITS.max_per_account,
             "ageing_seconds": 3600,
+            "apart_wait_seconds": 3600,
         }
         retry = {"max_attempts": LIMITS.max_attempts, "base_seconds": 900, "cap_seconds": 900}
         lease = {"seconds": 900}

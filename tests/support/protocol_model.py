@@ -39,8 +39,20 @@ class ModelJob:
     cancel: bool = False
     lease_over: bool = False
     retry_due: bool = False
+    apart: str = ""
+    claim_seq: int = 0
+    lone: bool = False
+    deaths: int = 0
+    kills: int = 0
+    losses: int = 0
     run_over: bool = False
     dead: bool = False
+    overdue: bool = False  # it has waited long for a worker that runs nothing
+
+    @property
+    def cleared(self) -> bool:
+        """Whether output in this attempt cleared it of what it was suspected of."""
+        return self.seq > self.claim_seq and self.apart != "whole"
 
     @property
     def terminal(self) -> bool:
@@ -54,6 +66,9 @@ class Limits:
     max_queued: tuple[int, int, int]  # by tier
     max_per_account: int
     max_attempts: int
+    max_deaths: int = 3
+    max_kills: int = 2
+    max_lone_stops: int = 5
 
 
 class Model:
@@ -68,6 +83,8 @@ class Model:
         self.finish_tag: dict[tuple[int, str], float] = {}
         self.tickets = 0
         self.mode = "open"
+        self.others_next = False
+        self.worker_lives = False
 
     # --- views ------------------------------------------------------------------------
 
@@ -127,10 +144,13 @@ class Model:
         if key:
             self.keys[job.account, key] = (body, job.id)
 
-    def claim(self, n: int) -> list[ModelJob]:
+    def claim(self, n: int, *, occupancy: str = "empty") -> list[ModelJob]:
         claimed: list[ModelJob] = []
         if self.mode in ("paused", "closed"):
             return claimed
+        if (alone := self._claim_apart(occupancy)) is not None:
+            return alone
+        self.others_next = False
         while len(claimed) < n and (ready := self.at("ready")):
             job = ready[0]
             if job.deadline or (job.start_by and not job.started):
@@ -144,6 +164,37 @@ class Model:
                 claimed.append(self._start(job))
         return claimed
 
+    def apart_now(self) -> list[ModelJob]:
+        """Return the jobs beside which nothing may be claimed now."""
+        return [job for job in self.at("running") if job.apart and not job.cleared]
+
+    def _claim_apart(self, occupancy: str) -> list[ModelJob] | None:
+        """Claim one suspected job; the one worker that there is holds if one is overdue."""
+        waiting = self.at("apart")
+        if (self.others_next and self.at("ready")) or self.apart_now():
+            return None
+        for job in waiting[:16]:
+            if job.deadline or (job.start_by and not job.started):
+                self.end(job, "expired")
+            elif not self._is_full(job):
+                if occupancy == "empty":
+                    return self._start_apart(job, lone=True)
+                if job.overdue and occupancy == "begun" and job.apart == "start":
+                    return self._start_apart(job, lone=False)
+                if job.overdue:
+                    return []
+        return None
+
+    def _start_apart(self, job: ModelJob, *, lone: bool) -> list[ModelJob]:
+        self.others_next = True
+        job.lone = lone
+        return [self._start(job)]
+
+    def _is_full(self, job: ModelJob) -> bool:
+        running = self.running_by()
+        of_account = bool(job.cap) and running[job.account] >= job.cap
+        return of_account or (bool(job.group_cap) and running[job.group] >= job.group_cap)
+
     def _start(self, job: ModelJob) -> ModelJob:
         self.virtual[job.tier] = max(self.virtual.get(job.tier, 0.0), job.virtual_start)
         job.status, job.place = "in_progress", "running"
@@ -151,6 +202,7 @@ class Model:
         job.started = True
         job.lease_over = job.run_over = False
         self._event(job)
+        job.claim_seq = job.seq
         return job
 
     def _event(self, job: ModelJob) -> None:
@@ -187,12 +239,42 @@ class Model:
             return True
         return job.fence == fence and job.terminal
 
-    def requeue(self, job: ModelJob, fence: int, *, delayed: bool, counted: bool) -> str:
+    def requeue(
+        self, job: ModelJob, fence: int, *, delayed: bool, counted: bool, blame: str = ""
+    ) -> str:
         if job.fence != fence or job.status != "in_progress":
             return "lost"
-        return self._back(job, delayed=delayed, counted=counted)
+        if blame in {"engine", "unknown"}:
+            return self._worker_stopped(job, engine_failed=blame == "engine")
+        apart = self._held_against(job)
+        if blame == "alone":
+            apart = apart or "start"
+        return self._back(job, delayed=delayed, counted=counted, apart=apart)
 
-    def _back(self, job: ModelJob, *, delayed: bool, counted: bool) -> str:
+    def _held_against(self, job: ModelJob) -> str:
+        if not job.cleared:
+            return job.apart
+        if job.apart:
+            job.kills = job.losses = 0
+        return ""
+
+    def _worker_stopped(self, job: ModelJob, *, engine_failed: bool) -> str:
+        begun, apart = job.seq > job.claim_seq, self._held_against(job)
+        alone = bool(apart) and job.lone
+        job.deaths += begun
+        job.kills += alone and engine_failed
+        job.losses += alone and not engine_failed
+        enough = job.kills + job.losses >= self.limits.max_lone_stops
+        if alone and (enough or job.kills >= self.limits.max_kills) and not job.cancel:
+            job.dead = True
+            self.end(job, "failed")
+            return "failed"
+        after = "" if begun else "alone" if apart else "start"
+        if apart == "whole" or job.deaths >= self.limits.max_deaths:
+            after = "whole"
+        return self._back(job, delayed=False, counted=False, apart=after)
+
+    def _back(self, job: ModelJob, *, delayed: bool, counted: bool, apart: str) -> str:
         if job.cancel:
             self.end(job, "cancelled")
             return "cancelled"
@@ -201,7 +283,7 @@ class Model:
             job.dead = True
             self.end(job, "failed")
             return "failed"
-        job.status, job.place = "queued", None
+        job.status, job.place, job.apart, job.overdue = "queued", None, apart, False
         self._unpark(job.group)
         self._unpark(job.account)
         score = job.base if counted else job.tier * TIER_SPAN
@@ -212,7 +294,9 @@ class Model:
         return "queued"
 
     def _ready(self, job: ModelJob, score: float) -> None:
-        job.place, job.score = "ready", score
+        job.place, job.score = "apart" if job.apart else "ready", score
+        if job.apart:
+            job.score += job.kills + job.losses
         self.tickets += 1
 
     def _unpark(self, who: str) -> None:
@@ -245,6 +329,7 @@ class Model:
 
     def renew(self, held: list[tuple[ModelJob, int]]) -> list[str]:
         lost = []
+        self.worker_lives = True
         for job, fence in held:
             if job.fence == fence and job.status == "in_progress":
                 job.lease_over = False
@@ -254,7 +339,10 @@ class Model:
 
     def sweep(self) -> None:
         for job in [job for job in self.by_id() if job.place == "running" and job.lease_over]:
-            self._back(job, delayed=job.failures > 0, counted=True)
+            if self.worker_lives:
+                self._back(job, delayed=False, counted=False, apart=self._held_against(job))
+            else:
+                self._worker_stopped(job, engine_failed=False)
         for job in [job for job in self.at("delayed") if job.retry_due]:
             self._ready(job, job.base)
         for job in self.by_id():
@@ -268,7 +356,7 @@ class Model:
             head = self.parked(who)[0]
             if self.running_by()[who] < (head.group_cap if who == head.group else head.cap):
                 self._unpark(who)
-        self.tickets = max(self.tickets, len(self.at("ready")))
+        self.tickets = max(self.tickets, len(self.at("ready")) + len(self.at("apart")))
 
     def delete(self, job: ModelJob) -> bool:
         if not job.terminal:

@@ -62,6 +62,8 @@ class Generation:
         body: The OpenAI request body as the client sent it.
         resume: By choice index, what earlier attempts already logged.
         finished: The choices that ended in an earlier attempt and must not run again.
+        account: Whose request it is; engines share what they do before the first step between
+            accounts.
     """
 
     id: str
@@ -69,6 +71,7 @@ class Generation:
     body: dict[str, Any]
     resume: dict[int, Resume] = field(default_factory=dict)
     finished: frozenset[int] = frozenset()
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,9 @@ class Sink(Protocol):
         Args:
             outputs: At most one per choice, in no particular order.
         """
+
+    def progress(self) -> None:
+        """Note that the engine works although it made no step, for example on a grammar."""
 
     def dead(self, error: BaseException) -> None:
         """Take the news that the engine stopped working; every generation in it is lost.

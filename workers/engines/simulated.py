@@ -9,12 +9,15 @@ With `simulated.faults` on, directives in the prompt cause faults after K tokens
 
     error    the generation fails with EngineError
     hang     the generation makes no more progress
+    stall    no generation makes any more progress
     die      the engine reports itself dead
     exit     the process exits immediately, as if killed
+    segv     the process crashes in native code
     slow     K is seconds here: every step takes that much longer
     restart  logged tokens cannot be continued
 
-`NAME-once` has no effect on a generation that already has logged tokens. K is 4 unless given.
+`NAME-once` has no effect on a generation that already has logged tokens. K is 4 unless given;
+with 0 the fault comes before the first token.
 
 Invariant: each step calls the sink once, and nothing else calls it.
 """
@@ -22,6 +25,7 @@ Invariant: each step calls the sink once, and nothing else calls it.
 import asyncio
 import os
 import re
+import signal
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,7 +58,9 @@ from workers.engines.simulated_text import (
 MAX_MODEL_LEN = 32_768
 FAULT_TOKENS = 4
 EXIT_STATUS = 70
-FAULT = re.compile(r"\[\[fault:(error|hang|die|exit|slow|restart)(-once)?(?:=([0-9.]+))?\]\]")
+FAULT = re.compile(
+    r"\[\[fault:(error|hang|stall|die|exit|segv|slow|restart)(-once)?(?:=([0-9.]+))?\]\]"
+)
 
 
 @dataclass(slots=True)
@@ -218,7 +224,7 @@ class SimulatedEngine:
             await asyncio.gather(self._task, return_exceptions=True)
         self._waiting.clear()
         self._running.clear()
-        self._dead = self._dead or EngineDead("the engine was closed")
+        self._dead = self._dead or EngineDead("the engine was closed", from_outside=True)
 
     def _check_alive(self) -> None:
         if self._dead is not None:
@@ -257,9 +263,13 @@ class SimulatedEngine:
     def _step(self) -> list[Output]:
         """Advance every running sequence by one token, or apply its fault."""
         outputs: list[Output] = []
+        if any(sequence.due("stall") for sequence in self._running):
+            return outputs
         for sequence in list(self._running):
             if sequence.due("exit"):
                 os._exit(EXIT_STATUS)
+            if sequence.due("segv"):
+                signal.raise_signal(signal.SIGSEGV)  # in this thread, before it goes on
             if sequence.due("die"):
                 self._die("the engine died: scripted fault")
                 return []

@@ -1,5 +1,5 @@
 -- End some of the jobs that wait in one place of a queue: cancel them, or fail them as dead letters.
--- Takes EndWaitingArgs, then RetentionArgs. `place` is 'ready', 'delayed' or 'parked:<owner>';
+-- Takes EndWaitingArgs, then RetentionArgs. `place` is 'ready', 'delayed', 'apart' or 'parked:<owner>';
 -- jobs created after `created_until` (ms; '' means now) are left alone. With an `error_json` the
 -- jobs fail, without one they are cancelled.
 -- Returns WaitingSliceRow: looked_at, left_waiting, ended, now

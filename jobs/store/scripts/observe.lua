@@ -1,7 +1,7 @@
 -- Read the state of one queue for metrics. Takes ObserveArgs: `look_at` bounds how many jobs of each
 -- tier are examined for the oldest.
 -- Returns an ObservedRow, then (ready, oldest ms or -1) per tier:
--- ObservedRow: running, delayed, parked, workers, slots, tickets, loading, mode
+-- ObservedRow: running, delayed, parked, apart, workers, slots, tickets, loading, mode
 local ready, now = q(queue, 'ready'), now_ms()
 
 -- The oldest waiting job of an account is its next one within a tier. So the oldest of all is among
@@ -17,12 +17,12 @@ local function look_into(tier)
 end
 
 local waiting = tonumber(redis.call('HGET', q(queue, 'waiting'), ACCOUNT)) or 0
-local delayed = redis.call('ZCARD', q(queue, 'delayed'))
+local delayed, apart = redis.call('ZCARD', q(queue, 'delayed')), redis.call('ZCARD', q(queue, 'apart'))
 local slots = 0
 for _, count in ipairs(redis.call('HVALS', q(queue, 'slots'))) do slots = slots + (tonumber(count) or 0) end
 local found = {
   redis.call('ZCARD', q(queue, 'running')), delayed,
-  math.max(0, waiting - delayed - redis.call('ZCARD', ready)),
+  math.max(0, waiting - delayed - apart - redis.call('ZCARD', ready)), apart,
   redis.call('ZCOUNT', q(queue, 'workers'), '(' .. int(now), '+inf'), slots,
   redis.call('LLEN', tickets_key(queue)),
   redis.call('ZCOUNT', q(queue, 'loading'), '(' .. int(now), '+inf'),

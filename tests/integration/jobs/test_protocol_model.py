@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
 from core.errors import EngineError
+from jobs.blame import Blame, Occupancy
 from jobs.status import Status
 from jobs.store.transitions import Ending, LogAppend
 from tests.support.jobs import QUEUE, delta
@@ -27,18 +28,21 @@ class ProtocolMachine(Clients):
 
     # --- workers ----------------------------------------------------------------------
 
-    @rule(n=st.integers(1, 4))
-    def claim(self, n: int) -> None:
+    @rule(
+        n=st.integers(1, 4),
+        occupancy=st.sampled_from([Occupancy.EMPTY, *Occupancy]),
+    )
+    def claim(self, n: int, occupancy: Occupancy) -> None:
         before = {job.id: job.watched for job in self.model.jobs.values()}
         taken = len(self.do(self.redis.rpop(self.keys.tickets(QUEUE), n)) or [])
         self.model.tickets -= taken
-        expected = self.model.claim(n)
-        claimed = self.do(self.store.claim(QUEUE, "w", n))
+        expected = self.model.claim(n, occupancy=occupancy)
+        claimed = self.do(self.store.claim_for(QUEUE, "w", n, occupancy)).jobs
         assert [job.id for job in claimed] == [job.id for job in expected]
         for job, model in zip(claimed, expected, strict=True):
             assert (job.fence, job.attempt) == (model.fence, model.failures + 1)
             assert (job.seq, job.output_tokens) == (model.seq, len(model.tokens))
-            assert job.watched == before[job.id]
+            assert (job.watched, job.apart) == (before[job.id], model.apart)
             self.hands.append(Hand(job, job.seq, job.output_tokens))
 
     def hand(self, number: int) -> tuple[Hand, ModelJob] | None:
@@ -97,16 +101,26 @@ class ProtocolMachine(Clients):
             assert self.do(self.store.finish(job.id, hand.claimed.fence, Ending(end))) == expected
 
     @precondition(lambda self: self.hands)
-    @rule(number=st.integers(0, 9), delayed=st.booleans(), counted=st.booleans())
-    def requeue(self, number: int, delayed: bool, counted: bool) -> None:
+    @rule(
+        number=st.integers(0, 9),
+        delayed=st.booleans(),
+        counted=st.booleans(),
+        blame=st.sampled_from([Blame.NONE, *Blame]),
+    )
+    def requeue(self, number: int, delayed: bool, counted: bool, blame: Blame) -> None:
         if (held := self.hand(number)) is not None:
             hand, job = held
             fence = hand.claimed.fence
-            expected = self.model.requeue(job, fence, delayed=delayed, counted=counted)
+            expected = self.model.requeue(job, fence, delayed=delayed, counted=counted, blame=blame)
             seconds = 900.0 if delayed else 0.0
             answer = self.do(
                 self.store.requeue(
-                    job.id, fence, EngineError("boom"), delay_seconds=seconds, counted=counted
+                    job.id,
+                    fence,
+                    EngineError("boom"),
+                    delay_seconds=seconds,
+                    counted=counted,
+                    blame=blame,
                 )
             )
             assert answer == expected
@@ -129,6 +143,19 @@ class ProtocolMachine(Clients):
         self.do(self.redis.zadd(self.part(which), {job.id: 1}, xx=True))
         job.lease_over |= which == "running"
         job.run_over |= which == "deadlines"
+
+    @rule()
+    def the_worker_is_not_heard_of(self) -> None:
+        self.do(self.redis.zadd(self.part("workers"), {"w": 1}, xx=True))
+        self.model.worker_lives = False
+
+    @precondition(lambda self: self.model.at("apart"))
+    @rule(number=PICK)
+    def a_suspected_job_has_waited_long(self, number: int) -> None:
+        waiting = self.model.at("apart")
+        job = waiting[number % len(waiting)]
+        self.do(self.redis.hset(self.keys.job(job.id), "queued", 1))
+        job.overdue = True
 
     @precondition(lambda self: self.model.at("delayed"))
     @rule(number=PICK)
@@ -162,7 +189,7 @@ class ProtocolMachine(Clients):
     def sweep(self) -> None:
         self.model.sweep()
         self.do(self.store.sweep(QUEUE))
-        ready = len(self.model.at("ready"))
+        ready = len(self.model.at("ready")) + len(self.model.at("apart"))
         assert self.do(self.redis.llen(self.keys.tickets(QUEUE))) >= ready
 
     @precondition(lambda self: any(job.terminal for job in self.model.jobs.values()))

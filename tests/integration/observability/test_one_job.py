@@ -121,7 +121,7 @@ async def test_a_killed_workers_attempt_is_ended_for_it_and_linked_from_the_next
         running.processes.remove(worker)
         running.worker()
         done = await client.get(f"/v1/jobs/{job_id}", params={"wait": 30})
-        assert (done.json()["status"], done.json()["attempt"]) == ("completed", 2)
+        assert (done.json()["status"], done.json()["attempt"]) == ("completed", 1)
 
     spans = await whole(receiver, trace_id, "bill", "decode")
 
@@ -129,10 +129,10 @@ async def test_a_killed_workers_attempt_is_ended_for_it_and_linked_from_the_next
     assert first.attributes["penstock.attempt"] == 1
     assert (first.error, first.service) == ("lease-lost", "penstock-control")
     assert first.attributes["penstock.worker"] != second.attributes["penstock.worker"]
-    assert second.attributes["penstock.attempt"] == 2
+    assert second.attributes["penstock.attempt"] == 1, "a killed worker costs no attempt"
     assert (second.error, second.links) == ("", (first.span_id,))
     assert first.ended <= second.began
-    assert [span.attributes["penstock.attempt"] for span in spans["queue"]] == [1, 2]
+    assert [span.attributes["penstock.attempt"] for span in spans["queue"]] == [1, 1]
     assert len(spans["bill"]) == 1
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from core import metrics
 from core.settings.queue import QueueSettings
+from jobs.blame import Occupancy
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import ClaimedJob
 from tests.support.jobs import QUEUE, submission
@@ -70,7 +71,8 @@ async def batching(store: JobStore, shop: Shop, **queue: float) -> AsyncIterator
         QUEUE,
         "w1",
         lambda: shop.room,
-        lambda: shop.busy,
+        lambda: Occupancy.BUSY if shop.busy else Occupancy.EMPTY,
+        lambda _waited: None,
         shop.start,
     )
     running = asyncio.create_task(batcher.run())

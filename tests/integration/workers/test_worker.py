@@ -134,7 +134,8 @@ async def test_a_failed_attempt_continues_where_it_failed(settings: Settings) ->
         job = generation("[[fault:error-once=7]] then fine", tokens=30)
         (result,) = await run_jobs(store, hub, [job])
         check_text([job], [result])
-        assert (await store.get(job.id, "acme")).attempt == 2
+        record = await store.get(job.id, "acme")
+        assert (record.fence, record.failures) == (2, 0), "the first failure is not counted"
         await check_jobs(store, [job.id])
 
 

@@ -64,11 +64,12 @@ def test_every_row_belongs_to_a_script() -> None:
 def test_the_prelude_binds_arguments_tables_and_the_rest() -> None:
     script = Script(ClaimArgs, {"retention": RetentionArgs})
     first, second, third = script.prelude("for i = REST, #ARGV do end").splitlines()
-    own, all_of_them = len(ClaimArgs._fields), len(ClaimArgs._fields + RetentionArgs._fields)
-    assert first == f"local {', '.join(ClaimArgs._fields)} = unpack(ARGV, 1, {own})"
-    both = f"ttl_ms = ARGV[{own + 1}], tombstone_ms = ARGV[{own + 2}]"
-    assert second.startswith(f"local retention = {{ {both}")
-    assert third == f"local REST = {all_of_them + 1}"
+    names, count = ClaimArgs._fields, len(ClaimArgs._fields)
+    assert first == f"local {', '.join(names)} = unpack(ARGV, 1, {count})"
+    assert second.startswith(
+        f"local retention = {{ ttl_ms = ARGV[{count + 1}], tombstone_ms = ARGV["
+    )
+    assert third == f"local REST = {count + len(RetentionArgs._fields) + 1}"
     assert Script().prelude("return 1") == ""
 
 
@@ -87,11 +88,11 @@ def test_statuses_tiers_and_error_codes_come_from_python(sources: ScriptSources)
     assert f"local QUEUED = '{Status.QUEUED}'" in submit
     assert f"local TIERS = {len(ServiceTier)}" in claim
     assert f"local DEADLINE_EXCEEDED = '{errors.DeadlineExceeded.code}'" in sweep
-    assert f"local TOO_MANY_ATTEMPTS = '{errors.TooManyAttempts.code}'" in sweep
+    assert f"local POISON_JOB = '{errors.PoisonJob.code}'" in sweep
     for path in job_scripts.FOLDER.glob("*.lua"):
         code = re.sub(r"--.*", "", path.read_text())
         written = set(re.findall(r"'([a-z_-]+)'", code))
-        codes = {"deadline-exceeded", "run-timeout", "too-many-attempts", "in_progress"}
+        codes = {"deadline-exceeded", "run-timeout", "poison-job", "in_progress"}
         ends = {"completed", "failed", "expired"}
         assert not written & (codes | ends), path.name
 

@@ -25,9 +25,9 @@ def breaker(clock: Clock) -> CircuitBreaker:
     return CircuitBreaker(SETTINGS, clock)
 
 
-def fail(breaker: CircuitBreaker, times: int) -> None:
-    for _ in range(times):
-        breaker.record_failure()
+def fail(breaker: CircuitBreaker, times: int, accounts: str = "ab", *, alone: bool = True) -> None:
+    for number in range(times):
+        breaker.record_failure(accounts[number % len(accounts)], alone=alone)
 
 
 def test_it_opens_at_the_threshold_and_not_before(breaker: CircuitBreaker) -> None:
@@ -36,6 +36,26 @@ def test_it_opens_at_the_threshold_and_not_before(breaker: CircuitBreaker) -> No
     fail(breaker, 1)
     assert breaker.state is BreakerState.OPEN
     assert not breaker.allows_claims
+
+
+@pytest.mark.parametrize(("accounts", "alone"), [("a", True), ("abc", False)])
+def test_failures_of_one_account_or_beside_others_only_ask_for_a_probe(
+    breaker: CircuitBreaker, accounts: str, alone: bool
+) -> None:
+    fail(breaker, 2, accounts, alone=alone)
+    assert not breaker.begin_probe()
+    fail(breaker, 20, accounts, alone=alone)
+    assert breaker.allows_claims
+    assert breaker.begin_probe()
+    assert breaker.allows_claims, "jobs are claimed while a closed breaker probes"
+    fail(breaker, 3, accounts, alone=alone)
+    assert not breaker.begin_probe(), "one probe at a time"
+    breaker.end_probe(healthy=True)
+    assert breaker.failures == 0
+    fail(breaker, 3, accounts, alone=alone)
+    assert breaker.begin_probe()
+    breaker.end_probe(healthy=False)
+    assert breaker.state is BreakerState.OPEN
 
 
 def test_old_failures_do_not_count(breaker: CircuitBreaker, clock: Clock) -> None:

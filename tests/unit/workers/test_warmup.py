@@ -69,17 +69,27 @@ async def test_every_kind_of_work_is_run_and_its_time_logged() -> None:
     assert {body["temperature"] for body in bodies} == {0, 0.8}
     assert [body["stop"] for body in bodies if "stop" in body] == [["r"]]
     assert sum("structured_outputs" in body for body in bodies) == 1
-    assert [cancelled for _, cancelled in recorder.batches] == [False] * 4 + [True]
+    assert [cancelled for _, cancelled in recorder.batches] == [False] * 19 + [True]
     assert list(figures["parts"]) == [
         "long prompts",
         "prompts of several lengths",
         "stop string",
         "grammar",
+        "log probabilities",
+        "sampling",
+        "choices",
+        "prefix cache",
         "cancel",
     ]
+    asked = set().union(*(body.keys() for body in bodies))
+    assert {"logprobs", "presence_penalty", "seed", "top_k", "top_p", "min_p", "n"} <= asked
+    repeated = [body["prompt"] for body in bodies if len(body["prompt"]) > 64]
+    assert repeated[0] == repeated[1], "the second comes from the prefix cache"
     assert figures["refused"] == []
     assert figures["threads"] == 4
-    lengths = [length for batch in range(5) for length in recorder.lengths(batch)]
+    lengths = [
+        length for batch in range(len(recorder.batches)) for length in recorder.lengths(batch)
+    ]
     assert figures["tokens"] == sum(lengths) + len(bodies)
 
 
@@ -119,7 +129,7 @@ async def test_what_a_model_cannot_do_is_logged_and_the_rest_is_run() -> None:
     figures = await warm(recorder, info())
 
     assert figures["refused"] == ["grammar"]
-    assert len(recorder.batches) == 5
+    assert len(recorder.batches) == 20
 
 
 async def test_a_part_without_an_end_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """Makes vLLM's configuration from our settings, with the paths of our classes vLLM creates.
 
 Invariants: on a CPU, a configuration refuses AMX in every process it is sent to, unless
-`engine.cpu_amx` asks for it. No configuration lets vLLM open a URL that a client sent.
+`engine.cpu_amx` asks for it. One backend enforces all grammars. No configuration lets vLLM
+open a URL that a client sent.
 """
 
 from typing import Any
@@ -24,6 +25,9 @@ NO_FETCHING: dict[str, Any] = {
     "allowed_media_domains": ["media.invalid"],
     "allowed_local_media_path": "",
 }
+#: vLLM's choice `auto` keeps the backend of the first schema for all later ones, of other clients
+#: too. With a fixed one, a schema is enforced or refused whatever came before it.
+GRAMMARS = {"backend": "xgrammar"}
 PENALTIES = "workers.engines.vllm.penalties:ResumedPenalties"
 
 
@@ -40,6 +44,7 @@ def engine_config(settings: EngineSettings) -> VllmConfig:
         "quantization": settings.quantization,
         "gpu_memory_utilization": settings.gpu_memory_utilization,
         "reasoning_parser": settings.reasoning_parser or "",
+        "structured_outputs_config": GRAMMARS,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }

@@ -11,7 +11,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -37,6 +37,8 @@ from workers.engines.vllm.supported_media import modalities
 log = structlog.get_logger()
 
 LIVENESS_SECONDS = 1.0
+#: How a process of the core ends that an operator, or the kernel for lack of memory, stopped.
+STOPPED_BY = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
 
 
 def free_single_member_groups() -> None:
@@ -53,6 +55,11 @@ def free_single_member_groups() -> None:
             if member is not None and torch.distributed.get_backend(member) == "gloo":
                 torch.distributed.destroy_process_group(member)
                 delattr(group, name)
+
+
+def was_stopped(exits: Collection[str]) -> bool:
+    """Return whether processes ended only by signals that come from outside them."""
+    return bool(exits) and all(how in STOPPED_BY for how in exits)
 
 
 class CoreThread:
@@ -117,8 +124,9 @@ class CoreThread:
             while self._running:
                 serve()
         except Exception as error:
-            self._post("dead", error)
-            log.exception("engine_died", processes=self._exits())
+            exits = self._exits()
+            self._post("dead", error, was_stopped(exits.values()))
+            log.exception("engine_died", processes=exits)
         finally:
             self._choices.clear()
             self._close()

@@ -1,4 +1,4 @@
-"""vLLM's CPU worker with one addition: it reports which kernels it runs.
+"""vLLM's CPU worker with two additions: it reports its kernels and, if eager, compiles nothing.
 
 vLLM creates it by class path in the process that holds the model: this one, the separate core, or a
 process of the core.
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from vllm.config import VllmConfig
 from vllm.v1.worker.cpu_worker import CPUWorker
 
 MAPS = Path("/proc/self/maps")
@@ -15,6 +16,17 @@ MAPS = Path("/proc/self/maps")
 
 class CpuWorker(CPUWorker):  # type: ignore[misc]  # vLLM has no types
     """The worker that vLLM's executor creates instead of `CPUWorker`."""
+
+    def __init__(self, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
+        """Create the worker as vLLM does, after forbidding compilation where it is eager.
+
+        vLLM decorates helpers of the sampler with `torch.compile` even in eager mode. The first
+        request with log probabilities would start a C++ compiler, which can take two minutes and
+        stops every stream meanwhile; run as written, such a helper takes less than a millisecond.
+        """
+        if vllm_config.model_config.enforce_eager:
+            torch.compiler.set_stance("force_eager")
+        super().__init__(vllm_config, *args, **kwargs)
 
     def describe_kernels(self) -> dict[str, Any]:
         """Return the attention kernels, the compiled extension and the number of threads."""

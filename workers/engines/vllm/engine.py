@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from core.errors import EngineDead, EngineError
+from core.errors import EngineDead, EngineError, InvalidJob
 from core.logs import adopt_logger
 from core.settings.engine import EngineSettings
 from workers.engines.base import (
@@ -30,10 +30,13 @@ from workers.engines.base import (
     Task,
 )
 from workers.engines.cpu_features import read_cpu_features
+from workers.engines.vllm.grammar_guard import GrammarGuard
 from workers.engines.vllm.warmup import OwnGeneration, WarmUp
 
 if TYPE_CHECKING:
     from workers.engines.vllm.core import CoreThread
+    from workers.engines.vllm.prepared import Prepared
+    from workers.engines.vllm.requests import VllmFrontend
 
 log = structlog.get_logger()
 
@@ -105,6 +108,7 @@ class VllmEngine:
         self._aborts: dict[str, asyncio.Future[None]] = {}
         self._own: dict[str, OwnGeneration] = {}  # warm-up and probe generations
         self._probe_count = 0
+        self._grammars: GrammarGuard | None = None
 
     async def start(self, sink: Sink) -> EngineInfo:
         """Load and warm up the model; see `Engine.start`."""
@@ -124,6 +128,7 @@ class VllmEngine:
                 threads=info.threads,
             )
             await WarmUp(self._run_own, info, self._thread.front.sample_tokens).run()
+            self._grammars = await self._guard_grammars(self._thread.front)
         except EngineDead:
             raise
         except Exception as error:
@@ -135,9 +140,7 @@ class VllmEngine:
         thread = self._alive()
         self._adding.add(generation.id)
         try:
-            prepared = await self._loop.run_in_executor(
-                self._renders, thread.front.prepare, generation
-            )
+            prepared = await self._prepare(thread.front, generation)
             self._alive()
             if generation.id in self._adding:  # otherwise it was aborted meanwhile
                 thread.add(prepared.choices)
@@ -157,6 +160,8 @@ class VllmEngine:
         reported in any case.
         """
         self._adding.discard(generation_id)
+        if self._grammars is not None:
+            self._grammars.abandon(generation_id)
         if self._thread is None or self._dead is not None:
             return
         done = self._aborts.get(generation_id)
@@ -181,10 +186,37 @@ class VllmEngine:
     async def close(self) -> None:
         """Stop everything and free the device."""
         thread, self._thread = self._thread, None
+        if self._grammars is not None:
+            await self._grammars.close()
         if thread is not None:
             await self._loop.run_in_executor(None, thread.stop, CLOSE_SECONDS)
-            self._fail_waiters(EngineDead("the engine was closed"))
+            self._fail_waiters(EngineDead("the engine was closed", from_outside=True))
         self._renders.shutdown(wait=False, cancel_futures=True)
+
+    async def _guard_grammars(self, front: "VllmFrontend") -> GrammarGuard | None:
+        """Start the guard of grammars; None if the model takes no grammars."""
+        info = await self._loop.run_in_executor(self._renders, front.read_tokenizer_info)
+        if info is None:
+            return None
+        guard = GrammarGuard(self._settings, info, progress=self._sink.progress, dead=self._on_dead)
+        guard.start()
+        return guard
+
+    async def _prepare(self, front: "VllmFrontend", generation: Generation) -> "Prepared":
+        """Render a request; the renderer is free while a helper compiles its grammar."""
+        from workers.engines.vllm.prepared import Prepared  # noqa: PLC0415  # it imports vLLM
+
+        rendered = await self._loop.run_in_executor(self._renders, front.render, generation)
+        if isinstance(rendered, Prepared):
+            return rendered
+        if self._grammars is None:
+            raise InvalidJob("this model takes no grammars", param=rendered.source.field)
+        allowed = generation.id in self._adding and await self._grammars.check(
+            generation.id, generation.account, rendered.source
+        )
+        if not allowed:  # it was aborted meanwhile
+            return rendered.unfinished
+        return await self._loop.run_in_executor(self._renders, front.finish, rendered)
 
     async def _run_own(
         self, generations: Sequence[Generation], *, cancel: bool = False
@@ -242,7 +274,7 @@ class VllmEngine:
         if self._dead is not None:
             raise self._dead
         if self._thread is None:
-            raise EngineDead("the engine is not running")
+            raise EngineDead("the engine is not running", from_outside=True)
         return self._thread
 
     def _on_started(self, info: EngineInfo) -> None:
@@ -270,10 +302,11 @@ class VllmEngine:
     def _on_aborted(self, generation_id: str) -> None:
         self._aborts.pop(generation_id).set_result(None)
 
-    def _on_dead(self, error: Exception) -> None:
+    def _on_dead(self, error: Exception, from_outside: bool = False) -> None:
         if self._dead is not None:
             return
-        self._dead = EngineDead(f"the engine died of {type(error).__name__}")
+        why = f"the engine died of {type(error).__name__}"
+        self._dead = EngineDead(why, from_outside=from_outside)
         self._fail_waiters(self._dead)
         self._sink.dead(self._dead)
 

@@ -1,15 +1,22 @@
 """Rejections: turns vLLM's errors about a request into ours, with the name of the field."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import pydantic
+import structlog
 from jinja2 import TemplateError
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.serve import create_error_response
 
-from core.errors import ContextLengthExceeded, InvalidJob
+from core.errors import ContextLengthExceeded, EngineError, InvalidJob, PipelineError
 from workers.engines.base import Generation
+from workers.engines.vllm.schema_support import grammar_field
+
+log = structlog.get_logger()
 
 LIMITS = ("max_completion_tokens", "max_tokens")
 #: vLLM's message names flags of its own server, which do not exist here.
@@ -47,11 +54,34 @@ def reject(message: str, where: str | None, generation: Generation) -> NoReturn:
         raise InvalidJob(message, param="dimensions" if "dimensions" in message else "input")
     if where in ("input_text", "input_tokens") or TOO_LONG.search(message):
         raise ContextLengthExceeded(message, param="messages" if chat else "prompt")
+    if where is None and "grammar" in message.lower():
+        where = grammar_field(generation.body)
     if where is None:
         where = _field_in(message, ChatCompletionRequest if chat else CompletionRequest)
     if where in LIMITS:
         where = next((name for name in LIMITS if generation.body.get(name) is not None), where)
     raise InvalidJob(message, param=where)
+
+
+@contextmanager
+def rejections(generation: Generation) -> Iterator[None]:
+    """Turn vLLM's errors about a request into ours."""
+    try:
+        yield
+    except PipelineError:
+        raise
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = str(first["loc"][0]) if first["loc"] else None
+        reject(str(first["msg"]), where, generation)
+    except Exception as error:
+        message = str(error.args[0]) if error.args else type(error).__name__
+        answer = create_error_response(error).error
+        if answer.code >= 500 and not isinstance(error, NotImplementedError):
+            log.exception("render_failed", generation=generation.id)
+            raise EngineError("the prompt could not be rendered") from error
+        where = "messages" if raised_by_template(error) else answer.param
+        reject(message, where, generation)
 
 
 def raised_by_template(error: BaseException | None) -> bool:

@@ -9,15 +9,12 @@ Invariant: the core accepts what `prepare` returns; nothing is refused later.
 
 import copy
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import pydantic
 import structlog
 from vllm.config import VllmConfig
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
-from vllm.entrypoints.serve import create_error_response
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
 from vllm.exceptions import VLLMValidationError
@@ -25,43 +22,31 @@ from vllm.pooling_params import PoolingParams
 from vllm.renderers import BaseRenderer
 from vllm.renderers.chat_utils import load_chat_template
 from vllm.renderers.online_renderer import OnlineRenderer
-from vllm.sampling_params import SamplingParams
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.tool_parsers import ToolParserManager
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.input_processor import InputProcessor
 
-from core.errors import ContextLengthExceeded, EngineError, InvalidJob, PipelineError
+from core.errors import ContextLengthExceeded, EngineError, InvalidJob
 from core.settings.engine import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation, choice_seed
 from workers.engines.vllm.choices import GenerationChoice, OutputFormat
 from workers.engines.vllm.embeddings import Embedding
 from workers.engines.vllm.penalties import CARRIED
-from workers.engines.vllm.rejections import raised_by_template, reject
+from workers.engines.vllm.prepared import Prepared, Rendered
+from workers.engines.vllm.rejections import rejections
+from workers.engines.vllm.schema_support import refuse_unenforced
 from workers.engines.vllm.supported_media import check_media
+from workers.engines.vllm.taken_grammars import (
+    hide_structural_tag,
+    read_tokenizer_info,
+    take_grammar,
+)
 from workers.engines.vllm.tool_parsers import choose_tool_parser
 
 log = structlog.get_logger()
 
 SAMPLE = "The river runs from the hills to the sea, and 12 small boats follow it (slowly)."
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A generation that is ready for the core.
-
-    Attributes:
-        input_tokens: Tokens of the prompts, or of all inputs of an embedding request.
-        count: How many choices or inputs the generation has, finished ones included.
-        prompts: How many prompts or inputs it has.
-        restarted: The logged tokens cannot be continued.
-        choices: The choices or inputs that must still run.
-    """
-
-    input_tokens: int
-    count: int
-    prompts: int
-    restarted: bool
-    choices: Sequence[GenerationChoice | Embedding]
 
 
 class _BlockingRenderer:
@@ -124,38 +109,57 @@ class VllmFrontend:
         found = [] if tokeniser is None else tokeniser.encode(SAMPLE, add_special_tokens=False)
         return list(found) or [self.probe_token]
 
+    def read_tokenizer_info(self) -> str | None:
+        """Return what grammar helpers need to know; None if the model takes no grammars."""
+        if self._model.runner_type != "generate" or self.renderer.tokenizer is None:
+            return None
+        try:
+            return read_tokenizer_info(self._config, self.renderer.tokenizer)
+        except Exception:  # xgrammar knows only some tokenisers; the model serves other requests
+            log.exception("grammars_unavailable")
+            return None
+
     def prepare(self, generation: Generation) -> Prepared:
+        """Do `render` and `finish`: for the worker's own requests, whose grammars are known.
+
+        Args:
+            generation: The request.
+
+        Returns:
+            The requests for the core.
+        """
+        rendered = self.render(generation)
+        return rendered if isinstance(rendered, Prepared) else self.finish(rendered)
+
+    def render(self, generation: Generation) -> Prepared | Rendered:
         """Validate, render and tokenise a request.
 
         Args:
             generation: The request, with what earlier attempts logged.
 
         Returns:
-            The requests for the core.
+            The requests for the core. If the request has a grammar, what `finish` turns into them
+            once a helper has compiled it.
 
         Raises:
             InvalidJob: the request is wrong; `param` names the field.
             ContextLengthExceeded: the prompt and the tokens to generate exceed the context.
             EngineError: another error, which is not the client's.
         """
-        try:
+        with rejections(generation):
             return self._prepare(generation)
-        except PipelineError:
-            raise
-        except pydantic.ValidationError as error:
-            first = error.errors(include_url=False, include_context=False)[0]
-            where = str(first["loc"][0]) if first["loc"] else None
-            reject(str(first["msg"]), where, generation)
-        except Exception as error:
-            message = str(error.args[0]) if error.args else type(error).__name__
-            answer = create_error_response(error).error
-            if answer.code >= 500 and not isinstance(error, NotImplementedError):
-                log.exception("render_failed", generation=generation.id)
-                raise EngineError("the prompt could not be rendered") from error
-            where = "messages" if raised_by_template(error) else answer.param
-            reject(message, where, generation)
 
-    def _prepare(self, generation: Generation) -> Prepared:
+    def finish(self, rendered: Rendered) -> Prepared:
+        """Make the requests for the core from a rendered one; raises what `render` raises."""
+        with rejections(rendered.generation):
+            return self._finish(
+                rendered.generation,
+                rendered.request,
+                rendered.prompts,
+                rendered.wanted,
+            )
+
+    def _prepare(self, generation: Generation) -> Prepared | Rendered:
         if generation.endpoint == "/v1/embeddings":
             return self._prepare_embedding(generation)
         for name in REFUSED_FIELDS:
@@ -168,24 +172,44 @@ class VllmFrontend:
             body["max_completion_tokens"] = body.pop("max_tokens", None)  # its deprecated name
         if chat and body.get("echo"):
             raise InvalidJob("echo is not supported", param="echo")
+        tag = hide_structural_tag(self._config, body)
         request = (ChatCompletionRequest if chat else CompletionRequest).model_validate(body)
         if (best_of := body.get("best_of")) is not None and best_of != (request.n or 1):
             raise InvalidJob("best_of must equal n", param="best_of")
         rendered = self._render_chat(request) if chat else self._render_completion(request)
         limit = body.get("max_completion_tokens" if chat else "max_tokens")
+        prompts: list[tuple[Any, SamplingParams]] = []
+        taken = None
+        for inputs in rendered:
+            params = self._sampling_params(request, inputs, limit)
+            refuse_unenforced(params, body)
+            taken = take_grammar(params, self._config, generation.body, tag)
+            prompts.append((inputs, params))
+        if taken is not None:
+            source, wanted = taken  # all prompts have the same
+            return Rendered(generation, source, wanted, request, prompts)
+        return self._finish(generation, request, prompts, None)
+
+    def _finish(
+        self,
+        generation: Generation,
+        request: ChatCompletionRequest | CompletionRequest,
+        prompts: Sequence[tuple[Any, SamplingParams]],
+        wanted: StructuredOutputsParams | None,
+    ) -> Prepared:
         choices: list[GenerationChoice] = []
         tokens, count, restarted = 0, request.n or 1, False
-        for number, inputs in enumerate(rendered):
-            params = self._sampling_params(request, inputs, limit)
+        for number, (inputs, params) in enumerate(prompts):
             core = self._inputs.process_inputs(generation.id, inputs, params, self._tasks)
+            if wanted is not None:
+                core.sampling_params.structured_outputs = wanted
             output_format = OutputFormat(self._online, self._model, request, core, inputs)
             output_format.prepare_reasoning(core)
             restarted = self._restarts(generation, core.sampling_params)
             own = range(number * count, (number + 1) * count)
             choices += self._split(generation, core, output_format, own, restarted=restarted)
             tokens += len(core.prompt_token_ids)
-        prompts = len(rendered)
-        return Prepared(tokens, count * prompts, prompts, restarted, choices)
+        return Prepared(tokens, count * len(prompts), len(prompts), restarted, choices)
 
     def _prepare_embedding(self, generation: Generation) -> Prepared:
         """Make one core request per input, except for inputs that finished earlier."""

@@ -137,6 +137,10 @@ class WarmUp:
             "prompts of several lengths": self._several_lengths,
             "stop string": self._stop_string,
             "grammar": self._grammar,
+            "log probabilities": self._logprobs,
+            "sampling": self._sampling,
+            "choices": self._choices,
+            "prefix cache": self._prefix_cache,
             "cancel": self._cancel,
         }
 
@@ -168,6 +172,42 @@ class WarmUp:
     async def _grammar(self) -> None:
         form = {"structured_outputs": {"json": SCHEMA}}
         await self._run([self._completion(8, max_tokens=GRAMMAR, ignore_eos=False, **form)])
+
+    async def _logprobs(self) -> None:
+        """Ask for log probabilities alone and beside a request without them."""
+        asks = self._completion(8, max_tokens=DECODED, logprobs=2)
+        await self._run([asks])
+        beside = self._completion(8, max_tokens=DECODED, logprobs=2, seed=2, temperature=0.8)
+        await self._run([beside, self._completion(8, max_tokens=DECODED)])
+
+    async def _sampling(self) -> None:
+        """Sample along each path: each alone first, since a batch may take another path."""
+        paths: list[dict[str, Any]] = [
+            {},
+            {"seed": 3},
+            {"top_k": 5},
+            {"top_p": 0.9},
+            {"min_p": 0.1},
+            {"top_k": 5, "top_p": 0.9, "min_p": 0.1, "seed": 3},
+            {"presence_penalty": 0.5, "frequency_penalty": 0.5, "repetition_penalty": 1.1},
+            {"logit_bias": {str(self.token_ids[0]): 1.0}},
+            {"min_tokens": 2},
+        ]
+        batch = []
+        for fields in paths:
+            await self._run([self._completion(8, max_tokens=2, temperature=0.8, **fields)])
+            batch.append(self._completion(8, max_tokens=2, temperature=0.8, **fields))
+        await self._run(batch)
+
+    async def _choices(self) -> None:
+        generation = self._completion(8, max_tokens=DECODED, temperature=0.8, n=2)
+        await self._run([generation])
+
+    async def _prefix_cache(self) -> None:
+        """Repeat a prompt, so that its first blocks come from the cache."""
+        first = self._completion(4 * LONG, max_tokens=1)
+        await self._run([first])
+        await self._run([Generation(self._name(), first.endpoint, first.body)])
 
     async def _cancel(self) -> None:
         await self._run([self._completion(8, max_tokens=CANCELLED)], cancel=True)
