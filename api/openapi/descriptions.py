@@ -10,20 +10,6 @@ from typing import Any
 from api.openapi.request_descriptions import REQUEST_FIELDS
 
 ANSWER_FIELDS = {
-    "deleted_at": "When it was deleted, as Unix seconds.",
-    "dry_run": "Whether nothing was changed.",
-    "matched": "How many items the filter matches.",
-    "done": "How many items were handled.",
-    "refused": "How many items were refused.",
-    "complete": "Whether all matching items were handled.",
-    "removed": "Whether it was removed.",
-    "retired_by": "Who retired the model.",
-    "retired_at": "When the model was retired, as Unix seconds.",
-    "waiting": "How many jobs wait.",
-    "running": "How many jobs run.",
-    "workers": "The workers.",
-    "mode": "Whether the queue runs, drains or is paused.",
-    "eta_note": "Why the estimate is missing or uncertain.",
     "access_token": "The token to send as `Authorization: Bearer`.",
     "account": "The account.",
     "account_id": "The account.",
