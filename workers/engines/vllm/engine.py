@@ -30,7 +30,7 @@ from workers.engines.base import (
     Task,
 )
 from workers.engines.cpu_features import read_cpu_features
-from workers.engines.vllm.grammar_guard import GrammarGuard
+from workers.engines.helpers.grammar_guard import GrammarGuard
 from workers.engines.vllm.warmup import OwnGeneration, WarmUp
 
 if TYPE_CHECKING:
@@ -197,8 +197,8 @@ class VllmEngine:
         info = await self._loop.run_in_executor(self._renders, front.read_tokenizer_info)
         if info is None:
             return None
-        guard = GrammarGuard(self._settings, info, progress=self._sink.progress, dead=self._on_dead)
-        guard.start()
+        guard = GrammarGuard(self._settings, info, progress=self._sink.progress)
+        guard.pool.start()
         return guard
 
     async def _prepare(self, front: "VllmFrontend", generation: Generation) -> "Prepared":

@@ -7,9 +7,9 @@ from typing import Any
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 
 from workers.engines.base import Generation
+from workers.engines.helpers.grammar_guard import GrammarSource
 from workers.engines.vllm.choices import GenerationChoice
 from workers.engines.vllm.embeddings import Embedding
-from workers.engines.vllm.grammar_helper import GrammarSource
 
 
 @dataclass(frozen=True, slots=True)
