@@ -49,7 +49,6 @@ class Rendered:
     inputs: Any
     params: SamplingParams
 
-    @property
-    def unfinished(self) -> Prepared:
-        """What `VllmFrontend.finish` would return, without anything to run."""
-        return Prepared(len(self.inputs["prompt_token_ids"]), self.request.n or 1, False, ())
+
+#: What is left of a generation that was aborted before it was ready.
+NOTHING = Prepared(0, 1, False, ())

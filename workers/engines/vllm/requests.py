@@ -2,22 +2,22 @@
 
 vLLM's own OpenAI layer does the work (`ChatCompletionRequest`, `CompletionRequest`,
 `OnlineRenderer`, `InputProcessor`). This module calls it in order and turns its errors into
-InvalidJob with the field's name. Not thread-safe: one executor thread calls `prepare`.
+InvalidJob with the field's name. One thread calls `prepare`; lanes, which are other threads, may
+call `render_apart` and `finish` at the same time, because vLLM gives each call its own tokeniser.
 
 Invariant: the core accepts what `prepare` returns; nothing is refused later.
 """
 
 import copy
-from collections.abc import Coroutine
+import itertools
+import time
 from typing import Any
 
 import structlog
 from vllm.config import VllmConfig
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
-from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
-from vllm.exceptions import VLLMValidationError
 from vllm.pooling_params import PoolingParams
 from vllm.renderers import BaseRenderer
 from vllm.renderers.chat_utils import load_chat_template
@@ -26,9 +26,11 @@ from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.input_processor import InputProcessor
 
-from core.errors import ContextLengthExceeded, EngineError, InvalidJob
+from core import metrics
+from core.errors import ContextLengthExceeded, InvalidJob, PipelineError
 from core.settings.engine import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation, choice_seed
+from workers.engines.helpers.render_lanes import RemoteTokeniser
 from workers.engines.vllm.choices import GenerationChoice, OutputFormat
 from workers.engines.vllm.embeddings import Embedding
 from workers.engines.vllm.grammars import (
@@ -40,27 +42,18 @@ from workers.engines.vllm.media import check_media
 from workers.engines.vllm.penalties import CARRIED
 from workers.engines.vllm.prepared import Prepared, Rendered
 from workers.engines.vllm.rejections import rejections
+from workers.engines.vllm.rendering import (
+    BlockingRenderer,
+    render_chat,
+    render_prompt,
+    render_prompts,
+)
 from workers.engines.vllm.schema_support import refuse_unenforced
+from workers.engines.vllm.tokenisers import apart, can_work_apart, pack
 
 log = structlog.get_logger()
 
 SAMPLE = "The river runs from the hills to the sea, and 12 small boats follow it (slowly)."
-
-
-class _BlockingRenderer:
-    """vLLM's renderer whose async methods run synchronously, in the calling thread."""
-
-    def __init__(self, renderer: BaseRenderer) -> None:
-        self._renderer = renderer
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._renderer, name)
-
-    async def render_chat_async(self, *args: Any, **kwargs: Any) -> Any:
-        return self._renderer.render_chat(*args, **kwargs)
-
-    async def render_cmpl_async(self, *args: Any, **kwargs: Any) -> Any:
-        return self._renderer.render_cmpl(*args, **kwargs)
 
 
 class VllmFrontend:
@@ -70,13 +63,14 @@ class VllmFrontend:
         self, config: VllmConfig, renderer: BaseRenderer, settings: EngineSettings
     ) -> None:
         self.renderer = renderer
+        self._settings = settings
         self._config = config
         self._model = config.model_config
         self._replays_grammar = settings.core == "in-process" and settings.reasoning_parser is None
         self._inputs = InputProcessor(config, renderer)
         self._online = OnlineRenderer(
             self._model,
-            _BlockingRenderer(renderer),
+            BlockingRenderer(renderer),
             request_logger=None,
             chat_template=load_chat_template(settings.chat_template),
             chat_template_content_format="auto",
@@ -85,7 +79,7 @@ class VllmFrontend:
             reasoning_parser=settings.reasoning_parser,
         )
         self._defaults = self._model.get_diff_sampling_param()
-        self._serial = 0
+        self._serial = itertools.count(1)  # the lanes count, too
         self._tasks: tuple[str, ...] = ()
 
     def open(self, tasks: tuple[str, ...]) -> None:
@@ -115,6 +109,16 @@ class VllmFrontend:
             log.exception("grammars_unavailable")
             return None
 
+    def pack_tokeniser(self) -> bytes | None:
+        """Return what render helpers need; None if they cannot load the tokeniser."""
+        tokeniser = self.renderer.tokenizer
+        if tokeniser is None:
+            return None
+        packed = pack(tokeniser, self._online.chat_template, self._settings.render_characters)
+        if packed is not None:
+            can_work_apart(tokeniser)
+        return packed
+
     def prepare(self, generation: Generation) -> Prepared:
         """Do `render` and `finish`: for the worker's own requests, whose grammars are known.
 
@@ -142,8 +146,40 @@ class VllmFrontend:
             ContextLengthExceeded: the prompt and the tokens to generate exceed the context.
             EngineError: another error, which is not the client's.
         """
+        began = time.monotonic()
         with rejections(generation):
-            return self._prepare(generation)
+            prepared = self._prepare(generation)
+        self._observe(began, "engine")
+        return prepared
+
+    def render_apart(self, generation: Generation, remote: RemoteTokeniser) -> Prepared | Rendered:
+        """Do `render`, with the chat template and the tokeniser in a helper.
+
+        Args:
+            generation: The request.
+            remote: The helper.
+
+        Returns:
+            What `render` returns.
+
+        Raises:
+            InvalidJob: the request is wrong, or it exceeded a limit of the helper.
+            EngineError: another error, which is not the client's.
+        """
+        began = time.monotonic()
+        try:
+            with apart(remote), rejections(generation):
+                prepared = self._prepare(generation)
+        except PipelineError as error:
+            if remote.failure is None or remote.failure is error:
+                raise
+            raise remote.failure from error
+        self._observe(began, "helper")
+        return prepared
+
+    def _observe(self, began: float, where: str) -> None:
+        seconds = time.monotonic() - began
+        metrics.render_seconds.labels(self._settings.served_name, where).observe(seconds)
 
     def finish(self, rendered: Rendered) -> Prepared:
         """Make the requests for the core from a rendered one; raises what `render` raises."""
@@ -171,7 +207,7 @@ class VllmFrontend:
         request = (ChatCompletionRequest if chat else CompletionRequest).model_validate(body)
         if (best_of := body.get("best_of")) is not None and best_of != (request.n or 1):
             raise InvalidJob("best_of must equal n", param="best_of")
-        inputs = self._render_chat(request) if chat else self._render_completion(request)
+        inputs = (render_chat if chat else render_prompt)(self._online, request)
         limit = body.get("max_completion_tokens" if chat else "max_tokens")
         params = self._sampling_params(request, inputs, limit)
         refuse_unenforced(params, body)
@@ -206,9 +242,7 @@ class VllmFrontend:
         """Make one core request per input, except for inputs that finished earlier."""
         body = generation.body
         request = CompletionRequest(prompt=body["input"], max_tokens=1)
-        rendered = _drive(self._online.render_completion(request))
-        if isinstance(rendered, ErrorResponse):
-            raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
+        rendered = render_prompts(self._online, request)
         choices = []
         for index, inputs in enumerate(rendered):
             length = len(inputs["prompt_token_ids"])
@@ -220,29 +254,13 @@ class VllmFrontend:
                 )
             if index in generation.finished:
                 continue
-            self._serial += 1
-            name = f"{generation.id}/{index}/{self._serial}"
+            name = f"{generation.id}/{index}/{next(self._serial)}"
             params = PoolingParams(task="embed", dimensions=body.get("dimensions"))
             core = self._inputs.process_inputs(name, inputs, params, self._tasks)
             core.request_id = core.external_req_id = name
             choices.append(Embedding(generation.id, index, core))
         tokens = sum(len(inputs["prompt_token_ids"]) for inputs in rendered)
         return Prepared(tokens, len(rendered), False, choices)
-
-    def _render_chat(self, request: ChatCompletionRequest) -> Any:
-        rendered = _drive(self._online.render_chat(request))
-        if isinstance(rendered, ErrorResponse):
-            raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
-        _, (inputs,) = rendered
-        return inputs
-
-    def _render_completion(self, request: CompletionRequest) -> Any:
-        rendered = _drive(self._online.render_completion(request))
-        if isinstance(rendered, ErrorResponse):
-            raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
-        if len(rendered) != 1:
-            raise InvalidJob("only one prompt per job is supported", param="prompt")
-        return rendered[0]
 
     def _sampling_params(self, request: Any, inputs: Any, given: int | None) -> SamplingParams:
         """Return vLLM's parameters; without a limit, the output may fill the context."""
@@ -277,9 +295,8 @@ class VllmFrontend:
         for index in range(count):
             if index in generation.finished and not restarted:
                 continue
-            self._serial += 1
             own = copy.copy(core)
-            own.request_id = own.external_req_id = f"{generation.id}/{index}/{self._serial}"
+            own.request_id = own.external_req_id = f"{generation.id}/{index}/{next(self._serial)}"
             own.sampling_params = copy.copy(core.sampling_params)
             if own.sampling_params.seed is not None:
                 own.sampling_params.seed = choice_seed(own.sampling_params.seed, index)
@@ -300,13 +317,3 @@ class VllmFrontend:
             return False
         penalised = params.presence_penalty or params.frequency_penalty
         return not penalised or bool(self._model.logits_processors)
-
-
-def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that never suspends, without an event loop."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    coroutine.close()
-    raise EngineError("the renderer suspended unexpectedly")

@@ -1,0 +1,174 @@
+"""Large and slow prompts on real vLLM: rendered apart, with the same result, and within limits."""
+
+import asyncio
+import itertools
+import json
+import signal
+import time
+from typing import Any
+
+import psutil
+import pytest
+
+from core.errors import InvalidJob
+from tests.contract.driver import Driver, chat, completion
+from tests.support.machine import bound
+from tests.support.waiting import eventually
+from workers.engines.base import Generation
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore::FutureWarning:vllm.*"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:xgrammar.*"),
+]
+
+#: Rounds of the template's work that take longer than the engine's limit of a second.
+ENDLESS = 100_000
+SENTENCE = "The river runs from the hills to the sea, and 12 small boats follow it. "
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": "é"}'}}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+def slow(work: int = ENDLESS) -> dict[str, Any]:
+    """Return a request whose template has much work."""
+    return chat("Hello", chat_template_kwargs={"work": work})
+
+
+def helpers(vllm: Driver) -> list[psutil.Process]:
+    """Return the render helpers of an engine."""
+    engine: Any = vllm.engine
+    return [psutil.Process(pid) for pid in engine._lanes.pool.pids]
+
+
+async def rendering(vllm: Driver) -> None:
+    """Wait until a helper works."""
+
+    async def working() -> bool:
+        return any(helper.children() for helper in helpers(vllm))
+
+    await eventually(working)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat(SENTENCE * 3),
+        chat("Gruß 🙂 \ud83d <s> <|end|> \u2028", tools=[TOOL]),
+        chat([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]),
+        {
+            "messages": [
+                {"role": "system", "content": "Be kind."},
+                {"role": "user", "content": "x"},
+                {"role": "assistant", "content": None, "tool_calls": [CALL]},
+                {"role": "tool", "tool_call_id": "c", "content": "1"},
+            ]
+        },
+        completion(SENTENCE * 3),
+        completion("x", structured_outputs={"choice": ["yes"]}),
+        completion([5, 6, 7]),
+    ],
+    ids=["text", "special", "parts", "tools", "completion", "grammar", "ids"],
+)
+async def test_a_prompt_rendered_apart_is_the_same(vllm: Driver, body: dict[str, Any]) -> None:
+    engine: Any = vllm.engine
+    front, endpoint = (
+        engine._thread.front,
+        "completions" if "prompt" in body else "chat/completions",
+    )
+    generation = Generation("g", f"/v1/{endpoint}", body)
+    near: Any = front.render(generation)
+    far: Any = await engine._lanes.run(
+        generation, lambda remote: front.render_apart(generation, remote)
+    )
+
+    def ids(prepared: Any) -> list[int]:
+        if hasattr(prepared, "inputs"):
+            return list(prepared.inputs["prompt_token_ids"])
+        return list(prepared.choices[0].request.prompt_token_ids)
+
+    assert ids(far) == ids(near)
+    assert type(far) is type(near)
+
+
+async def test_a_slow_prompt_is_stopped_and_delays_no_other_account(vllm: Driver) -> None:
+    await vllm.run(chat("Hello", chat_template_kwargs={"work": 1}))  # a helper runs
+    stream = await vllm.add(completion("The river", max_tokens=1500, ignore_eos=True), account="b")
+    await vllm.tokens(stream, 1)
+    task = asyncio.create_task(vllm.add(slow(), account="a"))
+    await rendering(vllm)
+    steps, waits = len(vllm.jobs[stream].choices[0].outputs), []
+    seen = [time.monotonic()]
+    while not task.done() and not vllm.jobs[stream].ended(1):
+        began = time.monotonic()
+        await vllm.run(chat("Hi", max_tokens=1))
+        waits.append(time.monotonic() - began)
+        seen.append(time.monotonic())
+    await vllm.engine.abort(stream)
+
+    with pytest.raises(InvalidJob, match="takes more than 1 s to render"):
+        await task
+    assert len(vllm.jobs[stream].choices[0].outputs) > steps + 5
+    assert len(waits) > 5
+    assert max(waits) < bound(0.1), waits
+    assert max(b - a for a, b in itertools.pairwise(seen)) < bound(0.1)
+
+
+async def test_the_error_of_a_template_is_the_same_from_a_helper(vllm: Driver) -> None:
+    for arguments in ({"refusal": "only today"}, {"refusal": "only today", "work": 1}):
+        with pytest.raises(InvalidJob, match="only today") as caught:
+            await vllm.add(chat("x", chat_template_kwargs=arguments))
+        assert caught.value.param == "messages"
+
+
+@pytest.mark.parametrize(
+    ("indent", "reason"), [(9_000_000, "is longer than 8000000"), (10**12, "bytes to render")]
+)
+async def test_a_prompt_that_grows_without_end_is_refused(
+    vllm: Driver, indent: int, reason: str
+) -> None:
+    with pytest.raises(InvalidJob, match=reason):
+        await vllm.add(chat("x", chat_template_kwargs={"indent": indent}))
+
+
+async def test_an_aborted_request_stops_being_rendered(vllm: Driver) -> None:
+    task = asyncio.create_task(vllm.add(slow(900)))
+    await rendering(vllm)
+    forks = [fork for helper in helpers(vllm) for fork in helper.children()]
+    await vllm.engine.abort(f"{vllm.name}-{len(vllm.jobs) - 1}")
+
+    await task
+    assert not any(fork.is_running() for fork in forks)
+
+
+async def test_a_killed_render_helper_costs_no_request(vllm: Driver) -> None:
+    for helper in helpers(vllm):
+        helper.send_signal(signal.SIGKILL)
+
+    assert (await vllm.run(chat("Hello", chat_template_kwargs={"work": 1}))).text
+
+
+async def test_accounts_take_turns_at_a_helper(vllm: Driver) -> None:
+    order: list[str] = []
+
+    async def add(account: str) -> None:
+        await vllm.ended(
+            await vllm.add(
+                chat("x", max_tokens=1, chat_template_kwargs={"work": 50}), account=account
+            )
+        )
+        order.append(account)
+
+    many = [asyncio.create_task(add("many")) for _ in range(4)]
+    await rendering(vllm)
+    await asyncio.gather(add("one"), *many)
+
+    assert order.index("one") <= 2
+
+
+async def test_the_wait_for_a_large_request_with_many_messages_is_short(vllm: Driver) -> None:
+    messages = [{"role": "user", "content": "a"} for _ in range(400)]
+    body = {"messages": messages, "max_tokens": 1, "temperature": 0}
+    name = await vllm.add(json.loads(json.dumps(body)))
+
+    assert (await vllm.ended(name)).error is None

@@ -1,0 +1,75 @@
+"""Calls vLLM's renderer from a thread without an event loop."""
+
+from collections.abc import Coroutine
+from typing import Any
+
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.exceptions import VLLMValidationError
+from vllm.renderers import BaseRenderer
+from vllm.renderers.online_renderer import OnlineRenderer
+
+from core.errors import EngineError, InvalidJob
+
+
+class BlockingRenderer:
+    """vLLM's renderer whose async methods run synchronously, in the calling thread."""
+
+    def __init__(self, renderer: BaseRenderer) -> None:
+        self._renderer = renderer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._renderer, name)
+
+    async def render_chat_async(self, *args: Any, **kwargs: Any) -> Any:
+        """Do `render_chat`."""
+        return self._renderer.render_chat(*args, **kwargs)
+
+    async def render_cmpl_async(self, *args: Any, **kwargs: Any) -> Any:
+        """Do `render_cmpl`."""
+        return self._renderer.render_cmpl(*args, **kwargs)
+
+
+def render_chat(online: OnlineRenderer, request: ChatCompletionRequest) -> Any:
+    """Return the inputs of a chat.
+
+    Raises:
+        VLLMValidationError: vLLM refuses it.
+    """
+    rendered = _drive(online.render_chat(request))
+    if isinstance(rendered, ErrorResponse):
+        raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
+    _, (inputs,) = rendered
+    return inputs
+
+
+def render_prompts(online: OnlineRenderer, request: CompletionRequest) -> Any:
+    """Return the inputs of each prompt; raises what `render_chat` raises."""
+    rendered = _drive(online.render_completion(request))
+    if isinstance(rendered, ErrorResponse):
+        raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
+    return rendered
+
+
+def render_prompt(online: OnlineRenderer, request: CompletionRequest) -> Any:
+    """Return the inputs of the only prompt.
+
+    Raises:
+        InvalidJob: there are several.
+        VLLMValidationError: vLLM refuses it.
+    """
+    rendered = render_prompts(online, request)
+    if len(rendered) != 1:
+        raise InvalidJob("only one prompt per job is supported", param="prompt")
+    return rendered[0]
+
+
+def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that never suspends, without an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    raise EngineError("the renderer suspended unexpectedly")
