@@ -38,7 +38,7 @@ def slow(work: int = ENDLESS) -> dict[str, Any]:
 def helpers(vllm: Driver) -> list[psutil.Process]:
     """Return the render helpers of an engine."""
     engine: Any = vllm.engine
-    return [psutil.Process(pid) for pid in engine._lanes.pool.pids]
+    return [psutil.Process(pid) for pid in engine._remote.pool.pids]
 
 
 async def rendering(vllm: Driver) -> None:
@@ -78,7 +78,7 @@ async def test_a_prompt_rendered_apart_is_the_same(vllm: Driver, body: dict[str,
     )
     generation = Generation("g", f"/v1/{endpoint}", body)
     near: Any = front.render(generation)
-    far: Any = await engine._lanes.run(
+    far: Any = await engine._remote.run(
         generation, lambda remote: front.render_apart(generation, remote)
     )
 

@@ -141,7 +141,7 @@ class HelperPool:
                 result = await loop.run_in_executor(thread, work.run, helper)
             except HelperDropped:
                 pass
-            except Exception as error:  # noqa: BLE001  # whoever awaits the future gets it
+            except Exception as error:  # noqa: BLE001  # the future carries it
                 if not work.future.done():
                     work.future.set_exception(error)
             else:

@@ -1,7 +1,7 @@
 """The vLLM engine behind the `Engine` protocol, on the event loop's side.
 
-Prompts are rendered in one executor thread (`requests`), large ones in lanes with helper processes
-(`render_lanes`), and the core runs in a thread of its own (`core`). This module passes data between
+Prompts are rendered in one executor thread (`requests`), large ones with helper processes
+(`remote_renderer`), and the core runs in a thread of its own (`core`). This module passes data between
 them and the sink. It imports vLLM only in `start`, because vLLM reads its environment on import and
 needs seconds to load.
 
@@ -30,7 +30,7 @@ from workers.engines.base import (
     Task,
 )
 from workers.engines.helpers.grammar_guard import GrammarGuard
-from workers.engines.helpers.render_lanes import RenderLanes
+from workers.engines.helpers.remote_renderer import RemoteRenderer
 from workers.engines.vllm.environment import built_for_cpu, choose_kernels, prepare_environment
 from workers.engines.vllm.warmup import OwnGeneration, WarmUp
 
@@ -66,7 +66,7 @@ class VllmEngine:
         self._own: dict[str, OwnGeneration] = {}  # warm-up and probe generations
         self._probe_count = 0
         self._grammars: GrammarGuard | None = None
-        self._lanes: RenderLanes | None = None
+        self._remote: RemoteRenderer | None = None
 
     async def start(self, sink: Sink) -> EngineInfo:
         """Load and warm up the model; see `Engine.start`."""
@@ -87,7 +87,7 @@ class VllmEngine:
             )
             await WarmUp(self._run_own, info, self._thread.front.sample_tokens).run()
             self._grammars = await self._guard_grammars(self._thread.front)
-            self._lanes = await self._open_lanes(self._thread.front)
+            self._remote = await self._open_remote(self._thread.front)
         except EngineDead:
             raise
         except Exception as error:
@@ -120,8 +120,8 @@ class VllmEngine:
         self._adding.discard(generation_id)
         if self._grammars is not None:
             self._grammars.abandon(generation_id)
-        if self._lanes is not None:
-            self._lanes.abandon(generation_id)
+        if self._remote is not None:
+            self._remote.abandon(generation_id)
         if self._thread is None or self._dead is not None:
             return
         done = self._aborts.get(generation_id)
@@ -148,8 +148,8 @@ class VllmEngine:
         thread, self._thread = self._thread, None
         if self._grammars is not None:
             await self._grammars.close()
-        if self._lanes is not None:
-            await self._lanes.close()
+        if self._remote is not None:
+            await self._remote.close()
         if thread is not None:
             await self._loop.run_in_executor(None, thread.stop, CLOSE_SECONDS)
             self._fail_waiters(EngineDead("the engine was closed"))
@@ -164,25 +164,27 @@ class VllmEngine:
         guard.pool.start()
         return guard
 
-    async def _open_lanes(self, front: "VllmFrontend") -> RenderLanes | None:
-        """Start the lanes of large requests; None if no helper can load the tokeniser."""
+    async def _open_remote(self, front: "VllmFrontend") -> RemoteRenderer | None:
+        """Start the helpers of large requests; None if no helper can load the tokeniser."""
         packed = await self._loop.run_in_executor(self._renders, front.pack_tokeniser)
         if packed is None:
             return None
-        lanes = RenderLanes(self._settings, lambda: packed, progress=self._sink.progress)
-        lanes.pool.start()
-        return lanes
+        remote = RemoteRenderer(self._settings, lambda: packed, progress=self._sink.progress)
+        remote.pool.start()
+        return remote
 
     async def _prepare(self, front: "VllmFrontend", generation: Generation) -> "Prepared":
         """Render a request; the renderer is free while a helper compiles its grammar."""
         from workers.engines.vllm.prepared import NOTHING, Prepared  # noqa: PLC0415  # vLLM
 
-        lanes = self._lanes if self._lanes is not None and self._lanes.takes(generation) else None
+        remote = self._remote
+        if remote is not None and not remote.takes(generation):
+            remote = None
         rendered: Prepared | Rendered | None
-        if lanes is None:
+        if remote is None:
             rendered = await self._loop.run_in_executor(self._renders, front.render, generation)
         else:
-            rendered = await lanes.run(generation, partial(front.render_apart, generation))
+            rendered = await remote.run(generation, partial(front.render_apart, generation))
         if rendered is None:  # it was aborted meanwhile
             return NOTHING
         if isinstance(rendered, Prepared):
@@ -194,9 +196,9 @@ class VllmEngine:
         )
         if not allowed:  # it was aborted meanwhile
             return NOTHING
-        if lanes is None:
+        if remote is None:
             return await self._loop.run_in_executor(self._renders, front.finish, rendered)
-        return await lanes.run(generation, lambda _: front.finish(rendered)) or NOTHING
+        return await remote.run(generation, lambda _: front.finish(rendered)) or NOTHING
 
     async def _run_own(
         self, generations: Sequence[Generation], *, cancel: bool = False

@@ -2,8 +2,8 @@
 
 vLLM's own OpenAI layer does the work (`ChatCompletionRequest`, `CompletionRequest`,
 `OnlineRenderer`, `InputProcessor`). This module calls it in order and turns its errors into
-InvalidJob with the field's name. One thread calls `prepare`; lanes, which are other threads, may
-call `render_apart` and `finish` at the same time, because vLLM gives each call its own tokeniser.
+InvalidJob with the field's name. One thread calls `prepare`; threads of helpers may call
+`render_apart` and `finish` at the same time, because vLLM gives each call its own tokeniser.
 
 Invariant: the core accepts what `prepare` returns; nothing is refused later.
 """
@@ -30,7 +30,7 @@ from core import metrics
 from core.errors import ContextLengthExceeded, InvalidJob, PipelineError
 from core.settings.engine import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation, choice_seed
-from workers.engines.helpers.render_lanes import RemoteTokeniser
+from workers.engines.helpers.remote_renderer import RemoteTokeniser
 from workers.engines.vllm.choices import GenerationChoice, OutputFormat
 from workers.engines.vllm.embeddings import Embedding
 from workers.engines.vllm.grammars import (
@@ -79,7 +79,7 @@ class VllmFrontend:
             reasoning_parser=settings.reasoning_parser,
         )
         self._defaults = self._model.get_diff_sampling_param()
-        self._serial = itertools.count(1)  # the lanes count, too
+        self._serial = itertools.count(1)  # threads of helpers count, too
         self._tasks: tuple[str, ...] = ()
 
     def open(self, tasks: tuple[str, ...]) -> None:

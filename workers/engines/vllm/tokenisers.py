@@ -1,4 +1,4 @@
-"""Lets a renderer's tokeniser work in a helper process while a lane renders a request.
+"""Lets a renderer's tokeniser work in a helper process while a helper's thread renders.
 
 Invariant: outside of `apart` a tokeniser does exactly what it did before.
 """
@@ -12,24 +12,24 @@ from typing import Any
 import structlog
 from transformers import TokenizersBackend
 
-from workers.engines.helpers.render_lanes import RemoteTokeniser
+from workers.engines.helpers.remote_renderer import RemoteTokeniser
 
 log = structlog.get_logger()
 
 #: The only options of `tokenizer(text, ...)` that a helper knows.
 OPTIONS = frozenset({"truncation", "max_length", "add_special_tokens"})
 
-_lane = threading.local()
+_local = threading.local()
 
 
 @contextmanager
 def apart(remote: RemoteTokeniser) -> Iterator[None]:
     """Let the calling thread's uses of tokenisers go to a helper."""
-    _lane.remote = remote
+    _local.remote = remote
     try:
         yield
     finally:
-        _lane.remote = None
+        _local.remote = None
 
 
 def pack(tokeniser: Any, template: str | None, characters: int) -> bytes | None:
@@ -61,13 +61,13 @@ def can_work_apart(tokeniser: Any) -> None:
 
     class TokeniserApart(kind):  # type: ignore[misc, valid-type]
         def apply_chat_template(self, *args: Any, **options: Any) -> Any:
-            remote = getattr(_lane, "remote", None)
+            remote = getattr(_local, "remote", None)
             if remote is None or args or options.get("tokenize"):
                 return super().apply_chat_template(*args, **options)
             return remote.apply_chat_template(options)
 
         def __call__(self, text: Any = None, **options: Any) -> Any:
-            remote = getattr(_lane, "remote", None)
+            remote = getattr(_local, "remote", None)
             if remote is None or not isinstance(text, str) or not options.keys() <= OPTIONS:
                 return super().__call__(text, **options)
             return {"input_ids": remote.encode(text, options)}

@@ -11,7 +11,7 @@ import pytest_asyncio
 from core.errors import EngineDead, InvalidJob
 from core.settings.engine import EngineSettings
 from workers.engines.base import Generation, Resume
-from workers.engines.helpers.render_lanes import RemoteTokeniser, RenderLanes
+from workers.engines.helpers.remote_renderer import RemoteRenderer, RemoteTokeniser
 
 COMMAND = (sys.executable, "-m", "tests.support.render_program")
 LIMIT = 1000
@@ -23,13 +23,13 @@ def chat(*contents: Any, **fields: Any) -> Generation:
 
 
 @pytest_asyncio.fixture
-async def lanes() -> AsyncIterator[RenderLanes]:
+async def remote() -> AsyncIterator[RemoteRenderer]:
     settings = EngineSettings(
         render_inline_characters=LIMIT, render_seconds=0.2, render_characters=LIMIT
     )
-    lanes = RenderLanes(settings, lambda: b"{}", progress=lambda: None, command=COMMAND)
-    yield lanes
-    await lanes.close()
+    remote = RemoteRenderer(settings, lambda: b"{}", progress=lambda: None, command=COMMAND)
+    yield remote
+    await remote.close()
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ async def lanes() -> AsyncIterator[RenderLanes]:
     ],
 )
 async def test_a_request_is_large_by_its_size(
-    lanes: RenderLanes, generation: Generation, large: bool
+    remote: RemoteRenderer, generation: Generation, large: bool
 ) -> None:
-    assert lanes.takes(generation) is large
+    assert remote.takes(generation) is large
 
 
 @pytest.mark.parametrize(
@@ -74,15 +74,15 @@ async def test_a_request_is_large_by_its_size(
     ],
 )
 async def test_a_prompt_that_exceeds_a_limit_is_the_clients_fault(
-    lanes: RenderLanes, text: str, answer: str
+    remote: RemoteRenderer, text: str, answer: str
 ) -> None:
     with pytest.raises(InvalidJob, match=answer):
-        await lanes.run(chat("x"), lambda remote: remote.encode(text, {}))
-    assert await lanes.run(chat("x"), lambda remote: remote.encode("abc", {})) == [1, 2, 3]
+        await remote.run(chat("x"), lambda remote: remote.encode(text, {}))
+    assert await remote.run(chat("x"), lambda remote: remote.encode("abc", {})) == [1, 2, 3]
 
 
 async def test_the_cause_stays_known_if_the_error_is_turned_into_another(
-    lanes: RenderLanes,
+    remote: RemoteRenderer,
 ) -> None:
     def render(remote: RemoteTokeniser) -> str:
         try:
@@ -91,10 +91,10 @@ async def test_the_cause_stays_known_if_the_error_is_turned_into_another(
             return json.dumps(remote.failure.as_dict()) if remote.failure else ""
         return ""
 
-    assert "could not be rendered" in (await lanes.run(chat("x"), render) or "")
+    assert "could not be rendered" in (await remote.run(chat("x"), render) or "")
 
 
-async def test_closed_lanes_take_no_request(lanes: RenderLanes) -> None:
-    await lanes.close()
+async def test_closed_lanes_take_no_request(remote: RemoteRenderer) -> None:
+    await remote.close()
     with pytest.raises(EngineDead):
-        await lanes.run(chat("x"), lambda remote: remote.encode("abc", {}))
+        await remote.run(chat("x"), lambda remote: remote.encode("abc", {}))

@@ -1,10 +1,10 @@
-"""Renders large requests in lanes: threads whose templates and tokenising run in helper processes.
+"""Renders large requests in threads whose chat template and tokeniser run in helper processes.
 
 A request is large by its size, not by its contents, so the check costs microseconds. Small
-requests are rendered by the engine's own thread as before.
+requests are rendered by the engine's own thread.
 
 Invariant: a large request delays requests of other accounts by at most one large request for each
-lane, and small requests not at all.
+helper, and small requests not at all.
 """
 
 import json
@@ -38,7 +38,7 @@ ANSWER_FACTOR = 4
 
 
 class RemoteTokeniser:
-    """The engine's tokeniser in a helper process; used in one lane's thread for one request.
+    """The engine's tokeniser in a helper process; one thread uses it for one request.
 
     Attributes:
         failure: Why the request cannot be rendered; vLLM turns errors into others on their way.
@@ -95,8 +95,8 @@ class RemoteTokeniser:
         return f"the prompt {texts[reason]}"
 
 
-class RenderLanes:
-    """The lanes; use it from the event loop's thread only."""
+class RemoteRenderer:
+    """The helpers that render; use it from the event loop's thread only."""
 
     def __init__(
         self,
@@ -106,12 +106,12 @@ class RenderLanes:
         progress: Callable[[], None],
         command: Sequence[str] = COMMAND,
     ) -> None:
-        """Create lanes whose helpers are not started.
+        """Create a renderer whose helpers are not started.
 
         Args:
             settings: The limits and the number of helpers.
             hello: Returns what the program's `prepare` takes.
-            progress: Called when a lane has begun or ended a request.
+            progress: Called when a helper has begun or ended a request.
             command: The program of a helper process.
         """
         self._settings = settings
@@ -140,7 +140,7 @@ class RenderLanes:
     async def run(
         self, generation: Generation, function: Callable[[RemoteTokeniser], R]
     ) -> R | None:
-        """Run a function in a lane; None if the generation was abandoned meanwhile.
+        """Run a function in a helper's thread; None if the generation was abandoned meanwhile.
 
         Raises:
             PipelineError: what the function raised; see `RemoteTokeniser.failure`.
