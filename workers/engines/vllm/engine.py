@@ -1,9 +1,9 @@
 """The vLLM engine behind the `Engine` protocol, on the event loop's side.
 
 Prompts are rendered in one executor thread (`requests`), large ones with helper processes
-(`remote_renderer`), and the core runs in a thread of its own (`core`). This module passes data between
-them and the sink. It imports vLLM only in `start`, because vLLM reads its environment on import and
-needs seconds to load.
+(`remote_renderer`), and the core runs in a thread of its own (`core`). This module passes data
+between them and the sink. It imports vLLM only in `start`, because vLLM reads its environment on
+import and needs seconds to load.
 
 Invariant: nothing of a generation is reported to the sink after `abort` was called for it, and
 nothing at all after `dead`.
