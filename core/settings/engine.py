@@ -143,6 +143,12 @@ class EngineSettings(SettingsGroup):
         ge=1_000,
         description="Maximum length in characters of a rendered prompt of a large request.",
     )
+    image_pixels: int = Field(
+        default=4096 * 4096,
+        ge=1,
+        description="Maximum number of pixels of an image that a client sends; it is read before"
+        " the image is decompressed.",
+    )
     extra_args: dict[str, object] = Field(
         default_factory=dict,
         description="JSON object of more engine arguments; they are passed to vLLM unchanged.",

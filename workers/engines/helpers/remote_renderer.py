@@ -19,11 +19,11 @@ from jinja2 import TemplateError
 from core import metrics
 from core.errors import EngineError, InvalidJob
 from core.settings.engine import EngineSettings
-from jobs.media import MODALITIES, chat_parts
 from workers.engines.base import Generation
 from workers.engines.helpers.pool import HelperPool, Work
 from workers.engines.helpers.process import HelperLimits, HelperProcess, HelperRefused
 from workers.engines.helpers.render_process import IDS, REASON, TEXT
+from workers.engines.media_parts import media_fields
 
 log = structlog.get_logger()
 
@@ -135,7 +135,7 @@ class RemoteRenderer:
         room -= MESSAGE_CHARACTERS * len(body.get("messages") or ())
         if not _has_plain_arguments(body.get("chat_template_kwargs")):
             room = -1
-        return (room < 0 or _exceeds(body, room)) and not _has_media(body)
+        return (room < 0 or _exceeds(body, room)) and not any(media_fields(body))
 
     async def run(
         self, generation: Generation, function: Callable[[RemoteTokeniser], R]
@@ -192,10 +192,3 @@ def _has_plain_arguments(arguments: Any) -> bool:
     if not isinstance(arguments, Mapping):
         return not arguments
     return all(value is None or isinstance(value, bool | str) for value in arguments.values())
-
-
-def _has_media(body: Mapping[str, Any]) -> bool:
-    return any(
-        part.get("type") in MODALITIES or not MODALITIES.keys().isdisjoint(part)
-        for _, part in chat_parts(body.get("messages"))
-    )

@@ -19,6 +19,7 @@ def prepare_environment(settings: EngineSettings) -> None:
         # In this process vLLM's log lines join ours; a separate core must configure its own log.
         "VLLM_CONFIGURE_LOGGING": str(int(settings.core == "separate")),
         "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_MAX_IMAGE_PIXELS": str(settings.image_pixels),
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "PYTHONFAULTHANDLER": "1",  # a core process that crashes prints its stack
