@@ -54,7 +54,7 @@ async def rendering(vllm: Driver) -> None:
     "body",
     [
         chat(SENTENCE * 3),
-        chat("Gruß 🙂 \ud83d <s> <|end|> \u2028", tools=[TOOL]),
+        chat("Gruß 🙂 <s> <|end|> \u2028", tools=[TOOL]),
         chat([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]),
         {
             "messages": [
@@ -131,14 +131,23 @@ async def test_a_prompt_that_grows_without_end_is_refused(
         await vllm.add(chat("x", chat_template_kwargs={"indent": indent}))
 
 
+async def test_text_that_is_no_unicode_is_the_clients_fault(vllm: Driver) -> None:
+    for text in ("\ud83d", "\ud83d" + SENTENCE * 300):
+        with pytest.raises(InvalidJob, match="TextInputSequence"):
+            await vllm.add(chat(text))
+
+
 async def test_an_aborted_request_stops_being_rendered(vllm: Driver) -> None:
     task = asyncio.create_task(vllm.add(slow(900)))
     await rendering(vllm)
     forks = [fork for helper in helpers(vllm) for fork in helper.children()]
     await vllm.engine.abort(f"{vllm.name}-{len(vllm.jobs) - 1}")
 
+    async def gone() -> bool:
+        return not any(fork.is_running() for fork in forks)
+
     await task
-    assert not any(fork.is_running() for fork in forks)
+    await eventually(gone)
 
 
 async def test_a_killed_render_helper_costs_no_request(vllm: Driver) -> None:

@@ -64,8 +64,16 @@ class RemoteTokeniser:
         return answer[1:].decode(errors="surrogatepass")
 
     def encode(self, text: str, options: Mapping[str, Any]) -> list[int]:
-        """Return the token ids of a text; raises what `apply_chat_template` raises."""
+        """Return the token ids of a text.
+
+        Raises:
+            ValueError: the tokeniser cannot read it.
+            InvalidJob: a limit was exceeded; also in `failure`.
+            EngineError: the helper failed; also in `failure`.
+        """
         answer = self._ask({"text": text, "options": options})
+        if answer.startswith(REASON):
+            raise ValueError(answer[1:].decode(errors="replace"))
         assert answer.startswith(IDS)
         ids = array("I")
         ids.frombytes(answer[1:])

@@ -12,7 +12,7 @@ from typing import Any
 
 from workers.engines.helpers.program import Exceeded, Work, serve
 
-#: The first byte of a result: the rendered text, token ids, or why the template refuses.
+#: The first byte of a result: the rendered text, token ids, or why there is none.
 TEXT, IDS, REASON = b"T", b"I", b"E"
 
 
@@ -40,7 +40,10 @@ def prepare(hello: bytes) -> Work:
 
 
 def _encode(tokeniser: Any, text: str, options: dict[str, Any]) -> bytes:
-    ids: list[int] = tokeniser(text, **options)["input_ids"]
+    try:
+        ids: list[int] = tokeniser(text, **options)["input_ids"]
+    except (TypeError, ValueError) as error:  # such as a text that is no Unicode
+        return REASON + str(error).encode(errors="replace")
     return IDS + array("I", ids).tobytes()
 
 

@@ -210,7 +210,7 @@ class VllmFrontend:
         inputs = (render_chat if chat else render_prompt)(self._online, request)
         limit = body.get("max_completion_tokens" if chat else "max_tokens")
         params = self._sampling_params(request, inputs, limit)
-        refuse_unenforced(params, body)
+        refuse_unenforced(params, body, tag)
         taken = take_grammar(params, self._config, generation.body, tag)
         if taken is not None:
             source, wanted = taken
