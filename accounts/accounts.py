@@ -15,7 +15,7 @@ from accounts.cache_records import ACCOUNTS
 from accounts.cache_sync import CacheSync
 from accounts.errors import AccountExists, AccountNotFound
 from core.db.audit import audit
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.accounts import AccountRow
 from core.db.tables.base import now
 

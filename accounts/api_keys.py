@@ -19,7 +19,7 @@ from accounts.cache_sync import CacheSync
 from accounts.caller import NO_LIMITS, PREFIX, Limits, Role, digest_of
 from accounts.errors import AccountNotFound, KeyNotFound
 from core.db.audit import audit
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.accounts import AccountRow, ApiKeyRow
 from core.db.tables.base import now, table_of
 from core.ids import new_id
@@ -215,7 +215,11 @@ def _successor(old: Row[Any]) -> dict[str, Any]:
         *("account_id", "user_id", "name", "role", "models", "routes", "networks", "weight"),
         *("admin", "expires_at", *Limits.model_fields),
     )
-    return {**{name: getattr(old, name) for name in kept}, "rotated_from": old.id}
+    return {
+        **{name: getattr(old, name) for name in kept},
+        "rotated_from": old.id,
+        "origin_id": old.origin_id or old.id,
+    }
 
 
 async def _insert(connection: AsyncConnection, columns: dict[str, Any]) -> MadeKey:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.audit import AuditEntryRow
 from core.db.tables.base import table_of
 

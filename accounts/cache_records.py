@@ -136,6 +136,7 @@ def key_record(row: Row[Any]) -> Caller | None:
         account=row.account_id,
         user=row.user_id or "",
         name=row.name,
+        origin=row.origin_id or "",
         role=role,
         operator=operator,
         weight=row.weight,

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.cache_records import ACCOUNTS, KEYS, TOKENS, USERS, read_records, user_fields
 from accounts.cache_writer import CallerCacheWriter
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now
 from core.errors import DatabaseUnavailable, StoreUnavailable
 from core.settings.auth import AuthSettings

@@ -45,6 +45,7 @@ class Caller(BaseModel):
     Attributes:
         operator: Runs the installation, above all roles. Stored as `admin`, which older versions
             read.
+        origin: The first key of the rotations that made this key; "" for a key of its own.
         weight: The share in fair queueing.
         models: Allowed models; None means all. The same for `routes` and `networks`.
         expires: Unix seconds, 0 for never.
@@ -60,6 +61,7 @@ class Caller(BaseModel):
     account: str
     user: str = ""
     name: str = ""
+    origin: str = ""
     role: Role = Role.MEMBER
     operator: bool = Field(default=False, alias="admin")
     weight: float = 1.0
@@ -72,6 +74,11 @@ class Caller(BaseModel):
     suspended: bool = False
     session: int = 0
     ended: tuple[str, ...] = ()
+
+    @property
+    def quota_id(self) -> str:
+        """The id that the budget and limits of a key belong to; a rotation keeps it."""
+        return self.origin or self.id
 
     @property
     def limited(self) -> bool:

@@ -21,7 +21,7 @@ from accounts.login_throttle import LoginThrottle
 from accounts.passwords import Passwords
 from accounts.users import clean_email
 from core.db.audit import audit
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.accounts import RefreshTokenRow
 from core.db.tables.base import now
 from core.ids import new_id

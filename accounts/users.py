@@ -21,7 +21,7 @@ from accounts.caller import Role
 from accounts.errors import AccountNotFound, EmailTaken, InvalidAccount, LastAdmin, UserNotFound
 from accounts.passwords import Passwords, check_password
 from core.db.audit import audit
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.accounts import AccountRow, UserRow
 from core.db.tables.base import now, table_of
 from core.ids import new_id

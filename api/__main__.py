@@ -1,7 +1,7 @@
 """`python -m api`: the API with the settings of the environment."""
 
 from api.uvicorn_server import run
-from core.settings.tree import get_settings
+from core.runtime.process import read_settings
 
 if __name__ == "__main__":
-    run(get_settings())
+    run(read_settings("api"))

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from accounts.directory import open_signing_in
+from accounts.directory_factory import open_signing_in
 from api.http.error_handlers import add_error_handlers
 from api.openapi.route_docs import describe
 from api.routes import (
@@ -34,7 +34,7 @@ from api.routes import (
 )
 from api.server.middleware import RequestMiddleware
 from core.settings.tree import Settings
-from intake.factory import open_services
+from intake.services_factory import open_services
 
 #: Allowance for the form fields of an upload besides the file, in bytes.
 FORM_BYTES = 65_536

@@ -8,7 +8,6 @@ import asyncio
 import gc
 import signal
 import socket
-import sys
 import time
 from types import FrameType
 
@@ -17,7 +16,8 @@ import uvicorn
 from accounts.access_tokens import MissingSecretError
 from api.app import create_app
 from api.server.http_protocol import BoundedHttpProtocol, bounded_protocol
-from core.logs import configure_logs
+from core.runtime.process import refuse_settings
+from core.settings.invalid_settings import InvalidSettings
 from core.settings.tree import Settings
 from core.tracing import close_tracing, configure_tracing
 from intake.lifetime.request_lifetime import GRACE_SECONDS
@@ -98,11 +98,9 @@ def create_server(settings: Settings) -> ApiServer:
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    configure_logs(settings.log, "api")
+    """Serve until SIGTERM or SIGINT; `read_settings` has set up the logs."""
     if settings.auth.jwt_secret is None:
-        sys.stderr.write(f"{MissingSecretError()}\n")
-        raise SystemExit(2)
+        refuse_settings(InvalidSettings(str(MissingSecretError())))
     configure_tracing(settings.trace, "api")
     create_server(settings).run()
     close_tracing()

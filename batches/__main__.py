@@ -17,8 +17,8 @@ from core.ids import new_id
 from core.runtime.health_server import HealthServer, always_live
 from core.runtime.process import run_process, run_until_signal
 from core.settings.tree import Settings
-from files.sweeper import FileSweeper
-from intake.factory import open_services
+from files.object_cleanup import FileSweeper
+from intake.services_factory import open_services
 
 log = structlog.get_logger()
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from batches.records import CANCELLING, CLAIM, PART, STATE, BatchPart, BatchState, ClaimedBatch
 from core.db.bulk_insert import insert_missing
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import table_of
 from core.db.tables.files import BatchPartRow, BatchRow, FileRow
 from files.errors import ObjectMissing

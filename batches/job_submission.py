@@ -15,7 +15,7 @@ from batches.records import ClaimedBatch
 from core.errors import ClientError
 from intake.admission import AdmissionRequest, admit
 from intake.preferences import NO_PREFERENCES
-from intake.response_chat import as_chat
+from intake.responses.response_chat import as_chat
 from intake.services import Services
 from intake.submission import Admission
 from jobs.store.transitions import Lock

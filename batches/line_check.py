@@ -13,7 +13,7 @@ from core.settings.tree import Settings
 from intake.prompt_limits import check_prompt
 from intake.request_checks import check_length, check_task
 from intake.request_limits.complexity import check_complexity
-from intake.request_limits.media import check_media
+from intake.request_limits.media_types import check_media
 from jobs.model_registry import ServedModel
 from wire.errors import InvalidBody
 from wire.schemas.jobs import BODIES

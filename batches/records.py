@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from core.db.records import columns_of
+from core.db.row_mapping import columns_of
 from core.db.tables.base import table_of
 from core.db.tables.files import BatchPartRow, BatchRow
 from wire.views.batches import BatchRecord

@@ -14,7 +14,7 @@ from accounts.account_rows import lock_account
 from batches.errors import BatchConflict, BatchMissing, TooManyBatches
 from batches.records import CANCELLED, CANCELLING, IN_PROGRESS, STATE, VALIDATING, BatchState
 from core.db.bulk_insert import insert_missing
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.files import BatchRow
 

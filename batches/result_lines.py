@@ -11,8 +11,9 @@ import orjson
 
 from billing.pricing.rating import Cost
 from core.errors import BudgetExceeded, ClientError, JobGone, ModelNotFound, PipelineError
+from core.json_text import on_one_line
 from jobs.archive.archived_job import ArchivedJob
-from wire.problems import Problem, from_ending, from_error
+from wire.error_bodies import Problem, from_ending, from_error
 from wire.views.job import result_object
 
 
@@ -97,7 +98,7 @@ class RequestRef:
             "response": response,
             "error": error,
         }
-        return LineOutcome(self.index, orjson.dumps(line) + b"\n", answered)
+        return LineOutcome(self.index, on_one_line(orjson.dumps(line)) + b"\n", answered)
 
 
 def is_final(error: PipelineError) -> bool:

@@ -2,7 +2,8 @@
 
 PipelineError: ExportFailed
 ClientError:   InvalidPrice, InvalidBudget, InvalidMonth, InvalidAmount, InvoiceNotFound
-MonthConflict: MonthNotOver, MonthOutOfOrder, MonthClosed, MonthNotClosed, UnpricedUsage
+MonthConflict: MonthNotOver, MonthOutOfOrder, MonthClosed, MonthNotClosed, UnpricedUsage,
+               UsageWaits
 """
 
 from core.errors import ClientError, PipelineError
@@ -94,6 +95,14 @@ class UnpricedUsage(MonthConflict):
     code = "unpriced-usage"
     status = 409
     title = "Usage without a price"
+
+
+class UsageWaits(MonthConflict):
+    """Usage of the month is not in the ledger yet."""
+
+    code = "usage-waits"
+    status = 409
+    title = "Usage not recorded yet"
 
 
 class ExportFailed(PipelineError):

@@ -30,6 +30,7 @@ RETRY_AFTER_SECONDS = 5.0
 #: If the store does not answer in this time, the request fails and the client may retry.
 TIMEOUTS = {"timeout": "30s", "connect_timeout": "5s"}
 RETRIES = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
+#: The options of the URL (`core.settings.urls`) -> what the library calls them.
 OPTIONS = {
     "endpoint": "endpoint",
     "region": "region",
@@ -61,21 +62,13 @@ class ObjectStore:
         Args:
             settings: `url` is `file:FOLDER` or `s3://BUCKET/PREFIX?OPTION=VALUE`.
 
-        Raises:
-            ValueError: `files.url` is not the address of a store.
+        The settings have checked the address.
         """
         parts = urlsplit(settings.url.get_secret_value())
-        self._folder: Path | None = None
-        if parts.scheme == "file" and parts.path and not parts.netloc:
-            self._folder = Path(unquote(parts.path)).resolve()
-        elif parts.scheme != "s3" or not parts.netloc:
-            raise ValueError("files.url: expected file:FOLDER or s3://BUCKET/PREFIX")
+        is_folder = parts.scheme == "file"
+        self._folder = Path(unquote(parts.path)).resolve() if is_folder else None
         self._bucket, self._prefix = parts.netloc, parts.path.strip("/") or None
         self._options = dict(parse_qsl(parts.query))
-        if unknown := sorted(set(self._options) - set(OPTIONS)):
-            raise ValueError(
-                f"files.url: unknown option {unknown[0]!r}. Known: {', '.join(OPTIONS)}"
-            )
 
     @cached_property
     def _store(self) -> LocalStore | S3Store:

@@ -12,8 +12,8 @@ from sqlalchemy import Select, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.db.bulk_insert import insert_missing
-from core.db.engine import Database
-from core.db.records import columns_of
+from core.db.database import Database
+from core.db.row_mapping import columns_of
 from core.db.tables.base import now, table_of
 from core.db.tables.files import FileRow
 from files.errors import FileMissing, QuotaReached

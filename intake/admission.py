@@ -21,7 +21,7 @@ from intake.preferences import Preferences
 from intake.prompt_limits import check_prompt
 from intake.request_checks import check_length, check_metadata, check_task, check_times
 from intake.request_limits.complexity import check_complexity
-from intake.request_limits.media import check_media
+from intake.request_limits.media_types import check_media
 from intake.services import Services
 from intake.submission import Admission, submit_within_budget
 from jobs.fairness import ServiceTier
@@ -122,7 +122,6 @@ async def repeat(services: Services, caller: Caller, job: Job, request_id: str) 
         PipelineError: as `admit`.
     """
     own = caller.account == job.account
-    key_id = caller.id if own else ""
     check_model(caller, job.queue)
     model = await services.models.get(job.queue)
     parts = chat_parts(job.spec.body.get("messages"))
@@ -134,10 +133,11 @@ async def repeat(services: Services, caller: Caller, job: Job, request_id: str) 
             account=job.account,
             queue=job.queue,
             spec=replace(job.spec, retry_of=job.id, request_id=request_id, traceparent=None),
-            key_id=key_id,
+            key_id=caller.id if own else "",
+            budget_key=caller.quota_id if own else "",
             weight=caller.weight if own else 1.0,
             idempotency_key=f"retry:{job.id}",
-            quota=quota_of(caller.account, caller.id, caller.limits, caller.account_limits)
+            quota=quota_of(caller.account, caller.quota_id, caller.limits, caller.account_limits)
             if own
             else UNLIMITED,
         ),
@@ -171,12 +171,13 @@ async def prepare(services: Services, caller: Caller, request: AdmissionRequest)
         queue=model.name,
         spec=_spec(request, metadata),
         key_id=caller.id,
+        budget_key=caller.quota_id,
         weight=caller.weight,
         start_by=request.start_by,
         deadline=request.deadline,
         idempotency_key=request.preferences.idempotency_key,
         watcher=services.hub.id if request.watched else "",
-        quota=quota_of(caller.account, caller.id, caller.limits, caller.account_limits),
+        quota=quota_of(caller.account, caller.quota_id, caller.limits, caller.account_limits),
         lock=request.lock,
     )
 

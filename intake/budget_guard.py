@@ -20,7 +20,7 @@ from billing.budgets.budgets import Budget, load_budgets, max_cost, max_tokens
 from billing.budgets.spending import spending_in
 from billing.months import month_of
 from billing.pricing.cost_cache import CostCache
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import DatabaseUnavailable, SpendingUnknown
 from core.settings.billing import BillingSettings
 from jobs.fairness import ServiceTier
@@ -81,7 +81,7 @@ class BudgetGuard:
 
         Args:
             account: The account that pays.
-            key_id: The API key that asks; "" for none.
+            key_id: The API key whose budget pays; "" for none.
             model: The model that runs the job.
             tier: The service tier, which decides the price.
             body: The request's body, which bounds the tokens.

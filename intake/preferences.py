@@ -34,12 +34,14 @@ class Preferences(NamedTuple):
         wait_seconds: After how many seconds to respond with the job; None to wait for the result.
         idempotency_key: The key without quotes; "" for none.
         on_disconnect: What happens to the job when the client disconnects; None for the default.
+        event_ids: Whether a stream of chunks shows the number of each event as its `id:`.
     """
 
     respond_async: bool
     wait_seconds: int | None
     idempotency_key: str
     on_disconnect: OnDisconnect | None
+    event_ids: bool = False
 
     @property
     def accepts_job(self) -> bool:
@@ -54,6 +56,8 @@ class Preferences(NamedTuple):
             applied.append("respond-async")
         if self.wait_seconds is not None:
             applied.append(f"wait={self.wait_seconds}")
+        if self.event_ids:
+            applied.append("event-ids")
         return {"Preference-Applied": ", ".join(applied)} if applied else {}
 
 
@@ -73,10 +77,10 @@ def read_preferences(headers: RequestHeaders, longest_wait: float) -> Preference
     Raises:
         InvalidHeader: Idempotency-Key or X-On-Disconnect has an invalid value.
     """
-    respond_async, wait = False, None
+    respond_async, wait, event_ids = False, None, False
     if prefer := headers.getlist("prefer"):
         words = [word.strip() for word in ",".join(prefer).split(",")]
-        respond_async = "respond-async" in words
+        respond_async, event_ids = "respond-async" in words, "event-ids" in words
         waits = [int(found[1]) for word in words if (found := WAIT.fullmatch(word))]
         wait = min(waits[0], int(longest_wait)) if waits else None
     key = headers.get("idempotency-key")
@@ -86,6 +90,7 @@ def read_preferences(headers: RequestHeaders, longest_wait: float) -> Preference
         wait,
         "" if key is None else _unquote(key.strip()),
         None if policy is None else _policy(policy),
+        event_ids,
     )
 
 

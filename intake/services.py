@@ -8,9 +8,9 @@ import structlog
 from redis.exceptions import RedisError
 
 from accounts.caller_cache import CallerCache
-from accounts.directory import Directory
+from accounts.directory_factory import Directory
 from billing.pricing.cost_cache import CostCache
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import ModelNotFound, StoreUnavailable
 from core.redis.replies import unavailable
 from core.settings.tree import Settings

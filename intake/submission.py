@@ -55,7 +55,7 @@ async def submit_within_budget(services: Services, submission: Submission) -> Ad
     spec = submission.spec
     try:
         reservation = services.budget_guard.reserve(
-            submission.account, submission.key_id, model, spec.service_tier, spec.body
+            submission.account, submission.budget_key, model, spec.service_tier, spec.body
         )
     except SpendingUnknown:
         repeated = await services.store.repeated(submission)

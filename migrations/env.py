@@ -9,10 +9,10 @@ from alembic import context
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from core.db.engine import WRITES
+from core.db.database import WRITES
 from core.db.schema_version import migration_engine
 from core.db.tables.metadata import metadata
-from core.settings.tree import get_settings
+from core.runtime.process import read_settings
 
 #: An arbitrary number: it names the lock that lets one process migrate at a time.
 MIGRATION_LOCK = 7_351_942
@@ -39,7 +39,7 @@ def migrate(connection: Connection) -> None:
 
 def main() -> None:
     """Connect and migrate."""
-    settings = context.config.attributes.get("settings") or get_settings().database
+    settings = context.config.attributes.get("settings") or read_settings("migration").database
     engine = migration_engine(settings)
     try:
         with engine.connect() as connection:

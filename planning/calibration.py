@@ -13,9 +13,9 @@ from math import inf
 from statistics import median
 from typing import Any
 
-from planning.engine import EngineWork, Worker
 from planning.errors import CannotFit
 from planning.profile import EngineProfile
+from planning.worker_model import EngineWork, Worker
 
 SHORT_PROMPT = 16
 OUTPUT = 96

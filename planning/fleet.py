@@ -8,8 +8,8 @@ Invariant: no worker claims jobs before it serves or after its drain began.
 from collections import deque
 from dataclasses import dataclass
 
-from planning.engine import Worker
 from planning.profile import EngineProfile
+from planning.worker_model import Worker
 
 
 @dataclass(frozen=True, slots=True)

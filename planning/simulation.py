@@ -14,13 +14,13 @@ from typing import Any
 
 from core.settings.queue import QueueSettings
 from planning.controllers import Controller
-from planning.engine import EngineWork, Worker
 from planning.errors import TraceInvalid
 from planning.fleet import Fleet
 from planning.outcome import Moment, Sample, StudyOutcome
 from planning.profile import EngineProfile
 from planning.ready_set import ReadySet
 from planning.trace import Trace
+from planning.worker_model import EngineWork, Worker
 
 GIVE_UP_SECONDS = 86_400.0
 SAMPLES = 240

@@ -14,13 +14,13 @@ from sqlalchemy import make_url
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from accounts.directory import Directory, directory_of
-from core.db.engine import Database
+from accounts.directory_factory import Directory, directory_of
+from core.db.database import Database
 from core.db.schema_version import upgrade
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import Settings, get_settings
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.store_factory import open_store
 from tests.support import logging_state, settings_marker, timeouts
 from tests.support.databases import PostgresServer, create_database, drop_database
 from tests.support.keys import template

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.db.audit import audit
 from core.db.bulk_insert import insert_missing
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now, table_of, typed_row
 from core.db.tables.webhooks import WebhookSecretRow
 from webhooks.signing import new_secret, valid_keys

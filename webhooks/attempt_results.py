@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now
 from core.db.tables.webhooks import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
 from webhooks.deliveries import DELIVERIES, ClaimedDelivery, disable

@@ -19,13 +19,13 @@ from kombu import Queue
 
 from core import metrics
 from core.exposition import Exposition
-from core.logs import configure_logs
 from core.redis.keys import Keys
 from core.runtime.health_server import HealthServer
-from core.settings.tree import Settings, get_settings
-from jobs.store.factory import open_celery
-from webhooks.collector import DueCollector
+from core.runtime.process import read_settings, require_file
+from core.settings.tree import Settings
+from jobs.store.store_factory import open_celery
 from webhooks.deliverer import Deliverer
+from webhooks.metrics_collector import DueCollector
 from webhooks.tickets import TASK_NAME, DeliveryTicket
 
 log = structlog.get_logger()
@@ -147,8 +147,8 @@ def run(settings: Settings) -> int:
 
 def main() -> int:
     """Entry point of `python -m webhooks`."""
-    settings = get_settings()
-    configure_logs(settings.log, "deliverer")
+    settings = read_settings("deliverer")
+    require_file("PENSTOCK_WEBHOOKS__CA_FILE", settings.webhooks.ca_file)
     try:
         return run(settings)
     finally:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from core import metrics
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now
 from core.errors import DatabaseUnavailable, StoreUnavailable
 from core.redis.client import accepts_writes, connect

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Select, select, update
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now
 from core.db.tables.webhooks import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
 from webhooks.deliveries import DELIVERIES, EVENTS, ID

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.account_rows import lock_account
 from core.db.audit import audit
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now, table_of, typed_row
 from core.db.tables.webhooks import WebhookEndpointRow
 from core.ids import new_id

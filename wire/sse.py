@@ -1,10 +1,13 @@
-"""Server-sent events on the wire: headers of the response and framing of one event.
+"""Server-sent events on the wire: headers of the response, framing of one event, keep-alives.
 
-Framing splits data at CR, LF and CRLF only, as the standard says: other Unicode line separators
-are text.
+Invariants: a reader that splits at any of Unicode's line ends finds the same lines as one that
+follows the standard. An empty line stands only at the end of a block that has data, because many
+readers take any other for an event without data.
 """
 
 import re
+
+from core.json_text import on_one_line
 
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -13,12 +16,15 @@ HEADERS = {
 }
 LINE_END = re.compile(rb"\r\n|\r|\n")
 
+#: Keeps an idle connection open: a comment that becomes part of the next block.
+PING = b": ping\n"
+
 
 def frame(data: bytes, *, event: str = "", seq: int | None = None) -> bytes:
     """Encode one event.
 
     Args:
-        data: The payload in UTF-8. Each of its lines becomes one `data:` line.
+        data: JSON in UTF-8, or another text in ASCII. Each of its lines becomes one `data:` line.
         event: The event's type; left out of the frame when empty.
         seq: The event's id, which a client sends back as `Last-Event-ID`; left out when None.
 
@@ -30,4 +36,4 @@ def frame(data: bytes, *, event: str = "", seq: int | None = None) -> bytes:
         head += b"event: %b\n" % event.encode()
     if b"\n" in data or b"\r" in data:
         data = b"\ndata: ".join(LINE_END.split(data))
-    return b"%bdata: %b\n\n" % (head, data)
+    return b"%bdata: %b\n\n" % (head, on_one_line(data))

@@ -33,11 +33,12 @@ class Delta:
     output: Output
     token_ids: list[int]
     text: str
+    input_tokens: int | None = None  # on the first delta of an attempt
 
     @classmethod
-    def of(cls, output: Output) -> "Delta":
+    def of(cls, output: Output, input_tokens: int | None = None) -> "Delta":
         """Make a delta of one engine output."""
-        return cls(output, list(output.token_ids), output.text)
+        return cls(output, list(output.token_ids), output.text, input_tokens)
 
     def absorb(self, output: Output) -> bool:
         """Merge the next output of the same choice; return False if they must stay two events."""
@@ -58,6 +59,8 @@ class Delta:
             "token_ids": self.token_ids,
             "text": self.text,
         }
+        if self.input_tokens is not None:
+            data["input_tokens"] = self.input_tokens
         if output.delta is not None:
             data["delta"] = output.delta
         if output.logprobs is not None:
@@ -81,6 +84,7 @@ class Attempt:
         early: Outputs that came before the engine's `add` returned.
         pending: Events that are not in the log yet.
         pending_tokens: Output tokens in `pending`.
+        input_shown: Whether a delta has the prompt's length.
         flushing: How many of `pending` the append under way carries; these are not merged any more.
         ending: How the job ends, once that is decided.
         failure: The engine's error for this generation.
@@ -99,6 +103,7 @@ class Attempt:
     input_tokens: int = 0
     cached_input_tokens: int = 0
     accepted: AcceptedGeneration | None = None
+    input_shown: bool = False
     finished_choices: set[int] = field(default_factory=set)
     early: list[Output] = field(default_factory=list)
     pending: list[Delta | tuple[str, bytes]] = field(default_factory=list)
@@ -223,7 +228,9 @@ class Attempt:
         self.pending_tokens += len(output.token_ids)
         last = self.pending[-1] if len(self.pending) > self.flushing else None
         if not (isinstance(last, Delta) and last.absorb(output)):
-            self.pending.append(Delta.of(output))
+            first = None if self.input_shown else self.input_tokens
+            self.input_shown = True
+            self.pending.append(Delta.of(output, first))
         if output.finish_reason is not None:
             self.finished_choices.add(output.index)
             self._complete()

@@ -9,12 +9,12 @@ import sys
 import structlog
 from celery import Celery, signals
 
-from core.logs import configure_logs
 from core.redis.keys import Keys
-from core.settings.tree import Settings, get_settings
+from core.runtime.process import read_settings, require_file
+from core.settings.tree import Settings
 from core.tracing import close_tracing, configure_tracing
 from jobs.broker.tickets import TASK_NAME, celery_queue
-from jobs.store.factory import open_celery
+from jobs.store.store_factory import open_celery
 
 log = structlog.get_logger()
 
@@ -61,8 +61,8 @@ def run_worker(settings: Settings) -> int:
 
 def main() -> None:
     """Entry point of `python -m workers`."""
-    settings = get_settings()
-    configure_logs(settings.log, "worker")
+    settings = read_settings("worker")
+    require_file("PENSTOCK_ENGINE__CHAT_TEMPLATE", settings.engine.chat_template)
     faulthandler.enable()  # a crash in native code prints every thread's Python stack to stderr
     configure_tracing(settings.trace, "worker")
     code = run_worker(settings)

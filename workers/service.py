@@ -22,8 +22,8 @@ from core.ids import new_id
 from core.runtime.health_server import HealthServer
 from core.settings.tree import Settings
 from jobs.model_registry import ModelRegistry, ServedModel
-from jobs.store.factory import open_store
 from jobs.store.queue_control import QueueMode
+from jobs.store.store_factory import open_store
 from workers.background_tasks import BackgroundTasks
 from workers.batcher import Acknowledgeable, Batcher
 from workers.circuit_breaker import CircuitBreaker
@@ -31,6 +31,7 @@ from workers.control_channel import ControlChannel
 from workers.engine_factory import create_engine
 from workers.engines.base import EngineInfo
 from workers.heartbeat import Heartbeat
+from workers.loading import LoadingReport
 from workers.runner import Runner
 from workers.worker_health import WorkerHealth
 from workers.worker_state import WorkerState
@@ -73,7 +74,8 @@ class WorkerService:
             model=settings.model,
             core=settings.core,
         )
-        info = self._state.engine = await self._engine.start(self._runner)
+        async with LoadingReport(self._store, self._state, self._tasks).during():
+            info = self._state.engine = await self._engine.start(self._runner)
         model = _served_model(info)
         await self._register(model)
         log.info(

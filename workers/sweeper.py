@@ -23,9 +23,9 @@ from core.settings.tree import Settings
 from core.spans import Attributes
 from core.tracing import active, joined
 from jobs.model_registry import DECLARED, ModelRegistry, ServedModel
-from jobs.store.collector import StoreCollector
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.metrics_collector import StoreCollector
+from jobs.store.store_factory import open_store
 from jobs.store.transitions import AbandonedAttempt
 
 log = structlog.get_logger()

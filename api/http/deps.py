@@ -6,7 +6,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from accounts.caller import Caller
-from accounts.directory import SigningIn
+from accounts.directory_factory import SigningIn
 from api.security.authentication import authenticate
 from intake.services import Services
 

@@ -16,25 +16,16 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from core.errors import PipelineError
+from wire.error_bodies import RETRY_AFTER_SECONDS, ErrorKind, Problem, from_error
 from wire.errors import InvalidBody
-from wire.problems import RETRY_AFTER_SECONDS, ErrorKind, Problem, from_error
 from wire.schemas.validation import field_errors
 
-#: Prefixes of our own routes; every other path below /v1/ is part of OpenAI's API.
-OWN_ROUTES = (
-    "/v1/admin",
-    "/v1/jobs",
-    "/v1/generate",
-    "/v1/dead-letter",
-    "/v1/billing",
-    "/v1/usage",
-    "/v1/webhooks",
-    "/v1/auth",
-    "/v1/me",
-    "/v1/keys",
-    "/v1/users",
-    "/v1/account",
-    "/v1/audit",
+#: First parts of our own paths; every other path below /v1/ is part of OpenAI's API.
+OWN_PATHS = frozenset(
+    {
+        *("account", "accounts", "admin", "audit", "auth", "billing", "dead-letter", "generate"),
+        *("jobs", "keys", "me", "usage", "users", "webhooks"),
+    }
 )
 
 
@@ -77,7 +68,8 @@ def from_validation(error: RequestValidationError) -> Problem:
 
 def is_openai_path(path: str) -> bool:
     """Return whether clients of this path expect OpenAI's error format."""
-    return path.startswith("/v1/") and not path.startswith(OWN_ROUTES)
+    _, version, first, *_ = f"{path}//".split("/", 3)
+    return version == "v1" and first not in OWN_PATHS
 
 
 def problem_response(problem: Problem, scope: Scope) -> Response:

@@ -15,7 +15,7 @@ from batches.file_references import FILE_REFERENCES
 from core.db.tables.base import now
 from core.ids import new_id
 from files import repository
-from files.sweeper import FileSweeper
+from files.object_cleanup import FileSweeper
 from files.upload import Upload
 from wire.views.files import file_object
 from wire.views.page import list_page

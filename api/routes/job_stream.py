@@ -54,7 +54,8 @@ async def stream_job(
     )
     if job.status.is_terminal and after >= job.seq and after > 0:
         return Response(status_code=204)
-    retry = b"retry: %d\n\n" % services.settings.stream.retry_milliseconds
+    # Without an empty line it is part of the first event; alone, readers take it for an empty one.
+    retry = b"retry: %d\n" % services.settings.stream.retry_milliseconds
     first = await _first_seq(services, job, after)
     if first is None or first == after + 1:
         watched = WatchedJob.of(job, after)

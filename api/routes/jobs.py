@@ -19,15 +19,15 @@ from api.openapi.route_docs import body_of, error_responses, job_page_responses,
 from api.streaming.disconnect import ClientDisconnect
 from intake import job_retry
 from intake.admission import AdmissionRequest, admit
-from intake.job_lookup import FoundJob, erase_job, find_job
+from intake.lookup.job_lookup import FoundJob, erase_job, find_job
 from intake.preferences import NO_PREFERENCES, read_preferences
-from intake.response_chat import as_chat
+from intake.responses.response_chat import as_chat
 from intake.services import Services
 from intake.submission import Admission
 from intake.waiting import wait_end
 from jobs.job import Job
 from jobs.status import Status
-from wire import problems
+from wire import error_bodies
 from wire.errors import ResultNotReady
 from wire.schemas.jobs import BODIES, JobRequest
 from wire.schemas.responses import ResponseRequest
@@ -147,7 +147,9 @@ async def read_job_result(
         result = result_object(job, await found.result(services), cost.cost)
         return json_response(result, headers=cost.headers)
     if job.status in (Status.FAILED, Status.EXPIRED):
-        return problem_response(problems.from_ending(job.status, job.error, job.id), request.scope)
+        return problem_response(
+            error_bodies.from_ending(job.status, job.error, job.id), request.scope
+        )
     raise ResultNotReady(f"Job {job.id} is {job.status}")
 
 

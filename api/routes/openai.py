@@ -17,7 +17,7 @@ from api.openapi.route_docs import body_of, error_responses, job_responses, stre
 from api.streaming.job_response import JobFormat, respond_with_job
 from billing.pricing.rating import Cost
 from intake.admission import AdmissionRequest, admit
-from intake.preferences import disconnect_policy, read_preferences
+from intake.preferences import Preferences, disconnect_policy, read_preferences
 from intake.services import Services
 from jobs.result import JobResult
 from wire.schemas.chat import ChatRequest
@@ -25,7 +25,7 @@ from wire.schemas.completions import CompletionRequest
 from wire.schemas.sampling import Sampling
 from wire.schemas.validation import check
 from wire.views.chat import ChatChunks, chat_completion
-from wire.views.chunks import Chunks, CompletionHead
+from wire.views.chunks import ChunkOptions, Chunks, CompletionHead
 from wire.views.completion import CompletionChunks, completion
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=FastRoute)
@@ -83,18 +83,26 @@ async def _answer(
         watched=not preferences.respond_async,
     )
     admission = await admit(services, caller, admission_request)
-    options = checked.stream_options
-    include_usage = bool(options and options.include_usage)
+    options = _chunk_options(checked, preferences)
     job_format = JobFormat(
         whole=lambda job, result, cost: endpoint.whole(CompletionHead.of(job), result, cost),
         stream=(
             lambda job: endpoint.chunks(
-                CompletionHead.of(job),
-                include_usage=include_usage,
-                find_cost=partial(services.cost_cache.at_end, job),
+                CompletionHead.of(job), options, partial(services.cost_cache.at_end, job)
             )
         )
         if checked.stream
         else None,
     )
     return await respond_with_job(services, request, admission, preferences, job_format)
+
+
+def _chunk_options(checked: Sampling, preferences: Preferences) -> ChunkOptions:
+    """Return what the stream shows; events are numbered for clients that mean to resume it."""
+    asked = checked.stream_options
+    usage = bool(asked and asked.include_usage)
+    return ChunkOptions(
+        usage=usage,
+        running_usage=usage and bool(asked and asked.continuous_usage_stats),
+        numbered=preferences.event_ids or bool(preferences.idempotency_key),
+    )

@@ -10,7 +10,7 @@ from api.openapi.route_docs import error_responses
 from core import metrics as all_metrics
 from core.errors import StoreUnavailable
 from core.exposition import Exposition
-from intake.fleet import describe_workers, is_connected
+from intake.operations.worker_status import describe_workers, is_connected
 
 EXPOSITION = Exposition("api", all_metrics.API)
 

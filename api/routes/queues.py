@@ -10,7 +10,7 @@ from accounts.caller import Caller
 from api.http.deps import AppServices, CurrentCaller
 from api.http.json_responses import json_response
 from api.openapi.route_docs import Responses, error_responses
-from intake.queue_operations import purge_queue, set_queue_mode
+from intake.operations.queue_operations import purge_queue, set_queue_mode
 from intake.services import Services
 from jobs.store.queue_control import QueueMode
 from wire.views.queues import queue_object

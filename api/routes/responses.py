@@ -18,10 +18,10 @@ from api.streaming.event_stream import EventStream
 from api.streaming.job_response import JobFormat, respond_with_job
 from core.errors import JobGone
 from intake.admission import AdmissionRequest, admit
-from intake.conversation import to_items
-from intake.job_lookup import FoundJob, erase_job
+from intake.lookup.job_lookup import FoundJob, erase_job
 from intake.preferences import Preferences, disconnect_policy, read_preferences
-from intake.response_chat import FIELDS, as_chat, find_response
+from intake.responses.conversation import to_items
+from intake.responses.response_chat import FIELDS, as_chat, find_response
 from intake.services import Services
 from intake.waiting import wait_end
 from intake.watched_job import WatchedJob
@@ -69,7 +69,10 @@ async def create_response(
             return await _answer(services, found, headers)
         return json_response(whole_response(job, JobResult()), headers=headers)
     job_format = JobFormat(
-        whole_response, partial(_events, services) if parsed.stream else None, FIELDS
+        whole_response,
+        partial(_events, services) if parsed.stream else None,
+        FIELDS,
+        opens_at_once=bool(parsed.background),
     )
     return await respond_with_job(services, request, admission, preferences, job_format)
 

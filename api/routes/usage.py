@@ -12,8 +12,8 @@ from api.http.deps import AppServices, CurrentCaller
 from api.http.json_responses import json_response
 from api.openapi.route_docs import Responses, error_responses
 from billing.reports.usage import usage_totals
-from intake.usage_proof import find_proof
-from intake.usage_query import read_usage_query, usage_cursor
+from intake.lookup.usage_proof import find_proof
+from intake.lookup.usage_query import read_usage_query, usage_cursor
 from wire.schemas.usage import UsagePage, UsageProof
 from wire.views.proof import proof_object
 from wire.views.usage import usage_csv, usage_page

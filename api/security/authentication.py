@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from accounts.caller import PREFIX, Caller, digest_of
-from accounts.directory import SigningIn
+from accounts.directory_factory import SigningIn
 from accounts.errors import SessionOver
 from api.security.client_ip import check_address
 from core.errors import Overloaded, Unauthenticated
@@ -18,7 +18,8 @@ from intake.permissions import check_route
 from intake.services import Services
 
 REQUIRED = "An API key is required: Authorization: Bearer pk_..."
-UNKNOWN = "This API key is unknown, expired or revoked"
+UNKNOWN = "This API key is not valid: it is unknown, expired or revoked"
+NO_KEY = f"This API key is not valid: keys begin with {PREFIX}"
 EXPIRED = "This session has ended: sign in again"
 
 
@@ -105,7 +106,7 @@ async def _user_of(
 ) -> tuple[Caller, Authentication]:
     """Identify a user by an access token of ours or of the identity provider."""
     if token.count(".") != 2:
-        raise Unauthenticated(REQUIRED)
+        raise Unauthenticated(NO_KEY)
     signing_in: SigningIn = request.app.state.signing_in
     if signing_in.issuer.issued(token):
         entry = Authentication(await signing_in.issuer.email_of(token))

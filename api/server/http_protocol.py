@@ -15,7 +15,7 @@ from api.http.error_handlers import problem_response
 from api.server.middleware import new_request_id
 from core.errors import PipelineError
 from core.settings.api import LimitSettings
-from wire import problems
+from wire import error_bodies
 from wire.errors import HeadersTimeout, HeadersTooLarge, MalformedRequest
 
 #: Bytes of a header besides its name and value: ": " and the line end.
@@ -107,7 +107,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         request_id = new_request_id()
         path = getattr(self, "url", b"").partition(b"?")[0].decode("latin-1") or "/"
         scope = {"type": "http", "path": path, "state": {"request_id": request_id.decode()}}
-        answer = problem_response(problems.from_error(error), scope)
+        answer = problem_response(error_bodies.from_error(error), scope)
         headers = [*answer.raw_headers, (b"x-request-id", request_id), (b"connection", b"close")]
         lines = [b"%b: %b\r\n" % header for header in headers]
         head = b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n"])

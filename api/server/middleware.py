@@ -23,7 +23,7 @@ from api.server.http_metrics import MeasuredRequest, method_of, route_of
 from core import tracing
 from core.settings.api import LimitSettings
 from core.spans import Attributes
-from wire import problems
+from wire import error_bodies
 from wire.errors import BodyTimeout, BodyTooLarge
 
 log = structlog.get_logger()
@@ -60,12 +60,12 @@ class RequestMiddleware:
             request.check_length()
             await self._app(scope, request.receive, request.send)
         except (BodyTooLarge, BodyTimeout) as error:
-            await request.answer(problems.from_error(error))
+            await request.answer(error_bodies.from_error(error))
         except ClientDisconnect:
             log.info("client_left", path=scope["path"])
         except Exception:
             log.exception("request_failed", method=scope["method"], path=scope["path"])
-            await request.answer(problems.internal())
+            await request.answer(error_bodies.internal())
         finally:
             request.close()
 
@@ -183,7 +183,7 @@ class _RequestScope:
             message["headers"] = [*message.get("headers", ()), self._header]
         await self._send(message)
 
-    async def answer(self, problem: problems.Problem) -> None:
+    async def answer(self, problem: error_bodies.Problem) -> None:
         """Send a problem; if a response has already started, send nothing, which truncates it."""
         if "answered" not in self._scope["state"]:
             response = problem_response(problem, self._scope)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -21,7 +22,7 @@ from intake.watched_job import WatchedJob, cancel_if_abandoned
 from jobs.job import Job
 from jobs.result import JobResult
 from jobs.status import Status
-from wire import problems
+from wire import error_bodies
 from wire.views.stream_view import StreamView
 
 
@@ -34,11 +35,22 @@ class JobFormat:
         stream: Creates the view for streaming; None if the client did not ask for a stream.
         fields: Names of fields in the client's body by their names in the engine's body, for the
             `param` of errors.
+        opens_at_once: Whether a stream sends its status before the job has any output.
     """
 
     whole: Callable[[Job, JobResult, Cost | None], dict[str, Any]]
     stream: Callable[[Job], StreamView] | None
     fields: Mapping[str, str] = field(default_factory=dict)
+    opens_at_once: bool = False
+
+    def describe_end(
+        self, job_id: str, status: Status, error: Mapping[str, Any] | None
+    ) -> error_bodies.Problem:
+        """Describe why a job ended without a result, with the client's name of the field."""
+        ending = error_bodies.from_ending(status, error, job_id)
+        if ending.param is None:
+            return ending
+        return replace(ending, param=self.fields.get(ending.param, ending.param))
 
 
 async def respond_with_job(
@@ -68,7 +80,10 @@ async def respond_with_job(
         return accepted(job, headers)
     watched = WatchedJob.of(job)
     if job_format.stream is not None and not preferences.respond_async:
-        return EventStream(services, watched, job_format.stream(job), headers=headers)
+        describe = None if job_format.opens_at_once else partial(job_format.describe_end, job.id)
+        return EventStream(
+            services, watched, job_format.stream(job), headers=headers, describe_end=describe
+        )
     limit = services.settings.limits.sync_seconds
     seconds = limit if preferences.wait_seconds is None else preferences.wait_seconds
     result, ended = await wait_result(services, ClientDisconnect(request.receive), watched, seconds)
@@ -78,13 +93,11 @@ async def respond_with_job(
     if ended is not None:
         if ended is EndReason.SERVER:
             await cancel_if_abandoned(services, watched)
-        timeout = problems.from_error(wait_ended_error(ended, job.id, seconds))
+        timeout = error_bodies.from_error(wait_ended_error(ended, job.id, seconds))
         return _problem(timeout, job, request, headers)
     status = Status(result.status or Status.FAILED)
     if status is not Status.COMPLETED:
-        ending = problems.from_ending(status, result.error, job.id)
-        if ending.param is not None:
-            ending = replace(ending, param=job_format.fields.get(ending.param, ending.param))
+        ending = job_format.describe_end(job.id, status, result.error)
         return _problem(ending, job, request, headers)
     cost = services.cost_cache.of_result(job, result)
     shown = job_format.whole(job, result, cost.cost)
@@ -92,11 +105,11 @@ async def respond_with_job(
 
 
 def _problem(
-    problem: problems.Problem, job: Job, request: Request, submission_headers: Mapping[str, str]
+    problem: error_bodies.Problem, job: Job, request: Request, submission_headers: Mapping[str, str]
 ) -> Response:
     """Respond with a problem and the headers of every response to a submission."""
     headers = problem.headers
     if problem.kind.status == 504:
-        headers = problems.NO_RETRY
+        headers = error_bodies.NO_RETRY
     whole = replace(problem, job_id=job.id, headers={**submission_headers, **headers})
     return problem_response(whole, request.scope)

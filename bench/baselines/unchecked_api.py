@@ -1,4 +1,4 @@
-"""Baseline of `door`: the real API, but every request is accepted without key or limits."""
+"""Baseline of `access_checks`: the real API, but it accepts requests without key or limits."""
 
 from starlette.requests import Request
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bench.figure import Figure, rounded
 from bench.loads.submissions import CONCURRENCY, submission
-from bench.servers.pipeline import bench_settings, redis_server
-from jobs.store.factory import open_store
+from bench.servers.pipeline_servers import bench_settings, redis_server
 from jobs.store.job_store import JobStore
+from jobs.store.store_factory import open_store
 
 SHORT = 1_000
 LONG = 100_000

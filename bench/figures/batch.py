@@ -15,8 +15,8 @@ import psutil
 from sqlalchemy import func, select
 
 from bench.figure import Figure
-from bench.servers.pipeline import Servers, pipeline
-from core.db.engine import Database
+from bench.servers.pipeline_servers import Servers, pipeline
+from core.db.database import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import UsageEventRow
 from core.runtime.child_process import free_port

@@ -2,7 +2,7 @@
 
 from bench.figure import Figure, interleaved, ratio, rounded
 from bench.loads.completions import load
-from bench.servers.pipeline import pipeline
+from bench.servers.pipeline_servers import pipeline
 
 
 async def measure() -> Figure:

@@ -6,7 +6,7 @@ import time
 import psutil
 
 from bench.figure import Figure, rounded
-from bench.servers.pipeline import pipeline
+from bench.servers.pipeline_servers import pipeline
 
 SECONDS = 20.0
 SETTLE_SECONDS = 5.0

@@ -16,18 +16,18 @@ from pydantic import SecretStr
 from sqlalchemy import func, select
 
 from bench.figure import Figure, rounded
-from bench.servers.pipeline import Servers, bench_settings, redis_server
+from bench.servers.pipeline_servers import Servers, bench_settings, redis_server
 from bench.servers.postgres import postgres
 from billing.ledger.consumer import GROUP
 from billing.pricing.prices import NewPrice, set_price
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.schema_version import upgrade
 from core.db.tables.usage import ArchivedJobRow, UsageEventRow
 from core.ids import new_id
 from core.settings.tree import Settings
 from jobs.job import JobSpec
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.store_factory import open_store
 from jobs.store.usage_outbox import Outbox
 
 EVENTS = 30_000

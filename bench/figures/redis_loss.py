@@ -21,9 +21,9 @@ from bench.figure import Figure
 from bench.loads.submissions import CONCURRENCY, submission
 from bench.servers.aof_sizes import FileSizes
 from bench.servers.local_redis import Fsync, LocalRedis, some_binary
-from bench.servers.pipeline import Servers, bench_settings, make_key
+from bench.servers.pipeline_servers import Servers, bench_settings, make_key
 from jobs.model_registry import ModelRegistry, ServedModel
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 
 MODEL = "penstock-tiny"
 QUEUED = 100_000

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from bench.figure import Figure
 from bench.loads.replay import Observed, replay
-from bench.servers.pipeline import pipeline
+from bench.servers.pipeline_servers import pipeline
 from core.runtime.child_process import free_port
 from core.settings.tree import Settings
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 from planning import synthetic
 from planning.controllers import Controller, KedaController, Timetable
 from planning.outcome import Spread

@@ -14,11 +14,11 @@ from bench.baselines.noop_route import PATH
 from bench.figure import Figure, interleaved, ratio, rounded
 from bench.loads.http_client import HttpConnection
 from bench.loads.submissions import CONCURRENCY, known_model, submission
-from bench.servers.pipeline import Servers, bench_settings, pipeline, redis_server
+from bench.servers.pipeline_servers import Servers, bench_settings, pipeline, redis_server
 from core.runtime.child_process import free_port
 from core.settings.tree import Settings
 from jobs.broker.tickets import TASK_NAME
-from jobs.store.factory import open_celery, open_store
+from jobs.store.store_factory import open_celery, open_store
 
 JOBS = 4_000
 REQUESTS = 6_000

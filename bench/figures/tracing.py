@@ -18,7 +18,7 @@ import psutil
 from bench.figure import Figure, interleaved, ratio, rounded
 from bench.loads.http_client import HttpConnection
 from bench.loads.submissions import CONCURRENCY, known_model
-from bench.servers.pipeline import Servers, pipeline
+from bench.servers.pipeline_servers import Servers, pipeline
 from core import tracing
 from core.runtime.child_process import free_port
 

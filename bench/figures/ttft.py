@@ -5,7 +5,7 @@ from statistics import median
 from bench.baselines.async_llm import async_llm
 from bench.figure import Figure, interleaved, rounded
 from bench.loads.completions import load
-from bench.servers.pipeline import pipeline
+from bench.servers.pipeline_servers import pipeline
 
 
 async def measure() -> Figure:

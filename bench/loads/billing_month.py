@@ -21,7 +21,7 @@ from sqlalchemy import text
 
 from bench.servers.postgres import postgres
 from billing.pricing.prices import NewPrice, set_price
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.schema_version import upgrade
 from core.settings.billing import DatabaseSettings
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import orjson
 
 from bench.loads.http_client import HttpConnection, Streamed
-from bench.servers.pipeline import Servers
+from bench.servers.pipeline_servers import Servers
 
 OUTPUT_TOKENS = 64
 PATH = "/v1/completions"

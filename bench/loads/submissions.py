@@ -4,12 +4,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from bench.servers.pipeline import Servers
+from bench.servers.pipeline_servers import Servers
 from core.ids import new_id
 from jobs.job import JobSpec
 from jobs.model_registry import ModelRegistry, ServedModel
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.store_factory import open_store
 from jobs.store.transitions import Submission
 
 #: How many submissions are under way concurrently.

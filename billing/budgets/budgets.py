@@ -9,20 +9,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
 
-import httpx2
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from accounts.account_rows import ensure_account
-from billing.errors import InvalidBudget
-from billing.money import plain
 from billing.pricing.rating import Price, TokenCounts, rate
-from core.db.audit import audit
-from core.db.engine import Database
-from core.db.tables.base import now, table_of, typed_row
-from core.db.tables.budgets import BudgetRow, BudgetWarningRow
-from core.db.tables.types import MICROS
-from core.ids import new_id
+from core.db.tables.base import table_of, typed_row
+from core.db.tables.budgets import BudgetRow
 from jobs.fairness import ServiceTier
 from jobs.store.budget_reservations import ACCOUNT, BudgetLimit, to_nanos
 
@@ -39,7 +31,8 @@ WhenUnknown = Literal["refuse", "allow"]
 class Budget:
     """A budget of an account, or of one of its keys if `key_id` is not empty.
 
-    `amount` is per UTC month, in units of `currency`.
+    A key's budget covers the keys that rotations made from it. `amount` is per UTC month, in units
+    of `currency`.
     """
 
     account: str
@@ -122,114 +115,3 @@ async def load_budgets(
         )
         for row in (typed_row(BudgetRow, found) for found in await connection.execute(query))
     ]
-
-
-async def set_budget(database: Database, budget: Budget, actor: str = "") -> Budget:
-    """Set the budget of an account or key; it replaces an earlier one.
-
-    Warnings that were sent stay, as far as their percentage is still reached with the new amount.
-
-    Args:
-        database: where it is stored.
-        budget: `amount` in currency units per UTC month, with at most 6 decimals.
-        actor: who sets it, for the audit log.
-
-    Returns:
-        The budget as stored, with its id.
-
-    Raises:
-        InvalidBudget: a value is out of range.
-        DatabaseUnavailable: nothing was stored; try again later.
-    """
-    _check(budget)
-    await ensure_account(database, budget.account)
-    table = table_of(BudgetRow)
-    async with database.write() as connection:
-        own = (table.c.account_id == budget.account, table.c.key_id == budget.key_id)
-        known = await connection.scalar(select(table.c.id).where(*own))
-        budget = replace(budget, id=known or new_id("budget"))
-        if known is None:
-            await connection.execute(insert(BudgetRow), [_row(budget)])
-        else:
-            row = _row(budget)
-            del row["created_at"]
-            await connection.execute(update(table).where(*own).values(row))
-            await _delete_untrue_warnings(connection, budget)
-        await audit(
-            connection,
-            *(actor, "budget_set", budget.id),
-            account=budget.account,
-            key=budget.key_id,
-            amount=plain(budget.amount),
-            currency=budget.currency,
-            hard=budget.hard,
-        )
-    return budget
-
-
-async def _delete_untrue_warnings(connection: AsyncConnection, budget: Budget) -> None:
-    """Delete warnings whose percentage is not reached any more, so that they can be sent again."""
-    warning = BudgetWarningRow
-    query = select(warning.id, warning.spent, warning.percent).where(warning.budget_id == budget.id)
-    untrue = [
-        row_id
-        for row_id, spent, percent in await connection.execute(query)
-        if spent * 100 < budget.amount * percent
-    ]
-    await connection.execute(delete(warning).where(warning.id.in_(untrue)))
-
-
-async def remove_budget(
-    database: Database, account: str, key_id: str = "", actor: str = ""
-) -> bool:
-    """Remove a budget; returns False if there was none."""
-    table = table_of(BudgetRow)
-    async with database.write() as connection:
-        gone = await connection.execute(
-            delete(table).where(table.c.account_id == account, table.c.key_id == key_id)
-        )
-        if gone.rowcount:
-            await audit(connection, actor, "budget_removed", account, key=key_id)
-    return bool(gone.rowcount)
-
-
-def _row(budget: Budget) -> dict[str, Any]:
-    instant = now()
-    return {
-        "id": budget.id,
-        "account_id": budget.account,
-        "key_id": budget.key_id,
-        "amount": budget.amount,
-        "currency": budget.currency,
-        "hard": budget.hard,
-        "when_unknown": budget.when_unknown,
-        "warn_percents": sorted(set(budget.warn_percents)),
-        "webhook": budget.webhook,
-        "webhook_secret": budget.webhook_secret,
-        "created_at": instant,
-        "changed_at": instant,
-    }
-
-
-def _check(budget: Budget) -> None:
-    amount, currency = budget.amount, budget.currency
-    if not amount.is_finite() or not 0 <= amount <= LARGEST:
-        raise InvalidBudget(f"amount: expected a number from 0 to {LARGEST}", param="amount")
-    if amount != round(amount, MICROS):
-        raise InvalidBudget(f"amount: expected at most {MICROS} decimals", param="amount")
-    if not (len(currency) == 3 and currency.isascii() and currency.isupper()):
-        raise InvalidBudget("currency: expected three capital letters", param="currency")
-    if not all(0 < percent <= MAX_PERCENT for percent in budget.warn_percents):
-        raise InvalidBudget(
-            f"warn_percents: expected numbers from 1 to {MAX_PERCENT}", param="warn_percents"
-        )
-    if budget.webhook is not None and not _is_url(budget.webhook):
-        raise InvalidBudget("webhook: expected an http or https URL", param="webhook")
-
-
-def _is_url(text: str) -> bool:
-    try:
-        url = httpx2.URL(text)
-    except httpx2.InvalidURL:
-        return False
-    return url.scheme in ("http", "https") and bool(url.host)

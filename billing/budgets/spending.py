@@ -8,10 +8,11 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.money import ZERO, total
+from core.db.tables.accounts import ApiKeyRow
 from core.db.tables.budgets import SpendingRow
 from jobs.store.budget_reservations import ACCOUNT, BudgetMonth, SpentAmount, to_nanos
 
@@ -33,10 +34,16 @@ class SpentSum:
 async def spending_since(
     connection: AsyncConnection, accounts: Collection[str], month: str
 ) -> list[SpentSum]:
-    """Return what accounts have spent since a month, for each key and for the whole account."""
+    """Return what accounts have spent since a month, for each key and for the whole account.
+
+    Keys that rotations made count as the first one.
+    """
     row = SpendingRow
-    query = select(row.account_id, row.month, row.currency, row.key_id, row.amount).where(
-        row.account_id.in_(accounts), row.month >= month
+    origin = func.coalesce(ApiKeyRow.origin_id, row.key_id)
+    query = (
+        select(row.account_id, row.month, row.currency, origin, row.amount)
+        .outerjoin_from(row, ApiKeyRow, ApiKeyRow.id == row.key_id)
+        .where(row.account_id.in_(accounts), row.month >= month)
     )
     return list(_sums(await connection.execute(query)))
 
@@ -49,12 +56,11 @@ async def spending_in(connection: AsyncConnection, bucket: BudgetMonth) -> list[
 
 
 def _sums(rows: Iterable[tuple[str, str, str, str, Decimal]]) -> Iterator[SpentSum]:
-    """Yield the sum of each key, then that of each account."""
-    by_account: dict[BudgetMonth, Decimal] = {}
+    """Yield the sum of each key and of each account."""
+    sums: dict[tuple[BudgetMonth, str], Decimal] = {}
     for account, month, currency, key_id, amount in rows:
         bucket = BudgetMonth(account, month, currency)
-        by_account[bucket] = total(by_account.get(bucket, ZERO), amount)
-        if key_id:
-            yield SpentSum(bucket, key_id, amount)
-    for bucket, amount in by_account.items():
-        yield SpentSum(bucket, ACCOUNT, amount)
+        for scope in (key_id, ACCOUNT) if key_id else (ACCOUNT,):
+            sums[bucket, scope] = total(sums.get((bucket, scope), ZERO), amount)
+    for (bucket, scope), amount in sums.items():
+        yield SpentSum(bucket, scope, amount)

@@ -20,7 +20,7 @@ from billing.money import plain
 from billing.months import month_of
 from core import metrics
 from core.db.bulk_insert import insert_missing
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.budgets import BudgetWarningRow
 from jobs.store.budget_reservations import BudgetMonth
@@ -44,9 +44,36 @@ async def record_warnings(
     Raises:
         DatabaseUnavailable: nothing was recorded; try again later.
     """
+    if _reached(budgets, sums, month_of(now())):
+        async with database.write() as connection:
+            await write_warnings(connection, budgets, sums)
+
+
+async def write_warnings(
+    connection: AsyncConnection, budgets: Sequence[Budget], sums: Sequence[SpentSum]
+) -> None:
+    """Record what was reached, as `record_warnings`, in the caller's transaction."""
     instant = now()
     month = month_of(instant)
-    reached = [
+    reached = _reached(budgets, sums, month)
+    if not reached:
+        return
+    warned = await _already_warned(connection, {budget.id for budget, _, _ in reached}, month)
+    due = [one for one in reached if (one[0].id, one[1]) not in warned]
+    rows = [_row(*one, month, instant) for one in due]
+    new = await insert_missing(connection, table_of(BudgetWarningRow), rows)
+    known = await listeners(connection, {budget.account for budget, _, _ in due})
+    await add_events(connection, [_event(*one, month, instant) for one in due], known)
+    if new:
+        metrics.budget_warnings.inc(new)
+        log.warning("budgets_near_their_end", warnings=new)
+
+
+def _reached(
+    budgets: Sequence[Budget], sums: Sequence[SpentSum], month: str
+) -> list[tuple[Budget, int, Decimal]]:
+    """Return each budget and percentage that was reached, with the amount spent."""
+    return [
         (budget, percent, spent.amount)
         for budget in budgets
         for spent in sums
@@ -54,18 +81,6 @@ async def record_warnings(
         for percent in budget.warn_percents
         if spent.amount * 100 >= budget.amount * percent
     ]
-    if not reached:
-        return
-    async with database.write() as connection:
-        warned = await _already_warned(connection, {budget.id for budget, _, _ in reached}, month)
-        due = [one for one in reached if (one[0].id, one[1]) not in warned]
-        rows = [_row(*one, month, instant) for one in due]
-        new = await insert_missing(connection, table_of(BudgetWarningRow), rows)
-        known = await listeners(connection, {budget.account for budget, _, _ in due})
-        await add_events(connection, [_event(*one, month, instant) for one in due], known)
-    if new:
-        metrics.budget_warnings.inc(new)
-        log.warning("budgets_near_their_end", warnings=new)
 
 
 def _covers(budget: Budget, spent: SpentSum, month: str) -> bool:

@@ -63,7 +63,7 @@ def _harmless(column: ColumnElement[Any], *, sqlite: bool) -> ColumnElement[Any]
 
 def _write_postgresql(column: ColumnElement[Any]) -> ColumnElement[Any]:
     if isinstance(column.type, UtcTime):
-        # Each connection's time zone is UTC (`core.db.engine`); `to_char` costs four times this.
+        # Each connection's time zone is UTC (`core.db.database`); `to_char` costs four times this.
         return func.replace(cast(cast(column, DateTime), Text), " ", "T").concat("Z")
     return _write_bool(column)
 

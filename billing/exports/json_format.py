@@ -16,6 +16,7 @@ from billing.exports.content import USAGE, Chunk, Content
 from billing.exports.rows import LINES, SUMMARY, line_rows, summary_rows, written_time
 from billing.invoices.invoices import Invoice
 from billing.money import plain
+from core.json_text import on_one_line
 
 OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME
 #: The columns of a line that repeat its invoice.
@@ -58,7 +59,7 @@ def plain_json(value: Any) -> Any:
 
 
 def _encode(rows: Sequence[Any]) -> bytes:
-    return b"".join(_dump(dict(zip(USAGE, row, strict=True))) + b"\n" for row in rows)
+    return b"".join(on_one_line(_dump(dict(zip(USAGE, row, strict=True)))) + b"\n" for row in rows)
 
 
 def _dump(value: Any) -> bytes:

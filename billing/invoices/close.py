@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.errors import MonthNotOver, MonthOutOfOrder, UnpricedUsage
@@ -21,7 +21,7 @@ from billing.ledger.ledger import closed_months
 from billing.months import check_month, next_month
 from billing.pricing.prices import load_prices
 from core.db.audit import audit
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.locks import own_ledger
 from core.db.tables.accounts import AccountRow
 from core.db.tables.invoices import ClosedMonthRow, InvoiceLineRow, InvoiceRow
@@ -51,6 +51,8 @@ async def close_month(
 ) -> ClosedMonth:
     """Issue a month's invoices; later usage of that month goes to the first open month.
 
+    `billing.invoices.outbox_check` says whether usage of the month still waits to be recorded.
+
     Args:
         database: where the ledger is.
         month: a UTC month, as in 2026-11.
@@ -66,9 +68,7 @@ async def close_month(
     """
     now = now or datetime.now(UTC)
     check_over(month, now)
-    async with database.write() as connection:
-        if connection.dialect.name != "sqlite":
-            await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+    async with database.write(lock_seconds=LOCK_SECONDS) as connection:
         await own_ledger(connection)
         closed = await closed_months(connection)
         already = month in closed

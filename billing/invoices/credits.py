@@ -18,7 +18,7 @@ from billing.ledger.ledger import closed_months
 from billing.money import plain
 from billing.months import check_month, first_open, month_of
 from core.db.audit import audit
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.locks import own_ledger
 from core.db.tables.accounts import AccountRow
 from core.db.tables.invoices import AdjustmentRow, InvoiceLineRow, InvoiceRow

@@ -18,7 +18,7 @@ from billing.ledger.ledger import DATA_ERRORS, Ledger, RecordedUsage
 from billing.ledger.settlement import settle_budgets
 from core import metrics
 from core.backoff import Backoff
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import DatabaseUnavailable, StoreUnavailable
 from core.settings.billing import BillingSettings
 from jobs.archive.archived_job import ArchivedJob, erased, read_finished

@@ -20,7 +20,7 @@ from billing.money import ZERO, total
 from billing.pricing.prices import load_prices
 from billing.pricing.rating import TokenCounts
 from core.db.bulk_insert import Row, insert_missing
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.locks import share_ledger
 from core.db.tables.base import table_of, typed_row
 from core.db.tables.invoices import ClosedMonthRow

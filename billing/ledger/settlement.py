@@ -10,7 +10,7 @@ from billing.budgets.budgets import load_budgets
 from billing.budgets.spending import SpentSum, spending_since
 from billing.budgets.warnings import record_warnings
 from billing.months import month_of
-from core.db.engine import Database
+from core.db.database import Database
 from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Entry, UsageEntry
 

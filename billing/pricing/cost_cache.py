@@ -17,7 +17,7 @@ from billing.pricing.price_book import PriceBook
 from billing.pricing.prices import LEAD, load_prices
 from billing.pricing.rating import Cost, charged_tokens, rate
 from billing.unix_time import from_unix_ms
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import DatabaseUnavailable
 from jobs.events import Usage
 from jobs.fairness import ServiceTier

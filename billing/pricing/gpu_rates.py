@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from billing.errors import InvalidPrice
 from billing.money import plain
 from core.db.audit import audit
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.prices import GpuRateRow
 from core.db.tables.types import MICROS
 

@@ -19,7 +19,7 @@ from billing.money import plain
 from billing.pricing.price_book import PriceBook
 from billing.pricing.rating import Price
 from core.db.audit import audit
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.locks import own_prices
 from core.db.tables.prices import MULTIPLIER_DECIMALS, PriceRow, PriceVersion
 from core.db.tables.types import MICROS

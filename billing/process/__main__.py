@@ -14,7 +14,7 @@ import structlog
 from billing.ledger.consumer import OutboxConsumer
 from billing.process.metrics_collector import MoneyCollector
 from core import metrics
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import DatabaseUnavailable
 from core.exposition import Exposition
 from core.ids import new_id
@@ -22,7 +22,7 @@ from core.runtime.health_server import HealthServer, always_live
 from core.runtime.process import run_process, run_until_signal
 from core.settings.tree import Settings
 from jobs.archive.job_archive import purge_archive
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 
 log = structlog.get_logger()
 

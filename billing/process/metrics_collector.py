@@ -16,7 +16,7 @@ from billing.budgets.budgets import Budget, load_budgets
 from billing.budgets.spending import SpentSum, spending_since
 from billing.months import month_of
 from billing.pricing.gpu_rates import GpuRate, load_gpu_rates
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import DatabaseUnavailable
 from core.exposition import ScrapeCollector
 from jobs.store.budget_reservations import BudgetMonth

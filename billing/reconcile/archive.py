@@ -9,7 +9,7 @@ from billing.months import bounds
 from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.jobs import EVENTS, compare, not_recorded
 from billing.unix_time import from_unix_ms
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import table_of, typed_row
 from core.db.tables.usage import ArchivedJobRow, UsageEventRow
 from jobs.archive.archived_job import ArchivedJob

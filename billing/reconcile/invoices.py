@@ -18,7 +18,7 @@ from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.jobs import EVENTS
 from billing.reconcile.snapshot import snapshot
 from billing.sums import exact_sum
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import AdjustmentRow, InvoiceLineRow, InvoiceRow
 

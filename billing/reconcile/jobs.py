@@ -8,7 +8,7 @@ from billing.ledger.recording import usage_row
 from billing.pricing.price_book import PriceBook
 from billing.reconcile.findings import FindingKind, Findings
 from billing.unix_time import from_unix_ms
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import table_of, typed_row
 from core.db.tables.usage import UsageEventRow
 from jobs.job import Job

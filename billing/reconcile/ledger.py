@@ -31,7 +31,7 @@ from billing.pricing.rating import ONE, RULES, ChargeRule, TokenCounts, charged_
 from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.jobs import EVENTS
 from billing.reconcile.snapshot import snapshot
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.sql_time import utc_text
 from core.db.tables.base import table_of, typed_row
 from core.db.tables.prices import MULTIPLIER_DECIMALS, PriceRow, PriceVersion

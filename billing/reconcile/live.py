@@ -11,7 +11,7 @@ from billing.months import month_of
 from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.jobs import compare, compare_entry, ledger_rows, not_recorded
 from billing.unix_time import from_unix_ms
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.usage import UsageEventRow
 from core.errors import JobGone, JobNotFound
 from jobs.job import Job

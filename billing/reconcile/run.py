@@ -10,12 +10,12 @@ from billing.ledger.consumer import GROUP
 from billing.months import check_month
 from billing.reconcile.archive import compare_archive
 from billing.reconcile.findings import FindingKind, Findings
-from billing.reconcile.guards import check_guards
 from billing.reconcile.invoices import check_invoices
 from billing.reconcile.ledger import check_ledger
 from billing.reconcile.live import LiveJobs
 from billing.reconcile.spending import check_spending
-from core.db.engine import Database
+from billing.reconcile.triggers import check_guards
+from core.db.database import Database
 from core.db.tables.usage import SetAsideEntryRow
 from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Outbox

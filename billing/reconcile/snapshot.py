@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from core.db.engine import Database
+from core.db.database import Database
 
 
 @asynccontextmanager

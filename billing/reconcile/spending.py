@@ -9,7 +9,7 @@ from billing.money import ZERO
 from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.jobs import EVENTS
 from billing.sums import exact_sum, in_nanos
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import table_of
 from core.db.tables.budgets import SpendingRow
 

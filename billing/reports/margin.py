@@ -15,7 +15,7 @@ from billing.months import bounds, check_month
 from billing.pricing.gpu_rates import GpuRate, load_gpu_rates
 from billing.reports.gpu_time import BusyPeriod, measure_gpu_time
 from billing.sums import bytewise, exact_sum
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.usage import UsageEventRow
 
 HOUR = Decimal(3_600)

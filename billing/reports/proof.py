@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.pricing.prices import load_prices
 from billing.pricing.rating import Cost, Price, TokenCounts
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import table_of, typed_row
 from core.db.tables.invoices import InvoiceRow
 from core.db.tables.usage import UsageEventRow

@@ -15,7 +15,7 @@ from sqlalchemy import FromClause, Select, case, func, select, tuple_
 
 from billing.money import total
 from billing.sums import bytewise, exact_sum
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.sql_time import utc_text
 from core.db.tables.base import table_of
 from core.db.tables.usage import UsageEventRow

@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from cli.checks.findings import Finding, fine, problem, warning
-from core.db.engine import is_sqlite
+from core.db.database import is_sqlite
 from core.db.schema_version import is_behind, migration_engine, revisions
 from core.redis.client import connect
 from core.settings.billing import DatabaseSettings

@@ -7,12 +7,12 @@ import typer
 
 from accounts.accounts import ID
 from accounts.caller import Limits
-from accounts.directory import Directory
+from accounts.directory_factory import Directory
 from cli.connect.accounts import with_directory
 from cli.terminal.failures import UsageError
 from cli.terminal.options import Json
 from cli.terminal.output import ago, err, print_json, print_table
-from core.db.engine import Database
+from core.db.database import Database
 from wire.views.accounts import account_view
 
 app = typer.Typer(

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from billing.budgets.budget_changes import remove_budget, set_budget
 from billing.budgets.budget_status import BudgetStatus, budget_statuses
-from billing.budgets.budgets import WARN_PERCENTS, Budget, remove_budget, set_budget
+from billing.budgets.budgets import WARN_PERCENTS, Budget
 from billing.money import plain
 from billing.months import month_of
 from cli.connect.database import with_database
@@ -15,7 +16,7 @@ from cli.connect.settings import load_settings
 from cli.terminal.failures import UsageError
 from cli.terminal.options import Json, number
 from cli.terminal.output import err, print_json, print_table
-from core.db.engine import Database
+from core.db.database import Database
 from webhooks.errors import InvalidWebhook
 from webhooks.signing import new_secret
 from webhooks.url_rules import check_url

@@ -15,7 +15,7 @@ from cli.connect.state_dir import PipelineState, StateDir
 from cli.terminal.failures import UsageError
 from cli.terminal.options import Json
 from cli.terminal.output import out, print_json
-from core.settings.errors import InvalidSettings
+from core.settings.invalid_settings import InvalidSettings
 from core.settings.tree import Settings, get_settings
 
 #: Checks for a container of any process: it has no engine, and its own port is in use.

@@ -12,7 +12,7 @@ from billing.pricing.gpu_rates import GpuRate, load_gpu_rates, set_gpu_rate
 from cli.connect.database import with_database
 from cli.terminal.options import Json, instant, number
 from cli.terminal.output import print_json, print_table
-from core.db.engine import Database
+from core.db.database import Database
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Set and list the cost of the models' GPUs."

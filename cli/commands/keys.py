@@ -10,14 +10,14 @@ from pydantic import ValidationError
 from accounts.account_rows import ensure_account
 from accounts.api_keys import EVERYBODY, KeyFilter, MadeKey, NewKey
 from accounts.caller import Limits, Role
-from accounts.directory import Directory
+from accounts.directory_factory import Directory
 from cli.connect.accounts import with_directory
 from cli.terminal.failures import UsageError
 from cli.terminal.key_table import print_keys, print_new_key
 from cli.terminal.options import Json, instant
 from cli.terminal.output import err, print_json
-from core.db.engine import Database
-from core.settings.errors import describe
+from core.db.database import Database
+from core.settings.invalid_settings import describe
 from wire.schemas.accounts import NewKeyRequest
 from wire.views.accounts import key_view
 

@@ -13,7 +13,7 @@ from cli.connect.database import with_database
 from cli.connect.settings import load_settings
 from cli.terminal.options import Json, instant, number
 from cli.terminal.output import err, print_json, print_table
-from core.db.engine import Database
+from core.db.database import Database
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Set and list the prices of models."

@@ -12,14 +12,14 @@ import typer
 
 from accounts.account_rows import ensure_account
 from accounts.caller import Role
-from accounts.directory import Directory
+from accounts.directory_factory import Directory
 from accounts.passwords import check_password
 from accounts.users import UserUpdate, checked_email
 from cli.connect.accounts import with_directory
 from cli.terminal.failures import UsageError
 from cli.terminal.options import Json
 from cli.terminal.output import ago, err, print_json, print_table
-from core.db.engine import Database
+from core.db.database import Database
 from wire.views.accounts import user_view
 
 app = typer.Typer(

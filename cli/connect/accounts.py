@@ -6,11 +6,11 @@ from typing import TypeVar
 
 import structlog
 
-from accounts.directory import Directory, open_directory
+from accounts.directory_factory import Directory, open_directory
 from cli.connect.database import with_database
 from cli.connect.settings import load_local_settings
 from cli.terminal.failures import Unreachable
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import StoreUnavailable
 from core.redis.client import connect
 

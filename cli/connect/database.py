@@ -7,7 +7,7 @@ from typing import TypeVar
 from billing.errors import ExportFailed, MonthConflict
 from cli.connect.settings import load_settings
 from cli.terminal.failures import Failure, Unreachable, UsageError
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import ClientError, DatabaseUnavailable
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from pydantic import SecretStr
 
 from cli.connect.state_dir import PipelineState, StateDir
 from cli.terminal.failures import UsageError
-from core.settings.errors import InvalidSettings
+from core.settings.invalid_settings import InvalidSettings
 from core.settings.tree import Settings, get_settings
 
 

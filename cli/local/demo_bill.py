@@ -11,12 +11,12 @@ from rich.console import Console
 from sqlalchemy import func, select
 
 from billing.exports.content import ExportRequest
-from billing.exports.files import export_month
+from billing.exports.export_folder import export_month
 from billing.exports.formats import Format
 from billing.months import month_of
 from cli.local.demo import line, title
 from cli.terminal.failures import Failure
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.usage import UsageEventRow
 from core.errors import PipelineError
 from core.settings.tree import Settings

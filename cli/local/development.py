@@ -12,13 +12,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from accounts.account_rows import ensure_account
 from accounts.api_keys import NewKey
 from accounts.caller import Role, digest_of
-from accounts.directory import directory_of
+from accounts.directory_factory import directory_of
 from billing.money import plain
 from billing.pricing.prices import NewPrice, load_prices, set_price
 from billing.pricing.rating import Price
 from cli.connect.state_dir import StateDir, write_private
 from cli.terminal.failures import Unreachable
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.schema_version import upgrade
 from core.settings.engine import TINY_MODEL
 from core.settings.tree import Settings

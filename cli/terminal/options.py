@@ -16,7 +16,10 @@ Url = Annotated[
 ]
 Key = Annotated[
     str | None,
-    typer.Option(envvar="PENSTOCK_KEY", help="The API key; default: the development key."),
+    typer.Option(
+        envvar=["PENSTOCK_API_KEY", "PENSTOCK_KEY"],
+        help="The API key; default: the development key.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 

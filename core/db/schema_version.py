@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, make_url
 
-from core.db.engine import configure_sqlite, connect_args, is_sqlite, prepare_folder
+from core.db.database import configure_sqlite, connect_args, is_sqlite, prepare_folder
 from core.settings.billing import DatabaseSettings
 
 

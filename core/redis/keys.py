@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Names under one prefix. `queue` is the served model name; `queued`/`running` feed KEDA."""
+    """Names under one prefix. `queue` is the served model name.
+
+    KEDA counts `queued`, `running` and `loading`.
+    """
 
     prefix: str
 
@@ -35,6 +38,14 @@ class Keys:
     def running(self, queue: str) -> str:
         """Sorted set: running jobs by lease expiry."""
         return f"{self.prefix}:q:{queue}:running"
+
+    def loading(self, queue: str) -> str:
+        """Sorted set: workers that load their model, by expiry."""
+        return f"{self.prefix}:q:{queue}:loading"
+
+    def load_began(self, queue: str, host: str) -> str:
+        """String with a TTL: when a host began the first of its loads that did not succeed."""
+        return f"{self.prefix}:q:{queue}:load_began:{host}"
 
     def part(self, queue: str, part: str) -> str:
         """Return another of a queue's keys (delayed, deadlines, fair, service, ...)."""

@@ -61,6 +61,12 @@ class StreamSettings(SettingsGroup):
         description="Seconds without an event until a stream sends a comment; it keeps proxies"
         " from closing the connection.",
     )
+    hold_seconds: float = Field(
+        default=0.5,
+        ge=0,
+        description="Maximum seconds that a new stream waits for its first output before it sends"
+        " its status. An error in this time is an HTTP error; later ones are events.",
+    )
     retry_milliseconds: int = Field(
         default=2_000,
         ge=0,

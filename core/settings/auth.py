@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 
 from core.settings.base import SettingsGroup
+from core.settings.urls import WebUrl
 
 
 class OidcSettings(SettingsGroup):
@@ -14,7 +15,7 @@ class OidcSettings(SettingsGroup):
         default="", description="Issuer whose tokens are accepted. Empty: no OpenID Connect."
     )
     audience: str = Field(default="", description="Audience that a token must have (`aud`).")
-    jwks_url: str = Field(default="", description="URL of the issuer's public keys (JWKS).")
+    jwks_url: WebUrl = Field(default="", description="URL of the issuer's public keys (JWKS).")
     email_claim: str = Field(
         default="email", description="Claim that contains the user's email address."
     )

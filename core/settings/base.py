@@ -1,9 +1,11 @@
 """Parts of every settings group: strict models, lists, and sources of values.
 
-Invariant: a value that cannot be decoded reaches its field, so that the error names the variable.
+Invariant: a value that cannot be decoded reaches its field, and a variable that is not a setting
+reaches the tree, so that the error names the variable.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +17,7 @@ from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 class SettingsGroup(BaseModel):
     """A nested group: unknown fields are errors, values are fixed after start."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 def _read_list(value: Any) -> Any:
@@ -56,8 +58,35 @@ class _UndecodedOnError:
             return value
 
 
+#: Not settings, but variables with our prefix: of the commands, and of docker-compose.yml.
+NOT_SETTINGS = frozenset(
+    {"PENSTOCK_URL", "PENSTOCK_KEY", "PENSTOCK_API_KEY", "PENSTOCK_TAG", "PENSTOCK_PUBLISH"}
+)
+COMPOSE_PREFIX = "PENSTOCK_COMPOSE_"
+#: What Kubernetes adds to a service's name for each of its variables.
+SERVICE_VARIABLE = re.compile(
+    r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$"
+)
+
+
 class EnvironmentSource(_UndecodedOnError, EnvSettingsSource):
-    """The variables of the environment."""
+    """The variables of the environment; those with our prefix that are no setting are errors."""
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the values by group, and each variable that is not a setting under its name."""
+        return {**super().__call__(), **dict.fromkeys(self._unknown())}
+
+    def _unknown(self) -> list[str]:
+        ours = [name for name in self.env_vars if name.startswith(self.env_prefix.lower())]
+        hosts = [name for name in self.env_vars if name.endswith("_service_host")]
+        services = tuple(host.removesuffix("_service_host") for host in hosts)
+        return [
+            name
+            for name in ours
+            if not _is_foreign(name)
+            and _group(name, self.env_prefix) not in self.settings_cls.model_fields
+            and SERVICE_VARIABLE.sub("", name.upper()).lower() not in services
+        ]
 
 
 class DotEnvSource(_UndecodedOnError, DotEnvSettingsSource):
@@ -68,5 +97,14 @@ class DotEnvSource(_UndecodedOnError, DotEnvSettingsSource):
         return {
             name: value
             for name, value in super()._read_env_files().items()
-            if name.lower().startswith(prefix)
+            if name.lower().startswith(prefix) and not _is_foreign(name)
         }
+
+
+def _is_foreign(name: str) -> bool:
+    """Return whether a variable with our prefix belongs to a command or to Docker Compose."""
+    return name.upper() in NOT_SETTINGS or name.upper().startswith(COMPOSE_PREFIX)
+
+
+def _group(name: str, prefix: str) -> str:
+    return name[len(prefix) :].partition("__")[0].lower()

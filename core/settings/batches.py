@@ -5,12 +5,13 @@ from datetime import timedelta
 from pydantic import AliasChoices, Field, SecretStr
 
 from core.settings.base import SettingsGroup, health_host, health_port
+from core.settings.urls import FilesUrl
 
 
 class FileSettings(SettingsGroup):
     """The file store: a folder, or a bucket of an S3-compatible store."""
 
-    url: SecretStr = Field(
+    url: FilesUrl = Field(
         default=SecretStr("file:.penstock/files"),
         description="URL of the file store: `file:FOLDER`, `file:///FOLDER`, or"
         " `s3://BUCKET/PREFIX`, optionally with `?endpoint=URL&region=NAME&key=ID&secret=SECRET`"

@@ -6,12 +6,13 @@ from typing import Literal
 from pydantic import Field, SecretStr
 
 from core.settings.base import SettingsGroup, health_host, health_port
+from core.settings.urls import DatabaseUrl
 
 
 class DatabaseSettings(SettingsGroup):
     """The SQL database of accounts, prices, the ledger and finished jobs."""
 
-    url: SecretStr = Field(
+    url: DatabaseUrl = Field(
         default=SecretStr("sqlite+aiosqlite:///.penstock/penstock.db"),
         description="URL of the database: `sqlite+aiosqlite:///FILE` or"
         " `postgresql+psycopg://USER:PASSWORD@HOST/NAME`.",

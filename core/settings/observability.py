@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from core.settings.base import SettingsGroup
+from core.settings.urls import WebUrl
 
 
 class LogSettings(SettingsGroup):
@@ -21,9 +22,8 @@ class LogSettings(SettingsGroup):
 class TraceSettings(SettingsGroup):
     """Traces by OTLP over HTTP; off without an endpoint."""
 
-    endpoint: str = Field(
+    endpoint: WebUrl = Field(
         default="",
-        pattern=r"^(https?://\S+)?$",
         description="OTLP/HTTP endpoint, for example `http://127.0.0.1:4318`. Empty: no traces.",
     )
     ratio: float = Field(

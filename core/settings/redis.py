@@ -5,12 +5,13 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from core.settings.base import SettingsGroup
+from core.settings.urls import RedisUrl
 
 
 class RedisSettings(SettingsGroup):
     """The Redis server that holds live jobs."""
 
-    url: SecretStr = Field(
+    url: RedisUrl = Field(
         default=SecretStr("redis://127.0.0.1:6399/0"),
         description="URL of the Redis server; `rediss://` uses TLS. Unless it is set,"
         " `penstock up` starts a Redis of its own.",

@@ -5,10 +5,12 @@ grace period shorter than the drain) do not start. Only entry points call `get_s
 everything else takes its group as an argument.
 """
 
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
-from typing import Self
+from typing import Literal, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import DotEnvSettingsSource
 
@@ -19,7 +21,7 @@ from core.settings.batches import BatchSettings, FileSettings
 from core.settings.billing import BillingSettings, DatabaseSettings, SellerSettings
 from core.settings.complexity import ComplexitySettings, MediaSettings
 from core.settings.engine import BreakerSettings, EngineSettings
-from core.settings.errors import InvalidSettings, describe
+from core.settings.invalid_settings import InvalidSettings, describe
 from core.settings.observability import LogSettings, TraceSettings
 from core.settings.planning import PlanningSettings
 from core.settings.queue import QueueSettings, RetentionSettings, RetrySettings
@@ -39,6 +41,7 @@ class Settings(BaseSettings):
         env_file=".env",
         extra="forbid",
         frozen=True,
+        hide_input_in_errors=True,
     )
 
     redis: RedisSettings = RedisSettings()
@@ -109,4 +112,28 @@ def get_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise InvalidSettings(*describe(error, PREFIX)) from None
+        raise InvalidSettings(*describe(error, PREFIX, dict(_variables(Settings)))) from None
+    except (OSError, UnicodeError):  # the error's text would have the file's bytes in it
+        raise InvalidSettings(".env: expected a file of UTF-8 text that can be read") from None
+
+
+def _variables(group: type[BaseModel], path: str = PREFIX) -> Iterator[tuple[str, str]]:
+    """Yield each variable that is read, with its present name, which differs for an old name."""
+    for name, field in group.model_fields.items():
+        variable = path + name.upper()
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _variables(kind, f"{variable}__")
+        alias = field.validation_alias
+        for choice in alias.choices if isinstance(alias, AliasChoices) else [name]:
+            yield path + str(choice).upper(), variable
+
+
+def log_format() -> Literal["json", "console"]:
+    """Return the format of logs; also when other settings are wrong."""
+    groups = EnvironmentSource(Settings)()
+    with suppress(OSError, UnicodeError):
+        groups = {**DotEnvSource(Settings, env_file=".env")(), **groups}
+    log = groups.get("log")
+    console = isinstance(log, dict) and log.get("format") == "console"
+    return "console" if console else "json"

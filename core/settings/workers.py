@@ -32,6 +32,12 @@ class WorkerSettings(SettingsGroup):
         description="Seconds without an answer from Redis until the worker reports that it is not"
         " live.",
     )
+    load_seconds: float = Field(
+        default=2_400.0,
+        gt=0,
+        description="Seconds for which a worker that loads its model keeps the autoscaler from"
+        " scaling to zero, counted from the first load of its host that did not succeed.",
+    )
     hang_seconds: float = Field(
         default=60.0,
         gt=0,

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import delete, select
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import ArchivedJobRow
 from jobs.archive.archived_job import ArchivedJob

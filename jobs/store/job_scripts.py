@@ -42,6 +42,7 @@ SCRIPTS = {
     "finish": Script(args.FinishArgs, _RETENTION),
     "requeue": Script(args.RequeueArgs, _BLAME),
     "renew": Script(args.RenewArgs),
+    "loading": Script(args.LoadingArgs),
     "sweep": Script(args.SweepArgs, _BLAME),
     "cancel": Script(args.CancelArgs, _RETENTION),
     "delete": Script(args.DeleteArgs, repeatable=False),

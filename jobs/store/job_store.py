@@ -25,7 +25,7 @@ from jobs.store.queue_state import LOOK_AT, QueueState
 from jobs.store.rate_limits import rate_limit_statuses
 from jobs.store.rejections import NO_ROOM, mismatch, no_room, refuse
 from jobs.store.script_rows import SubmitOutcome, WatchedRow
-from jobs.store.submission import fingerprint, submit_args
+from jobs.store.submit_args import fingerprint, submit_args
 from jobs.store.transitions import (
     AbandonedAttempt,
     AcceptedJob,

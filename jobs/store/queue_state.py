@@ -17,8 +17,8 @@ class QueueState:
     """Numbers of jobs by place, of workers and of their slots.
 
     `delayed` jobs wait for a retry, `parked` ones for their account's cap, `apart` ones for a
-    worker that runs them alone. `oldest_seconds` holds
-    the longest wait of each tier that has a ready job.
+    worker that runs them alone. `oldest_seconds` holds the longest wait of each tier that has a
+    ready job. `loading` workers load their model.
     """
 
     running: int
@@ -28,6 +28,7 @@ class QueueState:
     workers: int
     slots: int
     tickets: int
+    loading: int
     ready: dict[ServiceTier, int]
     oldest_seconds: dict[ServiceTier, float]
 

@@ -1,8 +1,8 @@
 """Turns the answer of a refused submission into an error that says why and when to retry.
 
 Where `retry_after_seconds` comes from: `scripts/submit.lua` computes the wait of a rate limit,
-`load_shedding.py` that of a full queue. `wire/problems.py` rounds it up to whole seconds for the
-Retry-After header.
+`load_shedding.py` that of a full queue. `wire/error_bodies.py` rounds it up to whole seconds for
+the Retry-After header.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def refuse(job: Submission, cost: int, answer: Sequence[bytes]) -> NoReturn:
             name = answer[1].decode()
             raise InvalidJob(f"{name}: a time in the future is expected", param=name)
         case SubmitOutcome.OVER_BUDGET if job.reservation is not None:
-            raise _over_budget(job.reservation, answer[1].decode(), int(answer[2]))
+            raise _over_budget(job, job.reservation, answer[1].decode(), int(answer[2]))
         case SubmitOutcome.SPENDING_UNKNOWN:
             raise SpendingUnknown(
                 "the spending of this account in this month is not known at the moment",
@@ -117,12 +117,14 @@ def _rate_limited(quota: Quota, cost: int, answer: Sequence[bytes]) -> RateLimit
     )
 
 
-def _over_budget(reservation: BudgetReservation, scope: str, left: int) -> BudgetExceeded:
+def _over_budget(
+    job: Submission, reservation: BudgetReservation, scope: str, left: int
+) -> BudgetExceeded:
     bucket, owner = reservation.bucket, "account" if scope == ACCOUNT else "key"
     needed, remaining = (f"{from_nanos(nanos):f}" for nanos in (reservation.nanos, left))
     return BudgetExceeded(
         f"this request may cost up to {needed} {bucket.currency}, and {remaining} are left of this"
-        f" {owner}'s budget for {bucket.month}",
+        f" {owner}'s budget for {bucket.month}{_advice(job)}",
         budget={
             "scope": owner,
             "month": bucket.month,
@@ -131,3 +133,11 @@ def _over_budget(reservation: BudgetReservation, scope: str, left: int) -> Budge
             "needed": needed,
         },
     )
+
+
+def _advice(job: Submission) -> str:
+    """Return a hint for a request whose output is bounded only by the model's context."""
+    body = job.spec.body
+    if "input" in body or body.get("max_completion_tokens") or body.get("max_tokens"):
+        return ""
+    return "; set max_tokens, because without it a whole context of output counts"

@@ -118,6 +118,17 @@ class RenewArgs(NamedTuple):
     description: bytes
 
 
+class LoadingArgs(NamedTuple):
+    """`loading.lua`; `forget_ms` after `limit_ms` the host's first load is forgotten."""
+
+    queue: str
+    worker: str
+    host: str
+    limit_ms: int
+    expire_ms: int
+    forget_ms: int
+
+
 class SweepArgs(NamedTuple):
     """`sweep.lua`."""
 

@@ -95,6 +95,7 @@ class ObservedRow(NamedTuple):
     workers: int
     slots: int
     tickets: int
+    loading: int
 
 
 class PositionRow(NamedTuple):

@@ -34,6 +34,7 @@ class Submission(NamedTuple):
     """A job to be accepted. Limits come from the caller's record, never from the body.
 
     Attributes:
+        budget_key: The key whose budget pays, which a rotation of `key_id` keeps.
         weight: The account's share in fair queueing.
         max_running: Most jobs of the account that run at a time, 0 for no cap.
         start_by: Unix milliseconds until which the job must have started.
@@ -48,6 +49,7 @@ class Submission(NamedTuple):
     queue: str
     spec: JobSpec
     key_id: str = ""
+    budget_key: str = ""
     weight: float = 1.0
     max_running: int = 0
     start_by: int | None = None

@@ -19,6 +19,12 @@ from jobs.store.job_reader import JobReader
 from jobs.store.script_rows import ClaimedRow
 from jobs.store.transitions import Appended, Claim, ClaimedJob, Ending, LogAppend
 
+#: A worker that was killed while it loaded its model counts for so long.
+LOADING_EXPIRE_MS = 60_000
+
+#: After `worker.load_seconds` without success a host does not count again for so long.
+FAILED_LOADS_FORGOTTEN_MS = 24 * 3_600_000
+
 #: A step that does not end its job.
 GOES_ON = args.EndingArgs()
 
@@ -154,6 +160,37 @@ class WorkerTransitions(JobReader):
         pairs = [part for job_id, fence in held for part in (job_id, fence)]
         lost = await self._scripts.call("renew", *named, *pairs)
         return [job_id.decode() for job_id in lost]
+
+    async def loading(self, queue: str, worker: str, host: str) -> bool:
+        """Say that a worker loads its model; KEDA counts it for the next `LOADING_EXPIRE_MS`.
+
+        Args:
+            queue: The queue that the worker will serve.
+            worker: The worker.
+            host: Its host: the loads of one host count together for `worker.load_seconds`.
+
+        Returns:
+            Whether it counts.
+        """
+        limit_ms = int(self._settings.worker.load_seconds * 1000)
+        named = args.LoadingArgs(
+            queue, worker, host, limit_ms, LOADING_EXPIRE_MS, FAILED_LOADS_FORGOTTEN_MS
+        )
+        return bool(await self._scripts.call("loading", *named))
+
+    async def end_loading(self, queue: str, worker: str, host: str, *, loaded: bool) -> None:
+        """Say that a worker does not load its model any more.
+
+        Args:
+            queue: The queue that the worker serves.
+            worker: The worker.
+            host: Its host.
+            loaded: Whether it succeeded: the loads of its host then count anew.
+        """
+        async with guarded():
+            await self._read.zrem(self.keys.loading(queue), worker)
+            if loaded:
+                await self._read.delete(self.keys.load_began(queue, host))
 
     async def dead_letter_ticket(self, raw: bytes | str) -> None:
         """Keep a Celery message that is no ticket for an operator; the list is bounded."""

@@ -8,7 +8,7 @@ and read from the log again when the follower is ready.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
 import structlog
@@ -132,11 +132,20 @@ class EventHub:
                 follower.put(event)
 
     async def follow(
-        self, job_id: str, account: str, after: int
+        self,
+        job_id: str,
+        account: str,
+        after: int,
+        patience: Callable[[], float] | None = None,
     ) -> AsyncGenerator[list[Event], None]:
         """Yield batches of events after seq `after` until the job has finished.
 
-        An empty batch means that nothing came for `ping_seconds`.
+        Args:
+            job_id: The job.
+            account: The account it must belong to.
+            after: The number of the last event that is known.
+            patience: Returns how many seconds to wait for the next event before an empty batch is
+                yielded; `ping_seconds` by default, which is also the most.
 
         Raises:
             JobNotFound, JobGone: As `JobStore.get`.
@@ -154,7 +163,8 @@ class EventHub:
             cursor = after
             follower.suspect()
             while True:
-                batch = await self._next_batch(job_id, account, follower, cursor)
+                seconds = self._settings.ping_seconds if patience is None else patience()
+                batch = await self._next_batch(job_id, account, follower, cursor, seconds)
                 yield batch
                 if batch:
                     cursor = batch[-1].seq
@@ -176,10 +186,12 @@ class EventHub:
                 newcomer.suspect()
 
     async def _next_batch(
-        self, job_id: str, account: str, follower: Follower, cursor: int
+        self, job_id: str, account: str, follower: Follower, cursor: int, seconds: float
     ) -> list[Event]:
         while True:
-            rang = follower.overflowed or await follower.wait(self._settings.ping_seconds)
+            rang = follower.overflowed or await follower.wait(seconds)
+            if not rang and seconds < self._settings.ping_seconds:
+                return []  # too short a silence to suspect a loss
             published = [event for event in follower.take() if event.seq > cursor]
             whole = bool(published) and published[-1].seq == cursor + len(published)
             if whole and not follower.overflowed:

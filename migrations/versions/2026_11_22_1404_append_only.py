@@ -5,7 +5,7 @@ unpriced usage event may get its price, once. An invoice and its lines may chang
 issued.
 """
 
-from migrations.guards import Guard
+from migrations.triggers import Guard
 
 revision = "2026_11_22_1404"
 down_revision = "2026_11_22_1403"

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from core.db.tables.types import NANOS, Money, UtcTime
+from migrations.triggers import Trigger
 
 revision = "2026_11_22_1405"
 down_revision = "2026_11_22_1404"
@@ -19,6 +20,41 @@ AMOUNTS = ("input_amount", "cached_amount", "output_amount")
 
 #: What one row adds on PostgreSQL: its cost, rounded up to nanos (9 decimals).
 COST = f"ceil(({' + '.join(AMOUNTS)}) * 1000000000) * 0.000000001"
+
+
+def _cost_on_sqlite(of: str = "") -> str:
+    """Return the expression of COST for SQLite.
+
+    Its amounts are integers with 14 decimals. Their sum may overflow; in nanos it never does.
+    """
+    whole = " + ".join(f"{of}{name} / 100000" for name in AMOUNTS)
+    rest = " + ".join(f"{of}{name} % 100000" for name in AMOUNTS)
+    return f"{whole} + ({rest} + 99999) / 100000"
+
+
+def _trigger(event: str) -> Trigger:
+    """Return the trigger of an event; on PostgreSQL both share a function.
+
+    A statement adds in one order there, so that two statements cannot deadlock.
+    """
+    row = ", ".join(f"NEW.{name}" for name in COLUMNS.split(", "))
+    return Trigger(
+        table="usage_events",
+        name=f"keep_spending_{event.lower()}",
+        sqlite=f"AFTER {event} ON usage_events WHEN NEW.input_amount IS NOT NULL BEGIN"
+        f" INSERT INTO spending ({COLUMNS}, amount) VALUES ({row}, {_cost_on_sqlite('NEW.')})"
+        f" ON CONFLICT ({COLUMNS}) DO UPDATE SET amount = amount + excluded.amount; END",
+        postgresql=f"AFTER {event} ON usage_events"
+        " REFERENCING NEW TABLE AS added FOR EACH STATEMENT",
+        function="keep_spending",
+        body=f" BEGIN INSERT INTO spending ({COLUMNS}, amount) SELECT {COLUMNS}, sum({COST})"
+        f" FROM added WHERE input_amount IS NOT NULL GROUP BY {COLUMNS} ORDER BY {COLUMNS}"
+        f" ON CONFLICT ({COLUMNS}) DO UPDATE SET amount = spending.amount + excluded.amount;"
+        " RETURN NULL; END ",
+    )
+
+
+TRIGGERS = (_trigger("INSERT"), _trigger("UPDATE"))
 
 
 def upgrade() -> None:
@@ -62,11 +98,11 @@ def upgrade() -> None:
     op.create_index(op.f("ix_budget_warnings_due_at"), "budget_warnings", ["due_at"])
     op.add_column("budgets", sa.Column("webhook_secret", sa.Text(), nullable=True))
     sqlite = op.get_bind().dialect.name == "sqlite"
-    if sqlite:
-        _keep_on_sqlite()
-    else:
+    if not sqlite:
         op.execute("LOCK TABLE usage_events IN SHARE ROW EXCLUSIVE MODE")
-        _keep_on_postgresql()
+    TRIGGERS[0].create_function()
+    for trigger in TRIGGERS:
+        trigger.create()
     op.execute(
         f"INSERT INTO spending ({COLUMNS}, amount)"
         f" SELECT {COLUMNS}, sum({_cost_on_sqlite() if sqlite else COST})"
@@ -74,50 +110,10 @@ def upgrade() -> None:
     )
 
 
-def _keep_on_postgresql() -> None:
-    """Add triggers; each statement adds in one order, so that two statements cannot deadlock."""
-    op.execute(
-        "CREATE FUNCTION keep_spending() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        f" INSERT INTO spending ({COLUMNS}, amount) SELECT {COLUMNS}, sum({COST})"
-        f" FROM added WHERE input_amount IS NOT NULL GROUP BY {COLUMNS} ORDER BY {COLUMNS}"
-        f" ON CONFLICT ({COLUMNS}) DO UPDATE SET amount = spending.amount + excluded.amount;"
-        " RETURN NULL; END $$"
-    )
-    for event in ("INSERT", "UPDATE"):
-        op.execute(
-            f"CREATE TRIGGER keep_spending_{event.lower()} AFTER {event} ON usage_events"
-            " REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION keep_spending()"
-        )
-
-
-def _keep_on_sqlite() -> None:
-    row = ", ".join(f"NEW.{name}" for name in COLUMNS.split(", "))
-    for event in ("INSERT", "UPDATE"):
-        op.execute(
-            f"CREATE TRIGGER keep_spending_{event.lower()} AFTER {event} ON usage_events"
-            " WHEN NEW.input_amount IS NOT NULL BEGIN"
-            f" INSERT INTO spending ({COLUMNS}, amount) VALUES ({row}, {_cost_on_sqlite('NEW.')})"
-            f" ON CONFLICT ({COLUMNS}) DO UPDATE SET amount = amount + excluded.amount; END"
-        )
-
-
-def _cost_on_sqlite(of: str = "") -> str:
-    """Return the expression of COST for SQLite.
-
-    Its amounts are integers with 14 decimals. Their sum may overflow; in nanos it never does.
-    """
-    whole = " + ".join(f"{of}{name} / 100000" for name in AMOUNTS)
-    rest = " + ".join(f"{of}{name} % 100000" for name in AMOUNTS)
-    return f"{whole} + ({rest} + 99999) / 100000"
-
-
 def downgrade() -> None:
     """Drop the tables, the triggers and the column."""
-    if op.get_bind().dialect.name == "sqlite":
-        for event in ("insert", "update"):
-            op.execute(f"DROP TRIGGER keep_spending_{event}")
-    else:
-        op.execute("DROP FUNCTION keep_spending() CASCADE")
+    for trigger in TRIGGERS:
+        trigger.drop()
     op.drop_column("budgets", "webhook_secret")
     op.drop_table("budget_warnings")
     op.drop_table("spending")

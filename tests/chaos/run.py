@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 
 from core.settings.tree import Settings
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.store_factory import open_store
 from jobs.stream.event_hub import EventHub
 from tests.chaos.load import Load
 from tests.chaos.plan import plan

@@ -17,8 +17,8 @@ from tests.support.listening import ForbiddenServer
 from workers.engines.base import Generation
 from workers.engines.vllm.config import engine_config
 from workers.engines.vllm.environment import prepare_environment
-from workers.engines.vllm.media import modalities
 from workers.engines.vllm.rejections import rejections
+from workers.engines.vllm.supported_media import modalities
 
 pytestmark = [
     pytest.mark.timeout(600),

@@ -15,11 +15,11 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from batches import ids as batch_ids
-from core.db.engine import Database
+from core.db.database import Database
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import Settings
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.store_factory import open_store
 from tests.support.batches import check_whole, create, lines, read, results, until
 from tests.support.invariants import check_nothing_left
 from tests.support.keys import make_key

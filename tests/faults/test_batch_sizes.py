@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from jobs.model_registry import ModelRegistry, ServedModel
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 from tests.conftest import settings_for
 from tests.support.batches import create, line, read, until
 from tests.support.keys import make_key, sqlite_in

@@ -17,15 +17,15 @@ from accounts.cache_scripts import open_scripts
 from accounts.cache_sync import CacheSync
 from accounts.cache_writer import CallerCacheWriter
 from accounts.caller import Role, digest_of
-from accounts.directory import Directory, directory_of
-from core.db.engine import Database
+from accounts.directory_factory import Directory, directory_of
+from core.db.database import Database
 from core.db.schema_version import upgrade
 from core.db.tables.base import now
 from core.runtime.child_process import free_port
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import Settings
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.store_factory import open_store
 from tests.conftest import settings_for
 from tests.support.databases import PostgresServer
 from tests.support.keys import make_key, sqlite_in

@@ -103,7 +103,12 @@ async def check_list(pipe: Case, ids: set[str]) -> None:
 
 #: Where a wall clock is read at all: to stamp an id, a span or a record for people,
 STAMPS = {
-    *("core/ids.py", "core/tracing.py", "core/db/tables/base.py", "jobs/store/collector.py"),
+    *(
+        "core/ids.py",
+        "core/tracing.py",
+        "core/db/tables/base.py",
+        "jobs/store/metrics_collector.py",
+    ),
     *("workers/service.py", "workers/sweeper.py"),
     # and where a standard wants it: keys and tokens (RFC 7519) expire by it.
     *("accounts/caller.py", "accounts/access_tokens.py"),
@@ -113,7 +118,7 @@ DATES = {"batches/line_submitter.py", "batches/result_parts.py", "files/object_s
 #: or to know the date, by which prices and months go.
 CALENDAR = {
     *("billing/pricing/cost_cache.py", "billing/pricing/prices.py"),
-    *("intake/budget_guard.py", "intake/usage_query.py"),
+    *("intake/budget_guard.py", "intake/lookup/usage_query.py"),
 }
 FOLDERS = (
     *("core", "jobs", "accounts", "billing/pricing", "wire", "intake", "files", "batches"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import Settings
 from tests.support.http_client import request

@@ -22,7 +22,7 @@ from billing.ledger.ledger import Ledger
 from billing.months import month_of
 from billing.reconcile.findings import Findings
 from billing.reconcile.run import reconcile
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.schema_version import upgrade
 from core.errors import StoreUnavailable
 from core.settings.billing import DatabaseSettings
@@ -35,8 +35,8 @@ from jobs.store.budget_reservations import (
     BudgetReservation,
     SpentAmount,
 )
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.store_factory import open_store
 from jobs.store.usage_outbox import Outbox, UsageEntry
 from tests.conftest import settings_for
 from tests.support.databases import PostgresServer

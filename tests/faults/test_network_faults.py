@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from core.errors import StoreUnavailable
 from core.settings.tree import Settings
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 from tests.support.following import run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.processes import pipeline

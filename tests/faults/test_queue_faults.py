@@ -10,8 +10,8 @@ import pytest
 from accounts.caller import NO_LIMITS, Limits
 from accounts.quota import quota_of
 from core.errors import RateLimited
-from jobs.store.factory import open_store
 from jobs.store.queue_control import QueueMode
+from jobs.store.store_factory import open_store
 from tests.conftest import settings_for
 from tests.support.api_fleet import ApiFleet
 from tests.support.http_client import request

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import StoreUnavailable
 from core.settings.billing import DatabaseSettings
 from jobs.model_registry import ModelRegistry
 from jobs.status import Status
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 from tests.support.following import follow_all, run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.ledger import archived, until_consumed, usage_of

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.schema_version import upgrade
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import Settings
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.store_factory import open_store
 from tests.support.databases import PostgresServer
 from tests.support.ledger import consuming, end_jobs, until_consumed
 from tests.support.processes import Pipeline, PipelineProcess, pipeline

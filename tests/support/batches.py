@@ -12,7 +12,7 @@ import orjson
 from batches.scheduler import BatchScheduler
 from core.errors import EngineError
 from core.settings.tree import Settings
-from intake.factory import open_services
+from intake.services_factory import open_services
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import ClaimedJob, Ending, LogAppend

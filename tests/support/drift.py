@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from core.db.engine import Database
+from core.db.database import Database
 
 
 async def plant(database: Database, statement: str, **values: Any) -> int:

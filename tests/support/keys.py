@@ -17,8 +17,8 @@ from sqlalchemy import make_url
 from accounts.account_rows import ensure_account
 from accounts.api_keys import NewKey
 from accounts.caller import NO_LIMITS, Limits
-from accounts.directory import directory_of
-from core.db.engine import Database, is_sqlite
+from accounts.directory_factory import directory_of
+from core.db.database import Database, is_sqlite
 from core.db.schema_version import upgrade
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import Settings

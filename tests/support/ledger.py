@@ -11,7 +11,7 @@ from sqlalchemy import select
 from billing.ledger.consumer import GROUP, OutboxConsumer
 from billing.pricing.prices import NewPrice, set_price
 from billing.pricing.rating import Price
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import ArchivedJobRow, SetAsideEntryRow, UsageEventRow
 from core.settings.billing import BillingSettings

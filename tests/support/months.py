@@ -12,7 +12,7 @@ from billing.invoices.close import ClosedMonth, close_month
 from billing.invoices.invoices import Invoice, find_invoice
 from billing.ledger.ledger import Ledger
 from billing.pricing.rating import Price
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.accounts import AccountRow
 from core.db.tables.base import table_of
 from core.db.tables.usage import UsageEventRow

@@ -18,9 +18,9 @@ from core.errors import IdempotencyMismatch, InvalidJob, JobConflict, QueueDrain
 from core.redis.client import connect
 from jobs.broker.tickets import ticket_template
 from jobs.fairness import ServiceTier
-from jobs.store.factory import open_celery
 from jobs.store.job_store import JobStore
 from jobs.store.queue_control import QueueMode
+from jobs.store.store_factory import open_celery
 from jobs.store.transitions import ClaimedJob, Submission
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, submission

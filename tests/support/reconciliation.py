@@ -2,7 +2,7 @@
 
 from billing.reconcile.findings import Difference, FindingKind, Findings
 from billing.reconcile.run import reconcile
-from core.db.engine import Database
+from core.db.database import Database
 from jobs.store.job_store import JobStore
 
 

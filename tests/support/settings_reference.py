@@ -27,7 +27,8 @@ PAGE_HEAD = """\
 
 Every process reads its settings from environment variables, and from a file `.env` in its working
 directory. A variable of the environment takes precedence over `.env`. A wrong or unknown variable
-stops the process at its start, and the error names the variable.
+stops the process at its start with exit code 2. It logs one line for each (`setting_invalid`),
+which names the variable and what is expected, and never shows the value.
 
 - The name of a variable is `PENSTOCK_`, the group, two underscores and the setting. Other pages
   write `lease.seconds` for `PENSTOCK_LEASE__SECONDS`.
@@ -36,6 +37,9 @@ stops the process at its start, and the error names the variable.
 - A name ends in its unit (`_seconds`, `_bytes`, `_days`). "Not set" means that the variable is
   absent.
 - An old name works like the new one. Setting both is an error.
+- These variables have the same prefix and are no settings: `PENSTOCK_URL` and `PENSTOCK_API_KEY`
+  of the commands, names that begin like `PENSTOCK_COMPOSE_TAG` (for `docker-compose.yml`), and the
+  variables that Kubernetes makes for a service, such as `PENSTOCK_API_SERVICE_HOST`.
 
 `make settings` makes this page and `.env.example` from `core/settings/`.
 """

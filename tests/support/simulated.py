@@ -7,8 +7,8 @@ from typing import Any
 
 from core.settings.tree import Settings
 from jobs.result import JobResult
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.store_factory import open_store
 from jobs.store.transitions import Submission
 from jobs.stream.event_hub import EventHub
 from tests.conftest import settings_for

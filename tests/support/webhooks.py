@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.webhooks import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
 from core.ids import new_id

@@ -73,9 +73,13 @@ class TextRequest(ModelRequest):
 
 
 class StreamOptions(Body):
-    """How to stream; OpenAI's `include_obfuscation` is accepted and has no effect."""
+    """How to stream; OpenAI's `include_obfuscation` is accepted and has no effect.
+
+    `continuous_usage_stats` is vLLM's: every chunk has the usage so far, with `include_usage`.
+    """
 
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
     include_obfuscation: bool | None = None
 
 

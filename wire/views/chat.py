@@ -5,7 +5,14 @@ from typing import Any
 
 from billing.pricing.rating import Cost
 from jobs.result import JobResult, ResultChoice
-from wire.views.chunks import Chunks, CompletionHead, choice_fields, usage_object
+from wire.views.chunks import (
+    NO_OPTIONS,
+    ChunkOptions,
+    Chunks,
+    CompletionHead,
+    choice_fields,
+    usage_object,
+)
 from wire.views.cost import CostLookup, no_cost
 
 TEXT_FIELDS = ("content", "refusal", "reasoning", "reasoning_content")
@@ -73,9 +80,12 @@ class ChatChunks(Chunks):
     kind = "chat.completion.chunk"
 
     def __init__(
-        self, head: CompletionHead, *, include_usage: bool, find_cost: CostLookup = no_cost
+        self,
+        head: CompletionHead,
+        options: ChunkOptions = NO_OPTIONS,
+        find_cost: CostLookup = no_cost,
     ) -> None:
-        super().__init__(head, include_usage=include_usage, find_cost=find_cost)
+        super().__init__(head, options, find_cost)
         self._started: set[int] = set()
 
     def _show_delta(self, out: list[bytes], seq: int, data: dict[str, Any]) -> None:

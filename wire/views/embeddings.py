@@ -7,7 +7,7 @@ from typing import Any
 from billing.pricing.rating import Cost
 from jobs.job import Job
 from jobs.result import JobResult, ResultChoice
-from wire.views.cost import cost_object
+from wire.views.cost import usage_cost
 
 
 def embeddings(
@@ -23,9 +23,7 @@ def embeddings(
     """
     usage = result.usage
     tokens = usage["input_tokens"] if usage is not None else job.input_tokens
-    counted: dict[str, Any] = {"prompt_tokens": tokens, "total_tokens": tokens}
-    if cost is not None:
-        counted["cost"] = cost_object(cost)
+    counted = {"prompt_tokens": tokens, "total_tokens": tokens, **usage_cost(cost)}
     return {
         "object": "list",
         "data": [

@@ -9,8 +9,8 @@ import orjson
 from jobs.events import Event, EventType
 from jobs.result import JobResult, ResultChoice
 from jobs.status import Status
-from wire.problems import Problem, from_ending
-from wire.sse import frame
+from wire.error_bodies import Problem, from_ending
+from wire.sse import PING, frame
 
 
 def generated(prompt: str, result: JobResult, started: float) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def _milliseconds_since(started: float) -> float:
 class GenerateEvents:
     """Streams text as it is generated, then one `done` event with the totals."""
 
-    ping = b": ping\n\n"
+    ping = PING
     preamble = b""
     gets_grace = True
 

@@ -13,8 +13,8 @@ from jobs.job import Job, JobSpec
 from jobs.result import JobResult
 from jobs.status import Status
 from jobs.store.transitions import QueuePlace
-from wire.problems import Problem, from_ending
-from wire.sse import frame
+from wire.error_bodies import Problem, from_ending
+from wire.sse import PING, frame
 from wire.views.chat import chat_completion
 from wire.views.chunks import CompletionHead
 from wire.views.completion import completion
@@ -126,7 +126,7 @@ def _error(job: Job) -> dict[str, Any] | None:
 class JobEvents:
     """Streams every event of a job's log with its number."""
 
-    ping = b": ping\n\n"
+    ping = PING
     gets_grace = False
 
     def __init__(self, job_id: str, find_cost: CostLookup = no_cost, preamble: bytes = b"") -> None:

@@ -7,8 +7,8 @@ from jobs.events import Usage
 from jobs.job import Job
 from jobs.result import JobResult, ResultChoice
 from jobs.status import Status
-from wire.problems import from_ending
-from wire.views.cost import cost_object
+from wire.error_bodies import from_ending
+from wire.views.cost import usage_cost
 from wire.views.response_items import ItemStatus, OutputItems
 
 TEXT: dict[str, Any] = {"type": "text"}
@@ -134,7 +134,7 @@ def usage_object(
 ) -> dict[str, Any]:
     """Build the usage object; reasoning tokens are not counted separately."""
     has_reasoning = any(item["type"] == "reasoning" for item in items)
-    shown = {
+    return {
         "input_tokens": usage["input_tokens"],
         "input_tokens_details": {
             "cached_tokens": usage["cached_input_tokens"],
@@ -143,10 +143,8 @@ def usage_object(
         "output_tokens": usage["output_tokens"],
         "output_tokens_details": {"reasoning_tokens": None if has_reasoning else 0},
         "total_tokens": usage["input_tokens"] + usage["output_tokens"],
+        **usage_cost(cost),
     }
-    if cost is not None:
-        shown["cost"] = cost_object(cost)
-    return shown
 
 
 def _text(body: dict[str, Any]) -> dict[str, Any]:

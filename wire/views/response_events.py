@@ -12,10 +12,9 @@ import orjson
 from jobs.events import Event, EventType
 from jobs.job import Job
 from jobs.status import Status
+from wire.error_bodies import Problem, from_error
 from wire.errors import Restarted
-from wire.problems import Problem, from_error
-from wire.sse import frame
-from wire.views.chunks import PING
+from wire.sse import PING, frame
 from wire.views.cost import CostLookup, no_cost
 from wire.views.response import add_end, error_object, item_status, response_head, usage_object
 from wire.views.response_items import OutputItems

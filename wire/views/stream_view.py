@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from jobs.events import Event
-from wire.problems import Problem
+from wire.error_bodies import Problem
 
 
 class StreamView(Protocol):

@@ -7,18 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
-from billing.invoices.close import close_month
+from billing.invoices.close import ClosedMonth, close_month
 from billing.invoices.credits import NewAdjustment
 from billing.invoices.credits import adjust as add_adjustment
 from billing.invoices.credits import credit as credit_invoice
 from billing.invoices.invoices import Invoice, list_invoices
+from billing.invoices.outbox_check import check_recorded
+from billing.ledger.consumer import GROUP
 from billing.money import plain
 from cli.connect.database import with_database
-from cli.connect.settings import load_settings
-from cli.terminal.failures import UsageError
+from cli.connect.settings import load_local_settings, load_settings
+from cli.terminal.failures import Unreachable, UsageError
 from cli.terminal.options import Json
 from cli.terminal.output import err, print_json, print_table
-from core.db.engine import Database
+from core.db.database import Database
+from core.errors import StoreUnavailable
+from jobs.store.store_factory import open_store
+from jobs.store.usage_outbox import Outbox
 
 Month = Annotated[str, typer.Argument(help="A UTC month, such as 2026-10.")]
 Amount = Annotated[str, typer.Option(help="In the account's currency, such as 12.50.")]
@@ -26,15 +31,39 @@ Reason = Annotated[str, typer.Option(help="The text on the invoice.")]
 LISTED = 1_000
 
 
-def close(month: Month, as_json: Json = False) -> None:
+def close(
+    month: Month,
+    force: Annotated[
+        bool, typer.Option("--force", help="Do not check whether usage of the month still waits.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Issue a month's invoices and close it to further usage; a repeat changes nothing."""
     seller = load_settings().seller
-    closed = with_database(lambda database: close_month(database, month, seller, getpass.getuser()))
+
+    async def run(database: Database) -> ClosedMonth:
+        if not force:
+            await _check_recorded(database, month)
+        return await close_month(database, month, seller, getpass.getuser())
+
+    closed = with_database(run)
     if closed.already:
         err.print(f"{month} was already closed; nothing was changed.")
     if not seller.name and not closed.already and closed.invoices:
         err.print("The invoices have no seller: set PENSTOCK_SELLER__NAME before the next month.")
     _print_invoices(closed.invoices, as_json, nothing=f"{month} is closed: it had no usage.")
+
+
+async def _check_recorded(database: Database, month: str) -> None:
+    """Refuse while the month's usage waits in Redis, or when Redis cannot be asked."""
+    store = open_store(load_local_settings())
+    try:
+        await check_recorded(database, Outbox(store.redis, store.keys, GROUP, ""), month)
+    except StoreUnavailable as error:
+        advice = "PENSTOCK_REDIS__URL names it; --force closes without asking it for waiting usage"
+        raise Unreachable("Redis does not answer", error.message, advice) from None
+    finally:
+        await store.close()
 
 
 def list_issued(

@@ -8,7 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from billing.exports.content import ExportRequest
-from billing.exports.files import Exported, export_month
+from billing.exports.export_folder import Exported, export_month
 from billing.exports.formats import SUMS, Format
 from cli.connect.database import with_database
 from cli.connect.settings import load_settings

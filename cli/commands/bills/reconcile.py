@@ -13,9 +13,9 @@ from cli.connect.settings import load_local_settings
 from cli.terminal.failures import Unreachable
 from cli.terminal.options import Json
 from cli.terminal.output import err, print_json, print_table
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import StoreUnavailable
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 
 
 def reconcile_month(

@@ -55,7 +55,8 @@ class UserRow(Base):
 class ApiKeyRow(Base):
     """An API key; null lists allow everything. `admin` makes it a key of the operator.
 
-    `prefix` is the start of the key: it is shown, and keys are searched by it.
+    `prefix` is the start of the key: it is shown, and keys are searched by it. `origin_id` is the
+    first key of a chain of rotations; its budget and limits are those of the whole chain.
     """
 
     __tablename__ = "api_keys"
@@ -81,6 +82,7 @@ class ApiKeyRow(Base):
     tokens_per_minute: Mapped[int] = mapped_column(default=0, server_default=ZERO)
     max_queued: Mapped[int] = mapped_column(default=0, server_default=ZERO)
     rotated_from: Mapped[Id | None]
+    origin_id: Mapped[Id | None]
     changed_at: Mapped[datetime | None] = mapped_column(default=now, onupdate=now, index=True)
 
 

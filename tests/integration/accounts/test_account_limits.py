@@ -6,7 +6,7 @@ from datetime import timedelta
 from accounts.account_rows import ensure_account
 from batches.errors import TooManyBatches
 from batches.repository import add_batch, new_batch
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now
 from core.ids import new_id
 from webhooks.endpoints import EndpointOwner, create_endpoint, list_endpoints

@@ -8,13 +8,13 @@ import pytest
 
 from accounts.account_rows import ensure_account
 from accounts.caller import Role
-from accounts.directory import Directory, open_signing_in
+from accounts.directory_factory import Directory, open_signing_in
 from accounts.errors import SessionOver
 from accounts.sessions import Session, Sessions
-from core.db.engine import Database
+from core.db.database import Database
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import Settings
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 from tests.conftest import settings_for
 from tests.support.redis_server import RedisServer
 

@@ -17,7 +17,7 @@ import pytest
 
 from accounts.caller import Role
 from api.uvicorn_server import ApiServer, create_server
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import PipelineError
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import Settings
@@ -136,6 +136,12 @@ class Hand:
             ("delta", {"index": 0, "token_ids": [], "text": "", "finish_reason": "stop"}),
             ending=Ending(Status.COMPLETED),
         )
+
+    async def finish_next(
+        self, status: Status = Status.COMPLETED, error: PipelineError | None = None
+    ) -> Appended:
+        """Take the next job and end it without output."""
+        return await self.finish(await self.take(), status, error)
 
     async def fail_after(self, word: str, error: PipelineError) -> None:
         """Take the next job, say one word, and fail."""

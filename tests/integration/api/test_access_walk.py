@@ -14,11 +14,11 @@ import orjson
 import pytest
 
 from accounts.caller import Role
-from accounts.directory import directory_of
+from accounts.directory_factory import directory_of
 from core.settings.tree import Settings
 from intake.permissions import TABLE
 from jobs.model_registry import ModelRegistry, ServedModel
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 from tests.conftest import settings_for
 from tests.integration.api.conftest import MODEL, RunningApi, chat_job
 from tests.support.keys import make_key, sqlite_in, wait_for

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import insert, select
 
 from accounts.api_keys import KeyFilter, NewKey
-from accounts.directory import directory_of
+from accounts.directory_factory import directory_of
 from batches import ids as batch_ids
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.webhooks import WebhookEndpointRow, WebhookEventRow
 from core.settings.tree import Settings
 from files.object_store import ObjectStore

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from billing.exports.content import Content
-from core.db.engine import Database
+from core.db.database import Database
 from tests.integration.api.conftest import RunningApi
 from tests.support.months import MONTH, a_past_price, an_account, close, usage_entry, used
 from tests.support.waiting import eventually

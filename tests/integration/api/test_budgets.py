@@ -11,8 +11,9 @@ import openai
 import pytest
 from sqlalchemy import make_url
 
-from billing.budgets.budgets import Budget, set_budget
-from core.db.engine import Database
+from billing.budgets.budget_changes import set_budget
+from billing.budgets.budgets import Budget
+from core.db.database import Database
 from core.settings.tree import Settings
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (
@@ -82,6 +83,51 @@ async def test_the_ai_sees_a_quota_error(
         await ai.chat.completions.create(**chat_body())
     assert refused.value.status_code == 402
     assert refused.value.code == "insufficient_quota"
+
+
+async def test_a_refused_request_without_max_tokens_is_told_to_set_it(
+    price: None, api: RunningApi, client: httpx2.AsyncClient, database: Database
+) -> None:
+    await budget(api, database, "0.001")
+    body: dict[str, Any] = {"model": MODEL, "prompt": "hi"}
+    for more, hinted in ({}, True), ({"max_tokens": 3_000}, False):
+        job = {"url": "/v1/completions", "body": body | more}
+        refused = await client.post("/v1/jobs", json=job)
+        assert refused.status_code == 402
+        assert ("set max_tokens" in refused.json()["detail"]) is hinted
+
+
+async def test_a_rotated_key_keeps_the_budget_and_what_was_spent_of_it(
+    price: None,
+    keys: Keys,
+    api: RunningApi,
+    client: httpx2.AsyncClient,
+    hand: Hand,
+    store: JobStore,
+    database: Database,
+) -> None:
+    body = {"model": MODEL, "prompt": "hi", "max_tokens": 300}
+    job = {"url": "/v1/completions", "body": body}
+    secrets = []
+    async with connect(api, keys.admin) as admin:
+        made = (await admin.post("/v1/keys", json={"account": "acme"})).json()
+        for _ in range(2):
+            made = (await admin.post(f"/v1/keys/{made['id']}/rotate", json={})).json()
+            secrets.append(made["key"])
+    # The budget is set on the last key; it is that of the first one.
+    await budget(api, database, "0.001", key_id=made["id"])
+    async with consuming(store, database):
+        async with answering(hand, *"abcdefghij"), connect(api, secrets[0]) as second:
+            assert (await second.post("/v1/jobs", json=job)).status_code == 202
+        await until_consumed(store)
+    (event,) = (await usage_of(database)).values()
+    spent = event.input_amount + event.cached_amount + event.output_amount
+    async with connect(api, secrets[1]) as third:
+        refused = await third.post("/v1/jobs", json=job | {"body": body | {"max_tokens": 3_000}})
+        assert refused.status_code == 402
+        assert refused.json()["budget"]["scope"] == "key"
+        assert Decimal(refused.json()["budget"]["left"]) == Decimal("0.001") - spent
+    assert (await client.post("/v1/jobs", json=job)).status_code == 202
 
 
 async def test_another_account_is_not_concerned(

@@ -8,7 +8,7 @@ import httpx2
 import openai
 import pytest
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.settings.tree import Settings
 from jobs.status import Status
 from jobs.store.job_store import JobStore
@@ -54,7 +54,7 @@ async def test_cost_is_there_when_the_job_ends_and_equals_the_ledger(
     assert answer.headers[HEADER] == price == cost["price_version"]
     # 3 input tokens at 0.20, 2 cached ones at 0.05, 2 output tokens at 0.30, all times 1.5
     assert Decimal(cost["total"]) == Decimal("1.95e-6")
-    assert answer.json()["result"]["usage"]["cost"] == cost
+    assert answer.json()["result"]["usage"]["cost_details"] == cost
     async with consuming(store, database):
         await until_consumed(store)
     row = (await usage_of(database))[job_id]
@@ -69,12 +69,13 @@ async def test_openai_answers_carry_it_in_usage(
         raw = await ai.chat.completions.with_raw_response.create(**chat_body())
         usage: Any = raw.parse().usage
         assert raw.headers[HEADER] == price
-        assert usage.cost["price_version"] == price
+        assert usage.cost_details["price_version"] == price
+        assert usage.cost == float(usage.cost_details["total"]) > 0
         stream = await ai.chat.completions.create(
             **chat_body(), stream=True, stream_options={"include_usage": True}
         )
         last: Any = [chunk async for chunk in stream][-1].usage
-        assert last.cost["total"] == usage.cost["total"]
+        assert (last.cost, last.cost_details) == (usage.cost, usage.cost_details)
 
 
 async def test_the_stream_ends_with_it(price: str, client: httpx2.AsyncClient, hand: Hand) -> None:

@@ -15,15 +15,15 @@ from pydantic import SecretStr
 from sqlalchemy import update
 
 from batches.file_references import FILE_REFERENCES
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now
 from core.db.tables.files import FileRow
 from core.settings.batches import FileSettings
 from core.settings.tree import Settings
 from files.errors import FilesUnavailable, ObjectMissing, StorageFull
+from files.object_cleanup import FileSweeper
 from files.object_store import ObjectStore
 from files.repository import object_name
-from files.sweeper import FileSweeper
 from tests.integration.api.conftest import FilesOnS3
 from tests.support.waiting import eventually
 
@@ -135,12 +135,6 @@ async def test_a_store_that_does_not_answer_is_said_to_be_away() -> None:
     with pytest.raises(FilesUnavailable) as caught:
         await objects.put("files/a", pieces(10))
     assert "127.0.0.1" not in str(caught.value), "nothing of where it is"
-
-
-@pytest.mark.parametrize("url", ["", "ftp://x/y", "file://host/x", "s3:///no", "s3://b?nope=1"])
-def test_a_url_that_names_no_store_does_not_start(url: str) -> None:
-    with pytest.raises(ValueError, match=r"files\.url"):
-        ObjectStore(FileSettings(url=SecretStr(url)))
 
 
 # --- the routes -----------------------------------------------------------------------

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from accounts.api_keys import EVERYBODY, NewKey
-from accounts.directory import directory_of
+from accounts.directory_factory import directory_of
 from core.errors import RunTimeout
 from core.settings.tree import Settings
 from jobs.status import Status
@@ -52,7 +52,7 @@ async def test_a_finished_job_replays_whole_and_says_done(
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["x-accel-buffering"] == "no"
     assert response.headers["x-penstock-job"] == job_id
-    assert response.text.startswith("retry: 2000\n\n")
+    assert response.text.startswith("retry: 2000\nid: 1\n")
     assert [event.event for event in events] == [
         "started", "delta", "delta", "delta", "delta", "finished", "done",
     ]  # fmt: skip
@@ -190,7 +190,7 @@ async def test_a_silent_stream_is_kept_alive_by_pings(
     async with client.stream("GET", f"/v1/jobs/{job_id}/stream") as response:
         async for chunk in response.aiter_text():
             got += chunk
-            if got.count(": ping\n\n") == 2:
+            if got.count("\n: ping\n") == 2:
                 break
     assert await status_of(client, job_id) == "queued"
 

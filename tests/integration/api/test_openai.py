@@ -8,7 +8,7 @@ import openai
 import orjson
 import pytest
 
-from core.errors import EngineError
+from core.errors import ContextLengthExceeded, EngineError
 from jobs.status import Status
 from jobs.store.transitions import Ending
 from tests.integration.api.conftest import (
@@ -21,6 +21,7 @@ from tests.integration.api.conftest import (
     until_status,
 )
 from tests.support.sse import parse_sse
+from tests.support.waiting import eventually
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 CHAT = "/v1/chat/completions"
@@ -146,17 +147,32 @@ async def test_a_stream_on_the_wire(client: httpx2.AsyncClient, hand: Hand) -> N
     assert response.headers["content-type"].startswith("text/event-stream")
     assert response.headers["x-penstock-job"] == taken[0].id
     assert events[-1].data == "[DONE]"
-    assert [event.id for event in events] == ["", "2", "3", "3"]
     assert {event.event for event in events} == {""}
     assert "usage" not in events[0].json
-    assert "retry:" not in response.text
+    lines = response.text.splitlines()
+    assert all(line.startswith("data: ") for line in lines if line)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"Prefer": "event-ids"}, {"Idempotency-Key": "once"}], ids=["preference", "key"]
+)
+async def test_chunks_have_ids_for_a_client_that_means_to_resume(
+    client: httpx2.AsyncClient, hand: Hand, asked: dict[str, str]
+) -> None:
+    async with answering(hand, "hi"):
+        response, events = await read_stream(
+            client, CHAT, "POST", json=chat_body(stream=True), headers=asked
+        )
+    assert [event.id for event in events] == ["", "2", "3", "3"]
+    applied = response.headers.get("preference-applied")
+    assert applied == asked.get("Prefer")
 
 
 async def test_a_chat_stream_is_resumed_on_the_job_route(
     client: httpx2.AsyncClient, hand: Hand
 ) -> None:
     body = chat_body(stream=True)
-    headers = {"X-On-Disconnect": "continue"}
+    headers = {"X-On-Disconnect": "continue", "Prefer": "event-ids"}
     got = ""
     async with client.stream("POST", CHAT, json=body, headers=headers) as response:
         job = await hand.take()
@@ -171,6 +187,74 @@ async def test_a_chat_stream_is_resumed_on_the_job_route(
         client, f"/v1/jobs/{job.id}/stream", headers={"Last-Event-ID": cursor}
     )
     assert [event.json["text"] for event in rest if event.event == "delta"] == [" two", ""]
+
+
+STREAMED: dict[str, dict[str, Any]] = {
+    CHAT: chat_body(stream=True),
+    "/v1/completions": {"model": MODEL, "prompt": "hi", "stream": True},
+    "/v1/responses": {"model": MODEL, "input": "hi", "stream": True},
+    "/v1/generate/stream": {"model": MODEL, "prompt": "hi"},
+}
+
+
+@pytest.mark.settings(stream__hold_seconds=20)
+@pytest.mark.parametrize("path", STREAMED)
+async def test_a_stream_that_fails_before_its_first_token_is_an_http_error(
+    client: httpx2.AsyncClient, hand: Hand, path: str
+) -> None:
+    async def fail() -> str:
+        job = await hand.take()
+        error = ContextLengthExceeded("too long", param="messages")
+        await hand.finish(job, Status.FAILED, error)
+        return job.id
+
+    task = asyncio.create_task(fail())
+    refused = await client.post(path, json=STREAMED[path])
+    own = path == "/v1/generate/stream"
+    assert refused.status_code == (422 if own else 400), refused.text
+    found = refused.json() if own else refused.json()["error"]
+    assert found["code"] == ("context-length-exceeded" if own else "context_length_exceeded")
+    assert found["param"] == ("input" if path == "/v1/responses" else "messages")
+    assert refused.headers["x-penstock-job"] == await task
+    assert refused.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.settings(stream__hold_seconds=20)
+async def test_openais_client_knows_the_status_of_a_stream_that_fails_at_once(
+    ai: openai.AsyncOpenAI, hand: Hand
+) -> None:
+    task = asyncio.create_task(
+        hand.finish_next(Status.FAILED, ContextLengthExceeded("too long", param="messages"))
+    )
+    with pytest.raises(openai.BadRequestError) as caught:
+        await ai.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
+    await task
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
+
+
+@pytest.mark.settings(stream__hold_seconds=0.05)
+async def test_a_stream_that_waits_for_long_sends_its_status_first(
+    client: httpx2.AsyncClient, hand: Hand
+) -> None:
+    async with client.stream("POST", CHAT, json=chat_body(stream=True)) as response:
+        assert response.status_code == 200  # while the job is queued
+        await hand.finish_next(Status.FAILED, EngineError("the engine broke"))
+        events = parse_sse((await response.aread()).decode())
+    assert events[0].json["error"]["code"] == "engine_error"
+
+
+@pytest.mark.settings(stream__hold_seconds=20)
+async def test_a_client_that_leaves_a_held_stream_cancels_its_job(
+    client: httpx2.AsyncClient, hand: Hand
+) -> None:
+    leaving = asyncio.create_task(client.post(CHAT, json=chat_body(stream=True)))
+    job = await hand.take()
+    leaving.cancel()
+
+    async def asked_to_stop() -> bool:
+        return await hand.say(job, "more") == "cancel"
+
+    await eventually(asked_to_stop)
 
 
 @pytest.mark.settings(stream__ping_seconds=0.1)

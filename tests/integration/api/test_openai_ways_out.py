@@ -102,7 +102,7 @@ async def test_an_unknown_key_and_model_raise_their_exceptions(
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
-async def test_more_tokens_than_the_context_are_refused_at_the_door(
+async def test_more_tokens_than_the_context_are_refused_at_admission(
     ai: openai.AsyncOpenAI, field: str
 ) -> None:
     wanted: Any = {field: CONTEXT}

@@ -13,8 +13,8 @@ import pytest
 from core.settings.tree import Settings
 from intake.permissions import TABLE
 from jobs.model_registry import ModelRegistry, ServedModel
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.store_factory import open_store
 from tests.conftest import settings_for
 from tests.integration.api.conftest import (
     MODEL,

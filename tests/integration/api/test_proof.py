@@ -11,7 +11,7 @@ import pytest
 
 from billing.invoices.close import close_month
 from billing.months import month_of, next_month
-from core.db.engine import Database
+from core.db.database import Database
 from jobs.status import Status
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.audit import AuditEntryRow
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.job_store import JobStore

@@ -14,6 +14,7 @@ from tests.conftest import settings_for
 from tests.integration.api.conftest import (
     MODEL,
     Keys,
+    OnSharedApi,
     RunningApi,
     chat_body,
     chat_job,
@@ -343,3 +344,25 @@ async def test_many_bad_requests_leave_the_server_well(
     )
     assert sorted({answer.status_code for answer in answers}) == [400, 413]
     assert (await client.get("/ready")).status_code == 200
+
+
+class TestCredentials(OnSharedApi):
+    @pytest.mark.parametrize("path", ["/v1/models", "/v1/jobs"])
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ("", "an api key is required"),
+            ("Basic cGs6", "an api key is required"),
+            ("Bearer pk_unknown", "api key is not valid"),
+            ("Bearer sk-of-another-service", "api key is not valid"),
+            ("Bearer a.b.c", "access token is not valid"),
+        ],
+        ids=["none", "basic", "unknown", "foreign", "token"],
+    )
+    async def test_a_wrong_credential_is_told_so_and_a_missing_one_is_asked_for(
+        self, client: httpx2.AsyncClient, path: str, given: str, said: str
+    ) -> None:
+        answer = await client.get(path, headers={"Authorization": given})
+        shown = answer.json()
+        assert answer.status_code == 401
+        assert said in (shown.get("detail") or shown["error"]["message"]).lower()

@@ -6,7 +6,7 @@ import openai
 import pytest
 from sqlalchemy import select
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import table_of
 from core.db.tables.usage import ArchivedJobRow
 from jobs.archive.job_archive import erase_archived

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from core.db.engine import Database
+from core.db.database import Database
 from tests.integration.api.conftest import (
     Keys,
     OnSharedApi,

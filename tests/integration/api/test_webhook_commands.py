@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.runtime.child_process import connects, free_port
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import MODEL, Keys, RunningApi

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import Hand, OnSharedApi, on_both_databases, submit

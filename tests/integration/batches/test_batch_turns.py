@@ -19,8 +19,8 @@ from batches.result_parts import ResultParts, read_parts
 from core.errors import DatabaseUnavailable, StoreUnavailable
 from core.redis.keys import Keys
 from core.settings.tree import Settings
-from intake.factory import open_services
 from intake.services import Services
+from intake.services_factory import open_services
 from jobs.model_registry import ModelRegistry
 from jobs.status import Status
 from jobs.store.job_store import JobStore

@@ -8,17 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import bindparam, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
 
-from billing.budgets.budgets import (
-    Budget,
-    load_budgets,
-    max_cost,
-    max_tokens,
-    remove_budget,
-    set_budget,
-)
+from billing.budgets.budget_changes import remove_budget, set_budget
+from billing.budgets.budgets import Budget, load_budgets, max_cost, max_tokens
 from billing.budgets.spending import SpentSum, spending_in
 from billing.budgets.warnings import record_warnings
 from billing.errors import InvalidBudget
@@ -27,11 +21,15 @@ from billing.ledger.ledger import Ledger
 from billing.ledger.settlement import settle_budgets
 from billing.money import total
 from billing.months import month_of
-from core.db.engine import Database
+from core.db.database import Database
+from core.db.schema_version import upgrade
+from core.db.tables.accounts import ApiKeyRow
 from core.db.tables.base import table_of
-from core.db.tables.budgets import BudgetWarningRow, SpendingRow
+from core.db.tables.budgets import BudgetRow, BudgetWarningRow, SpendingRow
+from core.db.tables.types import UtcTime
 from core.db.tables.usage import UsageEventRow
 from core.errors import BudgetExceeded, SpendingUnknown
+from core.settings.billing import DatabaseSettings
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 from jobs.store.budget_reservations import (
@@ -47,6 +45,7 @@ from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Outbox, UsageEntry
 from tests.support.jobs import submission
 from tests.support.ledger import a_price, consuming, end_jobs, until_consumed, usage_of
+from tests.support.months import an_account
 
 MONTH = month_of(datetime.now(UTC))
 BUCKET = BudgetMonth("acme", MONTH, "USD")
@@ -359,6 +358,57 @@ async def test_a_raised_budget_warns_again_of_what_is_no_longer_true(database: D
     assert await percents(database) == [20]
 
 
+async def test_a_budget_below_what_was_spent_warns_when_it_is_set(
+    store: JobStore, database: Database
+) -> None:
+    await a_price(database)
+    await end_jobs(store, 3)
+    async with consuming(store, database):
+        await until_consumed(store)
+    await set_budget(database, Budget("acme", Decimal("0.000001")))
+    assert await percents(database) == [50, 80, 100]
+
+
+async def test_an_update_gives_the_budgets_of_rotated_keys_to_the_first_key(
+    empty_database: DatabaseSettings,
+) -> None:
+    await asyncio.to_thread(upgrade, empty_database, "2026_11_30_0140")
+    database = Database(empty_database, "test")
+    try:
+        await an_account(database)
+        await some_keys(database, key_1=None, key_2="key_1", key_3="key_2", other=None)
+        rows = [("b1", "key_1", 1), ("b3", "key_3", 3), ("b2", "key_2", 2), ("bo", "other", 1)]
+        values = {"account_id": "acme", "currency": "USD", "amount": Decimal(1)}
+        async with database.write() as connection:
+            for id_, key, day in rows:
+                at = datetime(2026, 11, day, tzinfo=UTC)
+                row = values | {"id": id_, "key_id": key, "changed_at": at}
+                await connection.execute(insert(BudgetRow), [row])
+        await asyncio.to_thread(upgrade, empty_database)
+        async with database.read() as connection:
+            budgets = await load_budgets(connection)
+            keys = (await connection.execute(select(ApiKeyRow.id, ApiKeyRow.origin_id))).all()
+    finally:
+        await database.close()
+    assert {one.id: one.key_id for one in budgets} == {"b3": "key_1", "bo": "other"}
+    assert {tuple(row) for row in keys} == {
+        *(("key_1", None), ("key_2", "key_1"), ("key_3", "key_1"), ("other", None))
+    }
+
+
+async def some_keys(database: Database, **rotated_from: str | None) -> None:
+    """Add keys of acme by id, each with the key that it was rotated from."""
+    async with database.write() as connection:
+        for name, earlier in rotated_from.items():
+            query = text(
+                "INSERT INTO api_keys (id, account_id, sha256, name, weight, max_running, admin,"
+                " created_at, rotated_from) VALUES (:id, 'acme', :id, '', 1, 0, false, :at, :from)"
+            )
+            at = bindparam("at", datetime(2026, 11, 1, tzinfo=UTC), type_=UtcTime())
+            values = {"id": name, "from": earlier}
+            await connection.execute(query.bindparams(at), values)
+
+
 async def percents(database: Database) -> list[int]:
     table = table_of(BudgetWarningRow)
     async with database.read() as connection:
@@ -366,6 +416,8 @@ async def percents(database: Database) -> list[int]:
 
 
 async def test_a_budget_replaces_the_one_before_and_can_be_removed(database: Database) -> None:
+    await an_account(database)
+    await some_keys(database, key_1=None)
     await set_budget(database, Budget("acme", Decimal(5)))
     await set_budget(database, Budget("acme", Decimal(7), key_id="key_1", hard=False))
     await set_budget(database, Budget("acme", Decimal("9.5"), when_unknown="allow"))
@@ -386,6 +438,7 @@ async def test_a_budget_replaces_the_one_before_and_can_be_removed(database: Dat
         ({"amount": Decimal("NaN")}, "amount"),
         ({"amount": Decimal("0.0000001")}, "amount"),
         ({"currency": "usd"}, "currency"),
+        ({"key_id": "key_9"}, "key"),
         ({"warn_percents": (0,)}, "warn_percents"),
         ({"webhook": "ftp://x"}, "webhook"),
         ({"webhook": "http://"}, "webhook"),

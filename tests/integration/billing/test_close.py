@@ -1,7 +1,7 @@
 """A month is closed once, whole, in order; its invoices are the sum of its ledger."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -17,16 +17,26 @@ from billing.errors import (
     MonthNotOver,
     MonthOutOfOrder,
     UnpricedUsage,
+    UsageWaits,
 )
 from billing.invoices.close import close_month, draft_month
 from billing.invoices.credits import NewAdjustment, adjust, credit
+from billing.invoices.outbox_check import check_recorded
+from billing.ledger.consumer import GROUP
 from billing.ledger.ledger import Ledger, closed_months
 from billing.money import to_micros
-from core.db.engine import Database
+from billing.months import check_month, month_of, next_month
+from core.db.database import Database
+from core.db.locks import own_ledger
 from core.db.tables.base import table_of
 from core.db.tables.invoices import InvoiceRow
+from core.errors import DatabaseUnavailable
+from core.settings.billing import DatabaseSettings
 from jobs.fairness import ServiceTier
 from jobs.status import Status
+from jobs.store.job_store import JobStore
+from jobs.store.usage_outbox import Outbox
+from tests.support.ledger import a_price, consuming, end_jobs, until_consumed
 from tests.support.months import (
     AFTER,
     MONTH,
@@ -103,6 +113,53 @@ async def test_two_who_close_at_once_issue_one_set_of_invoices(database: Databas
     assert sorted(closed.already for closed in both) == [False, True]
     assert both[0].invoices == both[1].invoices
     assert len(both[0].invoices) == 20
+
+
+async def test_a_close_waits_longer_for_another_than_other_transactions_wait(
+    database_settings: DatabaseSettings,
+) -> None:
+    impatient = database_settings.model_copy(update={"timeout_seconds": 0.2})
+    database = Database(impatient, "test", bounded=False)
+    try:
+        async with database.write() as connection:
+            await own_ledger(connection)
+            waiting = [asyncio.create_task(close(database)) for _ in range(2)]
+            for _ in range(2):
+                with pytest.raises(DatabaseUnavailable):
+                    async with database.write() as other:
+                        await own_ledger(other)
+            assert not any(task.done() for task in waiting)
+        closed = await asyncio.gather(*waiting)
+    finally:
+        await database.close()
+    assert sorted(one.already for one in closed) == [False, True]
+
+
+async def test_a_month_is_ready_to_close_when_its_usage_is_recorded(
+    store: JobStore, database: Database
+) -> None:
+    month, outbox = month_of(datetime.now(UTC)), Outbox(store.redis, store.keys, GROUP, "")
+    first, end = check_month(month)
+    later = end + timedelta(days=40)
+    await a_price(database)
+    await end_jobs(store, 3)
+    await store.redis.xadd(store.keys.outbox, {"unreadable": "entry"})
+
+    with pytest.raises(UsageWaits, match="4 entries"):
+        await check_recorded(database, outbox, month, later)
+    with pytest.raises(UsageWaits, match="4 entries"):  # they would be late in the next one
+        await check_recorded(database, outbox, next_month(month), later)
+    with pytest.raises(UsageWaits, match="1 entry"):  # the unreadable one: of any month
+        await check_recorded(database, outbox, month_of(first - timedelta(days=1)), later)
+    with pytest.raises(MonthNotOver):
+        await check_recorded(database, outbox, month)
+
+    async with consuming(store, database):
+        await until_consumed(store)
+    await check_recorded(database, outbox, month, later)
+    await close(database, month, later)
+    await end_jobs(store, 1)
+    await check_recorded(database, outbox, month, later)  # nothing is left to refuse
 
 
 @pytest.mark.parametrize(

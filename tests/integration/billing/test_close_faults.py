@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from billing.ledger.ledger import closed_months
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import InvoiceLineRow, InvoiceRow
 from core.errors import DatabaseUnavailable
@@ -68,7 +68,7 @@ async def counts(database: Database) -> list[int | None]:
 @contextmanager
 def closing(settings: DatabaseSettings, log: Path) -> Iterator[ChildProcess]:
     url = settings.url.get_secret_value()
-    command = [str(PENSTOCK), "bills", "close", MONTH]
+    command = [str(PENSTOCK), "bills", "close", MONTH, "--force"]
     process = started(command, log, PENSTOCK_DATABASE__URL=url)
     try:
         yield process

@@ -24,7 +24,7 @@ from billing.reconcile.findings import Findings
 from billing.reconcile.invoices import check_invoices
 from billing.reconcile.ledger import check_ledger
 from billing.reconcile.spending import check_spending
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import InvoiceLineRow, InvoiceRow
 from core.db.tables.usage import UsageEventRow

@@ -13,15 +13,15 @@ from billing.ledger.ledger import Ledger
 from billing.months import month_of, next_month
 from billing.pricing.rating import charged_tokens, rate
 from core import metrics
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.invoices import ClosedMonthRow
 from core.errors import JobGone
 from jobs.archive.archived_job import ArchivedJob, read_finished
 from jobs.fairness import ServiceTier
 from jobs.result import fold
 from jobs.status import Status
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.store_factory import open_store
 from jobs.store.transitions import Ending
 from jobs.store.usage_outbox import Outbox, UsageEntry
 from tests.conftest import settings_for

@@ -14,11 +14,11 @@ from sqlalchemy import select
 
 from billing.errors import ExportFailed, InvalidMonth, MonthNotClosed
 from billing.exports.content import Content, ExportRequest, open_content
-from billing.exports.files import Exported, export_month
+from billing.exports.export_folder import Exported, export_month
 from billing.exports.formats import SUMS, Format, writer_of
 from billing.exports.zip_stream import zip_export
 from billing.invoices.credits import NewAdjustment, adjust, credit
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import ExportRow
 from core.runtime.child_process import ChildProcess

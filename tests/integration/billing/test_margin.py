@@ -10,7 +10,7 @@ import pytest
 from billing.errors import InvalidMonth, InvalidPrice
 from billing.pricing.gpu_rates import GpuRate, load_gpu_rates, set_gpu_rate
 from billing.reports.margin import Margin, margins
-from core.db.engine import Database
+from core.db.database import Database
 from jobs.status import Status
 from jobs.store.usage_outbox import UsageEntry
 from tests.support.months import LONG_AGO, MONTH, NOON, a_past_price, usage_entry, used

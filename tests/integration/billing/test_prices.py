@@ -11,7 +11,7 @@ from sqlalchemy import select
 from billing.errors import InvalidPrice
 from billing.pricing.price_book import PriceBook
 from billing.pricing.prices import LEAD, load_prices
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.audit import AuditEntryRow
 from tests.support.ledger import a_price
 

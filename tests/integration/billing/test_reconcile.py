@@ -12,8 +12,8 @@ from billing.ledger.consumer import GROUP
 from billing.ledger.ledger import Ledger
 from billing.months import month_of, next_month
 from billing.reconcile.findings import FindingKind, Findings
-from billing.reconcile.guards import TRIGGERS, guards
-from core.db.engine import Database
+from billing.reconcile.triggers import trigger_definitions
+from core.db.database import Database
 from core.db.tables.invoices import ClosedMonthRow
 from jobs.archive.archived_job import read_finished
 from jobs.fairness import ServiceTier
@@ -21,6 +21,7 @@ from jobs.status import Status
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Ending
 from jobs.store.usage_outbox import Outbox, UsageEntry
+from migrations.triggers_in_force import triggers_in_force
 from tests.support import reconciliation
 from tests.support.drift import plant
 from tests.support.jobs import submission, write
@@ -385,11 +386,12 @@ async def test_an_entry_set_aside_is_a_difference_until_it_is_resolved(
 
 
 async def test_each_missing_trigger_is_found(store: JobStore, database: Database) -> None:
-    guarded = {name: table for table, name in guards(is_sqlite=database.is_sqlite)}
-    async with database.read() as connection:
-        there = set(await connection.scalars(text(TRIGGERS[database.is_sqlite])))
-    set_by_migrations = {name for name in there if name.startswith("keep_")}
-    assert set(guarded) == {n for n in set_by_migrations if not n.startswith("keep_spending")}
+    there = await trigger_definitions(database)
+    guarded = {
+        trigger.name: trigger.table for trigger in triggers_in_force() if trigger.name in there
+    }
+    assert set(guarded) == {name for name in there if name.startswith("keep_")}
+    assert (await look(store, database)).clean
 
     async with database.write() as connection:
         for name, table in guarded.items():
@@ -400,6 +402,33 @@ async def test_each_missing_trigger_is_found(store: JobStore, database: Database
 
     missing = {(table, "trigger", name, "nothing") for name, table in guarded.items()}
     assert set(found) == missing
+
+
+async def test_each_trigger_that_was_emptied_under_its_name_is_found(
+    store: JobStore, database: Database
+) -> None:
+    emptied: set[tuple[str, str]] = set()
+    async with database.write() as connection:
+        for trigger in triggers_in_force():
+            if not database.is_sqlite:
+                body = "BEGIN RETURN COALESCE(NEW, OLD); END"
+                await connection.exec_driver_sql(
+                    f"CREATE OR REPLACE FUNCTION {trigger.function}() RETURNS trigger"
+                    f" LANGUAGE plpgsql AS $${body}$$"
+                )
+            elif trigger.sqlite is not None:
+                event = trigger.sqlite.partition(" BEGIN ")[0]
+                await connection.exec_driver_sql(f"DROP TRIGGER {trigger.name}")
+                await connection.exec_driver_sql(
+                    f"CREATE TRIGGER {trigger.name} {event} BEGIN SELECT 1; END"
+                )
+            else:
+                continue
+            emptied.add((trigger.table, f"trigger {trigger.name}"))
+
+    found = about(await look(store, database, listed=len(emptied)), FindingKind.GUARD)
+
+    assert {(table, what) for table, what, _, _ in found} == emptied
 
 
 async def test_the_list_is_bounded_and_the_count_is_not(

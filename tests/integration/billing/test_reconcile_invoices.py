@@ -8,7 +8,7 @@ import pytest
 
 from billing.invoices.credits import NewAdjustment, adjust, credit
 from billing.reconcile.findings import FindingKind, Findings
-from core.db.engine import Database
+from core.db.database import Database
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 from jobs.store.job_store import JobStore

@@ -13,10 +13,10 @@ from accounts.cache_scripts import open_scripts
 from accounts.cache_writer import CallerCacheWriter
 from accounts.caller import digest_of
 from cli.main import app
-from core.db.engine import Database
+from core.db.database import Database
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import get_settings
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 from tests.conftest import settings_for
 from tests.support.redis_server import RedisServer
 

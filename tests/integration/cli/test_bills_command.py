@@ -6,22 +6,31 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from redis import Redis
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from core.db.engine import Database
+from core.db.database import Database
+from core.redis.keys import Keys
+from core.runtime.child_process import free_port
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import get_settings
 from tests.support.months import MONTH, a_past_price, an_account, usage_entry, used
+from tests.support.redis_server import RedisServer
 
 CLOSED = ("bills", "close", MONTH)
 
 
 @pytest.fixture(autouse=True)
 def _settings(
-    database_settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    database_settings: DatabaseSettings,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PENSTOCK_REDIS__URL", redis_server.url)
+    monkeypatch.setenv("PENSTOCK_REDIS__PREFIX", tmp_path.name)
     monkeypatch.setenv("PENSTOCK_DATABASE__URL", database_settings.url.get_secret_value())
     monkeypatch.setenv("PENSTOCK_SELLER__NAME", "Sluice GmbH")
     get_settings.cache_clear()
@@ -76,6 +85,27 @@ def test_a_month_is_closed_corrected_and_exported(tmp_path: Path) -> None:
     repeated = penstock("bills", "export", *wanted)
     assert "existed already" in repeated.stderr
     assert repeated.stdout.strip() == exported["folder"]
+
+
+@pytest.mark.usefixtures("_month")
+def test_a_month_is_not_closed_while_its_usage_waits_unless_forced(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    outbox = Keys(tmp_path.name).outbox
+    with Redis.from_url(redis_server.url) as redis:
+        redis.xadd(outbox, {"unreadable": "entry"})
+    assert "the outbox has 1 entry of 2026-10 or before" in penstock(*CLOSED, code=1).stderr
+    assert "INV-2026-10-0001" in penstock(*CLOSED, "--force").stdout
+
+
+@pytest.mark.usefixtures("_month")
+def test_a_month_is_not_closed_unless_redis_says_that_nothing_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PENSTOCK_REDIS__URL", f"redis://127.0.0.1:{free_port()}")
+    get_settings.cache_clear()
+    assert "--force closes without" in penstock(*CLOSED, code=3).stderr
+    assert "INV-2026-10-0001" in penstock(*CLOSED, "--force").stdout
 
 
 @pytest.mark.usefixtures("_month")

@@ -9,7 +9,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from core.db.engine import WRITES
+from core.db.database import WRITES
 from core.db.schema_version import alembic_config, migration_engine
 from core.settings.billing import DatabaseSettings
 from tests.support import commands

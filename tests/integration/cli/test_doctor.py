@@ -34,13 +34,16 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServ
     own.stop()
 
 
+#: A test must not depend on the ports that are taken on this machine.
+ANY_PORTS = {"PENSTOCK_API__PORT": "0", "PENSTOCK_WORKER__HEALTH_PORT": "0"}
+
+
 class Doctor:
     """What one run of the command said."""
 
     def __init__(self, directory: Path, *words: str, **env: str) -> None:
-        ports = {"PENSTOCK_API__PORT": "0", "PENSTOCK_WORKER__HEALTH_PORT": "0"}
         simulated = {"PENSTOCK_ENGINE__KIND": "simulated"}
-        every = {**inherited(), **ports, **simulated, **env}
+        every = {**inherited(), **ANY_PORTS, **simulated, **env}
         done = penstock("doctor", "--json", *words, directory=directory, env=every)
         self.text = done.stdout + done.stderr
         self.code = done.returncode
@@ -283,7 +286,7 @@ def test_in_a_container_only_what_its_process_needs_is_looked_at(
 
 
 def test_people_get_a_line_for_each_check_and_what_to_do(tmp_path: Path) -> None:
-    env = {**inherited(), "PENSTOCK_ENGINE__MODEL": "./nothing"}
+    env = {**inherited(), **ANY_PORTS, "PENSTOCK_ENGINE__MODEL": "./nothing"}
     done = penstock("doctor", "--quick", directory=tmp_path, env=env)
 
     assert done.returncode == 1

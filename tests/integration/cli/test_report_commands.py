@@ -12,7 +12,7 @@ import pytest
 
 from billing.months import month_of
 from cli.connect.state_dir import PipelineState, StateDir
-from core.db.engine import Database
+from core.db.database import Database
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import Settings
 from jobs.store.job_store import JobStore

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import DatabaseUnavailable
 from core.settings.billing import DatabaseSettings
 from tests.support.databases import PostgresServer

@@ -11,8 +11,8 @@ from redis.exceptions import OutOfMemoryError
 
 from core.errors import StoreUnavailable
 from core.runtime.child_process import free_port
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.store_factory import open_store
 from jobs.store.usage_outbox import Outbox
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, complete, submission

@@ -10,7 +10,7 @@ from core.errors import StoreUnavailable
 from core.redis.client import accepts_writes, connect
 from core.redis.keys import Keys
 from core.redis.replies import reply_code
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 from jobs.store.usage_outbox import Outbox
 from tests.conftest import settings_for
 from tests.support.jobs import submission

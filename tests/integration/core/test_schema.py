@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.schema_version import check, downgrade, revisions, upgrade
 from core.db.tables.accounts import AccountRow
 from core.db.tables.audit import AuditEntryRow
-from core.db.tables.invoices import AdjustmentRow, InvoiceLineRow, InvoiceRow
+from core.db.tables.base import Base
+from core.db.tables.invoices import AdjustmentRow, ClosedMonthRow, InvoiceLineRow, InvoiceRow
 from core.db.tables.prices import PriceRow, PriceVersion
 from core.db.tables.usage import UsageEventRow
 from core.settings.billing import DatabaseSettings
@@ -151,6 +152,7 @@ async def settle(database: Database) -> None:
         # A draft may change.
         await connection.execute(text("UPDATE invoice_lines SET description = 'usage'"))
         await connection.execute(text("UPDATE invoices SET issued_at = created_at"))
+        await connection.execute(insert(ClosedMonthRow), [{"month": "2026-09"}])
 
 
 @pytest.mark.parametrize(
@@ -182,8 +184,41 @@ async def test_what_is_settled_cannot_be_changed(database: Database, statement: 
             await connection.execute(text(statement))
 
 
+@pytest.mark.parametrize(
+    "statement", ["UPDATE closed_months SET month = '2026-08'", "DELETE FROM closed_months"]
+)
+async def test_a_closed_month_stays_closed(database: Database, statement: str) -> None:
+    await settle(database)
+    with pytest.raises(IntegrityError, match="append-only"):
+        async with database.write() as connection:
+            await connection.execute(text(statement))
+
+
+SHARED = {"account_id": "acme", "month": "2026-09", "currency": "USD"}
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        (UsageEventRow, usage_event("job_2", month="2026-09")),
+        (AdjustmentRow, {"id": "adj_2", "amount": Decimal(1), "reason": "late", **SHARED}),
+        (InvoiceRow, {"id": "inv_2", "number": "INV-2", "total": Decimal(1), **SHARED}),
+    ],
+)
+async def test_a_closed_month_takes_no_more_rows(
+    database: Database, table: type[Base], row: dict[str, Any]
+) -> None:
+    await settle(database)
+    async with database.write() as connection:
+        await connection.execute(insert(table), [row | {"month": "2026-12"}])
+    another = {name: f"{row[name]}b" for name in ("id", "number", "job_id") if name in row}
+    with pytest.raises(IntegrityError, match="append-only"):
+        async with database.write() as connection:
+            await connection.execute(insert(table), [row | another])
+
+
 TABLES = ("price_versions", "prices", "usage_events", "adjustments", "audit_log", "invoices",
-          "invoice_lines")  # fmt: skip
+          "invoice_lines", "closed_months")  # fmt: skip
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -3,9 +3,8 @@
 KEDA's Redis scaler asks for the type of the key and counts it with the command of that type.
 """
 
-import ast
 import asyncio
-import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,10 @@ from redis.asyncio import Redis
 from core.settings.tree import Settings
 from jobs.model_registry import ModelRegistry
 from jobs.status import Status
+from jobs.store.worker_transitions import LOADING_EXPIRE_MS
 from tests.conftest import settings_for
 from tests.support.following import run_jobs
+from tests.support.keda import Policy
 from tests.support.keys import make_key, sqlite_in
 from tests.support.manifests import Manifests
 from tests.support.processes import connect, pipeline
@@ -40,9 +41,8 @@ class Keda:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         (scaled,) = Manifests("dev").of("ScaledObject").values()
         self._redis = redis
-        modifiers = scaled["spec"]["advanced"]["scalingModifiers"]
-        self._formula = ast.parse(modifiers["formula"], mode="eval").body
-        self._threshold = float(modifiers["activationTarget"])
+        policy = Policy.of(scaled["spec"])
+        self._policy = replace(policy, target=float(settings.engine.slots))
         default = Settings(_env_file=None).redis.prefix
         self._lists = {
             trigger["name"]: trigger["metadata"]["listName"].replace(
@@ -58,21 +58,13 @@ class Keda:
     async def _count(self, key: str) -> int:
         return int(await self._redis.eval(COUNT, 1, key))
 
-    def value(self, metrics: dict[str, int]) -> int:
-        """Return the formula's value: sums of triggers are all that ours may hold."""
+    def replicas(self, metrics: dict[str, int]) -> int:
+        """Return what the autoscaler asks for."""
+        return self._policy.replicas(metrics)
 
-        def of(node: ast.expr) -> int:
-            if isinstance(node, ast.Name):
-                return metrics[node.id]
-            assert isinstance(node, ast.BinOp), ast.dump(node)
-            assert isinstance(node.op, ast.Add), ast.dump(node)
-            return of(node.left) + of(node.right)
-
-        return of(self._formula)
-
-    def replicas(self, value: int, slots: int) -> int:
-        """Return what the autoscaler asks for: none only while the trigger is not active."""
-        return math.ceil(value / slots) if value > self._threshold else 0
+    async def wanted(self) -> int:
+        """Return what the autoscaler asks for now."""
+        return self.replicas(await self.read())
 
 
 async def test_the_autoscaler_sees_every_job_from_submit_to_end(
@@ -87,12 +79,12 @@ async def test_the_autoscaler_sees_every_job_from_submit_to_end(
     settings = settings_for(redis_server, engine=engine)
     async with client(settings) as (store, hub):
         keda = Keda(store.redis, settings)
-        assert keda.replicas(keda.value(await keda.read()), SLOTS) == 0, "nothing is asked for"
+        assert await keda.wanted() == 0, "nothing is asked for"
 
         first = generation("the first", tokens=8)._replace(queue=MODEL)
         await store.submit(first)
-        assert await keda.read() == {"queued": 1, "running": 0}
-        assert keda.replicas(1, SLOTS) == 1, "one job starts a worker"
+        assert await keda.read() == {"queued": 1, "running": 0, "loading": 0}
+        assert await keda.wanted() == 1, "one job starts a worker"
 
         jobs = [generation(f"job {i}", tokens=60)._replace(queue=MODEL) for i in range(JOBS)]
         with pipeline(settings, tmp_path) as running:
@@ -103,7 +95,7 @@ async def test_the_autoscaler_sees_every_job_from_submit_to_end(
                 return (await keda.read())["queued"] == JOBS + 1
 
             await eventually(waiting)
-            assert keda.replicas(JOBS + 1, SLOTS) == 3
+            assert await keda.wanted() == 3
 
             running.worker()
 
@@ -112,7 +104,8 @@ async def test_the_autoscaler_sees_every_job_from_submit_to_end(
                 return metrics if metrics["running"] == SLOTS and metrics["queued"] else None
 
             metrics = await eventually(full, timeout=30)
-            assert keda.value(metrics) <= JOBS + 1
+            assert metrics["loading"] == 0, "it is loaded"
+            assert metrics["queued"] + metrics["running"] <= JOBS + 1
 
             seen = []
             while not following.done():
@@ -122,13 +115,12 @@ async def test_the_autoscaler_sees_every_job_from_submit_to_end(
             assert {result.status for result in results} == {Status.COMPLETED}
             emptied = [metrics for metrics in seen if not metrics["queued"] and metrics["running"]]
             assert emptied, "the queue is empty while jobs still run"
-            assert all(keda.replicas(keda.value(m), SLOTS) >= 1 for m in emptied)
+            assert all(keda.replicas(metrics) >= 1 for metrics in emptied)
 
             async def idle() -> bool:
-                return keda.value(await keda.read()) == 0
+                return await keda.wanted() == 0
 
             await eventually(idle)
-            assert keda.replicas(0, SLOTS) == 0
 
 
 async def test_a_declared_model_is_woken_though_redis_never_heard_of_it(
@@ -163,7 +155,7 @@ async def test_a_declared_model_is_woken_though_redis_never_heard_of_it(
                     ]
 
                 await eventually(known_again)
-                assert keda.replicas(keda.value(await keda.read()), SLOTS) == 1
+                assert await keda.wanted() == 1
                 last = await eventually(taken)
                 running.worker()
                 ended = (await http.get(f"/v1/jobs/{last['id']}?wait=30")).json()
@@ -181,4 +173,32 @@ async def test_jobs_that_no_worker_may_take_ask_for_no_worker(redis_server: Redi
             await store.submit(job)
         claimed = await store.claim(MODEL, "w1", 5)
         assert len(claimed) == 2
-        assert await keda.read() == {"queued": 0, "running": 2}
+        assert await keda.read() == {"queued": 0, "running": 2, "loading": 0}
+
+
+async def test_a_worker_that_loads_its_model_is_kept_and_a_killed_one_is_forgotten(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """A job starts a worker and is cancelled while the model loads: nothing scales it to zero."""
+    loads_long = {"start_seconds": 600.0}
+    engine = {"kind": "simulated", "served_name": MODEL, "slots": SLOTS, "simulated": loads_long}
+    settings = settings_for(redis_server, engine=engine)
+    async with client(settings) as (store, _):
+        keda = Keda(store.redis, settings)
+        job = generation("cancelled soon", tokens=8)._replace(queue=MODEL)
+        await store.submit(job)
+        with pipeline(settings, tmp_path) as running:
+            worker = running.begin_worker()
+
+            async def loading() -> bool:
+                return await keda.read() == {"queued": 1, "running": 0, "loading": 1}
+
+            await eventually(loading, timeout=30)
+            assert await keda.wanted() == 1, "a worker that loads is no further work"
+            await store.cancel(job.id, job.account)
+            assert await keda.read() == {"queued": 0, "running": 0, "loading": 1}
+            assert await keda.wanted() == 1
+            assert (await store.observe(MODEL)).loading == 1
+            worker.kill()
+        expires_ms = await store.redis.pttl(store.keys.loading(MODEL))
+        assert 0 < expires_ms <= LOADING_EXPIRE_MS

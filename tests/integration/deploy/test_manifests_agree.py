@@ -1,48 +1,16 @@
 """The manifests agree with the code: settings, ports, timeouts, keys, routes, network policies."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from api.app import create_app
 from cli.main import NOUNS
-from core.redis.keys import Keys
 from core.settings.tree import Settings
 from intake.lifetime.request_lifetime import GRACE_SECONDS
-from tests.support.manifests import ROOT, Container, Manifests, matches
+from tests.support.manifest_settings import OTHERS, one, ours, settings_of
+from tests.support.manifests import ROOT, Manifests, matches
 from webhooks.celery_app import CLOSE_SECONDS
-
-SECRETS = {
-    "penstock-redis/url": "redis://:password@redis:6379/0",
-    "penstock-files/url": "s3://bucket/penstock?region=eu-central-1",
-    "penstock-database/url": "postgresql+psycopg://penstock:password@postgres/penstock",
-    "penstock-auth/jwt-secret": "0123456789abcdef0123456789abcdef",
-}
-STORES = ("redis", "postgres")
-#: Variables of the libraries below.
-OTHERS = ("HF_TOKEN", "HF_HUB_OFFLINE", "OMP_NUM_THREADS")
-
-
-def settings_of(container: Container, directory: Path) -> Settings:
-    """Read a container's variables as its process does, each misspelt one being an error."""
-    file = directory / "container.env"
-    lines = []
-    for name, value in container.variables.items():
-        if name.startswith("PENSTOCK_"):
-            lines.append(f"{name}={SECRETS.get(value.removeprefix('secret:'), value)}\n")
-    file.write_text("".join(lines))
-    return Settings(_env_file=file)
-
-
-def ours(manifests: Manifests) -> list[Container]:
-    return [one for one in manifests.containers() if one.component not in STORES]
-
-
-def one(manifests: Manifests, component: str) -> Container:
-    containers = [c for c in manifests.containers(init=False) if c.component == component]
-    assert len(containers) == 1
-    return containers[0]
 
 
 def test_every_variable_is_a_setting(manifests: Manifests, tmp_path: Path) -> None:
@@ -114,101 +82,6 @@ def test_a_worker_that_cannot_hear_redis_is_restarted_before_its_pod_is_given_up
     )
     seconds = startup["periodSeconds"] * startup["failureThreshold"]
     assert deployment["spec"]["progressDeadlineSeconds"] > seconds
-
-
-# --- scaling ------------------------------------------------------------------------------
-
-
-def models(manifests: Manifests, tmp_path: Path) -> list[tuple[dict[str, Any], Settings]]:
-    """Return each ScaledObject with the settings of the workers it scales."""
-    found = []
-    for scaled in manifests.of("ScaledObject").values():
-        owner = f"Deployment/{scaled['spec']['scaleTargetRef']['name']}"
-        (worker,) = [c for c in manifests.containers(init=False) if c.owner == owner]
-        found.append((scaled["spec"], settings_of(worker, tmp_path)))
-    assert found
-    return found
-
-
-def test_the_triggers_read_the_keys_that_the_code_writes(
-    manifests: Manifests, tmp_path: Path
-) -> None:
-    for spec, settings in models(manifests, tmp_path):
-        keys, queue = Keys(settings.redis.prefix), settings.engine.served_name
-        lists = {trigger["name"]: trigger["metadata"]["listName"] for trigger in spec["triggers"]}
-        assert lists == {"queued": keys.queued(queue), "running": keys.running(queue)}
-        for trigger in spec["triggers"]:
-            url = settings.redis.url.get_secret_value()
-            assert trigger["metadata"]["databaseIndex"] == url.rpartition("/")[2]
-
-
-def test_a_replica_is_asked_for_per_engine_that_the_work_fills(
-    manifests: Manifests, tmp_path: Path
-) -> None:
-    for spec, settings in models(manifests, tmp_path):
-        modifiers = spec["advanced"]["scalingModifiers"]
-        assert modifiers["formula"] == "queued + running"
-        assert modifiers["metricType"] == "AverageValue"
-        assert int(modifiers["target"]) == settings.engine.slots
-        assert modifiers["activationTarget"] == "0", "one job is enough to start a worker"
-
-
-def test_scaling_has_the_promised_speed(manifests: Manifests, tmp_path: Path) -> None:
-    for spec, _ in models(manifests, tmp_path):
-        behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
-        up, down = behavior["scaleUp"], behavior["scaleDown"]
-        assert up["selectPolicy"] == "Max"
-        assert up["stabilizationWindowSeconds"] == 0
-        assert {"type": "Percent", "value": 100, "periodSeconds": 30} in up["policies"]
-        assert {"type": "Pods", "value": 2, "periodSeconds": 30} in up["policies"]
-        assert down["policies"] == [{"type": "Percent", "value": 50, "periodSeconds": 60}]
-        assert down["stabilizationWindowSeconds"] == 300
-        assert spec["fallback"]["replicas"] >= 1, "an unreadable queue is not an empty one"
-        assert spec["minReplicaCount"] <= spec["fallback"]["replicas"] <= spec["maxReplicaCount"]
-
-
-def test_models_scale_to_zero_where_nobody_waits_for_them() -> None:
-    least = {
-        overlay: {
-            spec["spec"]["minReplicaCount"]
-            for spec in Manifests(overlay).of("ScaledObject").values()
-        }
-        for overlay in ("dev", "prod", "region-b")
-    }
-    assert least == {"dev": {0}, "prod": {1}, "region-b": {0}}
-
-
-def test_every_model_is_declared_as_its_workers_serve_it(
-    manifests: Manifests, tmp_path: Path
-) -> None:
-    """A model unknown to Redis gets no jobs, and without jobs it is never scaled up."""
-    served = {
-        settings.engine.served_name: (settings.engine.max_model_len, settings.engine.task)
-        for _, settings in models(manifests, tmp_path)
-    }
-    declared = settings_of(one(manifests, "control"), tmp_path).control.models
-    assert served == {name: (model.max_model_len, model.task) for name, model in declared.items()}
-
-
-def test_the_first_worker_stays_until_it_has_shown_that_it_starts(manifests: Manifests) -> None:
-    for scaled in manifests.of("ScaledObject").values():
-        name = scaled["spec"]["scaleTargetRef"]["name"]
-        deployment = manifests.of("Deployment")[name]
-        assert "replicas" not in deployment["spec"], "Kubernetes starts with one"
-        (container,) = deployment["spec"]["template"]["spec"]["containers"]
-        probe = container["startupProbe"]
-        seconds = probe["periodSeconds"] * probe["failureThreshold"]
-        assert scaled["spec"]["initialCooldownPeriod"] > seconds
-
-
-def test_no_replica_count_fights_an_autoscaler(manifests: Manifests) -> None:
-    scaled = [
-        one["spec"]["scaleTargetRef"]["name"]
-        for kind in ("ScaledObject", "HorizontalPodAutoscaler")
-        for one in manifests.of(kind).values()
-    ]
-    for name, deployment in manifests.of("Deployment").items():
-        assert ("replicas" in deployment["spec"]) == (name not in scaled), name
 
 
 # --- clients ------------------------------------------------------------------------------

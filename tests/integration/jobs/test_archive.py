@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from core.db.engine import Database
+from core.db.database import Database
 from jobs.archive.job_archive import archived_job, erase_archived, purge_archive
 from jobs.store.job_store import JobStore
 from tests.integration.billing.conftest import settings

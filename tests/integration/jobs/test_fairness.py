@@ -11,9 +11,9 @@ import pytest
 from core.settings.tree import Settings
 from jobs.fairness import ServiceTier, estimated_tokens
 from jobs.status import Status
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
 from jobs.store.queue_control import QueueMode
+from jobs.store.store_factory import open_store
 from jobs.store.transitions import ClaimedJob, Ending, LogAppend
 from tests.conftest import settings_for
 from tests.support.following import follow_all, run_jobs

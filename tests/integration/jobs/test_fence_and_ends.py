@@ -5,8 +5,8 @@ import pytest
 from core.errors import EngineError, JobConflict, JobGone
 from core.settings.tree import Settings
 from jobs.status import Status, may_follow
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.store_factory import open_store
 from jobs.store.transitions import ClaimedJob, Ending
 from jobs.store.usage_outbox import Outbox, UsageEntry
 from tests.conftest import settings_for

@@ -16,9 +16,9 @@ from core.errors import LimitTooSmall, RateLimited
 from jobs.fairness import estimated_tokens
 from jobs.status import Status
 from jobs.store.budget_reservations import ACCOUNT
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
 from jobs.store.rate_limits import RATE_PARTS, Quota, RateLimitStatus
+from jobs.store.store_factory import open_store
 from jobs.store.transitions import Ending, LogAppend, Submission
 from tests.conftest import settings_for
 from tests.support.bucket import Bucket

@@ -13,9 +13,9 @@ from core.errors import IdempotencyMismatch, JobGone, JobNotFound, QueueFull
 from core.settings.tree import Settings
 from jobs.fairness import ServiceTier
 from jobs.status import Status
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
 from jobs.store.rate_limits import Quota
+from jobs.store.store_factory import open_store
 from tests.conftest import settings_for
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.jobs import QUEUE, complete, submission

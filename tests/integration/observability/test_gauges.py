@@ -10,16 +10,17 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from pydantic import SecretStr
 
-from billing.budgets.budgets import Budget, set_budget
+from billing.budgets.budget_changes import set_budget
+from billing.budgets.budgets import Budget
 from billing.pricing.gpu_rates import GpuRate, set_gpu_rate
 from billing.process.metrics_collector import MoneyCollector
-from core.db.engine import Database
+from core.db.database import Database
 from core.errors import EngineError
 from core.settings.billing import DatabaseSettings
 from jobs.fairness import ServiceTier
-from jobs.store.collector import StoreCollector
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.metrics_collector import StoreCollector
+from jobs.store.store_factory import open_store
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, complete, submission
 from tests.support.ledger import a_price, consuming, end_jobs, until_consumed

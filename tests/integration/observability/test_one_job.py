@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 from tests.support.keys import make_key, prepare_database, sqlite_in
 from tests.support.otlp import OtlpReceiver, Received
 from tests.support.processes import Pipeline, PipelineProcess, connect, whole_pipeline

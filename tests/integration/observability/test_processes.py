@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.samples import Sample
 
 from jobs.model_registry import ModelRegistry, ServedModel
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 from tests.conftest import settings_for
 from tests.support.keys import make_key, prepare_database, sqlite_in
 from tests.support.processes import Pipeline, PipelineProcess, connect, pipeline, whole_pipeline

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from billing.pricing.gpu_rates import GpuRate, set_gpu_rate
-from core.db.engine import Database
+from core.db.database import Database
 from core.settings.tree import Settings
 from tests.support.keys import make_key, prepare_database, sqlite_in
 from tests.support.ledger import a_price

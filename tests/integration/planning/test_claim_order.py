@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from jobs.fairness import ServiceTier, estimated_tokens
-from jobs.store.factory import open_store
 from jobs.store.job_store import JobStore
+from jobs.store.store_factory import open_store
 from planning.ready_set import ReadySet
 from tests.conftest import settings_for
 from tests.support.jobs import QUEUE, submission

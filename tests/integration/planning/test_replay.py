@@ -6,7 +6,7 @@ import pytest
 
 from bench.figures.simulate import ENGINE, WORKERS
 from bench.loads.replay import replay
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 from planning.controllers import Timetable
 from planning.outcome import Spread
 from planning.profile import simulated_profile

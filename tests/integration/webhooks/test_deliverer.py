@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy import delete, select, update
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from billing.budgets.budgets import Budget, remove_budget, set_budget
+from billing.budgets.budget_changes import remove_budget, set_budget
+from billing.budgets.budgets import Budget
 from billing.budgets.spending import SpentSum
 from billing.budgets.warnings import record_warnings
 from billing.months import month_of
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.webhooks import WebhookEndpointRow, WebhookEventRow
 from core.settings.billing import DatabaseSettings

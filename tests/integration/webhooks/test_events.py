@@ -10,7 +10,7 @@ from kombu import Connection
 from kombu.transport.virtual import Message
 from sqlalchemy import insert, select
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.webhooks import WebhookDeliveryRow, WebhookEndpointRow, WebhookEventRow
 from jobs.status import Status

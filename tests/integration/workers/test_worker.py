@@ -14,9 +14,9 @@ from jobs.broker.tickets import TASK_NAME
 from jobs.fairness import ServiceTier
 from jobs.model_registry import ModelRegistry
 from jobs.status import Status
-from jobs.store.factory import open_celery
 from jobs.store.job_store import JobStore
 from jobs.store.queue_control import QueueMode
+from jobs.store.store_factory import open_celery
 from jobs.stream.event_hub import EventHub
 from tests.support.following import follow, follow_all, run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import pytest
 
 from batches.records import CLAIM, PART, STATE, BatchPart, BatchState, ClaimedBatch
-from core.db.records import columns_of
+from core.db.row_mapping import columns_of
 from core.db.tables.base import table_of
 from core.db.tables.files import BatchRow
 

@@ -22,14 +22,17 @@ def budgets(*words: str) -> Result:
 
 def test_a_budget_is_listed_as_it_was_set() -> None:
     assert budgets("set", "acme", "25.5", "--warn", "90", "--warn", "50").exit_code == 0
-    assert budgets("set", "acme", "5", "--key", "key_1", "--soft").exit_code == 0
+    assert budgets("set", "acme", "5", "--key", "key_1", "--soft").exit_code == 2
+    made = CliRunner().invoke(app, ["keys", "create", "acme", "--json"]).stdout
+    key_id = json.loads(made)["id"]
+    assert budgets("set", "acme", "5", "--key", key_id, "--soft").exit_code == 0
     account, key = json.loads(budgets("list", "--json").stdout)
     assert (account["amount"], account["hard"], account["warn_percents"]) == (
         "25.5",
         True,
         [50, 90],
     )
-    assert (key["key"], key["hard"], key["spent"]) == ("key_1", False, "0")
+    assert (key["key"], key["hard"], key["spent"]) == (key_id, False, "0")
 
 
 def test_the_secret_of_a_webhook_is_shown_once() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from core.settings.errors import InvalidSettings
+from core.settings.invalid_settings import InvalidSettings
 from core.settings.tree import Settings, get_settings
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from intake.conversation import to_items, to_messages
+from intake.responses.conversation import to_items, to_messages
 from wire.schemas.response_items import ResponseInput
 
 INPUT: TypeAdapter[Any] = TypeAdapter(ResponseInput)

@@ -24,6 +24,7 @@ def preferences(*headers: tuple[str, str]) -> Preferences:
         ("wait=-1", False, None, None),
         ("wait=soon, handling=lenient", False, None, None),
         ("wait=1, wait=2", False, 1, "wait=1"),
+        ("event-ids, wait=2", False, 2, "wait=2, event-ids"),
     ],
 )
 def test_preferences_are_honoured_or_ignored(

@@ -6,9 +6,12 @@ from typing import Any
 import yaml
 
 from planning.policy import NAMED, SHIPPED, Behaviour
+from tests.support.keda import Formula
 
 ROOT = Path(__file__).parents[3]
-MANIFEST = yaml.safe_load((ROOT / "k8s" / "model" / "worker-scaledobject.yaml").read_text())["spec"]
+MANIFEST = yaml.safe_load((ROOT / "k8s" / "model-base" / "worker-scaledobject.yaml").read_text())[
+    "spec"
+]
 
 
 def behaviour(direction: str) -> Behaviour:
@@ -33,9 +36,14 @@ def test_shipped_policy_has_the_numbers_of_the_manifest() -> None:
 
 
 def test_shipped_policy_has_the_formula_of_the_manifest() -> None:
+    """While no worker loads: jobs of the simulator are never cancelled, so a load has its job."""
     modifiers = MANIFEST["advanced"]["scalingModifiers"]
 
-    assert SHIPPED.metric == modifiers["formula"].replace(" ", "")
+    assert SHIPPED.metric == "queued+running"
+    formula = Formula(modifiers["formula"])
+    for queued, running in ((0, 0), (5, 0), (0, 3), (5, 3)):
+        value = formula.value({"queued": queued, "running": running, "loading": 0})
+        assert value == queued + running
     assert SHIPPED.activation == float(modifiers["activationTarget"])
     assert modifiers["metricType"] == "AverageValue"
     assert modifiers["target"] == "SLOTS"  # replaced by the engine's slots

@@ -16,8 +16,8 @@ from jobs.status import Status
 from jobs.store.transitions import AcceptedJob, Submission
 from tests.support.sse import SseEvent, parse_sse
 from tests.unit.wire.test_views import STARTED, delta, finished, log
+from wire.error_bodies import from_error
 from wire.errors import Restarted
-from wire.problems import from_error
 from wire.views.response import whole_response
 from wire.views.response_events import ResponseEvents
 

@@ -26,7 +26,19 @@ def test_any_text_survives_as_json(text: str) -> None:
     assert event.json == {"text": text}
 
 
-@given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
+@given(st.text(alphabet=st.sampled_from('a\x85\u2028\u2029\n\r\x0b\x0c\x1c\x1d\x1e"\\é€水')))
+def test_a_reader_that_splits_at_unicodes_line_ends_finds_the_same_lines(text: str) -> None:
+    framed = frame(orjson.dumps({text: [text]}), event="delta", seq=1).decode()
+    assert framed.splitlines() == framed.split("\n")[:-1]
+    (event,) = parse_sse(framed)
+    assert event.json == {text: [text]}
+
+
+@given(
+    st.text(
+        alphabet=st.characters(exclude_characters="\0\x85\u2028\u2029", exclude_categories=["Cs"])
+    )
+)
 def test_any_text_survives_unescaped_but_for_its_line_ends(text: str) -> None:
     (event,) = parse_sse(frame(b"x" + text.encode()).decode())
     assert event.data == "x" + text.replace("\r\n", "\n").replace("\r", "\n")

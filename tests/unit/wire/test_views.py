@@ -1,5 +1,6 @@
 """The views over one log: chat, completion, job and generate."""
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -16,15 +17,17 @@ from jobs.result import fold
 from jobs.status import Status
 from jobs.store.transitions import QueuePlace
 from tests.support.sse import SseEvent, parse_sse
-from wire.problems import from_error
+from wire.error_bodies import from_error
 from wire.views.chat import ChatChunks, chat_completion, message
-from wire.views.chunks import CompletionHead, usage_object
+from wire.views.chunks import ChunkOptions, CompletionHead, usage_object
 from wire.views.completion import CompletionChunks, completion
 from wire.views.generate import GenerateEvents, generated
 from wire.views.job import JobEvents, job_object, result_object
 from wire.views.stream_view import StreamView
 
 HEAD = CompletionHead("job_ab", 1_700_000_000, "m", "default")
+WITH_USAGE = ChunkOptions(usage=True)
+PROBLEM = from_error(StoreUnavailable("away", retry_after_seconds=2))
 USAGE = {"input_tokens": 5, "cached_input_tokens": 2, "output_tokens": 3}
 
 
@@ -82,13 +85,13 @@ def test_a_chat_completion_is_whole() -> None:
 def test_a_stream_does_not_depend_on_how_events_are_batched(
     cut: int, view: type[ChatChunks] | type[CompletionChunks]
 ) -> None:
-    one = shown(view(HEAD, include_usage=True), WHOLE)
-    assert shown(view(HEAD, include_usage=True), WHOLE, cut) == one
+    one = shown(view(HEAD, WITH_USAGE), WHOLE)
+    assert shown(view(HEAD, WITH_USAGE), WHOLE, cut) == one
     assert one[-1].data == "[DONE]"
 
 
 def test_each_choices_first_chunk_says_who_speaks() -> None:
-    chunks = data(shown(ChatChunks(HEAD, include_usage=False), log(delta("a", 1), delta("b", 0))))
+    chunks = data(shown(ChatChunks(HEAD), log(delta("a", 1), delta("b", 0))))
     deltas = [(c["choices"][0]["index"], c["choices"][0]["delta"]) for c in chunks]
     assert deltas == [
         (1, {"role": "assistant", "content": ""}),
@@ -100,21 +103,21 @@ def test_each_choices_first_chunk_says_who_speaks() -> None:
 
 def test_what_shows_nothing_makes_no_chunk() -> None:
     events = log(STARTED, delta(), delta("hidden", delta={}))
-    assert ChatChunks(HEAD, include_usage=False).show(events) == b""
+    assert ChatChunks(HEAD).show(events) == b""
 
 
 def test_text_without_length_is_still_shown_with_its_logprobs() -> None:
-    view = ChatChunks(HEAD, include_usage=False)
+    view = ChatChunks(HEAD)
     chunks = data(shown(view, log(delta(logprobs={"content": []}))))
     assert chunks[-1]["choices"][0]["logprobs"] == {"content": []}
 
 
 def test_usage_comes_last_and_only_when_asked_for() -> None:
-    with_usage = data(shown(ChatChunks(HEAD, include_usage=True), WHOLE))
+    with_usage = data(shown(ChatChunks(HEAD, WITH_USAGE), WHOLE))
     assert with_usage[-1]["choices"] == []
     assert with_usage[-1]["usage"]["prompt_tokens_details"] == {"cached_tokens": 2}
     assert all(chunk["usage"] is None for chunk in with_usage[:-1])
-    without = data(shown(ChatChunks(HEAD, include_usage=False), WHOLE))
+    without = data(shown(ChatChunks(HEAD), WHOLE))
     assert not any("usage" in chunk for chunk in without)
 
 
@@ -122,7 +125,7 @@ def test_usage_comes_last_and_only_when_asked_for() -> None:
 def test_a_restart_ends_a_stream_that_has_shown_text(
     view: type[ChatChunks] | type[CompletionChunks],
 ) -> None:
-    chunks = view(HEAD, include_usage=False)
+    chunks = view(HEAD)
     events = shown(chunks, log(delta("a"), ("restarted", {}), delta("NEW"), finished()))
     assert chunks.ended
     assert events[-2].json["error"]["code"] == "restarted"
@@ -136,7 +139,7 @@ def test_a_job_without_result_ends_in_an_error(
     view: type[ChatChunks] | type[CompletionChunks], status: str
 ) -> None:
     error = EngineError("broke").as_dict() if status == "failed" else None
-    events = shown(view(HEAD, include_usage=True), log(delta("a"), finished(status, error)))
+    events = shown(view(HEAD, WITH_USAGE), log(delta("a"), finished(status, error)))
     assert events[-2].json["error"]["job_id"] == "job_ab"
     assert events[-1].data == "[DONE]"
 
@@ -168,9 +171,65 @@ def test_tool_calls_are_joined_by_index() -> None:
 def test_chunks_and_whole_say_the_same(words: list[str]) -> None:
     events = log(*(delta(word) for word in words), delta(finish_reason="stop"), finished())
     whole = chat_completion(HEAD, fold(events))["choices"][0]["message"]["content"]
-    chunks = data(shown(ChatChunks(HEAD, include_usage=False), events))
+    chunks = data(shown(ChatChunks(HEAD), events))
     joined = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
     assert joined == whole == "".join(words)
+
+
+def test_a_stream_of_chunks_has_ids_only_for_those_who_ask() -> None:
+    plain = b"".join([ChatChunks(HEAD).show(WHOLE), ChatChunks(HEAD).fail(PROBLEM)])
+    assert b"id:" not in plain.replace(b'"id":', b"")
+    numbered = shown(ChatChunks(HEAD, ChunkOptions(usage=True, numbered=True)), WHOLE)
+    assert [event.id for event in numbered] == ["", "2", "3", "4", "5", "5"]
+
+
+@pytest.mark.parametrize("view", [ChatChunks, CompletionChunks])
+def test_running_usage_grows_to_the_final_usage(
+    view: type[ChatChunks] | type[CompletionChunks],
+) -> None:
+    events = log(
+        STARTED,
+        delta("a", input_tokens=5),
+        delta("b", index=1),
+        delta("c", logprobs={"tokens": ["c"]}, finish_reason="stop"),
+        delta(index=1, finish_reason="stop"),
+        finished(),
+    )
+    options = ChunkOptions(usage=True, running_usage=True)
+    usages = [chunk["usage"] for chunk in data(shown(view(HEAD, options), events))]
+    assert all(usage["prompt_tokens"] == 5 for usage in usages)
+    totals = [usage["completion_tokens"] for usage in usages]
+    assert totals == sorted(totals)
+    assert (totals[-1], usages[-1]["total_tokens"]) == (3, 8)
+
+
+def test_running_usage_starts_again_with_a_restarted_job() -> None:
+    events = log(delta(input_tokens=5), ("delta", {"index": 0, "token_ids": [1, 2], "text": ""}))
+    again = log(("restarted", {}), delta("a", input_tokens=5))
+    view = ChatChunks(HEAD, ChunkOptions(usage=True, running_usage=True))
+    view.show(events)
+    assert data(shown(view, again))[-1]["usage"]["completion_tokens"] == 1
+
+
+VIEWS = {
+    "chat": lambda: ChatChunks(HEAD, WITH_USAGE),
+    "numbered chat": lambda: ChatChunks(HEAD, ChunkOptions(usage=True, numbered=True)),
+    "text": lambda: CompletionChunks(HEAD),
+    "job": lambda: JobEvents("job_ab", preamble=b"retry: 2000\n"),
+    "generate": lambda: GenerateEvents("job_ab", 0.0),
+}
+
+
+@pytest.mark.parametrize("make", VIEWS.values(), ids=VIEWS)
+def test_every_block_of_a_stream_has_data(make: Callable[[], StreamView]) -> None:
+    view = make()
+    sent = [view.preamble, view.ping]
+    for event in WHOLE:
+        sent += [view.show([event]), view.ping, view.ping]
+    sent.append(make().fail(PROBLEM))
+    *blocks, rest = b"".join(sent).decode().split("\n\n")
+    assert all("data: " in f"\n{block}" for block in blocks)
+    assert rest == ""
 
 
 # --- text -----------------------------------------------------------------------------
@@ -267,8 +326,7 @@ def test_generate_events_end_with_totals() -> None:
 
 @pytest.mark.parametrize(
     "view",
-    [ChatChunks(HEAD, include_usage=False), JobEvents("job_ab"), GenerateEvents("job_ab", 0.0)],
+    [ChatChunks(HEAD), JobEvents("job_ab"), GenerateEvents("job_ab", 0.0)],
 )
 def test_a_cut_stream_says_why(view: StreamView) -> None:
-    problem = from_error(StoreUnavailable("away", retry_after_seconds=2))
-    assert "away" in view.fail(problem).decode()
+    assert "away" in view.fail(PROBLEM).decode()

@@ -34,8 +34,8 @@ from workers.engines.base import EngineInfo, EngineLoad, Output
 from workers.engines.vllm.choices import GenerationChoice
 from workers.engines.vllm.config import DESCRIBED_WORKER, engine_config
 from workers.engines.vllm.embeddings import Embedding
-from workers.engines.vllm.media import modalities
 from workers.engines.vllm.requests import VllmFrontend
+from workers.engines.vllm.supported_media import modalities
 
 log = structlog.get_logger()
 

@@ -38,7 +38,6 @@ from workers.engines.vllm.grammars import (
     read_tokenizer_info,
     take_grammar,
 )
-from workers.engines.vllm.media import check_media
 from workers.engines.vllm.penalties import CARRIED
 from workers.engines.vllm.prepared import Prepared, Rendered
 from workers.engines.vllm.rejections import rejections
@@ -49,6 +48,7 @@ from workers.engines.vllm.rendering import (
     render_prompts,
 )
 from workers.engines.vllm.schema_support import refuse_unenforced
+from workers.engines.vllm.supported_media import check_media
 from workers.engines.vllm.tokenisers import apart, can_work_apart, pack
 
 log = structlog.get_logger()

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from billing.reports.proof import Proof, read_proof
 from core.errors import JobGone, JobNotFound
-from intake.job_lookup import ID, FoundJob, find_job
+from intake.lookup.job_lookup import ID, FoundJob, find_job
 from intake.services import Services
 from jobs.result import JobResult
 from wire.errors import ProofNotReady

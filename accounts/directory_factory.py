@@ -1,4 +1,7 @@
-"""Opens everything about accounts that a process needs."""
+"""Builds the `Directory`: accounts, users, keys and passwords in SQL, and their cache in Redis.
+
+`open_directory` builds it for a process that has its connections, `directory_of` for a command.
+"""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -17,7 +20,7 @@ from accounts.passwords import Passwords
 from accounts.sessions import Sessions
 from accounts.sign_in_attempts import SignInAttempts
 from accounts.users import Users
-from core.db.engine import Database
+from core.db.database import Database
 from core.redis.client import connect
 from core.redis.keys import Keys
 from core.redis.scripts import Scripts

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planning.engine import EngineWork, Worker
 from planning.profile import EngineProfile
+from planning.worker_model import EngineWork, Worker
 from tests.support.stepping import Job, step_through
 
 PROFILES = {

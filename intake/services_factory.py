@@ -1,13 +1,13 @@
-"""Opens and closes the services that the API process and the batch process share."""
+"""Builds the `Services` that the API process or the batch process shares, and closes them."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from accounts.caller_cache import CallerCache
-from accounts.directory import open_directory
+from accounts.directory_factory import open_directory
 from billing.pricing.cost_cache import CostCache
-from core.db.engine import Database
+from core.db.database import Database
 from core.runtime.event_loop_lag import measure_event_loop_lag
 from core.settings.tree import Settings
 from files.object_store import ObjectStore
@@ -15,7 +15,7 @@ from intake.budget_guard import BudgetGuard
 from intake.lifetime.concurrency_limit import ConcurrencyLimit
 from intake.services import ModelCache, Services
 from jobs.model_registry import ModelRegistry
-from jobs.store.factory import open_store
+from jobs.store.store_factory import open_store
 from jobs.stream.event_hub import EventHub
 
 

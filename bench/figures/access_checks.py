@@ -9,7 +9,7 @@ from accounts.caller import Limits, Role
 from bench.figure import Figure, interleaved, rounded
 from bench.loads.http_client import HttpConnection
 from bench.loads.submissions import known_model
-from bench.servers.pipeline import ACCOUNT, Servers, make_key, pipeline
+from bench.servers.pipeline_servers import ACCOUNT, Servers, make_key, pipeline
 from core.runtime.child_process import free_port
 from jobs.store.job_store import JobStore
 
@@ -40,7 +40,7 @@ async def measure() -> Figure:
         sides = await _sides(servers, store, key)
     added = median(a - b for a, b in zip(sides["checked"], sides["unchecked"], strict=True))
     return Figure(
-        "door",
+        "access_checks",
         round(added, 3),
         "ms",
         must=1.0,

@@ -13,7 +13,7 @@ from typing import Any
 
 from accounts.api_keys import NewKey
 from accounts.caller import NO_LIMITS, Limits
-from accounts.directory import directory_of
+from accounts.directory_factory import directory_of
 from accounts.errors import AccountExists
 from bench.servers.local_redis import LocalRedis, some_binary
 from core.db.schema_version import upgrade

@@ -3,8 +3,8 @@
 Between two changes of the batch, each step takes a constant longer than the one before, because
 the context grows. The time after m steps is therefore a polynomial in m, and the next end, or the
 step boundary at which a new job joins, is computed without stepping. The result equals that of the
-stepping model; it is no approximation (`tests/unit/planning/
-test_engine.py` compares the two).
+stepping model; it is no approximation (`tests/unit/planning/test_worker_model.py` compares the
+two).
 
 Memory for the whole answer is reserved when a job joins, so no job is preempted. vLLM allocates
 memory step by step, admits a little more and preempts sometimes.

@@ -13,7 +13,7 @@ from datetime import timedelta
 import structlog
 from sqlalchemy import Select
 
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.base import now
 from core.errors import DatabaseUnavailable
 from core.settings.batches import FileSettings

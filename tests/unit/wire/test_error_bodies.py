@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 from api.http.error_handlers import from_http, is_openai_path, problem_response
 from core import errors
 from jobs.status import Status
+from wire import error_bodies
 from wire import errors as wire_errors
-from wire import problems
 
 for package in ("accounts", "batches", "billing", "files", "intake", "webhooks"):
     importlib.import_module(f"{package}.errors")
@@ -72,7 +72,9 @@ def test_a_code_that_another_class_has_is_refused() -> None:
 
 
 def test_an_outage_of_sql_reads_the_same_on_every_route() -> None:
-    problem = problems.from_error(errors.DatabaseUnavailable("no answer", retry_after_seconds=2))
+    problem = error_bodies.from_error(
+        errors.DatabaseUnavailable("no answer", retry_after_seconds=2)
+    )
     for path in ("/v1/webhooks", "/v1/billing/invoices", "/v1/keys"):
         body = json.loads(bytes(problem_response(problem, scope(path)).body))
         assert (body["status"], body["title"]) == (503, "Database unavailable")
@@ -82,7 +84,7 @@ def test_an_outage_of_sql_reads_the_same_on_every_route() -> None:
 @pytest.mark.parametrize("error", ALL, ids=lambda error: error.__name__)
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/chat/completions"])
 def test_both_shapes_are_whole(error: type[errors.PipelineError], path: str) -> None:
-    problem = problems.from_error(make(error), job_id="job_1")
+    problem = error_bodies.from_error(make(error), job_id="job_1")
     response = problem_response(problem, scope(path))
     body = json.loads(bytes(response.body))
     if path == "/v1/jobs":
@@ -103,15 +105,15 @@ def test_both_shapes_are_whole(error: type[errors.PipelineError], path: str) -> 
 
 
 def test_retry_after_is_rounded_up() -> None:
-    problem = problems.from_error(errors.QueueFull("full", retry_after_seconds=1.2))
+    problem = error_bodies.from_error(errors.QueueFull("full", retry_after_seconds=1.2))
     assert problem.retry_after == 2
 
 
 @pytest.mark.parametrize("error", ALL, ids=lambda error: error.__name__)
 def test_a_recorded_error_reads_like_the_raised_one(error: type[errors.PipelineError]) -> None:
     raised = make(error)
-    recorded = problems.from_record(raised.as_dict(), "job_1")
-    fresh = problems.from_error(raised, job_id="job_1")
+    recorded = error_bodies.from_record(raised.as_dict(), "job_1")
+    fresh = error_bodies.from_error(raised, job_id="job_1")
     assert recorded.code == fresh.code
     assert recorded.detail == fresh.detail
     assert recorded.kind.status == fresh.kind.status
@@ -119,13 +121,13 @@ def test_a_recorded_error_reads_like_the_raised_one(error: type[errors.PipelineE
 
 
 def test_a_record_of_an_unknown_code_still_reads() -> None:
-    problem = problems.from_record({"code": "from-the-future", "message": "?"}, "job_1")
+    problem = error_bodies.from_record({"code": "from-the-future", "message": "?"}, "job_1")
     assert (problem.kind.status, problem.code) == (500, "from-the-future")
-    assert problems.from_record({}, "job_1").kind.status == 500
+    assert error_bodies.from_record({}, "job_1").kind.status == 500
 
 
 def test_a_cancelled_job_is_a_conflict() -> None:
-    problem = problems.from_ending(Status.CANCELLED, None, "job_1")
+    problem = error_bodies.from_ending(Status.CANCELLED, None, "job_1")
     assert (problem.kind.status, problem.code) == (409, "job-cancelled")
 
 
@@ -136,7 +138,7 @@ def test_framework_errors_get_codes_of_their_own() -> None:
 
 
 def test_an_unknown_exception_says_nothing() -> None:
-    assert problems.internal().as_problem()["status"] == 500
+    assert error_bodies.internal().as_problem()["status"] == 500
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,15 @@ def test_an_unknown_exception_says_nothing() -> None:
         ("/v1/completions", True),
         ("/v1/models/x", True),
         ("/v1/embeddings", True),
+        ("/v1/messages", True),
+        ("/v1/messages/x", True),
+        ("/v1/keystone", True),
+        ("/v1/accounting", True),
+        ("/v1/jobs", False),
         ("/v1/jobs/x", False),
+        ("/v1/me", False),
+        ("/v1/me/password", False),
+        ("/v1/accounts/x", False),
         ("/v1/generate/stream", False),
         ("/v1/dead-letter", False),
         ("/ready", False),

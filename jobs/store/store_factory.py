@@ -1,4 +1,4 @@
-"""Opens the Celery app and the job store from the settings."""
+"""Builds the job store, and the Celery app behind its tickets, from the settings."""
 
 from celery import Celery
 

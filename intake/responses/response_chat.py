@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from core.errors import ContextLengthExceeded, InvalidJob, JobGone, JobNotFound
-from intake.conversation import Message, to_messages
-from intake.job_lookup import FoundJob, find_job
+from intake.lookup.job_lookup import FoundJob, find_job
+from intake.responses.conversation import Message, to_messages
 from intake.services import Services
 from jobs.result import ResultChoice
 from jobs.status import Status

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event, make_url
+from sqlalchemy import event, make_url, text
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -26,6 +26,9 @@ RETRY_AFTER_SECONDS = 5.0
 #: Execution option: a SQLite transaction takes the write lock at its beginning, where it can
 #: wait for it.
 WRITES = "penstock_writes"
+
+#: Execution option: the seconds that a transaction waits for a lock.
+LOCK_SECONDS = "penstock_lock_seconds"
 
 #: Readers do not block the writer; a commit is on disk; `REPLACE` fires the triggers of a delete.
 PRAGMAS = (
@@ -47,6 +50,7 @@ class Database:
         prepare_folder(url)
         self.is_sqlite = is_sqlite(url)
         limit = settings.statement_seconds if bounded and not self.is_sqlite else None
+        self._lock_seconds = settings.timeout_seconds
         self._engine = _engine(url, settings, process, limit)
         self._long = self._engine if limit is None else _engine(url, settings, process, None)
 
@@ -58,11 +62,20 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncGenerator[AsyncConnection, None]:
-        """Open a connection in a transaction; commit at the end, roll back on an error."""
+    async def write(
+        self, *, lock_seconds: float | None = None
+    ) -> AsyncGenerator[AsyncConnection, None]:
+        """Open a connection in a transaction; commit at the end, roll back on an error.
+
+        Args:
+            lock_seconds: how long to wait for a lock; by default the timeout of the settings.
+        """
+        seconds = self._lock_seconds if lock_seconds is None else lock_seconds
         async with _translated(), self._engine.connect() as connection:
-            await connection.execution_options(**{WRITES: True})
+            await connection.execution_options(**{WRITES: True, LOCK_SECONDS: seconds})
             async with connection.begin():
+                if lock_seconds is not None and not self.is_sqlite:
+                    await connection.execute(text(f"SET LOCAL lock_timeout = '{lock_seconds}s'"))
                 yield connection
 
     async def close(self) -> None:
@@ -136,8 +149,12 @@ def configure_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(WRITES, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        options = connection.get_execution_options()
+        seconds = options.get(LOCK_SECONDS)
+        if seconds is not None and connection.info.get(LOCK_SECONDS) != seconds:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+            connection.info[LOCK_SECONDS] = seconds
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(WRITES, False) else "BEGIN")
 
 
 @asynccontextmanager

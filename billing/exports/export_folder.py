@@ -18,7 +18,7 @@ from sqlalchemy import insert
 from billing.errors import ExportFailed
 from billing.exports.content import Chunk, ExportRequest, open_content
 from billing.exports.formats import SUMS, Format, export_name, sums_text, writer_of
-from core.db.engine import Database
+from core.db.database import Database
 from core.db.tables.invoices import ExportRow
 from core.ids import new_id
 from core.settings.billing import SellerSettings

@@ -131,6 +131,12 @@ def _queues(state: StoreState) -> Iterator[Metric]:
         {m: queue.workers for m, queue in queues.items()},
     )
     yield _labelled(
+        "penstock_loading_workers",
+        "Workers that load their model",
+        ("model",),
+        {m: queue.loading for m, queue in queues.items()},
+    )
+    yield _labelled(
         "penstock_slots",
         "Jobs that all ready workers of a model can run at once",
         ("model",),

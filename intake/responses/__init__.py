@@ -1,0 +1,1 @@
+"""Translates requests of the Responses API to chats and back."""
