@@ -16,7 +16,7 @@ from workers.engines.helpers.grammar_guard import (
     compile_grammar,
     make_helper,
 )
-from workers.engines.helpers.process import HelperProcess
+from workers.engines.helpers.helper_process import HelperProcess
 
 pytestmark = [
     pytest.mark.timeout(600),

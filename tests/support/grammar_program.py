@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from workers.engines.helpers.program import Work, serve
+from workers.engines.helpers.helper_program import Work, serve
 
 
 def prepare(hello: bytes) -> Work:

@@ -6,7 +6,7 @@ import signal
 import time
 from array import array
 
-from workers.engines.helpers.program import Exceeded, Work, serve
+from workers.engines.helpers.helper_program import Exceeded, Work, serve
 from workers.engines.helpers.render_process import IDS
 
 

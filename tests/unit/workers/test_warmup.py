@@ -129,7 +129,7 @@ async def test_what_a_model_cannot_do_is_logged_and_the_rest_is_run() -> None:
     figures = await warm(recorder, info())
 
     assert figures["refused"] == ["grammar"]
-    assert len(recorder.batches) == 20
+    assert len(recorder.batches) == 22
 
 
 async def test_a_part_without_an_end_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,8 @@ import structlog
 from core import metrics
 from core.errors import InvalidJob
 from core.settings.engine import EngineSettings
-from workers.engines.helpers.pool import HelperPool, Work
-from workers.engines.helpers.process import HelperLimits, HelperProcess, HelperRefused
+from workers.engines.helpers.helper_pool import HelperPool, Work
+from workers.engines.helpers.helper_process import HelperLimits, HelperProcess, HelperRefused
 
 log = structlog.get_logger()
 

@@ -12,7 +12,7 @@ import random
 import time
 from typing import Any
 
-from workers.engines.helpers.program import Exceeded, serve
+from workers.engines.helpers.helper_program import Exceeded, serve
 
 WALKS = 2
 WALK_TOKENS = 512

@@ -20,8 +20,8 @@ from core import metrics
 from core.errors import EngineError, InvalidJob
 from core.settings.engine import EngineSettings
 from workers.engines.base import Generation
-from workers.engines.helpers.pool import HelperPool, Work
-from workers.engines.helpers.process import HelperLimits, HelperProcess, HelperRefused
+from workers.engines.helpers.helper_pool import HelperPool, Work
+from workers.engines.helpers.helper_process import HelperLimits, HelperProcess, HelperRefused
 from workers.engines.helpers.render_process import IDS, REASON, TEXT
 from workers.engines.media_parts import media_fields
 

@@ -10,7 +10,7 @@ from array import array
 from contextlib import suppress
 from typing import Any
 
-from workers.engines.helpers.program import Exceeded, Work, serve
+from workers.engines.helpers.helper_program import Exceeded, Work, serve
 
 #: The first byte of a result: the rendered text, token ids, or why there is none.
 TEXT, IDS, REASON = b"T", b"I", b"E"

@@ -33,11 +33,6 @@ from workers.engines.base import REFUSED_FIELDS, Generation, choice_seed
 from workers.engines.helpers.remote_renderer import RemoteTokeniser
 from workers.engines.vllm.choices import GenerationChoice, OutputFormat
 from workers.engines.vllm.embeddings import Embedding
-from workers.engines.vllm.grammars import (
-    hide_structural_tag,
-    read_tokenizer_info,
-    take_grammar,
-)
 from workers.engines.vllm.penalties import CARRIED
 from workers.engines.vllm.prepared import Prepared, Rendered
 from workers.engines.vllm.rejections import rejections
@@ -46,6 +41,11 @@ from workers.engines.vllm.rendering import (
     render_chat,
     render_prompt,
     render_prompts,
+)
+from workers.engines.vllm.requested_grammars import (
+    hide_structural_tag,
+    read_tokenizer_info,
+    take_grammar,
 )
 from workers.engines.vllm.schema_support import refuse_unenforced
 from workers.engines.vllm.supported_media import check_media

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from core.errors import EngineDead, EngineError
-from workers.engines.helpers.process import HelperDropped, HelperProcess
+from workers.engines.helpers.helper_process import HelperDropped, HelperProcess
 
 log = structlog.get_logger()
 

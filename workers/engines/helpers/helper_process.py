@@ -21,7 +21,7 @@ import structlog
 
 from core.errors import EngineError
 from core.runtime.child_process import Program, tied_to_parent
-from workers.engines.helpers.program import DONE, PREFIX, REFUSED, frame
+from workers.engines.helpers.helper_program import DONE, PREFIX, REFUSED, frame
 
 log = structlog.get_logger()
 
@@ -82,7 +82,7 @@ class HelperProcess:
 
         Args:
             name: The helper's name, for messages.
-            command: The program; it calls `program.serve`.
+            command: The program; it calls `helper_program.serve`.
             limits: What one request may use.
             hello: Returns what the program needs to prepare itself.
         """
