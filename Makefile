@@ -41,8 +41,9 @@ lint: install ## Check style, format and the import rules
 words: ## Find words that make a text hard to read (ARGS=PATH: only there)
 	@$(PYTHON) scripts/check_words.py $(ARGS)
 
-rules: install ## Write the PrometheusRule of k8s from deploy/prometheus/rules
+rules: install ## Write the PrometheusRule and the dashboards of k8s from deploy/
 	@$(BIN)/python scripts/prometheus_rule.py
+	@$(BIN)/python scripts/grafana_dashboards.py
 
 format: install ## Format the code and apply the automatic fixes
 	@$(BIN)/ruff check --fix .

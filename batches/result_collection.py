@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 from batches.job_window import PendingJob
 from batches.result_lines import EXPIRED, LineOutcome, NotRunReason, RequestRef
+from core.errors import RunTimeout
 from intake.services import Services
 from jobs.archive.archived_job import ArchivedJob, read_finished
 from jobs.archive.job_archive import archived_jobs
+from jobs.job import Job
 from jobs.status import Status
 from jobs.store.transitions import EndedJob
 
@@ -81,8 +83,12 @@ def _outcome(
     job = archived.job()
     if job.status is Status.COMPLETED:
         return ref.answered(archived, services.cost_cache.of(job).cost)
-    if job.status is Status.EXPIRED:
+    if job.status is Status.EXPIRED and not _ran_too_long(job):
         return ref.not_run(EXPIRED)  # its deadline is the end of the completion window
     if job.status is Status.CANCELLED and reason is not None:
         return ref.not_run(reason)
     return ref.ended(archived)
+
+
+def _ran_too_long(job: Job) -> bool:
+    return job.error is not None and job.error["code"] == RunTimeout.code

@@ -250,12 +250,12 @@ class Attempt:
 
         Args:
             run_seconds: The longest time one attempt may run. A deadline that came earlier was the
-                client's, so the job expires; otherwise it fails.
+                client's. Either way the job expires, because its streamed output was delivered.
         """
         if self.claimed.run_deadline < self.claimed.now + int(run_seconds * 1000):
             self.end(Status.EXPIRED, DeadlineExceeded("the deadline passed while the job ran"))
         else:
-            self.end(Status.FAILED, RunTimeout(f"the job ran longer than {run_seconds:g} s"))
+            self.end(Status.EXPIRED, RunTimeout(f"the job ran longer than {run_seconds:g} s"))
 
     def next_append(self) -> LogAppend:
         """Return the append to send now; it stays the same until `wrote` is called."""

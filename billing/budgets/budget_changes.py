@@ -15,6 +15,7 @@ from accounts.account_rows import ensure_account
 from billing.budgets.budgets import Budget
 from billing.budgets.spending import spending_since
 from billing.budgets.warnings import write_warnings
+from billing.currencies import wrong_currency
 from billing.errors import InvalidBudget
 from billing.money import plain
 from billing.months import month_of
@@ -144,8 +145,8 @@ def _check(budget: Budget) -> None:
         raise InvalidBudget(f"amount: expected a number from 0 to {LARGEST}", param="amount")
     if amount != round(amount, MICROS):
         raise InvalidBudget(f"amount: expected at most {MICROS} decimals", param="amount")
-    if not (len(currency) == 3 and currency.isascii() and currency.isupper()):
-        raise InvalidBudget("currency: expected three capital letters", param="currency")
+    if problem := wrong_currency(currency):
+        raise InvalidBudget(problem, param="currency")
     if not all(0 < percent <= MAX_PERCENT for percent in budget.warn_percents):
         raise InvalidBudget(
             f"warn_percents: expected numbers from 1 to {MAX_PERCENT}", param="warn_percents"

@@ -17,7 +17,14 @@ from sqlalchemy import insert
 
 from billing.errors import ExportFailed
 from billing.exports.content import Chunk, ExportRequest, open_content
-from billing.exports.formats import SUMS, Format, export_name, sums_text, writer_of
+from billing.exports.formats import (
+    SUMS,
+    Format,
+    export_name,
+    read_sums,
+    sums_text,
+    writer_of,
+)
 from core.db.database import Database
 from core.db.tables.invoices import ExportRow
 from core.ids import new_id
@@ -39,12 +46,17 @@ class ExportedFile:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written and where; `unchanged` if an identical export was there already."""
+    """What was written and where.
+
+    `unchanged` if an identical export was there already. `restored` names the files of an earlier
+    export which had been changed or removed since, and which were written again.
+    """
 
     folder: Path
     files: list[ExportedFile]
     preliminary: bool
     unchanged: bool
+    restored: tuple[str, ...] = ()
 
 
 async def export_month(
@@ -79,9 +91,11 @@ async def export_month(
         events = await content.count_usage()
         with _temporary_folder(folder) as temporary:
             files = await _write(temporary, writer_of(as_format)(content), events, progress)
-            unchanged = _put_in_place(temporary, folder)
+            before = _earlier_export(folder)
+            unchanged = _put_in_place(temporary, folder, before)
     await _record_export(database, request, as_format, folder.name, files, actor)
-    return Exported(folder, files, content.preliminary, unchanged)
+    restored = before.damaged if before else ()
+    return Exported(folder, files, content.preliminary, unchanged, restored)
 
 
 @contextmanager
@@ -149,15 +163,50 @@ class _FileWriter:
             self._file.close()
 
 
-def _put_in_place(temporary: Path, folder: Path) -> bool:
-    """Rename the folder; returns whether an identical export was there already."""
+@dataclass(frozen=True, slots=True)
+class _EarlierExport:
+    """An export that is there already: its checksum file, and files that differ from it."""
+
+    sums: bytes
+    damaged: tuple[str, ...]
+
+
+def _earlier_export(folder: Path) -> _EarlierExport | None:
+    """Return the export that a folder holds; None if there is no such folder.
+
+    Raises:
+        FileExistsError: it is no export, or it holds files that are not the export's: replacing it
+            would delete them.
+    """
     if not folder.exists():
-        temporary.rename(folder)
-        return False
+        return None
     sums = folder / SUMS
     if not sums.is_file():
         raise FileExistsError(0, "something that is not an export has that name")
-    if sums.read_bytes() == (temporary / SUMS).read_bytes():
+    content = sums.read_bytes()
+    digests = read_sums(content)
+    foreign = {path.name for path in folder.iterdir()} - {SUMS, *digests}
+    if foreign:
+        names = ", ".join(sorted(foreign))
+        raise FileExistsError(0, f"files that are not of the export are there, move them: {names}")
+    damaged = [name for name, digest in digests.items() if _digest(folder / name) != digest]
+    return _EarlierExport(content, tuple(damaged))
+
+
+def _digest(path: Path) -> str | None:
+    """Return a file's SHA-256; None if there is no such file."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _put_in_place(temporary: Path, folder: Path, before: _EarlierExport | None) -> bool:
+    """Rename the folder; returns whether an identical export was there already."""
+    if before is None:
+        temporary.rename(folder)
+        return False
+    if not before.damaged and before.sums == (temporary / SUMS).read_bytes():
         return True
     old = temporary.with_suffix(".old")
     folder.rename(old)

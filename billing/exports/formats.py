@@ -44,3 +44,9 @@ def export_name(request: ExportRequest, as_format: Format, *, preliminary: bool)
 def sums_text(digests: dict[str, str]) -> bytes:
     """Return the content of the checksum file."""
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()
+
+
+def read_sums(content: bytes) -> dict[str, str]:
+    """Return the digest of each file that a checksum file names; lines of another form are none."""
+    lines = (line.partition("  ") for line in content.decode(errors="replace").splitlines())
+    return {name: digest for digest, _, name in lines if name and "/" not in name}

@@ -124,7 +124,7 @@ async def issued_in(connection: AsyncConnection, month: str) -> list[Invoice]:
     """Return a closed month's invoices by number, without lines and without credit notes."""
     found = await list_invoices(connection, month=month, limit=None)
     invoices = [invoice for invoice in found if invoice.kind == "invoice"]
-    return sorted(invoices, key=lambda invoice: invoice.number)
+    return sorted(invoices, key=lambda invoice: (len(invoice.number), invoice.number))
 
 
 async def _check_ready(connection: AsyncConnection, month: str, closed: Collection[str]) -> None:

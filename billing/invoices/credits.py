@@ -11,6 +11,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.errors import AccountNotFound
+from billing.currencies import wrong_currency
 from billing.errors import InvalidAmount, MonthClosed
 from billing.invoices.close import line_rows, row_of, seal
 from billing.invoices.invoices import INVOICES, Invoice, InvoiceLine, find_invoice
@@ -55,11 +56,14 @@ async def adjust(database: Database, new: NewAdjustment, actor: str = "") -> tup
         Its id, and the month whose invoice will show it.
 
     Raises:
-        InvalidAmount: the amount is out of range, or the reason is empty.
+        InvalidAmount: the amount is out of range, the reason is empty, or the currency is unknown.
+        InvalidMonth: this is not a month.
         AccountNotFound: there is no such account.
         MonthClosed: that month's invoices are issued.
     """
     _check(new.amount, new.reason)
+    if new.currency is not None and (problem := wrong_currency(new.currency)):
+        raise InvalidAmount(problem, param="currency")
     async with database.write() as connection:
         await own_ledger(connection)
         closed = await closed_months(connection)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.currencies import payable
@@ -101,6 +101,11 @@ class _InvoiceHead(NamedTuple):
 
 HEAD_COLUMNS = [INVOICES.c[name] for name in _InvoiceHead._fields if name != "corrects"]
 HEAD_COLUMNS.append(CORRECTED.c.number)
+#: Numbers sort as text only while they have the same length: a month may have over 9,999 of them.
+BY_NUMBER = (
+    *(bytewise(INVOICES.c.kind), func.length(INVOICES.c.number)),
+    bytewise(INVOICES.c.number),
+)
 LINE_COLUMNS = [LINES.c[name] for name in InvoiceLine.__slots__]
 
 
@@ -158,7 +163,7 @@ async def stream_invoices(
         _select(account=account, month=month)
         .add_columns(*LINE_COLUMNS)
         .outerjoin(LINES, LINES.c.invoice_id == INVOICES.c.id)
-        .order_by(bytewise(INVOICES.c.number), LINES.c.position)
+        .order_by(*BY_NUMBER, LINES.c.position)
     )
     head: _InvoiceHead | None = None
     lines: list[InvoiceLine] = []

@@ -14,6 +14,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from billing.currencies import wrong_currency
 from billing.errors import InvalidPrice
 from billing.money import plain
 from core.db.audit import audit
@@ -91,5 +92,5 @@ def _check(rate: GpuRate) -> None:
         raise InvalidPrice(f"per hour: expected at most {MICROS} decimals", param="per_hour")
     if not 1 <= rate.slots <= MAX_SLOTS:
         raise InvalidPrice(f"slots: expected a number from 1 to {MAX_SLOTS}", param="slots")
-    if not (len(rate.currency) == 3 and rate.currency.isascii() and rate.currency.isupper()):
-        raise InvalidPrice("currency: expected three capital letters", param="currency")
+    if problem := wrong_currency(rate.currency):
+        raise InvalidPrice(problem, param="currency")

@@ -14,6 +14,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from billing.currencies import wrong_currency
 from billing.errors import InvalidPrice
 from billing.money import plain
 from billing.pricing.price_book import PriceBook
@@ -122,8 +123,13 @@ def _check_amounts(new: NewPrice) -> None:
                 raise InvalidPrice(f"{name}: expected a number from 0 to {LARGEST}", param=name)
             if value != round(value, decimals):
                 raise InvalidPrice(f"{name}: expected at most {decimals} decimals", param=name)
-    if not (len(new.currency) == 3 and new.currency.isascii() and new.currency.isupper()):
-        raise InvalidPrice("currency: expected three capital letters", param="currency")
+    if new.cached_input > new.input:
+        raise InvalidPrice(
+            f"cached_input: expected at most the price of input, {plain(new.input)}",
+            param="cached_input",
+        )
+    if problem := wrong_currency(new.currency):
+        raise InvalidPrice(problem, param="currency")
 
 
 def _decide(new: NewPrice, book: PriceBook, now: datetime) -> Price:

@@ -47,6 +47,8 @@ async def write(
     token_ids: list[int],
     *,
     output_tokens: int | None = None,
+    input_tokens: int = 3,
+    cached_input_tokens: int = 0,
     ending: Ending | None = None,
 ) -> Appended:
     """Append one delta as the holder of `job`."""
@@ -55,8 +57,8 @@ async def write(
         fence=job.fence,
         after=after,
         events=[("delta", delta(token_ids))] if token_ids else [],
-        input_tokens=3,
-        cached_input_tokens=0,
+        input_tokens=input_tokens,
+        cached_input_tokens=cached_input_tokens,
         output_tokens=len(token_ids) if output_tokens is None else output_tokens,
         ending=ending,
     )

@@ -13,7 +13,7 @@ import yaml
 from tests.support.programs import program
 
 ROOT = Path(__file__).resolve().parents[2]
-OVERLAYS = ("dev", "prod", "region-b")
+OVERLAYS = ("dev", "staging", "prod", "region-b")
 
 
 def kustomize() -> list[str]:

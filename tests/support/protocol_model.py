@@ -314,7 +314,7 @@ class Model:
             elif job.status == "in_progress" and (job.deadline or job.run_over):
                 job.fence += 1
                 job.dead = not job.deadline
-                self.end(job, "expired" if job.deadline else "failed")
+                self.end(job, "expired")
         for who in {job.parked_by for job in self.at("parked")}:
             head = self.parked(who)[0]
             if self.running_by()[who] < (head.group_cap if who == head.group else head.cap):

@@ -13,8 +13,9 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["versi
 #: Every other place, and how it is written there.
 PLACES = {
     "docker-compose.yml": r"image: penstock-[a-z-]+:\$\{[A-Z_]+:-\$\{PENSTOCK_TAG:-([^}]+)\}\}",
+    "k8s/overlays/staging/kustomization.yaml": r"newTag: (\S+)",
     "k8s/overlays/prod/kustomization.yaml": r"newTag: (\S+)",
-    "docs/deployment.md": r"REGISTRY/penstock-[a-z-]+:(\d[\w.]*)",
+    "docs/deployment.md": r"set_version\.py \S+ (\d[\w.]*)",
     "tests/contract/openapi.json": r'^  "version": "([^"]+)"',
 }
 NUMBER = re.compile(rf"(?<![\d.]){re.escape(VERSION)}(?![\d.]*\d)")

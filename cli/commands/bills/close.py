@@ -75,9 +75,12 @@ def list_issued(
 
     async def read(database: Database) -> list[Invoice]:
         async with database.read() as connection:
-            return await list_invoices(connection, account=account, month=month, limit=LISTED)
+            return await list_invoices(connection, account=account, month=month, limit=LISTED + 1)
 
-    _print_invoices(with_database(read), as_json, nothing="No invoices.")
+    found = with_database(read)
+    _print_invoices(found[:LISTED], as_json, nothing="No invoices.")
+    if len(found) > LISTED:
+        err.print(f"Only the newest {LISTED:,} are listed: give --month or --account for others.")
 
 
 def adjust(
@@ -86,9 +89,12 @@ def adjust(
     reason: Reason,
     month: Annotated[str | None, typer.Option(help="An open month; default: this month.")] = None,
     job: Annotated[str | None, typer.Option(help="The job that it is for.")] = None,
+    currency: Annotated[
+        str | None, typer.Option(help="An ISO 4217 code; default: the account's currency.")
+    ] = None,
 ) -> None:
     """Add a credit or a charge to an open month."""
-    new = NewAdjustment(account, _amount(amount), reason, month, job)
+    new = NewAdjustment(account, _amount(amount), reason, month, job, currency)
     found, to_month = with_database(
         lambda database: add_adjustment(database, new, getpass.getuser())
     )

@@ -68,6 +68,9 @@ def export(
         err.print("Preliminary: the month is not closed, so this is not an invoice.")
     if exported.unchanged:
         err.print("The files existed already, with the same content.")
+    if exported.restored:
+        names = ", ".join(exported.restored)
+        err.print(f"Written again, since they had been changed or removed: {names}.", markup=False)
     err.print(f"Checksums are in {SUMS}.")
 
 
@@ -76,6 +79,7 @@ def _shown(exported: Exported) -> dict[str, Any]:
         "folder": str(exported.folder),
         "preliminary": exported.preliminary,
         "unchanged": exported.unchanged,
+        "restored": list(exported.restored),
         "files": [
             {"name": file.name, "size": file.size, "sha256": file.sha256, "rows": file.rows}
             for file in exported.files

@@ -7,6 +7,10 @@
 local at, now = REST, now_ms()
 local answers, frames, framed = {}, {}, {}
 
+local function larger(known, new)
+  return int(math.max(tonumber(known) or 0, tonumber(new)))
+end
+
 local function collect(name, id, item)
   if not frames[name] then frames[name], framed[name] = {}, {} end
   table.insert(frames[name], item)
@@ -19,7 +23,7 @@ while at <= #ARGV do
   local first = at + 7
   local status, error_json = ARGV[first + 2 * count], ARGV[first + 2 * count + 1]
   at = first + 2 * count + 2
-  local job = redis.call('HMGET', job_key(id), 'fence', 'status', 'seq', 'cancel', 'watch')
+  local job = redis.call('HMGET', job_key(id), 'fence', 'status', 'seq', 'cancel', 'watch', 'input', 'cached')
   local seq = tonumber(job[3]) or -1
   local answer = 'lost'
   if job[1] == fence and job[2] == IN_PROGRESS then
@@ -34,7 +38,8 @@ while at <= #ARGV do
           for _, name in ipairs(watchers(job[5])) do collect(name, id, item) end
         end
       end
-      redis.call('HSET', job_key(id), 'seq', int(seq), 'input', input, 'cached', cached, 'output', output)
+      -- An attempt counts its prompt anew: usage never gets worse for the client by what happens inside.
+      redis.call('HSET', job_key(id), 'seq', int(seq), 'input', larger(job[6], input), 'cached', larger(job[7], cached), 'output', output)
     elseif seq ~= after + count then
       answer = 'lost'
     end

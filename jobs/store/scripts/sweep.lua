@@ -48,7 +48,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'deadlines'), '-inf', i
       if deadline <= now then
         finish(id, job, EXPIRED, error_object(DEADLINE_EXCEEDED, 'the deadline passed while the job ran'), now, retention, false)
       else
-        finish(id, job, FAILED, error_object(RUN_TIMEOUT, 'the job ran longer than the limit'), now, retention, true)
+        finish(id, job, EXPIRED, error_object(RUN_TIMEOUT, 'the job ran longer than the limit'), now, retention, true)
       end
       expired = expired + 1
     end

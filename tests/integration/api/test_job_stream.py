@@ -237,7 +237,7 @@ async def test_a_failed_job_streams_the_same_error_as_its_object(
     client: httpx2.AsyncClient, hand: Hand
 ) -> None:
     job_id = await submit(client)
-    await hand.finish(await hand.take(), Status.FAILED, RunTimeout("too long"))
+    await hand.finish(await hand.take(), Status.EXPIRED, RunTimeout("too long"))
     _, events = await read_stream(client, f"/v1/jobs/{job_id}/stream")
     assert events[-2].event == "finished"
     job = (await client.get(f"/v1/jobs/{job_id}")).json()

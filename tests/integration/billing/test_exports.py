@@ -154,6 +154,38 @@ async def test_the_same_export_twice_is_the_same_bytes(
     assert len(noted) == 3 * len(first.files)
 
 
+@pytest.mark.parametrize("damage", ["changed", "removed"])
+async def test_an_export_that_was_damaged_is_written_again_and_said(
+    database: Database, tmp_path: Path, damage: str
+) -> None:
+    await a_closed_month(database)
+    first = await export(database, tmp_path)
+    file = first.folder / "lines.csv"
+    content = file.read_bytes()
+    if damage == "changed":
+        file.write_bytes(content.replace(b"0", b"1", 1))
+    else:
+        file.unlink()
+
+    again = await export(database, tmp_path)
+
+    assert (again.unchanged, again.restored) == (False, ("lines.csv",))
+    assert file.read_bytes() == content
+    assert (await export(database, tmp_path)).unchanged
+
+
+async def test_an_export_deletes_no_file_that_is_not_its_own(
+    database: Database, tmp_path: Path
+) -> None:
+    await a_closed_month(database)
+    folder = (await export(database, tmp_path)).folder
+    (folder / "notes.txt").write_text("paid on Monday")
+    with pytest.raises(ExportFailed, match=r"move them: notes\.txt"):
+        await export(database, tmp_path)
+    assert (folder / "notes.txt").read_text() == "paid on Monday"
+    assert {"lines.csv", "notes.txt", SUMS} <= set(names_in(folder))
+
+
 async def test_a_zip_holds_what_the_folder_holds(database: Database, tmp_path: Path) -> None:
     await a_closed_month(database)
     folder = (await export(database, tmp_path)).folder

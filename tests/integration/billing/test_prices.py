@@ -83,6 +83,8 @@ async def test_of_two_set_for_one_instant_one_is_refused(database: Database) -> 
         {"flex": Decimal(-1)},
         {"currency": "dollars"},
         {"currency": "usd"},
+        {"currency": "XYZ"},
+        {"cached_input": Decimal("0.200001")},  # more than input
     ],
 )
 async def test_wrong_amounts_are_refused_by_name(database: Database, wrong: dict[str, Any]) -> None:

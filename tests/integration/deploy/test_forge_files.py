@@ -13,8 +13,9 @@ from tests.support.manifests import ROOT
 
 BIN = Path(sys.executable).parent
 FORMS = [path for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config"]
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 SCHEMAS = {
-    ".github/workflows/ci.yml": "github-workflows",
+    **{str(path.relative_to(ROOT)): "github-workflows" for path in WORKFLOWS},
     ".github/ISSUE_TEMPLATE/config.yml": "github-issue-config",
     **{str(path.relative_to(ROOT)): "github-issue-forms" for path in FORMS},
 }
@@ -49,9 +50,10 @@ def test_a_wrong_form_is_noticed(tmp_path: Path) -> None:
     assert said("check-jsonschema", "--builtin-schema", "vendor.github-issue-forms", str(form))
 
 
-def test_every_job_of_the_workflow_ends() -> None:
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_job_of_a_workflow_ends(path: Path) -> None:
     schema = "custom.github-workflows-require-timeout"
-    assert not said("check-jsonschema", "--builtin-schema", schema, ".github/workflows/ci.yml")
+    assert not said("check-jsonschema", "--builtin-schema", schema, str(path))
 
 
 def test_the_workflow_is_the_script_of_ci_with_no_more_rights_than_it_needs() -> None:

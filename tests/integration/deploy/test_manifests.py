@@ -14,6 +14,8 @@ from tests.support.manifests import ROOT, Manifests, matches
 
 SCHEMAS = ROOT / "tests" / "schemas"
 KUBERNETES = "1.34"
+#: Groups whose schemas are made from the types of a package.
+TYPED = ("monitoring.coreos.com", "gateway.networking.k8s.io", "cert-manager.io")
 RESTRICTED = "pod-security.kubernetes.io/enforce"
 
 
@@ -39,8 +41,8 @@ def keda_schema(kind: str) -> dict[str, Any]:
 
 
 @cache
-def monitoring_schema(kind: str) -> dict[str, Any]:
-    schema = json.loads((SCHEMAS / "monitoring.coreos.com.json").read_text())
+def typed_schema(group: str, kind: str) -> dict[str, Any]:
+    schema = json.loads((SCHEMAS / f"{group}.json").read_text())
     return {"$ref": f"#/definitions/I{kind}", "definitions": schema["definitions"]}
 
 
@@ -48,8 +50,8 @@ def validate(one: dict[str, Any]) -> None:
     group = one["apiVersion"].partition("/")[0]
     if group == "keda.sh":
         jsonschema.Draft202012Validator(keda_schema(one["kind"])).validate(one)
-    elif group == "monitoring.coreos.com":
-        jsonschema.Draft7Validator(monitoring_schema(one["kind"])).validate(one)
+    elif group in TYPED:
+        jsonschema.Draft7Validator(typed_schema(group, one["kind"])).validate(one)
     else:
         kubernetes_validate.validate(one, KUBERNETES, strict=True)
 
@@ -59,9 +61,21 @@ def test_every_object_is_valid_to_the_letter(manifests: Manifests) -> None:
         validate(one)
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "ScaledObject", "PodMonitor", "PrometheusRule"])
+KINDS = [
+    "Certificate",
+    "Deployment",
+    "Gateway",
+    "HTTPRoute",
+    "Issuer",
+    "PodMonitor",
+    "PrometheusRule",
+    "ScaledObject",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_misspelt_field_would_be_found(kind: str) -> None:
-    one = next(iter(Manifests("prod").of(kind).values()))
+    one = next(iter(Manifests("staging").of(kind).values()))
     validate(one)
     spoilt = {**one, "spec": {**one["spec"], "misspelt": 1}}
     with pytest.raises((jsonschema.ValidationError, kubernetes_validate.ValidationError)):
@@ -166,7 +180,7 @@ def test_replicas_are_kept_apart(manifests: Manifests) -> None:
             assert matches(term["labelSelector"], template["metadata"]["labels"]), name
 
 
-@pytest.mark.parametrize("overlay", ["prod", "region-b"])
+@pytest.mark.parametrize("overlay", ["staging", "prod", "region-b"])
 def test_a_gpu_worker_gets_onto_its_nodes_and_has_memory_to_share(overlay: str) -> None:
     containers = [c for c in Manifests(overlay).containers() if c.component == "worker"]
     assert containers

@@ -65,9 +65,9 @@ def test_models_scale_to_zero_where_nobody_waits_for_them() -> None:
             spec["spec"]["minReplicaCount"]
             for spec in Manifests(overlay).of("ScaledObject").values()
         }
-        for overlay in ("dev", "prod", "region-b")
+        for overlay in OVERLAYS
     }
-    assert least == {"dev": {0}, "prod": {1}, "region-b": {0}}
+    assert least == {"dev": {0}, "staging": {0}, "prod": {1}, "region-b": {0}}
 
 
 def test_every_model_is_declared_as_its_workers_serve_it(

@@ -172,15 +172,38 @@ async def test_a_job_that_hangs_past_its_limit_is_ended_by_the_sweeper(
 ) -> None:
     store = open_store(settings_for(redis_server))
     job = await running(store)
+    await write(store, job, job.seq, [1, 2])
     await store.redis.zadd(store.keys.part(QUEUE, "deadlines"), {job.id: 1})
     assert (await store.sweep(QUEUE)).expired == 1
     ended = await store.get(job.id, "acme")
-    assert ended.status is Status.FAILED
+    assert ended.status is Status.EXPIRED
+    assert ended.output_tokens == 2  # it is charged like any other output that was streamed
     assert ended.error is not None
     assert ended.error["code"] == "run-timeout"
     assert await write(store, job, job.seq, [1]) == "lost"
     await check_jobs(store, [job.id])
     await store.close()
+
+
+@pytest.mark.parametrize("end", ["completed", "cancelled"])
+async def test_a_second_attempt_makes_no_usage_worse(store: JobStore, end: str) -> None:
+    first = await running(store)
+    await write(store, first, first.seq, [1, 2], input_tokens=9, cached_input_tokens=6)
+    await store.requeue(first.id, first.fence, None)
+    (second,) = await store.claim(QUEUE, "w2", 1)
+    if end == "completed":  # its prompt was not in the cache of the second worker
+        step = {"output_tokens": 3, "input_tokens": 9}
+        await write(store, second, second.seq, [3], **step, ending=Ending(Status.COMPLETED))
+    else:  # it was cancelled before the second worker had rendered its prompt
+        await store.cancel(second.id, "acme")
+        step = {"output_tokens": 2, "input_tokens": 0}
+        await write(store, second, second.seq, [], **step, ending=Ending(Status.CANCELLED))
+    (entry,) = await Outbox(store.redis, store.keys, "ledger", "c1").read(10)
+    assert isinstance(entry, UsageEntry)
+    assert entry.status == end
+    assert (entry.input_tokens, entry.cached_input_tokens) == (9, 6)
+    assert entry.output_tokens == (3 if end == "completed" else 2)
+    await check_jobs(store, [first.id])
 
 
 async def test_only_a_finished_job_can_be_deleted_and_then_it_is_gone(store: JobStore) -> None:

@@ -31,7 +31,9 @@ DASHBOARD = ROOT / "deploy/grafana/dashboards/penstock.json"
 SCALE = 60
 
 #: Only a machine with a GPU has these; their names are compared with the code's.
-NEED_GPU = re.compile(r"penstock_gpu_\w+|penstock:gpu_utilisation:avg")
+NEED_GPU = re.compile(
+    r"penstock_gpu_\w+|penstock:gpu_utilisation:avg|penstock:slots_for_utilisation"
+)
 
 
 def expressions() -> list[str]:
