@@ -10,7 +10,7 @@ export VENV
 COMPILE = uv pip compile pyproject.toml --universal --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage install lint words settings rules format typecheck test-fast test-faults chaos bench docs check openapi lock clean
+.PHONY: help run test coverage install lint words settings rules chart format typecheck test-fast test-faults chaos bench docs check openapi lock clean
 
 help: ## Show this list
 	@echo "Penstock. Start with: make run"
@@ -44,6 +44,9 @@ words: ## Find words that make a text hard to read (ARGS=PATH: only there)
 rules: install ## Write the PrometheusRule and the dashboards of k8s from deploy/
 	@$(BIN)/python scripts/prometheus_rule.py
 	@$(BIN)/python scripts/grafana_dashboards.py
+
+chart: install ## Make the Helm chart in dist/chart
+	@$(BIN)/python scripts/helm_chart.py dist/chart
 
 format: install ## Format the code and apply the automatic fixes
 	@$(BIN)/ruff check --fix .

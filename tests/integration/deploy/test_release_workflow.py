@@ -36,7 +36,8 @@ def test_only_a_tag_starts_it() -> None:
 def test_each_job_has_the_rights_that_it_needs_and_no_others() -> None:
     assert RELEASE["permissions"] == {}
     rights = {name: job["permissions"] for name, job in JOBS.items()}
-    assert rights.pop("images") == {"contents": "read", "id-token": "write"}
+    for signing in ("images", "chart"):
+        assert rights.pop(signing) == {"contents": "read", "id-token": "write"}
     assert all(given == {"contents": "read"} for given in rights.values())
 
 
@@ -78,6 +79,15 @@ def test_an_image_is_scanned_and_signed_before_it_gets_its_tag() -> None:
     assert scan["sbom"] == steps("images")[order[1]]["with"]["output-file"]
     for later in order[3:]:
         assert steps("images")[later]["env"]["DIGEST"] == digest
+
+
+def test_the_chart_is_made_from_the_manifests_and_signed() -> None:
+    made = steps("chart")[place("chart", "scripts/helm_chart.py")]["run"]
+    assert (ROOT / "scripts/helm_chart.py").exists()
+    assert "helm lint" in made
+    assert place("chart", "helm push") < place("chart", "cosign sign")
+    (step,) = (step for step in steps("chart") if "cosign sign" in step.get("run", ""))
+    assert step["env"]["DIGEST"] == "${{ steps.push.outputs.digest }}"
 
 
 def test_checks_come_before_images_and_images_before_staging() -> None:
