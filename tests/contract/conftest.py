@@ -23,6 +23,7 @@ SETTINGS = {
         tool_parser="hermes",
         chat_template=Path(__file__).with_name("chat_template.jinja"),
         render_seconds=1.0,
+        render_inline_characters=200,
     ),
     "separate": EngineSettings(slots=SLOTS, max_model_len=2048, core="separate"),
     "embedding": EngineSettings(slots=SLOTS, max_model_len=2048, core="separate", task="embed"),

@@ -1,10 +1,11 @@
 """Large and slow prompts on real vLLM: rendered apart, with the same result, and within limits."""
 
 import asyncio
-import itertools
 import json
 import signal
 import time
+from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import psutil
@@ -54,7 +55,7 @@ async def rendering(vllm: Driver) -> None:
     "body",
     [
         chat(SENTENCE * 3),
-        chat("Gruß 🙂 <s> <|end|> \u2028", tools=[TOOL]),
+        chat("Gruß 🙂 <s> <|end|> \u2028 " * 10, tools=[TOOL]),
         chat([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]),
         {
             "messages": [
@@ -66,9 +67,10 @@ async def rendering(vllm: Driver) -> None:
         },
         completion(SENTENCE * 3),
         completion("x", structured_outputs={"choice": ["yes"]}),
-        completion([5, 6, 7]),
+        completion(SENTENCE * 3, truncate_prompt_tokens=5),
+        completion([5, 6, 7] * 100),
     ],
-    ids=["text", "special", "parts", "tools", "completion", "grammar", "ids"],
+    ids=["text", "special", "parts", "tools", "completion", "grammar", "truncated", "ids"],
 )
 async def test_a_prompt_rendered_apart_is_the_same(vllm: Driver, body: dict[str, Any]) -> None:
     engine: Any = vllm.engine
@@ -91,27 +93,35 @@ async def test_a_prompt_rendered_apart_is_the_same(vllm: Driver, body: dict[str,
     assert type(far) is type(near)
 
 
+async def waits_of_others(vllm: Driver, until: Callable[[], bool]) -> list[float]:
+    """Send small requests of another account until something has happened; return their times."""
+    waits = []
+    while not until():
+        began = time.monotonic()
+        await vllm.ended(await vllm.add(chat("Hi", max_tokens=1), account="small"))
+        waits.append(time.monotonic() - began)
+    return waits
+
+
 async def test_a_slow_prompt_is_stopped_and_delays_no_other_account(vllm: Driver) -> None:
     await vllm.run(chat("Hello", chat_template_kwargs={"work": 1}))  # a helper runs
+    left = iter(range(10))
+    before = await waits_of_others(vllm, lambda: next(left, None) is None)
     stream = await vllm.add(completion("The river", max_tokens=1500, ignore_eos=True), account="b")
     await vllm.tokens(stream, 1)
     task = asyncio.create_task(vllm.add(slow(), account="a"))
     await rendering(vllm)
-    steps, waits = len(vllm.jobs[stream].choices[0].outputs), []
-    seen = [time.monotonic()]
-    while not task.done() and not vllm.jobs[stream].ended(1):
-        began = time.monotonic()
-        await vllm.run(chat("Hi", max_tokens=1))
-        waits.append(time.monotonic() - began)
-        seen.append(time.monotonic())
+    outputs = vllm.jobs[stream].choices[0].outputs
+    steps = len(outputs)
+    meanwhile = await waits_of_others(vllm, task.done)
     await vllm.engine.abort(stream)
 
     with pytest.raises(InvalidJob, match="takes more than 1 s to render"):
         await task
-    assert len(vllm.jobs[stream].choices[0].outputs) > steps + 5
-    assert len(waits) > 5
-    assert max(waits) < bound(0.1), waits
-    assert max(b - a for a, b in itertools.pairwise(seen)) < bound(0.1)
+    assert len(outputs) > steps + 5
+    assert len(meanwhile) > 1
+    assert max(meanwhile) < bound(0.5), (meanwhile, before)  # one that waited would need a second
+    assert median(meanwhile) < 3 * median(before) + bound(0.1), (meanwhile, before)
 
 
 async def test_the_error_of_a_template_is_the_same_from_a_helper(vllm: Driver) -> None:
@@ -132,7 +142,7 @@ async def test_a_prompt_that_grows_without_end_is_refused(
 
 
 async def test_text_that_is_no_unicode_is_the_clients_fault(vllm: Driver) -> None:
-    for text in ("\ud83d", "\ud83d" + SENTENCE * 300):
+    for text in ("\ud83d", "\ud83d" + SENTENCE * 4):
         with pytest.raises(InvalidJob, match="TextInputSequence"):
             await vllm.add(chat(text))
 

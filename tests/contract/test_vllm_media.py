@@ -59,15 +59,18 @@ def test_vllm_itself_opens_no_url(tmp_path: Path) -> None:
         assert server.untouched
 
 
-def test_an_image_with_too_many_pixels_is_refused_before_it_is_decompressed() -> None:
+@pytest.mark.parametrize("side", [6_000, 20_000])
+def test_an_image_with_too_many_pixels_is_refused_before_it_is_decompressed(side: int) -> None:
     prepare_environment(EngineSettings())
     with BytesIO() as file:
-        Image.new("1", (20_000, 20_000)).save(file, "PNG")
+        Image.new("1", (side, side)).save(file, "PNG")
         url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
     assert len(url) < 700_000
 
-    with pytest.raises(ValueError, match=r"exceed the maximum of 16777216 pixels"):
+    body = chat([{"type": "image_url", "image_url": {"url": url}}])
+    with pytest.raises(InvalidJob) as refused, rejections(Generation("g", CHAT, body)):
         MediaConnector().fetch_image(url)
+    assert ("pixels" in refused.value.message) is (side == 6_000)
 
 
 def test_media_that_cannot_be_read_are_the_requests_own_failure() -> None:

@@ -154,8 +154,8 @@ def _work(work: Work, request: bytes, writing: int, limits: dict[str, Any]) -> N
     try:
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            _limit_memory(limits["memory_bytes"])
         signal.setitimer(signal.ITIMER_PROF, limits["seconds"])  # its signal kills
-        _limit_memory(limits["memory_bytes"])
         _write(writing, _answer(work, request))
         code = 0
     finally:
@@ -185,7 +185,7 @@ def _write(target: int, data: bytes) -> None:
 
 
 def _limit_memory(size: int) -> None:
-    """Let the address space grow by `size` bytes from what it takes now."""
+    """Let the address space grow by `size` bytes from what it takes now; Linux only."""
     with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123  # lean imports
         now = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + size, now + size))

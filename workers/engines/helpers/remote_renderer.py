@@ -41,12 +41,14 @@ class RemoteTokeniser:
     """The engine's tokeniser in a helper process; one thread uses it for one request.
 
     Attributes:
+        inline_characters: A text that is not longer is not worth a fork; tokenise it here.
         failure: Why the request cannot be rendered; vLLM turns errors into others on their way.
     """
 
     def __init__(self, helper: HelperProcess, settings: EngineSettings) -> None:
         self._helper = helper
         self._settings = settings
+        self.inline_characters = settings.render_inline_characters
         self.failure: InvalidJob | EngineError | None = None
 
     def apply_chat_template(self, options: Mapping[str, Any]) -> str:

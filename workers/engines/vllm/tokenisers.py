@@ -70,6 +70,8 @@ def can_work_apart(tokeniser: Any) -> None:
             remote = getattr(_local, "remote", None)
             if remote is None or not isinstance(text, str) or not options.keys() <= OPTIONS:
                 return super().__call__(text, **options)
+            if len(text) <= remote.inline_characters:
+                return super().__call__(text, **options)
             return {"input_ids": remote.encode(text, options)}
 
     tokeniser.__class__ = TokeniserApart
