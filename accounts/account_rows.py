@@ -17,6 +17,13 @@ async def ensure_account(database: Database, account_id: str, name: str = "") ->
         await insert_missing(connection, table_of(AccountRow), [row | dict.fromkeys(texts, "")])
 
 
+async def account_exists(connection: AsyncConnection, account_id: str) -> bool:
+    """Return whether there is an account with this id."""
+    accounts = table_of(AccountRow)
+    query = select(accounts.c.id).where(accounts.c.id == account_id)
+    return await connection.scalar(query) is not None
+
+
 async def lock_account(connection: AsyncConnection, account_id: str) -> None:
     """Lock an account until the transaction ends, for a count followed by an insert.
 

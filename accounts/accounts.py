@@ -4,16 +4,16 @@ Invariant: a suspended account is refused everywhere within a second and loses n
 """
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.cache_records import ACCOUNTS
 from accounts.cache_sync import CacheSync
 from accounts.errors import AccountExists, AccountNotFound
+from accounts.records import ACCOUNT, AccountRecord
 from core.db.audit import audit
 from core.db.database import Database
 from core.db.tables.accounts import AccountRow
@@ -29,7 +29,7 @@ class Accounts:
         self._database = database
         self._cache_sync = cache_sync
 
-    async def create(self, actor: str, account: str, values: dict[str, Any]) -> Row[Any]:
+    async def create(self, actor: str, account: str, values: Mapping[str, object]) -> AccountRecord:
         """Add an account.
 
         Raises:
@@ -43,13 +43,13 @@ class Accounts:
         except IntegrityError:
             raise AccountExists(f"account {account!r} exists already", param="id") from None
 
-    async def list(self, *, after: str = "", limit: int = 100) -> Sequence[Row[Any]]:
+    async def list(self, *, after: str = "", limit: int = 100) -> Sequence[AccountRecord]:
         """Return accounts by id."""
-        query = select(ACCOUNTS).where(ACCOUNTS.c.id > after).order_by(ACCOUNTS.c.id).limit(limit)
+        query = select(*ACCOUNT).where(ACCOUNTS.c.id > after).order_by(ACCOUNTS.c.id).limit(limit)
         async with self._database.read() as connection:
-            return (await connection.execute(query)).all()
+            return [AccountRecord(*row) for row in await connection.execute(query)]
 
-    async def get(self, account: str) -> Row[Any]:
+    async def get(self, account: str) -> AccountRecord:
         """Return an account.
 
         Raises:
@@ -58,7 +58,7 @@ class Accounts:
         async with self._database.read() as connection:
             return await _find(connection, account)
 
-    async def change(self, actor: str, account: str, values: dict[str, Any]) -> Row[Any]:
+    async def change(self, actor: str, account: str, values: Mapping[str, object]) -> AccountRecord:
         """Change columns of an account; `suspended` is the time of its suspension, or None.
 
         Raises:
@@ -77,7 +77,7 @@ class Accounts:
         await self._cache_sync.copy_account(account)
         return row
 
-    async def suspend(self, actor: str, account: str, *, suspended: bool) -> Row[Any]:
+    async def suspend(self, actor: str, account: str, *, suspended: bool) -> AccountRecord:
         """Suspend or resume an account; its running jobs go on.
 
         Raises:
@@ -87,11 +87,11 @@ class Accounts:
         return await self.change(actor, account, {"suspended_at": now() if suspended else None})
 
 
-async def _find(connection: AsyncConnection, account: str) -> Row[Any]:
+async def _find(connection: AsyncConnection, account: str) -> AccountRecord:
     if ID.fullmatch(account) is None:
         raise AccountNotFound(f"account {account!r} not found", param="account")
-    query = select(ACCOUNTS).where(ACCOUNTS.c.id == account)
-    found: Row[Any] | None = (await connection.execute(query)).one_or_none()
+    query = select(*ACCOUNT).where(ACCOUNTS.c.id == account)
+    found = (await connection.execute(query)).one_or_none()
     if found is None:
         raise AccountNotFound(f"account {account!r} not found", param="account")
-    return found
+    return AccountRecord(*found)

@@ -6,18 +6,19 @@ valid beside its successor only for the requested overlap. A revoked key never b
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.cache_records import KEYS
 from accounts.cache_sync import CacheSync
 from accounts.caller import NO_LIMITS, PREFIX, Limits, Role, digest_of
 from accounts.errors import AccountNotFound, KeyNotFound
+from accounts.records import KEY, KeyRecord
 from core.db.audit import audit
 from core.db.database import Database
 from core.db.tables.accounts import AccountRow, ApiKeyRow
@@ -51,7 +52,7 @@ class MadeKey(NamedTuple):
     """A new key: the secret, which is not kept, and its row."""
 
     secret: str
-    row: Row[Any]
+    row: KeyRecord
 
 
 class KeyFilter(NamedTuple):
@@ -103,17 +104,17 @@ class ApiKeys:
         prefix: str = "",
         before: str | None = None,
         limit: int = 100,
-    ) -> Sequence[Row[Any]]:
+    ) -> Sequence[KeyRecord]:
         """Return keys, newest first, including revoked ones."""
-        query = _of(key_filter).order_by(KEYS.c.id.desc()).limit(limit)
+        query = select(*KEY).where(*_conditions(key_filter)).order_by(KEYS.c.id.desc()).limit(limit)
         if prefix:
             query = query.where(KEYS.c.prefix.startswith(prefix, autoescape=True))
         if before is not None:
             query = query.where(KEYS.c.id < before)
         async with self._database.read() as connection:
-            return (await connection.execute(query)).all()
+            return [KeyRecord(*row) for row in await connection.execute(query)]
 
-    async def get(self, key_id: str, key_filter: KeyFilter) -> Row[Any]:
+    async def get(self, key_id: str, key_filter: KeyFilter) -> KeyRecord:
         """Return a key.
 
         Raises:
@@ -123,8 +124,8 @@ class ApiKeys:
             return await _find(connection, key_id, key_filter)
 
     async def change(
-        self, actor: str, key_id: str, key_filter: KeyFilter, values: dict[str, Any]
-    ) -> Row[Any]:
+        self, actor: str, key_id: str, key_filter: KeyFilter, values: Mapping[str, object]
+    ) -> KeyRecord:
         """Change columns of a key that is not revoked.
 
         Raises:
@@ -190,7 +191,7 @@ class ApiKeys:
         await self._cache_sync.copy([row.sha256])
 
 
-def _columns(new: NewKey) -> dict[str, Any]:
+def _columns(new: NewKey) -> dict[str, object]:
     return {
         "account_id": new.account,
         "user_id": new.user,
@@ -210,7 +211,7 @@ def _names(names: Sequence[str] | None) -> list[str] | None:
     return None if names is None else sorted(set(names))
 
 
-def _successor(old: Row[Any]) -> dict[str, Any]:
+def _successor(old: KeyRecord) -> dict[str, object]:
     kept = (
         *("account_id", "user_id", "name", "role", "models", "routes", "networks", "weight"),
         *("admin", "expires_at", *Limits.model_fields),
@@ -222,7 +223,7 @@ def _successor(old: Row[Any]) -> dict[str, Any]:
     }
 
 
-async def _insert(connection: AsyncConnection, columns: dict[str, Any]) -> MadeKey:
+async def _insert(connection: AsyncConnection, columns: Mapping[str, object]) -> MadeKey:
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     key_id = new_id("key")
     row = {**columns, "id": key_id, "sha256": digest_of(secret), "prefix": secret[:SHOWN]}
@@ -230,27 +231,27 @@ async def _insert(connection: AsyncConnection, columns: dict[str, Any]) -> MadeK
     return MadeKey(secret, await _find(connection, key_id, EVERYBODY))
 
 
-def _of(key_filter: KeyFilter) -> Any:
-    query = select(KEYS)
+def _conditions(key_filter: KeyFilter) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
     if key_filter.account is not None:
-        query = query.where(KEYS.c.account_id == key_filter.account)
+        found.append(KEYS.c.account_id == key_filter.account)
     if key_filter.user is not None:
-        query = query.where(KEYS.c.user_id == key_filter.user)
+        found.append(KEYS.c.user_id == key_filter.user)
     if not key_filter.operators:
         # Otherwise an admin of the operator's account could become operator by rotating a key.
-        query = query.where(KEYS.c.admin.is_(False))
-    return query
+        found.append(KEYS.c.admin.is_(False))
+    return found
 
 
 async def _find(
     connection: AsyncConnection, key_id: str, key_filter: KeyFilter, *, revoked: bool = True
-) -> Row[Any]:
-    query = _of(key_filter).where(KEYS.c.id == key_id)
+) -> KeyRecord:
+    query = select(*KEY).where(KEYS.c.id == key_id, *_conditions(key_filter))
     if ID.fullmatch(key_id) is None:
         raise KeyNotFound(f"key {key_id!r} not found")
     if not revoked:
         query = query.where(KEYS.c.revoked_at.is_(None))
-    found: Row[Any] | None = (await connection.execute(query)).one_or_none()
+    found = (await connection.execute(query)).one_or_none()
     if found is None:
         raise KeyNotFound(f"key {key_id} not found")
-    return found
+    return KeyRecord(*found)

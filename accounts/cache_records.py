@@ -6,13 +6,23 @@ never has more rights than the user who made it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import orjson
-from sqlalchemy import Row, Select, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from accounts.caller import Caller, Limits, Role
+from accounts.caller import Caller, Role
+from accounts.records import (
+    ACCOUNT_STATE,
+    KEY,
+    KEY_MAKER,
+    USER,
+    AccountState,
+    KeyMaker,
+    KeyRecord,
+    UserRecord,
+)
+from core.db.row_mapping import parts_of
 from core.db.tables.accounts import AccountRow, RefreshTokenRow, UserRow
 from core.db.tables.accounts import ApiKeyRow as KeyRow
 from core.db.tables.base import now, table_of
@@ -30,13 +40,15 @@ LENDS: dict[str, frozenset[str]] = {
     Role.VIEWER: frozenset({Role.VIEWER}),
 }
 
-ACCOUNT_COLUMNS = (
-    ACCOUNTS.c.suspended_at,
-    *(
-        ACCOUNTS.c[name].label(f"account_{name}")
-        for name in ("requests_per_minute", "tokens_per_minute", "max_running", "max_queued")
-    ),
+
+#: A key, its account, and the user who made it; in this order.
+KEY_CALLERS = (
+    select(*KEY, *ACCOUNT_STATE, *KEY_MAKER)
+    .join(ACCOUNTS, KEYS.c.account_id == ACCOUNTS.c.id)
+    .outerjoin(USERS, KEYS.c.user_id == USERS.c.id)
 )
+#: A user and the user's account.
+USER_CALLERS = select(*USER, *ACCOUNT_STATE).join(ACCOUNTS, USERS.c.account_id == ACCOUNTS.c.id)
 
 
 def user_fields(user_id: str, email: str) -> list[str]:
@@ -59,34 +71,18 @@ async def read_records(
     digests = list(set(fields) - {*ids, *emails})
     found: dict[str, bytes | None] = dict.fromkeys(fields)
     if digests:
-        for row in await connection.execute(_keys().where(KEYS.c.sha256.in_(digests))):
-            found[row.sha256] = _encoded(key_record(row))
+        for row in await connection.execute(KEY_CALLERS.where(KEYS.c.sha256.in_(digests))):
+            key, account, maker = parts_of(row, KeyRecord, AccountState, KeyMaker)
+            found[key.sha256] = _encoded(_key_caller(key, account, maker))
     if ids or emails:
         named = or_(USERS.c.id.in_(ids), USERS.c.email.in_(emails))
-        rows = (await connection.execute(_users().where(named))).all()
-        ended = await _ended_sessions(connection, [row.id for row in rows], now() - recent)
-        for row in rows:
-            record = _encoded(user_record(row, ended.get(row.id, ())))
-            found |= {name: record for name in user_fields(row.id, row.email) if name in found}
+        rows = await connection.execute(USER_CALLERS.where(named))
+        users = [parts_of(row, UserRecord, AccountState) for row in rows]
+        ended = await _ended_sessions(connection, [user.id for user, _ in users], now() - recent)
+        for user, account in users:
+            record = _encoded(_user_caller(user, account, ended.get(user.id, ())))
+            found |= {name: record for name in user_fields(user.id, user.email) if name in found}
     return found
-
-
-def _keys() -> Select[Any]:
-    return (
-        select(
-            KEYS,
-            *ACCOUNT_COLUMNS,
-            USERS.c.disabled_at.label("user_disabled_at"),
-            USERS.c.role.label("user_role"),
-            USERS.c.operator.label("user_operator"),
-        )
-        .join(ACCOUNTS, KEYS.c.account_id == ACCOUNTS.c.id)
-        .outerjoin(USERS, KEYS.c.user_id == USERS.c.id)
-    )
-
-
-def _users() -> Select[Any]:
-    return select(USERS, *ACCOUNT_COLUMNS).join(ACCOUNTS, USERS.c.account_id == ACCOUNTS.c.id)
 
 
 async def _ended_sessions(
@@ -99,8 +95,8 @@ async def _ended_sessions(
         .order_by(TOKENS.c.family)
     )
     ended: dict[str, tuple[str, ...]] = {}
-    for row in await connection.execute(query):
-        ended[row.user_id] = (*ended.get(row.user_id, ()), row.family)
+    for user, family in await connection.execute(query):
+        ended[user] = (*ended.get(user, ()), family)
     return ended
 
 
@@ -114,44 +110,30 @@ def _encoded(record: Caller | None) -> bytes | None:
     return orjson.dumps(fields)
 
 
-def _account_limits(row: Row[Any]) -> Limits:
-    return Limits(
-        requests_per_minute=row.account_requests_per_minute,
-        tokens_per_minute=row.account_tokens_per_minute,
-        max_running=row.account_max_running,
-        max_queued=row.account_max_queued,
-    )
-
-
-def key_record(row: Row[Any]) -> Caller | None:
+def _key_caller(key: KeyRecord, account: AccountState, maker: KeyMaker) -> Caller | None:
     """Return a key's record, None when it was revoked or its user disabled."""
-    if row.revoked_at is not None or row.user_disabled_at is not None:
+    if key.revoked_at is not None or maker.disabled_at is not None:
         return None
-    role, operator = Role(row.role), row.admin
-    if row.user_id is not None:
-        role = role if role in LENDS[row.user_role] else Role(row.user_role)
-        operator = operator and row.user_operator
+    role, operator = Role(key.role), key.admin
+    if maker.role is not None:
+        role = role if role in LENDS[maker.role] else Role(maker.role)
+        operator = operator and bool(maker.operator)
     return Caller(
-        id=row.id,
-        account=row.account_id,
-        user=row.user_id or "",
-        name=row.name,
-        origin=row.origin_id or "",
+        id=key.id,
+        account=key.account_id,
+        user=key.user_id or "",
+        name=key.name,
+        origin=key.origin_id or "",
         role=role,
         operator=operator,
-        weight=row.weight,
-        models=_scope(row.models),
-        routes=_scope(row.routes),
-        networks=None if row.networks is None else tuple(row.networks),
-        limits=Limits(
-            requests_per_minute=row.requests_per_minute,
-            tokens_per_minute=row.tokens_per_minute,
-            max_running=row.max_running,
-            max_queued=row.max_queued,
-        ),
-        account_limits=_account_limits(row),
-        expires=0.0 if row.expires_at is None else row.expires_at.timestamp(),
-        suspended=row.suspended_at is not None,
+        weight=key.weight,
+        models=_scope(key.models),
+        routes=_scope(key.routes),
+        networks=None if key.networks is None else tuple(key.networks),
+        limits=key.limits,
+        account_limits=account.limits,
+        expires=0.0 if key.expires_at is None else key.expires_at.timestamp(),
+        suspended=account.suspended_at is not None,
     )
 
 
@@ -159,19 +141,19 @@ def _scope(names: list[str] | None) -> frozenset[str] | None:
     return None if names is None else frozenset(names)
 
 
-def user_record(row: Row[Any], ended: Iterable[str]) -> Caller | None:
+def _user_caller(user: UserRecord, account: AccountState, ended: Iterable[str]) -> Caller | None:
     """Return the record of a person who is signed in, None when disabled."""
-    if row.disabled_at is not None:
+    if user.disabled_at is not None:
         return None
     return Caller(
-        id=row.id,
-        account=row.account_id,
-        user=row.id,
-        name=row.email,
-        role=Role(row.role),
-        operator=row.operator,
-        account_limits=_account_limits(row),
-        suspended=row.suspended_at is not None,
-        session=row.session,
+        id=user.id,
+        account=user.account_id,
+        user=user.id,
+        name=user.email,
+        role=Role(user.role),
+        operator=user.operator,
+        account_limits=account.limits,
+        suspended=account.suspended_at is not None,
+        session=user.session,
         ended=tuple(ended),
     )

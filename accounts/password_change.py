@@ -34,6 +34,7 @@ async def change_own_password(
     current, new = passwords
     await throttle.attempt(caller.name, address)
     if not await users.check(caller.user, current):
+        await users.record_wrong_password(caller, address)
         raise WrongPassword("current: the current password is wrong", param="current")
     await throttle.forgive(caller.name)
     await users.set_password(caller.id, caller.user, None, new)

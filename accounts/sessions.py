@@ -7,9 +7,9 @@ second.
 
 import secrets
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.access_tokens import AccessTokens, Claims
@@ -19,6 +19,7 @@ from accounts.caller import digest_of
 from accounts.errors import SessionOver, WrongPassword
 from accounts.login_throttle import LoginThrottle
 from accounts.passwords import Passwords
+from accounts.records import USER, UserRecord
 from accounts.users import clean_email
 from core.db.audit import audit
 from core.db.database import Database
@@ -68,11 +69,13 @@ class Sessions:
         """
         email = clean_email(email)
         await self._throttle.attempt(email, address)
-        query = select(USERS).where(USERS.c.email == email)
+        query = select(*USER).where(USERS.c.email == email)
         async with self._database.read() as connection:
-            user = (await connection.execute(query)).one_or_none()
+            found = (await connection.execute(query)).one_or_none()
+        user = None if found is None else UserRecord(*found)
         right = await self._passwords.verify(user.password_hash if user else None, password)
         if user is None or user.disabled_at is not None or not right:
+            await self._record_failure(email, user, address)
             raise WrongPassword(WRONG)
         claims = Claims(user.id, new_id("session"), user.session)
         async with self._database.write() as connection:
@@ -82,6 +85,28 @@ class Sessions:
             )
         await self._throttle.forgive(email)
         return session
+
+    async def _record_failure(self, email: str, user: Row[Any] | None, address: str) -> None:
+        """Add a failed sign-in to the audit log; the throttle bounds how many there are.
+
+        The email of a person that we do not know is kept as a digest: it may be a password that
+        was typed into the wrong field.
+        """
+        if user is None:
+            actor, account, reason = f"email:{digest_of(email)[:16]}", None, "unknown_email"
+        else:
+            actor, account = user.id, user.account_id
+            reason = "wrong_password" if user.disabled_at is None else "user_disabled"
+        async with self._database.write() as connection:
+            await audit(
+                connection,
+                actor,
+                "sign_in_failed",
+                actor,
+                account=account,
+                address=address,
+                reason=reason,
+            )
 
     async def refresh(self, refresh_token: str) -> Session:
         """Continue a session with new tokens; the old refresh token is used up.
@@ -140,7 +165,7 @@ class Sessions:
             .with_for_update(of=USERS, key_share=True)
         )
         row = (await connection.execute(query)).one_or_none()
-        return None if row is None else Claims(row.user_id, row.family, row.session)
+        return None if row is None else Claims(*row)
 
     async def _next(self, connection: AsyncConnection, claims: Claims) -> Session:
         secret = PREFIX + secrets.token_urlsafe(32)
@@ -170,15 +195,16 @@ class Sessions:
             row = (await connection.execute(query)).one_or_none()
             if row is None:
                 return
+            family, user, account = row
             ended = await connection.execute(
                 update(TOKENS)
-                .where(TOKENS.c.family == row.family, TOKENS.c.revoked_at.is_(None))
+                .where(TOKENS.c.family == family, TOKENS.c.revoked_at.is_(None))
                 .values(revoked_at=now())
             )
             if ended.rowcount:
                 # If the copy to the cache fails now, `keep_in_sync` makes it later.
                 await connection.execute(
-                    update(USERS).where(USERS.c.id == row.user_id).values(changed_at=now())
+                    update(USERS).where(USERS.c.id == user).values(changed_at=now())
                 )
-                await audit(connection, row.user_id, why, row.family, account=row.account_id)
-        await self._cache_sync.copy([row.user_id])
+                await audit(connection, user, why, family, account=account)
+        await self._cache_sync.copy([user])

@@ -8,18 +8,18 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.account_rows import lock_account
 from accounts.cache_records import USERS
 from accounts.cache_sync import CacheSync
-from accounts.caller import Role
+from accounts.caller import Caller, Role
 from accounts.errors import AccountNotFound, EmailTaken, InvalidAccount, LastAdmin, UserNotFound
 from accounts.passwords import Passwords, check_password
+from accounts.records import USER, UserRecord
 from core.db.audit import audit
 from core.db.database import Database
 from core.db.tables.accounts import AccountRow, UserRow
@@ -74,7 +74,7 @@ class Users:
         password: str | None = None,
         *,
         operator: bool = False,
-    ) -> Row[Any]:
+    ) -> UserRecord:
         """Add a user. A user without a password can only sign in through an identity provider.
 
         Raises:
@@ -119,17 +119,17 @@ class Users:
 
     async def list(
         self, account: str | None, *, before: str | None, limit: int
-    ) -> Sequence[Row[Any]]:
+    ) -> Sequence[UserRecord]:
         """Return users, newest first; of all accounts when `account` is None."""
-        query = select(USERS).order_by(USERS.c.id.desc()).limit(limit)
+        query = select(*USER).order_by(USERS.c.id.desc()).limit(limit)
         if account is not None:
             query = query.where(USERS.c.account_id == account, USERS.c.operator.is_(False))
         if before is not None:
             query = query.where(USERS.c.id < before)
         async with self._database.read() as connection:
-            return (await connection.execute(query)).all()
+            return [UserRecord(*row) for row in await connection.execute(query)]
 
-    async def get(self, user_id: str, account: str | None) -> Row[Any]:
+    async def get(self, user_id: str, account: str | None) -> UserRecord:
         """Return a user.
 
         Raises:
@@ -153,14 +153,14 @@ class Users:
 
     async def change(
         self, actor: str, user_id: str, account: str | None, change: UserUpdate
-    ) -> Row[Any]:
+    ) -> UserRecord:
         """Change a user's role, or disable or enable the user.
 
         Raises:
             UserNotFound, LastAdmin: The change is refused.
             StoreUnavailable: The change is made and takes effect within seconds.
         """
-        values: dict[str, Any] = {}
+        values: dict[str, object] = {}
         async with self._database.write() as connection:
             user = await _find(connection, user_id, account)
             if change.role is not None:
@@ -205,14 +205,27 @@ class Users:
             await audit(connection, actor, "password_set", user_id, account=user.account_id)
         await self._cache_sync.copy_user(user_id)
 
+    async def record_wrong_password(self, caller: Caller, address: str) -> None:
+        """Add a change of password that was refused to the audit log."""
+        async with self._database.write() as connection:
+            await audit(
+                connection,
+                caller.user,
+                "password_change_failed",
+                caller.user,
+                account=caller.account,
+                address=address,
+                reason="wrong_password",
+            )
+
     async def check(self, user_id: str, password: str) -> bool:
         """Return whether a password is the user's."""
         user = await self.get(user_id, None)
         return await self._passwords.verify(user.password_hash, password)
 
 
-async def _find(connection: AsyncConnection, user_id: str, account: str | None) -> Row[Any]:
-    query = select(USERS).where(USERS.c.id == user_id)
+async def _find(connection: AsyncConnection, user_id: str, account: str | None) -> UserRecord:
+    query = select(*USER).where(USERS.c.id == user_id)
     if ID.fullmatch(user_id) is None:
         raise UserNotFound(f"user {user_id!r} not found")
     if account is not None:
@@ -221,10 +234,10 @@ async def _find(connection: AsyncConnection, user_id: str, account: str | None) 
     found = (await connection.execute(query)).one_or_none()
     if found is None:
         raise UserNotFound(f"user {user_id} not found")
-    return found
+    return UserRecord(*found)
 
 
-async def _keep_an_admin(connection: AsyncConnection, user: Row[Any]) -> None:
+async def _keep_an_admin(connection: AsyncConnection, user: UserRecord) -> None:
     """Refuse a change that would leave an account without an admin."""
     if user.role != Role.ADMIN or user.disabled_at is not None:
         return

@@ -33,6 +33,7 @@ from api.routes import (
     webhooks,
 )
 from api.server.middleware import RequestMiddleware
+from api.server.request_log import RequestLog
 from core.settings.tree import Settings
 from intake.services_factory import open_services
 
@@ -109,6 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
         RequestMiddleware,
         limits=settings.limits,
         uploads={"/v1/files": settings.files.max_bytes + FORM_BYTES},
+        request_log=RequestLog(settings.log),
     )
     describe(app)
     return app

@@ -16,6 +16,7 @@ import uvicorn
 from accounts.access_tokens import MissingSecretError
 from api.app import create_app
 from api.server.http_protocol import BoundedHttpProtocol, bounded_protocol
+from api.server.request_log import RequestLog
 from core.runtime.process import refuse_settings
 from core.settings.invalid_settings import InvalidSettings
 from core.settings.tree import Settings
@@ -85,7 +86,7 @@ def create_server(settings: Settings) -> ApiServer:
             host=settings.api.host,
             port=settings.api.port,
             loop="uvloop",
-            http=bounded_protocol(settings.limits),
+            http=bounded_protocol(settings.limits, RequestLog(settings.log)),
             ws="none",
             lifespan="on",
             access_log=False,

@@ -19,12 +19,12 @@ def show(figure: Figure) -> None:
     sign = "ok" if figure.reached else "MISSED"
     bound = ">=" if figure.higher else "<="
     print(
-        f"{figure.name:<10}{figure.figure:>10g} {figure.unit:<12} "
+        f"{figure.name:<14}{figure.figure:>10g} {figure.unit:<12} "
         f"must {bound} {figure.must:g}, aim {figure.aim:g}   {sign}"
     )
-    print(f"          against {figure.compared_with}")
+    print(f"              against {figure.compared_with}")
     for name, value in figure.details.items():
-        print(f"          {name}: {value}")
+        print(f"              {name}: {value}")
 
 
 def main() -> int:

@@ -9,8 +9,9 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+from cli.help_texts import HELP_TEXTS
 from cli.terminal.failures import Failure
 from cli.terminal.output import print_failure
 
@@ -48,6 +49,8 @@ NOUNS = {
 class CommandGroups(TyperGroup):
     """Imports the module of a noun, and turns a `Failure` into a message and an exit code."""
 
+    _is_listing = False
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Return every noun in the order of the help."""
         del ctx
@@ -59,11 +62,22 @@ class CommandGroups(TyperGroup):
         if cmd_name not in NOUNS:
             return None
         panel, module = NOUNS[cmd_name]
+        if self._is_listing and cmd_name in HELP_TEXTS:
+            text = HELP_TEXTS[cmd_name]
+            return TyperCommand(cmd_name, help=text, rich_help_panel=panel)
         command: Any = typer.main.get_command(import_module(module).app)
         if isinstance(command, TyperGroup):
             command = command.commands.get(cmd_name, command)
         command.name, command.rich_help_panel = cmd_name, panel
         return command
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help of all commands without importing their modules."""
+        self._is_listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._is_listing = False
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""

@@ -23,7 +23,7 @@ SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 http_requests = Counter(
     "penstock_http_requests_total",
-    "Answered requests by route template and class of status (2xx, 4xx, ...)",
+    "Answered requests by route template and status (499: the client left before the answer)",
     ["route", "method", "status"],
     registry=API,
 )

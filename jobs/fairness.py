@@ -10,6 +10,8 @@ job of each other account, however many they have queued.
 from enum import StrEnum
 from typing import Any
 
+from jobs.prompts import choices_of, output_limit_of
+
 #: Distance between two tiers in the ready set's score; virtual time stays far below it.
 TIER_SPAN = 1e13
 
@@ -44,8 +46,8 @@ def estimated_tokens(body: dict[str, Any], size_bytes: int) -> int:
     """Estimate input + output tokens of an OpenAI body of `size_bytes` UTF-8 bytes."""
     if "input" in body:  # embeddings have no output
         return max(1, size_bytes // BYTES_PER_TOKEN)
-    limit = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_OUTPUT_TOKENS
-    output = int(limit) * int(body.get("n") or 1)
+    limit = output_limit_of(body)
+    output = (DEFAULT_OUTPUT_TOKENS if limit is None else limit) * choices_of(body)
     constraint = CONSTRAINT_TOKENS if _constrained(body) else 0
     return max(1, size_bytes // BYTES_PER_TOKEN) + output + constraint
 

@@ -31,8 +31,12 @@ from tests.support.settings_marker import Groups
 #: The secret with which API processes in tests sign tokens.
 JWT_SECRET = "only for tests, and long enough for every algorithm that one of them tries"
 
-#: Tests that kill processes, measure time or load a real model: they never run in parallel.
-ONE_AT_A_TIME = ("tests/contract/", "tests/e2e/", "tests/faults/")
+#: Tests that may not run beside others of their kind. The first kind loads real models, which take
+#: memory and CPU; the second kills processes and measures time, and mostly waits.
+ONE_AT_A_TIME = {
+    "models": ("tests/contract/", "tests/e2e/", "tests/faults/test_vllm_faults.py"),
+    "faults": ("tests/faults/",),
+}
 
 
 # No time limit per Hypothesis example; pytest-timeout limits whole tests.
@@ -43,11 +47,12 @@ hypothesis.settings.load_profile("penstock")
 
 
 class Scheduler(LoadScopeScheduling):
-    """Runs a file's tests in one xdist process, and all tests of ONE_AT_A_TIME in the same one."""
+    """Runs a file's tests in one xdist process, and all tests of a kind of ONE_AT_A_TIME in one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "one at a time" if file.startswith(ONE_AT_A_TIME) else file
+        kinds = (kind for kind, paths in ONE_AT_A_TIME.items() if file.startswith(paths))
+        return next(kinds, file)
 
 
 @pytest.hookimpl(optionalhook=True)

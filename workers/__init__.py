@@ -1,1 +1,4 @@
-"""Worker processes: claim jobs, run them on one engine, write their events to Redis."""
+"""Worker processes: claim jobs, run them on one engine, write their events to Redis.
+
+On SIGTERM `runner.py` ends short jobs and returns the others to their queue.
+"""

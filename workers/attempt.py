@@ -84,6 +84,7 @@ class Attempt:
         early: Outputs that came before the engine's `add` returned.
         pending: Events that are not in the log yet.
         pending_tokens: Output tokens in `pending`.
+        cached: By prompt, how many of its tokens came from the cache.
         input_shown: Whether a delta has the prompt's length.
         flushing: How many of `pending` the append under way carries; these are not merged any more.
         ending: How the job ends, once that is decided.
@@ -102,6 +103,7 @@ class Attempt:
     watched: bool
     input_tokens: int = 0
     cached_input_tokens: int = 0
+    cached: dict[int, int] = field(default_factory=dict)
     accepted: AcceptedGeneration | None = None
     input_shown: bool = False
     finished_choices: set[int] = field(default_factory=set)
@@ -223,7 +225,7 @@ class Attempt:
             self.failure = output.error
             return
         if output.cached_input_tokens is not None:
-            self.cached_input_tokens = max(self.cached_input_tokens, output.cached_input_tokens)
+            self._count_cached(output.index, output.cached_input_tokens)
         self.output_tokens += len(output.token_ids)
         self.pending_tokens += len(output.token_ids)
         last = self.pending[-1] if len(self.pending) > self.flushing else None
@@ -234,6 +236,13 @@ class Attempt:
         if output.finish_reason is not None:
             self.finished_choices.add(output.index)
             self._complete()
+
+    def _count_cached(self, index: int, tokens: int) -> None:
+        """Note what a choice's prompt had in the cache; the choices of one prompt share it."""
+        assert self.accepted is not None
+        prompt = index * self.accepted.prompts // self.accepted.choices
+        self.cached[prompt] = max(self.cached.get(prompt, 0), tokens)
+        self.cached_input_tokens = sum(self.cached.values())
 
     def _complete(self) -> None:
         if self.accepted is not None and len(self.finished_choices) >= self.accepted.choices:

@@ -8,10 +8,12 @@ unless that attempt is ending already.
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
 from core.errors import EngineDead, StoreUnavailable
+from core.redis.client import guarded
 from core.settings.tree import Settings
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.job_store import JobStore
@@ -22,6 +24,7 @@ from workers.worker_state import WorkerState
 log = structlog.get_logger()
 
 RETRY_SECONDS = 0.1
+LEAVE_SECONDS = 0.5
 
 
 class Heartbeat:
@@ -59,6 +62,7 @@ class Heartbeat:
         self._describe = describe
         self._set_mode = set_mode
         self._probe_if_due = probe_if_due
+        self._wake = asyncio.Event()
 
     async def run(self, model: ServedModel) -> None:
         """Beat until cancelled; retry soon while Redis does not answer.
@@ -76,7 +80,30 @@ class Heartbeat:
                 pause = min(pause, RETRY_SECONDS)
             self._check_hung()
             self._probe_if_due()
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            self._wake.clear()
+
+    def beat_soon(self) -> None:
+        """Send the next heartbeat now, because the worker's phase has changed."""
+        self._wake.set()
+
+    async def leave(self) -> None:
+        """Take this worker off the lists at its end, instead of when its last heartbeat expires."""
+        state, keys = self._state, self._store.keys
+        try:
+            async with (
+                asyncio.timeout(LEAVE_SECONDS),
+                guarded(),
+                self._store.redis.pipeline() as together,
+            ):
+                together.zrem(keys.part(state.queue, "workers"), state.id)
+                together.hdel(keys.part(state.queue, "slots"), state.id)
+                together.delete(keys.worker(state.id))
+                await together.execute()
+        except (StoreUnavailable, TimeoutError):
+            log.warning("departure_not_reported_store_unavailable")
 
     async def _beat(self, model: ServedModel) -> None:
         state = self._state

@@ -226,6 +226,7 @@ class WorkerService:
         self._state.phase = "draining"
         if self._claiming is None:
             return
+        self._heartbeat.beat_soon()
         log.info("drain_started", jobs=len(self._runner.attempts))
         self._batcher.stop()
         await self._claiming
@@ -235,6 +236,7 @@ class WorkerService:
     async def close(self) -> None:
         """Stop the background tasks and free the device."""
         await self._tasks.cancel()
+        await self._heartbeat.leave()
         await self._engine.close()
         self._health.close()
         await self._store.close()

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.audit_log import read_log
 from accounts.errors import AccountNotFound
 from api.http.deps import AppServices, CurrentCaller
 from api.http.json_responses import json_response
 from api.http.request_body import read_object
 from api.openapi.route_docs import Responses, body_of, error_responses
 from api.routes.jobs import Limit
+from core.db.audit import read_audit_log
 from core.db.tables.base import now
 from wire.errors import InvalidCursor
 from wire.schemas.accounts import AccountAnswer, AccountChange, AccountFields, NewAccount
@@ -111,7 +111,9 @@ async def read_audit(
     if account not in (None, caller.account) and not caller.operator:
         raise AccountNotFound(f"Account {account!r} not found", param="account")
     account_id = account if caller.operator else caller.account
-    found = await read_log(services.database, account_id, before=_serial(after), limit=limit + 1)
+    found = await read_audit_log(
+        services.database, account_id, before=_serial(after), limit=limit + 1
+    )
     return json_response(list_page(found, limit, audit_view))
 
 

@@ -21,7 +21,8 @@ from intake.admission import AdmissionRequest, admit
 from intake.lookup.job_lookup import FoundJob, erase_job
 from intake.preferences import Preferences, disconnect_policy, read_preferences
 from intake.responses.conversation import to_items
-from intake.responses.response_chat import FIELDS, as_chat, find_response
+from intake.responses.response_chat import FIELDS, as_chat
+from intake.responses.response_lookup import find_response
 from intake.services import Services
 from intake.waiting import wait_end
 from intake.watched_job import WatchedJob

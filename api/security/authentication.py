@@ -57,6 +57,7 @@ async def authenticate(request: Request) -> Caller:
             raise Unauthenticated(UNKNOWN)
     else:
         found, entry = await _user_of(request, services, credential)
+    request.state.caller = found  # also of a request that is refused below: its log names it
     if found.networks is not None:
         check_address(request, found, services.settings.api.trusted_proxies)
     _check_access(request.scope, found)

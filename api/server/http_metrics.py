@@ -19,24 +19,24 @@ CLIENT_DISCONNECTED = 499
 
 
 class MeasuredRequest:
-    """Time and status of one request."""
+    """Times, in seconds of `perf_counter`, and status of one request."""
 
-    __slots__ = ("_seconds", "_started", "status")
+    __slots__ = ("_seconds", "started", "status")
 
     def __init__(self) -> None:
-        self._started = perf_counter()
+        self.started = perf_counter()
         self._seconds = 0.0
         self.status = CLIENT_DISCONNECTED
 
     def answered(self, status: int) -> None:
         """Record the status and the time to the start of the response."""
         self.status = status
-        self._seconds = perf_counter() - self._started
+        self._seconds = perf_counter() - self.started
 
     def close(self, scope: Scope, trace_id: str = "") -> None:
         """Count the request, with its trace as an exemplar."""
         route, method = route_of(scope), method_of(scope)
-        _requests(route, method, f"{self.status // 100}xx").inc()
+        _requests(route, method, str(self.status)).inc()
         if self.status != CLIENT_DISCONNECTED:
             exemplar = {"trace_id": trace_id} if trace_id else None
             _seconds(route, method).observe(self._seconds, exemplar)
@@ -54,7 +54,7 @@ def method_of(scope: Scope) -> str:
     return method if method in METHODS else "other"
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _requests(route: str, method: str, status: str) -> Counter:
     return metrics.http_requests.labels(route, method, status)
 

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.http.error_handlers import problem_response
 from api.server.middleware import new_request_id
+from api.server.request_log import RequestLog, RequestRecord
 from core.errors import PipelineError
 from core.settings.api import LimitSettings
 from wire import error_bodies
@@ -26,6 +27,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection; `waiting_since` is when it began to wait for the rest of a request."""
 
     limits: ClassVar[LimitSettings]
+    request_log: ClassVar[RequestLog]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -103,18 +105,23 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Respond without the application, then close the connection."""
         if self.transport.is_closing():
             return
-        self.waiting_since = None
+        began, self.waiting_since = self.waiting_since, None
         request_id = new_request_id()
         path = getattr(self, "url", b"").partition(b"?")[0].decode("latin-1") or "/"
-        scope = {"type": "http", "path": path, "state": {"request_id": request_id.decode()}}
+        state = {"request_id": request_id.decode()}
+        scope = {"type": "http", "method": "", "path": path, "state": state}
         answer = problem_response(error_bodies.from_error(error), scope)
         headers = [*answer.raw_headers, (b"x-request-id", request_id), (b"connection", b"close")]
         lines = [b"%b: %b\r\n" % header for header in headers]
         head = b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n"])
         self.transport.write(head + bytes(answer.body))
         self.transport.close()
+        record = RequestRecord(state["request_id"], bytes=len(answer.body))
+        waited = 0.0 if began is None else time.monotonic() - began
+        self.request_log.write(scope, record, answer.status_code, waited)
 
 
-def bounded_protocol(limits: LimitSettings) -> type[BoundedHttpProtocol]:
+def bounded_protocol(limits: LimitSettings, request_log: RequestLog) -> type[BoundedHttpProtocol]:
     """Create the protocol class with these limits; uvicorn instantiates it per connection."""
-    return type("LimitedHttpProtocol", (BoundedHttpProtocol,), {"limits": limits})
+    own = {"limits": limits, "request_log": request_log}
+    return type("LimitedHttpProtocol", (BoundedHttpProtocol,), own)

@@ -11,7 +11,7 @@ import re
 import secrets
 import types
 from collections.abc import Generator, Mapping
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any
 
 import structlog
@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.error_handlers import problem_response
 from api.server.http_metrics import MeasuredRequest, method_of, route_of
+from api.server.request_log import RequestLog, RequestRecord
 from core import tracing
 from core.settings.api import LimitSettings
 from core.spans import Attributes
@@ -42,10 +43,17 @@ def new_request_id() -> bytes:
 class RequestMiddleware:
     """Wraps the application; `uploads` maps paths to larger body limits, in bytes."""
 
-    def __init__(self, app: ASGIApp, limits: LimitSettings, uploads: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: LimitSettings,
+        uploads: Mapping[str, int],
+        request_log: RequestLog,
+    ) -> None:
         self._app = app
         self._limits = limits
         self._uploads = uploads
+        self._request_log = request_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -67,7 +75,7 @@ class RequestMiddleware:
             log.exception("request_failed", method=scope["method"], path=scope["path"])
             await request.answer(error_bodies.internal())
         finally:
-            request.close()
+            request.close(self._request_log)
 
 
 class _RequestScope:
@@ -84,7 +92,7 @@ class _RequestScope:
             "_send",
             "_waited",
         ),
-        *("_measured", "_traced", "_whole", "request_id"),
+        *("_measured", "_record", "_traced", "_whole", "request_id"),
     )
 
     def __init__(
@@ -102,6 +110,7 @@ class _RequestScope:
             given = new_request_id()
         self._header = (b"x-request-id", given)
         self.request_id = given.decode()
+        self._record = RequestRecord(self.request_id)
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = self.request_id
         # uvicorn offers no way to drop a client that stopped reading; closing would wait for it.
@@ -116,8 +125,11 @@ class _RequestScope:
             self._traced = tracing.RequestTrace(tracer, given.decode("latin-1") if given else None)
             tracing.request.set(self._traced)
 
-    def close(self) -> None:
-        """Record the request's metrics and end its span."""
+    def close(self, request_log: RequestLog) -> None:
+        """Log the request, record its metrics and end its span."""
+        measured = self._measured
+        seconds = perf_counter() - measured.started
+        request_log.write(self._scope, self._record, measured.status, seconds)
         span = self._traced.span if self._traced is not None else None
         self._measured.close(self._scope, span.context.trace if span else "")
         if span is not None:
@@ -181,6 +193,7 @@ class _RequestScope:
             self._scope["state"]["answered"] = True
             self._measured.answered(message["status"])
             message["headers"] = [*message.get("headers", ()), self._header]
+        self._record.sent(message)
         await self._send(message)
 
     async def answer(self, problem: error_bodies.Problem) -> None:

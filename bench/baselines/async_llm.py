@@ -1,45 +1,54 @@
 """vLLM's AsyncLLM alone with the same model and requests, in its own process.
 
-Controlled over stdin/stdout: `throughput IN_FLIGHT REQUESTS` answers tokens/s, `first REQUESTS`
-answers times to the first token in ms.
+Controlled over two pipes, one request and one answer a line: `throughput IN_FLIGHT REQUESTS`
+answers tokens/s, `first REQUESTS` answers times to the first token in ms.
 """
 
 import asyncio
 import json
 import os
-import signal
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from bench.loads.completions import OUTPUT_TOKENS, prompt
+from core.runtime.child_process import ChildProcess, Program
 from core.settings.engine import EngineSettings
 
-#: Its children hold its output open, so its death shows only as a timeout.
+#: Its children hold the pipe of answers open, so its death shows only as a timeout.
 ANSWER_SECONDS = 180.0
 
 #: Its worker spins for a second after the last request, which would take CPU from the other side.
 SPIN_SECONDS = 1.5
 
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+}
+
 
 class AsyncLlmClient:
     """Drives the AsyncLLM process."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: ChildProcess, requests: IO[str], answers: IO[str]) -> None:
         self._process = process
+        self._requests = requests
+        self._answers = answers
 
     async def _ask(self, *command: object) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write((" ".join(map(str, command)) + "\n").encode())
+        print(*command, file=self._requests, flush=True)
         async with asyncio.timeout(ANSWER_SECONDS):
-            while line := await self._process.stdout.readline():
-                if line.startswith(b"ANSWER "):
-                    await asyncio.sleep(SPIN_SECONDS)
-                    return json.loads(line[7:])
-        raise RuntimeError("the AsyncLLM process ended")
+            line = await asyncio.to_thread(self._answers.readline)
+        if not line:
+            raise RuntimeError(f"the AsyncLLM process ended:\n{self._process.tail()}")
+        await asyncio.sleep(SPIN_SECONDS)
+        return json.loads(line)
 
     async def throughput(self, in_flight: int, requests: int) -> float:
         """Run requests with so many in flight; return tokens/s."""
@@ -53,31 +62,30 @@ class AsyncLlmClient:
 @asynccontextmanager
 async def async_llm() -> AsyncIterator[AsyncLlmClient]:
     """Run AsyncLLM for the length of a block."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "bench.baselines.async_llm",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_NO_USAGE_STATS": "1",
-            "VLLM_LOGGING_LEVEL": "ERROR",
-        },
-    )
-    try:
-        side = AsyncLlmClient(process)
-        await side.throughput(32, 64)
-        yield side
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # its core and worker processes too
-        await process.wait()
+    (their_requests, our_requests), (our_answers, their_answers) = os.pipe(), os.pipe()
+    theirs = (their_requests, their_answers)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        os.fdopen(our_answers) as answers,
+        os.fdopen(our_requests, "w") as requests,
+    ):
+        command = [sys.executable, "-m", "bench.baselines.async_llm", *map(str, theirs)]
+        environment = {**os.environ, **ENVIRONMENT}
+        process = ChildProcess(
+            Program("async_llm", command, Path(folder, "log"), environment, pass_fds=theirs)
+        )
+        try:
+            process.begin()
+            for descriptor in theirs:
+                os.close(descriptor)  # so that the end of the process ends the pipe of answers
+            side = AsyncLlmClient(process, requests, answers)
+            await side.throughput(32, 64)
+            yield side
+        finally:
+            process.kill()  # its core and worker processes too
 
 
-async def _serve() -> None:
+async def _serve(requests: IO[str], answers: IO[str]) -> None:
     from vllm import SamplingParams  # noqa: PLC0415 - only in the process that measures it
     from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415
     from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415
@@ -124,14 +132,15 @@ async def _serve() -> None:
         return sum(counts) / (time.perf_counter() - began)
 
     loop = asyncio.get_running_loop()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
+    while line := await loop.run_in_executor(None, requests.readline):
         verb, *numbers = line.split()
         if verb == "throughput":
             answer: Any = await throughput(int(numbers[0]), int(numbers[1]))
         else:
             answer = [(await one(4))[0] for _ in range(int(numbers[0]))]
-        print("ANSWER", json.dumps(answer), flush=True)
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve())
+    with os.fdopen(int(sys.argv[1])) as given, os.fdopen(int(sys.argv[2]), "w") as answered:
+        asyncio.run(_serve(given, answered))

@@ -5,7 +5,6 @@ The database generates the events by SQL, because inserting them is not measured
 
 import asyncio
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from bench.servers.postgres import postgres
 from billing.pricing.prices import NewPrice, set_price
 from core.db.database import Database
 from core.db.schema_version import upgrade
+from core.runtime.child_process import ChildProcess, Program
 from core.settings.billing import DatabaseSettings
 
 EVENTS = 5_000_000
@@ -92,20 +92,18 @@ class BenchLedger:
         Raises:
             RuntimeError: the command failed.
         """
-        program = Path(sys.executable).with_name("penstock")
+        command = [str(Path(sys.executable).with_name("penstock")), *arguments]
         url = self.settings.url.get_secret_value()
-        env = os.environ | {"PENSTOCK_DATABASE__URL": url, "PENSTOCK_SELLER__NAME": "Bench"}
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            [program, *arguments], env=env, stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        output = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise RuntimeError(f"penstock {' '.join(arguments)} failed")
-        return BenchRun(time.perf_counter() - began, usage.ru_maxrss / 1024, output)
+        env = {**os.environ, "PENSTOCK_DATABASE__URL": url, "PENSTOCK_SELLER__NAME": "Bench"}
+        with tempfile.TemporaryDirectory() as folder:
+            process = ChildProcess(Program("penstock", command, Path(folder, "log"), env))
+            began = time.perf_counter()
+            process.begin()
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - began
+            if os.waitstatus_to_exitcode(status):
+                raise RuntimeError(f"penstock {' '.join(arguments)} failed:\n{process.tail()}")
+            return BenchRun(seconds, usage.ru_maxrss / 1024, process.output())
 
 
 @asynccontextmanager

@@ -11,7 +11,8 @@ import httpx2
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from accounts.account_rows import ensure_account
+from accounts.account_rows import account_exists
+from accounts.errors import AccountNotFound
 from billing.budgets.budgets import Budget
 from billing.budgets.spending import spending_since
 from billing.budgets.warnings import write_warnings
@@ -46,13 +47,15 @@ async def set_budget(database: Database, budget: Budget, actor: str = "") -> Bud
         The budget as stored, with its id.
 
     Raises:
+        AccountNotFound: there is no such account; a typing error must not make one.
         InvalidBudget: a value is out of range, or the account has no such key.
         DatabaseUnavailable: nothing was stored; try again later.
     """
     _check(budget)
-    await ensure_account(database, budget.account)
     table = table_of(BudgetRow)
     async with database.write() as connection:
+        if not await account_exists(connection, budget.account):
+            raise AccountNotFound(f"account: there is no account {budget.account!r}")
         budget = replace(budget, key_id=await _origin(connection, budget.account, budget.key_id))
         own = (table.c.account_id == budget.account, table.c.key_id == budget.key_id)
         known = await connection.scalar(select(table.c.id).where(*own))

@@ -16,6 +16,7 @@ from billing.pricing.rating import Price, TokenCounts, rate
 from core.db.tables.base import table_of, typed_row
 from core.db.tables.budgets import BudgetRow
 from jobs.fairness import ServiceTier
+from jobs.prompts import choices_of, output_limit_of, prompts_of
 from jobs.store.budget_reservations import ACCOUNT, BudgetLimit, to_nanos
 
 #: An allowance, in tokens, for what a chat template adds to a prompt of text.
@@ -70,13 +71,13 @@ def max_tokens(body: dict[str, Any], size_bytes: int, context_tokens: int) -> To
     """
     if "input" in body:  # embeddings: any number of texts, and no output
         return TokenCounts(input=size_bytes, cached_input=0, output=0)
-    requested = body.get("max_completion_tokens") or body.get("max_tokens") or context_tokens
-    choices = int(body.get("n") or 1)
-    is_text = _is_text(body)
+    limit = output_limit_of(body)
+    requested = context_tokens if limit is None else limit
+    whole = context_tokens * max(1, len(prompts_of(body)))
     return TokenCounts(
-        input=min(size_bytes + TEMPLATE_TOKENS, context_tokens) if is_text else context_tokens,
+        input=min(size_bytes + TEMPLATE_TOKENS, whole) if _is_text(body) else whole,
         cached_input=0,
-        output=min(int(requested), context_tokens) * choices,
+        output=min(requested, context_tokens) * choices_of(body),
     )
 
 

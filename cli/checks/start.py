@@ -3,6 +3,7 @@
 `penstock up` refuses what `penstock doctor` reports as a problem: both run `quick_checks`.
 """
 
+import errno
 import os
 import resource
 import shutil
@@ -39,14 +40,19 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 def is_free(host: str, port: int) -> bool:
     """Return whether a server could listen on a port."""
+    return _why_not(host, port) is None
+
+
+def _why_not(host: str, port: int) -> OSError | None:
+    """Return why no server could listen on a port; None if one could."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error
+    return None
 
 
 def choose_port(host: str, port: int, what: str, setting: str) -> int:
@@ -59,30 +65,28 @@ def choose_port(host: str, port: int, what: str, setting: str) -> int:
         setting: The variable of the port, for the message.
 
     Raises:
-        Failure: the port is taken.
+        Failure: the port is taken or not allowed, or this machine has no such address.
     """
-    if port == 0:
-        return free_port(host)
-    if is_free(host, port):
-        return port
+    error = _why_not(host, port)
+    if error is None:
+        return port or free_port(host)
+    where = setting.replace("PORT", "HOST")
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        raise Failure(
+            f"{what} cannot listen on {host}: this machine has no such address",
+            f"{where}: expected an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all",
+        )
+    if error.errno == errno.EACCES:
+        raise Failure(
+            f"{what} cannot listen on {host}:{port}: {error.strerror}",
+            f"{setting}: ports under 1024 are for root; expected another one, or 0 for any",
+        )
+    if error.errno != errno.EADDRINUSE:
+        raise Failure(f"{what} cannot listen on {host}:{port}: {error.strerror}", where, setting)
     raise Failure(
         f"port {port} is taken, so {what} cannot listen on {host}:{port}",
         f"free it, or choose another port: {setting}={port + 1} (0 takes any free one)",
     )
-
-
-def running_here(state_dir: StateDir) -> PipelineState | None:
-    """Return the pipeline that runs in this directory; None if no pipeline does."""
-    state = state_dir.read_state()
-    if state is None:
-        return None
-    try:
-        os.kill(state.pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass  # it runs as another user
-    return state
 
 
 def check_ports(settings: Settings, running: PipelineState | None) -> Finding:
@@ -169,15 +173,17 @@ def _is_development_secret(settings: Settings, state_dir: StateDir) -> bool:
 def check_private(folder: Path = STATE_DIR) -> Finding:
     """Check that other users of this machine cannot read the secrets of `.penstock`."""
     name = "private files"
+    private = ("", "dev-key", "jwt-secret", "redis-password", "redis.conf", "penstock.db")
     shared = [
         path
-        for path in (folder / "dev-key", folder / "jwt-secret")
+        for path in (folder / each for each in private)
         if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077
     ]
     if shared:
         names = " ".join(map(str, shared))
-        return warning(name, f"other users of this machine can read {names}", f"chmod 600 {names}")
-    return fine(name, f"other users cannot read the keys in {folder}")
+        advice = f"chmod go= {names}", "the next `penstock up` does it as well"
+        return warning(name, f"other users of this machine can read {names}", *advice)
+    return fine(name, f"other users cannot read {folder}")
 
 
 def check_embedded(settings: Settings) -> Finding:

@@ -1,6 +1,5 @@
 """`penstock accounts`: creates, lists, limits and suspends accounts."""
 
-import getpass
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +8,7 @@ from accounts.accounts import ID
 from accounts.caller import Limits
 from accounts.directory_factory import Directory
 from cli.connect.accounts import with_directory
+from cli.connect.actor import actor
 from cli.terminal.failures import UsageError
 from cli.terminal.options import Json
 from cli.terminal.output import ago, err, print_json, print_table
@@ -34,9 +34,7 @@ def create(
     if ID.fullmatch(account) is None:
         raise UsageError("ACCOUNT: use only letters, digits, _ . -")
     values = {"name": name, "currency": currency}
-    with_directory(
-        lambda directory, _: directory.accounts.create(getpass.getuser(), account, values)
-    )
+    with_directory(lambda directory, _: directory.accounts.create(actor(), account, values))
     typer.echo(account)
 
 
@@ -96,15 +94,13 @@ def resume(account: Account) -> None:
 
 
 def _change(account: str, values: dict[str, Any]) -> None:
-    with_directory(
-        lambda directory, _: directory.accounts.change(getpass.getuser(), account, values)
-    )
+    with_directory(lambda directory, _: directory.accounts.change(actor(), account, values))
     err.print(f"{account} was changed.", soft_wrap=True)
 
 
 def _suspend(account: str, *, suspended: bool) -> None:
     async def work(directory: Directory, _: Database) -> None:
-        await directory.accounts.suspend(getpass.getuser(), account, suspended=suspended)
+        await directory.accounts.suspend(actor(), account, suspended=suspended)
 
     with_directory(work)
     err.print(f"{account} is {'suspended' if suspended else 'active again'}.", soft_wrap=True)

@@ -1,6 +1,5 @@
 """`penstock budgets`: limits the spending of accounts and keys per UTC month."""
 
-import getpass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from billing.budgets.budget_status import BudgetStatus, budget_statuses
 from billing.budgets.budgets import WARN_PERCENTS, Budget
 from billing.money import plain
 from billing.months import month_of
+from cli.connect.actor import actor
 from cli.connect.database import with_database
 from cli.connect.settings import load_settings
 from cli.terminal.failures import UsageError
@@ -72,7 +72,7 @@ def set_account_budget(
         webhook=webhook,
         webhook_secret=secret,
     )
-    created = with_database(lambda database: set_budget(database, budget, getpass.getuser()))
+    created = with_database(lambda database: set_budget(database, budget, actor()))
     typer.echo(created.id)
     if secret is not None:
         err.print(f"Warnings are signed with {secret}; it is shown only now.")
@@ -105,8 +105,7 @@ def list_budgets(as_json: Json = False) -> None:
 @app.command("remove")
 def remove_account_budget(account: Account, key: Key = "") -> None:
     """Remove a budget."""
-    actor = getpass.getuser()
-    if not with_database(lambda database: remove_budget(database, account, key, actor)):
+    if not with_database(lambda database: remove_budget(database, account, key, actor())):
         raise UsageError(f"{account} has no such budget")
 
 

@@ -59,9 +59,7 @@ def calibrate(
     try:
         found = fit(measured, profile)
     except CannotFit as error:
-        raise Failure(
-            str(error), "the fit needs the plan extra: pip install 'penstock[plan]'"
-        ) from error
+        raise Failure(str(error), "the fit needs numpy: pip install 'numpy>=2'") from error
     out.write_text(found.profile.model_dump_json(indent=2) + "\n")
     _print(found, out, as_json)
 

@@ -9,7 +9,7 @@ import typer
 
 from cli.checks.findings import Check, Level, fine, print_findings, problem, run_checks
 from cli.checks.machine import ask_gpu
-from cli.checks.start import machine_checks, quick_checks, running_here
+from cli.checks.start import machine_checks, quick_checks
 from cli.connect.settings import settings_of
 from cli.connect.state_dir import PipelineState, StateDir
 from cli.terminal.failures import UsageError
@@ -70,7 +70,7 @@ def _checks(*, quick: bool) -> list[Check]:
     except InvalidSettings as error:
         wrong = problem("settings", "the settings are wrong", *error.lines)
         return [Check("settings", lambda: wrong), *machine_checks()]
-    running = running_here(StateDir())
+    running = StateDir().running()
     read = Check("settings", lambda: fine("settings", _sources(settings)))
     checks = [read, *quick_checks(settings, running)]
     return checks if quick else _with_servers(checks, settings, running)

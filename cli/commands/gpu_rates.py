@@ -1,6 +1,5 @@
 """`penstock gpu-rates`: sets and lists the cost of GPUs, for `penstock bills margin`."""
 
-import getpass
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
@@ -9,6 +8,7 @@ import typer
 
 from billing.money import plain
 from billing.pricing.gpu_rates import GpuRate, load_gpu_rates, set_gpu_rate
+from cli.connect.actor import actor
 from cli.connect.database import with_database
 from cli.terminal.options import Json, instant, number
 from cli.terminal.output import print_json, print_table
@@ -36,7 +36,7 @@ def set_rate(
     """Set a rate from a time on; the time may be in the past."""
     start = datetime.now(UTC) if since is None else instant("--from", since)
     rate = GpuRate(model, gpu, number("--per-hour", per_hour), slots, currency, start)
-    with_database(lambda database: set_gpu_rate(database, rate, getpass.getuser()))
+    with_database(lambda database: set_gpu_rate(database, rate, actor()))
 
 
 @app.command("list")

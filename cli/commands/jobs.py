@@ -9,6 +9,7 @@ from cli.commands.models import first_model
 from cli.connect.api_client import Client
 from cli.connect.job_progress import (
     JOB_COLUMNS,
+    goes_on,
     job_row,
     place,
     show_job,
@@ -122,9 +123,10 @@ def stream(
     if not as_json:
         stream_job(client, job_id, after)
         return
-    for event in client.stream(f"/v1/jobs/{job_id}/stream", after):
-        print_json({"type": event.type, **event.data})
-        sys.stdout.flush()
+    with goes_on(job_id):
+        for event in client.stream(f"/v1/jobs/{job_id}/stream", after):
+            print_json({"type": event.type, **event.data})
+            sys.stdout.flush()
 
 
 @app.command()

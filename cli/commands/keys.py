@@ -1,6 +1,5 @@
 """`penstock keys`: creates, lists, rotates and revokes API keys."""
 
-import getpass
 from datetime import timedelta
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from accounts.api_keys import EVERYBODY, KeyFilter, MadeKey, NewKey
 from accounts.caller import Limits, Role
 from accounts.directory_factory import Directory
 from cli.connect.accounts import with_directory
+from cli.connect.actor import actor
 from cli.terminal.failures import UsageError
 from cli.terminal.key_table import print_keys, print_new_key
 from cli.terminal.options import Json, instant
@@ -97,7 +97,7 @@ def create(
 
     async def make(directory: Directory, database: Database) -> MadeKey:
         await ensure_account(database, account)
-        return await directory.keys.create(getpass.getuser(), new)
+        return await directory.keys.create(actor(), new)
 
     print_new_key(with_directory(make), as_json=as_json)
 
@@ -129,7 +129,7 @@ def rotate(
     """Replace a key: print a new one with the same rights; the old one ends after the overlap."""
     created = with_directory(
         lambda directory, _: directory.keys.rotate(
-            getpass.getuser(), key_id, EVERYBODY, timedelta(seconds=overlap)
+            actor(), key_id, EVERYBODY, timedelta(seconds=overlap)
         )
     )
     print_new_key(created, as_json=as_json)
@@ -138,5 +138,5 @@ def rotate(
 @app.command()
 def revoke(key_id: KeyId) -> None:
     """Revoke a key for good; it is refused within a second."""
-    with_directory(lambda directory, _: directory.keys.revoke(getpass.getuser(), key_id, EVERYBODY))
+    with_directory(lambda directory, _: directory.keys.revoke(actor(), key_id, EVERYBODY))
     err.print(f"{key_id} is revoked.", soft_wrap=True)

@@ -1,6 +1,5 @@
 """`penstock prices`: sets and lists prices of tokens; a price never changes, a new one follows."""
 
-import getpass
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ from billing.ledger.ledger import Ledger
 from billing.money import plain
 from billing.pricing.prices import NewPrice, load_prices, set_price
 from billing.pricing.rating import Price
+from cli.connect.actor import actor
 from cli.connect.database import with_database
 from cli.connect.settings import load_settings
 from cli.terminal.options import Json, instant, number
@@ -57,7 +57,7 @@ def set_model_price(
         currency,
         None if since is None else instant("--from", since),
     )
-    price = with_database(lambda database: set_price(database, new, getpass.getuser()))
+    price = with_database(lambda database: set_price(database, new, actor()))
     typer.echo(price.id)
     err.print(f"{price.model} costs this from {price.valid_from:{FORMAT}} on.")
 

@@ -5,18 +5,25 @@ Invariant: the command replaces itself by that process, so signals reach the pro
 
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from cli.connect.embedded_redis import find_program, redis_command
+from cli.connect.settings import load_local_settings
 from cli.connect.state_dir import StateDir
+from cli.terminal.failures import UsageError
 
 app = typer.Typer(add_completion=False)
 
 
 def _replace_by(module: str) -> None:
     os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # a native crash prints Python's stack
+    if StateDir().redis_password() is not None:
+        with suppress(UsageError):  # the process says itself what is wrong with its settings
+            redis = load_local_settings().redis
+            os.environ["PENSTOCK_REDIS__URL"] = redis.url.get_secret_value()
     os.execv(sys.executable, [sys.executable, "-P", "-m", module])  # noqa: S606
 
 
@@ -60,9 +67,13 @@ def feeder() -> None:
 def redis(
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 6399,
 ) -> None:
-    """Run the embedded Redis, with its data in .penstock/redis."""
+    """Run the embedded Redis, with its data in .penstock/redis and a password.
+
+    Processes that are started in the same folder know the password, unless PENSTOCK_REDIS__URL
+    names another Redis.
+    """
     state_dir = StateDir()
     os.set_inheritable(state_dir.lock(), True)
-    state_dir.data.mkdir(parents=True, exist_ok=True)
-    command = redis_command(find_program(), port, state_dir.data)
+    state_dir.close_to_others()
+    command = redis_command(find_program(), port, state_dir)
     os.execv(command[0], command)  # noqa: S606

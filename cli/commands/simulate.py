@@ -125,7 +125,9 @@ def _planning_errors() -> Iterator[None]:
     try:
         yield
     except NoPlots as error:
-        raise UsageError(str(error), "pip install 'penstock[plan]', or leave out --plot") from error
+        raise UsageError(
+            str(error), "pip install 'matplotlib>=3.10' 'numpy>=2', or leave out --plot"
+        ) from error
     except PlanningError as error:
         raise UsageError(str(error)) from error
 

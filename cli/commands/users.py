@@ -16,6 +16,7 @@ from accounts.directory_factory import Directory
 from accounts.passwords import check_password
 from accounts.users import UserUpdate, checked_email
 from cli.connect.accounts import with_directory
+from cli.connect.actor import actor
 from cli.terminal.failures import UsageError
 from cli.terminal.options import Json
 from cli.terminal.output import ago, err, print_json, print_table
@@ -46,9 +47,8 @@ def _create(email: str, account: str, role: Role, password: str | None, *, opera
         if password is not None:
             check_password(password, checked_email(email))
         await ensure_account(database, account)
-        actor = getpass.getuser()
         user = await directory.users.create(
-            actor, account, email, role, password, operator=operator
+            actor(), account, email, role, password, operator=operator
         )
         return str(user.id)
 
@@ -104,7 +104,7 @@ def list_users(
 def _change(email: str, change: UserUpdate) -> None:
     async def work(directory: Directory, _: Database) -> None:
         user = await directory.users.id_of(email)
-        await directory.users.change(getpass.getuser(), user, None, change)
+        await directory.users.change(actor(), user, None, change)
 
     with_directory(work)
     err.print(f"{email} was changed.", soft_wrap=True)
@@ -137,7 +137,7 @@ def set_password(email: Email) -> None:
 
     async def work(directory: Directory, _: Database) -> None:
         user = await directory.users.id_of(email)
-        await directory.users.set_password(getpass.getuser(), user, None, password)
+        await directory.users.set_password(actor(), user, None, password)
 
     with_directory(work)
     err.print(f"{email} has a new password.", soft_wrap=True)

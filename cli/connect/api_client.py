@@ -53,18 +53,30 @@ class Client:
     def open(cls, url: str | None, key: str | None) -> Self:
         """Return a client for the given server and key, by default those of this directory.
 
+        This directory's key is sent to its own pipeline only: it is an operator's.
+
         Raises:
-            UsageError: no server is given, and no pipeline runs in this directory.
+            UsageError: no server is given, and no pipeline runs in this directory; or another
+                server is given, and no key.
         """
         state_dir = StateDir()
-        state = state_dir.read_state()
+        state = state_dir.running()
         if url is None and state is None:
             raise UsageError(
                 "no pipeline runs in this directory",
                 "start one with `penstock up`, or name a server: --url or PENSTOCK_URL",
             )
-        address = url or (state.url if state else "")
-        return cls(address, key or state_dir.read_key() or "")
+        own = state.url.rstrip("/") if state is not None else None
+        address = (url or own or "").rstrip("/")
+        if key:
+            return cls(address, key)
+        if address != own:
+            raise UsageError(
+                f"a key for {shown_url(address)} is needed: --key or PENSTOCK_API_KEY",
+                "the key in .penstock is only sent to the pipeline that runs in this directory"
+                + (f", {own}" if own else ""),
+            )
+        return cls(address, state_dir.read_key() or "")
 
     def close(self) -> None:
         """Close all connections, also those that other threads use."""
@@ -165,6 +177,12 @@ class Client:
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
             reason = str(error) or type(error).__name__
             raise Unreachable(f"no server answers at {self.url}", reason) from error
+
+
+def shown_url(url: str) -> str:
+    """Return a URL without the user and password that may be in it."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _body(response: httpx2.Response) -> Any:

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from rich.progress import TimeElapsedColumn as Elapsed
 
 from cli.connect.api_client import Client
-from cli.connect.job_progress import COLOURS, TERMINAL
+from cli.connect.job_progress import COLOURS, TERMINAL, goes_on
 from cli.terminal.failures import UsageError
 from cli.terminal.output import ago, err, print_json
 
@@ -56,7 +56,8 @@ def download_file(client: Client, file_id: str, output: Path | None) -> None:
 def wait_for_batch(client: Client, batch: dict[str, Any]) -> dict[str, Any]:
     """Wait until a batch has ended, with a progress bar over its requests; return it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
-    with Progress(*columns, console=err, transient=True) as bar:
+    going_on = goes_on(batch["id"], "batches get --wait", "batches cancel")
+    with going_on, Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(batch["status"], total=None)
         while batch["status"] not in TERMINAL:
             time.sleep(POLL_SECONDS)

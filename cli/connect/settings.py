@@ -1,5 +1,7 @@
 """Loads the settings of a command; a wrong setting is a usage error that names its variable."""
 
+from urllib.parse import urlsplit
+
 from pydantic import SecretStr
 
 from cli.connect.state_dir import PipelineState, StateDir
@@ -21,13 +23,21 @@ def load_settings() -> Settings:
 
 
 def load_local_settings() -> Settings:
-    """Return the settings; by default with the Redis of `penstock up` in this directory."""
+    """Return the settings; by default with the embedded Redis of this directory."""
     return settings_of(load_settings(), StateDir().read_state())
 
 
 def settings_of(settings: Settings, state: PipelineState | None) -> Settings:
-    """Return the settings with the Redis of the running pipeline, unless they name another."""
-    if state is None or "url" in settings.redis.model_fields_set:
+    """Return the settings with the Redis of the running pipeline, unless they name another.
+
+    Without a pipeline it is the Redis of `penstock redis`, on the default port.
+    """
+    if "url" in settings.redis.model_fields_set:
         return settings
-    redis = settings.redis.model_copy(update={"url": SecretStr(f"redis://{state.redis}/0")})
+    if state is not None and not state.embedded_redis:
+        url = f"redis://{state.redis}/0"
+    else:
+        default = urlsplit(settings.redis.url.get_secret_value()).netloc
+        url = StateDir().redis_url(state.redis if state is not None else default)
+    redis = settings.redis.model_copy(update={"url": SecretStr(url)})
     return settings.model_copy(update={"redis": redis})

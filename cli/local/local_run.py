@@ -47,9 +47,10 @@ class LocalRun:
             Failure: it could not start, or a process died and cannot be restarted.
         """
         lock = self._state_dir.lock()
+        self._state_dir.close_to_others()
         self._state_dir.clear_state()
         self._check()
-        self._plan = make_plan(self._settings)
+        self._plan = make_plan(self._settings, self._state_dir)
         self._pipeline = Pipeline(self._state_dir, self._settings, self._plan, Steps(out), lock)
         return await self._pipeline.run(self._when_ready)
 

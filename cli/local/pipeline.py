@@ -25,10 +25,7 @@ from core.settings.tree import Settings
 
 T = TypeVar("T")
 
-REDIS_SECONDS = 120.0  # it loads its append-only file first
 NAMED_REDIS_SECONDS = 5.0
-PROCESS_SECONDS = 60.0
-MODEL_SECONDS = 1800.0  # a large model from a slow disk
 #: Processes that log `NAME_started` when they are ready, and what each one does.
 BACKGROUND = {
     "control": "hands on the jobs of workers that died",
@@ -127,17 +124,19 @@ class Pipeline:
             log.replace(log.with_suffix(".log.old"))
         await self._start_redis()
         await self._prepare_database()
-        plan, engine = self._plan, self._settings.engine
+        plan, engine, limits = self._plan, self._settings.engine, self._settings.up
         await asyncio.gather(
             *(
-                self._start(name, logs(f"{name}_started"), PROCESS_SECONDS, text)
+                self._start(name, logs(f"{name}_started"), limits.start_seconds, text)
                 for name, text in BACKGROUND.items()
             ),
-            self._start("api", asks(probe_answers(f"{plan.url}/ready")), PROCESS_SECONDS, plan.url),
+            self._start(
+                "api", asks(probe_answers(f"{plan.url}/ready")), limits.start_seconds, plan.url
+            ),
             self._start(
                 "worker",
                 asks(probe_answers(f"{plan.health_url}/ready")),
-                MODEL_SECONDS,
+                limits.worker_start_seconds,
                 f"{engine.served_name} is loaded and warm",
                 meanwhile=f"loading {engine.served_name} into {engine.kind} (slow the first time)",
             ),
@@ -157,8 +156,9 @@ class Pipeline:
             steps.end("redis", f"the one at {plan.redis_address}")
             print_findings(findings, steps.console)
             return
-        child = self._supervisor.start(program, asks(answers), REDIS_SECONDS)
-        await _until_ready(child, REDIS_SECONDS)
+        seconds = self._settings.up.start_seconds  # it loads its append-only file first
+        child = self._supervisor.start(program, asks(answers), seconds)
+        await _until_ready(child, seconds)
         name = Path(program.command[0]).name
         steps.end("redis", f"{name} on {plan.redis_address}, data in {self._state_dir.data}")
 
@@ -205,6 +205,7 @@ class Pipeline:
                 url=plan.url,
                 health_url=plan.health_url,
                 redis=plan.redis_address,
+                embedded_redis=plan.redis_port is not None,
                 model=self._settings.engine.served_name,
                 children={name: child.pid for name, child in children.items()},
             )

@@ -57,8 +57,8 @@ def reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def make_plan(settings: Settings) -> Plan:
-    """Choose the ports; `quick_checks` has checked everything else.
+def make_plan(settings: Settings, state_dir: StateDir) -> Plan:
+    """Choose the ports and Redis's password; `quick_checks` has checked everything else.
 
     Raises:
         Failure: a port is taken; the text names the setting that changes it.
@@ -72,7 +72,8 @@ def make_plan(settings: Settings) -> Plan:
     if "url" not in redis.model_fields_set:
         preferred = urlsplit(url).port or 0
         port = preferred if preferred and is_free(LOOPBACK, preferred) else free_port()
-        url = f"redis://{LOOPBACK}:{port}/0"
+        state_dir.redis_config()
+        url = state_dir.redis_url(f"{LOOPBACK}:{port}")
     return Plan(url, port, api.host, api_port, worker.health_host, health_port)
 
 
@@ -80,8 +81,7 @@ def redis_program(plan: Plan, state_dir: StateDir) -> Program | None:
     """Return the embedded Redis, or None when the settings name a running one."""
     if plan.redis_port is None:
         return None
-    state_dir.data.mkdir(parents=True, exist_ok=True)
-    command = redis_command(find_program(), plan.redis_port, state_dir.data)
+    command = redis_command(find_program(), plan.redis_port, state_dir)
     return Program("redis", command, state_dir.log_file("redis"), stop_seconds=REDIS_STOP_SECONDS)
 
 

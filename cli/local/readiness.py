@@ -27,7 +27,12 @@ async def wait_for(question: Question, seconds: float, what: str) -> None:
             while not await question():  # noqa: ASYNC110 - another process is asked
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
-        raise Failure(f"{what} was not ready after {seconds:.0f} s", "see .penstock/logs") from None
+        setting = "WORKER_START_SECONDS" if what == "worker" else "START_SECONDS"
+        raise Failure(
+            f"{what} was not ready after {seconds:.0f} s",
+            "see .penstock/logs",
+            f"if it only needs longer: PENSTOCK_UP__{setting}",
+        ) from None
 
 
 def redis_answers(settings: RedisSettings, url: str, reading: Callable[[], None]) -> Question:

@@ -1,19 +1,18 @@
 """Prints API keys: a new one with its secret, and the list without secrets."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import typer
-from sqlalchemy import Row
 
 from accounts.api_keys import MadeKey
+from accounts.records import KeyRecord
 from cli.terminal.output import ago, err, print_json, print_table
 from wire.views.accounts import key_view
 
 COLUMNS = ("id", "key", "account", "name", "role", "scopes", "weight", "max running", "created", "")
 
 
-def print_keys(rows: Sequence[Row[Any]]) -> None:
+def print_keys(rows: Sequence[KeyRecord]) -> None:
     """Print a table of keys."""
     nothing = "No keys yet: penstock keys create ACCOUNT"
     print_table(COLUMNS, map(_row, rows), nothing=nothing)
@@ -31,12 +30,9 @@ def print_new_key(created: MadeKey, *, as_json: bool) -> None:
         )
 
 
-def _row(row: Row[Any]) -> tuple[str, ...]:
-    scopes = [
-        f"{name} {','.join(values)}"
-        for name in ("models", "routes", "networks")
-        if (values := getattr(row, name)) is not None
-    ]
+def _row(row: KeyRecord) -> tuple[str, ...]:
+    allowed = {"models": row.models, "routes": row.routes, "networks": row.networks}
+    scopes = [f"{name} {','.join(ids)}" for name, ids in allowed.items() if ids is not None]
     state = "revoked" if row.revoked_at else f"ends {row.expires_at}" if row.expires_at else ""
     return (
         row.id,

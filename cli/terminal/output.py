@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cli.terminal.failures import Failure
 
-#: Wider than any row: ids must not be cut, because people copy them.
+#: Wider than any row, for a pipe: ids must not be cut, because people copy them.
 TABLE_WIDTH = 400
 
 out = Console(highlight=False)
@@ -31,16 +31,36 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, nothing: str) -> None:
-    """Print rows under headings, or `nothing` to stderr when there are no rows."""
+    """Print rows under headings, or `nothing` to stderr when there are no rows.
+
+    In a terminal that is too narrow, each row is printed as a block with one line for each value,
+    because a table that wraps cannot be read, and ids that are cut cannot be copied.
+    """
+    found = list(rows)
+    if not found:
+        err.print(nothing)
+        return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, no_wrap=True)
-    for row in rows:
+    for row in found:
         table.add_row(*row)
-    if table.row_count:
-        Console(width=TABLE_WIDTH, highlight=False).print(table)
+    wide = Console(width=TABLE_WIDTH, highlight=False)
+    if not out.is_terminal or wide.measure(table).minimum <= out.width:
+        wide.print(table)
     else:
-        err.print(nothing)
+        _print_blocks(columns, found)
+
+
+def _print_blocks(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print each row as lines of a heading and a value; empty values are left out."""
+    width = max(len(column) for column in columns)
+    for number, row in enumerate(rows):
+        if number:
+            out.print()
+        for column, value in zip(columns, row, strict=True):
+            if value:
+                out.print(f"[bold]{column:{width}}[/]  {value}", soft_wrap=True)
 
 
 def ago(unix_seconds: float | None) -> str:

@@ -6,8 +6,9 @@ later try can succeed (connection lost, server starting, lock or disk busy, sche
 as `DatabaseUnavailable`; an error in the data passes through.
 """
 
+import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,13 @@ def is_sqlite(url: URL) -> bool:
 
 
 def prepare_folder(url: URL) -> None:
-    """Create the folder of a SQLite file."""
-    if is_sqlite(url) and url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    """Create the folder of a SQLite file, and the file; only their owner can read them."""
+    if not is_sqlite(url) or not url.database or url.database == ":memory:":
+        return
+    file = Path(url.database)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(OSError):  # the connection says what is wrong
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def connect_args(

@@ -17,6 +17,13 @@ class LogSettings(SettingsGroup):
     format: Literal["json", "console"] = Field(
         default="json", description="`json`, or `console` for people."
     )
+    requests: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of requests to the API that are logged, one line for each. Answers from"
+        " 400 on are logged always, except with 0, which logs none.",
+    )
 
 
 class TraceSettings(SettingsGroup):

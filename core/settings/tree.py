@@ -22,6 +22,7 @@ from core.settings.billing import BillingSettings, DatabaseSettings, SellerSetti
 from core.settings.complexity import ComplexitySettings, MediaSettings
 from core.settings.engine import BreakerSettings, EngineSettings
 from core.settings.invalid_settings import InvalidSettings, describe
+from core.settings.local import UpSettings
 from core.settings.observability import LogSettings, TraceSettings
 from core.settings.planning import PlanningSettings
 from core.settings.queue import QueueSettings, RetentionSettings, RetrySettings
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     webhooks: WebhookSettings = WebhookSettings()
     seller: SellerSettings = SellerSettings()
     planning: PlanningSettings = PlanningSettings()
+    up: UpSettings = UpSettings()
     log: LogSettings = LogSettings()
     trace: TraceSettings = TraceSettings()
 

@@ -15,7 +15,9 @@ from intake.request_limits.json_schema import SchemaCount, json_bytes, json_dept
 from intake.request_limits.limit import check_limit
 from intake.request_limits.patterns import check_pattern
 from intake.request_limits.schema_references import check_references
+from jobs.prompts import choices_of
 from wire.schemas.chat import ChatRequest, FunctionTool
+from wire.schemas.completions import CompletionRequest
 from wire.schemas.responses import ResponseJsonSchema, ResponseRequest
 from wire.schemas.sampling import JsonSchemaFormat, ModelRequest, Sampling, StructuredOutputs
 
@@ -47,6 +49,9 @@ def _check_sampling(checked: Sampling, limits: ComplexitySettings) -> None:
     stop = [] if isinstance(checked.stop, str) else checked.stop or []
     words = checked.bad_words or []
     check_limit("n", checked.n or 1, limits.n, "choices")
+    if isinstance(checked, CompletionRequest):
+        given = choices_of({"prompt": checked.prompt, "n": checked.n})
+        check_limit("prompt", given, limits.n, "prompts, times n")
     check_limit("stop", len(stop), limits.stop_strings, "stop strings")
     given = len(checked.stop_token_ids or ())
     check_limit("stop_token_ids", given, limits.stop_token_ids, "token ids")

@@ -4,19 +4,21 @@ Invariant: the stored chat is the whole conversation, so that erasing an earlier
 change the responses that continued from it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from core.errors import ContextLengthExceeded, InvalidJob, JobGone, JobNotFound
-from intake.lookup.job_lookup import FoundJob, find_job
 from intake.responses.conversation import Message, to_messages
+from intake.responses.item_references import with_referenced_items
+from intake.responses.response_lookup import find_response
 from intake.services import Services
 from jobs.result import ResultChoice
 from jobs.status import Status
+from wire.schemas.response_items import AnyItem
 from wire.schemas.responses import LOGPROBS, ResponseRequest
 from wire.views.chat import message
-from wire.views.response import job_id_of
 
 #: A conversation may be so many times as long as one request's body.
 MAX_GROWTH = 8
@@ -24,6 +26,7 @@ MAX_GROWTH = 8
 #: Fields with the same name in a chat.
 SAME_NAME = (
     *("model", "temperature", "top_p", "top_logprobs", "parallel_tool_calls", "user"),
+    "ignore_eos",
     *("prompt_cache_key", "safety_identifier"),
 )
 
@@ -35,30 +38,6 @@ FIELDS = {
     "reasoning_effort": "reasoning.effort",
     "logprobs": "top_logprobs",
 }
-
-
-async def find_response(services: Services, name: str, account: str) -> FoundJob:
-    """Return a stored response.
-
-    Args:
-        services: What the process shares.
-        name: The response's id.
-        account: The account it must belong to.
-
-    Raises:
-        JobNotFound: unknown, another account's, or not to be stored.
-        JobGone, DatabaseUnavailable: as `find_job`.
-    """
-    job_id = job_id_of(name)
-    try:
-        found = await find_job(services, job_id, account) if job_id else None
-    except JobNotFound:
-        found = None
-    except JobGone:
-        raise JobGone(f"Response {name!r} was deleted or is no longer kept") from None
-    if found is None or not found.job.spec.keeps_body:
-        raise JobNotFound(f"Response {name!r} not found", param="response_id")
-    return found
 
 
 async def as_chat(
@@ -75,7 +54,8 @@ async def as_chat(
         The body of the chat, and what `JobSpec.response` keeps.
 
     Raises:
-        InvalidJob: the previous response does not exist or was not completed.
+        InvalidJob: the previous response, or an item that the input refers to, does not exist or
+            was not completed.
         ContextLengthExceeded: the conversation is too long.
         StoreUnavailable, DatabaseUnavailable: retry later.
     """
@@ -84,9 +64,14 @@ async def as_chat(
         messages.append({"role": "system", "content": request.instructions})
     if request.previous_response_id is not None:
         messages += await _previous_messages(services, account, request.previous_response_id)
-    messages += to_messages(request.input)
-    if request.previous_response_id is not None:
-        _check_size(messages, MAX_GROWTH * services.settings.limits.body_bytes)
+    given = request.input
+    items: str | Sequence[AnyItem] = given
+    if not isinstance(given, str):
+        items = await with_referenced_items(services, account, given)
+    messages += to_messages(items)
+    if request.previous_response_id is not None or items is not given:
+        param = "input" if request.previous_response_id is None else "previous_response_id"
+        _check_size(messages, MAX_GROWTH * services.settings.limits.body_bytes, param)
     kept = {
         "store": request.store is not False,
         "background": bool(request.background),
@@ -150,9 +135,8 @@ async def _previous_messages(services: Services, account: str, name: str) -> lis
     return [*before, {name: value for name, value in answer.items() if value is not None}]
 
 
-def _check_size(messages: list[Message], limit: int) -> None:
+def _check_size(messages: list[Message], limit: int, param: str) -> None:
+    """Refuse a conversation that earlier responses made longer than a request may be."""
     if len(orjson.dumps(messages)) > limit:
-        raise ContextLengthExceeded(
-            f"previous_response_id: the conversation is longer than {limit} bytes",
-            param="previous_response_id",
-        )
+        text = f"{param}: the conversation is longer than {limit} bytes"
+        raise ContextLengthExceeded(text, param=param)

@@ -96,6 +96,60 @@ async def test_two_choices_are_two_sequences(driver: Driver) -> None:
     assert job.choices[0].ids != job.choices[1].ids
 
 
+async def test_each_prompt_of_a_list_has_choices_of_its_own(driver: Driver) -> None:
+    prompts = ["A mill is", "The river runs", "Once upon a time"]
+    alone = [await driver.run(completion(prompt)) for prompt in prompts]
+
+    name = await driver.add(completion(prompts, n=2))
+    job = await driver.ended(name, 6)
+
+    assert job.accepted is not None
+    assert (job.accepted.choices, job.accepted.prompts) == (6, 3)
+    for number, expected_choice in enumerate(alone):
+        first = job.choices[2 * number]
+        assert (first.ids, first.text) == (expected_choice.ids, expected_choice.text)
+        if driver.name != "simulated":  # greedy
+            assert job.choices[2 * number + 1].ids == expected_choice.ids
+    lengths = []
+    for prompt in prompts:
+        single = driver.jobs[await driver.add(completion(prompt, max_tokens=1))]
+        assert single.accepted is not None
+        lengths.append(single.accepted.input_tokens)
+    assert job.accepted.input_tokens == sum(lengths)
+
+
+async def test_the_prompts_of_a_list_are_continued_each_where_it_stopped(driver: Driver) -> None:
+    body = completion(["A mill is", "The river runs"], ignore_eos=True)
+    whole = await driver.ended(await driver.add(body), 2)
+    name = await driver.add(body, {1: whole.choices[1].logged(7)}, frozenset({0}))
+
+    job = await driver.ended(name)
+
+    assert list(job.choices) == [1]
+    logged = whole.choices[1].logged(7)
+    assert [*itertools.chain(*logged.chunks), *job.choices[1].ids] == whole.choices[1].ids
+    assert logged.text + job.choices[1].text == whole.choices[1].text
+
+
+async def test_an_echo_is_the_prompt_beside_the_first_output(driver: Driver) -> None:
+    body = completion("A mill is")
+    plain = await driver.run(body)
+    echoed = await driver.run({**body, "echo": True})
+
+    assert (echoed.ids, echoed.text) == (plain.ids, plain.text)
+    assert echoed.outputs[0].delta == {"prompt": {"text": "A mill is", "logprobs": None}}
+    assert all(output.delta is None for output in echoed.outputs[1:])
+    continued = await driver.run({**body, "echo": True}, echoed.logged(3))
+    assert all(output.delta is None for output in continued.outputs)
+
+
+async def test_without_tokens_to_generate_only_the_prompt_is_shown(driver: Driver) -> None:
+    (output,) = (await driver.run(completion("A mill is", echo=True, max_tokens=0))).outputs
+
+    assert output.delta == {"prompt": {"text": "A mill is", "logprobs": None}}
+    assert (list(output.token_ids), output.text, output.finish_reason) == ([], "", "length")
+
+
 async def test_a_choice_that_ended_earlier_is_not_run_again(driver: Driver) -> None:
     body = chat("Tell me about the weather.", n=2, temperature=2.0, seed=7)
     job = await driver.ended(await driver.add(body), 2)
@@ -220,8 +274,8 @@ INVALID: list[tuple[str, dict[str, Any]]] = [
     ("messages", {"messages": "hello"}),
     ("messages", {"messages": [{"content": "no role"}]}),
     ("prompt", completion("")),
-    ("prompt", completion(["one", "two"])),
-    ("echo", completion("x", echo=True)),
+    ("prompt", completion(["one", ["two"]])),
+    ("echo", chat("x", echo=True)),
     ("suffix", completion("x", suffix="y")),
     ("best_of", completion("x", best_of=3)),
     ("use_beam_search", chat("x", use_beam_search=True)),

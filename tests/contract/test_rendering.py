@@ -68,9 +68,20 @@ async def rendering(vllm: Driver) -> None:
         completion(SENTENCE * 3),
         completion("x", structured_outputs={"choice": ["yes"]}),
         completion(SENTENCE * 3, truncate_prompt_tokens=5),
+        completion([SENTENCE * 3, "x"], structured_outputs={"choice": ["yes"]}),
         completion([5, 6, 7] * 100),
     ],
-    ids=["text", "special", "parts", "tools", "completion", "grammar", "truncated", "ids"],
+    ids=[
+        "text",
+        "special",
+        "parts",
+        "tools",
+        "completion",
+        "grammar",
+        "truncated",
+        "several",
+        "ids",
+    ],
 )
 async def test_a_prompt_rendered_apart_is_the_same(vllm: Driver, body: dict[str, Any]) -> None:
     engine: Any = vllm.engine
@@ -85,8 +96,8 @@ async def test_a_prompt_rendered_apart_is_the_same(vllm: Driver, body: dict[str,
     )
 
     def ids(prepared: Any) -> list[int]:
-        if hasattr(prepared, "inputs"):
-            return list(prepared.inputs["prompt_token_ids"])
+        if hasattr(prepared, "source"):
+            return list(prepared.prompts[0].inputs["prompt_token_ids"])
         return list(prepared.choices[0].request.prompt_token_ids)
 
     assert ids(far) == ids(near)

@@ -86,6 +86,38 @@ async def test_completion_logprobs_go_on_where_the_log_ends(vllm: Driver) -> Non
     assert all(len(t["top_logprobs"][0]) >= 2 for t in told if t)
 
 
+@pytest.mark.parametrize("tokens", [0, 1, 5])
+async def test_an_echo_with_logprobs_rates_every_token_of_the_prompt(
+    vllm: Driver, tokens: int
+) -> None:
+    body = completion("The mill stands at the river", logprobs=2, max_tokens=tokens, echo=True)
+    name = await vllm.add(body)
+    job = await vllm.ended(name)
+
+    assert job.accepted is not None
+    delta = job.choices[0].outputs[0].delta
+    assert delta is not None
+    rated = delta["prompt"]["logprobs"]
+    assert len(rated["tokens"]) == job.accepted.input_tokens
+    assert rated["token_logprobs"][0] is None
+    assert all(probability <= 0 for probability in rated["token_logprobs"][1:])
+    assert all(len(top) >= 2 for top in rated["top_logprobs"][1:])
+    after = [output.logprobs for output in job.choices[0].outputs if output.logprobs]
+    offsets = [*rated["text_offset"], *(one["text_offset"][0] for one in after)]
+    assert offsets == sorted(set(offsets))
+    assert len(after) == len(job.choices[0].ids) == tokens
+
+
+async def test_the_same_words_are_as_likely_generated_as_echoed(vllm: Driver) -> None:
+    made = await vllm.run(completion("The mill stands", logprobs=0, max_tokens=6))
+    written = [o.logprobs["token_logprobs"][0] for o in made.outputs if o.logprobs]
+    whole = "The mill stands" + made.text
+    echoed = await vllm.run(completion(whole, logprobs=0, max_tokens=0, echo=True))
+    assert echoed.outputs[0].delta is not None
+    rated = echoed.outputs[0].delta["prompt"]["logprobs"]["token_logprobs"]
+    assert rated[-len(written) :] == pytest.approx(written, abs=1e-3)
+
+
 async def test_a_seed_makes_sampling_repeatable(vllm: Driver) -> None:
     body = chat("Tell me a story.", temperature=1.5, seed=11)
     first, second = await vllm.run(body), await vllm.run(body)

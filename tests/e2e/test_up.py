@@ -5,11 +5,14 @@ import os
 import re
 import signal
 import socket
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError
 
 from tests.e2e.running import (
     READY,
@@ -44,6 +47,29 @@ def gone(*pids: int) -> bool:
         psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
         for pid in pids
     )
+
+
+async def is_private(up: Up) -> None:
+    """Check that other users of this machine reach neither the files nor Redis."""
+    folder = up.directory / ".penstock"
+    open_to_others = [
+        str(path)
+        for path in (folder, *folder.rglob("*"))
+        if stat.S_IMODE(path.stat().st_mode) & 0o077
+    ]
+    assert open_to_others == []
+    assert (folder / "penstock.db").exists()
+    assert list(folder.glob("redis/appendonlydir/*.aof"))
+    secrets = [
+        (folder / name).read_text().strip() for name in ("dev-key", "jwt-secret", "redis-password")
+    ]
+    lines = processes_in(up.directory)
+    assert len(lines) >= len(PROCESSES)
+    assert not [line for line in lines if any(secret in line for secret in secrets)]
+    stranger = Redis.from_url(f"redis://{up.state['redis']}/0")
+    with pytest.raises(AuthenticationError):
+        await stranger.ping()
+    await stranger.aclose()
 
 
 def test_taken_port_is_named_with_its_setting_and_nothing_is_started(tmp_path: Path) -> None:
@@ -125,6 +151,8 @@ async def test_commands_work_against_it_and_sigterm_ends_everything(up: Up) -> N
     assert up.state["url"] in found["ports"]["text"]
     assert up.state["redis"] in found["redis"]["text"]
     assert found["redis durability"]["level"] == found["tables"]["level"] == "ok"
+
+    await is_private(up)
 
     children = [up.child(name) for name in PROCESSES]
     assert up.stop(signal.SIGTERM) == 0

@@ -46,6 +46,9 @@ async def test_a_signalled_workers_jobs_go_on_elsewhere(
             if number == signal.SIGTERM:
                 assert code == 0
                 assert not is_over(began, 5), "a drain ends within 5 s"
+                names = await store.redis.zrange(store.keys.part(MODEL, "workers"), 0, -1)
+                left = [name for name in names if f"-{victim.pid}-".encode() in name]
+                assert left == [], "it is off the list of workers"
             check_text(jobs, await following)
             await check_jobs(store, [job.id for job in jobs])
             await check_nothing_left(store, MODEL)

@@ -42,10 +42,12 @@ PARALLEL = (
 COMMON = {"__init__", "__main__", "errors"}
 #: Other names that stand twice: one idea, whose package says whose it is.
 SAME_IDEA = {
+    "base": "the protocol or class that the other modules of its folder implement",
     "celery_app": "starts the package's Celery process",
     "events": "the events of jobs; the events that webhooks report",
     "ids": "the ids of all kinds; those that follow from a batch's id",
     "metrics_collector": "values that the package's process reads at each scrape",
+    "records": "the package's rows as frozen dataclasses",
     "rejections": "turns refusals of the job store, or of vLLM, into errors",
     "repository": "reads and writes the package's rows",
     "tickets": "the package's Celery messages",

@@ -5,37 +5,50 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from wire.schemas.sampling import Sampling, unsupported
+from wire.schemas.sampling import MAX_TOKENS, Sampling, field_error, unsupported
+
+EXPECTED = (
+    "expected text, a list of token ids, a list of texts or a list of lists of token ids,"
+    " none of them empty"
+)
 
 
-def _one_prompt(value: Any) -> Any:
-    """Accept text or token ids, alone or as the only item of a list."""
-    prompt = value
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | list):
-        prompt = value[0]
-    if isinstance(prompt, str) and prompt:
-        return value
-    if isinstance(prompt, list) and prompt and all(_is_token(item) for item in prompt):
-        return value
-    if isinstance(value, list) and len(value) > 1 and isinstance(value[0], str | list):
-        raise PydanticCustomError(
-            "prompt", "expected one prompt per request; submit one job per prompt"
-        )
-    raise PydanticCustomError("prompt", "expected text or a list of token ids, not empty")
+def _prompts(value: Any) -> Any:
+    """Accept one or several prompts, all texts or all lists of token ids."""
+    if not _is_text(value) and not _is_ids(value):
+        several = isinstance(value, list) and bool(value)
+        if not several or not (all(map(_is_text, value)) or all(map(_is_ids, value))):
+            raise PydanticCustomError("prompt", EXPECTED)
+    return value
 
 
-def _is_token(item: Any) -> bool:
-    return type(item) is int and 0 <= item < 2**31
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_ids(value: Any) -> bool:
+    is_list = isinstance(value, list) and bool(value)
+    return is_list and all(type(item) is int and 0 <= item < 2**31 for item in value)
+
+
+TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
+IDS: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+    "minItems": 1,
+}
 
 
 Prompt = Annotated[
     Any,
-    BeforeValidator(_one_prompt),
+    BeforeValidator(_prompts),
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "minLength": 1},
-                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+                TEXT,
+                IDS,
+                {"type": "array", "items": TEXT, "minItems": 1},
+                {"type": "array", "items": IDS, "minItems": 1},
             ],
         }
     ),
@@ -43,18 +56,22 @@ Prompt = Annotated[
 
 
 class CompletionRequest(Sampling):
-    """`POST /v1/completions`."""
+    """`POST /v1/completions`; each of several prompts has `n` choices, numbered prompt by prompt.
+
+    With `echo`, a choice begins with its prompt, and `max_tokens: 0` asks for nothing else.
+    """
 
     prompt: Prompt
     best_of: int | None = Field(default=None, ge=1, le=128)
     echo: bool | None = None
+    max_tokens: int | None = Field(default=None, ge=0, le=MAX_TOKENS)
     suffix: str | None = None
     logprobs: int | None = Field(default=None, ge=0, le=20)
 
     @model_validator(mode="after")
     def _check_supported_values(self) -> Self:
-        if self.echo:
-            raise unsupported("echo", "the prompt is not part of the output")
+        if self.max_tokens == 0 and not self.echo:
+            raise field_error("max_tokens", "expected at least 1; 0 only with echo: true")
         if self.suffix:
             raise unsupported("suffix", "text can only be continued, not inserted")
         if self.best_of not in (None, self.n or 1):

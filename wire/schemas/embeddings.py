@@ -7,16 +7,19 @@ from pydantic_core import PydanticCustomError
 
 from wire.schemas.sampling import ModelRequest
 
-#: One job's log must hold the vectors of all inputs.
-MAX_INPUTS = 256
+#: As many as OpenAI takes. One job's log holds the vectors of all inputs.
+MAX_INPUTS = 2048
 EXPECTED = "expected text, a list of token ids, or a list of either, none of them empty"
 
 
 def _inputs(value: Any) -> Any:
-    if not _is_input(value):
-        many = isinstance(value, list) and 0 < len(value) <= MAX_INPUTS
-        if not many or not all(_is_input(item) for item in value):
-            raise PydanticCustomError("input", EXPECTED)
+    if _is_input(value):
+        return value
+    if not isinstance(value, list) or not value or not all(map(_is_input, value)):
+        raise PydanticCustomError("input", EXPECTED)
+    if len(value) > MAX_INPUTS:
+        text = f"expected at most {MAX_INPUTS} inputs, got {len(value)}"
+        raise PydanticCustomError("input", "{text}", {"text": text})
     return value
 
 

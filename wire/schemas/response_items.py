@@ -137,10 +137,19 @@ class ReasoningItem(Item):
     encrypted_content: None = None
 
 
+class ItemReference(Body):
+    """Stands for an item of an earlier response, input or output, that is still stored."""
+
+    type: Literal["item_reference"] | None = None
+    id: ItemId
+
+
 def _item_kind(item: Any) -> str:
     if not isinstance(item, dict):
         return f"item:{type(item).__name__}"
-    kind = item.get("type", "message")
+    kind = item.get("type")
+    if kind is None:
+        kind = "item_reference" if "id" in item and "role" not in item else "message"
     if kind != "message":
         return f"item:{kind}"
     return "item:output" if item.get("role") == "assistant" else "item:input"
@@ -151,12 +160,13 @@ AnyItem = Annotated[
     | Annotated[OutputMessage, Tag("item:output")]
     | Annotated[FunctionCall, Tag("item:function_call")]
     | Annotated[FunctionCallOutput, Tag("item:function_call_output")]
-    | Annotated[ReasoningItem, Tag("item:reasoning")],
+    | Annotated[ReasoningItem, Tag("item:reasoning")]
+    | Annotated[ItemReference, Tag("item:item_reference")],
     Discriminator(
         _item_kind,
         custom_error_type="item",
         custom_error_message=(
-            "expected a message, function_call, function_call_output or reasoning"
+            "expected a message, function_call, function_call_output, reasoning or item_reference"
         ),
     ),
 ]

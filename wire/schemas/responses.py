@@ -87,6 +87,7 @@ class ResponseRequest(TextRequest):
     store: bool | None = None
     stream_options: ResponseStreamOptions | None = None
     max_output_tokens: Count | None = None
+    ignore_eos: bool | None = None
     max_tool_calls: int | None = Field(default=None, ge=1)
     include: list[Literal["message.output_text.logprobs"]] | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)

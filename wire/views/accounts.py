@@ -3,14 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row
-
-from accounts.caller import Caller, Limits
-
-LIMITS = tuple(Limits.model_fields)
+from accounts.caller import Caller
+from accounts.records import AccountRecord, KeyRecord, UserRecord
+from core.db.audit import AuditRecord
 
 
-def key_view(row: Row[Any]) -> dict[str, Any]:
+def key_view(row: KeyRecord) -> dict[str, Any]:
     """Build a key object, without the secret."""
     return {
         "object": "key",
@@ -24,7 +22,7 @@ def key_view(row: Row[Any]) -> dict[str, Any]:
         "models": row.models,
         "routes": row.routes,
         "networks": row.networks,
-        "limits": _limits(row),
+        "limits": row.limits.model_dump(),
         "weight": row.weight,
         "created_at": _unix(row.created_at),
         "expires_at": _unix(row.expires_at),
@@ -33,7 +31,7 @@ def key_view(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def user_view(row: Row[Any]) -> dict[str, Any]:
+def user_view(row: UserRecord) -> dict[str, Any]:
     """Build a user object."""
     return {
         "object": "user",
@@ -48,13 +46,18 @@ def user_view(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def account_view(row: Row[Any]) -> dict[str, Any]:
+def account_view(row: AccountRecord) -> dict[str, Any]:
     """Build an account object."""
-    texts = ("id", "name", "currency", "billing_name", "billing_address", "billing_email", "tax_id")
     return {
         "object": "account",
-        **{name: getattr(row, name) for name in texts},
-        "limits": _limits(row),
+        "id": row.id,
+        "name": row.name,
+        "currency": row.currency,
+        "billing_name": row.billing_name,
+        "billing_address": row.billing_address,
+        "billing_email": row.billing_email,
+        "tax_id": row.tax_id,
+        "limits": row.limits.model_dump(),
         "created_at": _unix(row.created_at),
         "suspended_at": _unix(row.suspended_at),
     }
@@ -80,7 +83,7 @@ def caller_view(caller: Caller) -> dict[str, Any]:
     }
 
 
-def audit_view(row: Row[Any]) -> dict[str, Any]:
+def audit_view(row: AuditRecord) -> dict[str, Any]:
     """Build the object of an audit entry."""
     return {
         "object": "audit_entry",
@@ -92,10 +95,6 @@ def audit_view(row: Row[Any]) -> dict[str, Any]:
         "account": row.account_id,
         "details": row.details,
     }
-
-
-def _limits(row: Row[Any]) -> dict[str, int]:
-    return {name: getattr(row, name) for name in LIMITS}
 
 
 def _unix(moment: datetime | None) -> float | None:

@@ -1,1 +1,4 @@
-"""The engines a worker can drive, behind one protocol (`base`)."""
+"""The engines a worker can drive, behind one protocol (`base.py`).
+
+A new engine is a module or folder here, and a branch in `workers/engine_factory.py`.
+"""

@@ -25,7 +25,6 @@ ENDPOINTS: dict[str, Endpoint] = {
 
 #: Request fields that every engine refuses. `best_of` is refused if it differs from `n`.
 REFUSED_FIELDS = (
-    "echo",
     "suffix",
     "use_beam_search",
     "prompt_logprobs",
@@ -80,8 +79,9 @@ class AcceptedGeneration:
     """What is known once the prompt is rendered.
 
     Attributes:
-        input_tokens: Tokens of the rendered prompt, or of all inputs of an embedding request.
+        input_tokens: Tokens of the rendered prompts, or of all inputs of an embedding request.
         choices: How many choices the generation has, finished ones included.
+        prompts: How many prompts or inputs it has, each with an equal share of the choices.
         restarted: The logged tokens could not be continued (for example because a grammar's state
             cannot be rebuilt). The engine starts every choice from nothing, those in
             `Generation.finished` too.
@@ -90,6 +90,7 @@ class AcceptedGeneration:
     input_tokens: int
     choices: int
     restarted: bool = False
+    prompts: int = 1
 
 
 @dataclass(slots=True)
@@ -97,7 +98,9 @@ class Output:
     """What one engine step produced for one choice of one generation.
 
     An embedding has no tokens and no text: its `delta` is `{"embedding": ...}`, the vector's 32-bit
-    floats, little-endian, as base64.
+    floats, little-endian, as base64. A text completion with `echo` has its prompt in the `delta` of
+    its first output: `{"prompt": {"text": ..., "logprobs": ...}}`; the prompt's tokens are no
+    output, and `text` is shown beside it.
 
     Attributes:
         id: The generation's id.

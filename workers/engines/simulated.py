@@ -32,6 +32,7 @@ from typing import Any
 
 from core.errors import ContextLengthExceeded, EngineDead, EngineError
 from core.settings.engine import EngineSettings
+from jobs.prompts import prompts_of
 from workers.engines.base import (
     AcceptedGeneration,
     EngineInfo,
@@ -46,6 +47,7 @@ from workers.engines.simulated_text import (
     input_tokens,
     inputs,
     max_tokens,
+    prompt_of,
     prompt_text,
     prompt_tokens,
     stop_strings,
@@ -81,6 +83,7 @@ class _Sequence:
     faults: list[_Fault] = field(default_factory=list)
     vector: str = ""  # of an embedding, which is one step and no text
     made: int = 0  # in this attempt
+    echo: str | None = None  # the prompt, shown with the first output
 
     def due(self, name: str) -> bool:
         """Return whether a fault of this name is due now."""
@@ -91,6 +94,16 @@ class _Sequence:
         if self.vector:
             delta = {"embedding": self.vector}
             return Output(self.id, self.index, (), "", delta, finish_reason="stop")
+        output = self._next() if self.script.token_ids or self.vector else self._nothing()
+        if self.echo is not None:
+            output.delta, self.echo = {"prompt": {"text": self.echo, "logprobs": None}}, None
+        return output
+
+    def _nothing(self) -> Output:
+        """Return the only output of a choice that shows its prompt and generates nothing."""
+        return Output(self.id, self.index, (), "", finish_reason=self.script.finish_reason)
+
+    def _next(self) -> Output:
         script = self.script
         token_ids = script.token_ids[self.position : self.position + 1]
         self.position += 1
@@ -163,11 +176,15 @@ class SimulatedEngine:
             sent = script.visible(start, held_back)
             if start and resume is not None:
                 sent = max(sent, len(resume.text))
-            self._waiting.append(
-                _Sequence(generation.id, index, script, held_back, start, sent, length, faults)
+            sequence = _Sequence(
+                generation.id, index, script, held_back, start, sent, length, faults
             )
+            if body.get("echo") and not start:
+                sequence.echo = prompt_of(body, index)[0]
+            self._waiting.append(sequence)
         self._work.set()
-        return AcceptedGeneration(length, choices, restarted)
+        prompts = max(1, len(prompts_of(body)))
+        return AcceptedGeneration(length, choices, restarted, prompts)
 
     def _add_inputs(self, generation: Generation) -> AcceptedGeneration:
         """Let every input of an embedding wait for a slot."""
@@ -180,7 +197,8 @@ class SimulatedEngine:
                 sequence.faults = _parse_faults(str(text)) if self._model.faults else []
                 self._waiting.append(sequence)
         self._work.set()
-        return AcceptedGeneration(sum(map(input_tokens, texts)), len(texts))
+        count = len(texts)
+        return AcceptedGeneration(sum(map(input_tokens, texts)), count, prompts=count)
 
     async def abort(self, generation_id: str) -> None:
         """Drop a generation immediately."""

@@ -12,6 +12,7 @@ from itertools import count, islice
 from typing import Any
 
 from core.errors import InvalidJob
+from jobs.prompts import choices_of, prompts_of
 from workers.engines.base import REFUSED_FIELDS
 
 HEADS = "al ber cor dan el fin gor hal ir jon kar lum mir nor os per"
@@ -39,7 +40,8 @@ class Expected:
 
 def expected(body: dict[str, Any], index: int = 0) -> Expected:
     """Return the engine's output for a valid body."""
-    seed = hashlib.sha256(f"{index}\0{prompt_text(body)}".encode()).digest()
+    prompt, choice = prompt_of(body, index)
+    seed = hashlib.sha256(f"{choice}\0{prompt}".encode()).digest()
     limit = max_tokens(body)
     # A quarter of all prompts end before the limit, as if the model had finished.
     natural = 8 + seed[1] if seed[0] % 4 == 0 and not body.get("ignore_eos") else limit
@@ -69,17 +71,24 @@ def expected_text(body: dict[str, Any], index: int = 0) -> str:
     return expected(body, index).text
 
 
+def prompt_of(body: dict[str, Any], index: int) -> tuple[str, int]:
+    """Return the prompt of a choice as text, and the choice's number among those of the prompt."""
+    count = int(body.get("n") or 1)
+    if "messages" in body:
+        return prompt_text(body), index
+    return str(prompts_of(body)[index // count]), index % count
+
+
 def prompt_text(body: dict[str, Any]) -> str:
-    """Return a body's prompt as one text."""
+    """Return a body's prompts as one text."""
     if "messages" not in body:
-        return str(body.get("prompt"))
+        return "\n".join(map(str, prompts_of(body)))
     return "\n".join(f"{m.get('role')}: {_content(m.get('content'))}" for m in body["messages"])
 
 
 def prompt_tokens(body: dict[str, Any]) -> int:
     """Return the number of prompt tokens: its words, or its token ids."""
-    prompt = body.get("prompt")
-    return len(prompt) if isinstance(prompt, list) else len(prompt_text(body).split())
+    return sum(map(input_tokens, prompts_of(body) or [prompt_text(body)]))
 
 
 def inputs(body: dict[str, Any]) -> list[Any]:
@@ -123,9 +132,13 @@ def validate(body: dict[str, Any]) -> int:
     for name in REFUSED_FIELDS:
         if body.get(name):
             raise InvalidJob(f"{name} is not supported", param=name)
+    if "messages" in body and body.get("echo"):
+        raise InvalidJob("echo is not supported", param="echo")
     _check_prompt(body)
-    for name in ("max_completion_tokens", "max_tokens", "n"):
-        _check_number(body, name, 1, MAX_CHOICES if name == "n" else None, int)
+    least = 0 if body.get("echo") else 1
+    for name in ("max_completion_tokens", "max_tokens"):
+        _check_number(body, name, least, None, int)
+    _check_number(body, "n", 1, MAX_CHOICES, int)
     _check_number(body, "temperature", 0, 2, int | float)
     _check_number(body, "top_p", 0, 1, int | float)
     stops = body.get("stop")
@@ -135,7 +148,7 @@ def validate(body: dict[str, Any]) -> int:
     choices = int(body.get("n") or 1)
     if body.get("best_of", choices) != choices:
         raise InvalidJob("best_of must equal n", param="best_of")
-    return choices
+    return choices_of(body)
 
 
 def _tokens(seed: bytes) -> Iterator[int]:
@@ -158,10 +171,14 @@ def _check_prompt(body: dict[str, Any]) -> None:
         if not all(isinstance(message, dict) and "role" in message for message in messages):
             raise InvalidJob("each message must be an object with a role", param="messages")
         return
-    prompt = body.get("prompt")
-    ids = isinstance(prompt, list) and all(isinstance(token, int) for token in prompt)
-    if not prompt or not (isinstance(prompt, str) or ids):
+    prompts = prompts_of(body)
+    if not prompts or not all(map(_is_prompt, prompts)):
         raise InvalidJob("prompt must be a non-empty string or list of token ids", param="prompt")
+
+
+def _is_prompt(prompt: Any) -> bool:
+    ids = isinstance(prompt, list) and all(isinstance(token, int) for token in prompt)
+    return bool(prompt) and (isinstance(prompt, str) or ids)
 
 
 def _check_number(

@@ -1,6 +1,5 @@
 """`penstock bills close`, `adjust`, `credit`, `list`: closes months and corrects invoices."""
 
-import getpass
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ from billing.invoices.invoices import Invoice, list_invoices
 from billing.invoices.outbox_check import check_recorded
 from billing.ledger.consumer import GROUP
 from billing.money import plain
+from cli.connect.actor import actor
 from cli.connect.database import with_database
 from cli.connect.settings import load_local_settings, load_settings
 from cli.terminal.failures import Unreachable, UsageError
@@ -44,7 +44,7 @@ def close(
     async def run(database: Database) -> ClosedMonth:
         if not force:
             await _check_recorded(database, month)
-        return await close_month(database, month, seller, getpass.getuser())
+        return await close_month(database, month, seller, actor())
 
     closed = with_database(run)
     if closed.already:
@@ -95,9 +95,7 @@ def adjust(
 ) -> None:
     """Add a credit or a charge to an open month."""
     new = NewAdjustment(account, _amount(amount), reason, month, job, currency)
-    found, to_month = with_database(
-        lambda database: add_adjustment(database, new, getpass.getuser())
-    )
+    found, to_month = with_database(lambda database: add_adjustment(database, new, actor()))
     typer.echo(found)
     err.print(f"It will be on the invoice of {to_month}.")
 
@@ -109,9 +107,7 @@ def credit(
 ) -> None:
     """Issue a credit note for an invoice; the invoice does not change."""
     value = _amount(amount)
-    note = with_database(
-        lambda database: credit_invoice(database, invoice, value, reason, getpass.getuser())
-    )
+    note = with_database(lambda database: credit_invoice(database, invoice, value, reason, actor()))
     typer.echo(note.number)
     err.print(f"{note.currency} {plain(-note.total)} of {note.corrects} were credited.")
 

@@ -1,6 +1,5 @@
 """`penstock bills export`: writes a month's bills to files, with a progress bar."""
 
-import getpass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from billing.exports.content import ExportRequest
 from billing.exports.export_folder import Exported, export_month
 from billing.exports.formats import SUMS, Format
+from cli.connect.actor import actor
 from cli.connect.database import with_database
 from cli.connect.settings import load_settings
 from cli.terminal.options import Json
@@ -50,7 +50,7 @@ def export(
                 as_format,
                 out,
                 settings.seller,
-                actor=getpass.getuser(),
+                actor=actor(),
                 progress=lambda done, events: bar.update(task, completed=done, total=events),
             )
         )

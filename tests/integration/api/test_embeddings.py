@@ -22,6 +22,7 @@ from tests.integration.api.conftest import CONTEXT, MODEL, Hand, OnSharedApi, ch
 
 EMBEDDER = "embedder"
 URL = "/v1/embeddings"
+WIDE = [0.5] * 383  # the rest of a small model's vector
 
 
 def packed(*numbers: float) -> str:
@@ -56,6 +57,26 @@ async def test_vectors_come_in_the_order_of_the_inputs(
     assert [one.embedding for one in answer.data] == [[1.0, -2.5], [3.0, 4.5]]
     assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (5, 5)
     assert job.spec.body == {"model": EMBEDDER, "input": ["a", "b"]}
+
+
+async def test_as_many_inputs_as_openai_takes_come_back_in_one_answer(
+    ai: openai.AsyncOpenAI, embedder: Hand
+) -> None:
+    async def work() -> None:
+        job = await embedder.take()
+        for start in range(0, 2048, 512):
+            data = {"token_ids": [], "text": "", "finish_reason": "stop"}
+            vectors = [
+                ("delta", {**data, "index": index, "delta": {"embedding": packed(index, *WIDE)}})
+                for index in range(start, start + 512)
+            ]
+            await embedder.write(job, *vectors)
+        await embedder.finish(job)
+
+    asked: Any = {"model": EMBEDDER, "input": [[1, 2]] * 2048, "encoding_format": "float"}
+    answer, _ = await asyncio.gather(ai.embeddings.create(**asked), work())
+    assert [one.index for one in answer.data] == list(range(2048))
+    assert [one.embedding[0] for one in answer.data] == list(range(2048))
 
 
 async def test_a_submitted_job_has_them_as_its_result_also_after_a_second_attempt(
@@ -117,7 +138,7 @@ async def test_models_that_generate_are_registered_as_they_always_were(
 class TestOnSharedApi(OnSharedApi):
     @pytest.mark.parametrize(
         "given",
-        ["", [], [""], ["a", []], ["a", None], [[1, "a"]], [-1], [1.5], {"a": 1}, ["a"] * 257],
+        ["", [], [""], ["a", []], ["a", None], [[1, "a"]], [-1], [1.5], {"a": 1}, ["a", ""] * 2000],
     )
     async def test_inputs_that_cannot_be_embedded_are_refused(
         self, client: httpx2.AsyncClient, embedder: Hand, given: Any
@@ -125,3 +146,12 @@ class TestOnSharedApi(OnSharedApi):
         del embedder
         refused = await client.post(URL, json={"model": EMBEDDER, "input": given})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")
+
+    async def test_too_many_inputs_are_told_how_many_may_be_sent(
+        self, client: httpx2.AsyncClient, embedder: Hand
+    ) -> None:
+        del embedder
+        refused = await client.post(URL, json={"model": EMBEDDER, "input": ["a"] * 2049})
+        assert refused.status_code == 400
+        message = refused.json()["error"]["message"]
+        assert message == "input: expected at most 2048 inputs, got 2049"

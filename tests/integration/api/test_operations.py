@@ -90,6 +90,22 @@ async def test_breakers_are_what_the_workers_say(
     }  # fmt: skip
 
 
+async def test_a_worker_that_missed_its_heartbeats_is_not_called_ready(
+    stranger: httpx2.AsyncClient, store: JobStore, settings: Settings
+) -> None:
+    description = {"id": "w1", "queue": MODEL, "state": "ready", "breaker": {"state": "closed"}}
+    await store.renew(MODEL, "w1", 4, orjson.dumps(description), [])
+
+    async def state() -> str:
+        rows: list[dict[str, str]] = (await stranger.get("/circuit-breaker/status")).json()["data"]
+        return rows[0]["state"]
+
+    assert await state() == "ready"
+    missed = 3 * settings.lease.seconds - 3 * settings.lease.heartbeat_seconds
+    await store.redis.pexpire(store.keys.worker("w1"), int(missed * 1000))
+    assert await state() == "silent"
+
+
 async def test_the_openapi_document_describes_every_route_and_its_problems(
     stranger: httpx2.AsyncClient,
 ) -> None:

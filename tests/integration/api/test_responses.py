@@ -435,7 +435,7 @@ class TestOnSharedApi(OnSharedApi):
                 "input[0].content[0]",
                 "invalid_job",
             ),
-            ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]", "invalid_job"),
+            ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].id", "invalid_job"),
             (
                 {"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]},
                 "input[0].call_id",

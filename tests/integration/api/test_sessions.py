@@ -303,6 +303,48 @@ async def test_only_a_token_that_was_given_out_here_is_good(
 
 
 @SQLITE
+async def test_failed_sign_ins_stand_in_the_audit_log(
+    anonymous: httpx2.AsyncClient,
+    admin: httpx2.AsyncClient,
+    operator: httpx2.AsyncClient,
+    ann: dict[str, Any],
+) -> None:
+    token = (await session(anonymous))["access_token"]
+    await sign_in(anonymous, password="wrong")
+    await sign_in(anonymous, "stranger@example.com")
+    change = {"current": "wrong", "password": "another good one"}
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (
+        await anonymous.post("/v1/me/password", json=change, headers=headers)
+    ).status_code == 401
+    await admin.patch(f"/v1/users/{ann['id']}", json={"disabled": True})
+    assert (await sign_in(anonymous)).status_code == 401
+
+    def failures(page: httpx2.Response) -> list[tuple[str, str, str]]:
+        return [
+            (one["action"], one["target"], one["details"]["reason"])
+            for one in page.json()["data"]
+            if one["action"].endswith("_failed")
+        ]
+
+    ours = [
+        ("sign_in_failed", ann["id"], "user_disabled"),
+        ("password_change_failed", ann["id"], "wrong_password"),
+        ("sign_in_failed", ann["id"], "wrong_password"),
+    ]
+    page = await admin.get("/v1/audit")
+    assert failures(page) == ours
+    assert {
+        one["details"]["address"] for one in page.json()["data"] if "_failed" in one["action"]
+    } == {"127.0.0.1"}
+    stranger = [one for one in failures(await operator.get("/v1/audit")) if one not in ours]
+    assert [(action, reason) for action, _, reason in stranger] == [
+        ("sign_in_failed", "unknown_email")
+    ]
+    assert "stranger" not in page.text
+
+
+@SQLITE
 async def test_no_password_and_no_token_is_logged(
     anonymous: httpx2.AsyncClient,
     ann: dict[str, Any],

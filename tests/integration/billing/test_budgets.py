@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import bindparam, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
 
+from accounts.account_rows import account_exists
+from accounts.errors import AccountNotFound
 from billing.budgets.budget_changes import remove_budget, set_budget
 from billing.budgets.budgets import Budget, load_budgets, max_cost, max_tokens
 from billing.budgets.spending import SpentSum, spending_in
@@ -43,6 +45,7 @@ from jobs.store.budget_reservations import (
 )
 from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Outbox, UsageEntry
+from tests.support.budgets import give_budget
 from tests.support.jobs import submission
 from tests.support.ledger import a_price, consuming, end_jobs, until_consumed, usage_of
 from tests.support.months import an_account
@@ -325,7 +328,7 @@ async def test_each_percentage_warns_once_a_month(store: JobStore, database: Dat
         await until_consumed(store)
         row = (await usage_of(database))[one_job]
         cost = total(*row[-3:])
-        budget = await set_budget(
+        budget = await give_budget(
             database, Budget("acme", cost.quantize(Decimal("0.000001")) + Decimal("0.000001"))
         )
         await end_jobs(store, 3)
@@ -339,7 +342,7 @@ async def test_each_percentage_warns_once_a_month(store: JobStore, database: Dat
 
 
 async def test_what_was_spent_in_an_earlier_month_warns_of_nothing(database: Database) -> None:
-    budget = await set_budget(database, Budget("acme", Decimal(1)))
+    budget = await give_budget(database, Budget("acme", Decimal(1)))
     await record_warnings(
         database, [budget], [SpentSum(replace(BUCKET, month="2026-10"), ACCOUNT, Decimal(5))]
     )
@@ -348,10 +351,10 @@ async def test_what_was_spent_in_an_earlier_month_warns_of_nothing(database: Dat
 
 async def test_a_raised_budget_warns_again_of_what_is_no_longer_true(database: Database) -> None:
     spent = [SpentSum(BUCKET, ACCOUNT, Decimal(6))]
-    budget = await set_budget(database, Budget("acme", Decimal(10), warn_percents=(20, 50)))
+    budget = await give_budget(database, Budget("acme", Decimal(10), warn_percents=(20, 50)))
     await record_warnings(database, [budget], spent)
     assert await percents(database) == [20, 50]
-    raised = await set_budget(database, replace(budget, amount=Decimal(20)))
+    raised = await give_budget(database, replace(budget, amount=Decimal(20)))
     assert raised.id == budget.id
     assert await percents(database) == [20]
     await record_warnings(database, [raised], spent)
@@ -365,7 +368,7 @@ async def test_a_budget_below_what_was_spent_warns_when_it_is_set(
     await end_jobs(store, 3)
     async with consuming(store, database):
         await until_consumed(store)
-    await set_budget(database, Budget("acme", Decimal("0.000001")))
+    await give_budget(database, Budget("acme", Decimal("0.000001")))
     assert await percents(database) == [50, 80, 100]
 
 
@@ -418,9 +421,9 @@ async def percents(database: Database) -> list[int]:
 async def test_a_budget_replaces_the_one_before_and_can_be_removed(database: Database) -> None:
     await an_account(database)
     await some_keys(database, key_1=None)
-    await set_budget(database, Budget("acme", Decimal(5)))
-    await set_budget(database, Budget("acme", Decimal(7), key_id="key_1", hard=False))
-    await set_budget(database, Budget("acme", Decimal("9.5"), when_unknown="allow"))
+    await give_budget(database, Budget("acme", Decimal(5)))
+    await give_budget(database, Budget("acme", Decimal(7), key_id="key_1", hard=False))
+    await give_budget(database, Budget("acme", Decimal("9.5"), when_unknown="allow"))
     async with database.read() as connection:
         found = await load_budgets(connection)
     assert [(b.key_id, b.amount, b.hard, b.when_unknown) for b in found] == [
@@ -449,7 +452,7 @@ async def test_a_wrong_budget_is_refused_by_field(
     database: Database, wrong: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidBudget) as refused:
-        await set_budget(database, replace(Budget("acme", Decimal(1)), **wrong))
+        await give_budget(database, replace(Budget("acme", Decimal(1)), **wrong))
     assert refused.value.param == field
 
 
@@ -476,3 +479,13 @@ def test_what_is_not_plain_text_may_fill_the_context(body: dict[str, Any]) -> No
     assert max_tokens(body, 100, 4096).input == 4096
     text = {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]}
     assert max_tokens(text, 100, 4096).input == 612
+
+
+async def test_a_budget_for_an_unknown_account_is_refused_and_makes_none(
+    database: Database,
+) -> None:
+    with pytest.raises(AccountNotFound, match="'typo'"):
+        await set_budget(database, Budget("typo", Decimal(1)))
+
+    async with database.read() as connection:
+        assert not await account_exists(connection, "typo")

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from accounts.audit_log import read_log
 from accounts.cache_scripts import open_scripts
 from accounts.cache_writer import CallerCacheWriter
 from accounts.caller import digest_of
 from cli.main import app
+from core.db.audit import read_audit_log
 from core.db.database import Database
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import get_settings
@@ -99,7 +99,7 @@ async def test_people_accounts_and_keys_from_the_command_line(penstock: Commands
     assert record["account_limits"]["max_running"] == 3
 
     database = Database(penstock.settings.database, "test")
-    entries = await read_log(database, None)
+    entries = await read_audit_log(database, None)
     await database.close()
     assert [entry.action for entry in entries][::-1] == [
         *("user_created", "account_created", "user_created", "user_changed", "user_changed"),

@@ -10,7 +10,6 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from pydantic import SecretStr
 
-from billing.budgets.budget_changes import set_budget
 from billing.budgets.budgets import Budget
 from billing.pricing.gpu_rates import GpuRate, set_gpu_rate
 from billing.process.metrics_collector import MoneyCollector
@@ -22,6 +21,7 @@ from jobs.store.job_store import JobStore
 from jobs.store.metrics_collector import StoreCollector
 from jobs.store.store_factory import open_store
 from tests.conftest import settings_for
+from tests.support.budgets import give_budget
 from tests.support.jobs import QUEUE, complete, submission
 from tests.support.ledger import a_price, consuming, end_jobs, until_consumed
 from tests.support.redis_server import RedisServer
@@ -126,7 +126,7 @@ async def test_the_rate_in_force_and_budgets_by_state_are_shown(
     )
     await a_price(database, output=Decimal(1_000_000))  # one per token
     for account, amount in (("poor", 2), ("rich", 1_000)):
-        await set_budget(database, Budget(account, Decimal(amount)), "test")
+        await give_budget(database, Budget(account, Decimal(amount)))
     async with consuming(store, database):
         await end_jobs(store, 2, account="poor")
         await until_consumed(store)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, select, update
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from billing.budgets.budget_changes import remove_budget, set_budget
+from billing.budgets.budget_changes import remove_budget
 from billing.budgets.budgets import Budget
 from billing.budgets.spending import SpentSum
 from billing.budgets.warnings import record_warnings
@@ -20,6 +20,7 @@ from core.db.tables.webhooks import WebhookEndpointRow, WebhookEventRow
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import Settings
 from jobs.store.budget_reservations import ACCOUNT, BudgetMonth
+from tests.support.budgets import give_budget
 from tests.support.receiver import receiving
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
@@ -259,7 +260,7 @@ async def test_a_receiver_that_was_removed_or_disabled_meanwhile_hears_nothing(
 
 async def warned(database: Database, url: str, secret: str | None, account: str = "acme") -> Budget:
     """Set a budget of 10 and spend 6 of it."""
-    budget = await set_budget(
+    budget = await give_budget(
         database, Budget(account, Decimal(10), webhook=url, webhook_secret=secret)
     )
     await record_warnings(

@@ -1,17 +1,39 @@
 """The CLI's HTTP client against a scripted server: errors, and streams that break off."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from cli.connect import api_client as client_module
 from cli.connect.api_client import Client
 from cli.connect.state_dir import PipelineState, StateDir
+from cli.main import NOUNS, app
 from cli.terminal.failures import Refused, Unreachable, UsageError
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
+
+FILE = "requests.jsonl"
+
+
+def commands_with_url() -> Iterator[list[str]]:
+    """Yield the words of every command that takes `--url`, with an argument where one is needed."""
+    group: Any = typer.main.get_command(app)
+    for noun in NOUNS:
+        command = group.get_command(None, noun)
+        for words, one in [
+            ([noun], command),
+            *(([noun, name], each) for name, each in getattr(command, "commands", {}).items()),
+        ]:
+            if any(param.name == "url" for param in one.params):
+                yield [*words, *(FILE for param in one.params if param.required)]
 
 
 @pytest.fixture(autouse=True)
@@ -135,10 +157,68 @@ def test_pipeline_of_this_directory_is_the_default(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     state_dir = StateDir()
-    state_dir.write_state(PipelineState(1, "http://127.0.0.1:7", "", "", "", {}))
+    state_dir.write_state(PipelineState(os.getpid(), "http://127.0.0.1:7", "", "", "", {}))
     state_dir.key_file.write_text("pk_dev\n")
 
     opened, other = Client.open(None, None), Client.open("http://elsewhere.test", "pk_1")
 
     assert (opened.url, opened.key) == ("http://127.0.0.1:7", "pk_dev")
     assert (other.url, other.key) == ("http://elsewhere.test", "pk_1")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://elsewhere.test",
+        "http://127.0.0.1:8",
+        "http://localhost:7",
+        "http://127.0.0.1:7@elsewhere.test",
+        "http://me:hunter2@elsewhere.test",
+    ],
+)
+def test_key_of_this_directory_is_not_sent_to_another_server(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    state_dir = StateDir()
+    state_dir.write_state(PipelineState(os.getpid(), "http://127.0.0.1:7", "", "", "", {}))
+    state_dir.key_file.write_text("pk_dev\n")
+
+    with pytest.raises(UsageError, match="--key or PENSTOCK_API_KEY") as refused:
+        Client.open(url, None)
+
+    assert "hunter2" not in str(refused.value)
+    assert Client.open("http://127.0.0.1:7/", None).key == "pk_dev", "its own server"
+
+
+def test_key_is_not_sent_to_what_took_the_port_of_a_pipeline_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    state_dir = StateDir()
+    state_dir.write_state(PipelineState(ended.pid, "http://127.0.0.1:7", "", "", "", {}))
+    state_dir.key_file.write_text("pk_dev\n")
+
+    with pytest.raises(UsageError, match="no pipeline runs"):
+        Client.open(None, None)
+    with pytest.raises(UsageError, match=r"a key for http://127\.0\.0\.1:7 is needed"):
+        Client.open("http://127.0.0.1:7", None)
+
+
+@pytest.mark.parametrize("words", list(commands_with_url()), ids=" ".join)
+def test_no_command_sends_the_key_of_this_directory_to_another_server(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(FILE).write_text("{}\n")
+    state_dir = StateDir()
+    state_dir.write_state(PipelineState(os.getpid(), "http://127.0.0.1:7", "", "", "", {}))
+    state_dir.key_file.write_text("pk_dev\n")
+    monkeypatch.setenv("PENSTOCK_URL", "http://127.0.0.1:8")
+
+    result = CliRunner().invoke(app, words, input="y\n")
+
+    assert result.exit_code == 2, result.output
+    assert "--key or PENSTOCK_API_KEY" in result.output

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from accounts.account_rows import ensure_account
+from cli.connect.database import with_database
 from cli.main import app
 
 
@@ -14,6 +16,7 @@ def _database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PENSTOCK_DATABASE__URL", f"sqlite+aiosqlite:///{tmp_path}/p.db")
     assert CliRunner().invoke(app, ["db", "upgrade"]).exit_code == 0
+    with_database(lambda database: ensure_account(database, "acme"))
 
 
 def budgets(*words: str) -> Result:
@@ -33,6 +36,14 @@ def test_a_budget_is_listed_as_it_was_set() -> None:
         [50, 90],
     )
     assert (key["key"], key["hard"], key["spent"]) == (key_id, False, "0")
+
+
+def test_a_typing_error_in_the_account_is_refused_and_makes_no_account() -> None:
+    refused = budgets("set", "acmee", "25")
+
+    assert refused.exit_code == 2
+    assert "there is no account 'acmee'" in refused.stderr
+    assert json.loads(budgets("list", "--json").stdout) == []
 
 
 def test_the_secret_of_a_webhook_is_shown_once() -> None:

@@ -44,7 +44,6 @@ from cli.checks.start import (
     check_secret,
     check_shm,
     quick_checks,
-    running_here,
 )
 from cli.connect.state_dir import PipelineState, StateDir
 from cli.terminal.failures import Failure
@@ -264,18 +263,18 @@ def test_taken_port_is_a_problem_unless_the_pipeline_of_this_folder_has_it(tmp_p
         assert f"PENSTOCK_API__PORT={port + 1}" in found.advice[0]
         state_dir = StateDir(tmp_path)
         state_dir.write_state(PipelineState(os.getpid(), "http://127.0.0.1:1", "", "", "", {}))
-        assert level(check_ports(given, running_here(state_dir))) == "ok"
+        assert level(check_ports(given, state_dir.running())) == "ok"
     assert check_ports(settings(), None).text == "any free port (API) and any free port (worker)"
 
 
 def test_a_pipeline_whose_process_is_gone_does_not_run(tmp_path: Path) -> None:
     state_dir = StateDir(tmp_path)
-    assert running_here(state_dir) is None
+    assert state_dir.running() is None
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     state_dir.write_state(PipelineState(ended.pid, "", "", "", "", {}))
 
-    assert running_here(state_dir) is None
+    assert state_dir.running() is None
 
 
 def test_disk_is_looked_at_where_the_state_would_lie(tmp_path: Path) -> None:
@@ -316,8 +315,13 @@ def test_a_secret_that_can_be_guessed_or_is_for_development_is_refused(tmp_path:
 def test_keys_that_others_can_read_are_named() -> None:
     StateDir().jwt_secret()
     assert level(check_private()) == "ok"
-    Path(".penstock/jwt-secret").chmod(0o644)
-    assert level(check_private()) == "warning"
+    for path in (".penstock/jwt-secret", ".penstock"):
+        mode = Path(path).stat().st_mode
+        Path(path).chmod(mode | 0o044)
+        found = check_private()
+        assert level(found) == "warning"
+        assert found.advice[0] == f"chmod go= {path}"
+        Path(path).chmod(mode)
 
 
 def test_without_a_named_redis_the_embedded_one_is_said() -> None:

@@ -50,7 +50,7 @@ def test_no_pipeline_is_a_usage_error() -> None:
 
 
 def test_server_that_is_not_there_exits_3() -> None:
-    assert penstock("jobs", "list", "--url", "http://127.0.0.1:1").exit_code == 3
+    assert penstock("jobs", "list", "--url", "http://127.0.0.1:1", "--key", "pk_x").exit_code == 3
 
 
 def test_created_key_is_printed_once_and_listed_without_it() -> None:

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ PLAN = Plan(
 )
 
 
-def test_port_zero_becomes_any_free_one() -> None:
-    made = make_plan(settings())
+def test_port_zero_becomes_any_free_one(tmp_path: Path) -> None:
+    made = make_plan(settings(), StateDir(tmp_path))
 
     assert made.api_port != made.health_port
     assert is_free("127.0.0.1", made.api_port)
@@ -52,8 +53,18 @@ def test_taken_port_is_named_with_the_setting_that_changes_it() -> None:
     assert "PENSTOCK_API__PORT" in refused.value.advice[0]
 
 
+@pytest.mark.parametrize("port", [0, 18080])
+@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid", "2001:db8::7"])
+def test_host_that_is_not_of_this_machine_is_said_instead_of_its_port(host: str, port: int) -> None:
+    with pytest.raises(Failure, match=f"cannot listen on {host}") as refused:
+        choose_port(host, port, "the API", "PENSTOCK_API__PORT")
+    assert "no such address" in refused.value.title
+    assert refused.value.advice[0].startswith("PENSTOCK_API__HOST: expected an address of this")
+
+
 def test_given_redis_is_used_and_none_is_embedded(tmp_path: Path) -> None:
-    made = make_plan(settings(redis={"url": "redis://:secret@redis.internal:7000/1"}))
+    given = settings(redis={"url": "redis://:secret@redis.internal:7000/1"})
+    made = make_plan(given, StateDir(tmp_path))
 
     assert made.redis_port is None
     assert made.redis_url == "redis://:secret@redis.internal:7000/1"
@@ -61,13 +72,18 @@ def test_given_redis_is_used_and_none_is_embedded(tmp_path: Path) -> None:
     assert redis_program(made, StateDir(tmp_path)) is None
 
 
-def test_embedded_redis_moves_when_its_port_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedded_redis_moves_when_its_port_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("cli.local.plan.is_free", lambda _host, _port: False)
 
-    made = make_plan(settings())
+    state_dir = StateDir(tmp_path)
+    made = make_plan(settings(), state_dir)
 
     assert made.redis_port not in (None, 6399)
-    assert made.redis_url == f"redis://127.0.0.1:{made.redis_port}/0"
+    password = state_dir.redis_password()
+    assert made.redis_url == f"redis://:{password}@127.0.0.1:{made.redis_port}/0"
+    assert made.redis_address == f"127.0.0.1:{made.redis_port}"
 
 
 def test_wildcard_addresses_are_reached_over_the_loopback() -> None:
@@ -104,15 +120,32 @@ def test_log_format_that_was_set_is_kept(tmp_path: Path) -> None:
 
 
 def test_embedded_redis_keeps_everything_and_listens_on_the_loopback_only(tmp_path: Path) -> None:
-    words = redis_command("/bin/redis-server", 6399, tmp_path)
-    options = dict(zip(words[1::2], words[2::2], strict=True))
+    state_dir = StateDir(tmp_path)
+    words = redis_command("/bin/redis-server", 6399, state_dir)
+    options = dict(zip(words[2::2], words[3::2], strict=True))
 
     assert words[0] == "/bin/redis-server"
     assert options["--bind"] == "127.0.0.1"
     assert options["--appendonly"] == "yes"
     assert options["--appendfsync"] == "everysec"
     assert options["--maxmemory-policy"] == "noeviction"
-    assert options["--dir"] == str(tmp_path)
+    assert options["--dir"] == str(state_dir.data)
+
+
+def test_embedded_redis_reads_its_password_from_a_file_that_is_private(tmp_path: Path) -> None:
+    state_dir = StateDir(tmp_path / "state")
+    words = redis_command("/bin/redis-server", 6399, state_dir)
+    again = redis_command("/bin/redis-server", 6399, state_dir)
+
+    config = Path(words[1])
+    password = state_dir.redis_password()
+    assert password is not None
+    assert len(password) == 64
+    assert config.read_text() == f"requirepass {password}\n"
+    assert again == words, "the password stays the same"
+    assert not any(password in word for word in words)
+    for path in (config, state_dir.path / "redis-password"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_too_old_redis_on_the_path_is_passed_over(

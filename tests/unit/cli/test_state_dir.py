@@ -1,6 +1,7 @@
 """The `.penstock` folder: one pipeline at a time, no half-written state, a private key."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,57 @@ def test_lock_lives_as_long_as_any_inheritor(tmp_path: Path) -> None:
 
     os.close(inherited)
     os.close(state_dir.lock())
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """Return the rights of everything in a folder."""
+    return {
+        str(path.relative_to(folder.parent)): stat.S_IMODE(path.stat().st_mode)
+        for path in (folder, *folder.rglob("*"))
+    }
+
+
+def test_a_new_folder_and_its_secrets_are_private(tmp_path: Path) -> None:
+    state_dir = StateDir(tmp_path / ".penstock")
+    os.close(state_dir.lock())
+    state_dir.jwt_secret()
+    state_dir.redis_config()
+    state_dir.write_state(STATE)
+
+    found = modes(state_dir.path)
+
+    assert found.pop(".penstock") == 0o700
+    assert set(found.values()) == {0o600}
+
+
+def test_what_an_earlier_version_left_open_is_closed(tmp_path: Path) -> None:
+    state_dir = StateDir(tmp_path / ".penstock")
+    data = state_dir.data / "appendonlydir"
+    data.mkdir(parents=True)
+    for path in (state_dir.path / "penstock.db", data / "appendonly.aof.1.incr.aof"):
+        path.write_text("data")
+        path.chmod(0o644)
+    (state_dir.path / "link").symlink_to(tmp_path)
+    outside = stat.S_IMODE(tmp_path.stat().st_mode)
+    before = os.umask(0o022)
+    try:
+        state_dir.close_to_others()
+        (state_dir.path / "later").write_text("data")
+    finally:
+        os.umask(before)
+
+    assert not any(
+        mode & 0o077 for name, mode in modes(state_dir.path).items() if "link" not in name
+    )
+    assert modes(state_dir.path)[".penstock/redis/appendonlydir"] == 0o700
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == outside
+
+
+def test_the_password_of_the_embedded_redis_is_in_its_url_only_here(tmp_path: Path) -> None:
+    state_dir = StateDir(tmp_path)
+    assert state_dir.redis_url("127.0.0.1:1") == "redis://127.0.0.1:1/0"
+
+    state_dir.redis_config()
+
+    password = state_dir.redis_password()
+    assert state_dir.redis_url("127.0.0.1:1") == f"redis://:{password}@127.0.0.1:1/0"

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionNamedToolChoiceParam
+from vllm.entrypoints.openai.chat_completion.protocol import (
+    ChatCompletionNamedToolChoiceParam,
+    ChatCompletionRequest,
+)
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
 from vllm.entrypoints.serve.utils.tool_calls_utils import maybe_filter_parallel_tool_calls
@@ -43,10 +46,22 @@ class OutputFormat:
     """The output format that all choices of one request share."""
 
     def __init__(
-        self, online: Any, model: Any, request: Any, prompt_ids: list[int], chat: bool
+        self, online: Any, model: Any, request: Any, core: EngineCoreRequest, inputs: Any
     ) -> None:
+        """Read the format from a request.
+
+        Args:
+            online: vLLM's renderer.
+            model: The model's configuration.
+            request: The request as vLLM's OpenAI layer reads it.
+            core: The same for vLLM's core.
+            inputs: One rendered prompt; with `echo` it has its text.
+        """
+        chat = isinstance(request, ChatCompletionRequest)
         self.request = request
-        self.prompt_ids = prompt_ids
+        self.prompt_ids: list[int] = core.prompt_token_ids
+        self.echo: str | None = None if chat or not request.echo else inputs["prompt"]
+        self.echo_only = self.echo is not None and request.max_tokens == 0
         self.tokenizer = online.renderer.get_tokenizer()
         self.chat = chat
         self.logprobs = bool(request.logprobs) if chat else request.logprobs is not None
@@ -131,7 +146,8 @@ class GenerationChoice:
         self._logprobs = LogprobsProcessor.from_new_request(output_format.tokenizer, request)
         self._parser = output_format.make_parser()
         self._tools_streamed = False
-        self._text_offset = 0
+        self._echoes = output_format.echo is not None
+        self._text_offset = len(output_format.echo or "")
 
     def take(self, made: EngineCoreOutput) -> Output:
         """Return the output of one step; a finish reason or an error in it ends the choice."""
@@ -145,7 +161,13 @@ class GenerationChoice:
                 reason, stop = FinishReason.STOP, matched
                 OutputProcessor._trim_surplus_tokens(self, made, before)  # noqa: SLF001
             self._logprobs.update_from_output(made)
+            prompt = self._take_prompt() if self._echoes else None
             output = self._write(made.new_token_ids, reason, stop)
+            if prompt is not None:
+                output.delta = {"prompt": prompt}
+            if self._format.echo_only:
+                output.token_ids, output.text, output.logprobs = (), "", None
+                output.finish_reason, output.stop_reason = str(FinishReason.LENGTH), None
         except Exception as error:  # noqa: BLE001  # a parser's error fails this job only
             return self.failure("its output could not be read", error)
         if made.prefill_stats is not None:
@@ -168,6 +190,7 @@ class GenerationChoice:
         if not token_ids:
             return
         self.resumed = token_ids
+        self._echoes = False  # the log has it
         params = self.request.sampling_params
         stops = {params.eos_token_id, *params.stop_token_ids}
         reason, stop = None, None
@@ -194,9 +217,10 @@ class GenerationChoice:
         params = self.request.sampling_params = copy.copy(self.request.sampling_params)
         params.max_tokens -= count
         params.min_tokens = max(0, params.min_tokens - count)
+        params.prompt_logprobs = None
         carry_penalties(params, count)
         self.request.prompt_token_ids = self._format.prompt_ids + token_ids
-        self._text_offset = len(self.detokenizer.output_text)
+        self._text_offset += len(self.detokenizer.output_text)
         if self._logprobs.logprobs is not None:
             context = token_ids[-LOGPROB_CONTEXT:]
             self._logprobs.logprobs.extend({token: Logprob(0.0)} for token in context)
@@ -216,6 +240,16 @@ class GenerationChoice:
             if called and reason == FinishReason.STOP:
                 output.finish_reason = "tool_calls"
         return output
+
+    def _take_prompt(self) -> dict[str, Any]:
+        """Return the prompt to show, which comes with the first output."""
+        self._echoes = False
+        form, top = self._format, self._logprobs.prompt_logprobs
+        if not form.logprobs or top is None:
+            return {"text": form.echo, "logprobs": None}
+        written = form.write_logprobs(form.prompt_ids, top, 0)
+        self._text_offset = written.text_offset[-1] + len(written.tokens[-1])
+        return {"text": form.echo, "logprobs": written.model_dump()}
 
     def _parse(self, text: str, token_ids: list[int], finished: bool) -> dict[str, Any] | None:
         """Return the chat delta if it differs from plain content; {} shows nothing."""

@@ -109,6 +109,7 @@ class VllmEngine:
             input_tokens=prepared.input_tokens,
             choices=prepared.count,
             restarted=prepared.restarted,
+            prompts=prepared.prompts,
         )
 
     async def abort(self, generation_id: str) -> None:
@@ -189,6 +190,7 @@ class VllmEngine:
             return NOTHING
         if isinstance(rendered, Prepared):
             return rendered
+        assert rendered.source is not None
         if self._grammars is None:
             raise InvalidJob("this model takes no grammars", param=rendered.source.field)
         allowed = generation.id in self._adding and await self._grammars.check(

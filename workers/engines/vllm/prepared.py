@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 
@@ -17,38 +17,44 @@ class Prepared:
     """A generation that is ready for the core.
 
     Attributes:
-        input_tokens: Tokens of the prompt, or of all inputs of an embedding request.
+        input_tokens: Tokens of the prompts, or of all inputs of an embedding request.
         count: How many choices or inputs the generation has, finished ones included.
+        prompts: How many prompts or inputs it has.
         restarted: The logged tokens cannot be continued.
         choices: The choices or inputs that must still run.
     """
 
     input_tokens: int
     count: int
+    prompts: int
     restarted: bool
     choices: Sequence[GenerationChoice | Embedding]
 
 
+class RenderedPrompt(NamedTuple):
+    """One prompt: vLLM's inputs and parameters, and the grammar that is not in the parameters."""
+
+    inputs: Any
+    params: SamplingParams
+    wanted: StructuredOutputsParams | None
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A generation whose prompt is rendered and whose grammar no helper has compiled yet.
+    """A generation whose prompts are rendered.
 
     Attributes:
         generation: The generation.
-        source: Its grammar.
-        wanted: The same for vLLM; it is not in `params`.
         request: vLLM's request.
-        inputs: vLLM's inputs.
-        params: vLLM's parameters.
+        source: Its grammar, which no helper has compiled yet; None if it has none.
+        prompts: Its prompts, all with the same grammar.
     """
 
     generation: Generation
-    source: GrammarSource
-    wanted: StructuredOutputsParams
     request: Any
-    inputs: Any
-    params: SamplingParams
+    source: GrammarSource | None
+    prompts: Sequence[RenderedPrompt]
 
 
 #: What is left of a generation that was aborted before it was ready.
-NOTHING = Prepared(0, 1, False, ())
+NOTHING = Prepared(0, 1, 1, False, ())

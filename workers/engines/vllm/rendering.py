@@ -10,7 +10,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm.renderers import BaseRenderer
 from vllm.renderers.online_renderer import OnlineRenderer
 
-from core.errors import EngineError, InvalidJob
+from core.errors import EngineError
 
 
 class BlockingRenderer:
@@ -32,7 +32,7 @@ class BlockingRenderer:
 
 
 def render_chat(online: OnlineRenderer, request: ChatCompletionRequest) -> Any:
-    """Return the inputs of a chat.
+    """Return the inputs of a chat, in a list.
 
     Raises:
         VLLMValidationError: vLLM refuses it.
@@ -40,8 +40,7 @@ def render_chat(online: OnlineRenderer, request: ChatCompletionRequest) -> Any:
     rendered = _drive(online.render_chat(request))
     if isinstance(rendered, ErrorResponse):
         raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
-    _, (inputs,) = rendered
-    return inputs
+    return rendered[1]
 
 
 def render_prompts(online: OnlineRenderer, request: CompletionRequest) -> Any:
@@ -50,19 +49,6 @@ def render_prompts(online: OnlineRenderer, request: CompletionRequest) -> Any:
     if isinstance(rendered, ErrorResponse):
         raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
     return rendered
-
-
-def render_prompt(online: OnlineRenderer, request: CompletionRequest) -> Any:
-    """Return the inputs of the only prompt.
-
-    Raises:
-        InvalidJob: there are several.
-        VLLMValidationError: vLLM refuses it.
-    """
-    rendered = render_prompts(online, request)
-    if len(rendered) != 1:
-        raise InvalidJob("only one prompt per job is supported", param="prompt")
-    return rendered[0]
 
 
 def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -22,7 +22,7 @@ from vllm.pooling_params import PoolingParams
 from vllm.renderers import BaseRenderer
 from vllm.renderers.chat_utils import load_chat_template
 from vllm.renderers.online_renderer import OnlineRenderer
-from vllm.sampling_params import SamplingParams, StructuredOutputsParams
+from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.input_processor import InputProcessor
 
@@ -34,12 +34,11 @@ from workers.engines.helpers.remote_renderer import RemoteTokeniser
 from workers.engines.vllm.choices import GenerationChoice, OutputFormat
 from workers.engines.vllm.embeddings import Embedding
 from workers.engines.vllm.penalties import CARRIED
-from workers.engines.vllm.prepared import Prepared, Rendered
+from workers.engines.vllm.prepared import Prepared, Rendered, RenderedPrompt
 from workers.engines.vllm.rejections import rejections
 from workers.engines.vllm.rendering import (
     BlockingRenderer,
     render_chat,
-    render_prompt,
     render_prompts,
 )
 from workers.engines.vllm.requested_grammars import (
@@ -184,13 +183,7 @@ class VllmFrontend:
     def finish(self, rendered: Rendered) -> Prepared:
         """Make the requests for the core from a rendered one; raises what `render` raises."""
         with rejections(rendered.generation):
-            return self._finish(
-                rendered.generation,
-                rendered.request,
-                rendered.inputs,
-                rendered.params,
-                rendered.wanted,
-            )
+            return self._finish(rendered)
 
     def _prepare(self, generation: Generation) -> Prepared | Rendered:
         if generation.endpoint == "/v1/embeddings":
@@ -203,40 +196,39 @@ class VllmFrontend:
         chat = generation.endpoint == "/v1/chat/completions"
         if chat and body.get("max_completion_tokens") is None:
             body["max_completion_tokens"] = body.pop("max_tokens", None)  # its deprecated name
+        if chat and body.get("echo"):
+            raise InvalidJob("echo is not supported", param="echo")
         tag = hide_structural_tag(self._config, body)
         request = (ChatCompletionRequest if chat else CompletionRequest).model_validate(body)
         if (best_of := body.get("best_of")) is not None and best_of != (request.n or 1):
             raise InvalidJob("best_of must equal n", param="best_of")
-        inputs = (render_chat if chat else render_prompt)(self._online, request)
         limit = body.get("max_completion_tokens" if chat else "max_tokens")
-        params = self._sampling_params(request, inputs, limit)
-        refuse_unenforced(params, body, tag)
-        taken = take_grammar(params, self._config, generation.body, tag)
-        if taken is not None:
-            source, wanted = taken
-            return Rendered(generation, source, wanted, request, inputs, params)
-        return self._finish(generation, request, inputs, params, None)
+        source, prompts = None, []
+        for inputs in (render_chat if chat else render_prompts)(self._online, request):
+            params = self._sampling_params(request, inputs, limit)
+            refuse_unenforced(params, body, tag)
+            taken = take_grammar(params, self._config, generation.body, tag)
+            source, wanted = taken if taken is not None else (None, None)
+            prompts.append(RenderedPrompt(inputs, params, wanted))
+        rendered = Rendered(generation, request, source, prompts)
+        return self._finish(rendered) if source is None else rendered
 
-    def _finish(
-        self,
-        generation: Generation,
-        request: ChatCompletionRequest | CompletionRequest,
-        inputs: Any,
-        params: SamplingParams,
-        wanted: StructuredOutputsParams | None,
-    ) -> Prepared:
-        core = self._inputs.process_inputs(generation.id, inputs, params, self._tasks)
-        if wanted is not None:
-            core.sampling_params.structured_outputs = wanted
-        output_format = OutputFormat(
-            self._online,
-            self._model,
-            request,
-            core.prompt_token_ids,
-            isinstance(request, ChatCompletionRequest),
-        )
-        output_format.prepare_reasoning(core)
-        return self._split(generation, core, output_format, request.n or 1)
+    def _finish(self, rendered: Rendered) -> Prepared:
+        generation, request = rendered.generation, rendered.request
+        choices: list[GenerationChoice] = []
+        tokens, count, restarted = 0, request.n or 1, False
+        for number, (inputs, params, wanted) in enumerate(rendered.prompts):
+            core = self._inputs.process_inputs(generation.id, inputs, params, self._tasks)
+            if wanted is not None:
+                core.sampling_params.structured_outputs = wanted
+            output_format = OutputFormat(self._online, self._model, request, core, inputs)
+            output_format.prepare_reasoning(core)
+            restarted = self._restarts(generation, core.sampling_params)
+            own = range(number * count, (number + 1) * count)
+            choices += self._split(generation, core, output_format, own, restarted=restarted)
+            tokens += len(core.prompt_token_ids)
+        prompts = len(rendered.prompts)
+        return Prepared(tokens, count * prompts, prompts, restarted, choices)
 
     def _prepare_embedding(self, generation: Generation) -> Prepared:
         """Make one core request per input, except for inputs that finished earlier."""
@@ -260,7 +252,8 @@ class VllmFrontend:
             core.request_id = core.external_req_id = name
             choices.append(Embedding(generation.id, index, core))
         tokens = sum(len(inputs["prompt_token_ids"]) for inputs in rendered)
-        return Prepared(tokens, len(rendered), False, choices)
+        count = len(rendered)
+        return Prepared(tokens, count, count, False, choices)
 
     def _sampling_params(self, request: Any, inputs: Any, given: int | None) -> SamplingParams:
         """Return vLLM's parameters; without a limit, the output may fill the context."""
@@ -286,26 +279,32 @@ class VllmFrontend:
         generation: Generation,
         core: EngineCoreRequest,
         output_format: OutputFormat,
-        count: int,
-    ) -> Prepared:
+        indexes: range,
+        *,
+        restarted: bool,
+    ) -> list[GenerationChoice]:
         """Make one choice per index, each with its own seed and its logged tokens."""
-        continued = any(resume.count for resume in generation.resume.values())
-        restarted = continued and not self._can_continue(core.sampling_params)
         choices = []
-        for index in range(count):
+        for index in indexes:
             if index in generation.finished and not restarted:
                 continue
             own = copy.copy(core)
             own.request_id = own.external_req_id = f"{generation.id}/{index}/{next(self._serial)}"
             own.sampling_params = copy.copy(core.sampling_params)
             if own.sampling_params.seed is not None:
-                own.sampling_params.seed = choice_seed(own.sampling_params.seed, index)
+                number = index - indexes.start
+                own.sampling_params.seed = choice_seed(own.sampling_params.seed, number)
             choice = GenerationChoice(generation.id, index, own, output_format)
             resume = generation.resume.get(index)
             if resume is not None and not restarted:
                 choice.replay([token for chunk in resume.chunks for token in chunk], resume.text)
             choices.append(choice)
-        return Prepared(len(core.prompt_token_ids), count, restarted, choices)
+        return choices
+
+    def _restarts(self, generation: Generation, params: SamplingParams) -> bool:
+        """Return whether logged tokens exist and cannot be continued."""
+        continued = any(resume.count for resume in generation.resume.values())
+        return continued and not self._can_continue(params)
 
     def _can_continue(self, params: SamplingParams) -> bool:
         """Return whether all state that depends on earlier output can be rebuilt from token ids."""
