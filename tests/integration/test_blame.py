@@ -6,8 +6,8 @@ from core.errors import EngineError, PoisonJob
 from core.settings.tree import Settings
 from jobs.blame import Apart, Blame, Occupancy
 from jobs.status import Status
-from jobs.store.collector import read_store
 from jobs.store.job_store import JobStore
+from jobs.store.metrics_collector import read_store
 from jobs.store.transitions import ClaimedJob
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.jobs import QUEUE, complete, submission, write
