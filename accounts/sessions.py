@@ -7,9 +7,9 @@ second.
 
 import secrets
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.access_tokens import AccessTokens, Claims
@@ -86,7 +86,7 @@ class Sessions:
         await self._throttle.forgive(email)
         return session
 
-    async def _record_failure(self, email: str, user: Row[Any] | None, address: str) -> None:
+    async def _record_failure(self, email: str, user: UserRecord | None, address: str) -> None:
         """Add a failed sign-in to the audit log; the throttle bounds how many there are.
 
         The email of a person that we do not know is kept as a digest: it may be a password that

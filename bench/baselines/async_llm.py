@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,15 +36,17 @@ ENVIRONMENT = {
 class AsyncLlmClient:
     """Drives the AsyncLLM process."""
 
-    def __init__(self, process: ChildProcess, requests: IO[str], answers: IO[str]) -> None:
+    def __init__(self, process: ChildProcess, requests: IO[bytes], answers: IO[str]) -> None:
         self._process = process
         self._requests = requests
         self._answers = answers
 
     async def _ask(self, *command: object) -> Any:
-        print(*command, file=self._requests, flush=True)
-        async with asyncio.timeout(ANSWER_SECONDS):
-            line = await asyncio.to_thread(self._answers.readline)
+        line = ""
+        with suppress(BrokenPipeError):  # it has ended, which is said below
+            self._requests.write(" ".join(map(str, command)).encode() + b"\n")
+            async with asyncio.timeout(ANSWER_SECONDS):
+                line = await asyncio.to_thread(self._answers.readline)
         if not line:
             raise RuntimeError(f"the AsyncLLM process ended:\n{self._process.tail()}")
         await asyncio.sleep(SPIN_SECONDS)
@@ -67,7 +69,7 @@ async def async_llm() -> AsyncIterator[AsyncLlmClient]:
     with (
         tempfile.TemporaryDirectory() as folder,
         os.fdopen(our_answers) as answers,
-        os.fdopen(our_requests, "w") as requests,
+        os.fdopen(our_requests, "wb", buffering=0) as requests,
     ):
         command = [sys.executable, "-m", "bench.baselines.async_llm", *map(str, theirs)]
         environment = {**os.environ, **ENVIRONMENT}
