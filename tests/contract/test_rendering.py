@@ -159,7 +159,7 @@ async def test_text_that_is_no_unicode_is_the_clients_fault(vllm: Driver) -> Non
 
 
 async def test_an_aborted_request_stops_being_rendered(vllm: Driver) -> None:
-    task = asyncio.create_task(vllm.add(slow(900)))
+    task = asyncio.create_task(vllm.add(slow()))
     await rendering(vllm)
     forks = [fork for helper in helpers(vllm) for fork in helper.children()]
     await vllm.engine.abort(f"{vllm.name}-{len(vllm.jobs) - 1}")
@@ -184,7 +184,7 @@ async def test_accounts_take_turns_at_a_helper(vllm: Driver) -> None:
     async def add(account: str) -> None:
         await vllm.ended(
             await vllm.add(
-                chat("x", max_tokens=1, chat_template_kwargs={"work": 50}), account=account
+                chat("x", max_tokens=1, chat_template_kwargs={"work": 4000}), account=account
             )
         )
         order.append(account)
