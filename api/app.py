@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from accounts.directory_factory import open_signing_in
 from api.http.error_handlers import add_error_handlers
+from api.openapi.pages import add_pages
 from api.openapi.route_docs import describe
 from api.routes import (
     accounts,
@@ -22,6 +23,7 @@ from api.routes import (
     job_stream,
     jobs,
     keys,
+    messages,
     models,
     openai,
     ops,
@@ -43,7 +45,7 @@ FORM_BYTES = 65_536
 #: Headers that web pages of other origins may send, and response headers that they may read.
 CORS_REQUEST_HEADERS = (
     *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer"),
-    *("X-On-Disconnect", "X-Request-ID"),
+    *("X-API-Key", "X-On-Disconnect", "X-Request-ID", "anthropic-version", "anthropic-beta"),
 )
 CORS_RESPONSE_HEADERS = (
     *("Idempotency-Replayed", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy"),
@@ -61,6 +63,7 @@ ROUTERS = (
     openai.router,
     responses.creation,
     responses.router,
+    messages.router,
     embeddings.router,
     jobs.router,
     job_stream.router,
@@ -100,9 +103,12 @@ def create_app(settings: Settings) -> FastAPI:
         description="Queue-based inference on your own GPUs",
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     for router in ROUTERS:
         app.include_router(router)
+    add_pages(app)
     add_error_handlers(app)
     if settings.api.cors_origins:
         app.add_middleware(CORSMiddleware, **_cors(settings.api.cors_origins))

@@ -18,7 +18,7 @@ from jobs.model_registry import ServedModel
 from wire.errors import InvalidBody
 from wire.schemas.jobs import BODIES
 from wire.schemas.sampling import ModelRequest
-from wire.schemas.validation import check
+from wire.schemas.validation import check_request
 
 FIELDS = ("custom_id", "method", "url", "body")
 CUSTOM_ID_CHARACTERS = 512
@@ -81,10 +81,10 @@ def read_request(raw: bytes | None, endpoint: str, max_bytes: int) -> LineReques
         name = unknown[0][:64]
         raise BadLine("unknown_parameter", f"{name}: unknown field", name)
     try:
-        checked = check(BODIES[endpoint], fields.get("body"), "body")
+        checked, body = check_request(BODIES[endpoint], fields.get("body"), "body")
     except InvalidBody as error:
         raise BadLine("invalid_request", error.message, error.param) from None
-    return LineRequest(custom_id, fields["body"], checked)
+    return LineRequest(custom_id, body, checked)
 
 
 def _object(raw: bytes) -> dict[str, Any]:

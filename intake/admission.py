@@ -1,11 +1,13 @@
 """Admits a validated request as a job: checks model, tier and limits, then calls the store once.
 
 Invariant: the account and its limits come from the caller's record alone, and the stored body is
-what the client sent, without nulls and without the fields that are for the API itself.
+what the client sent, without nulls and without the fields that are for the API itself. A cache
+salt is stored as a digest of the account and the salt.
 
 A refusal by a limit, and its Retry-After, come from `jobs/store/rejections.py`.
 """
 
+import hashlib
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -169,7 +171,7 @@ async def prepare(services: Services, caller: Caller, request: AdmissionRequest)
         id=request.id or new_id("job"),
         account=caller.account,
         queue=model.name,
-        spec=_spec(request, metadata),
+        spec=_spec(request, metadata, caller.account),
         key_id=caller.id,
         budget_key=caller.quota_id,
         weight=caller.weight,
@@ -182,13 +184,17 @@ async def prepare(services: Services, caller: Caller, request: AdmissionRequest)
     )
 
 
-def _spec(request: AdmissionRequest, metadata: dict[str, str] | None) -> JobSpec:
+def _spec(request: AdmissionRequest, metadata: dict[str, str] | None, account: str) -> JobSpec:
     # OpenAI's clients send null for the default; vLLM refuses it.
     body = {
         name: value
         for name, value in request.body.items()
         if value is not None and name not in TRANSPORT
     }
+    if "cache_salt" in body:
+        # Two accounts that send the same salt must not share a cache.
+        salted = f"{account}\n{body['cache_salt']}"
+        body["cache_salt"] = hashlib.sha256(salted.encode()).hexdigest()
     return JobSpec(
         url=request.url,
         body=body,

@@ -22,7 +22,9 @@ def check_task(model: ServedModel, url: str) -> None:
 
 
 def check_length(checked: ModelRequest, max_tokens: int) -> None:
-    """Refuse a request that cannot fit the model's context.
+    """Refuse a limit on output tokens that exceeds the model's context.
+
+    A limit that only does not fit beside the prompt is shortened by the engine.
 
     Args:
         checked: The request as the schema read it.
@@ -32,10 +34,9 @@ def check_length(checked: ModelRequest, max_tokens: int) -> None:
         ContextLengthExceeded: naming the field.
     """
     wanted = checked.output_limit
-    if wanted is not None and wanted[1] >= max_tokens:
+    if wanted is not None and wanted[1] > max_tokens:
         raise ContextLengthExceeded(
-            f"{wanted[0]}: {wanted[1]} tokens and a prompt do not fit the model's context of"
-            f" {max_tokens} tokens",
+            f"{wanted[0]}: {wanted[1]} tokens exceed the model's context of {max_tokens} tokens",
             param=wanted[0],
         )
 

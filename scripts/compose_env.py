@@ -13,7 +13,14 @@ import secrets
 import sys
 from pathlib import Path
 
-NAMES = ("REDIS_PASSWORD", "POSTGRES_PASSWORD", "JWT_SECRET")
+#: A password for the operator of Redis, and one for each kind of process.
+REDIS = ("API", "CONTROL", "DELIVERER", "FEEDER", "LEDGER", "WORKER")
+NAMES = (
+    "REDIS_PASSWORD",
+    *(f"REDIS_{kind}_PASSWORD" for kind in REDIS),
+    "POSTGRES_PASSWORD",
+    "JWT_SECRET",
+)
 
 
 def missing(text: str) -> list[str]:

@@ -18,6 +18,7 @@ ROUTE_GROUPS = frozenset(
         "jobs",
         "keys",
         "me",
+        "messages",
         "models",
         "queues",
         "responses",

@@ -1,8 +1,8 @@
 """Turns errors into HTTP responses, in the format that the clients of each route expect.
 
-Two formats: `application/problem+json` (RFC 9457) on our own routes, OpenAI's `{"error": ...}` on
-the routes of OpenAI's API. Invariant: every error response has one of them, 429 and 503 carry
-`Retry-After`, and the text of an unexpected exception is never sent.
+Three formats: `application/problem+json` (RFC 9457) on our own routes, OpenAI's and Anthropic's
+`{"error": ...}` on the routes of their APIs. Invariant: every error response has one of them, 429
+and 503 carry `Retry-After`, and the text of an unexpected exception is never sent.
 """
 
 from http import HTTPStatus
@@ -19,6 +19,7 @@ from core.errors import PipelineError
 from wire.error_bodies import RETRY_AFTER_SECONDS, ErrorKind, Problem, from_error
 from wire.errors import InvalidBody
 from wire.schemas.validation import field_errors
+from wire.views.anthropic_error import anthropic_error
 
 #: First parts of our own paths; every other path below /v1/ is part of OpenAI's API.
 OWN_PATHS = frozenset(
@@ -72,6 +73,11 @@ def is_openai_path(path: str) -> bool:
     return version == "v1" and first not in OWN_PATHS
 
 
+def is_anthropic_path(path: str) -> bool:
+    """Return whether clients of this path expect the error format of Anthropic's API."""
+    return f"{path}/".startswith("/v1/messages/")
+
+
 def problem_response(problem: Problem, scope: Scope) -> Response:
     """Render a problem in the format of the route on which it happened.
 
@@ -93,7 +99,10 @@ def problem_response(problem: Problem, scope: Scope) -> Response:
         headers["WWW-Authenticate"] = 'Bearer realm="penstock"'
     if problem.job_id:
         headers["X-Penstock-Job"] = problem.job_id
-    if is_openai_path(scope["path"]):
+    if is_anthropic_path(scope["path"]):
+        body = anthropic_error(problem, request_id)
+        status, media_type = problem.openai_status, "application/json"
+    elif is_openai_path(scope["path"]):
         body = problem.as_openai()
         body["error"].setdefault("request_id", request_id)
         status, media_type = problem.openai_status, "application/json"

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
-from api.http.error_handlers import is_openai_path
+from api.http.error_handlers import is_anthropic_path, is_openai_path
+from api.openapi.descriptions import add_descriptions
 from api.openapi.examples import ANSWERS, OPENAI_ERROR, PROBLEM_EXAMPLE, REQUESTS
 from api.openapi.object_schemas import SCHEMAS
 from intake.permissions import TABLE
@@ -43,6 +44,7 @@ def complete(document: dict[str, Any]) -> None:
                 document["components"].setdefault("responses", {})[name] = _error(name, status)
     for name in FASTAPI_SCHEMAS:
         schemas.pop(name, None)
+    add_descriptions(document)
 
 
 def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
@@ -55,6 +57,8 @@ def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
         for status in _errors(path, operation, public=public):
             responses[str(status)] = {}
     model = "OpenAiError" if is_openai_path(path) else "Problem"
+    if is_anthropic_path(path):
+        model = "AnthropicError"
     for status in [status for status in responses if int(status) >= 400]:
         responses[status] = {"$ref": f"{RESPONSE}{model}{status}"}
     _add_examples(operation, method, path)
@@ -95,7 +99,7 @@ def _referenced_errors(responses: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 def _error(name: str, status: int) -> dict[str, Any]:
     model = name.removesuffix(str(status))
-    media = "application/json" if model == "OpenAiError" else "application/problem+json"
+    media = "application/problem+json" if model == "Problem" else "application/json"
     described: dict[str, Any] = {
         "description": HTTPStatus(status).phrase,
         "content": {media: {"schema": {"$ref": REF.format(model=model)}}},

@@ -22,6 +22,13 @@ REQUESTS: dict[str, dict[str, Any]] = {
             "tool_choice": "auto",
         },
     },
+    "MessagesRequest": {
+        "message": {
+            "model": "penstock-tiny",
+            "max_tokens": 64,
+            "messages": [{"role": "user", "content": "What is a turbine?"}],
+        }
+    },
     "CompletionRequest": {
         "plain": {"model": "penstock-tiny", "prompt": "The mill", "max_tokens": 16},
         "tokens": {"model": "penstock-tiny", "prompt": [1, 2, 3], "max_tokens": 16, "n": 2},
@@ -153,6 +160,24 @@ ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
             "choices": [CHOICE],
             "usage": USAGE,
             **HEAD,
+        },
+    ),
+    "POST /v1/messages": (
+        "Message",
+        {
+            "id": f"msg_{NUMBER}",
+            "type": "message",
+            "role": "assistant",
+            "model": "penstock-tiny",
+            "content": [{"type": "text", "text": "It turns."}],
+            "stop_reason": "end_turn",
+            "stop_sequence": None,
+            "usage": {
+                "input_tokens": 9,
+                "cache_creation_input_tokens": 0,
+                "cache_read_input_tokens": 0,
+                "output_tokens": 4,
+            },
         },
     ),
     "POST /v1/completions": (

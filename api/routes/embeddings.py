@@ -15,7 +15,7 @@ from intake.admission import AdmissionRequest, admit
 from intake.preferences import disconnect_policy, read_preferences
 from intake.request_checks import EMBEDDINGS
 from wire.schemas.embeddings import EmbeddingRequest
-from wire.schemas.validation import check
+from wire.schemas.validation import check_request
 from wire.views.embeddings import embeddings
 
 router = APIRouter(prefix="/v1/embeddings", tags=["openai"], route_class=FastRoute)
@@ -32,8 +32,7 @@ async def create_embedding(
 ) -> Response:
     """Create embeddings of texts. With `Prefer: respond-async`, respond with a job."""
     preferences = read_preferences(request.headers, services.settings.limits.wait_seconds)
-    body = await read_object(request)
-    parsed = check(EmbeddingRequest, body)
+    parsed, body = check_request(EmbeddingRequest, await read_object(request))
     admission_request = AdmissionRequest(
         url=EMBEDDINGS,
         body=body,

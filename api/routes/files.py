@@ -26,10 +26,19 @@ router = APIRouter(prefix="/v1/files", tags=["files"])
 PIECE_BYTES = 256 * 1024
 PURPOSE = r"^[a-z_-]{1,16}$"
 FIELDS = {
-    "file": {"type": "string", "format": "binary"},
-    "purpose": {"type": "string", "enum": ["batch"]},
-    "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
-    "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2592000},
+    "file": {"type": "string", "format": "binary", "description": "The content of the file."},
+    "purpose": {"type": "string", "enum": ["batch"], "description": "What the file is for."},
+    "expires_after[anchor]": {
+        "type": "string",
+        "enum": ["created_at"],
+        "description": "From when the seconds count.",
+    },
+    "expires_after[seconds]": {
+        "type": "integer",
+        "minimum": 3600,
+        "maximum": 2592000,
+        "description": "After how many seconds the file expires.",
+    },
 }
 
 

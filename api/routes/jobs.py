@@ -31,7 +31,7 @@ from wire import error_bodies
 from wire.errors import ResultNotReady
 from wire.schemas.jobs import BODIES, JobRequest
 from wire.schemas.responses import ResponseRequest
-from wire.schemas.validation import check
+from wire.schemas.validation import check, check_request
 from wire.views.job import UNKNOWN_PLACE, job_object, result_object
 from wire.views.page import list_page
 
@@ -56,8 +56,8 @@ async def submit_job(request: Request, caller: CurrentCaller, services: AppServi
     preferences = read_preferences(request.headers, services.settings.limits.wait_seconds)
     body = await read_object(request)
     parsed = check(JobRequest, body)
-    checked = check(BODIES[parsed.url], parsed.body, "body")
-    content, response_options = parsed.body, None
+    checked, content = check_request(BODIES[parsed.url], parsed.body, "body")
+    response_options = None
     if isinstance(checked, ResponseRequest):
         content, response_options = await as_chat(services, caller.account, checked)
     admission = await admit(

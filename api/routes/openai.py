@@ -23,7 +23,7 @@ from jobs.result import JobResult
 from wire.schemas.chat import ChatRequest
 from wire.schemas.completions import CompletionRequest
 from wire.schemas.sampling import Sampling
-from wire.schemas.validation import check
+from wire.schemas.validation import check_request
 from wire.views.chat import ChatChunks, chat_completion
 from wire.views.chunks import ChunkOptions, Chunks, CompletionHead
 from wire.views.completion import CompletionChunks, completion
@@ -71,8 +71,7 @@ async def _answer(
     request: Request, caller: Caller, services: Services, endpoint: CompletionEndpoint
 ) -> Response:
     preferences = read_preferences(request.headers, services.settings.limits.wait_seconds)
-    body = await read_object(request)
-    checked = check(endpoint.schema, body)
+    checked, body = check_request(endpoint.schema, await read_object(request))
     admission_request = AdmissionRequest(
         url=endpoint.url,
         body=body,

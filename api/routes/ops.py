@@ -1,5 +1,7 @@
 """Routes for monitoring: health, readiness, metrics, circuit breakers. They need no key."""
 
+from importlib.metadata import version
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +23,25 @@ router = APIRouter(tags=["operations"])
 async def health() -> Response:
     """Report that the process is alive. Independent of other services."""
     return json_response({"status": "ok"})
+
+
+@router.get("/ping")
+@router.post("/ping")
+async def ping() -> Response:
+    """Report that the process is alive, under the name that vLLM's server has for it."""
+    return Response(status_code=200)
+
+
+@router.get("/version")
+async def show_version() -> Response:
+    """Return the version of Penstock."""
+    return json_response({"version": version("penstock")})
+
+
+@router.get("/load")
+async def load(services: AppServices) -> Response:
+    """Return how many requests this process has open that wait for a job or stream it."""
+    return json_response({"server_load": len(services.open_requests)})
 
 
 @router.get("/ready", responses=error_responses(503))

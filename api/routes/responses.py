@@ -30,7 +30,7 @@ from jobs.job import Job, OnDisconnect
 from jobs.result import JobResult
 from wire.errors import InvalidCursor
 from wire.schemas.responses import ResponseRequest
-from wire.schemas.validation import check
+from wire.schemas.validation import check_request
 from wire.views.page import list_page
 from wire.views.response import response_id, whole_response
 from wire.views.response_events import ResponseEvents
@@ -58,7 +58,7 @@ async def create_response(
 ) -> Response:
     """Create a response. With `Prefer: respond-async`, respond with a job."""
     preferences = read_preferences(request.headers, services.settings.limits.wait_seconds)
-    parsed = check(ResponseRequest, await read_object(request))
+    parsed, _ = check_request(ResponseRequest, await read_object(request))
     admission = await admit(
         services, caller, await _admission_request(services, caller, request, parsed, preferences)
     )

@@ -1,7 +1,8 @@
-"""Authenticates callers by `Authorization: Bearer` with an API key or a user's access token.
+"""Authenticates callers by `Authorization: Bearer`, or `X-API-Key`.
 
-The account follows from the credential alone. Invariant: a revoked key, disabled user or suspended
-account is rejected within a second in every API process, also on streams that are already open.
+The credential is an API key or a user's access token, and the account follows from it alone.
+Invariant: a revoked key, disabled user or suspended account is rejected within a second in every
+API process, also on streams that are already open.
 """
 
 from typing import NamedTuple
@@ -46,10 +47,7 @@ async def authenticate(request: Request) -> Caller:
         AccountSuspended: The account is suspended.
     """
     services: Services = request.app.state.services
-    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
-    credential = credential.strip()
-    if scheme.lower() != "bearer" or not credential:
-        raise Unauthenticated(REQUIRED)
+    credential = _credential(request)
     if credential.startswith(PREFIX):
         entry = Authentication(digest_of(credential))
         found = await services.callers.find(entry.field)
@@ -64,6 +62,17 @@ async def authenticate(request: Request) -> Caller:
     request.state.account = found.account
     request.state.entry = entry
     return found
+
+
+def _credential(request: Request) -> str:
+    """Return the bearer token, or the key that Anthropic's clients send as `X-API-Key`."""
+    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
+    credential = credential.strip()
+    if scheme.lower() == "bearer" and credential:
+        return credential
+    if key := request.headers.get("x-api-key", "").strip():
+        return key
+    raise Unauthenticated(REQUIRED)
 
 
 async def check_again(services: Services, scope: Scope) -> None:
@@ -99,7 +108,7 @@ def caller_field(request: Request, caller: Caller) -> str:
     """Return the key of the caller's record in the caller cache; it is not a credential."""
     if caller.user == caller.id:
         return caller.id
-    return digest_of(request.headers["authorization"].partition(" ")[2].strip())
+    return digest_of(_credential(request))
 
 
 async def _user_of(

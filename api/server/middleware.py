@@ -60,6 +60,9 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        path = scope["path"]
+        if path.endswith("/") and len(path) > 1:  # clients join a base URL and a path carelessly
+            scope["path"] = path.rstrip("/") or "/"
         max_bytes = self._uploads.get(scope["path"], self._limits.body_bytes)
         request = _RequestScope(scope, receive, send, max_bytes, self._limits)
         structlog.contextvars.bind_contextvars(request_id=request.request_id)

@@ -77,7 +77,9 @@ class EngineSettings(SettingsGroup):
         description="CPU only: let vLLM use its AMX kernels; they crash on some machines.",
     )
     tool_parser: str | None = Field(
-        default=None, description="vLLM's parser for tool calls, such as `hermes`."
+        default=None,
+        description="vLLM's parser for tool calls, such as `hermes`; `none`: the model calls no"
+        " tools. Not set: chosen by the model's chat template and architecture.",
     )
     reasoning_parser: str | None = Field(
         default=None, description="vLLM's parser for reasoning, such as `deepseek_r1`."

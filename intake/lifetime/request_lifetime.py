@@ -95,6 +95,9 @@ class OpenRequests:
         self._grace_is_over = False
         self._requests: set[RequestLifetime] = set()
 
+    def __len__(self) -> int:
+        return len(self._requests)
+
     def add(self, request: RequestLifetime) -> None:
         """Register a request; ends it immediately if the shutdown leaves it no time."""
         self._requests.add(request)

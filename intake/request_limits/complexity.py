@@ -19,7 +19,14 @@ from jobs.prompts import choices_of
 from wire.schemas.chat import ChatRequest, FunctionTool
 from wire.schemas.completions import CompletionRequest
 from wire.schemas.responses import ResponseJsonSchema, ResponseRequest
-from wire.schemas.sampling import JsonSchemaFormat, ModelRequest, Sampling, StructuredOutputs
+from wire.schemas.sampling import (
+    JsonSchemaFormat,
+    ModelRequest,
+    Sampling,
+    StructuralTagFormat,
+    StructuredOutputs,
+    TextRequest,
+)
 
 #: orjson cannot write values that are nested deeper than 254.
 TEMPLATE_DEPTH = 64
@@ -35,6 +42,8 @@ def check_complexity(checked: ModelRequest, limits: ComplexitySettings) -> None:
     Raises:
         InvalidJob: naming the field, the limit and what was given.
     """
+    if isinstance(checked, TextRequest):
+        _check_text(checked, limits)
     if isinstance(checked, Sampling):
         _check_sampling(checked, limits)
         _check_formats(checked, limits)
@@ -45,21 +54,31 @@ def check_complexity(checked: ModelRequest, limits: ComplexitySettings) -> None:
         _check_response(checked, limits)
 
 
-def _check_sampling(checked: Sampling, limits: ComplexitySettings) -> None:
+def _check_text(checked: TextRequest, limits: ComplexitySettings) -> None:
     stop = [] if isinstance(checked.stop, str) else checked.stop or []
+    check_limit("stop", len(stop), limits.stop_strings, "stop strings")
+    given = len(checked.stop_token_ids or ())
+    check_limit("stop_token_ids", given, limits.stop_token_ids, "token ids")
+    given = len(checked.logit_bias or ())
+    check_limit("logit_bias", given, limits.logit_bias_entries, "tokens with a bias")
+    if checked.structured_outputs is not None:
+        _check_structured(checked.structured_outputs, limits)
+    arguments = getattr(checked, "chat_template_kwargs", None)
+    if arguments is not None:
+        field = "chat_template_kwargs"
+        check_limit(field, json_depth(arguments), TEMPLATE_DEPTH, "nested objects and arrays")
+        check_limit(field, json_bytes(arguments), limits.template_bytes, "bytes of JSON")
+
+
+def _check_sampling(checked: Sampling, limits: ComplexitySettings) -> None:
     words = checked.bad_words or []
     check_limit("n", checked.n or 1, limits.n, "choices")
     if isinstance(checked, CompletionRequest):
         given = choices_of({"prompt": checked.prompt, "n": checked.n})
         check_limit("prompt", given, limits.n, "prompts, times n")
-    check_limit("stop", len(stop), limits.stop_strings, "stop strings")
-    given = len(checked.stop_token_ids or ())
-    check_limit("stop_token_ids", given, limits.stop_token_ids, "token ids")
     check_limit("bad_words", len(words), limits.bad_words, "words")
     longest = max(map(len, words), default=0)
     check_limit("bad_words", longest, limits.bad_word_characters, "characters in a word")
-    given = len(checked.logit_bias or ())
-    check_limit("logit_bias", given, limits.logit_bias_entries, "tokens with a bias")
     given = len(checked.allowed_token_ids or ())
     check_limit("allowed_token_ids", given, limits.allowed_token_ids, "token ids")
     if not isinstance(checked, ChatRequest):
@@ -71,8 +90,9 @@ def _check_formats(checked: Sampling, limits: ComplexitySettings) -> None:
     if isinstance(checked.response_format, JsonSchemaFormat):
         schema = checked.response_format.json_schema.schema_
         _check_schema("response_format.json_schema.schema", schema, limits)
-    if checked.structured_outputs is not None:
-        _check_structured(checked.structured_outputs, limits)
+    elif isinstance(checked.response_format, StructuralTagFormat):
+        tag = checked.response_format.model_dump(exclude_none=True)
+        _check_structural_tag("response_format", tag, limits)
 
 
 def _check_structured(outputs: StructuredOutputs, limits: ComplexitySettings) -> None:
@@ -89,7 +109,9 @@ def _check_structured(outputs: StructuredOutputs, limits: ComplexitySettings) ->
     if outputs.grammar is not None:
         check_grammar("structured_outputs.grammar", outputs.grammar, limits)
     if outputs.structural_tag is not None:
-        _check_structural_tag(outputs.structural_tag, limits)
+        field = "structured_outputs.structural_tag"
+        tag = _parsed(field, outputs.structural_tag, limits)
+        _check_structural_tag(field, tag, limits)
 
 
 def _check_schema(field: str, schema: Any, limits: ComplexitySettings) -> None:
@@ -108,10 +130,8 @@ def _parsed(field: str, text: str, limits: ComplexitySettings) -> Any:
         raise InvalidJob(f"{field}: expected a JSON schema", param=field) from None
 
 
-def _check_structural_tag(text: str, limits: ComplexitySettings) -> None:
+def _check_structural_tag(field: str, tag: Any, limits: ComplexitySettings) -> None:
     """Check what a structural tag contains: it may stand at any depth."""
-    field = "structured_outputs.structural_tag"
-    tag = _parsed(field, text, limits)
     check_limit(field, json_depth(tag), limits.schema_depth, "nested objects and arrays")
     count = SchemaCount(limits)
     left = [tag]
@@ -138,7 +158,7 @@ def _check_combinations(checked: Sampling) -> None:
     What is left may be nothing, and then an engine cannot go on.
     """
     kind = checked.response_format and checked.response_format.type
-    constrained = checked.structured_outputs is not None or kind in ("json_object", "json_schema")
+    constrained = checked.structured_outputs is not None or kind not in (None, "text")
     choice = getattr(checked, "tool_choice", None)
     if not constrained and choice in (None, "none", "auto"):
         return
@@ -151,11 +171,6 @@ def _check_combinations(checked: Sampling) -> None:
 
 def _check_chat(checked: ChatRequest, limits: ComplexitySettings) -> None:
     check_limit("top_logprobs", checked.top_logprobs or 0, limits.logprobs, "for each token")
-    arguments = checked.chat_template_kwargs
-    if arguments is not None:
-        field = "chat_template_kwargs"
-        check_limit(field, json_depth(arguments), TEMPLATE_DEPTH, "nested objects and arrays")
-        check_limit(field, json_bytes(arguments), limits.template_bytes, "bytes of JSON")
     tools = [tool.function for tool in checked.tools or ()]
     _check_tools(tools, "tools[{}].function.parameters", checked.tool_choice, limits)
 

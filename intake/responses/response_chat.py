@@ -26,8 +26,10 @@ MAX_GROWTH = 8
 #: Fields with the same name in a chat.
 SAME_NAME = (
     *("model", "temperature", "top_p", "top_logprobs", "parallel_tool_calls", "user"),
-    "ignore_eos",
-    *("prompt_cache_key", "safety_identifier"),
+    *("prompt_cache_key", "safety_identifier", "frequency_penalty", "presence_penalty"),
+    *("logit_bias", "seed", "stop", "top_k", "min_p", "repetition_penalty", "ignore_eos"),
+    *("stop_token_ids", "skip_special_tokens", "include_stop_str_in_output", "cache_salt"),
+    *("vllm_xargs", "include_reasoning", "chat_template_kwargs"),
 )
 
 #: Field of the chat -> field of the client's request, for errors from the engine.
@@ -37,6 +39,7 @@ FIELDS = {
     "response_format": "text.format",
     "reasoning_effort": "reasoning.effort",
     "logprobs": "top_logprobs",
+    "truncate_prompt_tokens": "truncation",
 }
 
 
@@ -90,7 +93,12 @@ def _chat(request: ResponseRequest, messages: list[Message]) -> dict[str, Any]:
         reasoning_effort=request.reasoning and request.reasoning.effort,
         verbosity=request.text and request.text.verbosity,
         response_format=_format(request),
+        truncate_prompt_tokens=-1 if request.truncation == "auto" else None,
     )
+    if request.structured_outputs is not None:
+        body["structured_outputs"] = request.structured_outputs.model_dump(
+            exclude_none=True, by_alias=True
+        )
     if LOGPROBS in (request.include or ()) or request.top_logprobs:
         body["logprobs"] = True
     if request.tools:

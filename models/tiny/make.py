@@ -35,7 +35,9 @@ CHAT_TEMPLATE = (
     "{% if m['role'] not in ['system', 'user', 'assistant', 'tool'] %}"
     "{{ raise_exception('unknown role: ' ~ m['role']) }}{% endif %}"
     "<|{{ m['role'] }}|>\n{% if m['content'] %}{{ m['content'] | trim }}{% endif %}"
-    "{% if m['tool_calls'] %}{{ m['tool_calls'] | tojson }}{% endif %}<|end|>\n{% endfor %}"
+    "{% for c in m['tool_calls'] or [] %}<tool_call>\n"
+    "{{ {'name': c['function']['name'], 'arguments': c['function']['arguments']} | tojson }}\n"
+    "</tool_call>{% endfor %}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
 

@@ -61,6 +61,34 @@ async def test_a_text_is_continued_whole_and_in_chunks(call: Caller) -> None:
     assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
 
 
+async def test_several_prompts_are_one_answer_whole_and_in_chunks(call: Caller) -> None:
+    prompts = ["The mill", "The long river runs"]
+    asked = {"model": MODEL, "prompt": prompts, "n": 2, "max_tokens": 9, "echo": True}
+    whole = await call("completions.create", **asked)
+    said = [prompts[index // 2] + expected(asked, index).text for index in range(4)]
+    assert [(choice.index, choice.text) for choice in whole.choices] == list(enumerate(said))
+    assert whole.usage.prompt_tokens == 2 + 4  # each prompt once
+    made = sum(len(expected(asked, index).token_ids) for index in range(4))
+    assert whole.usage.completion_tokens == made
+
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    chunks = await call("completions.create", **asked, stream=True, stream_options=options)
+
+    texts = [""] * 4
+    for choice in (choice for chunk in chunks for choice in chunk.choices):
+        texts[choice.index] += choice.text
+    assert texts == said
+    assert {chunk.usage.prompt_tokens for chunk in chunks} == {6}
+    assert [chunk.usage.completion_tokens for chunk in chunks[-2:]] == [made, made]
+
+
+async def test_a_prompt_alone_is_echoed_without_output(call: Caller) -> None:
+    asked = {"model": MODEL, "prompt": "The mill", "max_tokens": 0, "echo": True}
+    whole = await call("completions.create", **asked)
+    assert (whole.choices[0].text, whole.choices[0].finish_reason) == ("The mill", "length")
+    assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (2, 0)
+
+
 async def test_models_are_listed_and_read(call: Caller) -> None:
     assert [model.id for model in await call.pages("models.list")] == [MODEL, EMBEDDER]
     assert (await call("models.retrieve", model=MODEL)).owned_by == "penstock"

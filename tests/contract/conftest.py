@@ -20,12 +20,13 @@ SETTINGS = {
     "in-process": EngineSettings(
         slots=SLOTS,
         max_model_len=2048,
-        tool_parser="hermes",
         chat_template=Path(__file__).with_name("chat_template.jinja"),
         render_seconds=1.0,
         render_inline_characters=200,
     ),
-    "separate": EngineSettings(slots=SLOTS, max_model_len=2048, core="separate"),
+    "separate": EngineSettings(
+        slots=SLOTS, max_model_len=2048, core="separate", tool_parser="none"
+    ),
     "embedding": EngineSettings(slots=SLOTS, max_model_len=2048, core="separate", task="embed"),
     "simulated embedding": EngineSettings(
         kind="simulated", slots=SLOTS, task="embed", simulated=FAST

@@ -19,6 +19,7 @@ from tests.contract.driver import WAIT_SECONDS, Choice, Driver, chat, completion
 from workers.engine_factory import create_engine
 from workers.engines.base import Generation, Resume
 from workers.engines.vllm.environment import prepare_environment
+from workers.engines.vllm.rejections import reject
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -321,6 +322,32 @@ async def test_a_model_that_is_not_there_is_a_dead_engine() -> None:
     with pytest.raises(EngineDead):
         await driver.start()
     await engine.close()
+
+
+async def test_a_parser_that_vllm_does_not_have_is_named_at_start() -> None:
+    engine = create_engine(EngineSettings(tool_parser="hermess"))
+    driver = Driver("typo", engine)
+    with pytest.raises(EngineDead, match=r"PENSTOCK_ENGINE__TOOL_PARSER.*'hermess'.*hermes"):
+        await driver.start()
+    await engine.close()
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+async def test_without_a_parser_the_refusal_of_tools_names_the_setting(choice: str) -> None:
+    generation = Generation("x", "/v1/chat/completions", chat("x", tool_choice=choice))
+    message = f'"{choice}" tool choice requires --enable-auto-tool-choice and --tool-call-parser'
+    with pytest.raises(InvalidJob, match="PENSTOCK_ENGINE__TOOL_PARSER") as caught:
+        reject(message, None, generation)
+    assert caught.value.param == "tool_choice"
+
+
+@pytest.mark.slow
+async def test_a_core_without_a_parser_refuses_tools_by_the_setting(engines: Engines) -> None:
+    driver = await engines.get("separate")
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    for choice in ("auto", "required", {"type": "function", "function": {"name": "f"}}):
+        with pytest.raises(InvalidJob, match="PENSTOCK_ENGINE__TOOL_PARSER"):
+            await driver.add(chat("x", tools=[tool], tool_choice=choice))
 
 
 @pytest.mark.slow

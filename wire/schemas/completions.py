@@ -1,11 +1,18 @@
 """The body of a text completion."""
 
-from typing import Annotated, Any, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from wire.schemas.sampling import MAX_TOKENS, Sampling, field_error, unsupported
+from wire.schemas.sampling import (
+    MAX_TOKENS,
+    REFUSED_COMPLETIONS,
+    Sampling,
+    field_error,
+    unsupported,
+)
 
 EXPECTED = (
     "expected text, a list of token ids, a list of texts or a list of lists of token ids,"
@@ -60,6 +67,11 @@ class CompletionRequest(Sampling):
 
     With `echo`, a choice begins with its prompt, and `max_tokens: 0` asks for nothing else.
     """
+
+    unsupported_fields: ClassVar[Mapping[str, str]] = {
+        **REFUSED_COMPLETIONS,
+        "prompt_embeds": "prompts are text or token ids",
+    }
 
     prompt: Prompt
     best_of: int | None = Field(default=None, ge=1, le=128)

@@ -4,10 +4,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from wire.schemas.chat import Name
+from wire.schemas.chat_messages import Name
+from wire.schemas.leniency import CacheControl, ClientsOwn, NoEffect
 from wire.schemas.sampling import Body
 
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
+Encrypted = Annotated[
+    Any,
+    NoEffect("it is not readable"),
+    Field(description="Accepted, without effect: only `content` and `summary` are read."),
+]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
@@ -16,6 +22,7 @@ class InputText(Body):
 
     type: Literal["input_text"]
     text: str
+    cache_control: CacheControl = None
 
 
 class InputImage(Body):
@@ -70,8 +77,7 @@ def _content_kind(content: Any) -> str:
 
 
 InputContent = Annotated[
-    Annotated[str, Tag("content:text")]
-    | Annotated[list[InputPart], Field(min_length=1), Tag("content:parts")],
+    Annotated[str, Tag("content:text")] | Annotated[list[InputPart], Tag("content:parts")],
     Discriminator(_content_kind),
 ]
 OutputContent = Annotated[
@@ -85,6 +91,8 @@ class Item(Body):
 
     id: ItemId | None = None
     status: ItemStatus | None = None
+    cache_control: CacheControl = None
+    provider_specific_fields: ClientsOwn = None
 
 
 class InputMessage(Item):
@@ -134,7 +142,7 @@ class ReasoningItem(Item):
     type: Literal["reasoning"]
     summary: list[ReasoningText]
     content: list[ReasoningText] | None = None
-    encrypted_content: None = None
+    encrypted_content: Encrypted = None
 
 
 class ItemReference(Body):

@@ -5,9 +5,18 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from wire.schemas.chat import Effort, FunctionTool, Name, Verbosity
-from wire.schemas.response_items import ItemId, ResponseInput
+from wire.schemas.chat import Effort, FunctionTool, Verbosity
+from wire.schemas.chat_messages import Name
+from wire.schemas.leniency import MediaSize
+from wire.schemas.response_items import (
+    FunctionCallOutput,
+    InputImage,
+    InputMessage,
+    ItemId,
+    ResponseInput,
+)
 from wire.schemas.sampling import (
+    REFUSED_HERE,
     Body,
     Count,
     JsonObjectFormat,
@@ -20,13 +29,26 @@ from wire.schemas.sampling import (
 )
 
 LOGPROBS = "message.output_text.logprobs"
+#: What OpenAI's clients may ask to include; all but the first concern what no response has here.
+Included = Literal[
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+]
+Summary = Literal["auto", "concise", "detailed"]
 
 
 class ReasoningOptions(Body):
     """Reasoning effort."""
 
     effort: Effort | None = None
-    summary: Literal["auto"] | None = None
+    summary: Summary | None = None
+    generate_summary: Summary | None = None
     context: Literal["auto"] | None = None
 
 
@@ -65,10 +87,22 @@ class ResponseStreamOptions(Body):
     include_obfuscation: bool | None = None
 
 
+def _has_images(items: Any) -> bool:
+    for item in items if isinstance(items, list) else ():
+        content = item.content if isinstance(item, InputMessage) else None
+        content = item.output if isinstance(item, FunctionCallOutput) else content
+        if isinstance(content, list) and any(isinstance(part, InputImage) for part in content):
+            return True
+    return False
+
+
 class ResponseRequest(TextRequest):
     """`POST /v1/responses`."""
 
     unsupported_fields: ClassVar[Mapping[str, str]] = {
+        **REFUSED_HERE,
+        "enable_response_messages": "the answer does not repeat the prompt; read input_items",
+        "previous_input_messages": "use previous_response_id, or send the items",
         "access_programs": "access programs are not available",
         "background_options": "background responses have no options; set deadlines at /v1/jobs",
         "context_management": "conversations are not compacted",
@@ -87,9 +121,8 @@ class ResponseRequest(TextRequest):
     store: bool | None = None
     stream_options: ResponseStreamOptions | None = None
     max_output_tokens: Count | None = None
-    ignore_eos: bool | None = None
     max_tool_calls: int | None = Field(default=None, ge=1)
-    include: list[Literal["message.output_text.logprobs"]] | None = None
+    include: list[Included] | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     text: Text | None = None
     reasoning: ReasoningOptions | None = None
@@ -99,6 +132,10 @@ class ResponseRequest(TextRequest):
     truncation: Literal["auto", "disabled"] | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
+    include_reasoning: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    media_io_kwargs: MediaSize = None
+    mm_processor_kwargs: MediaSize = None
 
     @model_validator(mode="before")
     @classmethod
@@ -109,10 +146,12 @@ class ResponseRequest(TextRequest):
 
     @model_validator(mode="after")
     def _check_values(self) -> Self:
-        if self.truncation == "auto":
-            raise unsupported(
-                "truncation", "conversations that are too long are rejected, not truncated"
-            )
+        for name in ("media_io_kwargs", "mm_processor_kwargs"):
+            if getattr(self, name) and _has_images(self.input):
+                raise unsupported(name, "the model's own settings bound what media may cost")
+        structured = self.structured_outputs is not None
+        if structured and self.text and self.text.format and self.text.format.type != "text":
+            raise field_error("structured_outputs", "cannot be combined with text.format")
         if self.background and self.store is False:
             raise field_error(
                 "background", "requires store; otherwise the response could not be read"

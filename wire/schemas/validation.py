@@ -10,6 +10,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from wire.errors import FieldError, InvalidBody, MalformedBody, UnsupportedParameter
+from wire.schemas.leniency import effective_body
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -55,13 +56,14 @@ def _json_type(value: object) -> str:
     return names.get(type(value), "number")
 
 
-def check(schema: type[Schema], value: Any, *root: str) -> Schema:
+def check(schema: type[Schema], value: Any, *root: str, strict: bool | None = None) -> Schema:
     """Validate a parsed value.
 
     Args:
         schema: The model to validate against.
         value: The parsed JSON.
         root: Path from the body to the value, for the field names in errors.
+        strict: False to accept numbers as text; None for what the schema says.
 
     Returns:
         The validated model.
@@ -71,12 +73,30 @@ def check(schema: type[Schema], value: Any, *root: str) -> Schema:
         InvalidBody: The value does not match; `fields` has one entry per wrong field.
     """
     try:
-        return schema.model_validate(value)
+        return schema.model_validate(value, strict=strict)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         unsupported = any(one["type"] == UNSUPPORTED for one in found)
         kind = UnsupportedParameter if unsupported else InvalidBody
         raise kind(field_errors(found, value, root)) from None
+
+
+def check_request(schema: type[Schema], body: Any, *root: str) -> tuple[Schema, dict[str, Any]]:
+    """Validate the body of a request to a model, as leniently as vLLM's server does.
+
+    Args:
+        schema: The model to validate against.
+        body: The body as the client sent it.
+        root: Path from the request's body to this one, for the field names in errors.
+
+    Returns:
+        The validated model, and the body without what has no effect, with numbers as numbers.
+
+    Raises:
+        UnsupportedParameter, InvalidBody: as `check`.
+    """
+    checked = check(schema, body, *root, strict=False)
+    return checked, effective_body(checked, body)
 
 
 def field_errors(

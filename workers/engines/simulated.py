@@ -156,13 +156,14 @@ class SimulatedEngine:
             return self._add_inputs(generation)
         choices = validate(body)
         length = prompt_tokens(body)
-        limit = max_tokens(body)
-        if length + limit > self._max_model_len:
+        room = self._max_model_len - length
+        if room <= 0:
             raise ContextLengthExceeded(
-                f"{length} prompt tokens plus {limit} to generate exceed the model's "
-                f"context of {self._max_model_len} tokens",
+                f"{length} prompt tokens leave no room for output in the model's context "
+                f"of {self._max_model_len} tokens",
                 param="messages" if "messages" in body else "prompt",
             )
+        body = {**body, "max_completion_tokens": min(max_tokens(body), room)}
         resumed = any(resume.count for resume in generation.resume.values())
         faults = _faults(body, resumed) if self._model.faults else []
         restarted = resumed and any(fault.name == "restart" for fault in faults)

@@ -328,7 +328,7 @@ BROKEN_LINES: tuple[tuple[bytes, int, str, str | None], ...] = (
     (changed(body={"model": MODEL, "prompt": 7}), 1, "invalid_request", "body.prompt"),
     (changed(body={"model": MODEL}), 1, "invalid_request", "body.prompt"),
     (line("a", "nobody"), 1, "model_not_found", "body.model"),
-    (line("a", MODEL, max_tokens=CONTEXT), 1, "context_length_exceeded", "body.max_tokens"),
+    (line("a", MODEL, max_tokens=CONTEXT + 1), 1, "context_length_exceeded", "body.max_tokens"),
 )
 
 

@@ -130,7 +130,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "verbosity": {"verbosity": "low"},
     "web_search_options": {"web_search_options": {}},
 }
-NEEDED = {
+NEEDED: dict[str, dict[str, Any]] = {
     ROUTES[0]: {"messages": [{"role": "user", "content": "hello"}]},
     ROUTES[1]: {"prompt": "hello"},
     ROUTES[2]: {"input": "hello"},

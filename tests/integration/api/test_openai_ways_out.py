@@ -105,7 +105,7 @@ async def test_an_unknown_key_and_model_raise_their_exceptions(
 async def test_more_tokens_than_the_context_are_refused_at_admission(
     ai: openai.AsyncOpenAI, field: str
 ) -> None:
-    wanted: Any = {field: CONTEXT}
+    wanted: Any = {field: CONTEXT + 1}
     with pytest.raises(openai.BadRequestError) as caught:
         await ai.chat.completions.create(model=MODEL, messages=MESSAGES, **wanted)
     assert (caught.value.code, caught.value.param) == ("context_length_exceeded", field)

@@ -119,7 +119,6 @@ async def test_a_chunked_body_is_counted(client: httpx2.AsyncClient, path: str) 
         ({"messages": [{"content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"type": "x"}]}]}, "messages[0].content[0]"),
         (
             {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
@@ -127,7 +126,7 @@ async def test_a_chunked_body_is_counted(client: httpx2.AsyncClient, path: str) 
         ),
         ({"messages": [{"role": "assistant"}]}, "messages[0].content"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
-        ({"temperature": "1"}, "temperature"),
+        ({"temperature": "warm"}, "temperature"),
         ({"temperature": 2.5}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"n": 0}, "n"),
@@ -136,7 +135,7 @@ async def test_a_chunked_body_is_counted(client: httpx2.AsyncClient, path: str) 
         ({"max_tokens": 10**30}, "max_tokens"),
         ({"seed": 2**70}, "seed"),
         ({"stop": [1]}, "stop[0]"),
-        ({"stream": "yes"}, "stream"),
+        ({"stream": "often"}, "stream"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
         ({"top_logprobs": 2}, "top_logprobs"),
@@ -178,7 +177,7 @@ async def test_a_wrong_chat_field_is_named(
         ({"prompt": [-1]}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"prompt": {"a": 1}}, "prompt"),
-        ({"prompt": "x", "logprobs": True}, "logprobs"),
+        ({"prompt": "x", "logprobs": "many"}, "logprobs"),
         ({"prompt": "x", "messages": []}, "messages"),
     ],
     ids=lambda value: str(value)[:40],
@@ -195,7 +194,7 @@ async def test_a_wrong_completion_field_is_named(
     ("path", "fields", "param"),
     [
         (CHAT, {"audio": {"voice": "x", "format": "mp3"}}, "audio"),
-        (CHAT, {"functions": []}, "functions"),
+        (CHAT, {"functions": [{"name": "f"}]}, "functions"),
         (CHAT, {"function_call": "auto"}, "function_call"),
         (CHAT, {"moderation": {"model": "x"}}, "moderation"),
         (CHAT, {"prediction": {"type": "content", "content": "x"}}, "prediction"),
@@ -280,16 +279,12 @@ async def test_a_key_made_later_works_at_once(client: httpx2.AsyncClient, api: R
         ("GET", "/v1/jobs/x/y", 404, "not-found"),
         ("PUT", "/v1/jobs", 405, "method-not-allowed"),
         ("GET", CHAT, 405, "method-not-allowed"),
-        ("GET", "/v1/jobs/", 404, "job-not-found"),
     ],
 )
 async def test_unknown_paths_and_methods(
     client: httpx2.AsyncClient, method: str, path: str, status: int, code: str
 ) -> None:
     response = await client.request(method, path)
-    if path == "/v1/jobs/":
-        assert response.status_code == 404
-        return
     check_shape(response, status, code)
     if status == 405:
         assert response.headers["allow"]

@@ -216,6 +216,7 @@ async def test_every_command_and_health_check_runs(
         r"@redis:6379": f"@127.0.0.1:{chosen['redis']}",
         r"@postgres:5432": f"@127.0.0.1:{postgres_port}",
         r"^/data$": str(tmp_path),
+        r"^/etc/redis/users\.conf$": str(tmp_path / "users.conf"),
         r"127\.0\.0\.1:8080": f"127.0.0.1:{chosen['api']}",
         r"127\.0\.0\.1:8083": f"127.0.0.1:{chosen['control']}",
         r"127\.0\.0\.1:8082": f"127.0.0.1:{chosen['ledger']}",
@@ -235,7 +236,9 @@ async def test_every_command_and_health_check_runs(
         "PENSTOCK_WORKER__HEALTH_PORT": chosen["worker"],
         "PENSTOCK_ENGINE__KIND": "simulated",
     }
-    specs = read(env_file)["services"]
+    project = read(env_file)
+    specs = project["services"]
+    (tmp_path / "users.conf").write_text(project["configs"]["redis-users"]["content"])
     for name in set(OURS) & set(specs):
         specs[name]["environment"] |= {n: str(v) for n, v in shared.items()}
     specs["redis"]["command"] += ["--port", str(chosen["redis"]), "--bind", "127.0.0.1"]

@@ -7,6 +7,7 @@ import jsonschema
 import pytest
 
 from api.http.error_handlers import is_openai_path
+from api.openapi.descriptions import FIELDS, PARAMETERS, SUBMISSIONS, schema_properties
 from api.openapi.examples import ANSWERS, OPENAI_ERROR, PROBLEM_EXAMPLE, REQUESTS
 from api.openapi.route_docs import BODIES
 from tests.support.openapi import SNAPSHOT, document
@@ -24,6 +25,49 @@ IDS = [f"{method} {path}" for method, path, _ in OPERATIONS]
 def resolved(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a schema that can be used by itself."""
     return {**schema, "components": DOCUMENT["components"]}
+
+
+def test_no_field_parameter_or_header_lacks_a_description() -> None:
+    fields = [
+        name
+        for properties in schema_properties(DOCUMENT)
+        for name, field in properties.items()
+        if not field.get("description")
+    ]
+    parameters = [
+        (path, parameter["name"])
+        for _, path, operation in OPERATIONS
+        for parameter in operation.get("parameters", ())
+        if not parameter.get("description")
+    ]
+    assert (fields, parameters) == ([], [])
+
+
+def test_the_tables_of_descriptions_have_no_name_that_nothing_has() -> None:
+    names = {name for properties in schema_properties(DOCUMENT) for name in properties}
+    names |= {p["name"] for _, _, op in OPERATIONS for p in op.get("parameters", ())}
+    assert set(FIELDS) | set(PARAMETERS) <= names
+
+
+def test_no_model_is_named_after_its_module() -> None:
+    assert [name for name in DOCUMENT["components"]["schemas"] if "__" in name] == []
+
+
+def test_the_cost_of_a_job_has_its_parts() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    assert schemas["Job"]["properties"]["cost"]["anyOf"][0] == {
+        "$ref": "#/components/schemas/CostObject"
+    }
+    assert {"total", "currency"} <= set(schemas["CostObject"]["properties"])
+
+
+@pytest.mark.parametrize("path", sorted(SUBMISSIONS))
+def test_a_submission_declares_its_request_headers(path: str) -> None:
+    declared = DOCUMENT["paths"][path]["post"]["parameters"]
+    headers = {one["name"] for one in declared if one["in"] == "header"}
+    assert headers == {"Idempotency-Key", "Prefer", "X-On-Disconnect"}
+    batches = DOCUMENT["paths"]["/v1/batches"]["post"]["parameters"]
+    assert "Idempotency-Key" in {one["name"] for one in batches}
 
 
 def test_changes_of_the_contract_are_seen_in_review() -> None:

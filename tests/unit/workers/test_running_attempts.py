@@ -3,10 +3,13 @@
 import asyncio
 from typing import Any
 
+import orjson
+
 from jobs.job import JobSpec
 from jobs.store.transitions import ClaimedJob
 from tests.support.waiting import eventually
 from workers.attempt import Attempt
+from workers.engines.base import AcceptedGeneration, Output
 from workers.running_attempts import RunningAttempts
 
 
@@ -74,3 +77,17 @@ async def test_waiting_ends_when_the_last_attempt_is_removed() -> None:
     running.remove(second)
 
     await waiting
+
+
+def test_the_cache_is_counted_once_for_each_prompt_and_the_prompt_said_once() -> None:
+    one = attempt("one")
+    one.accept(AcceptedGeneration(input_tokens=9, choices=4, prompts=2))
+    for index, cached in enumerate((3, 3, 2, 1)):
+        one.take(Output("one.1", index, [7], "a", cached_input_tokens=cached))
+    one.take(Output("one.1", 0, [8], "b"))
+
+    append = one.next_append()
+
+    assert (append.cached_input_tokens, append.input_tokens, append.output_tokens) == (5, 9, 5)
+    said = [orjson.loads(data).get("input_tokens") for _, data in append.events]
+    assert said == [9, None, None, None, None]

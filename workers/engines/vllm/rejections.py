@@ -20,6 +20,11 @@ from workers.engines.vllm.schema_support import grammar_field
 log = structlog.get_logger()
 
 LIMITS = ("max_completion_tokens", "max_tokens")
+#: vLLM's message names flags of its own server, which do not exist here.
+NO_TOOLS = (
+    "this model cannot call tools: no parser for its tool calls is known; the operator can set"
+    " PENSTOCK_ENGINE__TOOL_PARSER on its workers"
+)
 TOO_LONG = re.compile(r"maximum (context|model) length|cannot be greater than max_model_len")
 
 
@@ -35,6 +40,8 @@ def reject(message: str, where: str | None, generation: Generation) -> NoReturn:
         ContextLengthExceeded: the message says that the request is too long.
         InvalidJob: any other message.
     """
+    if "--tool-call-parser" in message:
+        raise InvalidJob(NO_TOOLS, param="tool_choice")
     chat = generation.endpoint == "/v1/chat/completions"
     if generation.endpoint == "/v1/embeddings":
         if TOO_LONG.search(message):

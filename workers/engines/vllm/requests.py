@@ -23,6 +23,7 @@ from vllm.renderers import BaseRenderer
 from vllm.renderers.chat_utils import load_chat_template
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.sampling_params import SamplingParams
+from vllm.tool_parsers import ToolParserManager
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.input_processor import InputProcessor
 
@@ -48,7 +49,11 @@ from workers.engines.vllm.requested_grammars import (
 )
 from workers.engines.vllm.schema_support import refuse_unenforced
 from workers.engines.vllm.supported_media import check_media
+<<<<<<< HEAD
 from workers.engines.vllm.tokenisers import apart, can_work_apart, pack
+=======
+from workers.engines.vllm.tool_parsers import choose_tool_parser
+>>>>>>> main
 
 log = structlog.get_logger()
 
@@ -67,14 +72,16 @@ class VllmFrontend:
         self._model = config.model_config
         self._replays_grammar = settings.core == "in-process" and settings.reasoning_parser is None
         self._inputs = InputProcessor(config, renderer)
+        template = load_chat_template(settings.chat_template)
+        tool_parser = _tool_parser(self._model, renderer, settings, template)
         self._online = OnlineRenderer(
             self._model,
             BlockingRenderer(renderer),
             request_logger=None,
-            chat_template=load_chat_template(settings.chat_template),
+            chat_template=template,
             chat_template_content_format="auto",
-            enable_auto_tools=settings.tool_parser is not None,
-            tool_parser=settings.tool_parser,
+            enable_auto_tools=tool_parser is not None,
+            tool_parser=tool_parser,
             reasoning_parser=settings.reasoning_parser,
         )
         self._defaults = self._model.get_diff_sampling_param()
@@ -256,13 +263,12 @@ class VllmFrontend:
         return Prepared(tokens, count, count, False, choices)
 
     def _sampling_params(self, request: Any, inputs: Any, given: int | None) -> SamplingParams:
-        """Return vLLM's parameters; without a limit, the output may fill the context."""
+        """Return vLLM's parameters; the output may at most fill the context."""
         chat = isinstance(request, ChatCompletionRequest)
         length, context = len(inputs["prompt_token_ids"]), self._model.max_model_len
-        least = max(1, given or 1)
-        if length + least > context:
+        if length >= context:
             raise ContextLengthExceeded(
-                f"{length} prompt tokens plus {least} to generate exceed the model's context "
+                f"{length} prompt tokens leave no room for output in the model's context "
                 f"of {context} tokens",
                 param="messages" if chat else "prompt",
             )
@@ -316,3 +322,33 @@ class VllmFrontend:
             return False
         penalised = params.presence_penalty or params.frequency_penalty
         return not penalised or bool(self._model.logits_processors)
+<<<<<<< HEAD
+=======
+
+
+def _tool_parser(
+    model: Any, renderer: BaseRenderer, settings: EngineSettings, template: str | None
+) -> str | None:
+    """Choose the parser for tool calls, and log by what it was chosen."""
+    if settings.task != "generate":
+        return None
+    if template is None:
+        template = getattr(renderer.tokenizer, "chat_template", None)
+    if isinstance(template, dict):  # a model with several templates: tools have their own
+        template = template.get("tool_use") or template.get("default")
+    chosen = choose_tool_parser(
+        settings.tool_parser, template, model.architectures, ToolParserManager.list_registered()
+    )
+    log.info("tool_parser_chosen", tool_parser=chosen.name, by=chosen.source)
+    return chosen.name
+
+
+def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that never suspends, without an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    raise EngineError("the renderer suspended unexpectedly")
+>>>>>>> main
