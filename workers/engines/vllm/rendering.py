@@ -3,14 +3,20 @@
 from collections.abc import Coroutine
 from typing import Any
 
+import structlog
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.exceptions import VLLMValidationError
 from vllm.renderers import BaseRenderer
 from vllm.renderers.online_renderer import OnlineRenderer
+from vllm.tool_parsers import ToolParserManager
 
 from core.errors import EngineError
+from core.settings.engine import EngineSettings
+from workers.engines.vllm.tool_parsers import choose_tool_parser
+
+log = structlog.get_logger()
 
 
 class BlockingRenderer:
@@ -29,6 +35,23 @@ class BlockingRenderer:
     async def render_cmpl_async(self, *args: Any, **kwargs: Any) -> Any:
         """Do `render_cmpl`."""
         return self._renderer.render_cmpl(*args, **kwargs)
+
+
+def find_tool_parser(
+    model: Any, renderer: BaseRenderer, settings: EngineSettings, template: str | None
+) -> str | None:
+    """Choose the parser for tool calls, and log by what it was chosen."""
+    if settings.task != "generate":
+        return None
+    if template is None:
+        template = getattr(renderer.tokenizer, "chat_template", None)
+    if isinstance(template, dict):  # a model with several templates: tools have their own
+        template = template.get("tool_use") or template.get("default")
+    chosen = choose_tool_parser(
+        settings.tool_parser, template, model.architectures, ToolParserManager.list_registered()
+    )
+    log.info("tool_parser_chosen", tool_parser=chosen.name, by=chosen.source)
+    return chosen.name
 
 
 def render_chat(online: OnlineRenderer, request: ChatCompletionRequest) -> Any:

@@ -23,7 +23,6 @@ from vllm.renderers import BaseRenderer
 from vllm.renderers.chat_utils import load_chat_template
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.sampling_params import SamplingParams
-from vllm.tool_parsers import ToolParserManager
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.input_processor import InputProcessor
 
@@ -39,6 +38,7 @@ from workers.engines.vllm.prepared import Prepared, Rendered, RenderedPrompt
 from workers.engines.vllm.rejections import rejections
 from workers.engines.vllm.rendering import (
     BlockingRenderer,
+    find_tool_parser,
     render_chat,
     render_prompts,
 )
@@ -49,11 +49,7 @@ from workers.engines.vllm.requested_grammars import (
 )
 from workers.engines.vllm.schema_support import refuse_unenforced
 from workers.engines.vllm.supported_media import check_media
-<<<<<<< HEAD
 from workers.engines.vllm.tokenisers import apart, can_work_apart, pack
-=======
-from workers.engines.vllm.tool_parsers import choose_tool_parser
->>>>>>> main
 
 log = structlog.get_logger()
 
@@ -73,7 +69,7 @@ class VllmFrontend:
         self._replays_grammar = settings.core == "in-process" and settings.reasoning_parser is None
         self._inputs = InputProcessor(config, renderer)
         template = load_chat_template(settings.chat_template)
-        tool_parser = _tool_parser(self._model, renderer, settings, template)
+        tool_parser = find_tool_parser(self._model, renderer, settings, template)
         self._online = OnlineRenderer(
             self._model,
             BlockingRenderer(renderer),
@@ -322,33 +318,3 @@ class VllmFrontend:
             return False
         penalised = params.presence_penalty or params.frequency_penalty
         return not penalised or bool(self._model.logits_processors)
-<<<<<<< HEAD
-=======
-
-
-def _tool_parser(
-    model: Any, renderer: BaseRenderer, settings: EngineSettings, template: str | None
-) -> str | None:
-    """Choose the parser for tool calls, and log by what it was chosen."""
-    if settings.task != "generate":
-        return None
-    if template is None:
-        template = getattr(renderer.tokenizer, "chat_template", None)
-    if isinstance(template, dict):  # a model with several templates: tools have their own
-        template = template.get("tool_use") or template.get("default")
-    chosen = choose_tool_parser(
-        settings.tool_parser, template, model.architectures, ToolParserManager.list_registered()
-    )
-    log.info("tool_parser_chosen", tool_parser=chosen.name, by=chosen.source)
-    return chosen.name
-
-
-def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that never suspends, without an event loop."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    coroutine.close()
-    raise EngineError("the renderer suspended unexpectedly")
->>>>>>> main
