@@ -82,7 +82,9 @@ class ApiKeys:
         """
         async with self._database.write() as connection:
             accounts = table_of(AccountRow)
-            known = select(accounts.c.id).where(accounts.c.id == new.account)
+            known = select(accounts.c.id).where(
+                accounts.c.id == new.account, accounts.c.deleted_at.is_(None)
+            )
             if await connection.scalar(known) is None:
                 raise AccountNotFound(f"account {new.account!r} not found", param="account")
             made = await _insert(connection, _columns(new))

@@ -197,6 +197,11 @@ class CacheSync:
             await connection.execute(delete(TOKENS).where(TOKENS.c.expires_at < now() - KEPT))
 
 
+async def fields_of_account(connection: AsyncConnection, account: str) -> list[str]:
+    """Return the fields of all keys and users of an account, to be copied once these are gone."""
+    return await _fields(connection, KEYS.c.account_id == account, USERS.c.account_id == account)
+
+
 async def _fields(
     connection: AsyncConnection, keys: ColumnElement[bool], users: ColumnElement[bool]
 ) -> list[str]:

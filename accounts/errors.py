@@ -84,6 +84,14 @@ class AccountExists(AccountConflict):
     title = "Account exists"
 
 
+class AccountInUse(AccountConflict):
+    """The account is not deleted, because it has open jobs or usage that is not billed yet."""
+
+    code = "account-in-use"
+    status = 409
+    title = "Account in use"
+
+
 class LastAdmin(AccountConflict):
     """The account would be left without an admin."""
 

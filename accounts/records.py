@@ -52,6 +52,7 @@ class AccountRecord(AccountState):
     tax_id: str
     tax_note: str
     created_at: datetime
+    deleted_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

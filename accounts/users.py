@@ -99,7 +99,9 @@ class Users:
         try:
             async with self._database.write() as connection:
                 accounts = table_of(AccountRow)
-                known = select(accounts.c.id).where(accounts.c.id == account)
+                known = select(accounts.c.id).where(
+                    accounts.c.id == account, accounts.c.deleted_at.is_(None)
+                )
                 if await connection.scalar(known) is None:
                     raise AccountNotFound(f"account {account!r} not found", param="account")
                 await connection.execute(insert(UserRow), [user])

@@ -11,14 +11,14 @@ HELP_TEXTS = {
     "batches": (
         "Run files of requests. Exit code 1: the server refused, or an awaited batch failed."
     ),
-    "models": "List the served models.",
+    "models": "List the served models, and retire some.",
     "webhooks": "Send events of jobs and batches to a URL.",
     "keys": "Create, list, rotate and revoke API keys.",
     "users": "Create, list, change and disable users.",
-    "accounts": "Create, list, limit and suspend accounts.",
+    "accounts": "Create, list, limit, suspend and delete accounts.",
     "workers": "List the workers and their circuit breakers.",
-    "queues": "Show the queues, and pause, drain, resume or purge one.",
-    "dead": "List the dead-letter jobs and run them again.",
+    "queues": "Show the queues, and pause, drain, close, resume or purge one.",
+    "dead": "List the dead-letter jobs, run them again, and delete them.",
     "prices": "Set and list the prices of models.",
     "gpu-rates": "Set and list the cost of the models' GPUs.",
     "budgets": "Limit the spending of accounts and keys.",
@@ -28,6 +28,8 @@ HELP_TEXTS = {
         "Run jobs of several sizes and concurrencies on one idle worker, and fit a latency model."
     ),
     "db": "Upgrade and check the tables of the billing database (PENSTOCK_DATABASE__URL).",
+    "backup": "Copy SQL, Redis and files, as of one moment, into a new folder. Everything may run.",
+    "restore": "Verify a backup and write it into empty stores. Stop all processes first.",
     "redis": "Run the embedded Redis, with its data in .penstock/redis and a password.",
     "control": "Run a control process: it hands on the jobs of workers that died.",
     "ledger": "Run a ledger process: it records the usage of jobs in the billing database.",

@@ -36,6 +36,8 @@ NOUNS = {
     "simulate": ("Plan it", "cli.commands.simulate"),
     "calibrate": ("Plan it", "cli.commands.calibrate"),
     "db": ("Run it", "cli.commands.db"),
+    "backup": ("Run it", "cli.commands.backup"),
+    "restore": ("Run it", "cli.commands.backup"),
     "redis": ("Single processes, for containers", "cli.commands.processes"),
     "control": ("Single processes, for containers", "cli.commands.processes"),
     "ledger": ("Single processes, for containers", "cli.commands.processes"),

@@ -9,7 +9,7 @@ import logging
 import sys
 import threading
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -28,8 +28,14 @@ QUIET = (
 )
 
 
-def configure_logs(settings: LogSettings, process: str) -> None:
-    """Set up structlog, the standard library's loggers and uncaught errors for one process."""
+def configure_logs(settings: LogSettings, process: str, stream: TextIO | None = None) -> None:
+    """Set up structlog, the standard library's loggers and uncaught errors for one process.
+
+    Args:
+        settings: Level and format.
+        process: The process, as each line names it.
+        stream: Where lines are written; by default the standard error.
+    """
 
     def add_process(
         _logger: Any, _method: str, event: structlog.typing.EventDict
@@ -65,7 +71,7 @@ def configure_logs(settings: LogSettings, process: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],

@@ -31,5 +31,5 @@ async def retry_job(services: Services, caller: Caller, job: Job, request_id: st
             f"Job {job.id} is {job.status}; only a job without a result can be retried"
         )
     admission = await repeat(services, caller, job, request_id)
-    await services.store.remove_from_dead_letter(job.id)
+    await services.store.dead.remove(job)
     return admission

@@ -44,7 +44,8 @@ class Event(NamedTuple):
 class DeltaData(TypedDict):
     """Data of a `delta`: what one step (or a few coalesced ones) added to one choice.
 
-    `delta` replaces `text` for chat clients where it says more (tool calls, reasoning).
+    `delta` replaces `text` for chat clients where it says more (tool calls, reasoning). `weights`
+    is on the first delta of an attempt: the digest of the weights that generate from here on.
     """
 
     index: int
@@ -54,6 +55,7 @@ class DeltaData(TypedDict):
     logprobs: NotRequired[dict[str, Any]]
     finish_reason: NotRequired[str]
     stop_reason: NotRequired[str | int]
+    weights: NotRequired[str]
 
 
 class Usage(TypedDict):

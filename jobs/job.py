@@ -94,14 +94,15 @@ KNOWN_FIELDS = frozenset(item.name for item in dataclass_fields(JobSpec))
 LISTED_FIELDS = (
     *("spec", "account", "queue", "status", "created", "queued", "started", "claimed", "finished"),
     *("attempt", "failures", "fence", "seq", "input", "cached", "output", "run_ms"),
-    *("start_by", "deadline", "cancel", "worker", "error"),
+    *("start_by", "deadline", "cancel", "worker", "error", "weights"),
 )
 
 
 class Job(NamedTuple):
     """One job's record as read from Redis. Times are Unix milliseconds, 0 when not reached.
 
-    In lists the spec's body is empty.
+    In lists the spec's body is empty. `weights` is the digest of the weights of its last attempt,
+    empty before the first one.
     """
 
     id: str
@@ -127,6 +128,7 @@ class Job(NamedTuple):
     cancel_requested: int
     worker: str
     error: dict[str, Any] | None
+    weights: str = ""
 
     @property
     def queue_ms(self) -> int | None:
@@ -167,4 +169,5 @@ class Job(NamedTuple):
             cancel_requested=number(b"cancel"),
             worker=text(b"worker"),
             error=orjson.loads(raw[b"error"]) if raw.get(b"error") else None,
+            weights=text(b"weights"),
         )

@@ -1,7 +1,8 @@
 """The known models: workers register what they serve, control processes what is declared.
 
 Invariant: a known model stays known when its workers are scaled to zero, so that jobs for it are
-accepted and wake it up. A worker's description replaces a declared one.
+accepted and wake it up. A worker's description replaces a declared one. A retired model is not
+known, whatever its workers and the settings say.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -47,11 +48,17 @@ class ModelRegistry:
         self._keys = keys
 
     async def register(self, model: ServedModel) -> None:
-        """Make a model known and give it a queue."""
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.hset(self._keys.models, model.name, _encoded(model))
-        pipe.sadd(self._keys.queues, model.name)
-        await pipe.execute()
+        """Make a model known and give it a queue, unless it is retired."""
+
+        async def write(pipe: Any) -> None:
+            if await pipe.hexists(self._keys.retired, model.name):
+                log.warning("model_is_retired", model=model.name)
+                return
+            pipe.multi()
+            pipe.hset(self._keys.models, model.name, _encoded(model))
+            pipe.sadd(self._keys.queues, model.name)
+
+        await self._redis.transaction(write, self._keys.retired)
 
     async def keep(self, model: ServedModel) -> None:
         """Add a model to a Redis that has lost it, or has only an older declaration of it.
@@ -60,6 +67,8 @@ class ModelRegistry:
         """
         async with guarded():
             raw = await self._redis.hget(self._keys.models, model.name)
+            if raw is None and await self._redis.hexists(self._keys.retired, model.name):
+                return
             if raw is None or _gives_way(orjson.loads(raw), model):
                 await self.register(model)
                 log.info("model_made_known", model=model.name, engine=model.engine)

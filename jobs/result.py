@@ -38,6 +38,8 @@ class JobResult:
     usage: Usage | None = None
     error: dict[str, Any] | None = None
     finished_at: float | None = None
+    #: The digest of the weights that generated it, as the log says; empty if it does not.
+    weights: str = ""
 
     @property
     def output_tokens(self) -> int:
@@ -88,6 +90,7 @@ class JobResult:
             self.finished_at = data["finished_at"]
 
     def _add_delta(self, data: dict[str, Any]) -> None:
+        self.weights = data.get("weights", self.weights)
         choice = self.choices.setdefault(data["index"], ResultChoice())
         if data["token_ids"]:
             choice.chunks.append(tuple(data["token_ids"]))

@@ -37,7 +37,7 @@ def decide(
 
     Args:
         error: Why it failed.
-        failures: Failed attempts of the job so far, this one included.
+        failures: Failed attempts of the job so far, this one included if it counts.
         settings: The most attempts, and the backoff.
         seconds_left: Seconds until the job's deadline, None without one.
         random: Draws the jitter.
@@ -46,7 +46,7 @@ def decide(
         return GiveUp(dead_letter=False)
     if failures >= settings.max_attempts:
         return GiveUp(dead_letter=True)
-    delay = Backoff(settings.base_seconds, settings.cap_seconds).delay(failures, random)
+    delay = Backoff(settings.base_seconds, settings.cap_seconds).delay(max(1, failures), random)
     if seconds_left is not None and delay >= seconds_left:
         return GiveUp(dead_letter=False)
     return Retry(after_seconds=delay)

@@ -6,6 +6,7 @@ claimed job or acknowledged.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -46,6 +47,7 @@ class Batcher:
         worker: str,
         room: Callable[[], int],
         occupancy: Callable[[], Occupancy],
+        held: Callable[[float], None],
         start: Callable[[ClaimedJob, Acknowledgeable], None],
     ) -> None:
         """Create a batcher without tickets.
@@ -57,6 +59,8 @@ class Batcher:
             worker: The worker's id.
             room: Returns how many more jobs the engine can take now.
             occupancy: Returns what the worker runs now.
+            held: Called while the worker must run nothing before it gets a suspected job, with the
+                seconds for which it has waited.
             start: Called for each claimed job with the ticket it is bound to.
         """
         self._store = store
@@ -65,10 +69,14 @@ class Batcher:
         self._worker = worker
         self._room = room
         self._occupancy = occupancy
+        self._held = held
         self._start = start
+        #: The digest of the engine's weights; set before `run`.
+        self.weights = ""
         self._tickets: deque[Acknowledgeable] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
+        self._held_since: float | None = None
         self.waiting_for_room = False
 
     def offer(self, ticket: Acknowledgeable) -> None:
@@ -116,21 +124,32 @@ class Batcher:
                 continue
         self.waiting_for_room = False
 
+    async def _wait_for_suspect(self, most: Occupancy) -> None:
+        """Claim nothing for a moment, because a job that may have stopped a worker is to come."""
+        now = time.monotonic()
+        if most is not Occupancy.EMPTY:
+            self._held_since = None
+        elif self._held_since is None:
+            self._held_since = now
+        else:
+            self._held(now - self._held_since)
+        await asyncio.sleep(HELD_SECONDS)
+
     async def _claim(self, tickets: Sequence[Acknowledgeable]) -> None:
         try:
             claim = await self._store.claim_for(
-                self._queue, self._worker, len(tickets), self._occupancy()
+                self._queue, self._worker, len(tickets), self._occupancy(), self.weights
             )
         except StoreUnavailable:
             log.warning("claim_failed_store_unavailable", tickets=len(tickets))
             self._tickets.extendleft(tickets)
             await asyncio.sleep(RETRY_SECONDS)
             return
-        if claim.held:
-            # A job that must run alone waits for this worker: until then it claims nothing.
+        if claim.held is not None:
             self._tickets.extendleft(tickets)
-            await asyncio.sleep(HELD_SECONDS)
+            await self._wait_for_suspect(claim.held)
             return
+        self._held_since = None
         claimed = claim.jobs
         if claimed:
             metrics.claim_batch.labels(self._queue).observe(len(claimed))

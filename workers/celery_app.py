@@ -9,7 +9,9 @@ import sys
 import structlog
 from celery import Celery, signals
 
+from core.logs import configure_logs
 from core.redis.keys import Keys
+from core.runtime.plain_output import wrap_output
 from core.runtime.process import read_settings, require_file
 from core.settings.tree import Settings
 from core.tracing import close_tracing, configure_tracing
@@ -64,6 +66,8 @@ def main() -> None:
     settings = read_settings("worker")
     require_file("PENSTOCK_ENGINE__CHAT_TEMPLATE", settings.engine.chat_template)
     faulthandler.enable()  # a crash in native code prints every thread's Python stack to stderr
+    if settings.log.format == "json":
+        configure_logs(settings.log, "worker", wrap_output("worker"))
     configure_tracing(settings.trace, "worker")
     code = run_worker(settings)
     close_tracing()

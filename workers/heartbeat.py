@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 RETRY_SECONDS = 0.1
 LEAVE_SECONDS = 0.5
+#: A pause that takes longer than it should by so much: the process was stopped, or had no CPU.
+FROZEN_SECONDS = 1.0
 
 
 class Heartbeat:
@@ -80,10 +82,14 @@ class Heartbeat:
                 pause = min(pause, RETRY_SECONDS)
             self._check_hung()
             self._probe_if_due()
+            began = time.monotonic()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
             self._wake.clear()
+            if time.monotonic() - began - pause > FROZEN_SECONDS:
+                # The process did not run meanwhile, so the engine's silence is not its own.
+                self._runner.progress()
 
     def beat_soon(self) -> None:
         """Send the next heartbeat now, because the worker's phase has changed."""
@@ -124,11 +130,7 @@ class Heartbeat:
                 self._runner.lose(attempt)
 
     def _check_hung(self) -> None:
-        """Exit if the engine is silent although it has work; jobs may also wait for Redis."""
-        awaited = [attempt.awaited_since for attempt in self._runner.attempts]
-        since = [moment for moment in awaited if moment is not None]
-        if not since:
-            return
-        silent = time.monotonic() - max(self._runner.last_step_at, min(since))
+        """Exit if the engine is silent although it has work."""
+        silent = self._runner.seconds_silent()
         if silent > self._settings.worker.hang_seconds:
             self._runner.dead(EngineDead(f"no engine step for {silent:.0f} s"))

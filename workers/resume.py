@@ -1,7 +1,8 @@
 """Resuming: what earlier attempts logged becomes the state from which the engine continues.
 
 Invariant: logged tokens are read from the job's log alone, so an attempt on any worker continues
-with exactly the tokens that clients may have seen.
+with exactly the tokens that clients may have seen. What other weights generated is never continued:
+the attempt then starts from nothing, and the log says so.
 """
 
 import asyncio
@@ -27,6 +28,16 @@ async def resume_from_log(store: JobStore, attempt: Attempt) -> None:
         StoreUnavailable: Redis did not answer and the attempt was released meanwhile.
     """
     result = fold(await _read_log(store, attempt))
+    if result.weights and attempt.weights and result.weights != attempt.weights:
+        attempt.restarts = True
+        attempt.log.warning(
+            "attempt_restarts",
+            reason="other weights generated the text so far",
+            weights=attempt.weights,
+            weights_before=result.weights,
+            tokens=attempt.claimed.output_tokens,
+        )
+        return
     attempt.finished_choices = {
         index for index, choice in result.choices.items() if choice.finish_reason is not None
     }

@@ -19,7 +19,7 @@ from core.errors import (
     PipelineError,
 )
 from core.settings.tree import Settings
-from jobs.blame import Apart, Blame
+from jobs.blame import Apart, Blame, Occupancy
 from jobs.retry import Retry, decide
 from jobs.status import Status
 from jobs.store.job_store import JobStore
@@ -49,6 +49,8 @@ class Runner:
     Attributes:
         attempts: The running attempts.
         last_step_at: When the engine last reported a step, in monotonic seconds.
+        dying: The engine is dead; the worker must claim nothing and will exit.
+        weights: The digest of the engine's weights; set before the first job.
         writer: The step writer; its `run` must be running.
     """
 
@@ -85,8 +87,11 @@ class Runner:
         self._random = Random()
         self._telemetry = Telemetry(self._queue)
         self._tasks = BackgroundTasks(fatal)
-        self._dying = False
+        self.dying = False
+        self._adding = 0
+        self._leftover_since: float | None = None
         self.attempts = RunningAttempts()
+        self.weights = ""
         self.last_step_at = time.monotonic()
         self.writer = StepWriter(store, settings.stream, self._queue, self._on_append)
 
@@ -97,7 +102,7 @@ class Runner:
             claimed: The job with its lease, as the claim script returned it.
             ticket: Acknowledged when the attempt is released.
         """
-        attempt = Attempt.begin(claimed, ticket)
+        attempt = Attempt.begin(claimed, ticket, self.weights)
         self.attempts.add(attempt, self._on_deadline)
         self._telemetry.started(attempt)
         write_wait(attempt)
@@ -111,8 +116,16 @@ class Runner:
                 raise InvalidJob(text, param="url")
             if attempt.claimed.output_tokens:
                 await resume_from_log(self._store, attempt)
+            if self.dying:
+                # Claimed while the engine died: it has nothing to do with that.
+                await self.hand_over(attempt)
+                return
             attempt.given_at = time.monotonic()
-            accepted = await self._engine.add(attempt.generation)
+            self._adding += 1
+            try:
+                accepted = await self._engine.add(attempt.generation)
+            finally:
+                self._adding -= 1
         except PipelineError as error:
             if isinstance(error, EngineDead):
                 self.dead(error)
@@ -157,13 +170,15 @@ class Runner:
 
     def dead(self, error: BaseException) -> None:
         """Requeue every job, then end the worker; see `Sink.dead`."""
-        if self._dying:
+        if self.dying:
             return
-        self._dying = True
+        self.dying = True
         log.error("engine_dead", error=repr(error), jobs=len(self.attempts))
+        outside = isinstance(error, EngineDead) and error.from_outside
         for attempt in self.attempts:
-            if not attempt.stopping:
-                self._tasks.spawn(self._fail(attempt, EngineDead("the engine died")))
+            if attempt.given_at is not None and not attempt.stopping:
+                dead = EngineDead("the engine died", from_outside=outside)
+                self._tasks.spawn(self._fail(attempt, dead))
         self._tasks.spawn(self._exit_when_empty(error))
 
     async def _exit_when_empty(self, error: BaseException) -> None:
@@ -243,25 +258,28 @@ class Runner:
         attempt.failing = True
         attempt.error = error.code
         if isinstance(error, EngineDead):
-            # The stop of a worker counts as no attempt; the script decides by the blame.
-            attempt.log.warning("attempt_failed", code=error.code, decision=attempt.blame)
+            # The stop of a worker counts as no attempt; the script decides what follows.
+            blame = Blame.UNKNOWN if error.from_outside else Blame.ENGINE
+            attempt.log.warning("attempt_failed", code=error.code, decision=blame)
             self._telemetry.failed(error.code)
-            await self._requeue(attempt, error, counted=False, blame=attempt.blame)
+            await self._requeue(attempt, error, counted=False, blame=blame)
             return
-        blame = Blame.NONE
+        blame, counted = Blame.NONE, True
         if isinstance(error, EngineError):
-            blame = Blame.ALONE
+            # Among others it proves nothing, so the first one is not counted.
             alone = attempt.claimed.apart is not Apart.NONE
+            blame, counted = Blame.ALONE, alone or attempt.claimed.attempt > 1
             self._breaker.record_failure(attempt.claimed.account, alone=alone)
             await self._abort(attempt)
-        number, remaining = attempt.claimed.attempt, attempt.seconds_left()
+        number = attempt.claimed.attempt if counted else 0
+        remaining = attempt.seconds_left()
         decision = decide(error, number, self._settings.retry, remaining, self._random)
         kind = type(decision).__name__
         attempt.log.warning("attempt_failed", code=error.code, attempt=number, decision=kind)
         self._telemetry.failed(error.code)
         if isinstance(decision, Retry):
             delay = decision.after_seconds
-            await self._requeue(attempt, error, delay_seconds=delay, blame=blame)
+            await self._requeue(attempt, error, delay_seconds=delay, counted=counted, blame=blame)
         elif decision.dead_letter:
             await self._requeue(attempt, error)
         else:
@@ -275,6 +293,40 @@ class Runner:
                 await self._engine.abort(attempt.generation.id)
         except TimeoutError:
             attempt.log.warning("abort_timed_out")
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """What the worker runs, as far as it matters to a job that must run alone.
+
+        A job that has ended may still be in the engine, which was not able to drop it yet.
+        """
+        if not self.attempts:
+            return Occupancy.BUSY if self._left_over else Occupancy.EMPTY
+        begun = self.attempts.all_begun and not self._adding
+        return Occupancy.BEGUN if begun else Occupancy.BUSY
+
+    @property
+    def _left_over(self) -> bool:
+        """Whether the engine works although no job runs."""
+        load = self._engine.load()
+        return not self.attempts and bool(self._adding or load.running or load.waiting)
+
+    def seconds_silent(self) -> float:
+        """Return for how many seconds the engine has owed a step; jobs may also wait for Redis."""
+        now = time.monotonic()
+        if not self._left_over:
+            self._leftover_since = None
+        elif self._leftover_since is None:
+            self._leftover_since = now
+        awaited = [attempt.awaited_since for attempt in self.attempts]
+        since = [moment for moment in (*awaited, self._leftover_since) if moment is not None]
+        return now - max(self.last_step_at, min(since)) if since else 0.0
+
+    def make_way(self) -> None:
+        """Hand every running job over, because another one must run alone here."""
+        for attempt in self.attempts:
+            if not attempt.stopping:
+                self._tasks.spawn(self.hand_over(attempt))
 
     async def hand_over(self, attempt: Attempt) -> None:
         """Requeue a running job, so that another worker continues its stream.

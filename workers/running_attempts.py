@@ -6,7 +6,6 @@ Invariant: an attempt has a running timer exactly while it is in here.
 import asyncio
 from collections.abc import Callable, Iterator
 
-from jobs.blame import Occupancy
 from workers.attempt import Attempt
 
 
@@ -61,12 +60,9 @@ class RunningAttempts:
         return self._by_generation.get(generation_id)
 
     @property
-    def occupancy(self) -> Occupancy:
-        """What the worker runs, as far as it matters to a job that must run alone."""
-        if not self._by_job:
-            return Occupancy.EMPTY
-        begun = all(attempt.begun for attempt in self._by_job.values())
-        return Occupancy.BEGUN if begun else Occupancy.BUSY
+    def all_begun(self) -> bool:
+        """Whether every attempt gave output; True if there is none."""
+        return all(attempt.begun for attempt in self._by_job.values())
 
     @property
     def closed(self) -> bool:

@@ -20,6 +20,7 @@ from core.errors import EngineDead, EngineError, StoreUnavailable
 from core.exposition import Exposition
 from core.ids import new_id
 from core.runtime.health_server import HealthServer
+from core.settings.engine import EngineSettings
 from core.settings.tree import Settings
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.queue_control import QueueMode
@@ -30,6 +31,7 @@ from workers.circuit_breaker import CircuitBreaker
 from workers.control_channel import ControlChannel
 from workers.engine_factory import create_engine
 from workers.engines.base import EngineInfo
+from workers.engines.weights_digest import weights_digest
 from workers.heartbeat import Heartbeat
 from workers.loading import LoadingReport
 from workers.runner import Runner
@@ -76,6 +78,8 @@ class WorkerService:
         )
         async with LoadingReport(self._store, self._state, self._tasks).during():
             info = self._state.engine = await self._engine.start(self._runner)
+        digest = await asyncio.to_thread(_digest, settings)
+        self._state.weights = self._runner.weights = self._batcher.weights = digest
         model = _served_model(info)
         await self._register(model)
         log.info(
@@ -83,6 +87,7 @@ class WorkerService:
             phase="ready",
             seconds=round(time.monotonic() - began, 1),
             slots=info.slots,
+            weights=digest,
         )
         if self._state.phase == "draining":
             return  # SIGTERM came while the model loaded
@@ -113,7 +118,8 @@ class WorkerService:
             state.queue,
             state.id,
             room=self._free_slots,
-            occupancy=lambda: self._runner.attempts.occupancy,
+            occupancy=lambda: self._runner.occupancy,
+            held=self._make_way,
             start=self._runner.start,
         )
         health = WorkerHealth(state, settings, self._engine, self._runner, self._breaker)
@@ -181,19 +187,26 @@ class WorkerService:
     def _free_slots(self) -> int:
         """Return how many jobs may be claimed now.
 
-        It is 0 while the queue is paused, so that tickets are kept and not used up, while the
-        engine still has waiting sequences, because these need its free memory, and while a job
-        runs that must be alone.
+        It is 0 once the engine is dead, while the queue starts nothing, so that tickets are kept
+        and not used up, while the engine still has waiting sequences, because these need its free
+        memory, and while a job runs that must be alone.
         """
-        if self._state.phase != "ready" or not self._breaker.allows_claims:
+        if self._state.phase != "ready" or self._runner.dying:
             return 0
-        if self._state.mode is QueueMode.PAUSED or self._engine.load().waiting:
+        if not self._breaker.allows_claims:
+            return 0
+        if not self._state.mode.runs or self._engine.load().waiting:
             return 0
         attempts = self._runner.attempts
         return 0 if attempts.closed else self._state.slots - len(attempts)
 
     def _room_changed(self) -> None:
         self._batcher.room_changed()
+
+    def _make_way(self, waited: float) -> None:
+        """Give short jobs time to end, then hand the rest over, as in a drain."""
+        if waited >= self._settings.worker.drain_seconds:
+            self._runner.make_way()
 
     def _set_mode(self, mode: QueueMode) -> None:
         """Pause or resume claiming."""
@@ -240,6 +253,15 @@ class WorkerService:
         await self._engine.close()
         self._health.close()
         await self._store.close()
+
+
+def _digest(settings: EngineSettings) -> str:
+    """Return the digest of the weights; empty if the model's files cannot be found."""
+    try:
+        return weights_digest(settings)
+    except (OSError, ValueError) as error:
+        log.warning("weights_digest_unknown", model=settings.model, error=repr(error))
+        return ""
 
 
 def _served_model(info: EngineInfo) -> ServedModel:

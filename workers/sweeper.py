@@ -30,6 +30,9 @@ from jobs.store.transitions import AbandonedAttempt
 
 log = structlog.get_logger()
 
+#: How long one sweep fails waiting jobs of each model that is being retired.
+RETIRE_SECONDS = 0.5
+
 LOCK_SECONDS = 3
 RETRY_SECONDS = 0.5
 #: The sweeper is not live if one turn takes longer, whether Redis answers or not.
@@ -76,7 +79,7 @@ class Sweeper:
         return None
 
     async def sweep_once(self) -> None:
-        """Sweep every queue, release stale budget reservations, delete expired jobs."""
+        """Sweep every queue, release stale reservations, end retirements, delete expired jobs."""
         for queue in await self._store.queues():
             found = await self._store.sweep(queue)
             swept = found.counts
@@ -91,6 +94,7 @@ class Sweeper:
         if released:
             metrics.holds_swept.inc(released)
             log.warning("holds_swept", count=released)
+        await self._store.retirement.retired(RETIRE_SECONDS)
         await self._store.purge()
 
     async def _declare(self) -> None:

@@ -64,6 +64,7 @@ class WorkerHealth:
                 "state": self._state.phase,
                 "engine": self._settings.engine.kind,
                 "slots": self._state.slots,
+                "weights": self._state.weights,
                 "running": len(self._runner.attempts),
                 "breaker": {
                     "state": breaker.state,

@@ -19,6 +19,7 @@ class WorkerState:
         queue: The queue it serves, which is the served model's name.
         phase: `ready` while it claims jobs.
         engine: The started engine; None while it loads.
+        weights: The digest of the engine's weights; empty while it loads.
         mode: Whether the queue is open or paused.
         last_contact: When Redis last answered a heartbeat, in monotonic seconds.
     """
@@ -27,6 +28,7 @@ class WorkerState:
     queue: str
     phase: Phase = "loading"
     engine: EngineInfo | None = None
+    weights: str = ""
     mode: QueueMode = QueueMode.OPEN
     last_contact: float = field(default_factory=time.monotonic)
 

@@ -16,10 +16,10 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from core.errors import PipelineError
+from wire.anthropic_error import anthropic_error
 from wire.error_bodies import RETRY_AFTER_SECONDS, ErrorKind, Problem, from_error
 from wire.errors import InvalidBody
 from wire.schemas.validation import field_errors
-from wire.views.anthropic_error import anthropic_error
 
 #: First parts of our own paths; every other path below /v1/ is part of OpenAI's API.
 OWN_PATHS = frozenset(

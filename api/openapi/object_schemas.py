@@ -5,6 +5,8 @@ Tests validate real responses against them.
 
 from typing import Any
 
+from jobs.eta import NoEta
+
 Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
@@ -116,6 +118,7 @@ SCHEMAS: dict[str, Schema] = {
         completed_at=maybe(NUMBER),
         queue_position=maybe(COUNT),
         eta=maybe(record("estimated seconds to the end", seconds=NUMBER, low=NUMBER, high=NUMBER)),
+        eta_note=maybe(one_of(*NoEta)),
         attempt=COUNT,
         queue_seconds=maybe(NUMBER),
         run_seconds=maybe(NUMBER),

@@ -14,8 +14,15 @@ from api.openapi.route_docs import Responses, body_of, error_responses
 from api.routes.jobs import Limit
 from core.db.audit import read_audit_log
 from core.db.tables.base import now
+from intake.operations import account_deletion
 from wire.errors import InvalidCursor
-from wire.schemas.accounts import AccountAnswer, AccountChange, AccountFields, NewAccount
+from wire.schemas.accounts import (
+    AccountAnswer,
+    AccountChange,
+    AccountFields,
+    DeletedAccountAnswer,
+    NewAccount,
+)
 from wire.schemas.validation import check
 from wire.views.accounts import account_view, audit_view
 from wire.views.page import list_page
@@ -97,6 +104,33 @@ async def change_account(
         values["suspended_at"] = now() if parsed.suspended else None
     row = await services.directory.accounts.change(caller.id, account, values)
     return json_response(account_view(row))
+
+
+@router.delete(
+    "/accounts/{account}",
+    responses={
+        200: {"model": DeletedAccountAnswer},
+        **error_responses(401, 404, 409, 422, 503),
+    },
+)
+async def delete_account(
+    account: str,
+    caller: CurrentCaller,
+    services: AppServices,
+    force: Annotated[
+        bool, Query(description="cancel open jobs; unbilled usage goes to the next invoice")
+    ] = False,
+) -> Response:
+    """Delete an account with its keys, users, jobs, files and webhooks. Operator only."""
+    done = await account_deletion.delete_account(services, caller, account, force=force)
+    return json_response(
+        {
+            "object": "account.deleted",
+            "id": account,
+            "complete": done.complete,
+            "removed": done.removed,
+        }
+    )
 
 
 @router.get("/audit", responses=error_responses(400, 401, 404, 422, 503))

@@ -10,11 +10,11 @@ from itertools import islice
 from billing.months import month_of
 from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.jobs import compare, compare_entry, ledger_rows, not_recorded
+from billing.reconcile.repair import LedgerRepair, is_whole
 from billing.unix_time import from_unix_ms
 from core.db.database import Database
 from core.db.tables.usage import UsageEventRow
 from core.errors import JobGone, JobNotFound
-from jobs.job import Job
 from jobs.store.job_store import JobStore
 from jobs.store.scan import ScannedJob, scan_jobs
 from jobs.store.usage_outbox import Outbox, UsageEntry
@@ -28,13 +28,19 @@ class LiveJobs:
     """One comparison of Redis with the ledger, for the jobs that finished in a month."""
 
     def __init__(
-        self, store: JobStore, outbox: Outbox, database: Database, findings: Findings
+        self,
+        store: JobStore,
+        outbox: Outbox,
+        database: Database,
+        findings: Findings,
+        repair: LedgerRepair | None = None,
     ) -> None:
         self._store = store
         self._outbox = outbox
         self._database = database
         self._findings = findings
-        self._missing: dict[str, Job] = {}
+        self._repair = repair
+        self._missing: dict[str, ScannedJob] = {}
 
     async def compare(self, month: str) -> None:
         """Compare every job once."""
@@ -55,7 +61,7 @@ class LiveJobs:
 
     def _compare(self, seen: ScannedJob, row: UsageEventRow | None) -> None:
         if row is None:
-            self._missing[seen.job.id] = seen.job
+            self._missing[seen.job.id] = seen
         else:
             compare(seen.job, row, self._findings)
         self._check_log(seen)
@@ -94,15 +100,21 @@ class LiveJobs:
         async for page in self._outbox.waiting():
             for entry in page:
                 if isinstance(entry, UsageEntry) and entry.job_id in missing:
-                    compare_entry(missing.pop(entry.job_id), entry, self._findings)
+                    compare_entry(missing.pop(entry.job_id).job, entry, self._findings)
         left = iter(missing.values())
-        while jobs := list(islice(left, LOOKED_UP_AT_ONCE)):
-            rows = await ledger_rows(self._database, [job.id for job in jobs])
-            for job in jobs:
-                if job.id in rows:
-                    compare(job, rows[job.id], self._findings)
+        while group := list(islice(left, LOOKED_UP_AT_ONCE)):
+            rows = await ledger_rows(self._database, [seen.job.id for seen in group])
+            lost = [seen for seen in group if seen.job.id not in rows]
+            whole = [seen.job for seen in lost if is_whole(seen)] if self._repair else []
+            if self._repair and whole:
+                await self._repair.record(whole)
+                self._findings.count("lost jobs recorded", len(whole))
+                rows |= await ledger_rows(self._database, [job.id for job in whole])
+            for seen in group:
+                if seen.job.id in rows:
+                    compare(seen.job, rows[seen.job.id], self._findings)
                 else:
-                    not_recorded(job, self._findings)
+                    not_recorded(seen.job, self._findings)
 
     async def _count_waiting(self) -> None:
         waiting = await self._outbox.backlog()

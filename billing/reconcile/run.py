@@ -13,6 +13,7 @@ from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.invoices import check_invoices
 from billing.reconcile.ledger import check_ledger
 from billing.reconcile.live import LiveJobs
+from billing.reconcile.repair import LedgerRepair
 from billing.reconcile.spending import check_spending
 from billing.reconcile.triggers import check_guards
 from core.db.database import Database
@@ -21,7 +22,13 @@ from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Outbox
 
 
-async def reconcile(store: JobStore, database: Database, month: str, findings: Findings) -> None:
+async def reconcile(
+    store: JobStore,
+    database: Database,
+    month: str,
+    findings: Findings,
+    repair: LedgerRepair | None = None,
+) -> None:
     """Compare everything there is about a UTC month.
 
     Args:
@@ -29,6 +36,7 @@ async def reconcile(store: JobStore, database: Database, month: str, findings: F
         database: SQL, with archive, ledger and invoices.
         month: as in 2026-11.
         findings: collects the differences.
+        repair: records finished jobs that the ledger lost, where Redis still holds them whole.
 
     Raises:
         InvalidMonth: this is not a month.
@@ -37,7 +45,7 @@ async def reconcile(store: JobStore, database: Database, month: str, findings: F
     check_month(month)
     outbox = Outbox(store.redis, store.keys, GROUP, "")
     await check_guards(database, findings)
-    await LiveJobs(store, outbox, database, findings).compare(month)
+    await LiveJobs(store, outbox, database, findings, repair).compare(month)
     await compare_archive(database, month, findings)
     await check_ledger(database, month, findings)
     await check_spending(database, month, findings)

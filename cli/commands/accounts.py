@@ -1,6 +1,8 @@
-"""`penstock accounts`: creates, lists, limits and suspends accounts."""
+"""`penstock accounts`: creates, lists, limits, suspends and deletes accounts."""
 
+from collections import Counter
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -9,14 +11,17 @@ from accounts.caller import Limits
 from accounts.directory_factory import Directory
 from cli.connect.accounts import with_directory
 from cli.connect.actor import actor
+from cli.connect.api_client import Client
 from cli.terminal.failures import UsageError
-from cli.terminal.options import Json
+from cli.terminal.options import Json, Key, Url
 from cli.terminal.output import ago, err, print_json, print_table
 from core.db.database import Database
 from wire.views.accounts import account_view
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Create, list, limit and suspend accounts."
+    no_args_is_help=True,
+    add_completion=False,
+    help="Create, list, limit, suspend and delete accounts.",
 )
 
 MOST = 10_000
@@ -52,7 +57,7 @@ def list_accounts(as_json: Json = False) -> None:
                 *(row.id, row.name),
                 *(str(getattr(row, name) or "-") for name in Limits.model_fields),
                 f"{ago(row.created_at.timestamp())} ago",
-                "suspended" if row.suspended_at else "",
+                "deleted" if row.deleted_at else "suspended" if row.suspended_at else "",
             )
             for row in rows
         ),
@@ -91,6 +96,37 @@ def suspend(account: Account) -> None:
 def resume(account: Account) -> None:
     """Resume a suspended account: accept its requests again."""
     _suspend(account, suspended=False)
+
+
+@app.command()
+def delete(
+    account: Account,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Cancel open jobs, and leave unbilled usage to the next invoice."
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    as_json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Delete an account: keys, users, jobs, files, webhooks. Ledger and invoices stay."""
+    if not yes:
+        typer.confirm(f"Delete the account {account} for good?", abort=True)
+    client = Client.open(url, key)
+    removed: Counter[str] = Counter()
+    complete = False
+    while not complete:
+        found = client.delete(f"/v1/accounts/{quote(account)}", force=str(force).lower())
+        removed.update(found["removed"])
+        complete = found["complete"]
+    if as_json:
+        print_json({**found, "removed": dict(removed)})
+        return
+    parts = ", ".join(f"{number} {kind}" for kind, number in removed.items() if number)
+    typer.echo(f"{account} was deleted: {parts or 'it had nothing'}")
 
 
 def _change(account: str, values: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`penstock queues`: shows the queues, and pauses, drains, resumes or purges one."""
+"""`penstock queues`: shows the queues, and pauses, drains, closes, resumes or purges one."""
 
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -12,7 +12,7 @@ from cli.terminal.output import ago, print_json, print_table
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Show the queues, and pause, drain, resume or purge one.",
+    help="Show the queues, and pause, drain, close, resume or purge one.",
 )
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The served model's name.")]
@@ -30,20 +30,39 @@ def list_queues(as_json: Json = False, url: Url = None, key: Key = None) -> None
 
 @app.command()
 def pause(model: Model, as_json: Json = False, url: Url = None, key: Key = None) -> None:
-    """Pause a queue: start no more jobs. Running jobs continue and new jobs are accepted."""
+    """Pause a queue: start no more jobs. Running jobs continue."""
     _show(_act(Client.open(url, key), model, "pause"), as_json=as_json)
 
 
 @app.command()
 def drain(model: Model, as_json: Json = False, url: Url = None, key: Key = None) -> None:
-    """Drain a queue: accept no more jobs. Queued and running jobs continue."""
+    """Drain a queue: accept no more jobs. A paused queue stays paused, so it is closed then."""
     _show(_act(Client.open(url, key), model, "drain"), as_json=as_json)
 
 
 @app.command()
+def close(model: Model, as_json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Close a queue: accept no more jobs and start none. Running jobs continue."""
+    _show(_act(Client.open(url, key), model, "close"), as_json=as_json)
+
+
+@app.command()
 def resume(model: Model, as_json: Json = False, url: Url = None, key: Key = None) -> None:
-    """Resume a paused or draining queue."""
+    """Open a paused, draining or closed queue."""
     _show(_act(Client.open(url, key), model, "resume"), as_json=as_json)
+
+
+@app.command("set")
+def set_mode(
+    model: Model,
+    mode: Annotated[str, typer.Argument(help="open, paused, draining or closed.")],
+    as_json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Set a queue's mode, whatever it was: open, paused, draining or closed."""
+    queue = Client.open(url, key).patch(f"/v1/admin/queues/{quote(model)}", {"mode": mode})
+    _show(queue, as_json=as_json)
 
 
 @app.command()

@@ -6,7 +6,7 @@ is continued after the last event that arrived.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Self
@@ -93,9 +93,13 @@ class Client:
         """POST an object and return the answer."""
         return self._call("POST", path, json=body, headers=headers)
 
-    def delete(self, path: str) -> None:
-        """DELETE something."""
-        self._call("DELETE", path)
+    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a PATCH with a JSON body; return its answer."""
+        return self._call("PATCH", path, json=body)
+
+    def delete(self, path: str, **params: Any) -> dict[str, Any]:
+        """DELETE something; return the answer, which may be empty."""
+        return self._call("DELETE", path, params=params)
 
     def upload(self, name: str, file: BinaryIO) -> dict[str, Any]:
         """Upload a file of requests; it is read while it is sent, not before."""

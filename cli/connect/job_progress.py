@@ -11,7 +11,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.connect.api_client import Client
 from cli.terminal.output import ago, err, out, print_json
+from jobs.eta import NoEta
 from jobs.events import EventType
+
+#: Notes shown instead of an estimated time; others need no action.
+NO_ETA: dict[str, str] = {
+    NoEta.QUEUE_PAUSED: "the queue is paused",
+    NoEta.NO_WORKER: "no worker is ready",
+}
 
 #: The exit code of a command that Ctrl-C ended, as shells have it.
 INTERRUPTED = 130
@@ -74,6 +81,8 @@ def place(job: dict[str, Any]) -> str:
     if eta and job["status"] not in TERMINAL:
         band = f"{eta['low']:.1f} to {eta['high']:.1f}"
         words.append(f"done in about {eta['seconds']:.1f} s ({band})")
+    elif (note := NO_ETA.get(str(job.get("eta_note")))) and job["status"] not in TERMINAL:
+        words.append(note)
     return ", ".join(words)
 
 

@@ -22,6 +22,7 @@ from core.errors.attempts import (
     EngineDead,
     EngineError,
     LeaseLost,
+    ModelRetired,
     PoisonJob,
     RunTimeout,
     TooManyAttempts,
@@ -40,6 +41,7 @@ from core.errors.jobs import (
     JobConflict,
     JobGone,
     JobNotFound,
+    ModelBusy,
     ModelNotFound,
 )
 from core.errors.limits import (
@@ -49,6 +51,7 @@ from core.errors.limits import (
     QueueFull,
     RateLimited,
     SpendingUnknown,
+    TooManyFailures,
     WaitTooLong,
 )
 from core.errors.outages import (
@@ -77,8 +80,10 @@ __all__ = [
     "LeaseLost",
     "LimitTooSmall",
     "LockLost",
+    "ModelBusy",
     "ModelForbidden",
     "ModelNotFound",
+    "ModelRetired",
     "Overloaded",
     "PipelineError",
     "PoisonJob",
@@ -89,6 +94,7 @@ __all__ = [
     "SpendingUnknown",
     "StoreUnavailable",
     "TooManyAttempts",
+    "TooManyFailures",
     "Unauthenticated",
     "WaitTooLong",
     "error_class",

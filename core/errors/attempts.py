@@ -13,12 +13,22 @@ class EngineError(AttemptError):
 
 
 class EngineDead(AttemptError):
-    """The engine has died; the worker exits and the job runs on another one."""
+    """The engine has died; the worker exits and the job runs on another one.
+
+    Attributes:
+        from_outside: Whether a signal ended it that no job can cause.
+    """
 
     code = "engine-dead"
     status = 503
     title = "Engine gone"
     retryable = True
+
+    def __init__(
+        self, message: str, *, param: str | None = None, from_outside: bool = False
+    ) -> None:
+        super().__init__(message, param=param)
+        self.from_outside = from_outside
 
 
 class LeaseLost(AttemptError):
@@ -45,6 +55,14 @@ class RunTimeout(AttemptError):
     title = "Run timeout"
 
 
+class ModelRetired(AttemptError):
+    """The model was retired before the job ran; the job is in the dead-letter list."""
+
+    code = "model-retired"
+    status = 503
+    title = "Model retired"
+
+
 class TooManyAttempts(AttemptError):
     """The attempt cap was reached; the job is in the dead-letter list."""
 
@@ -54,7 +72,7 @@ class TooManyAttempts(AttemptError):
 
 
 class PoisonJob(AttemptError):
-    """The job stopped its worker, run alone too; it is in the dead-letter list."""
+    """The job stopped its workers while it ran alone; it is in the dead-letter list."""
 
     code = "poison-job"
     status = 500

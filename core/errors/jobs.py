@@ -47,6 +47,14 @@ class JobGone(ClientError):
     openai_status = 404
 
 
+class ModelBusy(ClientError):
+    """The model has jobs, so that it is not retired unless the caller says what becomes of them."""
+
+    code = "model-busy"
+    status = 409
+    title = "Model busy"
+
+
 class JobConflict(ClientError):
     """The job's status does not allow this."""
 

@@ -70,6 +70,15 @@ class RateLimited(Overloaded):
         self.rate_limits = rate_limits
 
 
+class TooManyFailures(Overloaded):
+    """Too many of the account's jobs failed in the last minute."""
+
+    code = "too-many-failures"
+    status = 429
+    title = "Too many failures"
+    openai_code = "rate_limit_exceeded"
+
+
 class SpendingUnknown(Overloaded):
     """A hard budget cannot be checked now, so it refuses the job."""
 

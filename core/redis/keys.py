@@ -94,9 +94,13 @@ class Keys:
         """List: the Celery queue of webhook deliveries that are due."""
         return f"{self.prefix}:webhooks"
 
+    def account_dead(self, account: str) -> str:
+        """Sorted set: an account's dead-letter jobs by time of failure."""
+        return f"{self.prefix}:account:{account}:dead"
+
     @property
     def dead(self) -> str:
-        """Sorted set: dead-letter jobs by time of failure."""
+        """Sorted set: dead-letter jobs of all accounts by time of failure."""
         return f"{self.prefix}:dead"
 
     @property
@@ -117,6 +121,11 @@ class Keys:
     def models(self) -> str:
         """Hash: served model name -> description; stays when its workers are scaled to zero."""
         return f"{self.prefix}:models"
+
+    @property
+    def retired(self) -> str:
+        """Hash: retired model -> JSON: what happens to its jobs, who retired it and when."""
+        return f"{self.prefix}:retired"
 
     @property
     def queues(self) -> str:

@@ -38,6 +38,12 @@ class LimitSettings(SettingsGroup):
     prompt_items: int = Field(
         default=2_048, ge=1, description="Maximum number of messages, and of parts of a message."
     )
+    failures_per_minute: int = Field(
+        default=300,
+        ge=0,
+        description="Jobs of an account that may fail in a minute; above it, submissions get 429."
+        " 0: no limit.",
+    )
     run_seconds: float = Field(
         default=600.0, gt=0, description="Maximum seconds that one attempt of a job runs."
     )

@@ -44,6 +44,12 @@ class QueueSettings(SettingsGroup):
         description="Seconds a job that may have stopped a worker waits for one that runs nothing;"
         " then a worker stops claiming for it.",
     )
+    apart_share: float = Field(
+        default=0.25,
+        gt=0,
+        le=1,
+        description="Share of a model's workers that may run such jobs at a time; at least one.",
+    )
     shed_flex_at: float = Field(
         default=0.8,
         gt=0,
@@ -89,14 +95,26 @@ class RetrySettings(SettingsGroup):
     max_deaths: int = Field(
         default=3,
         ge=1,
-        description="Stops of workers that a job may be present at until it runs alone.",
+        description="Stops of workers after its first output that a job may be present at until it"
+        " runs alone.",
     )
     max_kills: int = Field(
         default=2,
         ge=2,
-        description="Stops of workers that a job is suspected of until it fails as `poison-job`;"
-        " the last one while it ran alone.",
+        description="Failures of engines while a job runs alone until it fails as `poison-job`.",
     )
+    max_lone_stops: int = Field(
+        default=5,
+        ge=3,
+        description="Stops of workers, also of unknown cause, while a job runs alone until it fails"
+        " as `poison-job`.",
+    )
+
+    @model_validator(mode="after")
+    def _chance_needs_more(self) -> Self:
+        if self.max_lone_stops < self.max_kills:
+            raise ValueError("retry.max_lone_stops must not be less than retry.max_kills")
+        return self
 
 
 class RetentionSettings(SettingsGroup):

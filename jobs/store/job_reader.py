@@ -5,6 +5,7 @@ Invariant: nothing here changes a job. A read may be stale by the time it return
 
 from typing import Any
 
+import orjson
 from redis.asyncio import Redis
 
 from core.errors import InvalidJob, JobGone, JobNotFound
@@ -12,7 +13,7 @@ from core.redis.client import accepts_writes, guarded
 from core.redis.keys import Keys
 from core.redis.scripts import Scripts
 from core.settings.tree import Settings
-from jobs.eta import estimate, estimate_running
+from jobs.eta import NoEta, OutputProgress, estimate, estimate_running, missing
 from jobs.events import Event, from_stream
 from jobs.job import LISTED_FIELDS, Job
 from jobs.status import Status
@@ -43,6 +44,19 @@ class JobReader:
             dead_ttl_ms=retention.dead_seconds * 1000,
             starts_at_archive="1" if retention.start == "archive" else "0",
         )
+
+    async def worker_weights(self, queue: str) -> set[str]:
+        """Return the digests of the weights that the live workers of a queue have.
+
+        Raises:
+            StoreUnavailable: Redis is away.
+        """
+        async with guarded():
+            workers = await self._read.zrange(self.keys.part(queue, "workers"), 0, -1)
+            names = [self.keys.worker(worker.decode()) for worker in workers]
+            said = await self._read.mget(names) if names else []
+        found = {str(orjson.loads(one).get("weights", "")) for one in said if one}
+        return found - {""}
 
     async def check_writable(self) -> None:
         """Raise StoreUnavailable unless Redis accepts writes now."""
@@ -76,8 +90,13 @@ class JobReader:
         rank, times = await self.shedding.place(job.queue, job.id)
         if job.status is Status.IN_PROGRESS:
             run_ms = max(0, times.now - job.claimed)
-            return QueuePlace(None, estimate_running(run_ms / 1000, times), run_ms)
-        return QueuePlace(None, None) if rank < 0 else QueuePlace(rank + 1, estimate(rank, times))
+            eta = estimate_running(run_ms / 1000, times, _output(job, run_ms))
+            return QueuePlace(None, eta, run_ms, None if eta else NoEta.NO_MEASUREMENT)
+        reason = missing(times)
+        if rank < 0:
+            # Parked or delayed, unless the queue itself is what the job waits for.
+            return QueuePlace(None, None, no_eta=reason or NoEta.NOT_READY)
+        return QueuePlace(rank + 1, estimate(rank, times), no_eta=reason)
 
     async def list_jobs(
         self, account: str, *, limit: int, before: str | None, status: Status | None
@@ -106,12 +125,14 @@ class JobReader:
                 found += [job for job in jobs if status is None or job.status is status]
         return found[:limit]
 
-    async def list_dead(self, account: str | None, *, limit: int) -> list[Job]:
-        """List dead-letter jobs, newest first; of one account, or of all when None."""
+    async def open_jobs(self, account: str) -> int:
+        """Return how many jobs of an account wait or run."""
+        pipe: Any = self.redis.pipeline(transaction=False)
+        for queue in await self.queues():
+            pipe.hget(self.keys.part(queue, "waiting"), account)
+            pipe.hget(self.keys.part(queue, "running_by"), account)
         async with guarded():
-            ids = await self._read.zrevrange(self.keys.dead, 0, 10 * limit)
-            jobs = await self._read_many([raw.decode() for raw in ids])
-        return [job for job in jobs if account in (None, job.account)][:limit]
+            return sum(int(count or 0) for count in await pipe.execute())
 
     async def _read_many(self, ids: list[str]) -> list[Job]:
         pipe: Any = self.redis.pipeline(transaction=False)
@@ -136,6 +157,17 @@ class JobReader:
         """Return the queue of every known model, sorted."""
         async with guarded():
             return sorted(name.decode() for name in await self._read.smembers(self.keys.queues))
+
+
+def _output(job: Job, run_ms: int) -> OutputProgress | None:
+    """Return a running job's progress, if its request bounds its output."""
+    body = job.spec.body
+    limits = (body.get("max_completion_tokens"), body.get("max_tokens"))
+    most = next((limit for limit in limits if isinstance(limit, int)), None)
+    if most is None:
+        return None
+    seconds = (job.run_ms + run_ms) / 1000
+    return OutputProgress(job.output_tokens, seconds, most * (body.get("n") or 1))
 
 
 def check_cursor(after: int, last_seq: int) -> None:

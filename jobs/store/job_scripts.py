@@ -27,7 +27,7 @@ from jobs.store import script_args as args
 from jobs.store.budget_reservations import ACCOUNT
 from jobs.store.queue_control import QueueMode
 from jobs.store.rate_limits import RATE_PARTS
-from jobs.store.script_rows import SubmitOutcome
+from jobs.store.script_rows import RetirementState, SubmitOutcome
 
 FOLDER = Path(__file__).parent / "scripts"
 _RETENTION: Mapping[str, type[tuple[Any, ...]]] = {"retention": args.RetentionArgs}
@@ -50,7 +50,9 @@ SCRIPTS = {
     "unwatch": Script(args.UnwatchArgs),
     "mode": Script(args.QueueArgs, flags=READ_ONLY),
     "set_mode": Script(args.SetModeArgs),
-    "cancel_waiting": Script(args.CancelWaitingArgs, _RETENTION),
+    "end_waiting": Script(args.EndWaitingArgs, _RETENTION),
+    "retire": Script(args.RetireArgs),
+    "restore": Script(args.QueueArgs),
     "observe": Script(args.ObserveArgs, flags=READ_ONLY),
     "position": Script(args.PositionArgs, flags=READ_ONLY),
     "ended": Script(flags=READ_ONLY),
@@ -70,6 +72,7 @@ CONSTANTS: Mapping[str, Constant] = {
     "TERMINAL": tuple(status.value for status in Status if status.is_terminal),
     **{f"MODE_{mode.name}": mode.value for mode in QueueMode},
     **{outcome.name: outcome.value for outcome in SubmitOutcome},
+    **{state.name: state.value for state in RetirementState},
     "EVENT_STARTED": EventType.STARTED.value,
     "EVENT_FINISHED": EventType.FINISHED.value,
     "DEADLINE_EXCEEDED": DeadlineExceeded.code,

@@ -18,8 +18,10 @@ from jobs.status import Status
 from jobs.store import script_args as args
 from jobs.store.batch_idempotency import BatchKeys
 from jobs.store.budget_reservations import BudgetReservations
+from jobs.store.dead_letters import DeadLetters
 from jobs.store.ended_jobs import EndedJobs
 from jobs.store.job_scripts import job_scripts
+from jobs.store.model_retirement import ModelRetirement
 from jobs.store.queue_control import QueueControl
 from jobs.store.queue_state import LOOK_AT, QueueState
 from jobs.store.rate_limits import rate_limit_statuses
@@ -43,7 +45,9 @@ class JobStore(WorkerTransitions):
     Attributes:
         reservations: Money that jobs may cost, held back until their usage is in the ledger.
         control: Pausing, draining and purging of whole queues.
+        retirement: Retired models.
         ended: Finished jobs, for the ledger and for batches.
+        dead: The dead-letter list.
         batch_keys: Idempotency keys of batches.
     """
 
@@ -59,7 +63,9 @@ class JobStore(WorkerTransitions):
         super().__init__(redis, scripts, settings)
         self.reservations = BudgetReservations(self._scripts)
         self.control = QueueControl(self._scripts, self._retention)
+        self.retirement = ModelRetirement(redis, self.keys, self._scripts, self.control)
         self.ended = EndedJobs(redis, self.keys, self._scripts, self._retention)
+        self.dead = DeadLetters(redis, self.keys, self._read_many)
         self.batch_keys = BatchKeys(redis, self.keys, settings.retention.idempotency_seconds)
 
     @property
@@ -87,6 +93,7 @@ class JobStore(WorkerTransitions):
             BudgetExceeded: The reservation does not fit what is left of a budget.
             SpendingUnknown: The spending of the reservation's month is not known yet.
             RateLimited: A rate of the key or its account has no room now.
+            TooManyFailures: Too many jobs of the account failed in the last minute.
             LimitTooSmall: The job alone needs more than a rate's whole minute.
             QueueFull: The queue, or the account's or key's share of it, is at its bound.
             WaitTooLong: The job would wait longer than the operator lets jobs wait.
@@ -160,11 +167,6 @@ class JobStore(WorkerTransitions):
         if answer != b"deleted":
             raise JobConflict(f"job {job_id} is {answer.decode()}: cancel it before deleting it")
 
-    async def remove_from_dead_letter(self, job_id: str) -> None:
-        """Remove a job from the dead-letter list (it was retried as a new job)."""
-        async with guarded():
-            await self._read.zrem(self.keys.dead, job_id)
-
     async def watch(self, job_id: str, account: str, watcher: str) -> tuple[Status, int]:
         """Publish a job's further events to a watcher.
 
@@ -197,7 +199,7 @@ class JobStore(WorkerTransitions):
         named = args.SweepArgs(
             queue=queue,
             limit=limit,
-            overdue_grace_ms=int(self._settings.lease.seconds * 1000),
+            lease_ms=int(self._settings.lease.seconds * 1000),
         )
         answer = await self._scripts.call("sweep", *named, *self._blame_args, *self._retention)
         return SweepResult(*answer[:6])._replace(

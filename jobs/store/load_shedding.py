@@ -15,13 +15,14 @@ from core.redis.scripts import Scripts
 from core.settings.queue import QueueSettings
 from jobs.eta import ServiceTimes
 from jobs.fairness import ServiceTier
+from jobs.store.queue_control import QueueMode
 from jobs.store.script_args import PositionArgs
 from jobs.store.script_rows import PositionRow
 
 #: How long a measured pace is used before it is read again.
 PACE_SECONDS = 1.0
 
-#: Retry-After while the pace is unknown: no worker, or no finished job.
+#: Retry-After while the pace is unknown: no worker, no finished job, or a paused queue.
 UNKNOWN_SECONDS = 30.0
 LEAST_SECONDS, MOST_SECONDS = 1.0, 300.0
 
@@ -81,6 +82,7 @@ class LoadShedding:
             mean=float(row.mean),
             square=float(row.square),
             now=int(row.now),
+            runs=QueueMode(row.mode.decode()).runs,
         )
 
     async def _known_pace(self, queue: str) -> float | None:
@@ -104,7 +106,7 @@ class LoadShedding:
 
 
 def _pace(times: ServiceTimes) -> float | None:
-    """Return jobs per second, None without a measurement or a worker."""
-    if not times.slots or not times.finished or not times.mean:
+    """Return jobs per second, None while nothing starts, without a measurement or a worker."""
+    if not times.runs or not times.slots or not times.finished or not times.mean:
         return None
     return 1000 * times.slots / times.mean

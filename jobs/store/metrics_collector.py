@@ -18,6 +18,7 @@ from core.exposition import ScrapeCollector
 from core.redis.client import guarded
 from jobs.status import Status
 from jobs.store.job_store import JobStore
+from jobs.store.queue_control import QueueMode
 from jobs.store.queue_state import QueueState
 
 READ_SECONDS = 3.0
@@ -28,6 +29,7 @@ class StoreState:
     """Everything one scrape reads."""
 
     queues: dict[str, QueueState]
+    weights: dict[str, int]
     dead: int
     dead_tickets: int
     outbox: int
@@ -56,6 +58,7 @@ async def read_store(store: JobStore) -> StoreState:
         dead, tickets, outbox, first, totals, info = await pipe.execute()
     return StoreState(
         queues=dict(zip(queues, states, strict=True)),
+        weights={queue: len(await store.worker_weights(queue)) for queue in queues},
         dead=dead,
         dead_tickets=tickets,
         outbox=outbox,
@@ -103,6 +106,12 @@ def _labelled(name: str, text: str, labels: Sequence[str], values: dict[Any, flo
 
 def _queues(state: StoreState) -> Iterator[Metric]:
     queues = state.queues
+    yield _labelled(
+        "penstock_model_weights",
+        "How many different weights the live workers of a model have; more than 1 is a mistake",
+        ("model",),
+        dict(state.weights),
+    )
     jobs: dict[Any, float] = {}
     for model, queue in queues.items():
         jobs |= {(model, "running"): queue.running, (model, "delayed"): queue.delayed}
@@ -141,6 +150,12 @@ def _queues(state: StoreState) -> Iterator[Metric]:
         "Jobs that all ready workers of a model can run at once",
         ("model",),
         {m: queue.slots for m, queue in queues.items()},
+    )
+    yield _labelled(
+        "penstock_queue_mode",
+        "1 for the mode that the queue is in: open, paused, draining or closed",
+        ("model", "mode"),
+        {(m, mode): queue.mode is mode for m, queue in queues.items() for mode in QueueMode},
     )
     yield _labelled(
         "penstock_queue_tickets",

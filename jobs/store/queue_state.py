@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jobs.fairness import ServiceTier
+from jobs.store.queue_control import QueueMode
 from jobs.store.script_rows import ObservedRow
 
 #: How many of the next jobs of a tier are examined for the oldest: one per waiting account.
@@ -14,7 +16,7 @@ TIERS = tuple(sorted(ServiceTier, key=lambda tier: tier.rank))
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """Numbers of jobs by place, of workers and of their slots.
+    """The mode, and numbers of jobs by place, of workers and of their slots.
 
     `delayed` jobs wait for a retry, `parked` ones for their account's cap, `apart` ones for a
     worker that runs them alone. `oldest_seconds` holds the longest wait of each tier that has a
@@ -29,16 +31,18 @@ class QueueState:
     slots: int
     tickets: int
     loading: int
+    mode: QueueMode
     ready: dict[ServiceTier, int]
     oldest_seconds: dict[ServiceTier, float]
 
     @classmethod
-    def of(cls, answer: Sequence[int]) -> "QueueState":
+    def of(cls, answer: Sequence[Any]) -> "QueueState":
         """Read the answer of `observe.lua`: an ObservedRow, then (ready, oldest ms) per tier."""
         head = len(ObservedRow._fields)
         ready, oldest = answer[head::2], answer[head + 1 :: 2]
+        row = ObservedRow(*answer[:head])
         return cls(
-            **ObservedRow(*answer[:head])._asdict(),
+            **(row._asdict() | {"mode": QueueMode(row.mode.decode())}),
             ready=dict(zip(TIERS, ready, strict=True)),
             oldest_seconds={
                 tier: age / 1000 for tier, age in zip(TIERS, oldest, strict=True) if age >= 0

@@ -19,6 +19,7 @@ from core.errors import (
     QueueFull,
     RateLimited,
     SpendingUnknown,
+    TooManyFailures,
     WaitTooLong,
 )
 from jobs.fairness import ServiceTier
@@ -62,6 +63,13 @@ def refuse(job: Submission, cost: int, answer: Sequence[bytes]) -> NoReturn:
             )
         case SubmitOutcome.RATE_LIMITED:
             raise _rate_limited(job.quota, cost, answer)
+        case SubmitOutcome.FAILING:
+            metrics.limit_refusals.labels("failures", "account").inc()
+            raise TooManyFailures(
+                f"more than {answer[1].decode()} jobs a minute of this account failed while they"
+                " ran: read the errors of the failed jobs and correct the requests",
+                retry_after_seconds=int(answer[2]) / 1000,
+            )
         case SubmitOutcome.LOCK_LOST:
             raise LockLost(
                 f"the lock of {job.id} is held by another process, or by none",

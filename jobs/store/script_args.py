@@ -39,6 +39,7 @@ class SubmitArgs(NamedTuple):
     key_id: str
     body: bytes
     quota_json: bytes
+    max_failures: int
     max_ahead: int | str
     lock: str = ""
     lock_holder: str = ""
@@ -59,6 +60,8 @@ class ClaimArgs(NamedTuple):
     ageing_every: int
     occupancy: str
     apart_wait_ms: int
+    apart_share: float
+    weights: str
 
 
 class StepArgs(NamedTuple):
@@ -106,6 +109,7 @@ class BlameArgs(NamedTuple):
 
     max_deaths: int
     max_kills: int
+    max_lone_stops: int
 
 
 class RenewArgs(NamedTuple):
@@ -134,7 +138,7 @@ class SweepArgs(NamedTuple):
 
     queue: str
     limit: int
-    overdue_grace_ms: int
+    lease_ms: int
 
 
 class CancelArgs(NamedTuple):
@@ -174,21 +178,33 @@ class QueueArgs(NamedTuple):
 
 
 class SetModeArgs(NamedTuple):
-    """`set_mode.lua`."""
+    """`set_mode.lua`: each switch becomes "1" or "0", or stays as it is with ""."""
 
     queue: str
-    mode: str
+    accepts: str
+    runs: str
     set_by: str
 
 
-class CancelWaitingArgs(NamedTuple):
-    """`cancel_waiting.lua`: jobs `first` to `first + limit - 1` of a place."""
+class EndWaitingArgs(NamedTuple):
+    """`end_waiting.lua`: jobs `first` to `first + limit - 1` of a place."""
 
     queue: str
     place: str
     first: int
     limit: int
     created_until: str
+    error_json: bytes
+
+
+class RetireArgs(NamedTuple):
+    """`retire.lua`; `must_be_idle` is "1" or "0"."""
+
+    queue: str
+    mark: bytes
+    mode: str
+    set_by: str
+    must_be_idle: str
 
 
 class ObserveArgs(NamedTuple):

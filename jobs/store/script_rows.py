@@ -4,8 +4,9 @@ Invariant: a row is built from the whole answer, so a script that returns more o
 fails loudly. Instants (`now`, `created`, ...) are Unix milliseconds of Redis's clock.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class SubmitOutcome(StrEnum):
@@ -22,8 +23,34 @@ class SubmitOutcome(StrEnum):
     KEY_FULL = "key-full"
     LONG_WAIT = "long-wait"
     RATE_LIMITED = "rate-limited"
+    FAILING = "failing"
     OVER_BUDGET = "over-budget"
     SPENDING_UNKNOWN = "spending-unknown"
+
+
+class RetirementState(StrEnum):
+    """The first item of what `retire.lua` returns."""
+
+    RETIRED = "retired"
+    RETIRING = "retiring"
+    MODEL_BUSY = "busy"
+    SERVED = "served"
+    UNKNOWN_MODEL = "unknown"
+
+
+class RetirementRow(NamedTuple):
+    """Where a model's retirement stands, its jobs and its workers."""
+
+    state: RetirementState
+    waiting: int
+    running: int
+    workers: int
+
+    @classmethod
+    def of(cls, answer: Sequence[Any]) -> "RetirementRow":
+        """Read the answer of `retire.lua`."""
+        state, *counts = answer
+        return cls(RetirementState(state.decode()), *counts)
 
 
 class ClaimedRow(NamedTuple):
@@ -76,12 +103,19 @@ class ModeRow(NamedTuple):
     known: int
 
 
+class ModeChangeRow(NamedTuple):
+    """A queue's mode before a change and after it."""
+
+    before: bytes
+    now: bytes
+
+
 class WaitingSliceRow(NamedTuple):
     """What was done to one slice of the waiting jobs."""
 
     looked_at: int
     left_waiting: int
-    cancelled: int
+    ended: int
     now: bytes
 
 
@@ -96,6 +130,7 @@ class ObservedRow(NamedTuple):
     slots: int
     tickets: int
     loading: int
+    mode: bytes
 
 
 class PositionRow(NamedTuple):
@@ -108,6 +143,7 @@ class PositionRow(NamedTuple):
     mean: bytes
     square: bytes
     now: bytes
+    mode: bytes
 
 
 class EndedRow(NamedTuple):

@@ -39,6 +39,7 @@ def submit_args(job: Submission, bounds: QueueBounds, settings: Settings) -> Sub
         key_id=job.key_id,
         body=body,
         quota_json=quota.script_args,
+        max_failures=settings.limits.failures_per_minute,
         max_ahead=bounds.ahead,
         lock=lock.name,
         lock_holder=lock.holder,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from core.errors import PipelineError
-from jobs.blame import Apart
-from jobs.eta import Eta
+from jobs.blame import Apart, Occupancy
+from jobs.eta import Eta, NoEta
 from jobs.job import JobSpec
 from jobs.status import Status
 from jobs.store.budget_reservations import BudgetReservation
@@ -94,10 +94,16 @@ class ClaimedJob:
 
 
 class Claim(NamedTuple):
-    """The answer to a claim; `held` if the worker must wait until a suspected job can run."""
+    """The answer to a claim.
+
+    Attributes:
+        jobs: The claimed jobs.
+        held: Set if the worker must claim nothing for now, because a suspected job waits for it:
+            what it may run at most when that job comes.
+    """
 
     jobs: Sequence[ClaimedJob]
-    held: bool = False
+    held: Occupancy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +130,15 @@ class LogAppend:
 
 @dataclass(frozen=True, slots=True)
 class QueuePlace:
-    """A job's position in its queue (1 = next), its estimated end, and how long it has run."""
+    """A job's position in its queue (1 = next), its estimated end, and how long it has run.
+
+    `no_eta` says why an open job has no estimate.
+    """
 
     position: int | None
     eta: Eta | None
     run_ms: int = 0
+    no_eta: NoEta | None = None
 
 
 class EndedJob(NamedTuple):

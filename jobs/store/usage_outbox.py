@@ -6,7 +6,7 @@ leaves the stream before it is archived; the stream is never trimmed.
 """
 
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio import Redis
@@ -168,6 +168,37 @@ class Outbox:
         async with guarded():
             entries = await self._redis.xrange(self._keys.outbox, count=1)
         return int(entries[0][0].partition(b"-")[0]) if entries else None
+
+
+async def add_entries(redis: Any, keys: Keys, entries: Iterable[UsageEntry]) -> list[Entry]:
+    """Add the usage of finished jobs, as `scripts/lib.lua` does; return the new entries."""
+    added = list(entries)
+    pipe = redis.pipeline(transaction=False)
+    for entry in added:
+        fields = {
+            "job": entry.job_id,
+            "account": entry.account,
+            "key_id": entry.key_id,
+            "model": entry.model,
+            "tier": TIERS.index(entry.service_tier),
+            "status": entry.status,
+            "input": entry.input_tokens,
+            "cached": entry.cached_input_tokens,
+            "output": entry.output_tokens,
+            "created": entry.created,
+            "started": entry.started or "",
+            "finished": entry.finished,
+            "run_ms": entry.run_ms,
+            "attempt": entry.attempt,
+            "seq": entry.last_seq,
+        }
+        pipe.xadd(keys.outbox, fields)
+    async with guarded():
+        ids = await pipe.execute()
+    return [
+        replace(entry, entry_id=entry_id.decode())
+        for entry, entry_id in zip(added, ids, strict=True)
+    ]
 
 
 def _readable(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:

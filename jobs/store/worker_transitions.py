@@ -37,18 +37,27 @@ class WorkerTransitions(JobReader):
     @property
     def _blame_args(self) -> args.BlameArgs:
         retry = self._settings.retry
-        return args.BlameArgs(retry.max_deaths, retry.max_kills)
+        return args.BlameArgs(retry.max_deaths, retry.max_kills, retry.max_lone_stops)
 
-    async def claim(self, queue: str, worker: str, n: int) -> list[ClaimedJob]:
+    async def claim(self, queue: str, worker: str, n: int, weights: str = "") -> list[ClaimedJob]:
         """Take up to `n` jobs of a queue for a worker that runs nothing, in order.
+
+        Args:
+            queue: The queue.
+            worker: The worker's id.
+            n: How many jobs at most.
+            weights: The digest of the worker's weights, kept on each job; empty if unknown.
 
         Returns:
             The jobs, each with a lease of `lease.seconds` and a new fence; none while the queue
             is paused or empty.
         """
-        return list((await self.claim_for(queue, worker, n, Occupancy.EMPTY)).jobs)
+        claim = await self.claim_for(queue, worker, n, Occupancy.EMPTY, weights)
+        return list(claim.jobs)
 
-    async def claim_for(self, queue: str, worker: str, n: int, occupancy: Occupancy) -> Claim:
+    async def claim_for(
+        self, queue: str, worker: str, n: int, occupancy: Occupancy, weights: str = ""
+    ) -> Claim:
         """Take up to `n` jobs, or one that must run alone.
 
         Args:
@@ -56,9 +65,11 @@ class WorkerTransitions(JobReader):
             worker: The worker.
             n: The most jobs.
             occupancy: What the worker runs now.
+            weights: As in `claim`.
 
         Returns:
-            The jobs as `claim` returns them, or `held`.
+            The jobs as `claim` returns them, or `held`: what the worker may run at most before it
+            gets anything.
         """
         settings = self._settings
         named = args.ClaimArgs(
@@ -71,10 +82,12 @@ class WorkerTransitions(JobReader):
             ageing_every=settings.queue.ageing_every,
             occupancy=occupancy,
             apart_wait_ms=int(settings.queue.apart_wait_seconds * 1000),
+            apart_share=settings.queue.apart_share,
+            weights=weights,
         )
         answer = await self._scripts.call("claim", *named, *self._retention)
-        if answer == [HELD]:
-            return Claim((), held=True)
+        if answer and answer[0] == HELD:
+            return Claim((), held=Occupancy(answer[1].decode()))
         return Claim([_claimed(ClaimedRow(*row)) for row in answer])
 
     async def append(self, steps: Sequence[LogAppend]) -> list[Appended]:
@@ -115,8 +128,8 @@ class WorkerTransitions(JobReader):
             delay_seconds: How long it is not claimed again.
             counted: Whether this counts towards `retry.max_attempts`; if not, the job goes to
                 the front of its queue.
-            blame: What the job had to do with it. After a stop of its worker (`PRESENT`,
-                `SUSPECT`) `error`, `delay_seconds` and `counted` have no effect.
+            blame: What is known about it. After a stop of its worker (`ENGINE`, `UNKNOWN`)
+                `error`, `delay_seconds` and `counted` have no effect.
 
         Returns:
             `queued`, `cancelled`, `failed` (at the cap, or as a poison job) or `lost`.

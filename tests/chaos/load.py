@@ -16,7 +16,11 @@ from jobs.stream.event_hub import EventHub
 from tests.support.http_client import Seen, ServerError, follow, request, submit
 from tests.support.simulated import MODEL, generation
 
-ACCOUNT = "acme"
+#: The last two send the poison requests of the plan.
+ACCOUNTS = tuple(f"account-{number}" for number in range(12))
+BAD = 2
+#: How a poison job may end: it stopped its workers, or its engine failed it.
+POISON_ENDS = {"error": "engine-error"}
 RETRY_SECONDS = 0.2
 LENGTHS = (8, 8, 8, 16, 16, 24, 32, 64, 160)
 #: Jobs in a bunch that is submitted and not followed.
@@ -28,8 +32,12 @@ class Wanted:
     """One accepted job, and what its client did and saw."""
 
     id: str
+    account: str
     body: dict[str, Any]
     may_end: frozenset[str]
+    asked_at: float
+    error: str = ""  # the code that it must fail with
+    first_token_at: float | None = None
     seqs: list[int] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     longest_gap: float = 0.0
@@ -41,18 +49,24 @@ class Load:
     """A number of clients, each doing one thing after the other."""
 
     def __init__(
-        self, seed: int, ports: Callable[[], int], key: str, store: JobStore, hub: EventHub
+        self,
+        seed: int,
+        ports: Callable[[], int],
+        keys: dict[str, str],
+        store: JobStore,
+        hub: EventHub,
     ) -> None:
         self.wanted: dict[str, Wanted] = {}
         self.problems: list[str] = []
         self.refusals = 0
         self._seed = seed
         self._ports = ports
-        self._key = key
+        self._keys = keys
         self._store = store
         self._hub = hub
         self._stopping = False
         self._last_at = 0.0
+        self._poison: list[asyncio.Task[Wanted]] = []
         self._clients: list[asyncio.Task[None]] = []
 
     def start(self, clients: int) -> None:
@@ -62,6 +76,7 @@ class Load:
     async def finish(self, seconds: float) -> list[str]:
         """Begin nothing new and wait for the clients; returns what went wrong with them."""
         self._stopping = True
+        self._clients += self._poison
         _, waiting = await asyncio.wait(self._clients, timeout=seconds)
         problems = [f"a client still waits after {seconds:.0f} s" for _ in waiting]
         for task in waiting:
@@ -69,26 +84,37 @@ class Load:
         ended = await asyncio.gather(*self._clients, return_exceptions=True)
         return problems + [repr(e) for e in ended if isinstance(e, Exception)]
 
+    def poison(self, kind: str, victim: int) -> None:
+        """Let a bad account send a request with a fault of the engine in it."""
+        account = ACCOUNTS[-1 - victim % BAD]
+        name = f"[[fault:{kind}=0]] {self._seed}.poison.{len(self._poison)}"
+        body = {"model": MODEL, "prompt": name, "max_tokens": 16, "ignore_eos": True}
+        error = POISON_ENDS.get(kind, "poison-job")
+        task = self._send(account, name.partition(" ")[2], body, {"failed"}, error)
+        self._poison.append(asyncio.create_task(task))
+
     async def _client(self, number: int) -> None:
+        account = ACCOUNTS[number % len(ACCOUNTS)]
         random = Random(f"client {self._seed} {number}")
         turn = 0
         while not self._stopping:
             turn += 1
             try:
-                await self._do_one_thing(random, f"{self._seed}.{number}.{turn}")
+                await self._do_one_thing(random, account, f"{self._seed}.{number}.{turn}")
             except (ServerError, PipelineError) as error:
                 self.problems.append(f"client {number}: {error!r}")
 
-    async def _do_one_thing(self, random: Random, name: str) -> None:
+    async def _do_one_thing(self, random: Random, account: str, name: str) -> None:
         choice = random.random()
         if choice < 0.5:
-            await self._stream(random, name)
+            await self._stream(random, account, name)
         elif choice < 0.65:
-            await self._follow_in_process(random, name)
+            await self._follow_in_process(random, account, name)
         elif choice < 0.75:
-            await self._cancel(random, name)
+            await self._cancel(random, account, name)
         else:
-            await asyncio.gather(*(self._submit(random, f"{name}.{i}") for i in range(BUNCH)))
+            bunch = (self._submit(random, account, f"{name}.{i}") for i in range(BUNCH))
+            await asyncio.gather(*bunch)
             await asyncio.sleep(random.random())
 
     def _body(self, random: Random, name: str) -> dict[str, Any]:
@@ -98,18 +124,26 @@ class Load:
             body["n"] = 2
         return body
 
-    async def _submit(self, random: Random, name: str, *, cancelled: bool = False) -> Wanted:
-        body = self._body(random, name)
-        asked: dict[str, Any] = {"url": "/v1/completions", "body": body}
+    async def _submit(
+        self, random: Random, account: str, name: str, *, cancelled: bool = False
+    ) -> Wanted:
         ends = {"completed", *(["cancelled"] if cancelled else [])}
-        job_id, refusals = await submit(self._ports, self._key, asked, name)
+        return await self._send(account, name, self._body(random, name), ends)
+
+    async def _send(
+        self, account: str, name: str, body: dict[str, Any], ends: set[str], error: str = ""
+    ) -> Wanted:
+        asked: dict[str, Any] = {"url": "/v1/completions", "body": body}
+        job_id, refusals = await submit(self._ports, self._keys[account], asked, name)
         self.refusals += refusals
-        wanted = self.wanted[job_id] = Wanted(job_id, body, frozenset(ends))
+        now = asyncio.get_running_loop().time()
+        wanted = Wanted(job_id, account, body, frozenset(ends), now, error)
+        self.wanted[job_id] = wanted
         return wanted
 
-    async def _stream(self, random: Random, name: str) -> None:
-        wanted = await self._submit(random, name)
-        seen = await follow(self._ports, self._key, Seen(wanted.id))
+    async def _stream(self, random: Random, account: str, name: str) -> None:
+        wanted = await self._submit(random, account, name)
+        seen = await follow(self._ports, self._keys[account], Seen(wanted.id))
         self.refusals += seen.refusals
         wanted.followed = True
         wanted.connections = seen.connections
@@ -123,10 +157,12 @@ class Load:
             wanted.longest_gap = max(wanted.longest_gap, at - self._last_at)
         self._last_at = at
         wanted.seqs.append(seq)
+        if kind == "delta" and wanted.first_token_at is None:
+            wanted.first_token_at = at
         if kind == "delta" and data["index"] == 0:
             wanted.token_ids += data["token_ids"]
 
-    async def _follow_in_process(self, random: Random, name: str) -> None:
+    async def _follow_in_process(self, random: Random, account: str, name: str) -> None:
         """Use the store and the hub directly, as an API process of our own would."""
         body = self._body(random, name)
         ends = {"completed"}
@@ -135,7 +171,7 @@ class Load:
             limit = random.choice(["start_by", "deadline"])
             limits[limit] = int((time.time() + random.uniform(0.5, 10)) * 1000)
             ends.add("expired")
-        job = generation(name, body["max_tokens"], watcher=self._hub.id, **limits)
+        job = generation(name, body["max_tokens"], account, watcher=self._hub.id, **limits)
         while True:
             try:
                 await self._store.submit(job)
@@ -144,27 +180,28 @@ class Load:
                 await asyncio.sleep(RETRY_SECONDS)
             except InvalidJob:
                 return  # its deadline passed before Redis came back
-        wanted = Wanted(job.id, job.spec.body, frozenset(ends), followed=True)
+        now = asyncio.get_running_loop().time()
+        wanted = Wanted(job.id, account, job.spec.body, frozenset(ends), now, followed=True)
         self.wanted[job.id] = wanted
         seen: list[tuple[Event, float]] = []
         while not seen or seen[-1][0].type != "finished":
             wanted.connections += 1
             try:
                 after = seen[-1][0].seq if seen else 0
-                async for batch in self._hub.follow(job.id, ACCOUNT, after):
+                async for batch in self._hub.follow(job.id, account, after):
                     seen += [(event, asyncio.get_running_loop().time()) for event in batch]
             except StoreUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)
         for event, at in seen:
             self._saw(wanted, event.seq, event.type, event.decode(), at)
 
-    async def _cancel(self, random: Random, name: str) -> None:
-        wanted = await self._submit(random, name, cancelled=True)
+    async def _cancel(self, random: Random, account: str, name: str) -> None:
+        wanted = await self._submit(random, account, name, cancelled=True)
         await asyncio.sleep(random.random() / 2)
         while True:
             with suppress(OSError, EOFError, TimeoutError):
                 path = f"/v1/jobs/{wanted.id}/cancel"
-                answer = await request(self._ports(), "POST", path, self._key)
+                answer = await request(self._ports(), "POST", path, self._keys[account])
                 if answer.status in (200, 202):
                     return
                 if answer.status not in (429, 503):

@@ -29,6 +29,11 @@ FAULTS: dict[str, tuple[float, float, float]] = {
     "ticket-lose": (9, 0, 0),
     "ticket-double": (9, 0, 0),
     "ticket-garbage": (6, 0, 0),
+    "poison-exit": (1, 0, 0),
+    "poison-segv": (1, 0, 0),
+    "poison-die": (2, 0, 0),
+    "poison-hang": (1, 0, 0),
+    "poison-error": (3, 0, 0),
 }
 #: Seconds between two faults, at least and at most.
 PACE = (0.25, 1.25)

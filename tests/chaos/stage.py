@@ -21,12 +21,15 @@ from tests.support.processes import Pipeline, PipelineProcess
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer
 from tests.support.simulated import MODEL
+from workers.engines.simulated import EXIT_STATUS
 
 WATCH_SECONDS = 0.25
 #: A process that fails this many liveness probes in a row is killed, as an orchestrator does.
 PROBES = 6
 PROBE_SECONDS = 2.0
 GARBAGE = (b"\x00\xff\x7fgarbage", b"{}", b'{"body": 1}', b"[1,2", b"null", b"")
+#: How the poison jobs of the plan end a worker: by its status, or by what it logs.
+STOPS = {"exit": EXIT_STATUS, "segv": -signal.SIGSEGV, "die": None, "hang": None}
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "quit": signal.SIGQUIT}
 
 
@@ -50,6 +53,8 @@ class Stage:
         self.unexpected: list[str] = []
         self.deaf: list[str] = []
         self.slow_exits = 0
+        self.poison: Callable[[str, int], None] | None = None
+        self.poisoned = 0
         self.rss: dict[str, int] = {}
         self._keys = Keys(settings.redis.prefix)
         self._direct: Any = redis.Redis(port=server.port, protocol=2)
@@ -113,9 +118,20 @@ class Stage:
                         self.rss[process.name] = max(self.rss.get(process.name, 0), rss)
                 elif pid not in self._doomed:
                     self._doomed.add(pid)
+                    if process.name == "worker" and self._was_poisoned(process):
+                        self.poisoned += 1
+                        continue
                     tail = process.output()[-1500:]
                     self.unexpected.append(f"{process.name} {pid} ended with {code}:\n{tail}")
             await asyncio.sleep(WATCH_SECONDS)
+
+    def _was_poisoned(self, worker: PipelineProcess) -> bool:
+        """Whether a poison job of the plan explains how a worker ended."""
+        struck = {kind for kind in STOPS if self.faults[f"poison-{kind}"]}
+        if any(worker.exit_code == STOPS[kind] for kind in struck & {"exit", "segv"}):
+            return True
+        died, log = bool(struck & {"die", "hang"}), worker.output()
+        return died and ("scripted fault" in log or "no engine step" in log)
 
     async def _probe(self) -> None:
         """Restart a worker whose liveness probe keeps failing."""
@@ -137,7 +153,10 @@ class Stage:
     async def strike(self, fault: Fault) -> bool:
         """Inject one fault; its end runs in the background. Returns False if it found no victim."""
         subject, _, verb = fault.kind.partition("-")
-        struck = await self._strike(subject, verb, fault)
+        if subject == "poison":
+            assert self.poison is not None
+            self.poison(verb, fault.victim)
+        struck = subject == "poison" or await self._strike(subject, verb, fault)
         self.faults[fault.kind] += struck
         return struck
 

@@ -9,7 +9,7 @@ from jobs.job import Job
 from jobs.result import fold
 from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import UsageEntry
-from tests.chaos.load import ACCOUNT, Wanted
+from tests.chaos.load import ACCOUNTS, BAD, Wanted
 from tests.support.following import ids_of
 from workers.engines.simulated_text import expected_ids
 
@@ -25,6 +25,7 @@ class Verdict:
     lost: int = 0
     unasked: int = 0
     wrong_end: int = 0
+    blamed: int = 0
     holes: int = 0
     repeated_tokens: int = 0
     missing_tokens: int = 0
@@ -38,14 +39,16 @@ class Verdict:
     continued: int = 0
     handed_on: int = 0
     reconnected: int = 0
+    poison: int = 0
     max_gap_s: float = 0.0
+    first_tokens: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     @property
     def violations(self) -> int:
         """How many promises were broken."""
         counts = (
-            self.lost, self.unasked, self.wrong_end, self.holes, self.repeated_tokens,
+            self.lost, self.unasked, self.wrong_end, self.blamed, self.holes, self.repeated_tokens,
             self.missing_tokens, self.wrong_tokens, self.double_usage, self.missing_usage,
             self.wrong_usage, self.client_repeats, self.client_holes,
         )  # fmt: skip
@@ -54,7 +57,14 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """Return the figures."""
         figures = {**self.__dict__, "ends": dict(self.ends), "problems": self.problems[:SHOWN]}
-        return {**figures, "max_gap_s": round(self.max_gap_s, 2)}
+        del figures["first_tokens"]
+        first = {f"p{share}_first_token_s": self.first_token(share) for share in (50, 95)}
+        return {**figures, **first, "max_gap_s": round(self.max_gap_s, 2)}
+
+    def first_token(self, share: int) -> float:
+        """Return a percentile of the seconds from a good account's submit to its first token."""
+        ordered = sorted(self.first_tokens)
+        return round(ordered[len(ordered) * share // 100], 2) if ordered else 0.0
 
 
 async def judge(store: JobStore, wanted: dict[str, Wanted]) -> Verdict:
@@ -66,7 +76,10 @@ async def judge(store: JobStore, wanted: dict[str, Wanted]) -> Verdict:
     for entry_id, raw in entries:
         entry = UsageEntry.from_stream(entry_id, raw)
         usage.setdefault(entry.job_id, []).append(entry)
-    there = {raw.decode() for raw in await redis.zrange(store.keys.account_jobs(ACCOUNT), 0, -1)}
+    there: set[str] = set()
+    for account in ACCOUNTS:
+        ids = await redis.zrange(store.keys.account_jobs(account), 0, -1)
+        there |= {raw.decode() for raw in ids}
     verdict.unasked = len(there - wanted.keys())
     if verdict.unasked:
         verdict.problems.append(f"not asked for: {sorted(there - wanted.keys())[:5]}")
@@ -99,6 +112,13 @@ def _judge(
         verdict.problems.append(f"{job.id} never ended: {job}")
         return
     verdict.wrong_end += job.status not in wanted.may_end
+    if wanted.error:
+        verdict.poison += 1
+        verdict.wrong_end += (job.error or {}).get("code") != wanted.error
+    else:
+        verdict.blamed += job.failures
+        if wanted.first_token_at is not None and wanted.account not in ACCOUNTS[-BAD:]:
+            verdict.first_tokens.append(wanted.first_token_at - wanted.asked_at)
     verdict.holes += [event.seq for event in log] != list(range(1, job.seq + 1))
     finished = [event for event in log if event.type == "finished"]
     verdict.wrong_end += len(finished) != 1 or log[-1] is not finished[0]

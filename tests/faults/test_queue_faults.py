@@ -10,7 +10,7 @@ import pytest
 from accounts.caller import NO_LIMITS, Limits
 from accounts.quota import quota_of
 from core.errors import RateLimited
-from jobs.store.queue_control import QueueMode
+from jobs.store.queue_control import ModeChange, QueueMode
 from jobs.store.store_factory import open_store
 from tests.conftest import settings_for
 from tests.support.api_fleet import ApiFleet
@@ -32,7 +32,7 @@ async def test_a_killed_redis_forgets_neither_rates_nor_modes(own_server: RedisS
     quota = quota_of("acme", "k", Limits(requests_per_minute=2), NO_LIMITS)
     for _ in range(2):
         await store.submit(submission(key_id="k", quota=quota))
-    await store.control.set_mode(QUEUE, QueueMode.PAUSED, "test")
+    await store.control.change_mode(QUEUE, ModeChange.to(QueueMode.PAUSED), "test")
     await asyncio.to_thread(own_server.stop, signal.SIGKILL)
     await asyncio.to_thread(own_server.start)
     with pytest.raises(RateLimited):

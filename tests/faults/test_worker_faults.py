@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from jobs.events import EventType
 from jobs.status import Status
-from tests.support.following import run_jobs
+from tests.support.following import follow_all, run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
+from tests.support.jobs import dead_letters
 from tests.support.machine import is_over
 from tests.support.processes import pipeline
 from tests.support.redis_server import RedisServer
@@ -58,6 +60,46 @@ async def test_a_signalled_workers_jobs_go_on_elsewhere(
             if number == signal.SIGTERM:
                 assert all(record.attempt == 1 for record in records), "a drain counts no attempt"
         assert heir.running
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same weights", "other weights"])
+async def test_a_text_is_continued_only_by_the_weights_that_began_it(
+    redis_server: RedisServer, tmp_path: Path, same: bool
+) -> None:
+    settings = simulated_settings(redis_server, slots=4, worker={"drain_seconds": 0.0})
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        first = running.begin_worker(model="weights-a")
+        first.wait_until_ready()
+        async with client(settings) as (store, hub):
+            jobs = [generation(f"job {i}", tokens=1500) for i in range(4)]
+            for job in jobs:
+                await store.submit(job)
+
+            async def begun() -> bool:
+                records = [await store.get(job.id, "acme") for job in jobs]
+                return all(record.output_tokens > 5 for record in records)
+
+            await eventually(begun)
+            (began_with,) = {(await store.get(job.id, "acme")).weights for job in jobs}
+            heir = running.begin_worker(model="weights-a" if same else "weights-b")
+            heir.wait_until_ready()
+            alive = await store.worker_weights(MODEL)
+            assert began_with in alive
+            assert len(alive) == (1 if same else 2), "a mixed fleet is seen"
+
+            first.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(first.wait) == 0
+            results = await follow_all(hub, jobs, 90)
+
+            check_text(jobs, results)
+            (ended_with,) = {(await store.get(job.id, "acme")).weights for job in jobs}
+            assert {result.weights for result in results} == {ended_with}
+            assert (ended_with == began_with) is same
+            for job in jobs:
+                kinds = [event.type for event in await store.read_log(job.id, 0)]
+                assert kinds.count(EventType.STARTED) == 2
+                assert kinds.count(EventType.RESTARTED) == (0 if same else 1)
 
 
 async def test_a_stopped_worker_that_wakes_up_finds_its_jobs_gone(
@@ -168,19 +210,17 @@ async def test_a_worker_whose_jobs_wait_for_redis_is_not_hung(
         assert "no engine step" not in worker.output()
 
 
-async def test_a_job_that_kills_every_worker_is_dead_lettered_after_the_second(
+async def test_a_job_that_kills_every_worker_is_dead_lettered(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    settings = simulated_settings(redis_server)
+    settings = simulated_settings(redis_server, retry={"max_lone_stops": 3})
     with pipeline(settings, tmp_path) as running:
         running.control()
         async with client(settings) as (store, _):
-            first = running.worker()
             poison = generation("[[fault:exit=0]]")
             await store.submit(poison)
-            await asyncio.to_thread(first.wait)
-            second = running.begin_worker()
-            await asyncio.to_thread(second.wait)
+            for _ in range(4):  # once as any job, and three times alone
+                await asyncio.to_thread(running.begin_worker().wait)
 
             async def failed() -> bool:
                 return (await store.get(poison.id, "acme")).status is Status.FAILED
@@ -189,7 +229,7 @@ async def test_a_job_that_kills_every_worker_is_dead_lettered_after_the_second(
             error = (await store.get(poison.id, "acme")).error
             assert error is not None
             assert error["code"] == "poison-job"
-            assert [job.id for job in await store.list_dead("acme", limit=5)] == [poison.id]
+            assert [job.id for job in await dead_letters(store, "acme")] == [poison.id]
             await check_jobs(store, [poison.id])
             await check_nothing_left(store, MODEL)
 
@@ -209,3 +249,23 @@ async def test_a_failing_engine_stops_claiming_is_probed_and_recovers(
             assert "breaker_probes" in worker.output()
             await check_jobs(store, [job.id for job in jobs])
             await check_nothing_left(store, MODEL)
+
+
+async def test_a_frozen_worker_does_not_take_its_own_pause_for_a_hang_of_the_engine(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    lease = {"seconds": 120}
+    settings = simulated_settings(redis_server, worker={"hang_seconds": 3.0}, lease=lease)
+    with pipeline(settings, tmp_path) as running:
+        running.control()
+        worker = running.worker()
+        async with client(settings) as (store, hub):
+            # Frozen during a step of 5.5 s, so that the engine is silent before and after.
+            job = generation("[[fault:slow=5.5]]", tokens=1)
+            following = await under_way(store, hub, [job], 1)
+            worker.signal(signal.SIGSTOP)
+            await asyncio.sleep(4)  # longer than a hang
+            worker.signal(signal.SIGCONT)
+            check_text([job], await following)
+        assert worker.running, worker.output()[-3000:]
+        assert "no engine step" not in worker.output()

@@ -49,6 +49,7 @@ async def check_nothing_left(store: JobStore, queue: str) -> None:
     assert await redis.zcard(keys.running(queue)) == 0, "lease left"
     for part in ("apart", "delayed", "deadlines"):
         assert await redis.zcard(keys.part(queue, part)) == 0, f"{part} not empty"
+    assert await redis.scard(keys.part(queue, "lone")) == 0, "a job is left as running apart"
     waiting = await redis.hgetall(keys.part(queue, "waiting"))
     assert all(int(n) == 0 for n in waiting.values()), f"waiting count leaked: {waiting}"
     assert await redis.hlen(keys.part(queue, "running_by")) == 0, "running count leaked"

@@ -6,8 +6,9 @@ import orjson
 
 from core.ids import new_id
 from jobs.fairness import ServiceTier
-from jobs.job import JobSpec
+from jobs.job import Job, JobSpec
 from jobs.status import Status
+from jobs.store.dead_letters import DeadLetterFilter
 from jobs.store.job_store import JobStore
 from jobs.store.transitions import Appended, ClaimedJob, Ending, LogAppend, Submission
 
@@ -68,3 +69,8 @@ async def write(
 async def complete(store: JobStore, job: ClaimedJob) -> Appended:
     """Write one token and end the job."""
     return await write(store, job, job.seq, [7], ending=Ending(Status.COMPLETED))
+
+
+async def dead_letters(store: JobStore, account: str) -> list[Job]:
+    """Return an account's dead-letter jobs, newest first."""
+    return (await store.dead.page(DeadLetterFilter(account), limit=100)).jobs

@@ -7,7 +7,7 @@ import orjson
 
 from jobs.status import Status
 from jobs.store.job_store import JobStore
-from jobs.store.queue_control import QueueMode
+from jobs.store.queue_control import ModeChange, QueueMode
 from jobs.store.transitions import Ending, LogAppend
 from tests.support.invariants import check_jobs, check_nothing_left
 from tests.support.jobs import QUEUE
@@ -59,7 +59,7 @@ async def settle(store: JobStore, model: Model) -> None:
     """Check that working workers finish every job after any history."""
     redis: Any = store.redis
     ids = {job.id: job.account for job in model.jobs.values()}
-    await store.control.set_mode(QUEUE, QueueMode.OPEN, "test")
+    await store.control.change_mode(QUEUE, ModeChange.to(QueueMode.OPEN), "test")
     for _ in range(20 * model.limits.max_attempts):
         for name in ("running", "delayed"):
             for job_id in await redis.zrange(store.keys.part(QUEUE, name), 0, -1):
@@ -94,8 +94,10 @@ def _check_job(job: ModelJob, record: dict[bytes, bytes], log: list[Any]) -> Non
     assert record[b"status"].decode() == job.status
     assert int(record[b"fence"]) == job.fence
     assert int(record[b"failures"]) == job.failures
-    marks = [record.get(name, b"").decode() for name in (b"apart", b"deaths", b"kills")]
-    assert marks == [job.apart, str(job.deaths or ""), str(job.kills) if job.deaths else ""]
+    marks = [int(record.get(name, 0)) for name in (b"deaths", b"kills", b"losses")]
+    assert marks == [job.deaths, job.kills, job.losses]
+    assert record.get(b"apart", b"").decode() == job.apart
+    assert bool(int(record.get(b"lone", 0))) == job.lone
     assert int(record[b"seq"]) == job.seq == len(log)
     assert [int(seq.partition(b"-")[0]) for seq, _ in log] == list(range(1, len(log) + 1))
     assert int(record.get(b"output", 0)) == len(job.tokens)

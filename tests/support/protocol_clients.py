@@ -19,7 +19,7 @@ from core.redis.client import connect
 from jobs.broker.tickets import ticket_template
 from jobs.fairness import ServiceTier
 from jobs.store.job_store import JobStore
-from jobs.store.queue_control import QueueMode
+from jobs.store.queue_control import CLOSE, DRAIN, PAUSE, RESUME, ModeChange
 from jobs.store.store_factory import open_celery
 from jobs.store.transitions import ClaimedJob, Submission
 from tests.conftest import settings_for
@@ -188,11 +188,12 @@ class Clients(RuleBasedStateMachine):
         job = self.pick(number)
         assert self.do(self.store.cancel(job.id, job.account)) == self.model.cancel(job)
 
-    @rule(mode=st.sampled_from([*[QueueMode.OPEN] * 6, QueueMode.PAUSED, QueueMode.DRAINING]))
-    def an_operator_changes_what_the_queue_does(self, mode: QueueMode) -> None:
-        before = self.do(self.store.control.set_mode(QUEUE, mode, "test"))
+    @rule(change=st.sampled_from([*[RESUME] * 6, PAUSE, DRAIN, CLOSE, ModeChange(runs=True)]))
+    def an_operator_changes_what_the_queue_does(self, change: ModeChange) -> None:
+        before, now = self.do(self.store.control.change_mode(QUEUE, change, "test"))
         assert before == self.model.mode
-        self.model.mode = mode
+        assert now == change.applied(before)
+        self.model.mode = now
 
     @rule(sure=st.integers(0, 9).map(lambda n: n == 0))
     def an_operator_purges_the_queue(self, sure: bool) -> None:

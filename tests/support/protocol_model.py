@@ -41,10 +41,18 @@ class ModelJob:
     retry_due: bool = False
     apart: str = ""
     claim_seq: int = 0
+    lone: bool = False
     deaths: int = 0
     kills: int = 0
+    losses: int = 0
     run_over: bool = False
     dead: bool = False
+    overdue: bool = False  # it has waited long for a worker that runs nothing
+
+    @property
+    def cleared(self) -> bool:
+        """Whether output in this attempt cleared it of what it was suspected of."""
+        return self.seq > self.claim_seq and self.apart != "whole"
 
     @property
     def terminal(self) -> bool:
@@ -60,6 +68,7 @@ class Limits:
     max_attempts: int
     max_deaths: int = 3
     max_kills: int = 2
+    max_lone_stops: int = 5
 
 
 class Model:
@@ -75,6 +84,7 @@ class Model:
         self.tickets = 0
         self.mode = "open"
         self.others_next = False
+        self.worker_lives = False
 
     # --- views ------------------------------------------------------------------------
 
@@ -107,7 +117,7 @@ class Model:
             return "replayed" if known[0] == body else "mismatch"
         if job.start_by or job.deadline:
             return "past"
-        if self.mode == "draining":
+        if self.mode in ("draining", "closed"):
             return "draining"
         return self._full(job, most_of_key) or "accepted"
 
@@ -134,12 +144,12 @@ class Model:
         if key:
             self.keys[job.account, key] = (body, job.id)
 
-    def claim(self, n: int, *, empty: bool = True) -> list[ModelJob]:
+    def claim(self, n: int, *, occupancy: str = "empty") -> list[ModelJob]:
         claimed: list[ModelJob] = []
-        if self.mode == "paused":
+        if self.mode in ("paused", "closed"):
             return claimed
-        if (alone := self._claim_apart(empty=empty)) is not None:
-            return [alone]
+        if (alone := self._claim_apart(occupancy)) is not None:
+            return alone
         self.others_next = False
         while len(claimed) < n and (ready := self.at("ready")):
             job = ready[0]
@@ -154,18 +164,31 @@ class Model:
                 claimed.append(self._start(job))
         return claimed
 
-    def _claim_apart(self, *, empty: bool) -> ModelJob | None:
-        """Claim one suspected job; none is overdue here, so only an empty worker gets it."""
+    def apart_now(self) -> list[ModelJob]:
+        """Return the jobs beside which nothing may be claimed now."""
+        return [job for job in self.at("running") if job.apart and not job.cleared]
+
+    def _claim_apart(self, occupancy: str) -> list[ModelJob] | None:
+        """Claim one suspected job; the one worker that there is holds if one is overdue."""
         waiting = self.at("apart")
-        if self.others_next and self.at("ready"):
+        if (self.others_next and self.at("ready")) or self.apart_now():
             return None
         for job in waiting[:16]:
             if job.deadline or (job.start_by and not job.started):
                 self.end(job, "expired")
-            elif not self._is_full(job) and empty:
-                self.others_next = True
-                return self._start(job)
+            elif not self._is_full(job):
+                if occupancy == "empty":
+                    return self._start_apart(job, lone=True)
+                if job.overdue and occupancy == "begun" and job.apart == "start":
+                    return self._start_apart(job, lone=False)
+                if job.overdue:
+                    return []
         return None
+
+    def _start_apart(self, job: ModelJob, *, lone: bool) -> list[ModelJob]:
+        self.others_next = True
+        job.lone = lone
+        return [self._start(job)]
 
     def _is_full(self, job: ModelJob) -> bool:
         running = self.running_by()
@@ -221,27 +244,35 @@ class Model:
     ) -> str:
         if job.fence != fence or job.status != "in_progress":
             return "lost"
-        if blame in {"present", "suspect"}:
-            return self._worker_stopped(job, suspected=blame == "suspect")
-        apart = job.apart
-        if apart == "start" and job.seq > job.claim_seq:
-            apart = ""
+        if blame in {"engine", "unknown"}:
+            return self._worker_stopped(job, engine_failed=blame == "engine")
+        apart = self._held_against(job)
         if blame == "alone":
             apart = apart or "start"
         return self._back(job, delayed=delayed, counted=counted, apart=apart)
 
-    def _worker_stopped(self, job: ModelJob, *, suspected: bool) -> str:
-        suspected = suspected or job.apart == "whole"
-        job.deaths += 1
-        job.kills += suspected
-        if suspected and job.apart and job.kills >= self.limits.max_kills and not job.cancel:
+    def _held_against(self, job: ModelJob) -> str:
+        if not job.cleared:
+            return job.apart
+        if job.apart:
+            job.kills = job.losses = 0
+        return ""
+
+    def _worker_stopped(self, job: ModelJob, *, engine_failed: bool) -> str:
+        begun, apart = job.seq > job.claim_seq, self._held_against(job)
+        alone = bool(apart) and job.lone
+        job.deaths += begun
+        job.kills += alone and engine_failed
+        job.losses += alone and not engine_failed
+        enough = job.kills + job.losses >= self.limits.max_lone_stops
+        if alone and (enough or job.kills >= self.limits.max_kills) and not job.cancel:
             job.dead = True
             self.end(job, "failed")
             return "failed"
-        apart = "start" if suspected else ""
-        if job.deaths >= self.limits.max_deaths:
-            apart = "whole"
-        return self._back(job, delayed=False, counted=False, apart=apart)
+        after = "" if begun else "alone" if apart else "start"
+        if apart == "whole" or job.deaths >= self.limits.max_deaths:
+            after = "whole"
+        return self._back(job, delayed=False, counted=False, apart=after)
 
     def _back(self, job: ModelJob, *, delayed: bool, counted: bool, apart: str) -> str:
         if job.cancel:
@@ -252,7 +283,7 @@ class Model:
             job.dead = True
             self.end(job, "failed")
             return "failed"
-        job.status, job.place, job.apart = "queued", None, apart
+        job.status, job.place, job.apart, job.overdue = "queued", None, apart, False
         self._unpark(job.group)
         self._unpark(job.account)
         score = job.base if counted else job.tier * TIER_SPAN
@@ -264,6 +295,8 @@ class Model:
 
     def _ready(self, job: ModelJob, score: float) -> None:
         job.place, job.score = "apart" if job.apart else "ready", score
+        if job.apart:
+            job.score += job.kills + job.losses
         self.tickets += 1
 
     def _unpark(self, who: str) -> None:
@@ -296,6 +329,7 @@ class Model:
 
     def renew(self, held: list[tuple[ModelJob, int]]) -> list[str]:
         lost = []
+        self.worker_lives = True
         for job, fence in held:
             if job.fence == fence and job.status == "in_progress":
                 job.lease_over = False
@@ -305,7 +339,10 @@ class Model:
 
     def sweep(self) -> None:
         for job in [job for job in self.by_id() if job.place == "running" and job.lease_over]:
-            self._worker_stopped(job, suspected=job.seq <= job.claim_seq)
+            if self.worker_lives:
+                self._back(job, delayed=False, counted=False, apart=self._held_against(job))
+            else:
+                self._worker_stopped(job, engine_failed=False)
         for job in [job for job in self.at("delayed") if job.retry_due]:
             self._ready(job, job.base)
         for job in self.by_id():

@@ -246,6 +246,16 @@ class AccountAnswer(Answer):
     limits: LimitsAnswer
     created_at: float
     suspended_at: float | None
+    deleted_at: float | None
+
+
+class DeletedAccountAnswer(Answer):
+    """How far a deletion has come; unless it is complete, repeat the request."""
+
+    object: Literal["account.deleted"]
+    id: str
+    complete: bool
+    removed: dict[str, int]
 
 
 class Me(Answer):

@@ -60,6 +60,7 @@ def account_view(row: AccountRecord) -> dict[str, Any]:
         "limits": row.limits.model_dump(),
         "created_at": _unix(row.created_at),
         "suspended_at": _unix(row.suspended_at),
+        "deleted_at": _unix(row.deleted_at),
     }
 
 

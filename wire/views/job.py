@@ -65,7 +65,9 @@ def job_object(
         "completed_at": _seconds(job.finished),
         "queue_position": place.position,
         "eta": _eta(place.eta),
+        "eta_note": place.no_eta,
         "attempt": job.attempt,
+        "weights": job.weights or None,
         "queue_seconds": None if job.queue_ms is None else job.queue_ms / 1000,
         "run_seconds": (job.run_ms + place.run_ms) / 1000 if job.started else None,
         "usage": {

@@ -12,10 +12,10 @@ from jobs.events import Event, EventType, Usage
 from jobs.job import Job
 from jobs.result import JobResult, ResultChoice
 from jobs.status import Status
+from wire.anthropic_error import anthropic_error
 from wire.error_bodies import Problem, from_ending, from_error
 from wire.errors import Restarted
 from wire.sse import frame
-from wire.views.anthropic_error import anthropic_error
 
 REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 #: Field of a delta -> type of the block, and the block's own field.

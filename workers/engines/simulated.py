@@ -224,7 +224,7 @@ class SimulatedEngine:
             await asyncio.gather(self._task, return_exceptions=True)
         self._waiting.clear()
         self._running.clear()
-        self._dead = self._dead or EngineDead("the engine was closed")
+        self._dead = self._dead or EngineDead("the engine was closed", from_outside=True)
 
     def _check_alive(self) -> None:
         if self._dead is not None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from billing.reconcile.findings import Difference, Findings
+from billing.reconcile.repair import LedgerRepair
 from billing.reconcile.run import reconcile
 from cli.connect.database import with_database
 from cli.connect.settings import load_local_settings
@@ -23,12 +24,18 @@ def reconcile_month(
     listed: Annotated[
         int, typer.Option("--list", min=1, help="The most differences of each kind to list.")
     ] = 20,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Record finished jobs that Redis still holds and the ledger lost."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare a month's jobs, event logs, outbox, ledger and invoices. Exit code 1: they differ."""
     with err.status("") as status:
         findings = Findings(listed, status.update)
-        with_database(lambda database: _reconcile(database, month, findings))
+        with_database(lambda database: _reconcile(database, month, findings, repair=repair))
     if as_json:
         print_json(_as_json(month, findings))
     else:
@@ -37,10 +44,12 @@ def reconcile_month(
         raise typer.Exit(1)
 
 
-async def _reconcile(database: Database, month: str, findings: Findings) -> None:
-    store = open_store(load_local_settings())
+async def _reconcile(database: Database, month: str, findings: Findings, *, repair: bool) -> None:
+    settings = load_local_settings()
+    store = open_store(settings)
     try:
-        await reconcile(store, database, month, findings)
+        mend = LedgerRepair(store, database, settings.billing) if repair else None
+        await reconcile(store, database, month, findings, mend)
     except StoreUnavailable as error:
         raise Unreachable("Redis does not answer", error.message, "PENSTOCK_REDIS__URL") from None
     finally:

@@ -14,7 +14,10 @@ ZERO = text("0")
 
 
 class AccountRow(Base):
-    """Who pays. Tax fields are copied to invoices; nothing is computed from them."""
+    """Who pays. Tax fields are copied to invoices; nothing is computed from them.
+
+    The row of a deleted account stays, since invoices and adjustments name it.
+    """
 
     __tablename__ = "accounts"
 
@@ -28,6 +31,7 @@ class AccountRow(Base):
     tax_note: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
     suspended_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
     requests_per_minute: Mapped[int] = mapped_column(default=0, server_default=ZERO)
     tokens_per_minute: Mapped[int] = mapped_column(default=0, server_default=ZERO)
     max_running: Mapped[int] = mapped_column(default=0, server_default=ZERO)

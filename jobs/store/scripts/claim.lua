@@ -1,11 +1,12 @@
 -- Give up to `limit` jobs to a worker: the next in order, without expired and capped ones.
 -- A job that may have stopped a worker is given alone, to a worker as `occupancy` allows.
--- Takes ClaimArgs, then RetentionArgs. Returns {} while the queue is paused, {'held'} if the worker
--- must claim nothing until it has room for such a job, else a row per job:
+-- Takes ClaimArgs, then RetentionArgs. Returns {} while the queue is paused or closed, {'held', what it may run}
+-- if the worker must claim nothing until it can take such a job, else a row per job:
 -- ClaimedRow: id, fence, attempt, spec, seq, output_tokens, input_tokens, watched, run_deadline, now, account, created, body, queued, apart
 local most = tonumber(limit)
 local ready, fair, running = q(queue, 'ready'), q(queue, 'fair'), q(queue, 'running')
-if redis.call('HGET', q(queue, 'mode'), 'mode') == MODE_PAUSED then return {} end
+local mode = redis.call('HGET', q(queue, 'mode'), 'mode')
+if mode == MODE_PAUSED or mode == MODE_CLOSED then return {} end
 local now = now_ms()
 local since_aged = tonumber(redis.call('HGET', fair, 'since_aged')) or 0
 
@@ -50,7 +51,7 @@ local function start(id)
   local started = job[12] or ''
   if started == '' then started = int(now) end
   redis.call('HSET', job_key(id), 'status', IN_PROGRESS, 'fence', int(fence), 'attempt', int(attempt),
-    'worker', worker, 'claimed', int(now), 'started', started, 'claim_seq', int(tonumber(job[7]) + 1))
+    'worker', worker, 'weights', weights, 'claimed', int(now), 'started', started, 'claim_seq', int(tonumber(job[7]) + 1))
   local seq = emit(id, tonumber(job[7]), job[10], EVENT_STARTED, '{"attempt":' .. int(attempt) .. '}')
   return { id, int(fence), int(attempt), job[6], int(seq), job[8] or '0', job[9] or '', job[10] == '' and '0' or '1',
     int(due), int(now), account, job[13], job[14], job[16], job[17] or '' }
@@ -68,14 +69,27 @@ local function due_of(start_by, deadline, started)
   return due
 end
 
+-- At most this share of the workers, and at least one, runs a job apart at a time.
+local apart, lone, holder = q(queue, 'apart'), q(queue, 'lone'), q(queue, 'holder')
+local function share_is_used()
+  local used = 0
+  for _, id in ipairs(redis.call('SMEMBERS', lone)) do
+    local job = redis.call('HMGET', job_key(id), 'status', 'apart', 'seq', 'claim_seq')
+    local cleared = job[2] ~= APART_WHOLE and (tonumber(job[3]) or 0) > (tonumber(job[4]) or 0)
+    if job[1] ~= IN_PROGRESS or cleared then redis.call('SREM', lone, id) else used = used + 1 end
+  end
+  local workers = redis.call('ZCOUNT', q(queue, 'workers'), '(' .. int(now), '+inf')
+  return used >= math.max(1, math.floor(workers * tonumber(apart_share)))
+end
+
 -- A suspected job waits for a worker that runs nothing. After `apart_wait_ms` the first worker that
--- asks stops claiming for it: until all its jobs gave output, or until they ended if the suspected job
--- must be alone to its end. So it waits for a bounded time, and every second claim is for the others.
-local apart, holder = q(queue, 'apart'), q(queue, 'holder')
+-- asks stops claiming for it: until all its jobs gave output, or until it runs nothing if the
+-- suspected job must be alone. So it waits for a bounded time, and every second claim is for the others.
 local function claim_apart()
   local waiting = redis.call('ZRANGE', apart, 0, 15)
   if not waiting[1] then return nil end
   if redis.call('HGET', fair, 'others_next') == '1' and redis.call('EXISTS', ready) == 1 then return nil end
+  if share_is_used() then return nil end
   for _, id in ipairs(waiting) do
     local job = redis.call('HMGET', job_key(id), 'status', 'account', 'cap', 'start_by', 'deadline', 'started', 'group',
       'group_cap', 'apart', 'queued')
@@ -92,13 +106,15 @@ local function claim_apart()
       if occupancy == OCCUPANCY_EMPTY or joins then
         redis.call('ZREM', apart, id)
         redis.call('DEL', holder)
+        redis.call('SADD', lone, id)
         redis.call('HSET', fair, 'others_next', '1')
+        redis.call('HSET', job_key(id), 'lone', joins and '0' or '1')
         return { start(id) }
       end
       local holds = redis.call('GET', holder) or worker
       if overdue and holds == worker then
         redis.call('SET', holder, worker, 'PX', lease_ms)
-        return { 'held' }
+        return { 'held', job[9] == APART_START and OCCUPANCY_BEGUN or OCCUPANCY_EMPTY }
       end
     end
   end

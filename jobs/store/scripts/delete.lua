@@ -8,5 +8,5 @@ redis.call('DEL', job_key(job_id), log_key(job_id))
 redis.call('SET', P .. ':gone:' .. job_id, account .. ' erased', 'PX', tombstone_ms)
 redis.call('ZREM', P .. ':account:' .. account .. ':jobs', job_id)
 redis.call('ZREM', P .. ':purge', account .. ' ' .. job_id)
-redis.call('ZREM', P .. ':dead', job_id)
+leave_dead_letters(job_id, account)
 return 'deleted'

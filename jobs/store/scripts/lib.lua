@@ -3,6 +3,7 @@
 -- A `job` is a table of FINISH_FIELDS; `retention` is a table of RetentionArgs.
 local function job_key(id) return P .. ':job:' .. id end
 local function log_key(id) return P .. ':log:' .. id end
+local function account_dead_key(account) return P .. ':account:' .. account .. ':dead' end
 local function q(queue, part) return P .. ':q:' .. queue .. ':' .. part end
 local function tickets_key(queue) return P .. ':tickets:' .. queue end
 
@@ -17,10 +18,12 @@ local function make_ready(queue, id, score)
   push_ticket(queue)
 end
 
--- A job that may have stopped a worker waits in a set of its own and is claimed alone. `apart` says
--- how long no other job may join it: until it gave output, to its end, or '' for any other job.
+-- A job that may have stopped a worker waits in a set of its own and is claimed alone; those with
+-- less against them come first within a tier. `apart` says what may run beside it.
 local function make_claimable(queue, id, score, apart)
   if apart == '' then return make_ready(queue, id, score) end
+  local stops = redis.call('HMGET', job_key(id), 'kills', 'losses')
+  score = score + (tonumber(stops[1]) or 0) + (tonumber(stops[2]) or 0)
   redis.call('ZADD', q(queue, 'apart'), exact(score), id)
   push_ticket(queue)
 end
@@ -115,7 +118,8 @@ local function unpark(queue, owner)
   forget_parked(queue, owner)
 end
 
-local function leave_running(queue, account, group, id)
+local function leave_running(queue, account, group, id, apart)
+  if apart ~= '' then redis.call('SREM', q(queue, 'lone'), id) end
   if redis.call('ZREM', q(queue, 'running'), id) == 1 then
     count(q(queue, 'running_by'), account, -1)
     if group ~= '' then
@@ -169,6 +173,32 @@ local function fill(bucket, to, limit, now)
   end
 end
 
+-- Jobs that failed while they ran fill a bucket of their account. It holds a minute's worth, and at
+-- most another one, so that an account is slowed and never shut out. `finish` does not know the
+-- limit, so it only counts, and the next submission pours the count into the bucket. A job that stopped
+-- its workers fills the bucket.
+local FAILURES_KEPT_MS = 180000
+local function count_failure(account, poison)
+  local bucket = rate_key(account, ACCOUNT, 'failures')
+  if poison then redis.call('HSET', bucket, 'full', 1) else redis.call('HINCRBY', bucket, 'new', 1) end
+  redis.call('PEXPIRE', bucket, FAILURES_KEPT_MS)
+end
+
+-- Milliseconds until the account may submit again; 0 if it may now.
+local function failure_wait(account, limit, now)
+  local bucket = rate_key(account, ACCOUNT, 'failures')
+  local kept = redis.call('HMGET', bucket, 'level', 'new', 'full')
+  if limit == 0 or not (kept[1] or kept[2] or kept[3]) then return 0 end
+  local whole = limit * RATE_PARTS
+  local filled = level(bucket, limit, now) + (tonumber(kept[2]) or 0) * RATE_PARTS
+  if kept[3] then filled = math.max(filled, whole + RATE_PARTS) end
+  filled = math.min(filled, 2 * whole)
+  redis.call('HDEL', bucket, 'new', 'full')
+  redis.call('HSET', bucket, 'level', int(filled), 'at', int(now))
+  redis.call('PEXPIRE', bucket, FAILURES_KEPT_MS)
+  return math.max(0, math.ceil((filled - whole) / limit))
+end
+
 -- When a job ends, replace its estimated tokens by the tokens it used, in every token bucket.
 -- `rated` is "<estimate> <limit> <scope> <limit> <scope> ...".
 local function settle_rates(account, rated, used, now)
@@ -199,9 +229,14 @@ local function retain(id, account, ttl_ms, tombstone_ms)
   redis.call('ZADD', P .. ':purge', int(now_ms() + ttl_ms), account .. ' ' .. id)
 end
 
+local function leave_dead_letters(id, account)
+  redis.call('ZREM', P .. ':dead', id)
+  redis.call('ZREM', account_dead_key(account), id)
+end
+
 local FINISH_FIELDS = {
   'status', 'account', 'queue', 'seq', 'watch', 'input', 'cached', 'output', 'claimed', 'created',
-  'started', 'attempt', 'tier', 'worker', 'run_ms', 'key_id', 'failures', 'group', 'rated',
+  'started', 'attempt', 'tier', 'worker', 'run_ms', 'key_id', 'failures', 'group', 'rated', 'apart',
 }
 
 local function record(id)
@@ -217,7 +252,8 @@ local function finish(id, job, status, error_json, now, retention, dead_letter)
   local queue, account = job.queue, job.account
   local run_ms = tonumber(job.run_ms) or 0
   if job.status == IN_PROGRESS then
-    leave_running(queue, account, job.group, id)
+    leave_running(queue, account, job.group, id, job.apart)
+    if status == FAILED then count_failure(account, string.find(error_json, '"code":"' .. POISON_JOB .. '"', 1, true)) end
     local attempt_ms = now - tonumber(job.claimed)
     run_ms = run_ms + attempt_ms
     if status == COMPLETED then learn_service(queue, attempt_ms) end
@@ -242,6 +278,7 @@ local function finish(id, job, status, error_json, now, retention, dead_letter)
   local ttl = retention.ttl_ms
   if dead_letter then
     redis.call('ZADD', P .. ':dead', int(now), id)
+    redis.call('ZADD', account_dead_key(account), int(now), id)
     ttl = retention.dead_ttl_ms
   end
   if retention.starts_at_archive ~= '1' then retain(id, account, ttl, retention.tombstone_ms) end
@@ -268,7 +305,7 @@ local function requeue_job(id, job, error_json, delay_ms, counted, max_attempts,
     finish(id, job, FAILED, error_json, now, retention, true)
     return FAILED
   end
-  leave_running(job.queue, job.account, job.group, id)
+  leave_running(job.queue, job.account, job.group, id, job.apart)
   add_waiting(job.queue, job.account, job.group, 1)
   local run_ms = (tonumber(job.run_ms) or 0) + now - tonumber(job.claimed)
   redis.call('HSET', job_key(id), 'status', QUEUED, 'worker', '', 'failures', int(failures),
@@ -286,33 +323,44 @@ local function requeue_job(id, job, error_json, delay_ms, counted, max_attempts,
   return QUEUED
 end
 
--- How a job runs next if nothing was found against it: it is cleared once it gave output.
-local function apart_next(id, seq)
-  local head = redis.call('HMGET', job_key(id), 'apart', 'claim_seq')
-  local begun = (tonumber(seq) or 0) > (tonumber(head[2]) or 0)
-  if head[1] == APART_START and begun then return '' end
-  return head[1] or ''
+-- What is held against a running job. Output in this attempt clears it of what it was suspected of,
+-- unless it was present at so many stops that it runs alone to its end.
+local function held_against(id, seq)
+  local found = redis.call('HMGET', job_key(id), 'apart', 'lone', 'deaths', 'kills', 'losses', 'claim_seq', 'cancel')
+  local case = {
+    apart = found[1] or '', lone = found[2] == '1', deaths = tonumber(found[3]) or 0,
+    kills = tonumber(found[4]) or 0, losses = tonumber(found[5]) or 0,
+    begun = (tonumber(seq) or 0) > (tonumber(found[6]) or 0), cancelled = (found[7] or '') ~= '',
+  }
+  if case.begun and case.apart ~= '' and case.apart ~= APART_WHOLE then
+    case.apart, case.kills, case.losses = '', 0, 0
+    redis.call('HSET', job_key(id), 'kills', 0, 'losses', 0)
+  end
+  return case
 end
 
--- Give a job back after its worker stopped. No attempt is counted. A job without output in this
--- attempt is suspected and runs alone next; one that was present at `max_deaths` stops runs alone to
--- its end. A job that stops a worker while it runs alone is poison. Returns the status it has then.
-local function after_worker_stop(id, job, suspected, limits, now, retention)
-  local head = redis.call('HMGET', job_key(id), 'apart', 'deaths', 'kills', 'cancel')
-  local apart, deaths, kills = head[1] or '', (tonumber(head[2]) or 0) + 1, tonumber(head[3]) or 0
-  suspected = suspected or apart == APART_WHOLE
-  if suspected then
-    kills = kills + 1
-    redis.call('HINCRBY', P .. ':totals', 'suspected', 1)
-  end
-  redis.call('HSET', job_key(id), 'deaths', int(deaths), 'kills', int(kills))
-  if suspected and apart ~= '' and kills >= tonumber(limits.max_kills) and (head[4] or '') == '' then
+-- Give a job back after its worker stopped; no attempt is counted. A job without output in this
+-- attempt is suspected: it runs apart next, and alone after a second stop. One with output that was
+-- present at `max_deaths` stops runs alone to its end. Only stops at which it ran alone convict it:
+-- `max_kills` of which the worker saw its engine fail, or `max_lone_stops` of any cause.
+-- Returns the status that it has then.
+local function after_worker_stop(id, job, engine_failed, limits, now, retention)
+  local case = held_against(id, job.seq)
+  if case.begun then case.deaths = case.deaths + 1 end
+  local alone = case.apart ~= '' and case.lone
+  if alone and engine_failed then case.kills = case.kills + 1 end
+  if alone and not engine_failed then case.losses = case.losses + 1 end
+  if not case.begun or case.apart == APART_WHOLE then redis.call('HINCRBY', P .. ':totals', 'suspected', 1) end
+  redis.call('HSET', job_key(id), 'deaths', case.deaths, 'kills', case.kills, 'losses', case.losses)
+  local guilty = case.kills >= tonumber(limits.max_kills) or case.kills + case.losses >= tonumber(limits.max_lone_stops)
+  if alone and guilty and not case.cancelled then
     redis.call('HINCRBY', P .. ':totals', 'poisoned', 1)
-    finish(id, job, FAILED, error_object(POISON_JOB, 'the job stopped its worker repeatedly'), now, retention, true)
+    finish(id, job, FAILED, error_object(POISON_JOB, 'the job stopped its workers while it ran alone'), now, retention, true)
     return FAILED
   end
   redis.call('HINCRBY', P .. ':totals', 'given_back', 1)
-  local next_apart = suspected and APART_START or ''
-  if deaths >= tonumber(limits.max_deaths) then next_apart = APART_WHOLE end
-  return requeue_job(id, job, '', 0, false, 0, now, retention, next_apart)
+  local apart = ''
+  if case.apart == APART_WHOLE or case.deaths >= tonumber(limits.max_deaths) then apart = APART_WHOLE
+  elseif not case.begun then apart = case.apart == '' and APART_START or APART_ALONE end
+  return requeue_job(id, job, '', 0, false, 0, now, retention, apart)
 end

@@ -4,7 +4,7 @@ for _, member in ipairs(due) do
   local account, id = string.match(member, '^(%S+) (%S+)$')
   redis.call('ZREM', P .. ':purge', member)
   redis.call('ZREM', P .. ':account:' .. account .. ':jobs', id)
-  redis.call('ZREM', P .. ':dead', id)
+  leave_dead_letters(id, account)
   redis.call('DEL', job_key(id), log_key(id))
 end
 return #due

@@ -5,7 +5,7 @@
 -- Returns {ACCEPTED | REPLAYED, id, created ms, level per rate}, {MISMATCH, id}, {LOCK_LOST},
 --   {PAST, 'start_by' | 'deadline'}, {QUEUE_DRAINING},
 --   {QUEUE_FULL | ACCOUNT_FULL | KEY_FULL | LONG_WAIT, how many jobs too many},
---   {RATE_LIMITED, index of the rate, wait ms or -1 for never, level per rate},
+--   {FAILING, the limit, wait ms}, {RATE_LIMITED, index of the rate, wait ms or -1 for never, level per rate},
 --   {OVER_BUDGET, scope, nanos left} or {SPENDING_UNKNOWN}
 local tier_rank = tonumber(tier)
 local now = now_ms()
@@ -38,7 +38,8 @@ end
 local start_by_ms, deadline_ms = tonumber(start_by), tonumber(deadline)
 if start_by_ms and start_by_ms <= now then return { PAST, 'start_by' } end
 if deadline_ms and deadline_ms <= now then return { PAST, 'deadline' } end
-if redis.call('HGET', q(queue, 'mode'), 'mode') == MODE_DRAINING then return { QUEUE_DRAINING } end
+local mode = redis.call('HGET', q(queue, 'mode'), 'mode')
+if mode == MODE_DRAINING or mode == MODE_CLOSED then return { QUEUE_DRAINING } end
 
 local waiting = redis.call('HMGET', q(queue, 'waiting'), ACCOUNT, account)
 local all, own = (tonumber(waiting[1]) or 0) + 1, (tonumber(waiting[2]) or 0) + 1
@@ -53,6 +54,9 @@ if quota and quota.queued > 0 then
   local of_key = (tonumber(redis.call('HGET', q(queue, 'waiting'), quota.group)) or 0) + 1
   if of_key > quota.queued then return { KEY_FULL, int(of_key - quota.queued) } end
 end
+
+local too_soon = failure_wait(account, tonumber(max_failures), now)
+if too_soon > 0 then return { FAILING, max_failures, int(too_soon) } end
 
 -- Either every rate has room or none changes. Of those without room, report the longest wait.
 local slowest, longest = nil, 0

@@ -12,16 +12,27 @@ local function abandon(id, job)
   abandoned[#abandoned + 1] = { id, job.account, more[1], more[2], job.attempt, job.worker, job.claimed, int(now) }
 end
 
+-- Whether a worker renewed its leases after this one should have been renewed. A registration is
+-- kept for three leases.
+local function is_alive(worker)
+  local until_ms = tonumber(redis.call('ZSCORE', q(queue, 'workers'), worker)) or 0
+  return until_ms - now > 2 * tonumber(lease_ms)
+end
+
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'running'), '-inf', int(now), 'LIMIT', 0, limit)) do
   local job = record(id)
   if job.status ~= IN_PROGRESS then
     redis.call('ZREM', q(queue, 'running'), id)
   else
-    -- Its worker said nothing, so the log must tell: a job that gave output is not suspected.
     abandon(id, job)
-    local claim_seq = tonumber(redis.call('HGET', job_key(id), 'claim_seq')) or 0
-    local suspected = (tonumber(job.seq) or 0) <= claim_seq
-    local outcome = after_worker_stop(id, job, suspected, limits, now, retention)
+    local outcome
+    if is_alive(job.worker) then
+      -- Its worker goes on, so this was no stop: the answer to a claim, or a renewal, was lost.
+      redis.call('HINCRBY', P .. ':totals', 'given_back', 1)
+      outcome = requeue_job(id, job, '', 0, false, 0, now, retention, held_against(id, job.seq).apart)
+    else
+      outcome = after_worker_stop(id, job, false, limits, now, retention)
+    end
     stalled = stalled + 1
     if outcome == FAILED then dead = dead + 1 end
   end
@@ -41,7 +52,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', q(queue, 'deadlines'), '-inf', i
   elseif job.status == IN_PROGRESS then
     -- Its worker enforces the limit after each step; this is for a worker that hangs.
     local due = tonumber(redis.call('ZSCORE', q(queue, 'deadlines'), id))
-    if due + tonumber(overdue_grace_ms) <= now then
+    if due + tonumber(lease_ms) <= now then
       abandon(id, job)
       redis.call('HINCRBY', job_key(id), 'fence', 1)
       local deadline = tonumber(redis.call('HGET', job_key(id), 'deadline')) or math.huge

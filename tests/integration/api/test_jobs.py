@@ -23,9 +23,10 @@ from tests.support.waiting import eventually
 
 FIELDS = {
     "id", "object", "status", "url", "model", "service_tier", "created_at", "started_at",
-    "completed_at", "queue_position", "eta", "attempt", "queue_seconds", "run_seconds", "usage",
+    "completed_at", "queue_position", "eta", "eta_note", "attempt", "queue_seconds", "run_seconds",
+    "usage",
     "cost", "cost_note", "error", "cancel_requested_at", "metadata", "retry_of", "webhook",
-    "on_disconnect", "deadline", "start_by", "urls",
+    "weights", "on_disconnect", "deadline", "start_by", "urls",
 }  # fmt: skip
 
 

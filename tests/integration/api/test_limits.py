@@ -13,7 +13,7 @@ from accounts.caller import Limits
 from core.errors import EngineError
 from jobs.status import Status
 from jobs.store.job_store import JobStore
-from jobs.store.queue_control import QueueMode
+from jobs.store.queue_control import ModeChange, QueueMode
 from tests.integration.api.conftest import (
     MODEL,
     Hand,
@@ -163,9 +163,9 @@ async def test_what_is_refused_for_another_reason_pays_nothing(
     async with limited(api, limits=Limits(requests_per_minute=1)) as client:
         for body in (chat_body(model="nope"), chat_body(temperature=9), chat_body(messages=[])):
             assert (await client.post("/v1/jobs", json=chat_job(body=body))).status_code >= 400
-        await store.control.set_mode(MODEL, QueueMode.DRAINING, "test")
+        await store.control.change_mode(MODEL, ModeChange.to(QueueMode.DRAINING), "test")
         assert (await client.post("/v1/jobs", json=chat_job())).status_code == 503
-        await store.control.set_mode(MODEL, QueueMode.OPEN, "test")
+        await store.control.change_mode(MODEL, ModeChange.to(QueueMode.OPEN), "test")
         assert not is_rate_limited(await client.post("/v1/jobs", json=chat_job()))
 
 
@@ -299,7 +299,7 @@ async def test_a_draining_queue_takes_no_job_and_goes_on_with_those_it_has(
 ) -> None:
     once = {"Idempotency-Key": "k"}
     waiting = (await client.post("/v1/jobs", json=chat_job(), headers=once)).json()["id"]
-    await store.control.set_mode(MODEL, QueueMode.DRAINING, "test")
+    await store.control.change_mode(MODEL, ModeChange.to(QueueMode.DRAINING), "test")
     refused = await client.post("/v1/jobs", json=chat_job())
     assert (refused.status_code, refused.json()["code"]) == (503, "queue-draining")
     assert refused.headers["retry-after"] == "30"

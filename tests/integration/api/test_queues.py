@@ -98,6 +98,62 @@ async def test_a_drained_queue_refuses_and_goes_on(
     await submit(client)
 
 
+@pytest.mark.parametrize("mode", list(QueueMode))
+async def test_each_action_turns_only_its_own_switch(
+    operator: httpx2.AsyncClient, mode: QueueMode
+) -> None:
+    after = {
+        "pause": (mode.accepts, False),
+        "drain": (False, mode.runs),
+        "close": (False, False),
+        "resume": (True, True),
+    }
+    for verb, switches in after.items():
+        changed = await operator.patch(f"{QUEUES}/{MODEL}", json={"mode": mode})
+        assert changed.status_code == 200, changed.text
+        now = QueueMode((await act(operator, verb))["mode"])
+        assert (now.accepts, now.runs) == switches, verb
+
+
+async def test_draining_a_paused_queue_does_not_start_it(
+    operator: httpx2.AsyncClient, client: httpx2.AsyncClient, store: JobStore, hand: Hand
+) -> None:
+    waiting = await submit(client)
+    await act(operator, "pause")
+    await act(operator, "drain")
+    assert await store.claim(MODEL, "hand", 5) == []
+    refused = await client.post("/v1/jobs", json=chat_job())
+    assert (refused.status_code, refused.json()["code"]) == (503, "queue-draining")
+    await operator.patch(f"{QUEUES}/{MODEL}", json={"mode": "draining"})
+    await hand.answer(await hand.take(), "runs now")
+    assert await status_of(client, waiting) == "completed"
+
+
+async def test_an_unknown_mode_is_refused_with_the_known_ones(operator: httpx2.AsyncClient) -> None:
+    refused = await operator.patch(f"{QUEUES}/{MODEL}", json={"mode": "stopped"})
+    assert refused.status_code == 422
+    assert "mode" in refused.json()["detail"]
+    assert "draining" in refused.json()["detail"]
+
+
+async def test_a_job_of_a_paused_queue_has_no_estimate_and_says_why(
+    operator: httpx2.AsyncClient, client: httpx2.AsyncClient, store: JobStore, hand: Hand
+) -> None:
+    await submit(client)
+    await store.renew(MODEL, "hand", 4, b"{}", [])
+    await hand.answer(await hand.take(), "measured")
+    job = f"/v1/jobs/{await submit(client)}"
+    open_job = (await client.get(job)).json()
+    assert open_job["eta"]["seconds"] >= 0
+    assert open_job["eta_note"] is None
+    await act(operator, "pause")
+    paused = (await client.get(job)).json()
+    assert (paused["eta"], paused["eta_note"]) == (None, "queue_paused")
+    assert paused["queue_position"] == 1
+    (listed,) = (await client.get("/v1/jobs?status=queued")).json()["data"]
+    assert (listed["eta"], listed["eta_note"]) == (None, "queue_paused")
+
+
 async def test_a_purge_ends_all_that_waits_like_any_cancelled_job(
     operator: httpx2.AsyncClient, client: httpx2.AsyncClient, store: JobStore, hand: Hand
 ) -> None:
@@ -166,7 +222,7 @@ async def test_models_with_slashes_have_queues_too(
     assert (await store.control.mode(MODEL)).mode is QueueMode.OPEN
 
 
-@pytest.mark.parametrize("verb", ["pause", "drain", "resume", "purge"])
+@pytest.mark.parametrize("verb", ["pause", "drain", "close", "resume", "purge"])
 async def test_an_unknown_queue_is_told_so_and_nothing_is_written(
     operator: httpx2.AsyncClient, api: RunningApi, verb: str
 ) -> None:
@@ -176,7 +232,7 @@ async def test_an_unknown_queue_is_told_so_and_nothing_is_written(
     assert await entries(api) == []
 
 
-@pytest.mark.parametrize("verb", ["pause", "drain", "resume", "purge"])
+@pytest.mark.parametrize("verb", ["pause", "drain", "close", "resume", "purge"])
 async def test_only_the_operator_may(
     client: httpx2.AsyncClient, store: JobStore, verb: str
 ) -> None:
@@ -188,12 +244,13 @@ async def test_only_the_operator_may(
 async def test_each_action_stands_in_the_audit_log(
     operator: httpx2.AsyncClient, api: RunningApi
 ) -> None:
-    for verb in ("pause", "drain", "resume", "purge"):
+    for verb in ("pause", "drain", "close", "resume", "purge"):
         await act(operator, verb)
     assert await entries(api) == [
-        ("queue_mode_set", MODEL, {"mode": "paused"}),
-        ("queue_mode_set", MODEL, {"mode": "draining"}),
-        ("queue_mode_set", MODEL, {"mode": "open"}),
+        ("queue_mode_set", MODEL, {"verb": "pause", "mode": "paused"}),
+        ("queue_mode_set", MODEL, {"verb": "drain", "mode": "closed"}),
+        ("queue_mode_set", MODEL, {"verb": "close", "mode": "closed"}),
+        ("queue_mode_set", MODEL, {"verb": "resume", "mode": "open"}),
         ("queue_purged", MODEL, {}),
     ]
 
@@ -219,7 +276,9 @@ async def test_the_commands_do_what_the_routes_do(
     await submit(client)
     assert json.loads((await run("pause", MODEL, "--json")).stdout)["mode"] == "paused"
     assert "paused" in (await run("list")).stdout
-    assert json.loads((await run("drain", MODEL, "--json")).stdout)["mode"] == "draining"
+    assert json.loads((await run("drain", MODEL, "--json")).stdout)["mode"] == "closed"
+    assert json.loads((await run("set", MODEL, "draining", "--json")).stdout)["mode"] == "draining"
+    assert json.loads((await run("close", MODEL, "--json")).stdout)["mode"] == "closed"
     assert json.loads((await run("resume", MODEL, "--json")).stdout)["mode"] == "open"
     unsure = await run("purge", MODEL)
     assert unsure.returncode == 1

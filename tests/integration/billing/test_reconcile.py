@@ -12,9 +12,12 @@ from billing.ledger.consumer import GROUP
 from billing.ledger.ledger import Ledger
 from billing.months import month_of, next_month
 from billing.reconcile.findings import FindingKind, Findings
+from billing.reconcile.repair import LedgerRepair
+from billing.reconcile.run import reconcile
 from billing.reconcile.triggers import trigger_definitions
 from core.db.database import Database
 from core.db.tables.invoices import ClosedMonthRow
+from core.settings.billing import BillingSettings
 from jobs.archive.archived_job import read_finished
 from jobs.fairness import ServiceTier
 from jobs.status import Status
@@ -162,6 +165,32 @@ async def test_a_job_whose_usage_never_reached_the_ledger_is_found(
 
     ((subject, what, _, found),) = about(findings, FindingKind.NOT_RECORDED)
     assert (subject, what, found) == (lost, "ledger row", "nothing")
+
+
+async def test_a_job_that_redis_still_holds_whole_is_recorded_by_repair(
+    store: JobStore, database: Database
+) -> None:
+    redis: Any = store.redis
+    await a_price(database)
+    await booked(store, database)
+    lost, broken = await end_jobs(store, 2, key_id="key_1")
+    await redis.delete(store.keys.outbox)
+    await redis.xdel(store.keys.log(broken), "1-0")
+    repair = LedgerRepair(store, database, BillingSettings())
+
+    findings = Findings(20)
+    await reconcile(store, database, this_month(), findings, repair)
+
+    assert findings.compared["lost jobs recorded"] == 1
+    assert {one.subject for one in findings.listed} == {broken}, "its log is not whole"
+    row = (await usage_of(database))[lost]
+    assert (row.key_id, row.output_tokens, row.status) == ("key_1", 1, "completed")
+    assert row.price_version_id is not None
+    assert await redis.xlen(store.keys.outbox) == 0
+    assert await redis.pttl(store.keys.job(lost)) > 0, "its retention has begun"
+    again = Findings(20)
+    await reconcile(store, database, this_month(), again, repair)
+    assert "lost jobs recorded" not in again.compared
 
 
 async def test_a_deleted_ledger_row_is_found_by_the_live_and_the_archived_job(

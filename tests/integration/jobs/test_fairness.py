@@ -12,7 +12,7 @@ from core.settings.tree import Settings
 from jobs.fairness import ServiceTier, estimated_tokens
 from jobs.status import Status
 from jobs.store.job_store import JobStore
-from jobs.store.queue_control import QueueMode
+from jobs.store.queue_control import ModeChange, QueueMode
 from jobs.store.store_factory import open_store
 from jobs.store.transitions import ClaimedJob, Ending, LogAppend
 from tests.conftest import settings_for
@@ -151,11 +151,11 @@ async def test_behind_a_real_worker_thousands_of_jobs_do_not_hold_up_anothers(
     settings: Settings = running.settings
     async with client(settings) as (store, hub):
         await run_jobs(store, hub, [generation("warm", tokens=2)])
-        await store.control.set_mode(MODEL, QueueMode.PAUSED, "test")
+        await store.control.change_mode(MODEL, ModeChange.to(QueueMode.PAUSED), "test")
         busy = [generation(f"busy {number}", 20, "busy") for number in range(2000)]
         for job in busy:
             await store.submit(job)
-        await store.control.set_mode(MODEL, QueueMode.OPEN, "test")
+        await store.control.change_mode(MODEL, ModeChange.to(QueueMode.OPEN), "test")
         quiet = []
         for number in range(10):
             job = generation(f"quiet {number}", 20, "quiet")

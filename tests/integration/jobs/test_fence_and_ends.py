@@ -11,7 +11,7 @@ from jobs.store.transitions import ClaimedJob, Ending
 from jobs.store.usage_outbox import Outbox, UsageEntry
 from tests.conftest import settings_for
 from tests.support.invariants import check_jobs, check_nothing_left
-from tests.support.jobs import QUEUE, complete, submission, write
+from tests.support.jobs import QUEUE, complete, dead_letters, submission, write
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
@@ -98,11 +98,11 @@ async def test_the_attempt_cap_leads_to_the_dead_letters(
         job = (await store.claim(QUEUE, "w1", 1))[0]
         assert job.attempt == attempt + 1
     assert await store.requeue(job.id, job.fence, EngineError("boom")) == "failed"
-    dead = await store.list_dead("acme", limit=10)
+    dead = await dead_letters(store, "acme")
     assert [item.id for item in dead] == [job.id]
     assert dead[0].error is not None
     assert dead[0].error["message"] == "boom"
-    assert await store.list_dead("other", limit=10) == []
+    assert await dead_letters(store, "other") == []
     await check_jobs(store, [job.id])
     await check_nothing_left(store, QUEUE)
 

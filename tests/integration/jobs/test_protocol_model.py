@@ -28,12 +28,15 @@ class ProtocolMachine(Clients):
 
     # --- workers ----------------------------------------------------------------------
 
-    @rule(n=st.integers(1, 4), occupancy=st.sampled_from([Occupancy.EMPTY, *Occupancy]))
+    @rule(
+        n=st.integers(1, 4),
+        occupancy=st.sampled_from([Occupancy.EMPTY, *Occupancy]),
+    )
     def claim(self, n: int, occupancy: Occupancy) -> None:
         before = {job.id: job.watched for job in self.model.jobs.values()}
         taken = len(self.do(self.redis.rpop(self.keys.tickets(QUEUE), n)) or [])
         self.model.tickets -= taken
-        expected = self.model.claim(n, empty=occupancy is Occupancy.EMPTY)
+        expected = self.model.claim(n, occupancy=occupancy)
         claimed = self.do(self.store.claim_for(QUEUE, "w", n, occupancy)).jobs
         assert [job.id for job in claimed] == [job.id for job in expected]
         for job, model in zip(claimed, expected, strict=True):
@@ -140,6 +143,19 @@ class ProtocolMachine(Clients):
         self.do(self.redis.zadd(self.part(which), {job.id: 1}, xx=True))
         job.lease_over |= which == "running"
         job.run_over |= which == "deadlines"
+
+    @rule()
+    def the_worker_is_not_heard_of(self) -> None:
+        self.do(self.redis.zadd(self.part("workers"), {"w": 1}, xx=True))
+        self.model.worker_lives = False
+
+    @precondition(lambda self: self.model.at("apart"))
+    @rule(number=PICK)
+    def a_suspected_job_has_waited_long(self, number: int) -> None:
+        waiting = self.model.at("apart")
+        job = waiting[number % len(waiting)]
+        self.do(self.redis.hset(self.keys.job(job.id), "queued", 1))
+        job.overdue = True
 
     @precondition(lambda self: self.model.at("delayed"))
     @rule(number=PICK)

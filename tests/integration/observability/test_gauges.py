@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from pydantic import SecretStr
@@ -19,6 +20,7 @@ from core.settings.billing import DatabaseSettings
 from jobs.fairness import ServiceTier
 from jobs.store.job_store import JobStore
 from jobs.store.metrics_collector import StoreCollector
+from jobs.store.queue_control import ModeChange, QueueMode
 from jobs.store.store_factory import open_store
 from tests.conftest import settings_for
 from tests.support.budgets import give_budget
@@ -61,6 +63,17 @@ async def test_jobs_are_counted_where_they_are(store: JobStore) -> None:
     assert value(found, "penstock_workers", model=QUEUE) == 1
     assert value(found, "penstock_slots", model=QUEUE) == 8
     assert value(found, "penstock_redis_up") == 1
+
+
+@pytest.mark.parametrize("mode", list(QueueMode))
+async def test_the_mode_of_a_queue_is_shown(store: JobStore, mode: QueueMode) -> None:
+    await store.renew(QUEUE, "w1", 8, b"{}", [])
+    await store.redis.sadd(store.keys.queues, QUEUE)
+    await store.control.change_mode(QUEUE, ModeChange.to(mode), "test")
+    found = await shown(store)
+    for other in QueueMode:
+        shows = value(found, "penstock_queue_mode", model=QUEUE, mode=other)
+        assert shows == float(other is mode)
 
 
 async def test_the_oldest_job_is_found_behind_newer_ones_of_other_accounts(

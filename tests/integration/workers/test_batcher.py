@@ -72,6 +72,7 @@ async def batching(store: JobStore, shop: Shop, **queue: float) -> AsyncIterator
         "w1",
         lambda: shop.room,
         lambda: Occupancy.BUSY if shop.busy else Occupancy.EMPTY,
+        lambda _waited: None,
         shop.start,
     )
     running = asyncio.create_task(batcher.run())

@@ -15,11 +15,12 @@ from jobs.fairness import ServiceTier
 from jobs.model_registry import ModelRegistry
 from jobs.status import Status
 from jobs.store.job_store import JobStore
-from jobs.store.queue_control import QueueMode
+from jobs.store.queue_control import ModeChange, QueueMode
 from jobs.store.store_factory import open_celery
 from jobs.stream.event_hub import EventHub
 from tests.support.following import follow, follow_all, run_jobs
 from tests.support.invariants import check_jobs, check_nothing_left
+from tests.support.jobs import dead_letters
 from tests.support.processes import Pipeline, PipelineProcess, pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.simulated import MODEL, check_text, client, generation, simulated_settings
@@ -133,7 +134,8 @@ async def test_a_failed_attempt_continues_where_it_failed(settings: Settings) ->
         job = generation("[[fault:error-once=7]] then fine", tokens=30)
         (result,) = await run_jobs(store, hub, [job])
         check_text([job], [result])
-        assert (await store.get(job.id, "acme")).attempt == 2
+        record = await store.get(job.id, "acme")
+        assert (record.fence, record.failures) == (2, 0), "the first failure is not counted"
         await check_jobs(store, [job.id])
 
 
@@ -142,7 +144,7 @@ async def test_a_job_that_always_fails_becomes_a_dead_letter(settings: Settings)
         job = generation("[[fault:error=0]]")
         (result,) = await run_jobs(store, hub, [job])
         assert result.status == "failed"
-        assert job.id in [dead.id for dead in await store.list_dead("acme", limit=50)]
+        assert job.id in [dead.id for dead in await dead_letters(store, "acme")]
         assert (await store.get(job.id, "acme")).failures == settings.retry.max_attempts
         await check_jobs(store, [job.id])
 
@@ -310,7 +312,7 @@ async def test_a_paused_queue_is_left_alone_within_a_second_and_no_ticket_is_los
     async with client(settings) as (store, hub):
         before = await run_jobs(store, hub, [generation("before", tokens=5)])
         assert before[0].status == "completed"
-        await store.control.set_mode(MODEL, QueueMode.PAUSED, "test")
+        await store.control.change_mode(MODEL, ModeChange.to(QueueMode.PAUSED), "test")
         jobs = [generation(f"paused {i}", tokens=5) for i in range(40)]
         for job in jobs:
             await store.submit(job)
@@ -320,7 +322,7 @@ async def test_a_paused_queue_is_left_alone_within_a_second_and_no_ticket_is_los
         assert (sum(state.ready.values()), state.running) == (40, 0)
         # Tickets are neither taken and dropped nor made anew all the time.
         assert await commands(store) - counted < 100
-        await store.control.set_mode(MODEL, QueueMode.OPEN, "test")
+        await store.control.change_mode(MODEL, ModeChange.to(QueueMode.OPEN), "test")
         check_text(jobs, await follow_all(hub, jobs, 20))
         await check_jobs(store, [job.id for job in jobs])
 

@@ -38,6 +38,8 @@ def test_place_tells_position_and_estimate_with_its_band() -> None:
 
     assert place(waiting) == "queued, position 3, done in about 1.3 s (0.0 to 2.5)"
     assert place({**JOB, "eta": None}) == "in progress"
+    paused = {**waiting, "eta": None, "eta_note": "queue_paused"}
+    assert place(paused) == "queued, position 3, the queue is paused"
     assert place({**JOB, "status": "completed"}) == "completed"
 
 

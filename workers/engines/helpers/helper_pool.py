@@ -85,7 +85,7 @@ class HelperPool:
             EngineDead: the pool was closed.
         """
         if self._closed:
-            raise EngineDead("the engine was closed")
+            raise EngineDead("the engine was closed", from_outside=True)
         work = Work(account, run)
         self._queues.setdefault(account, deque()).append(work)
         self._arrived.set()
@@ -113,7 +113,7 @@ class HelperPool:
         waiting = [work for queue in self._queues.values() for work in queue]
         for work in (*self._running, *waiting):
             if not work.future.done():
-                work.future.set_exception(EngineDead("the engine was closed"))
+                work.future.set_exception(EngineDead("the engine was closed", from_outside=True))
         self._queues.clear()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         loop = asyncio.get_running_loop()

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -41,6 +41,8 @@ log = structlog.get_logger()
 
 LIVENESS_SECONDS = 1.0
 NICENESS = 5  # of threads that compile grammars
+#: How a process of the core ends that an operator, or the kernel for lack of memory, stopped.
+STOPPED_BY = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
 
 
 def free_single_member_groups() -> None:
@@ -78,6 +80,11 @@ def _give_way(niceness: int) -> None:
     """Lower the priority of the calling thread; Linux only, elsewhere it is the process's."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+
+
+def was_stopped(exits: Collection[str]) -> bool:
+    """Return whether processes ended only by signals that come from outside them."""
+    return bool(exits) and all(how in STOPPED_BY for how in exits)
 
 
 class CoreThread:
@@ -142,8 +149,9 @@ class CoreThread:
             while self._running:
                 serve()
         except Exception as error:
-            self._post("dead", error)
-            log.exception("engine_died", processes=self._exits())
+            exits = self._exits()
+            self._post("dead", error, was_stopped(exits.values()))
+            log.exception("engine_died", processes=exits)
         finally:
             self._choices.clear()
             self._close()

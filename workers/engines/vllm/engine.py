@@ -153,7 +153,7 @@ class VllmEngine:
             await self._remote.close()
         if thread is not None:
             await self._loop.run_in_executor(None, thread.stop, CLOSE_SECONDS)
-            self._fail_waiters(EngineDead("the engine was closed"))
+            self._fail_waiters(EngineDead("the engine was closed", from_outside=True))
         self._renders.shutdown(wait=False, cancel_futures=True)
 
     async def _guard_grammars(self, front: "VllmFrontend") -> GrammarGuard | None:
@@ -258,7 +258,7 @@ class VllmEngine:
         if self._dead is not None:
             raise self._dead
         if self._thread is None:
-            raise EngineDead("the engine is not running")
+            raise EngineDead("the engine is not running", from_outside=True)
         return self._thread
 
     def _on_started(self, info: EngineInfo) -> None:
@@ -286,10 +286,11 @@ class VllmEngine:
     def _on_aborted(self, generation_id: str) -> None:
         self._aborts.pop(generation_id).set_result(None)
 
-    def _on_dead(self, error: Exception) -> None:
+    def _on_dead(self, error: Exception, from_outside: bool = False) -> None:
         if self._dead is not None:
             return
-        self._dead = EngineDead(f"the engine died of {type(error).__name__}")
+        why = f"the engine died of {type(error).__name__}"
+        self._dead = EngineDead(why, from_outside=from_outside)
         self._fail_waiters(self._dead)
         self._sink.dead(self._dead)
 
