@@ -19,8 +19,10 @@ from kombu import Queue
 
 from core import metrics
 from core.exposition import Exposition
+from core.logs import configure_logs
 from core.redis.keys import Keys
 from core.runtime.health_server import HealthServer
+from core.runtime.plain_output import wrap_output
 from core.runtime.process import read_settings, require_file
 from core.settings.tree import Settings
 from jobs.store.store_factory import open_celery
@@ -149,6 +151,8 @@ def main() -> int:
     """Entry point of `python -m webhooks`."""
     settings = read_settings("deliverer")
     require_file("PENSTOCK_WEBHOOKS__CA_FILE", settings.webhooks.ca_file)
+    if settings.log.format == "json":
+        configure_logs(settings.log, "deliverer", wrap_output("deliverer"))
     try:
         return run(settings)
     finally:
