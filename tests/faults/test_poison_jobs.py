@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import TooManyFailures
 from jobs.blame import Blame, Occupancy
 from jobs.events import Event
 from jobs.result import fold
@@ -48,7 +49,13 @@ class Followed:
 async def send(store: JobStore, hub: EventHub, job: Submission) -> Followed:
     """Submit a job and follow it to its end."""
     seen = Followed(job, time.monotonic())
-    await store.submit(job)
+    while True:
+        try:
+            await store.submit(job)
+        except TooManyFailures as slowed:  # the account of the poison, for a moment
+            await asyncio.sleep(slowed.retry_after_seconds)
+        else:
+            break
     async for batch in hub.follow(job.id, job.account, 0):
         seen.events += batch
         if not seen.first_token_at and any(event.type == "delta" for event in batch):
