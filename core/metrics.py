@@ -171,6 +171,22 @@ grammar_refused = Counter(
     registry=WORKER,
 )
 
+# --- rendering --------------------------------------------------------------------------
+
+render_seconds = Histogram(
+    "penstock_render_seconds",
+    "Time to render and tokenise a request, by where: engine or helper",
+    ["model", "where"],
+    buckets=LATENCY_BUCKETS,
+    registry=WORKER,
+)
+render_refused = Counter(
+    "penstock_render_refused_total",
+    "Requests that exceeded a limit of rendering, by reason",
+    ["model", "reason"],
+    registry=WORKER,
+)
+
 # --- the sweeper ----------------------------------------------------------------------
 
 swept = Counter(

@@ -118,6 +118,39 @@ class EngineSettings(SettingsGroup):
         ge=1,
         description="Number of grammars per account whose verdict a worker remembers.",
     )
+    render_helpers: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Number of helper processes that render and tokenise large requests.",
+    )
+    render_inline_characters: int = Field(
+        default=16_000,
+        ge=0,
+        description="Largest request in characters that the engine's process renders itself; each"
+        " message counts 80 more. A larger one is rendered by a helper.",
+    )
+    render_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="Maximum seconds of CPU time to render a large request, and to tokenise it.",
+    )
+    render_memory_bytes: int = Field(
+        default=1024**3,
+        ge=64 * 1024**2,
+        description="Maximum bytes of memory that rendering or tokenising one request may use.",
+    )
+    render_characters: int = Field(
+        default=8_000_000,
+        ge=1_000,
+        description="Maximum length in characters of a rendered prompt of a large request.",
+    )
+    image_pixels: int = Field(
+        default=4096 * 4096,
+        ge=1,
+        description="Maximum number of pixels of an image that a client sends; it is read before"
+        " the image is decompressed.",
+    )
     extra_args: dict[str, object] = Field(
         default_factory=dict,
         description="JSON object of more engine arguments; they are passed to vLLM unchanged.",

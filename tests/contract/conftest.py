@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -16,7 +17,13 @@ SLOTS = 8
 FAST = SimulatedSettings(step_base_seconds=0.0005, step_per_sequence_seconds=0, faults=True)
 SETTINGS = {
     "simulated": EngineSettings(kind="simulated", slots=SLOTS, max_model_len=2048, simulated=FAST),
-    "in-process": EngineSettings(slots=SLOTS, max_model_len=2048),
+    "in-process": EngineSettings(
+        slots=SLOTS,
+        max_model_len=2048,
+        chat_template=Path(__file__).with_name("chat_template.jinja"),
+        render_seconds=1.0,
+        render_inline_characters=200,
+    ),
     "separate": EngineSettings(
         slots=SLOTS, max_model_len=2048, core="separate", tool_parser="none"
     ),

@@ -11,6 +11,7 @@ from typing import Any
 
 from workers.engines.base import (
     AcceptedGeneration,
+    Endpoint,
     Engine,
     EngineInfo,
     EngineLoad,
@@ -20,9 +21,9 @@ from workers.engines.base import (
 )
 
 WAIT_SECONDS = 60.0
-CHAT = "/v1/chat/completions"
-COMPLETION = "/v1/completions"
-EMBEDDINGS = "/v1/embeddings"
+CHAT: Endpoint = "/v1/chat/completions"
+COMPLETION: Endpoint = "/v1/completions"
+EMBEDDINGS: Endpoint = "/v1/embeddings"
 
 
 @dataclass
@@ -106,14 +107,15 @@ class Driver:
         body: dict[str, Any],
         resume: dict[int, Resume] | None = None,
         finished: frozenset[int] = frozenset(),
+        account: str = "",
     ) -> str:
         """Add a body to the engine; return the generation's id."""
         name = f"{self.name}-{next(self._names)}"
         self.jobs[name] = Job()
-        endpoint: Any = CHAT if "messages" in body else COMPLETION
+        endpoint = CHAT if "messages" in body else COMPLETION
         if "input" in body:
             endpoint = EMBEDDINGS
-        generation = Generation(name, endpoint, body, resume or {}, finished)
+        generation = Generation(name, endpoint, body, resume or {}, finished, account)
         self.jobs[name].accepted = await self.engine.add(generation)
         return name
 

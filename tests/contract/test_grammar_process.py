@@ -1,20 +1,24 @@
 """The grammar helper's program with real xgrammar: what it accepts, what it refuses and why."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
 import pytest
-import pytest_asyncio
 import xgrammar
 from transformers import AutoTokenizer
 
 from core.settings.engine import TINY_MODEL, EngineSettings
-from workers.engines.vllm.grammar_helper import GrammarHelper, GrammarSource
+from workers.engines.helpers.grammar_guard import (
+    GrammarSource,
+    GrammarVerdict,
+    compile_grammar,
+    make_helper,
+)
+from workers.engines.helpers.helper_process import HelperProcess
 
 pytestmark = [
-    pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:xgrammar.*"),
 ]
@@ -32,12 +36,16 @@ def structural_tag(**form: Any) -> str:
     return json.dumps({"type": "structural_tag", **form})
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def helper() -> AsyncIterator[GrammarHelper]:
-    """One helper; a test may leave its process killed."""
-    helper = GrammarHelper(LIMITS, tokenizer_info())
+@pytest.fixture(scope="module")
+def helper() -> Iterator[HelperProcess]:
+    """One helper for all tests."""
+    helper = make_helper(LIMITS, tokenizer_info())
     yield helper
-    await helper.kill()
+    helper.kill()
+
+
+def verdict_on(helper: HelperProcess, kind: str, text: str) -> GrammarVerdict:
+    return compile_grammar(GrammarSource(kind, text, True, "response_format"), "m", helper)
 
 
 def tokenizer_info() -> str:
@@ -46,13 +54,12 @@ def tokenizer_info() -> str:
     return str(info.serialize_json())
 
 
-async def test_a_compilation_that_needs_too_much_memory_is_refused() -> None:
-    helper = GrammarHelper(EngineSettings(grammar_memory_bytes=64 * 1024**2), tokenizer_info())
-    await helper.start()
-    verdict = await helper.compile(GrammarSource("json", numbers(3000), True, "response_format"))
-
-    assert verdict.reason == "memory"
-    assert helper.pid is None
+def test_a_compilation_that_needs_too_much_memory_is_refused() -> None:
+    helper = make_helper(EngineSettings(grammar_memory_bytes=64 * 1024**2), tokenizer_info())
+    try:
+        assert verdict_on(helper, "json", numbers(3000)).reason == "memory"
+    finally:
+        helper.kill()
 
 
 @pytest.mark.parametrize(
@@ -78,13 +85,14 @@ async def test_a_compilation_that_needs_too_much_memory_is_refused() -> None:
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else None,
 )
-async def test_a_grammar_has_its_verdict(
-    helper: GrammarHelper, kind: str, text: str, reason: str
+def test_a_grammar_has_its_verdict(
+    helper: HelperProcess, kind: str, text: str, reason: str
 ) -> None:
-    await helper.start()
-    pid = helper.pid
-    verdict = await helper.compile(GrammarSource(kind, text, True, "response_format"))
+    verdict = verdict_on(helper, kind, text)
+    first = helper.pid
 
     assert verdict.reason == reason, verdict
-    assert pid is not None
-    assert psutil.pid_exists(pid) is (reason not in ("time", "crash"))
+    assert verdict_on(helper, "regex", "a").reason == ""
+    assert helper.pid == first  # only a fork of it ended
+    assert first is not None
+    assert psutil.Process(first).children() == []

@@ -18,7 +18,7 @@ from tests.contract.conftest import SETTINGS, Engines
 from tests.contract.driver import WAIT_SECONDS, Choice, Driver, chat, completion
 from workers.engine_factory import create_engine
 from workers.engines.base import Generation, Resume
-from workers.engines.vllm.engine import prepare_environment
+from workers.engines.vllm.environment import prepare_environment
 from workers.engines.vllm.rejections import reject
 
 pytestmark = [

@@ -1,6 +1,8 @@
 """The guard of grammars: limits, turns, shared verdicts, and helpers that misbehave."""
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -12,9 +14,13 @@ import uvloop
 from core.errors import EngineDead, EngineError, InvalidJob
 from core.settings.engine import EngineSettings
 from tests.support.waiting import eventually
-from workers.engines.vllm import grammar_guard
-from workers.engines.vllm.grammar_guard import GrammarGuard, VerdictCache
-from workers.engines.vllm.grammar_helper import GrammarHelper, GrammarSource, GrammarVerdict
+from workers.engines.helpers import grammar_guard
+from workers.engines.helpers.grammar_guard import (
+    GrammarGuard,
+    GrammarSource,
+    GrammarVerdict,
+    VerdictCache,
+)
 
 COMMAND = (sys.executable, "-m", "tests.support.grammar_program")
 Make = Callable[..., GrammarGuard]
@@ -24,10 +30,8 @@ def source(text: str) -> GrammarSource:
     return GrammarSource("regex", text, True, "structured_outputs")
 
 
-def guard_of(
-    settings: EngineSettings, info: str = "{}", dead: Callable[[EngineDead], None] = print
-) -> GrammarGuard:
-    return GrammarGuard(settings, info, progress=lambda: None, dead=dead, command=COMMAND)
+def guard_of(settings: EngineSettings, info: str = "{}") -> GrammarGuard:
+    return GrammarGuard(settings, info, progress=lambda: None, command=COMMAND)
 
 
 @pytest_asyncio.fixture
@@ -45,13 +49,25 @@ async def make() -> AsyncIterator[Make]:
         await guard.close()
 
 
-def in_helper(guard: GrammarGuard) -> Callable[[], Awaitable[bool]]:
-    """Return a check whether a helper has a grammar and works on it."""
+def forks(guard: GrammarGuard) -> list[psutil.Process]:
+    """Return what the helpers have forked for the grammars under way."""
+    return [fork for pid in guard.pool.pids for fork in psutil.Process(pid).children()]
+
+
+def ended(processes: list[psutil.Process]) -> Callable[[], Awaitable[bool]]:
+    """Return a check whether all of these processes have ended."""
 
     async def check() -> bool:
-        running = [c for c in guard._compilations.values() if c.task is not None]
-        helper = guard._helpers[0]
-        return bool(running) and helper.working
+        return not any(process.is_running() for process in processes)
+
+    return check
+
+
+def in_helper(guard: GrammarGuard) -> Callable[[], Awaitable[bool]]:
+    """Return a check whether a helper works on a grammar."""
+
+    async def check() -> bool:
+        return bool(guard.pool.running and forks(guard))
 
     return check
 
@@ -71,20 +87,47 @@ async def test_a_good_grammar_passes_and_a_bad_one_names_its_field(make: Make) -
         ("hang", "takes more than 0.2 s to compile"),
         ("spin", "takes more than 0.2 s to compile"),
         ("crash", "could not be compiled"),
-        ("flood", "could not be compiled"),
-        ("exit", "could not be compiled"),
+        ("flood", "is larger than"),
     ],
 )
-async def test_a_helper_that_misbehaves_is_replaced(make: Make, text: str, answer: str) -> None:
+async def test_a_grammar_that_misbehaves_is_stopped_and_its_helper_remains(
+    make: Make, text: str, answer: str
+) -> None:
     guard = make(seconds=0.2)
     assert await guard.check("1", "a", source("good"))
-    (before,) = guard.pids
+    before = guard.pool.pids
     with pytest.raises(InvalidJob, match=answer):
         await guard.check("2", "a", source(text))
 
-    assert not psutil.pid_exists(before)
+    assert forks(guard) == []
     assert await guard.check("3", "a", source("another good"))
-    assert guard.pids != [before]
+    assert guard.pool.pids == before
+
+
+async def test_a_helper_killed_from_outside_costs_no_grammar(make: Make) -> None:
+    guard = make()
+    assert await guard.check("1", "a", source("good"))
+    (before,) = guard.pool.pids
+    os.kill(before, signal.SIGKILL)
+
+    assert await guard.check("2", "a", source("another good"))
+    assert guard.pool.pids != [before]
+
+
+async def test_a_helper_killed_twice_by_one_grammar_is_the_servers_fault(make: Make) -> None:
+    guard = make()
+    with pytest.raises(EngineError, match="the grammar helper was killed"):
+        await guard.check("1", "a", source("kill program"))
+
+    assert await guard.check("2", "a", source("good"))
+
+
+async def test_an_error_of_the_program_itself_is_the_servers_fault(make: Make) -> None:
+    guard = make()
+    with pytest.raises(EngineError, match="the grammar helper failed"):
+        await guard.check("1", "a", source("raise"))
+
+    assert await guard.check("2", "a", source("good"))
 
 
 async def test_a_verdict_is_remembered_without_a_helper(make: Make) -> None:
@@ -133,15 +176,16 @@ async def test_an_abandoned_grammar_is_stopped_if_no_other_request_waits(make: M
     guard = make()
     tasks = [asyncio.create_task(guard.check(n, "a", source("hang"))) for n in ("1", "2")]
     await eventually(in_helper(guard))
-    (before,) = guard.pids
+    (before,), pids = forks(guard), guard.pool.pids
     guard.abandon("1")
     assert await tasks[0] is False
-    assert psutil.pid_exists(before)
+    assert before.is_running()
 
     guard.abandon("2")
     assert await tasks[1] is False
     assert await guard.check("3", "a", source("good"))
-    assert not psutil.pid_exists(before)
+    assert not before.is_running()
+    assert guard.pool.pids == pids
 
 
 async def test_a_cancelled_wait_stops_the_compilation(make: Make) -> None:
@@ -160,13 +204,13 @@ async def test_waiting_requests_end_when_the_guard_closes(make: Make) -> None:
     guard = make()
     tasks = [asyncio.create_task(guard.check(t, "a", source(t))) for t in ("hang", "good")]
     await eventually(in_helper(guard))
-    (before,) = guard.pids
+    before = [*forks(guard), *map(psutil.Process, guard.pool.pids)]
     await guard.close()
 
     for task in tasks:
         with pytest.raises(EngineDead):
             await task
-    assert not psutil.pid_exists(before)
+    await eventually(ended(before))
 
 
 async def test_a_helper_that_does_not_start_is_the_servers_fault(make: Make) -> None:
@@ -190,24 +234,6 @@ def test_helpers_run_on_the_loop_of_the_worker_too() -> None:
 
     assert good
     assert "could not be compiled" in crashed
-
-
-async def test_a_guard_that_dies_ends_the_engine_instead_of_leaving_requests_waiting(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def broken(_: GrammarHelper) -> None:
-        raise ValueError("unexpected")
-
-    monkeypatch.setattr(GrammarHelper, "start", broken)
-    deaths: list[EngineDead] = []
-    guard = guard_of(EngineSettings(), dead=deaths.append)
-
-    for name in ("1", "2"):
-        with pytest.raises(EngineDead, match="the grammar guard died of ValueError"):
-            await guard.check(name, "a", source("good"))
-
-    assert len(deaths) == 1
-    await guard.close()
 
 
 def test_an_account_cannot_push_out_the_verdicts_of_another() -> None:

@@ -1,12 +1,16 @@
 """Which JSON schemas are refused because xgrammar would not enforce them."""
 
+import json
 from typing import Any
 
 import pytest
 
 pytest.importorskip("vllm")
 
-from workers.engines.vllm.schema_support import unenforced
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams
+
+from core.errors import InvalidJob
+from workers.engines.vllm.schema_support import refuse_unenforced, unenforced
 
 STRING = {"type": "string"}
 
@@ -39,3 +43,25 @@ def test_ignored_keywords_are_found_at_any_depth(schema: dict[str, Any], keyword
 )
 def test_names_and_annotations_are_no_keywords(schema: Any) -> None:
     assert unenforced(schema) is None
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        {"format": {"type": "json_schema", "json_schema": {"not": STRING}}},
+        {
+            "format": {
+                "type": "sequence",
+                "elements": [{"tags": [{"json_schema": {"not": STRING}}]}],
+            }
+        },
+        {"structures": [{"begin": "a", "schema": {"not": STRING}, "end": "b"}], "triggers": ["a"]},
+    ],
+)
+def test_schemas_in_a_structural_tag_are_checked_too(tag: dict[str, Any]) -> None:
+    text = json.dumps(tag)
+    wanted = SamplingParams(structured_outputs=StructuredOutputsParams(structural_tag=text))
+    hidden = SamplingParams(structured_outputs=StructuredOutputsParams(structural_tag="{}"))
+    for params, taken in ((wanted, None), (hidden, text)):
+        with pytest.raises(InvalidJob, match="cannot be enforced because of `not`"):
+            refuse_unenforced(params, {"response_format": {}}, taken)

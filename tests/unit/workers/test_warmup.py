@@ -69,7 +69,7 @@ async def test_every_kind_of_work_is_run_and_its_time_logged() -> None:
     assert {body["temperature"] for body in bodies} == {0, 0.8}
     assert [body["stop"] for body in bodies if "stop" in body] == [["r"]]
     assert sum("structured_outputs" in body for body in bodies) == 1
-    assert [cancelled for _, cancelled in recorder.batches] == [False] * 19 + [True]
+    assert [cancelled for _, cancelled in recorder.batches] == [False] * 21 + [True]
     assert list(figures["parts"]) == [
         "long prompts",
         "prompts of several lengths",
@@ -129,7 +129,7 @@ async def test_what_a_model_cannot_do_is_logged_and_the_rest_is_run() -> None:
     figures = await warm(recorder, info())
 
     assert figures["refused"] == ["grammar"]
-    assert len(recorder.batches) == 20
+    assert len(recorder.batches) == 22
 
 
 async def test_a_part_without_an_end_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

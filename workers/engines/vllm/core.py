@@ -7,12 +7,14 @@ outputs of the core process. Without work both block on the queue, so an idle wo
 Invariant: each step makes at most one call to the event loop.
 """
 
+import os
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -24,6 +26,7 @@ from vllm.renderers import renderer_from_config
 from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.engine.core_client import EngineCoreClient
 from vllm.v1.executor import Executor
+from vllm.v1.structured_output import StructuredOutputManager
 
 from core.errors import EngineError
 from core.settings.engine import EngineSettings
@@ -37,6 +40,7 @@ from workers.engines.vllm.supported_media import modalities
 log = structlog.get_logger()
 
 LIVENESS_SECONDS = 1.0
+NICENESS = 5  # of threads that compile grammars
 #: How a process of the core ends that an operator, or the kernel for lack of memory, stopped.
 STOPPED_BY = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
 
@@ -55,6 +59,27 @@ def free_single_member_groups() -> None:
             if member is not None and torch.distributed.get_backend(member) == "gloo":
                 torch.distributed.destroy_process_group(member)
                 delattr(group, name)
+
+
+def compile_grammars_calmly(manager: StructuredOutputManager) -> None:
+    """Let threads that compile grammars give way to the core; native threads take it over.
+
+    A helper compiled each grammar before, so the engine's own compilation is short, but it uses all
+    CPUs.
+    """
+    if not hasattr(manager, "executor"):
+        return  # the model has no tokeniser
+    count = max(1, (os.cpu_count() or 1) // 2)
+    manager.executor.shutdown()
+    manager.executor = ThreadPoolExecutor(
+        count, thread_name_prefix="grammars", initializer=partial(_give_way, NICENESS)
+    )
+
+
+def _give_way(niceness: int) -> None:
+    """Lower the priority of the calling thread; Linux only, elsewhere it is the process's."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def was_stopped(exits: Collection[str]) -> bool:
@@ -161,8 +186,10 @@ class CoreThread:
         )
         if self._separate:
             self._queue = self._client.outputs_queue  # so that one wait covers both
-        elif config.parallel_config.world_size_across_dp == 1:
-            free_single_member_groups()
+        else:
+            compile_grammars_calmly(self._client.engine_core.structured_output_manager)
+            if config.parallel_config.world_size_across_dp == 1:
+                free_single_member_groups()
         self.front.open(self._client.get_supported_tasks())
         device = "cpu" if current_platform.is_cpu() else current_platform.get_device_name()
         kernels: dict[str, Any] = {}

@@ -1,18 +1,18 @@
 """The vLLM engine behind the `Engine` protocol, on the event loop's side.
 
-Prompts are rendered in one executor thread (`requests`), and the core runs in another (`core`).
-This module passes data between them and the sink. It imports vLLM only in `start`, because vLLM
-reads its environment on import and needs seconds to load.
+Prompts are rendered in one executor thread (`requests`), large ones with helper processes
+(`remote_renderer`), and the core runs in a thread of its own (`core`). This module passes data
+between them and the sink. It imports vLLM only in `start`, because vLLM reads its environment on
+import and needs seconds to load.
 
 Invariant: nothing of a generation is reported to the sink after `abort` was called for it, and
 nothing at all after `dead`.
 """
 
 import asyncio
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -29,63 +29,20 @@ from workers.engines.base import (
     Sink,
     Task,
 )
-from workers.engines.cpu_features import read_cpu_features
-from workers.engines.vllm.grammar_guard import GrammarGuard
+from workers.engines.helpers.grammar_guard import GrammarGuard
+from workers.engines.helpers.remote_renderer import RemoteRenderer
+from workers.engines.vllm.environment import built_for_cpu, choose_kernels, prepare_environment
 from workers.engines.vllm.warmup import OwnGeneration, WarmUp
 
 if TYPE_CHECKING:
     from workers.engines.vllm.core import CoreThread
-    from workers.engines.vllm.prepared import Prepared
+    from workers.engines.vllm.prepared import Prepared, Rendered
     from workers.engines.vllm.requests import VllmFrontend
 
 log = structlog.get_logger()
 
 ABORT_SECONDS = 5.0
 CLOSE_SECONDS = 15.0
-
-
-def prepare_environment(settings: EngineSettings) -> None:
-    """Set vLLM's environment variables; call it before vLLM is first imported."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(settings.core == "separate"))
-    defaults = {
-        "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
-        # In this process vLLM's log lines join ours; a separate core must configure its own log.
-        "VLLM_CONFIGURE_LOGGING": str(int(settings.core == "separate")),
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "PYTHONFAULTHANDLER": "1",  # a core process that crashes prints its stack
-    }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
-
-
-def built_for_cpu() -> bool:
-    """Return whether the installed vLLM is a build for CPUs, without importing it."""
-    try:
-        return bool(version("vllm-cpu"))
-    except PackageNotFoundError:
-        return "cpu" in version("vllm")
-
-
-def _choose_kernels(settings: EngineSettings) -> None:
-    """Refuse AMX unless it is asked for, and log the kernels vLLM will choose."""
-    features = read_cpu_features(settings.dtype, allow_amx=settings.cpu_amx)
-    log.info(
-        "cpu_kernels_chosen",
-        phase="loading",
-        architecture=features.architecture,
-        kernel=features.kernel,
-        extension=features.extension,
-        amx=features.amx,
-        amx_allowed=settings.cpu_amx,
-    )
-    if not settings.cpu_amx:
-        from workers.engines.vllm.amx import refuse_amx  # noqa: PLC0415  # it imports torch
-
-        refuse_amx()
-    elif not features.amx:
-        log.warning("cpu_has_no_amx", setting="engine.cpu_amx", kernel=features.kernel)
 
 
 def _probe(name: str, token: int, task: Task) -> Generation:
@@ -109,6 +66,7 @@ class VllmEngine:
         self._own: dict[str, OwnGeneration] = {}  # warm-up and probe generations
         self._probe_count = 0
         self._grammars: GrammarGuard | None = None
+        self._remote: RemoteRenderer | None = None
 
     async def start(self, sink: Sink) -> EngineInfo:
         """Load and warm up the model; see `Engine.start`."""
@@ -129,6 +87,7 @@ class VllmEngine:
             )
             await WarmUp(self._run_own, info, self._thread.front.sample_tokens).run()
             self._grammars = await self._guard_grammars(self._thread.front)
+            self._remote = await self._open_remote(self._thread.front)
         except EngineDead:
             raise
         except Exception as error:
@@ -162,6 +121,8 @@ class VllmEngine:
         self._adding.discard(generation_id)
         if self._grammars is not None:
             self._grammars.abandon(generation_id)
+        if self._remote is not None:
+            self._remote.abandon(generation_id)
         if self._thread is None or self._dead is not None:
             return
         done = self._aborts.get(generation_id)
@@ -188,6 +149,8 @@ class VllmEngine:
         thread, self._thread = self._thread, None
         if self._grammars is not None:
             await self._grammars.close()
+        if self._remote is not None:
+            await self._remote.close()
         if thread is not None:
             await self._loop.run_in_executor(None, thread.stop, CLOSE_SECONDS)
             self._fail_waiters(EngineDead("the engine was closed", from_outside=True))
@@ -198,25 +161,46 @@ class VllmEngine:
         info = await self._loop.run_in_executor(self._renders, front.read_tokenizer_info)
         if info is None:
             return None
-        guard = GrammarGuard(self._settings, info, progress=self._sink.progress, dead=self._on_dead)
-        guard.start()
+        guard = GrammarGuard(self._settings, info, progress=self._sink.progress)
+        guard.pool.start()
         return guard
+
+    async def _open_remote(self, front: "VllmFrontend") -> RemoteRenderer | None:
+        """Start the helpers of large requests; None if no helper can load the tokeniser."""
+        packed = await self._loop.run_in_executor(self._renders, front.pack_tokeniser)
+        if packed is None:
+            return None
+        remote = RemoteRenderer(self._settings, lambda: packed, progress=self._sink.progress)
+        remote.pool.start()
+        return remote
 
     async def _prepare(self, front: "VllmFrontend", generation: Generation) -> "Prepared":
         """Render a request; the renderer is free while a helper compiles its grammar."""
-        from workers.engines.vllm.prepared import Prepared  # noqa: PLC0415  # it imports vLLM
+        from workers.engines.vllm.prepared import NOTHING, Prepared  # noqa: PLC0415  # vLLM
 
-        rendered = await self._loop.run_in_executor(self._renders, front.render, generation)
+        remote = self._remote
+        if remote is not None and not remote.takes(generation):
+            remote = None
+        rendered: Prepared | Rendered | None
+        if remote is None:
+            rendered = await self._loop.run_in_executor(self._renders, front.render, generation)
+        else:
+            rendered = await remote.run(generation, partial(front.render_apart, generation))
+        if rendered is None:  # it was aborted meanwhile
+            return NOTHING
         if isinstance(rendered, Prepared):
             return rendered
+        assert rendered.source is not None
         if self._grammars is None:
             raise InvalidJob("this model takes no grammars", param=rendered.source.field)
         allowed = generation.id in self._adding and await self._grammars.check(
             generation.id, generation.account, rendered.source
         )
         if not allowed:  # it was aborted meanwhile
-            return rendered.unfinished
-        return await self._loop.run_in_executor(self._renders, front.finish, rendered)
+            return NOTHING
+        if remote is None:
+            return await self._loop.run_in_executor(self._renders, front.finish, rendered)
+        return await remote.run(generation, lambda _: front.finish(rendered)) or NOTHING
 
     async def _run_own(
         self, generations: Sequence[Generation], *, cancel: bool = False
@@ -260,7 +244,7 @@ class VllmEngine:
     def _make_thread(self) -> "CoreThread":
         prepare_environment(self._settings)
         if built_for_cpu():
-            _choose_kernels(self._settings)
+            choose_kernels(self._settings)
         from workers.engines.vllm.core import CoreThread  # noqa: PLC0415
 
         adopt_logger("torch")

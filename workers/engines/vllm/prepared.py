@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 
 from workers.engines.base import Generation
+from workers.engines.helpers.grammar_guard import GrammarSource
 from workers.engines.vllm.choices import GenerationChoice
 from workers.engines.vllm.embeddings import Embedding
-from workers.engines.vllm.grammar_helper import GrammarSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +31,30 @@ class Prepared:
     choices: Sequence[GenerationChoice | Embedding]
 
 
+class RenderedPrompt(NamedTuple):
+    """One prompt: vLLM's inputs and parameters, and the grammar that is not in the parameters."""
+
+    inputs: Any
+    params: SamplingParams
+    wanted: StructuredOutputsParams | None
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A generation whose prompt is rendered and whose grammar no helper has compiled yet.
+    """A generation whose prompts are rendered.
 
     Attributes:
         generation: The generation.
-        source: Its grammar.
-        wanted: The same for vLLM; it is not in `prompts`.
         request: vLLM's request.
-        prompts: vLLM's inputs and parameters of each prompt.
+        source: Its grammar, which no helper has compiled yet; None if it has none.
+        prompts: Its prompts, all with the same grammar.
     """
 
     generation: Generation
-    source: GrammarSource
-    wanted: StructuredOutputsParams
     request: Any
-    prompts: Sequence[tuple[Any, SamplingParams]]
+    source: GrammarSource | None
+    prompts: Sequence[RenderedPrompt]
 
-    @property
-    def unfinished(self) -> Prepared:
-        """What `VllmFrontend.finish` would return, without anything to run."""
-        tokens = sum(len(inputs["prompt_token_ids"]) for inputs, _ in self.prompts)
-        count = len(self.prompts)
-        return Prepared(tokens, count * (self.request.n or 1), count, False, ())
+
+#: What is left of a generation that was aborted before it was ready.
+NOTHING = Prepared(0, 1, 1, False, ())

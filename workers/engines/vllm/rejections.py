@@ -14,6 +14,7 @@ from vllm.entrypoints.serve import create_error_response
 
 from core.errors import ContextLengthExceeded, EngineError, InvalidJob, PipelineError
 from workers.engines.base import Generation
+from workers.engines.media_parts import media_fields
 from workers.engines.vllm.schema_support import grammar_field
 
 log = structlog.get_logger()
@@ -77,6 +78,10 @@ def rejections(generation: Generation) -> Iterator[None]:
     except Exception as error:
         message = str(error.args[0]) if error.args else type(error).__name__
         answer = create_error_response(error).error
+        media = next(media_fields(generation.body), None)
+        if media is not None and answer.code >= 500:
+            log.warning("media_unreadable", generation=generation.id, exc_info=error)
+            reject(f"{media}: the media cannot be read", media, generation)
         if answer.code >= 500 and not isinstance(error, NotImplementedError):
             log.exception("render_failed", generation=generation.id)
             raise EngineError("the prompt could not be rendered") from error

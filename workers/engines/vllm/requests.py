@@ -2,67 +2,58 @@
 
 vLLM's own OpenAI layer does the work (`ChatCompletionRequest`, `CompletionRequest`,
 `OnlineRenderer`, `InputProcessor`). This module calls it in order and turns its errors into
-InvalidJob with the field's name. Not thread-safe: one executor thread calls `prepare`.
+InvalidJob with the field's name. One thread calls `prepare`; threads of helpers may call
+`render_apart` and `finish` at the same time, because vLLM gives each call its own tokeniser.
 
 Invariant: the core accepts what `prepare` returns; nothing is refused later.
 """
 
 import copy
-from collections.abc import Coroutine, Sequence
+import itertools
+import time
 from typing import Any
 
 import structlog
 from vllm.config import VllmConfig
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
-from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
-from vllm.exceptions import VLLMValidationError
 from vllm.pooling_params import PoolingParams
 from vllm.renderers import BaseRenderer
 from vllm.renderers.chat_utils import load_chat_template
 from vllm.renderers.online_renderer import OnlineRenderer
-from vllm.sampling_params import SamplingParams, StructuredOutputsParams
-from vllm.tool_parsers import ToolParserManager
+from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.input_processor import InputProcessor
 
-from core.errors import ContextLengthExceeded, EngineError, InvalidJob
+from core import metrics
+from core.errors import ContextLengthExceeded, InvalidJob, PipelineError
 from core.settings.engine import EngineSettings
 from workers.engines.base import REFUSED_FIELDS, Generation, choice_seed
+from workers.engines.helpers.remote_renderer import RemoteTokeniser
 from workers.engines.vllm.choices import GenerationChoice, OutputFormat
 from workers.engines.vllm.embeddings import Embedding
 from workers.engines.vllm.penalties import CARRIED
-from workers.engines.vllm.prepared import Prepared, Rendered
+from workers.engines.vllm.prepared import Prepared, Rendered, RenderedPrompt
 from workers.engines.vllm.rejections import rejections
-from workers.engines.vllm.schema_support import refuse_unenforced
-from workers.engines.vllm.supported_media import check_media
-from workers.engines.vllm.taken_grammars import (
+from workers.engines.vllm.rendering import (
+    BlockingRenderer,
+    find_tool_parser,
+    render_chat,
+    render_prompts,
+)
+from workers.engines.vllm.requested_grammars import (
     hide_structural_tag,
     read_tokenizer_info,
     take_grammar,
 )
-from workers.engines.vllm.tool_parsers import choose_tool_parser
+from workers.engines.vllm.schema_support import refuse_unenforced
+from workers.engines.vllm.supported_media import check_media
+from workers.engines.vllm.tokenisers import apart, can_work_apart, pack
 
 log = structlog.get_logger()
 
 SAMPLE = "The river runs from the hills to the sea, and 12 small boats follow it (slowly)."
-
-
-class _BlockingRenderer:
-    """vLLM's renderer whose async methods run synchronously, in the calling thread."""
-
-    def __init__(self, renderer: BaseRenderer) -> None:
-        self._renderer = renderer
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._renderer, name)
-
-    async def render_chat_async(self, *args: Any, **kwargs: Any) -> Any:
-        return self._renderer.render_chat(*args, **kwargs)
-
-    async def render_cmpl_async(self, *args: Any, **kwargs: Any) -> Any:
-        return self._renderer.render_cmpl(*args, **kwargs)
 
 
 class VllmFrontend:
@@ -72,15 +63,16 @@ class VllmFrontend:
         self, config: VllmConfig, renderer: BaseRenderer, settings: EngineSettings
     ) -> None:
         self.renderer = renderer
+        self._settings = settings
         self._config = config
         self._model = config.model_config
         self._replays_grammar = settings.core == "in-process" and settings.reasoning_parser is None
         self._inputs = InputProcessor(config, renderer)
         template = load_chat_template(settings.chat_template)
-        tool_parser = _tool_parser(self._model, renderer, settings, template)
+        tool_parser = find_tool_parser(self._model, renderer, settings, template)
         self._online = OnlineRenderer(
             self._model,
-            _BlockingRenderer(renderer),
+            BlockingRenderer(renderer),
             request_logger=None,
             chat_template=template,
             chat_template_content_format="auto",
@@ -89,7 +81,7 @@ class VllmFrontend:
             reasoning_parser=settings.reasoning_parser,
         )
         self._defaults = self._model.get_diff_sampling_param()
-        self._serial = 0
+        self._serial = itertools.count(1)  # threads of helpers count, too
         self._tasks: tuple[str, ...] = ()
 
     def open(self, tasks: tuple[str, ...]) -> None:
@@ -119,6 +111,16 @@ class VllmFrontend:
             log.exception("grammars_unavailable")
             return None
 
+    def pack_tokeniser(self) -> bytes | None:
+        """Return what render helpers need; None if they cannot load the tokeniser."""
+        tokeniser = self.renderer.tokenizer
+        if tokeniser is None:
+            return None
+        packed = pack(tokeniser, self._online.chat_template, self._settings.render_characters)
+        if packed is not None:
+            can_work_apart(tokeniser)
+        return packed
+
     def prepare(self, generation: Generation) -> Prepared:
         """Do `render` and `finish`: for the worker's own requests, whose grammars are known.
 
@@ -146,18 +148,45 @@ class VllmFrontend:
             ContextLengthExceeded: the prompt and the tokens to generate exceed the context.
             EngineError: another error, which is not the client's.
         """
+        began = time.monotonic()
         with rejections(generation):
-            return self._prepare(generation)
+            prepared = self._prepare(generation)
+        self._observe(began, "engine")
+        return prepared
+
+    def render_apart(self, generation: Generation, remote: RemoteTokeniser) -> Prepared | Rendered:
+        """Do `render`, with the chat template and the tokeniser in a helper.
+
+        Args:
+            generation: The request.
+            remote: The helper.
+
+        Returns:
+            What `render` returns.
+
+        Raises:
+            InvalidJob: the request is wrong, or it exceeded a limit of the helper.
+            EngineError: another error, which is not the client's.
+        """
+        began = time.monotonic()
+        try:
+            with apart(remote), rejections(generation):
+                prepared = self._prepare(generation)
+        except PipelineError as error:
+            if remote.failure is None or remote.failure is error:
+                raise
+            raise remote.failure from error
+        self._observe(began, "helper")
+        return prepared
+
+    def _observe(self, began: float, where: str) -> None:
+        seconds = time.monotonic() - began
+        metrics.render_seconds.labels(self._settings.served_name, where).observe(seconds)
 
     def finish(self, rendered: Rendered) -> Prepared:
         """Make the requests for the core from a rendered one; raises what `render` raises."""
         with rejections(rendered.generation):
-            return self._finish(
-                rendered.generation,
-                rendered.request,
-                rendered.prompts,
-                rendered.wanted,
-            )
+            return self._finish(rendered)
 
     def _prepare(self, generation: Generation) -> Prepared | Rendered:
         if generation.endpoint == "/v1/embeddings":
@@ -176,30 +205,22 @@ class VllmFrontend:
         request = (ChatCompletionRequest if chat else CompletionRequest).model_validate(body)
         if (best_of := body.get("best_of")) is not None and best_of != (request.n or 1):
             raise InvalidJob("best_of must equal n", param="best_of")
-        rendered = self._render_chat(request) if chat else self._render_completion(request)
         limit = body.get("max_completion_tokens" if chat else "max_tokens")
-        prompts: list[tuple[Any, SamplingParams]] = []
-        taken = None
-        for inputs in rendered:
+        source, prompts = None, []
+        for inputs in (render_chat if chat else render_prompts)(self._online, request):
             params = self._sampling_params(request, inputs, limit)
-            refuse_unenforced(params, body)
+            refuse_unenforced(params, body, tag)
             taken = take_grammar(params, self._config, generation.body, tag)
-            prompts.append((inputs, params))
-        if taken is not None:
-            source, wanted = taken  # all prompts have the same
-            return Rendered(generation, source, wanted, request, prompts)
-        return self._finish(generation, request, prompts, None)
+            source, wanted = taken if taken is not None else (None, None)
+            prompts.append(RenderedPrompt(inputs, params, wanted))
+        rendered = Rendered(generation, request, source, prompts)
+        return self._finish(rendered) if source is None else rendered
 
-    def _finish(
-        self,
-        generation: Generation,
-        request: ChatCompletionRequest | CompletionRequest,
-        prompts: Sequence[tuple[Any, SamplingParams]],
-        wanted: StructuredOutputsParams | None,
-    ) -> Prepared:
+    def _finish(self, rendered: Rendered) -> Prepared:
+        generation, request = rendered.generation, rendered.request
         choices: list[GenerationChoice] = []
         tokens, count, restarted = 0, request.n or 1, False
-        for number, (inputs, params) in enumerate(prompts):
+        for number, (inputs, params, wanted) in enumerate(rendered.prompts):
             core = self._inputs.process_inputs(generation.id, inputs, params, self._tasks)
             if wanted is not None:
                 core.sampling_params.structured_outputs = wanted
@@ -209,15 +230,14 @@ class VllmFrontend:
             own = range(number * count, (number + 1) * count)
             choices += self._split(generation, core, output_format, own, restarted=restarted)
             tokens += len(core.prompt_token_ids)
-        return Prepared(tokens, count * len(prompts), len(prompts), restarted, choices)
+        prompts = len(rendered.prompts)
+        return Prepared(tokens, count * prompts, prompts, restarted, choices)
 
     def _prepare_embedding(self, generation: Generation) -> Prepared:
         """Make one core request per input, except for inputs that finished earlier."""
         body = generation.body
         request = CompletionRequest(prompt=body["input"], max_tokens=1)
-        rendered = _drive(self._online.render_completion(request))
-        if isinstance(rendered, ErrorResponse):
-            raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
+        rendered = render_prompts(self._online, request)
         choices = []
         for index, inputs in enumerate(rendered):
             length = len(inputs["prompt_token_ids"])
@@ -229,8 +249,7 @@ class VllmFrontend:
                 )
             if index in generation.finished:
                 continue
-            self._serial += 1
-            name = f"{generation.id}/{index}/{self._serial}"
+            name = f"{generation.id}/{index}/{next(self._serial)}"
             params = PoolingParams(task="embed", dimensions=body.get("dimensions"))
             core = self._inputs.process_inputs(name, inputs, params, self._tasks)
             core.request_id = core.external_req_id = name
@@ -238,18 +257,6 @@ class VllmFrontend:
         tokens = sum(len(inputs["prompt_token_ids"]) for inputs in rendered)
         count = len(rendered)
         return Prepared(tokens, count, count, False, choices)
-
-    def _render_chat(self, request: ChatCompletionRequest) -> Any:
-        rendered = _drive(self._online.render_chat(request))
-        if isinstance(rendered, ErrorResponse):
-            raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
-        return rendered[1]
-
-    def _render_completion(self, request: CompletionRequest) -> Any:
-        rendered = _drive(self._online.render_completion(request))
-        if isinstance(rendered, ErrorResponse):
-            raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
-        return rendered
 
     def _sampling_params(self, request: Any, inputs: Any, given: int | None) -> SamplingParams:
         """Return vLLM's parameters; the output may at most fill the context."""
@@ -283,9 +290,8 @@ class VllmFrontend:
         for index in indexes:
             if index in generation.finished and not restarted:
                 continue
-            self._serial += 1
             own = copy.copy(core)
-            own.request_id = own.external_req_id = f"{generation.id}/{index}/{self._serial}"
+            own.request_id = own.external_req_id = f"{generation.id}/{index}/{next(self._serial)}"
             own.sampling_params = copy.copy(core.sampling_params)
             if own.sampling_params.seed is not None:
                 number = index - indexes.start
@@ -312,30 +318,3 @@ class VllmFrontend:
             return False
         penalised = params.presence_penalty or params.frequency_penalty
         return not penalised or bool(self._model.logits_processors)
-
-
-def _tool_parser(
-    model: Any, renderer: BaseRenderer, settings: EngineSettings, template: str | None
-) -> str | None:
-    """Choose the parser for tool calls, and log by what it was chosen."""
-    if settings.task != "generate":
-        return None
-    if template is None:
-        template = getattr(renderer.tokenizer, "chat_template", None)
-    if isinstance(template, dict):  # a model with several templates: tools have their own
-        template = template.get("tool_use") or template.get("default")
-    chosen = choose_tool_parser(
-        settings.tool_parser, template, model.architectures, ToolParserManager.list_registered()
-    )
-    log.info("tool_parser_chosen", tool_parser=chosen.name, by=chosen.source)
-    return chosen.name
-
-
-def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that never suspends, without an event loop."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    coroutine.close()
-    raise EngineError("the renderer suspended unexpectedly")

@@ -25,28 +25,56 @@ CONSTRAINTS = (
 #: Keywords whose value is a schema, a list of schemas, or schemas by name.
 ONE = ("items", "additionalProperties", "propertyNames", "unevaluatedProperties")
 LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+#: Fields of a structural tag that hold a schema.
+TAG_SCHEMAS = ("json_schema", "schema")
 NAMED = ("properties", "patternProperties", "$defs", "definitions")
 
 
-def refuse_unenforced(params: SamplingParams, body: dict[str, Any]) -> None:
-    """Refuse a request whose JSON schema would not be enforced.
+def refuse_unenforced(params: SamplingParams, body: dict[str, Any], hidden: str | None) -> None:
+    """Refuse a request whose JSON schemas would not be enforced.
+
+    Args:
+        params: vLLM's parameters.
+        body: The request.
+        hidden: The structural tag that `hide_structural_tag` took out of it.
 
     Raises:
-        InvalidJob: The schema uses such a keyword; `param` is the field that holds the schema.
+        InvalidJob: A schema uses such a keyword; `param` is the field that holds the schema.
     """
     outputs = params.structured_outputs
-    if outputs is None or not outputs.json:
+    if outputs is None:
         return
-    schema = outputs.json
-    if isinstance(schema, str):
-        try:
-            schema = orjson.loads(schema)
-        except orjson.JSONDecodeError:
-            return  # the backend's own check refuses it
-    keyword = unenforced(schema)
-    if keyword is not None:
-        text = f"the JSON schema cannot be enforced because of {keyword}"
-        raise InvalidJob(text, param=grammar_field(body))
+    for schema in _schemas(outputs.json, hidden or outputs.structural_tag):
+        keyword = unenforced(schema)
+        if keyword is not None:
+            text = f"the JSON schema cannot be enforced because of {keyword}"
+            raise InvalidJob(text, param=grammar_field(body))
+
+
+def _schemas(schema: Any, tag: str | None) -> Iterator[Any]:
+    """Yield the schema of a request, and all schemas in a structural tag."""
+    if schema:
+        yield _read(schema)
+    waiting = [_read(tag)] if tag else []
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, list):
+            waiting += found
+        elif isinstance(found, dict):
+            for name, value in found.items():
+                if name in TAG_SCHEMAS:
+                    yield value
+                else:
+                    waiting.append(value)
+
+
+def _read(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None  # the backend's own check refuses it
 
 
 def unenforced(schema: Any) -> str | None:

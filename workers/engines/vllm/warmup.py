@@ -192,6 +192,8 @@ class WarmUp:
             {"presence_penalty": 0.5, "frequency_penalty": 0.5, "repetition_penalty": 1.1},
             {"logit_bias": {str(self.token_ids[0]): 1.0}},
             {"min_tokens": 2},
+            {"bad_words": ["a"]},
+            {"allowed_token_ids": list(self.token_ids[:8])},
         ]
         batch = []
         for fields in paths:

@@ -1,38 +1,68 @@
 """Compiles each new grammar in a helper process before the engine may see it.
 
-Accounts take turns; within an account, grammars are compiled in the order of arrival. Requests with
-the same grammar share one compilation. The verdict is remembered per account, so an account cannot
-push another's out.
+Requests with the same grammar share one compilation. The verdict is remembered per account, so an
+account cannot push another's out.
 
 Invariant: `check` returns True only for a grammar that a helper compiled within all limits.
 """
 
 import asyncio
 import hashlib
+import json
+import sys
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from core import metrics
-from core.errors import EngineDead, EngineError, InvalidJob
+from core.errors import InvalidJob
 from core.settings.engine import EngineSettings
-from workers.engines.vllm.grammar_helper import (
-    COMMAND,
-    GrammarHelper,
-    GrammarSource,
-    GrammarVerdict,
-)
+from workers.engines.helpers.helper_pool import HelperPool, Work
+from workers.engines.helpers.helper_process import HelperLimits, HelperProcess, HelperRefused
 
 log = structlog.get_logger()
 
+COMMAND = (sys.executable, "-m", "workers.engines.helpers.grammar_process")
+ANSWER_BYTES = 16 * 1024
 #: Seconds after which a refused grammar is tried again.
 REFUSED_SECONDS = 300.0
 ACCOUNTS = 1024
 
 Key = tuple[str, bytes]
-Verdicts = OrderedDict[bytes, tuple[GrammarVerdict, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class GrammarSource:
+    """A grammar as a request states it.
+
+    Attributes:
+        kind: `json`, `regex`, `grammar` (EBNF), `lark` or `structural_tag`.
+        text: The grammar.
+        any_whitespace: Whether JSON may contain any white space.
+        field: The request field that it comes from.
+    """
+
+    kind: str
+    text: str
+    any_whitespace: bool
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrammarVerdict:
+    """What is known of a grammar.
+
+    Attributes:
+        reason: Why it is refused; empty if it may be used.
+        text: What the compiler said.
+    """
+
+    reason: str
+    text: str = ""
 
 
 class VerdictCache:
@@ -79,27 +109,59 @@ class VerdictCache:
 class Compilation:
     """One grammar that waits for a helper or is in one, with the generations that wait for it."""
 
-    def __init__(self, key: Key, source: GrammarSource) -> None:
+    def __init__(self, key: Key, work: Work[GrammarVerdict]) -> None:
         self.key = key
-        self.source = source
+        self.work = work
         self.waiters: dict[str, asyncio.Future[GrammarVerdict | None]] = {}
-        self.task: asyncio.Task[GrammarVerdict] | None = None
 
-    def settle(
-        self, verdict: GrammarVerdict | None, error: EngineError | EngineDead | None
-    ) -> None:
-        """Answer every waiter."""
+    def settle(self) -> None:
+        """Give every waiter what the work ended with."""
+        error = self.work.future.exception()
         for waiter in self.waiters.values():
             if waiter.done():
                 continue
             if error is None:
-                waiter.set_result(verdict)
+                waiter.set_result(self.work.future.result())
             else:
                 waiter.set_exception(error)
 
 
+def make_helper(
+    settings: EngineSettings, tokenizer_info: str, command: Sequence[str] = COMMAND
+) -> HelperProcess:
+    """Return a helper that compiles grammars.
+
+    Args:
+        settings: The limits.
+        tokenizer_info: JSON of xgrammar's `TokenizerInfo`.
+        command: The program.
+    """
+    hello = {
+        "tokenizer_info": tokenizer_info,
+        "compiled_bytes": settings.grammar_compiled_bytes,
+        "token_seconds": settings.grammar_token_seconds,
+    }
+    limits = HelperLimits(settings.grammar_seconds, settings.grammar_memory_bytes, ANSWER_BYTES)
+    return HelperProcess("grammar helper", command, limits, lambda: json.dumps(hello).encode())
+
+
+def compile_grammar(source: GrammarSource, model: str, helper: HelperProcess) -> GrammarVerdict:
+    """Let a helper compile a grammar and try it; called in the helper's thread."""
+    asked = {"kind": source.kind, "text": source.text, "any_whitespace": source.any_whitespace}
+    began = time.monotonic()
+    try:
+        text = helper.ask(json.dumps(asked).encode()).decode()
+        verdict = GrammarVerdict("invalid" if text else "", text)
+    except HelperRefused as refused:
+        verdict = GrammarVerdict(refused.reason)
+    metrics.grammar_seconds.labels(model).observe(time.monotonic() - began)
+    if verdict.reason:
+        log.warning("grammar_refused", reason=verdict.reason, kind=source.kind)
+    return verdict
+
+
 class GrammarGuard:
-    """A pool of helper processes with a queue; use it from the event loop's thread only."""
+    """The verdicts on grammars; use it from the event loop's thread only."""
 
     def __init__(
         self,
@@ -107,7 +169,6 @@ class GrammarGuard:
         tokenizer_info: str,
         *,
         progress: Callable[[], None],
-        dead: Callable[[EngineDead], None],
         command: Sequence[str] = COMMAND,
     ) -> None:
         """Create a guard whose helpers are not started.
@@ -116,30 +177,17 @@ class GrammarGuard:
             settings: The limits and the number of helpers.
             tokenizer_info: JSON of xgrammar's `TokenizerInfo`.
             progress: Called when a helper has started or ended a compilation.
-            dead: Called once if grammars can no longer be compiled.
             command: The program of a helper process.
         """
         self._settings = settings
         self._model = settings.served_name
-        self._progress = progress
-        self._helpers = [
-            GrammarHelper(settings, tokenizer_info, command)
-            for _ in range(settings.grammar_helpers)
+        helpers = [
+            make_helper(settings, tokenizer_info, command) for _ in range(settings.grammar_helpers)
         ]
+        self.pool = HelperPool(helpers, progress)
         self._cache = VerdictCache(settings.grammar_cache)
-        self._queues: OrderedDict[str, deque[Compilation]] = OrderedDict()
         self._compilations: dict[Key, Compilation] = {}
         self._of_generation: dict[str, Compilation] = {}
-        self._arrived = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._closing = False
-        self._on_death = dead
-        self._failed: EngineDead | None = None
-
-    @property
-    def pids(self) -> list[int]:
-        """The ids of the helper processes that run."""
-        return [helper.pid for helper in self._helpers if helper.pid is not None]
 
     @property
     def waiting(self) -> int:
@@ -162,8 +210,6 @@ class GrammarGuard:
             EngineError: no helper could be started.
             EngineDead: the guard was closed.
         """
-        if self._failed is not None:
-            raise self._failed
         key = account, self._digest(source)
         verdict = self._cache.get(key)
         if verdict is None:
@@ -183,52 +229,22 @@ class GrammarGuard:
         waiter = compilation.waiters.pop(generation_id)
         if not waiter.done():
             waiter.set_result(None)
-        if compilation.waiters or self._compilations.get(compilation.key) is not compilation:
-            return
-        del self._compilations[compilation.key]
-        if compilation.task is not None:
-            compilation.task.cancel()
-        else:
-            self._queues[compilation.key[0]].remove(compilation)
+        if not compilation.waiters and self._compilations.get(compilation.key) is compilation:
+            del self._compilations[compilation.key]
+            self.pool.drop(compilation.work)
 
     async def close(self) -> None:
         """Kill all helpers; generations that wait get EngineDead."""
-        self._closing = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for compilation in self._compilations.values():
-            compilation.settle(None, EngineDead("the engine was closed", from_outside=True))
-        for helper in self._helpers:
-            await helper.kill()
-
-    def start(self) -> None:
-        """Start the helpers in the background, so that the first grammar does not wait for them."""
-        if not self._tasks:
-            self._tasks = [asyncio.create_task(self._serve(helper)) for helper in self._helpers]
-            for task in self._tasks:
-                task.add_done_callback(self._on_served)
-
-    def _on_served(self, task: asyncio.Task[None]) -> None:
-        """Report that a helper is served no longer: requests would wait for it without end."""
-        error = None if task.cancelled() else task.exception()
-        if error is None:
-            return
-        log.critical("grammar_guard_failed", exc_info=error)
-        self._failed = EngineDead(f"the grammar guard died of {type(error).__name__}")
-        for compilation in self._compilations.values():
-            compilation.settle(None, self._failed)
-        self._on_death(self._failed)
+        await self.pool.close()
 
     async def _wait(
         self, generation_id: str, key: Key, source: GrammarSource
     ) -> GrammarVerdict | None:
         compilation = self._compilations.get(key)
         if compilation is None:
-            compilation = self._compilations[key] = Compilation(key, source)
-            self._queues.setdefault(key[0], deque()).append(compilation)
-            self._arrived.set()
-        self.start()
+            work = self.pool.submit(key[0], partial(compile_grammar, source, self._model))
+            compilation = self._compilations[key] = Compilation(key, work)
+            work.future.add_done_callback(lambda _: self._settle(compilation))
         waiter: asyncio.Future[GrammarVerdict | None] = asyncio.get_running_loop().create_future()
         compilation.waiters[generation_id] = waiter
         self._of_generation[generation_id] = compilation
@@ -239,59 +255,13 @@ class GrammarGuard:
                 self.abandon(generation_id)
             self._of_generation.pop(generation_id, None)
 
-    async def _serve(self, helper: GrammarHelper) -> None:
-        """Compile grammars with one helper, one at a time."""
-        while True:
-            await self._revive(helper)
-            compilation = await self._next()
-            verdict, error = None, None
-            compilation.task = asyncio.create_task(self._compile(helper, compilation.source))
-            try:
-                verdict = await compilation.task
-            except asyncio.CancelledError:
-                if self._closing:
-                    compilation.task.cancel()
-                    raise
-                continue  # it was abandoned
-            except EngineError as failure:
-                log.exception("grammar_helper_failed")
-                error = failure
-            if self._compilations.get(compilation.key) is compilation:
-                del self._compilations[compilation.key]
-            if verdict is not None:
-                self._cache.put(compilation.key, verdict)
-            compilation.settle(verdict, error)
-            self._progress()
-
-    async def _revive(self, helper: GrammarHelper) -> None:
-        """Start a helper that was killed, before it is needed; a job reports why it cannot."""
-        try:
-            await helper.start()
-        except EngineError:
-            log.exception("grammar_helper_failed")
-
-    async def _compile(self, helper: GrammarHelper, source: GrammarSource) -> GrammarVerdict:
-        await helper.start()
-        self._progress()
-        verdict = await helper.compile(source)
-        metrics.grammar_seconds.labels(self._model).observe(helper.compiled_seconds)
-        if verdict.reason:
-            log.warning("grammar_refused", reason=verdict.reason, kind=source.kind)
-        return verdict
-
-    async def _next(self) -> Compilation:
-        """Return the next compilation of the account whose turn it is."""
-        while True:
-            for account in list(self._queues):
-                queue = self._queues.pop(account)
-                if not queue:
-                    continue
-                compilation = queue.popleft()
-                if queue:
-                    self._queues[account] = queue  # at the end: the others come first
-                return compilation
-            self._arrived.clear()
-            await self._arrived.wait()
+    def _settle(self, compilation: Compilation) -> None:
+        if self._compilations.get(compilation.key) is compilation:
+            del self._compilations[compilation.key]
+        future = compilation.work.future
+        if future.exception() is None and (verdict := future.result()) is not None:
+            self._cache.put(compilation.key, verdict)
+        compilation.settle()
 
     def _digest(self, source: GrammarSource) -> bytes:
         parts = (source.kind, str(source.any_whitespace), source.text)

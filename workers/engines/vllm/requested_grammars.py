@@ -18,7 +18,7 @@ from vllm.v1.structured_output.backend_xgrammar import (
 )
 from vllm.v1.structured_output.utils import choice_as_grammar, grammar_is_likely_lark
 
-from workers.engines.vllm.grammar_helper import GrammarSource
+from workers.engines.helpers.grammar_guard import GrammarSource
 
 BACKENDS = ("auto", "xgrammar")
 HARMLESS_TAG = {"type": "structural_tag", "format": {"type": "const_string", "value": "a"}}

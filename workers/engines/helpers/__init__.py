@@ -1,0 +1,1 @@
+"""Bounded helper processes: they do what a request makes costly, apart from the engine."""
