@@ -1,7 +1,7 @@
 """Describes errors for clients, in two formats: RFC 9457 problems and OpenAI's error object.
 
-An error class carries its status and title. Invariant: 429 and 503 always have a
-`retry_after`, and the text of an unexpected exception is never shown.
+An error class carries its status and title. Invariant: 429, 503 and 507 always have a
+`retry_after` when they refuse a request, and the text of an unexpected exception is never shown.
 """
 
 import math

@@ -3,7 +3,8 @@
 `RateLimit-Policy` and `RateLimit` follow draft-ietf-httpapi-ratelimit-headers-10: one policy per
 limit; `r` is the remaining amount, `t` the seconds until the full amount is available again.
 `x-ratelimit-*` are OpenAI's; if both key and account are limited, they show the tighter limit.
-Retry-After is not among them: `jobs/store/rejections.py` computes it.
+Retry-After is not among them: `jobs/store/scripts/submit.lua` computes the wait of a rate limit,
+and `jobs/store/rejections.py` lists where those of other refusals come from.
 """
 
 from collections.abc import Iterable, Sequence

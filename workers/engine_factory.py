@@ -3,6 +3,8 @@
 Invariant: vLLM is imported only if the settings ask for it.
 """
 
+from typing import assert_never
+
 from core.settings.engine import EngineSettings
 from workers.engines.base import Engine
 
@@ -17,6 +19,8 @@ def create_engine(settings: EngineSettings) -> Engine:
         from workers.engines.vllm.engine import VllmEngine  # noqa: PLC0415
 
         return VllmEngine(settings)
-    from workers.engines.simulated import SimulatedEngine  # noqa: PLC0415
+    if settings.kind == "simulated":
+        from workers.engines.simulated import SimulatedEngine  # noqa: PLC0415
 
-    return SimulatedEngine(settings)
+        return SimulatedEngine(settings)
+    assert_never(settings.kind)

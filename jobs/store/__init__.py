@@ -1,5 +1,5 @@
 """The job store: each transition of a job is one Lua script in Redis.
 
-A submission that is refused becomes an error in `rejections.py`, with the seconds of its
-Retry-After.
+`scripts/submit.lua` decides whether a job is accepted, and computes the Retry-After of a rate
+limit; `rejections.py` turns a refusal into an error.
 """

@@ -4,7 +4,7 @@ The script checks all of them and takes from every bucket, or from none, so the 
 however many processes submit concurrently. A bucket holds one minute's worth and refills evenly
 (`scripts/lib.lua` names the algorithm). Tokens are estimated when a job is accepted and replaced
 by the real number when it ends, however it ends. Invariant: a refused or repeated request costs
-nothing. `rejections.py` turns a refusal into an error with its Retry-After.
+nothing. `scripts/submit.lua` computes how long a refused caller must wait (Retry-After).
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,9 @@
 """Turns the answer of a refused submission into an error that says why and when to retry.
 
 Where `retry_after_seconds` comes from: `scripts/submit.lua` computes the wait of a rate limit,
-`load_shedding.py` that of a full queue. `wire/error_bodies.py` rounds it up to whole seconds for
-the Retry-After header.
+`failure_wait` in `scripts/lib.lua` that of an account whose jobs keep failing, `load_shedding.py`
+that of a full queue; the others are constants here. `wire/error_bodies.py` rounds it up to whole
+seconds for the Retry-After header.
 """
 
 from collections.abc import Sequence

@@ -33,7 +33,7 @@ def weights_digest(settings: EngineSettings) -> str:
     found = hashlib.sha256()
     arguments = settings.model_dump(mode="json", include=set(ARGUMENTS))
     found.update(orjson.dumps(arguments, option=orjson.OPT_SORT_KEYS))
-    if settings.kind != "vllm":
+    if settings.kind == "simulated":
         found.update(settings.model.encode())
     else:
         folder = _folder(settings)
