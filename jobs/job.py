@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from core.tracing import parse
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 
@@ -68,6 +69,12 @@ class JobSpec:
         if self.traceparent is not None:
             fields["traceparent"] = self.traceparent
         return orjson.dumps(fields)
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace in which the job was submitted; None if it is not traced."""
+        found = parse(self.traceparent) if self.traceparent else None
+        return None if found is None else found.context.trace
 
     @property
     def keeps_body(self) -> bool:
