@@ -65,6 +65,7 @@ async def _answer(
         body=body,
         checked=CompletionRequest.model_construct(**body),
         request_id=request.state.request_id,
+        address=request.state.limited_address,
         preferences=preferences,
         on_disconnect=disconnect_policy(preferences),
         watched=not preferences.respond_async,
