@@ -56,7 +56,6 @@ class WorkerHealth:
 
     def describe(self) -> bytes:
         """Return as JSON what `/circuit-breaker/status` shows of this worker."""
-        breaker = self._breaker
         return orjson.dumps(
             {
                 "id": self._state.id,
@@ -66,11 +65,7 @@ class WorkerHealth:
                 "slots": self._state.slots,
                 "weights": self._state.weights,
                 "running": len(self._runner.attempts),
-                "breaker": {
-                    "state": breaker.state,
-                    "failures": breaker.failures,
-                    "seconds_to_probe": round(breaker.seconds_to_probe, 1),
-                },
+                "breaker": self._breaker.describe(),
             }
         )
 

@@ -1,5 +1,6 @@
 """Routes for monitoring: health, readiness, metrics, circuit breakers. They need no key."""
 
+from collections import Counter
 from importlib.metadata import version
 
 from fastapi import APIRouter
@@ -17,6 +18,9 @@ from intake.operations.worker_status import describe_workers, is_connected
 EXPOSITION = Exposition("api", all_metrics.API)
 
 router = APIRouter(tags=["operations"])
+
+#: The states of a breaker, the worst first.
+BREAKER_STATES = ("open", "half_open", "closed")
 
 
 @router.get("/health")
@@ -63,8 +67,14 @@ def metrics(request: Request) -> Response:
 
 @router.get("/circuit-breaker/status", responses=error_responses(503))
 async def circuit_breaker(services: AppServices) -> Response:
-    """Return the circuit breaker of every worker; `state` is the worst of them."""
+    """Return the circuit breaker of every worker, their worst state, and counts of all of them."""
     workers = await describe_workers(services)
-    states = {worker.get("breaker", {}).get("state") for worker in workers}
-    worst = next((name for name in ("open", "half_open", "closed") if name in states), "unknown")
-    return json_response({"object": "list", "state": worst, "data": workers})
+    breakers = [worker.get("breaker", {}) for worker in workers]
+    states = Counter(breaker.get("state", "unknown") for breaker in breakers)
+    counts = {
+        "workers": {name: states[name] for name in BREAKER_STATES},
+        "failures": sum(breaker.get("failures", 0) for breaker in breakers),
+        "successes": sum(breaker.get("successes", 0) for breaker in breakers),
+    }
+    worst = next((name for name in BREAKER_STATES if states[name]), "unknown")
+    return json_response({"object": "list", "state": worst, "counts": counts, "data": workers})

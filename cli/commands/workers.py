@@ -6,7 +6,7 @@ from cli.connect.api_client import Client
 from cli.terminal.options import Json, Key, Url
 from cli.terminal.output import print_json, print_table
 
-COLOURS = {"closed": "green", "half-open": "yellow", "open": "red"}
+COLOURS = {"closed": "green", "half_open": "yellow", "open": "red"}
 
 app = typer.Typer(add_completion=False)
 

@@ -166,8 +166,21 @@ class BreakerSettings(SettingsGroup):
         ge=1,
         description="Number of engine failures within the window that open the circuit breaker.",
     )
+    failure_rate: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the generations within the window that must have failed too, for"
+        " example 0.5. 0: only the failures since the last success count, whatever their share.",
+    )
     window_seconds: float = Field(
         default=30.0, gt=0, description="Length in seconds of the window for failures."
+    )
+    successes: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="Number of successful probes, one after the other, that close the breaker.",
     )
     cooldown_seconds: float = Field(
         default=5.0, gt=0, description="Seconds the breaker stays open before a probe."

@@ -75,9 +75,11 @@ async def test_breakers_are_what_the_workers_say(
     stranger: httpx2.AsyncClient, store: JobStore
 ) -> None:
     empty = (await stranger.get("/circuit-breaker/status")).json()
-    assert empty == {"object": "list", "state": "unknown", "data": []}
-    for worker, state in (("w1", "closed"), ("w2", "open")):
-        breaker = {"state": state, "failures": 5, "opened_at": None, "retry_at": None}
+    none = {"open": 0, "half_open": 0, "closed": 0}
+    counts = {"workers": none, "failures": 0, "successes": 0}
+    assert empty == {"object": "list", "state": "unknown", "counts": counts, "data": []}
+    for worker, state, successes in (("w1", "closed", 40), ("w2", "open", 2)):
+        breaker = {"state": state, "failures": 5, "successes": successes}
         description = {
             "id": worker, "queue": MODEL, "state": "ready", "breaker": breaker,
             "running": 0, "slots": 4, "engine": "by hand",
@@ -85,6 +87,9 @@ async def test_breakers_are_what_the_workers_say(
         await store.renew(MODEL, worker, 4, orjson.dumps(description), [])
     found = (await stranger.get("/circuit-breaker/status")).json()
     assert found["state"] == "open"
+    assert found["counts"] == {
+        "workers": {"open": 1, "half_open": 0, "closed": 1}, "failures": 10, "successes": 42,
+    }  # fmt: skip
     assert {row["id"]: row["breaker"]["state"] for row in found["data"]} == {
         "w1": "closed", "w2": "open",
     }  # fmt: skip
