@@ -194,8 +194,6 @@ async def test_a_wrong_completion_field_is_named(
     ("path", "fields", "param"),
     [
         (CHAT, {"audio": {"voice": "x", "format": "mp3"}}, "audio"),
-        (CHAT, {"functions": [{"name": "f"}]}, "functions"),
-        (CHAT, {"function_call": "auto"}, "function_call"),
         (CHAT, {"moderation": {"model": "x"}}, "moderation"),
         (CHAT, {"prediction": {"type": "content", "content": "x"}}, "prediction"),
         (CHAT, {"prompt_cache_options": {}}, "prompt_cache_options"),
