@@ -21,7 +21,7 @@ def has_functions(body: Mapping[str, Any]) -> bool:
 def with_tools(body: dict[str, Any]) -> dict[str, Any]:
     """Return a chat's validated body with tools in place of functions."""
     body = body if body.keys().isdisjoint(("functions", "function_call")) else _tools(body)
-    messages = body.get("messages") or ()
+    messages: list[Message] = body.get("messages") or []
     if any(map(_is_old, messages)):
         body = {**body, "messages": _messages(messages)}
     return body

@@ -200,7 +200,6 @@ async def test_a_wrong_completion_field_is_named(
         (CHAT, {"prompt_cache_retention": "24h"}, "prompt_cache_retention"),
         (CHAT, {"web_search_options": {}}, "web_search_options"),
         (CHAT, {"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
-        ("/v1/completions", {"echo": True}, "echo"),
         ("/v1/completions", {"suffix": "y"}, "suffix"),
         ("/v1/completions", {"best_of": 3}, "best_of"),
         ("/v1/completions", {"n": 2, "best_of": 1}, "best_of"),
