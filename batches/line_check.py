@@ -77,8 +77,8 @@ def read_request(raw: bytes | None, endpoint: str, max_bytes: int) -> LineReques
         known = isinstance(url, str) and url in BODIES
         code = "mismatched_url" if known else "invalid_url"
         raise BadLine(code, f"url: expected the batch's endpoint, {endpoint}", "url")
-    if unknown := sorted(set(fields) - set(FIELDS)):
-        name = unknown[0][:64]
+    if unknown := fields.keys() - FIELDS:
+        name = min(unknown)[:64]
         raise BadLine("unknown_parameter", f"{name}: unknown field", name)
     try:
         checked, body = check_request(BODIES[endpoint], fields.get("body"), "body")

@@ -18,6 +18,7 @@ from accounts.quota import quota_of
 from core import metrics
 from core.errors import InvalidJob, PipelineError
 from core.ids import new_id
+from intake.function_chat import has_functions, with_tools
 from intake.permissions import check_model
 from intake.preferences import Preferences
 from intake.prompt_limits import check_prompt
@@ -202,7 +203,7 @@ def _spec(request: AdmissionRequest, metadata: dict[str, str] | None, account: s
     # OpenAI's clients send null for the default; vLLM refuses it.
     body = {
         name: value
-        for name, value in request.body.items()
+        for name, value in with_tools(request.body).items()
         if value is not None and name not in TRANSPORT
     }
     if "cache_salt" in body:
@@ -220,6 +221,7 @@ def _spec(request: AdmissionRequest, metadata: dict[str, str] | None, account: s
         webhook=request.webhook and request.webhook.url,
         webhook_events=request.webhook.events if request.webhook else (),
         quiet=request.quiet,
+        functions=has_functions(request.body),
     )
 
 

@@ -46,9 +46,10 @@ class Problem:
         job_id: The job that the error is about.
         request_id: The request on which the error happened.
         retry_after: Seconds after which to try again.
-        fields: Every wrong field of an invalid body.
+        fields: The first wrong fields of an invalid body.
         headers: Additional headers of the response.
         budget: The exceeded budget: scope, month, currency, what is left and what was needed.
+        more_errors: How many wrong fields are not in `fields`.
     """
 
     kind: ErrorKind
@@ -61,6 +62,7 @@ class Problem:
     fields: Sequence[FieldError] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     budget: Mapping[str, str] | None = None
+    more_errors: int = 0
 
     def as_problem(self) -> dict[str, Any]:
         """Build the RFC 9457 object, without empty fields."""
@@ -73,6 +75,7 @@ class Problem:
             "errors": [
                 {"pointer": error.pointer, "message": error.message} for error in self.fields
             ],
+            "more_errors": self.more_errors,
             "budget": self.budget,
         }
         return {
@@ -138,6 +141,7 @@ def from_error(
         getattr(error, "fields", ()),
         headers=rate_limit_headers(getattr(error, "rate_limits", ())),
         budget=getattr(error, "budget", None),
+        more_errors=getattr(error, "more", 0),
     )
 
 

@@ -68,12 +68,13 @@ class BodyTimeout(ClientError):
 
 
 class InvalidBody(InvalidJob):
-    """The body does not match its schema; `fields` lists every wrong field."""
+    """The body does not match its schema; `fields` lists wrong fields, `more` counts the others."""
 
-    def __init__(self, fields: list[FieldError]) -> None:
+    def __init__(self, fields: list[FieldError], more: int = 0) -> None:
         first = fields[0]
         super().__init__(f"{first.field}: {first.message}", param=first.field)
         self.fields = fields
+        self.more = more
 
 
 class UnsupportedParameter(InvalidBody):

@@ -20,7 +20,7 @@ from core.errors import PipelineError
 from wire.anthropic_error import anthropic_error
 from wire.error_bodies import RETRY_AFTER_SECONDS, ErrorKind, Problem, from_error
 from wire.errors import InvalidBody
-from wire.schemas.validation import field_errors
+from wire.schemas.field_errors import of_fields
 
 #: First parts of our own paths; every other path below /v1/ is part of OpenAI's API.
 OWN_PATHS = frozenset(
@@ -65,7 +65,8 @@ def from_http(error: HTTPException) -> Problem:
 def from_validation(error: RequestValidationError) -> Problem:
     """Describe invalid path, query or header parameters."""
     found = [{**item, "loc": item["loc"][1:]} for item in error.errors()]
-    return from_error(InvalidBody(field_errors(found, {item["loc"][0]: None for item in found})))
+    wrong = of_fields(found, {item["loc"][0]: None for item in found})
+    return from_error(InvalidBody(wrong.fields, wrong.more))
 
 
 def is_openai_path(path: str) -> bool:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api.openapi.document import complete
+from wire.schemas.field_errors import SHOWN
 
 REF = "#/components/schemas/{model}"
 #: Schemas of request bodies by name; filled by `body_of`.
@@ -34,7 +35,8 @@ PROBLEM = {
         "trace_id": {"type": "string"},
         "job_id": {"type": "string"},
         "retry_after": {"type": "integer"},
-        "errors": {"type": "array", "items": {"type": "object"}},
+        "errors": {"type": "array", "items": {"type": "object"}, "maxItems": SHOWN},
+        "more_errors": {"type": "integer"},
     },
 }
 KEY = {

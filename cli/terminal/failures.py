@@ -52,6 +52,8 @@ def _read_problem(status: int, body: Any) -> list[str]:
     fields = [item for item in body.get("errors") or () if isinstance(item, Mapping)]
     if len(fields) > 1:
         lines += [f"field {item.get('pointer')}: {item.get('message')}" for item in fields]
+        if body.get("more_errors"):
+            lines.append(f"{body['more_errors']} more errors")
     elif fields or body.get("param"):
         lines.append(f"field: {fields[0].get('pointer') if fields else body['param']}")
     if body.get("retry_after") is not None:

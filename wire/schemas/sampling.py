@@ -11,8 +11,8 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from wire.schemas.field_errors import UNSUPPORTED
 from wire.schemas.leniency import BeamSearchOnly, Grouping, OwnIds, Priority, RenderOnly, Session
-from wire.schemas.validation import UNSUPPORTED
 
 #: Fields that only the API uses; they are not stored in the job's body.
 TRANSPORT = ("stream", "stream_options", "service_tier", "metadata", "encoding_format")

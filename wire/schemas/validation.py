@@ -3,25 +3,16 @@
 Invariant: every error names the field and what was expected, and never repeats the value.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from wire.errors import FieldError, InvalidBody, MalformedBody, UnsupportedParameter
+from wire.errors import InvalidBody, MalformedBody, UnsupportedParameter
+from wire.schemas.field_errors import wrong_fields
 from wire.schemas.leniency import effective_body
 
 Schema = TypeVar("Schema", bound=BaseModel)
-
-#: Error type of a parameter that OpenAI supports and our engines do not.
-UNSUPPORTED = "unsupported"
-
-PLAIN = {
-    "missing": "required field",
-    "extra_forbidden": "unknown field",
-    "union_tag_not_found": "required field",
-}
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
@@ -70,15 +61,15 @@ def check(schema: type[Schema], value: Any, *root: str, strict: bool | None = No
 
     Raises:
         UnsupportedParameter: At least one field is part of OpenAI's API but not supported here.
-        InvalidBody: The value does not match; `fields` has one entry per wrong field.
+        InvalidBody: The value does not match; `fields` has the first wrong fields, `more`
+            says how many there are besides.
     """
     try:
         return schema.model_validate(value, strict=strict)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        unsupported = any(one["type"] == UNSUPPORTED for one in found)
-        kind = UnsupportedParameter if unsupported else InvalidBody
-        raise kind(field_errors(found, value, root)) from None
+        wrong = wrong_fields(error, schema, value, root, strict=strict)
+    kind = UnsupportedParameter if wrong.unsupported else InvalidBody
+    raise kind(wrong.fields, wrong.more)
 
 
 def check_request(schema: type[Schema], body: Any, *root: str) -> tuple[Schema, dict[str, Any]]:
@@ -97,71 +88,3 @@ def check_request(schema: type[Schema], body: Any, *root: str) -> tuple[Schema, 
     """
     checked = check(schema, body, *root, strict=False)
     return checked, effective_body(checked, body)
-
-
-def field_errors(
-    found: Sequence[Mapping[str, Any]], value: Any, root: Sequence[str] = ()
-) -> list[FieldError]:
-    """Convert pydantic's errors into ours, one per field.
-
-    Args:
-        found: The errors as `ValidationError.errors()` returns them.
-        value: The value that was validated; tells fields from names of union members.
-        root: Path from the body to the value.
-
-    Returns:
-        One error per field. An error below another one is left out.
-    """
-    messages: dict[tuple[str | int, ...], list[str]] = {}
-    for error in found:
-        context = error.get("ctx", {})
-        about = context.get("field", context.get("discriminator"))
-        missing = error["type"] == "missing"
-        path = (*root, *_path(error["loc"], value, missing=missing))
-        if about:
-            path = (*path, about.strip("'"))
-        text = _text(error, context)
-        known = messages.setdefault(path, [])
-        if text not in known:
-            known.append(text)
-    return [
-        FieldError(_pointer(path), _dotted(path), ", or: ".join(texts))
-        for path, texts in messages.items()
-        if not any(_is_below(other, path) for other in messages)
-    ]
-
-
-def _is_below(path: tuple[str | int, ...], other: tuple[str | int, ...]) -> bool:
-    """Return whether an error is nested below another: it is about another union member."""
-    return len(path) > len(other) and path[: len(other)] == other
-
-
-def _text(error: Mapping[str, Any], context: Mapping[str, Any]) -> str:
-    """Describe what was expected, without the value that was sent."""
-    if "expected_tags" in context:
-        return f"expected one of {context['expected_tags']}"
-    return PLAIN.get(error["type"], str(error["msg"]))
-
-
-def _path(loc: Sequence[str | int], value: Any, *, missing: bool) -> list[str | int]:
-    """Drop the names of union members from an error's location: the value has no such parts."""
-    path: list[str | int] = []
-    for index, part in enumerate(loc):
-        in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
-        if in_list or (isinstance(value, dict) and part in value):
-            path.append(part)
-            value = value[part]
-        elif missing and index == len(loc) - 1:
-            path.append(part)
-    return path
-
-
-def _pointer(path: Sequence[str | int]) -> str:
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
-
-
-def _dotted(path: Sequence[str | int]) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.lstrip(".") or "body"

@@ -28,6 +28,9 @@ def test_one_wrong_field_is_named_and_several_are_listed() -> None:
         "field /body/n: too large",
         "field /body/top_p: too small",
     )
+    assert Refused(422, {"title": "t", "errors": two, "more_errors": 5}).advice[-1] == (
+        "5 more errors"
+    )
 
 
 def test_openai_error_is_understood() -> None:
