@@ -1,7 +1,8 @@
 """Every metric that code counts or times; collectors yield those that are read during a scrape.
 
-Invariant: labels have few values (never a job, an account or text from a client), units are in the
-names, and a value that cannot be read is absent, never 0: an autoscaler would take 0 for idle.
+Invariant: labels have few values (never a job or text from a client; an account only in the metrics
+whose number of accounts `billing.metric_accounts` bounds), units are in the names, and a value that
+cannot be read is absent, never 0: an autoscaler would take 0 for idle.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -234,6 +235,18 @@ charged = Counter(
     "penstock_charged_total",
     "Charges for recorded usage in units of the currency; rounded, the ledger is exact",
     ["model", "currency"],
+    registry=LEDGER,
+)
+account_tokens = Counter(
+    "penstock_account_tokens_total",
+    "Tokens of recorded usage by account; the accounts beyond billing.metric_accounts share one",
+    ["account", "model", "kind"],
+    registry=LEDGER,
+)
+account_charged = Counter(
+    "penstock_account_charged_total",
+    "Charges by account, as in penstock_charged_total",
+    ["account", "model", "currency"],
     registry=LEDGER,
 )
 budget_warnings = Counter(

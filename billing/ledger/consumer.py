@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from billing.ledger.account_metrics import AccountMetrics
 from billing.ledger.billing_span import write_billing_spans
 from billing.ledger.ledger import DATA_ERRORS, Ledger, RecordedUsage
 from billing.ledger.settlement import settle_budgets
@@ -35,6 +36,8 @@ GROUP = "ledger"
 #: The outcomes of an entry, as the metric labels them.
 OUTCOMES = ("recorded", "duplicate", "set_aside")
 
+NO_ACCOUNTS = AccountMetrics(0)
+
 BLOCK_MS = 1_000
 
 #: Cap on tokens held in memory per batch while results are archived; a single job may have more.
@@ -49,8 +52,23 @@ class OutboxConsumer:
     """One member of the ledger's consumer group. Any number may run, in any process."""
 
     def __init__(
-        self, store: JobStore, database: Database, settings: BillingSettings, name: str
+        self,
+        store: JobStore,
+        database: Database,
+        settings: BillingSettings,
+        name: str,
+        accounts: AccountMetrics = NO_ACCOUNTS,
     ) -> None:
+        """Prepare a consumer.
+
+        Args:
+            store: The job store, with the outbox.
+            database: The database with the ledger.
+            settings: How large batches are, and when entries of a dead consumer are taken over.
+            name: The consumer's name in its group.
+            accounts: The process's metrics by account.
+        """
+        self._accounts = accounts
         self._store = store
         self._database = database
         self._ledger = Ledger(database)
@@ -140,6 +158,7 @@ class OutboxConsumer:
             refused = await self._record(usage[:half], archived)
             return refused + await self._record(usage[half:], archived)
         _count(recorded)
+        self._accounts.count(recorded.rows)
         await self._announce(recorded.tickets)
         return []
 

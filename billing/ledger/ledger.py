@@ -48,7 +48,8 @@ class RecordedUsage:
     """What one batch added.
 
     `unpriced` has the model of each event without a price; `charged` has amounts by model and
-    currency, in its units, and is empty if some events were duplicates, since it is unknown which.
+    currency, in its units. It and `rows`, the new rows of the ledger, are empty if some events were
+    duplicates, since it is unknown which.
     """
 
     events: int
@@ -56,6 +57,7 @@ class RecordedUsage:
     unpriced: Sequence[str]
     tickets: Sequence[DeliveryTicket]
     charged: Mapping[tuple[str, str], Decimal]
+    rows: Sequence[Row]
 
 
 class Ledger:
@@ -90,8 +92,8 @@ class Ledger:
                 await insert_missing(connection, table_of(ArchivedJobRow), part)
             tickets = await _add_job_events(connection, rows, archived)
         unpriced = [row["model"] for row in rows if row["price_version_id"] is None]
-        charged = _charged(rows) if added == len(rows) else {}
-        return RecordedUsage(added, len(rows) - added, unpriced, tickets, charged)
+        new = rows if added == len(rows) else []
+        return RecordedUsage(added, len(rows) - added, unpriced, tickets, _charged(new), new)
 
     async def set_aside(self, entries: Sequence[UnreadableEntry]) -> None:
         """Keep entries that cannot be recorded, with the reason, for an operator to review."""

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from billing.ledger.account_metrics import AccountMetrics
 from billing.ledger.consumer import OutboxConsumer
 from billing.process.metrics_collector import MoneyCollector
 from core import metrics
@@ -47,8 +48,9 @@ async def run_ledger(settings: Settings) -> None:
     store = open_store(settings)
     database = Database(settings.database, "ledger")
     name = f"{socket.gethostname()}-{os.getpid()}-{new_id('c')[-6:]}"
+    accounts = AccountMetrics(settings.billing.metric_accounts)
     consumers = [
-        OutboxConsumer(store, database, settings.billing, f"{name}-{number}")
+        OutboxConsumer(store, database, settings.billing, f"{name}-{number}", accounts)
         for number in range(CONSUMERS)
     ]
     loop = asyncio.get_running_loop()

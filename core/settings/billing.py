@@ -68,6 +68,13 @@ class BillingSettings(SettingsGroup):
         description="What an API process does with jobs until it has read the budgets from SQL"
         " once: `refuse` or `allow`.",
     )
+    metric_accounts: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="How many accounts the metrics `penstock_account_*` of a ledger process name,"
+        " the first ones that it records; all others are `(other)`. 0: no metrics by account.",
+    )
     health_host: str = health_host("ledger process")
     health_port: int = health_port("ledger process", 8082)
 

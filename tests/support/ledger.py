@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from billing.ledger.account_metrics import AccountMetrics
 from billing.ledger.consumer import GROUP, OutboxConsumer
 from billing.pricing.prices import NewPrice, set_price
 from billing.pricing.rating import Price
@@ -56,7 +57,9 @@ async def consuming(
     store: JobStore, database: Database, name: str = "c1", **settings: Any
 ) -> AsyncIterator[OutboxConsumer]:
     """Run a consumer for the length of a block."""
-    consumer = OutboxConsumer(store, database, BillingSettings(**settings), name)
+    billing = BillingSettings(**settings)
+    accounts = AccountMetrics(billing.metric_accounts)
+    consumer = OutboxConsumer(store, database, billing, name, accounts)
     task = asyncio.create_task(consumer.run())
     try:
         yield consumer

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
+from billing.ledger.account_metrics import OTHERS
 from billing.ledger.consumer import GROUP
 from billing.ledger.ledger import Ledger
 from billing.months import month_of, next_month
@@ -435,3 +436,31 @@ async def test_a_job_erased_while_it_was_archived_is_gone_though_the_ledger_died
     assert {row.job_id for row in await archived(database)} == {expired, kept}
     assert set(await usage_of(database)) == set(ids)
     await store.close()
+
+
+async def test_metrics_name_so_many_accounts_as_the_setting_allows(
+    store: JobStore, database: Database
+) -> None:
+    await a_price(database)
+    metrics.account_tokens.clear()
+    metrics.account_charged.clear()
+    accounts = [f"named-{number}" for number in range(4)]
+
+    def counted(name: str, account: str, **labels: str) -> float | None:
+        of = {"account": account, "model": QUEUE, **labels}
+        return metrics.LEDGER.get_sample_value(f"penstock_account_{name}_total", of)
+
+    async with consuming(store, database):
+        await end_jobs(store, 1, account=accounts[0])
+        await until_consumed(store)
+    assert counted("tokens", accounts[0], kind="output") is None, "off by default"
+    async with consuming(store, database, metric_accounts=2):
+        for account in accounts:
+            await end_jobs(store, 2, account=account)
+            await until_consumed(store)
+    shown = [counted("tokens", account, kind="output") for account in (*accounts, OTHERS)]
+    assert shown == [2, 2, None, None, 4]
+    assert [counted("tokens", OTHERS, kind=kind) for kind in ("input", "cached_input")] == [12, 0]
+    events = [row for row in (await usage_of(database)).values() if row.account_id == accounts[1]]
+    charged = sum(row.input_amount + row.cached_amount + row.output_amount for row in events)
+    assert counted("charged", accounts[1], currency="USD") == pytest.approx(float(charged))
