@@ -34,7 +34,7 @@ class LoginThrottle:
         seconds = settings.attempts_window_seconds
         wait = await self._counts.count(
             AttemptLimit(_person(email), settings.attempts, seconds),
-            AttemptLimit(_place(address), settings.attempts_per_address, seconds),
+            AttemptLimit(f"address:{site_of(address)}", settings.attempts_per_address, seconds),
         )
         if wait:
             raise TooManySignIns("too many attempts to sign in", retry_after_seconds=wait)
@@ -48,13 +48,13 @@ def _person(email: str) -> str:
     return f"email:{digest_of(email)}"
 
 
-def _place(address: str) -> str:
-    """Return the name that an address is counted under; for IPv6, its site network."""
+def site_of(address: str) -> str:
+    """Return the address under which a client is counted: for IPv6, its site's network."""
     try:
         found = ip_address(address)
     except ValueError:
-        return f"address:{address}"
+        return address
     if isinstance(found, IPv6Address):
         mapped = found.ipv4_mapped
         found = mapped or IPv6Network((int(found), SITE_BITS), strict=False).network_address
-    return f"address:{found}"
+    return str(found)

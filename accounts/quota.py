@@ -1,14 +1,56 @@
 """Turns the limits of a caller into the quota that the job store checks."""
 
 from functools import lru_cache
+from typing import NamedTuple
 
 from accounts.caller import Limits
+from accounts.login_throttle import site_of
+from core.settings.api import LimitSettings
 from jobs.store.budget_reservations import ACCOUNT
-from jobs.store.rate_limits import Kind, Quota, RateLimit, make_quota
+from jobs.store.rate_limits import ADDRESS, MINUTE_MS, Kind, Quota, RateLimit, make_quota
+
+
+class RateRules(NamedTuple):
+    """What the installation's settings say about the rates of all callers.
+
+    Attributes:
+        request_burst_ms: How many milliseconds' worth of requests may be accepted at once.
+        token_burst_ms: The same for tokens.
+        per_address: Jobs a minute from one client address; 0 for no limit.
+    """
+
+    request_burst_ms: int = MINUTE_MS
+    token_burst_ms: int = MINUTE_MS
+    per_address: int = 0
+
+    @classmethod
+    def of(cls, settings: LimitSettings) -> "RateRules":
+        """Read the rules from the settings."""
+        return cls(
+            round(settings.request_burst_seconds * 1000),
+            round(settings.token_burst_seconds * 1000),
+            settings.requests_per_minute_per_address,
+        )
+
+    def rate(self, scope: str, kind: Kind, limit: int) -> RateLimit:
+        """Return a rate whose bucket has room for at least one request."""
+        if kind == "tokens":
+            return RateLimit(scope, kind, limit, self.token_burst_ms)
+        return RateLimit(scope, kind, limit, max(self.request_burst_ms, -(-MINUTE_MS // limit)))
+
+
+DEFAULT_RULES = RateRules()
 
 
 @lru_cache(maxsize=4096)
-def quota_of(account: str, key_id: str, key: Limits, whole: Limits) -> Quota:
+def quota_of(
+    account: str,
+    key_id: str,
+    key: Limits,
+    whole: Limits,
+    rules: RateRules = DEFAULT_RULES,
+    address: str = "",
+) -> Quota:
     """Return the quota of a caller.
 
     Args:
@@ -16,13 +58,18 @@ def quota_of(account: str, key_id: str, key: Limits, whole: Limits) -> Quota:
         key_id: The key, or the user who signed in.
         key: The caller's own limits.
         whole: Limits of the whole account.
+        rules: Bursts, and the limit per address.
+        address: The client's address; "" if it is unknown or not limited.
     """
+    scopes = [(key_id, _per_minute(key)), (ACCOUNT, _per_minute(whole))]
+    if address:
+        scopes.append((f"{ADDRESS}{site_of(address)}", (("requests", rules.per_address),)))
     return make_quota(
         f"{account}/{key_id}",
         tuple(
-            RateLimit(scope, kind, limit)
-            for scope, limits in ((key_id, key), (ACCOUNT, whole))
-            for kind, limit in _per_minute(limits)
+            rules.rate(scope, kind, limit)
+            for scope, limits in scopes
+            for kind, limit in limits
             if limit
         ),
         key_running=key.max_running,

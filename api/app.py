@@ -50,7 +50,7 @@ CORS_REQUEST_HEADERS = (
 )
 CORS_RESPONSE_HEADERS = (
     *("Idempotency-Replayed", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy"),
-    *("Retry-After", "X-Penstock-Job", "X-Penstock-Price-Version", "X-Request-ID"),
+    *("Retry-After", "X-Penstock-Job", "X-Penstock-Price-Version", "X-Request-ID", "X-Trace-ID"),
     *(
         f"x-ratelimit-{what}-{kind}"
         for what in ("limit", "remaining", "reset")

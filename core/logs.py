@@ -106,9 +106,9 @@ def _add_trace(
     _logger: Any, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
     """Add the trace id of the request under way."""
-    here = tracing.request.get()
-    if here is not None and here.span is not None:
-        event.setdefault("trace_id", here.span.context.trace)
+    trace_id = tracing.trace_here()
+    if trace_id is not None:
+        event.setdefault("trace_id", trace_id)
     return event
 
 

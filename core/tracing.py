@@ -141,6 +141,12 @@ def close_tracing() -> None:
         tracer.writer.close()
 
 
+def trace_here() -> str | None:
+    """Return the trace id of the request under way; None if it is not traced."""
+    here = request.get()
+    return here.span.context.trace if here is not None and here.span is not None else None
+
+
 def begin_here() -> Span | None:
     """Begin a span in the request under way; outside of a request, a new trace."""
     if _active is None:

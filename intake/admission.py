@@ -18,6 +18,7 @@ from accounts.quota import quota_of
 from core import metrics
 from core.errors import InvalidJob, PipelineError
 from core.ids import new_id
+from intake.function_chat import has_functions, with_tools
 from intake.permissions import check_model
 from intake.preferences import Preferences
 from intake.prompt_limits import check_prompt
@@ -29,7 +30,7 @@ from intake.submission import Admission, submit_within_budget
 from jobs.fairness import ServiceTier
 from jobs.job import Job, JobSpec, JobWebhook, OnDisconnect
 from jobs.media import chat_parts, check_parts
-from jobs.store.rate_limits import UNLIMITED
+from jobs.store.rate_limits import UNLIMITED, Quota
 from jobs.store.transitions import Lock, Submission
 from webhooks.url_rules import check_url
 from wire.schemas.sampling import TRANSPORT, ModelRequest
@@ -55,6 +56,7 @@ class AdmissionRequest(NamedTuple):
         webhook: Where to report the job.
         quiet: Whether the account's webhooks are not told of this job.
         lock: The lock in Redis that must be held when the job is accepted.
+        address: The client's address, if it is limited.
     """
 
     url: str
@@ -73,6 +75,7 @@ class AdmissionRequest(NamedTuple):
     webhook: JobWebhook | None = None
     quiet: bool = False
     lock: Lock | None = None
+    address: str = ""
 
 
 async def admit(services: Services, caller: Caller, request: AdmissionRequest) -> Admission:
@@ -108,7 +111,9 @@ async def admit(services: Services, caller: Caller, request: AdmissionRequest) -
         raise
 
 
-async def repeat(services: Services, caller: Caller, job: Job, request_id: str) -> Admission:
+async def repeat(
+    services: Services, caller: Caller, job: Job, request_id: str, address: str = ""
+) -> Admission:
     """Submit an ended job's spec as a new job; repeating this returns the same new job.
 
     The new job has no deadline: the old one was meant for the first run. The limits of the
@@ -119,6 +124,7 @@ async def repeat(services: Services, caller: Caller, job: Job, request_id: str) 
         caller: The caller; the operator may repeat jobs of other accounts.
         job: The ended job.
         request_id: The id of the HTTP request.
+        address: The client's address, if it is limited.
 
     Raises:
         PipelineError: as `admit`.
@@ -139,9 +145,7 @@ async def repeat(services: Services, caller: Caller, job: Job, request_id: str) 
             budget_key=caller.quota_id if own else "",
             weight=caller.weight if own else 1.0,
             idempotency_key=f"retry:{job.id}",
-            quota=quota_of(caller.account, caller.quota_id, caller.limits, caller.account_limits)
-            if own
-            else UNLIMITED,
+            quota=_quota(services, caller, address) if own else UNLIMITED,
         ),
     )
 
@@ -179,8 +183,19 @@ async def prepare(services: Services, caller: Caller, request: AdmissionRequest)
         deadline=request.deadline,
         idempotency_key=request.preferences.idempotency_key,
         watcher=services.hub.id if request.watched else "",
-        quota=quota_of(caller.account, caller.quota_id, caller.limits, caller.account_limits),
+        quota=_quota(services, caller, request.address),
         lock=request.lock,
+    )
+
+
+def _quota(services: Services, caller: Caller, address: str) -> Quota:
+    return quota_of(
+        caller.account,
+        caller.quota_id,
+        caller.limits,
+        caller.account_limits,
+        services.rate_rules,
+        address,
     )
 
 
@@ -188,7 +203,7 @@ def _spec(request: AdmissionRequest, metadata: dict[str, str] | None, account: s
     # OpenAI's clients send null for the default; vLLM refuses it.
     body = {
         name: value
-        for name, value in request.body.items()
+        for name, value in with_tools(request.body).items()
         if value is not None and name not in TRANSPORT
     }
     if "cache_salt" in body:
@@ -206,6 +221,7 @@ def _spec(request: AdmissionRequest, metadata: dict[str, str] | None, account: s
         webhook=request.webhook and request.webhook.url,
         webhook_events=request.webhook.events if request.webhook else (),
         quiet=request.quiet,
+        functions=has_functions(request.body),
     )
 
 

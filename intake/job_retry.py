@@ -11,7 +11,9 @@ from jobs.status import Status
 RETRYABLE = (Status.FAILED, Status.EXPIRED, Status.CANCELLED)
 
 
-async def retry_job(services: Services, caller: Caller, job: Job, request_id: str) -> Admission:
+async def retry_job(
+    services: Services, caller: Caller, job: Job, request_id: str, address: str = ""
+) -> Admission:
     """Submit a job's spec again and remove the old job from the dead-letter list.
 
     Args:
@@ -19,6 +21,7 @@ async def retry_job(services: Services, caller: Caller, job: Job, request_id: st
         caller: Who retries the job; the new job belongs to this caller.
         job: A failed, expired or cancelled job.
         request_id: The request that retries it.
+        address: The client's address, if it is limited.
 
     Returns:
         The admission of the new job.
@@ -30,6 +33,6 @@ async def retry_job(services: Services, caller: Caller, job: Job, request_id: st
         raise JobConflict(
             f"Job {job.id} is {job.status}; only a job without a result can be retried"
         )
-    admission = await repeat(services, caller, job, request_id)
+    admission = await repeat(services, caller, job, request_id, address)
     await services.store.dead.remove(job)
     return admission

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from accounts.caller_cache import CallerCache
 from accounts.directory_factory import Directory
+from accounts.quota import RateRules
 from billing.pricing.cost_cache import CostCache
 from core.db.database import Database
 from core.errors import ModelNotFound, StoreUnavailable
@@ -107,6 +108,7 @@ class Services:
         open_requests: Requests that a shutdown must end.
         job_watchers: How many clients watch each job.
         export_limit: How many exports may run at the same time.
+        rate_rules: What the settings say about the rate limits of all callers.
     """
 
     settings: Settings
@@ -120,6 +122,7 @@ class Services:
     budget_guard: BudgetGuard
     object_store: ObjectStore
     upload_limit: ConcurrencyLimit
+    rate_rules: RateRules
     open_requests: OpenRequests = field(default_factory=OpenRequests)
     job_watchers: JobWatchers = field(default_factory=JobWatchers)
     export_limit: ConcurrencyLimit = field(

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from accounts.caller_cache import CallerCache
 from accounts.directory_factory import open_directory
+from accounts.quota import RateRules
 from billing.pricing.cost_cache import CostCache
 from core.db.database import Database
 from core.runtime.event_loop_lag import measure_event_loop_lag
@@ -46,6 +47,7 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
         budget_guard=budgets,
         object_store=ObjectStore(settings.files),
         upload_limit=ConcurrencyLimit(settings.files.uploads, "uploads"),
+        rate_rules=RateRules.of(settings.limits),
     )
     refreshing = (costs.keep_fresh(), budgets.keep_fresh(), directory.cache_sync.keep_in_sync())
     tasks = [asyncio.create_task(task) for task in (*refreshing, measure_event_loop_lag())]

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from core.tracing import parse
 from jobs.fairness import ServiceTier
 from jobs.status import Status
 
@@ -34,6 +35,7 @@ class JobSpec:
     Attributes:
         response: For jobs of the Responses API only: fields of its object beyond the body.
         quiet: No webhook is sent for this job, because it belongs to a batch.
+        functions: The client sent OpenAI's old `functions`, and reads calls as `function_call`.
     """
 
     url: str
@@ -48,6 +50,7 @@ class JobSpec:
     response: dict[str, Any] | None = None
     traceparent: str | None = None
     quiet: bool = False
+    functions: bool = False
 
     def encode(self) -> bytes:
         """Return the JSON kept in the record; the body, which can be large, is kept apart."""
@@ -65,9 +68,17 @@ class JobSpec:
             fields["response"] = self.response
         if self.quiet:
             fields["quiet"] = True
+        if self.functions:
+            fields["functions"] = True
         if self.traceparent is not None:
             fields["traceparent"] = self.traceparent
         return orjson.dumps(fields)
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace in which the job was submitted; None if it is not traced."""
+        found = parse(self.traceparent) if self.traceparent else None
+        return None if found is None else found.context.trace
 
     @property
     def keeps_body(self) -> bool:

@@ -1,8 +1,9 @@
 """Headers with a caller's rate limits, for accepted submissions and for rejections.
 
 `RateLimit-Policy` and `RateLimit` follow draft-ietf-httpapi-ratelimit-headers-10: one policy per
-limit; `r` is the remaining amount, `t` the seconds until the full amount is available again.
-`x-ratelimit-*` are OpenAI's; if both key and account are limited, they show the tighter limit.
+limit, with the burst as `q` and the seconds in which it drains as `w`; `r` is the remaining amount,
+`t` the seconds until the full amount is available again. `x-ratelimit-*` are OpenAI's; if more than
+one of key, account and address is limited, they show the tightest limit.
 Retry-After is not among them: `jobs/store/scripts/submit.lua` computes the wait of a rate limit,
 and `jobs/store/rejections.py` lists where those of other refusals come from.
 """
@@ -11,8 +12,6 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from jobs.store.rate_limits import Kind, RateLimit, RateLimitStatus
-
-WINDOW_SECONDS = 60
 
 Headers = dict[str, str]
 
@@ -40,7 +39,9 @@ def rate_limit_headers(statuses: Sequence[RateLimitStatus]) -> Headers:
 
 @lru_cache(maxsize=1024)
 def _policy(rates: Iterable[RateLimit]) -> str:
-    return ", ".join(f'"{_name(rate)}";q={rate.limit};w={WINDOW_SECONDS}' for rate in rates)
+    return ", ".join(
+        f'"{_name(rate)}";q={rate.burst};w={-(-rate.burst_ms // 1000)}' for rate in rates
+    )
 
 
 def _name(rate: RateLimit) -> str:

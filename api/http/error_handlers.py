@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from core import tracing
 from core.errors import PipelineError
 from wire.anthropic_error import anthropic_error
 from wire.error_bodies import RETRY_AFTER_SECONDS, ErrorKind, Problem, from_error
@@ -101,14 +102,17 @@ def problem_response(problem: Problem, scope: Scope) -> Response:
     if problem.job_id:
         headers["X-Penstock-Job"] = problem.job_id
     if is_anthropic_path(scope["path"]):
-        body = anthropic_error(problem, request_id)
+        body = ids = anthropic_error(problem, request_id)
         status, media_type = problem.openai_status, "application/json"
     elif is_openai_path(scope["path"]):
         body = problem.as_openai()
-        body["error"].setdefault("request_id", request_id)
+        ids = body["error"]
+        ids.setdefault("request_id", request_id)
         status, media_type = problem.openai_status, "application/json"
     else:
-        body = {**problem.as_problem(), "request_id": request_id}
+        body = ids = {**problem.as_problem(), "request_id": request_id}
         body.setdefault("instance", scope["path"])
         status, media_type = problem.kind.status, "application/problem+json"
+    if (trace_id := tracing.trace_here()) is not None:
+        ids["trace_id"] = trace_id
     return Response(orjson.dumps(body), status, headers, media_type)

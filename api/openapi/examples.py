@@ -218,6 +218,8 @@ ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
             "finish_reason": "stop",
             "tokens_generated": 5,
             "latency_ms": 41.7,
+            "usage": USAGE,
+            "trace_id": None,
         },
     ),
     "GET /v1/models": ("ModelList", {"object": "list", "data": [MODEL]}),

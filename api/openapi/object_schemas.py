@@ -173,6 +173,8 @@ SCHEMAS: dict[str, Schema] = {
         finish_reason=FINISH,
         tokens_generated=COUNT,
         latency_ms=NUMBER,
+        usage=ref("CompletionUsage"),
+        trace_id=maybe(TEXT),
     ),
     "Embeddings": record(
         "vectors in the order of the inputs",

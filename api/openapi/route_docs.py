@@ -32,6 +32,7 @@ PROBLEM = {
         "code": {"type": "string"},
         "param": {"type": "string"},
         "request_id": {"type": "string"},
+        "trace_id": {"type": "string"},
         "job_id": {"type": "string"},
         "retry_after": {"type": "integer"},
         "errors": {"type": "array", "items": {"type": "object"}, "maxItems": SHOWN},

@@ -38,6 +38,7 @@ async def create_embedding(
         body=body,
         checked=parsed,
         request_id=request.state.request_id,
+        address=request.state.limited_address,
         preferences=preferences,
         on_disconnect=disconnect_policy(preferences),
         watched=not preferences.respond_async,

@@ -1,6 +1,7 @@
 """Routes that generate text from a prompt, with the simplest request and response."""
 
 import time
+from functools import partial
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -16,6 +17,7 @@ from core.errors import ModelNotFound
 from intake.admission import AdmissionRequest, admit
 from intake.preferences import disconnect_policy, read_preferences
 from intake.services import Services
+from jobs.job import Job
 from wire.schemas.completions import CompletionRequest
 from wire.schemas.generate import GenerateRequest
 from wire.schemas.validation import check
@@ -63,6 +65,7 @@ async def _answer(
         body=body,
         checked=CompletionRequest.model_construct(**body),
         request_id=request.state.request_id,
+        address=request.state.limited_address,
         preferences=preferences,
         on_disconnect=disconnect_policy(preferences),
         watched=not preferences.respond_async,
@@ -70,10 +73,17 @@ async def _answer(
     admission = await admit(services, caller, admission_request)
     streams = streaming or parsed.stream
     job_format = JobFormat(
-        whole=lambda _job, result, cost: generated(parsed.prompt, result, started, cost),
-        stream=(lambda job: GenerateEvents(job.id, started)) if streams else None,
+        whole=lambda job, result, cost: generated(
+            parsed.prompt, result, started, cost, job.spec.trace_id
+        ),
+        stream=partial(_events, services, started) if streams else None,
     )
     return await respond_with_job(services, request, admission, preferences, job_format)
+
+
+def _events(services: Services, started: float, job: Job) -> GenerateEvents:
+    find_cost = partial(services.cost_cache.at_end, job)
+    return GenerateEvents(job.id, started, find_cost, job.spec.trace_id)
 
 
 async def _first_model(services: Services) -> str:

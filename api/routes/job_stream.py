@@ -64,7 +64,8 @@ async def stream_job(
 
 
 def _view(services: Services, job: Job, preamble: bytes) -> JobEvents:
-    return JobEvents(job.id, partial(services.cost_cache.at_end, job), preamble)
+    find_cost = partial(services.cost_cache.at_end, job)
+    return JobEvents(job.id, find_cost, preamble, job.spec.trace_id)
 
 
 def _cursor(job: Job, cursors: dict[str, str | None]) -> int:
@@ -103,6 +104,7 @@ def _truncated(services: Services, job: Job, after: int, first: int, retry: byte
     missing = {"requested_after": after, "first_available": first, "sequence_number": first - 1}
     preamble = retry + frame(orjson.dumps(missing), event=EventType.REPLAY_TRUNCATED, seq=first - 1)
     if job.status.is_terminal and first > job.seq:
-        return Response(preamble + done_event(job.id, job.status), 200, HEADERS | headers)
+        done = done_event(job.id, job.status, job.spec.trace_id)
+        return Response(preamble + done, 200, HEADERS | headers)
     watched = WatchedJob.of(job, first - 1)
     return EventStream(services, watched, _view(services, job, preamble), headers=headers)

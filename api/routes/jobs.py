@@ -68,6 +68,7 @@ async def submit_job(request: Request, caller: CurrentCaller, services: AppServi
             body=content,
             checked=checked,
             request_id=request.state.request_id,
+            address=request.state.limited_address,
             preferences=preferences,
             on_disconnect=preferences.on_disconnect or parsed.on_disconnect,
             service_tier=parsed.service_tier,
@@ -188,7 +189,10 @@ async def respond_with_retry(
     request: Request, services: Services, caller: Caller, job: Job
 ) -> Response:
     """Run a job again and respond with the new job."""
-    admission = await job_retry.retry_job(services, caller, job, request.state.request_id)
+    state = request.state
+    admission = await job_retry.retry_job(
+        services, caller, job, state.request_id, state.limited_address
+    )
     again = await _current(services, admission)
     return accepted(again, job_headers(admission.accepted, NO_PREFERENCES))
 

@@ -42,6 +42,7 @@ async def create_message(
         body=body,
         checked=checked,
         request_id=request.state.request_id,
+        address=request.state.limited_address,
         preferences=preferences,
         on_disconnect=disconnect_policy(preferences),
         watched=not preferences.respond_async,

@@ -17,6 +17,7 @@ from api.openapi.route_docs import body_of, error_responses, job_responses, stre
 from api.streaming.job_response import JobFormat, respond_with_job
 from billing.pricing.rating import Cost
 from intake.admission import AdmissionRequest, admit
+from intake.function_chat import OLD_NAMES, has_functions
 from intake.preferences import Preferences, disconnect_policy, read_preferences
 from intake.services import Services
 from jobs.result import JobResult
@@ -77,6 +78,7 @@ async def _answer(
         body=body,
         checked=checked,
         request_id=request.state.request_id,
+        address=request.state.limited_address,
         preferences=preferences,
         on_disconnect=disconnect_policy(preferences),
         watched=not preferences.respond_async,
@@ -92,6 +94,7 @@ async def _answer(
         )
         if checked.stream
         else None,
+        fields=OLD_NAMES if has_functions(body) else {},
     )
     return await respond_with_job(services, request, admission, preferences, job_format)
 

@@ -95,6 +95,7 @@ async def _admission_request(
         body=body,
         checked=parsed,
         request_id=request.state.request_id,
+        address=request.state.limited_address,
         preferences=preferences,
         on_disconnect=on_disconnect,
         watched=bool(parsed.stream) or not (parsed.background or preferences.respond_async),

@@ -13,7 +13,7 @@ from starlette.types import Scope
 from accounts.caller import PREFIX, Caller, digest_of
 from accounts.directory_factory import SigningIn
 from accounts.errors import SessionOver
-from api.security.client_ip import check_address
+from api.security.client_ip import check_address, client_address
 from core.errors import Overloaded, Unauthenticated
 from intake.permissions import check_route
 from intake.services import Services
@@ -59,6 +59,11 @@ async def authenticate(request: Request) -> Caller:
     if found.networks is not None:
         check_address(request, found, services.settings.api.trusted_proxies)
     _check_access(request.scope, found)
+    request.state.limited_address = (
+        client_address(request, services.settings.api.trusted_proxies)
+        if services.rate_rules.per_address
+        else ""
+    )
     request.state.account = found.account
     request.state.entry = entry
     return found

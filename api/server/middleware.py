@@ -1,8 +1,8 @@
 """The outermost ASGI middleware: request ids, body limits, unexpected errors, metrics, traces.
 
-Invariant: every response carries X-Request-ID. A body is never read beyond its size limit, with
-or without Content-Length, nor waited for longer than the minimum transfer rate allows. Every
-unexpected exception becomes a problem response.
+Invariant: every response carries X-Request-ID, and X-Trace-ID if the request is traced. A body is
+never read beyond its size limit, with or without Content-Length, nor waited for longer than the
+minimum transfer rate allows. Every unexpected exception becomes a problem response.
 """
 
 import asyncio
@@ -191,11 +191,14 @@ class _RequestScope:
             self._waited += monotonic() - started
 
     async def send(self, message: Message) -> None:
-        """Send the response with the request id."""
+        """Send the response with the id of the request and, if it is traced, of its trace."""
         if message["type"] == "http.response.start":
             self._scope["state"]["answered"] = True
             self._measured.answered(message["status"])
             message["headers"] = [*message.get("headers", ()), self._header]
+            if self._traced is not None and self._traced.span is not None:
+                trace_id = self._traced.span.context.trace.encode()
+                message["headers"].append((b"x-trace-id", trace_id))
         self._record.sent(message)
         await self._send(message)
 

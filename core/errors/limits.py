@@ -23,7 +23,7 @@ class BudgetExceeded(ClientError):
 
 
 class LimitTooSmall(ClientError):
-    """The job alone needs more tokens than the key may use in a minute, so it never fits."""
+    """The job alone needs more tokens than a limit lets pass at once, so it never fits."""
 
     code = "limit-too-small"
     status = 422

@@ -56,7 +56,10 @@ class Keys:
         return f"{self.prefix}:idempotency:{account}:{key}"
 
     def rate(self, account: str, scope: str, kind: str) -> str:
-        """Hash with a TTL: a bucket; `scope` is a key's id, or `*` for the whole account."""
+        """Hash with a TTL: a bucket; `scope` is a key's id, or `*` for the whole account.
+
+        A client address is a scope with `@` before it, of the account "".
+        """
         return f"{self.prefix}:rate:{account}:{scope}:{kind}"
 
     def account_jobs(self, account: str) -> str:

@@ -44,6 +44,26 @@ class LimitSettings(SettingsGroup):
         description="Jobs of an account that may fail in a minute; above it, submissions get 429."
         " 0: no limit.",
     )
+    requests_per_minute_per_address: int = Field(
+        default=0,
+        ge=0,
+        description="Jobs a minute that are accepted from one client address, of all keys together;"
+        " addresses of one IPv6 site (/64) count as one. 0: no limit.",
+    )
+    request_burst_seconds: float = Field(
+        default=60.0,
+        ge=0.001,
+        le=300,
+        description="How many seconds' worth of a limit in requests a minute may be accepted at"
+        " once; at least one request.",
+    )
+    token_burst_seconds: float = Field(
+        default=60.0,
+        ge=0.001,
+        le=300,
+        description="The same for limits in tokens a minute. A request for more tokens than that"
+        " gets 422 `limit-too-small`.",
+    )
     run_seconds: float = Field(
         default=600.0, gt=0, description="Maximum seconds that one attempt of a job runs."
     )

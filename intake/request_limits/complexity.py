@@ -159,7 +159,7 @@ def _check_combinations(checked: Sampling) -> None:
     """
     kind = checked.response_format and checked.response_format.type
     constrained = checked.structured_outputs is not None or kind not in (None, "text")
-    choice = getattr(checked, "tool_choice", None)
+    choice = getattr(checked, "tool_choice", None) or getattr(checked, "function_call", None)
     if not constrained and choice in (None, "none", "auto"):
         return
     other = "structured_outputs, response_format or a forced tool_choice"
@@ -173,6 +173,8 @@ def _check_chat(checked: ChatRequest, limits: ComplexitySettings) -> None:
     check_limit("top_logprobs", checked.top_logprobs or 0, limits.logprobs, "for each token")
     tools = [tool.function for tool in checked.tools or ()]
     _check_tools(tools, "tools[{}].function.parameters", checked.tool_choice, limits)
+    functions = checked.functions or ()
+    _check_tools(functions, "functions[{}].parameters", checked.function_call, limits)
 
 
 def _check_response(checked: ResponseRequest, limits: ComplexitySettings) -> None:
@@ -185,7 +187,8 @@ def _check_response(checked: ResponseRequest, limits: ComplexitySettings) -> Non
 
 def _check_tools(tools: Any, field: str, choice: Any, limits: ComplexitySettings) -> None:
     """Check tools; if the model must call one, their schemas are compiled as one."""
-    check_limit("tools", len(tools), limits.tools, "tools")
+    whole = field.partition("[")[0]
+    check_limit(whole, len(tools), limits.tools, "tools")
     forced = choice not in (None, "none", "auto")
     together = SchemaCount(limits)
     size = 0
@@ -195,7 +198,7 @@ def _check_tools(tools: Any, field: str, choice: Any, limits: ComplexitySettings
         size += _tool_bytes(tool)
         if forced or tool.strict:
             check_references(name, tool.parameters)
-    check_limit("tools", size, limits.tools_bytes, "bytes of tools")
+    check_limit(whole, size, limits.tools_bytes, "bytes of tools")
 
 
 def _tool_bytes(tool: FunctionTool) -> int:

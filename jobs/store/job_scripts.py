@@ -26,7 +26,7 @@ from jobs.status import Status
 from jobs.store import script_args as args
 from jobs.store.budget_reservations import ACCOUNT
 from jobs.store.queue_control import QueueMode
-from jobs.store.rate_limits import RATE_PARTS
+from jobs.store.rate_limits import ADDRESS, RATE_PARTS
 from jobs.store.script_rows import RetirementState, SubmitOutcome
 
 FOLDER = Path(__file__).parent / "scripts"
@@ -84,6 +84,7 @@ CONSTANTS: Mapping[str, Constant] = {
     "TIERS": len(ServiceTier),
     "TIER_SPAN": int(TIER_SPAN),
     "ACCOUNT": ACCOUNT,
+    "ADDRESS": ADDRESS,
     "RATE_PARTS": RATE_PARTS,
 }
 

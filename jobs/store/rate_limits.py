@@ -1,10 +1,11 @@
 """Rate limits and caps of a caller, as the script that accepts a job takes them.
 
 The script checks all of them and takes from every bucket, or from none, so the limits are exact
-however many processes submit concurrently. A bucket holds one minute's worth and refills evenly
-(`scripts/lib.lua` names the algorithm). Tokens are estimated when a job is accepted and replaced
-by the real number when it ends, however it ends. Invariant: a refused or repeated request costs
-nothing. `scripts/submit.lua` computes how long a refused caller must wait (Retry-After).
+however many processes submit concurrently. A bucket holds a burst, by default one minute's worth,
+and drains evenly (`scripts/lib.lua` names the algorithm). Tokens are estimated when a job is
+accepted and replaced by the real number when it ends, however it ends. Invariant: a refused or
+repeated request costs nothing. `scripts/submit.lua` computes how long a refused caller must wait
+(Retry-After).
 """
 
 from collections.abc import Sequence
@@ -19,31 +20,51 @@ Kind = Literal["requests", "tokens"]
 #: The scripts count in this fraction of a request or token.
 RATE_PARTS = 60_000
 
-#: The highest limit per minute. Above it a bucket's level is no whole number in Lua any more.
+#: The burst of a rate unless a setting says otherwise, in milliseconds' worth of the rate.
+MINUTE_MS = 60_000
+
+#: The highest limit per minute. With the longest burst, five minutes, a bucket's level is still a
+#: whole number in Lua.
 MOST = 10**10
+
+#: The first character of the scope of a client address. No key's id has it.
+ADDRESS = "@"
 
 
 class RateLimit(NamedTuple):
     """A rate limit: at most `limit` requests or tokens per minute.
 
-    `scope` is a key's id, or `ACCOUNT` for a whole account.
+    Attributes:
+        scope: A key's id, `ACCOUNT` for a whole account, or a client address after `ADDRESS`,
+            which all accounts share.
+        kind: What is counted.
+        limit: How many per minute.
+        burst_ms: How many milliseconds' worth may be taken at once.
     """
 
     scope: str
     kind: Kind
     limit: int
+    burst_ms: int = MINUTE_MS
 
     @property
-    def owner(self) -> Literal["account", "key"]:
+    def owner(self) -> Literal["account", "address", "key"]:
         """Return what the limit belongs to."""
+        if self.scope.startswith(ADDRESS):
+            return "address"
         return "account" if self.scope == ACCOUNT else "key"
+
+    @property
+    def burst(self) -> int:
+        """How many may be taken at once."""
+        return self.limit * self.burst_ms // MINUTE_MS
 
 
 class Quota(NamedTuple):
     """Everything that limits one caller; 0 is no limit.
 
     Attributes:
-        rates: Rates of the key and of its account.
+        rates: Rates of the key, of its account and of the client's address.
         account_running: Most jobs of the account that run at a time.
         account_queued: Most jobs of the account that wait.
         script_args: JSON of the rates and the key's own caps for `submit.lua`, empty without any.
@@ -79,7 +100,8 @@ def make_quota(
 
     Args:
         group: Name under which the key's own jobs are counted, `<account>/<key id>`.
-        rates: Rates of the key and of its account; limits above MOST are taken as MOST.
+        rates: Rates of the key, its account and the client's address; limits above MOST are
+            taken as MOST.
         key_running: Most jobs of the key that run at a time, 0 for no cap.
         key_queued: Most jobs of the key that wait, 0 for no cap.
         account_running: The same for its whole account.
@@ -108,5 +130,5 @@ def rate_limit_statuses(
 
 
 def _status(rate: RateLimit, level: int) -> RateLimitStatus:
-    left = max(0, rate.limit * RATE_PARTS - level)
+    left = max(0, rate.limit * rate.burst_ms - level)
     return RateLimitStatus(rate, left // RATE_PARTS, -(-level // rate.limit))

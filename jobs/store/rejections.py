@@ -114,8 +114,9 @@ def _rate_limited(quota: Quota, cost: int, answer: Sequence[bytes]) -> RateLimit
     limit = f"{rate.limit} {rate.kind} a minute of this {rate.owner}"
     metrics.limit_refusals.labels(rate.kind, rate.owner).inc()
     if wait_ms < 0:
+        at_once = limit if rate.burst == rate.limit else f"{rate.burst} at once of {limit}"
         return LimitTooSmall(
-            f"this request may take {cost} tokens, more than the {limit}: shorten the prompt or"
+            f"this request may take {cost} tokens, more than the {at_once}: shorten the prompt or"
             " lower max_tokens",
             param="max_tokens",
         )

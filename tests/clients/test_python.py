@@ -258,7 +258,12 @@ async def test_preferences_turn_a_call_into_a_job(call: Caller) -> None:
 CHAT, EMBED = "chat.completions.create", "embeddings.create"
 REFUSALS: list[tuple[str, dict[str, Any], type[openai.APIStatusError], str]] = [
     (CHAT, {**ASKED, "temperature": 9}, openai.BadRequestError, "invalid_job"),
-    (CHAT, {**ASKED, "functions": []}, openai.BadRequestError, "unsupported_parameter"),
+    (
+        CHAT,
+        {**ASKED, "prediction": {"type": "content", "content": "x"}},
+        openai.BadRequestError,
+        "unsupported_parameter",
+    ),
     (CHAT, {**ASKED, "model": "x"}, openai.NotFoundError, "model_not_found"),
     (CHAT, {**ASKED, "messages": FAILS}, openai.InternalServerError, "engine_error"),
     ("responses.create", {**SAID, "input": []}, openai.BadRequestError, "invalid_job"),

@@ -30,7 +30,8 @@ def test_text_follows_from_ids() -> None:
     body = completion("A mill is", ignore_eos=True)
 
     assert expected_text(body) == "".join(WORDS[token] for token in expected_ids(body))
-    assert expected_ids(body, 0) != expected_ids(body, 1)
+    two = body | {"n": 2}
+    assert expected_ids(two, 0) != expected_ids(two, 1)
     assert expected_ids({**body, "max_tokens": 10}) == expected_ids(body)[:10]
 
 

@@ -9,11 +9,17 @@ MINUTE = 60_000
 
 @dataclass
 class Bucket:
-    """A bucket of one minute's limit, of which `level` is used."""
+    """A bucket that holds `burst_ms` milliseconds' worth of a limit per minute."""
 
     limit: int
+    burst_ms: int = MINUTE
     level: Fraction = Fraction(0)
     at: int = 0
+
+    @property
+    def holds(self) -> Fraction:
+        """How much fits."""
+        return Fraction(self.limit * self.burst_ms, MINUTE)
 
     def look(self, now: int) -> Fraction:
         """Return the level at this time; a clock that was set back does not raise it."""
@@ -22,7 +28,7 @@ class Bucket:
 
     def wait(self, units: int, now: int) -> int:
         """Return the milliseconds until an amount fits, 0 if it fits now."""
-        return max(0, ceil((self.look(now) + units - self.limit) * MINUTE / self.limit))
+        return max(0, ceil((self.look(now) + units - self.holds) * MINUTE / self.limit))
 
     def take(self, units: int, now: int) -> None:
         """Take an amount; a negative one returns it."""

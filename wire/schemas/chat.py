@@ -72,8 +72,6 @@ class ChatRequest(Sampling):
         "chat_template": "the operator of the server sets the model's chat template",
         "echo": "the answer is a new message; continue_final_message continues the last one",
         "return_prompt_text": "the answer does not repeat the prompt",
-        "function_call": "deprecated by OpenAI; use tool_choice",
-        "functions": "deprecated by OpenAI; use tools",
         "moderation": "moderation is not available",
         "prediction": "predicted outputs are not available",
         "prompt_cache_options": "the engine manages its prompt cache itself",
@@ -88,6 +86,8 @@ class ChatRequest(Sampling):
     tools: list[Annotated[Tool, BeforeValidator(only_functions)]] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
+    functions: list[FunctionTool] | None = None
+    function_call: Literal["none", "auto"] | NamedFunction | None = None
     reasoning_effort: Effort | None = None
     modalities: list[Literal["text"]] | None = None
     store: bool | None = None
@@ -112,7 +112,16 @@ class ChatRequest(Sampling):
             raise field_error("top_logprobs", "only allowed with logprobs: true")
         if self.tool_choice not in (None, "none") and not self.tools:
             raise field_error("tool_choice", "only allowed with tools")
+        self._check_functions()
         return self
+
+    def _check_functions(self) -> None:
+        """Check OpenAI's old form of tools."""
+        if self.function_call not in (None, "none") and not self.functions:
+            raise field_error("function_call", "only allowed with functions")
+        for old, new in (("functions", "tools"), ("function_call", "tool_choice")):
+            if getattr(self, old) and getattr(self, new):
+                raise field_error(old, f"cannot be combined with {new}, its new name")
 
     @property
     def output_limit(self) -> tuple[str, int] | None:

@@ -162,14 +162,17 @@ class AssistantMessage(ChatMessage):
     reasoning_content: str | None = None
     annotations: list[Any] | None = None
     audio: None = None
-    function_call: None = None
+    function_call: CalledFunction | None = None
     images: list[Any] | None = Field(default=None, max_length=0)
     reasoning_details: ReasoningCopy = None
     thinking_blocks: ReasoningCopy = None
 
     @model_validator(mode="after")
     def _check_not_empty(self) -> Self:
-        if self.content is None and not self.tool_calls and self.refusal is None:
+        if self.function_call is not None and self.tool_calls:
+            raise field_error("function_call", "cannot be combined with tool_calls, its new name")
+        called = self.tool_calls or self.function_call
+        if self.content is None and not called and self.refusal is None:
             raise field_error("content", "content, tool_calls or refusal is required")
         return self
 
@@ -183,6 +186,15 @@ class ToolMessage(ChatMessage):
     name: Name | None = None
 
 
+class FunctionMessage(ChatMessage):
+    """The result of a called function, as clients of OpenAI's old `functions` send it."""
+
+    role: Literal["function"]
+    name: Name
+    content: Content | None = None
+
+
 Message = Annotated[
-    SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage,
+    Field(discriminator="role"),
 ]

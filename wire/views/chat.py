@@ -14,6 +14,11 @@ from wire.views.chunks import (
     usage_object,
 )
 from wire.views.cost import CostLookup, no_cost
+from wire.views.function_call import (
+    old_finish_reason,
+    with_function_call,
+    with_function_call_piece,
+)
 
 TEXT_FIELDS = ("content", "refusal", "reasoning", "reasoning_content")
 
@@ -24,15 +29,19 @@ def chat_completion(
     """Build the complete response of a completed job."""
     return {
         **head.fields("chatcmpl", "chat.completion"),
-        "choices": [_choice(index, result.choices[index]) for index in sorted(result.choices)],
+        "choices": [
+            _choice(head, index, result.choices[index]) for index in sorted(result.choices)
+        ],
         "usage": usage_object(result.usage, cost),
     }
 
 
-def _choice(index: int, choice: ResultChoice) -> dict[str, Any]:
-    return choice_fields(
-        index, choice, message=message(choice.deltas), logprobs=_logprobs(choice.logprobs)
-    )
+def _choice(head: CompletionHead, index: int, choice: ResultChoice) -> dict[str, Any]:
+    whole, logprobs = message(choice.deltas), _logprobs(choice.logprobs)
+    if not head.functions:
+        return choice_fields(index, choice, message=whole, logprobs=logprobs)
+    old = choice_fields(index, choice, message=with_function_call(whole), logprobs=logprobs)
+    return {**old, "finish_reason": old_finish_reason(choice.finish_reason)}
 
 
 def message(deltas: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -87,6 +96,7 @@ class ChatChunks(Chunks):
     ) -> None:
         super().__init__(head, options, find_cost)
         self._started: set[int] = set()
+        self._functions = head.functions
 
     def _show_delta(self, out: list[bytes], seq: int, data: dict[str, Any]) -> None:
         index, text = data["index"], data["text"]
@@ -94,6 +104,8 @@ class ChatChunks(Chunks):
         if delta is None:
             delta = {"content": text} if text else {}
         reason, logprobs = data.get("finish_reason"), data.get("logprobs")
+        if self._functions:
+            delta, reason = with_function_call_piece(delta), old_finish_reason(reason)
         if not delta and reason is None and logprobs is None:
             return
         self._content = self._content or bool(delta)

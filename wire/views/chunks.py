@@ -41,17 +41,23 @@ NO_OPTIONS = ChunkOptions()
 
 @dataclass(frozen=True, slots=True)
 class CompletionHead:
-    """Fields that every response to one job starts with."""
+    """Fields that every response to one job starts with.
+
+    `functions`: the client reads tool calls as OpenAI's old `function_call`.
+    """
 
     job_id: str
     created: int
     model: str
     service_tier: str
+    functions: bool = False
 
     @classmethod
     def of(cls, job: Job) -> "CompletionHead":
         """Take the fields from a job's record."""
-        return cls(job.id, job.created // 1000, job.queue, job.spec.service_tier)
+        spec = job.spec
+        created = job.created // 1000
+        return cls(job.id, created, job.queue, spec.service_tier, spec.functions)
 
     def fields(self, prefix: str, kind: str) -> dict[str, Any]:
         """Return the fields for one kind of object, with `prefix` in its id."""

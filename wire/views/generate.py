@@ -13,10 +13,15 @@ from jobs.status import Status
 from wire.error_bodies import Problem, from_ending
 from wire.sse import PING, frame
 from wire.views.chunks import usage_object
+from wire.views.cost import CostLookup, no_cost
 
 
 def generated(
-    prompt: str, result: JobResult, started: float, cost: Cost | None = None
+    prompt: str,
+    result: JobResult,
+    started: float,
+    cost: Cost | None = None,
+    trace_id: str | None = None,
 ) -> dict[str, Any]:
     """Build the complete response.
 
@@ -25,6 +30,7 @@ def generated(
         result: The result of the completion job.
         started: `time.monotonic()` at the start of the request, for the latency.
         cost: What the job cost, if it is known.
+        trace_id: The trace in which the job was submitted, if it is traced.
     """
     choice = result.choices.get(0) or ResultChoice()
     return {
@@ -34,6 +40,7 @@ def generated(
         "tokens_generated": _tokens(result),
         "latency_ms": _milliseconds_since(started),
         "usage": usage_object(result.usage, cost),
+        "trace_id": trace_id,
     }
 
 
@@ -48,16 +55,24 @@ def _milliseconds_since(started: float) -> float:
 
 
 class GenerateEvents:
-    """Streams text as it is generated, then one `done` event with the totals."""
+    """Streams text as it is generated, then one `done` event with the totals and the cost."""
 
     ping = PING
     preamble = b""
     gets_grace = True
 
-    def __init__(self, job_id: str, started: float) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        started: float,
+        find_cost: CostLookup = no_cost,
+        trace_id: str | None = None,
+    ) -> None:
         self.ended = False
         self._job_id = job_id
         self._started = started
+        self._find_cost = find_cost
+        self._trace_id = trace_id
         self._reason: str | None = None
 
     def show(self, events: Sequence[Event]) -> bytes:
@@ -92,6 +107,8 @@ class GenerateEvents:
             "finish_reason": self._reason,
             "tokens_generated": data["usage"]["output_tokens"],
             "latency_ms": _milliseconds_since(self._started),
+            "usage": usage_object(data["usage"], self._find_cost(data).cost),
+            "trace_id": self._trace_id,
             "sequence_number": event.seq,
         }
         return frame(orjson.dumps(totals), event=EventType.DONE, seq=event.seq)

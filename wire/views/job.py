@@ -7,7 +7,6 @@ import orjson
 
 from billing.pricing.cost_cache import JobCost
 from billing.pricing.rating import Cost
-from core.tracing import parse
 from jobs.eta import Eta
 from jobs.events import Event, EventType
 from jobs.job import Job, JobSpec
@@ -82,7 +81,7 @@ def job_object(
         "cancel_requested_at": _seconds(job.cancel_requested),
         "metadata": spec.metadata,
         "retry_of": spec.retry_of,
-        "trace_id": _trace_id(spec),
+        "trace_id": spec.trace_id,
         "webhook": _webhook(spec),
         "on_disconnect": spec.on_disconnect,
         "deadline": _seconds(job.deadline),
@@ -109,12 +108,6 @@ def _seconds(milliseconds: int) -> float | None:
     return milliseconds / 1000 if milliseconds else None
 
 
-def _trace_id(spec: JobSpec) -> str | None:
-    """Return the id of the trace in which the job was submitted."""
-    found = parse(spec.traceparent) if spec.traceparent else None
-    return None if found is None else found.context.trace
-
-
 def _webhook(spec: JobSpec) -> dict[str, Any] | None:
     if spec.webhook is None:
         return None
@@ -139,10 +132,17 @@ class JobEvents:
     ping = PING
     gets_grace = False
 
-    def __init__(self, job_id: str, find_cost: CostLookup = no_cost, preamble: bytes = b"") -> None:
+    def __init__(
+        self,
+        job_id: str,
+        find_cost: CostLookup = no_cost,
+        preamble: bytes = b"",
+        trace_id: str | None = None,
+    ) -> None:
         self.ended = False
         self.preamble = preamble
         self._job_id = job_id
+        self._trace_id = trace_id
         self._find_cost = find_cost
 
     def show(self, events: Sequence[Event]) -> bytes:
@@ -165,7 +165,7 @@ class JobEvents:
         data["cost"] = cost_object(self._find_cost(data).cost)
         last = numbered(event.seq, orjson.dumps(data))
         return frame(last, event=event.type, seq=event.seq) + done_event(
-            self._job_id, data["status"]
+            self._job_id, data["status"], self._trace_id
         )
 
     def fail(self, problem: Problem) -> bytes:
@@ -173,9 +173,10 @@ class JobEvents:
         return frame(orjson.dumps(problem.as_problem()), event=EventType.ERROR)
 
 
-def done_event(job_id: str, status: str) -> bytes:
+def done_event(job_id: str, status: str, trace_id: str | None) -> bytes:
     """Encode the last event of a stream: the client need not reconnect."""
-    return frame(orjson.dumps({"id": job_id, "status": status}), event=EventType.DONE)
+    data = {"id": job_id, "status": status, "trace_id": trace_id}
+    return frame(orjson.dumps(data), event=EventType.DONE)
 
 
 def numbered(seq: int, data: bytes) -> bytes:

@@ -146,11 +146,14 @@ local function leave_waiting(queue, account, group, id)
 end
 
 -- Rate limits use the generic cell rate algorithm (ITU-T I.371; ATM Forum TM 4.0, 4.4.2) in its
--- form of a continuous-state leaky bucket. A bucket holds one minute's worth and drains evenly.
--- Its level is counted in 1/60000 of a request or token: a limit of n per minute drains n of these
--- per millisecond, so every number is whole and none is rounded. `scope` is a key's id, or '*' for
--- the whole account.
-local function rate_key(account, scope, kind) return P .. ':rate:' .. account .. ':' .. scope .. ':' .. kind end
+-- form of a continuous-state leaky bucket. A bucket holds a burst, given as the milliseconds in
+-- which it drains, and drains evenly. Its level is counted in 1/60000 of a request or token: a limit
+-- of n per minute drains n of these per millisecond, so every number is whole and none is rounded.
+-- `scope` is a key's id, '*' for the whole account, or a client address, which belongs to no account.
+local function rate_key(account, scope, kind)
+  local owner = string.sub(scope, 1, 1) == ADDRESS and '' or account
+  return P .. ':rate:' .. owner .. ':' .. scope .. ':' .. kind
+end
 
 local function level(bucket, limit, now)
   local kept = redis.call('HMGET', bucket, 'level', 'at')

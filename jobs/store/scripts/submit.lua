@@ -1,7 +1,7 @@
 -- Accept a job: idempotency, bounds, rate limits, budgets, record, order and ticket. All or nothing.
 -- Takes SubmitArgs, then (scope, limit or '') per scope of the reservation, where there is one.
 -- `quota_json` is '' or {group or '', running, queued, rates}, each rate
--- {scope, 'requests' | 'tokens', limit}.
+-- {scope, 'requests' | 'tokens', limit, burst ms}.
 -- Returns {ACCEPTED | REPLAYED, id, created ms, level per rate}, {MISMATCH, id}, {LOCK_LOST},
 --   {PAST, 'start_by' | 'deadline'}, {QUEUE_DRAINING},
 --   {QUEUE_FULL | ACCOUNT_FULL | KEY_FULL | LONG_WAIT, how many jobs too many},
@@ -66,10 +66,10 @@ for i, rate in ipairs(rates) do
     units = tonumber(cost)
     rated = rated .. ' ' .. int(rate[3]) .. ' ' .. rate[1]
   end
-  if units > rate[3] then return with_levels({ RATE_LIMITED, int(i), '-1' }) end
+  if units * RATE_PARTS > rate[3] * rate[4] then return with_levels({ RATE_LIMITED, int(i), '-1' }) end
   levels[i] = level(rate_key(account, rate[1], rate[2]), rate[3], now)
   needs[i] = units * RATE_PARTS
-  local wait = math.ceil((levels[i] + needs[i]) / rate[3]) - RATE_PARTS
+  local wait = math.ceil((levels[i] + needs[i]) / rate[3]) - rate[4]
   if wait > longest then slowest, longest = i, wait end
 end
 if slowest then return with_levels({ RATE_LIMITED, int(slowest), int(longest) }) end

@@ -78,6 +78,17 @@ async def test_openai_answers_carry_it_in_usage(
         assert (last.cost, last.cost_details) == (usage.cost, usage.cost_details)
 
 
+@pytest.mark.usefixtures("price")
+async def test_the_generate_routes_end_with_it(client: httpx2.AsyncClient, hand: Hand) -> None:
+    async with answering(hand, "a", jobs=2):
+        whole = await client.post("/v1/generate", json={"prompt": "hi"})
+        _, events = await read_stream(client, "/v1/generate/stream", "POST", json={"prompt": "hi"})
+
+    usage = whole.json()["usage"]
+    assert events[-1].json["usage"] == usage
+    assert usage["cost"] == float(usage["cost_details"]["total"]) > 0
+
+
 async def test_the_stream_ends_with_it(price: str, client: httpx2.AsyncClient, hand: Hand) -> None:
     job_id = await submit(client)
     await hand.answer(await hand.take(), "a")

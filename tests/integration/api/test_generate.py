@@ -27,6 +27,7 @@ async def test_text_in_text_out(client: httpx2.AsyncClient, hand: Hand) -> None:
         "prompt": "hi",
         "finish_reason": "stop",
         "tokens_generated": 2,
+        "trace_id": None,
     }
     assert taken[0].spec.url == "/v1/completions"
     assert taken[0].spec.body == {
@@ -64,10 +65,17 @@ async def test_the_stream_ends_with_totals(client: httpx2.AsyncClient, hand: Han
     done = events[-1].json
     assert events[-1].event == "done"
     assert done.pop("latency_ms") > 0
+    assert done.pop("usage") == {
+        "prompt_tokens": 5,
+        "completion_tokens": 2,
+        "total_tokens": 7,
+        "prompt_tokens_details": {"cached_tokens": 2},
+    }
     assert done == {
         "job_id": taken[0].id,
         "finish_reason": "stop",
         "tokens_generated": 2,
+        "trace_id": None,
         "sequence_number": 5,
     }
 

@@ -60,7 +60,7 @@ async def test_a_finished_job_replays_whole_and_says_done(
     assert [event.json.get("sequence_number") for event in events[:-1]] == [1, 2, 3, 4, 5, 6]
     assert text_of(events) == "one two three"
     assert events[-2].json["usage"]["output_tokens"] == 3
-    assert events[-1].json == {"id": job_id, "status": "completed"}
+    assert events[-1].json == {"id": job_id, "status": "completed", "trace_id": None}
 
 
 async def test_every_cursor_resumes_after_itself(client: httpx2.AsyncClient, hand: Hand) -> None:

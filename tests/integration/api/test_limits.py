@@ -101,6 +101,37 @@ async def test_refusals_are_counted_by_what_is_limited_and_whose_it_is(
             assert await counted(client, limit, scope) == before + 1
 
 
+@pytest.mark.settings(
+    limits__requests_per_minute_per_address=2,
+    limits__request_burst_seconds=45.0,
+    api__trusted_proxies=["127.0.0.0/8"],
+)
+async def test_an_address_is_limited_whichever_key_it_uses(
+    client: httpx2.AsyncClient, other: httpx2.AsyncClient
+) -> None:
+    def place(last: int) -> dict[str, str]:
+        return {"X-Forwarded-For": f"198.51.100.{last}"}
+
+    first = await client.post("/v1/jobs", json=chat_job(), headers=place(1))
+    assert first.headers["ratelimit-policy"] == '"address-requests";q=1;w=45'
+    assert first.headers["x-ratelimit-limit-requests"] == "2"
+    refused = await other.post("/v1/jobs", json=chat_job(), headers=place(1))
+    assert is_rate_limited(refused)
+    assert "2 requests a minute of this address" in refused.json()["detail"]
+    assert (await other.post("/v1/jobs", json=chat_job(), headers=place(2))).status_code == 202
+    retried = await other.post(
+        f"/v1/jobs/{await cancelled(other, place(3))}/retry", headers=place(3)
+    )
+    assert is_rate_limited(retried)
+
+
+async def cancelled(client: httpx2.AsyncClient, headers: dict[str, str]) -> str:
+    """Submit a job from this address and cancel it."""
+    accepted = await client.post("/v1/jobs", json=chat_job(), headers=headers)
+    await client.post(f"/v1/jobs/{accepted.json()['id']}/cancel")
+    return str(accepted.json()["id"])
+
+
 async def test_a_key_without_limits_is_told_nothing_of_them(client: httpx2.AsyncClient) -> None:
     headers = (await client.post("/v1/jobs", json=chat_job())).headers
     assert not [name for name in headers if "ratelimit" in name]

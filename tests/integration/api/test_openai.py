@@ -8,9 +8,9 @@ import openai
 import orjson
 import pytest
 
-from core.errors import ContextLengthExceeded, EngineError
+from core.errors import ContextLengthExceeded, EngineError, InvalidJob
 from jobs.status import Status
-from jobs.store.transitions import Ending
+from jobs.store.transitions import ClaimedJob, Ending
 from tests.integration.api.conftest import (
     MODEL,
     Hand,
@@ -340,3 +340,54 @@ async def test_models_are_listed_and_read(ai: openai.AsyncOpenAI) -> None:
     assert (await ai.models.retrieve(MODEL)).created == 1_700_000_000
     with pytest.raises(openai.NotFoundError):
         await ai.models.retrieve("org/unknown")
+
+
+async def test_old_clients_offer_functions_and_read_a_function_call(
+    ai: openai.AsyncOpenAI, client: httpx2.AsyncClient, hand: Hand
+) -> None:
+    function: dict[str, Any] = {"name": "f", "parameters": {"type": "object"}}
+    asked: Any = {"functions": [function], "function_call": {"name": "f"}}
+
+    async def work() -> ClaimedJob:
+        job = await hand.take()
+        part: dict[str, Any] = {"id": "c1", "type": "function"}
+        for index, piece in enumerate(({"name": "f", "arguments": '{"a"'}, {"arguments": ":1}"})):
+            call = {"tool_calls": [{**(part if not index else {}), "index": 0, "function": piece}]}
+            await hand.write(job, ("delta", says("x", delta=call)))
+        last = says("", delta={}, finish_reason="tool_calls")
+        await hand.write(job, ("delta", last), ending=Ending(Status.COMPLETED))
+        return job
+
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(work())
+        answer = await ai.chat.completions.create(model=MODEL, messages=MESSAGES, **asked)
+    choice = answer.choices[0]
+    assert choice.message.function_call is not None
+    assert (choice.message.tool_calls, choice.finish_reason) == (None, "function_call")
+    assert choice.message.function_call.model_dump() == {"name": "f", "arguments": '{"a":1}'}
+    job = working.result()
+    assert job.spec.body["tools"] == [{"type": "function", "function": function}]
+    assert job.spec.body["tool_choice"] == {"type": "function", "function": {"name": "f"}}
+    kept = (await client.get(f"/v1/jobs/{job.id}/result")).json()
+    assert kept["choices"][0]["message"]["function_call"]["arguments"] == '{"a":1}'
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work())
+        stream = await ai.chat.completions.create(
+            model=MODEL, messages=MESSAGES, stream=True, **asked
+        )
+        calls = [chunk.choices[0].delta.function_call async for chunk in stream if chunk.choices]
+    assert "".join(call.arguments or "" for call in calls if call) == '{"a":1}'
+
+
+async def test_the_engines_refusal_of_functions_names_what_the_client_sent(
+    client: httpx2.AsyncClient, hand: Hand
+) -> None:
+    async def work() -> None:
+        job = await hand.take()
+        await hand.finish(job, Status.FAILED, InvalidJob("no", param="tools"))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work())
+        answer = await client.post(CHAT, json=chat_body(functions=[{"name": "f"}]))
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "functions")

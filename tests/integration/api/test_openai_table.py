@@ -85,7 +85,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "echo": {"echo": True},
     "encoding_format": {"encoding_format": "base64"},
     "frequency_penalty": {"frequency_penalty": 0.5},
-    "function_call": {"function_call": "auto"},
+    "function_call": {"functions": [TOOL], "function_call": "auto"},
     "functions": {"functions": [TOOL]},
     "image": {"image": {}},
     "include": {"include": ["message.output_text.logprobs"]},

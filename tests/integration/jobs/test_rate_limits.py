@@ -11,13 +11,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from accounts.caller import NO_LIMITS, Limits
-from accounts.quota import quota_of
+from accounts.quota import RateRules, quota_of
 from core.errors import LimitTooSmall, RateLimited
 from jobs.fairness import estimated_tokens
 from jobs.status import Status
 from jobs.store.budget_reservations import ACCOUNT
 from jobs.store.job_store import JobStore
-from jobs.store.rate_limits import RATE_PARTS, Quota, RateLimitStatus
+from jobs.store.rate_limits import ADDRESS, RATE_PARTS, Quota, RateLimitStatus
 from jobs.store.store_factory import open_store
 from jobs.store.transitions import Ending, LogAppend, Submission
 from tests.conftest import settings_for
@@ -30,6 +30,12 @@ KEYS = ("one", "two")
 #: 7 and 17 do not divide a minute, so a bucket's level is never a whole millisecond.
 REQUESTS = st.sampled_from([0, 0, 1, 3, 7, 60])
 TOKENS = st.sampled_from([0, 0, 300, 1017, 5000])
+RULES = st.builds(
+    RateRules,
+    request_burst_ms=st.sampled_from([1, 1_000, 7_777, 60_000, 300_000]),
+    token_burst_ms=st.sampled_from([10_001, 60_000, 300_000]),
+    per_address=REQUESTS,
+)
 LIMITS = st.builds(Limits, requests_per_minute=REQUESTS, tokens_per_minute=TOKENS)
 STEPS = st.lists(
     st.one_of(
@@ -50,13 +56,21 @@ class Play:
     _accounts = itertools.count()
 
     def __init__(
-        self, store: JobStore, clock: VirtualTime, limits: dict[str, Limits], whole: Limits
+        self,
+        store: JobStore,
+        clock: VirtualTime,
+        limits: dict[str, Limits],
+        whole: Limits,
+        rules: RateRules,
     ) -> None:
         self.store, self.clock = store, clock
-        self.account = f"a{next(self._accounts)}"
-        self.quotas = {key: quota_of(self.account, key, limits[key], whole) for key in KEYS}
+        number = next(self._accounts)
+        self.account, address = f"a{number}", f"10.{number // 256}.{number % 256}.1"
+        self.quotas = {
+            key: quota_of(self.account, key, limits[key], whole, rules, address) for key in KEYS
+        }
         self.buckets = {
-            (rate.scope, rate.kind): Bucket(rate.limit)
+            (rate.scope, rate.kind): Bucket(rate.limit, rate.burst_ms)
             for quota in self.quotas.values()
             for rate in quota.rates
         }
@@ -74,7 +88,7 @@ class Play:
         for rate in quota.rates:
             bucket = self.buckets[rate.scope, rate.kind]
             level = bucket.look(self.clock.now)
-            left = max(0, (bucket.limit - level) // 1)
+            left = max(0, (bucket.holds - level) // 1)
             reset = -(-(level * RATE_PARTS) // bucket.limit)
             expected.append(RateLimitStatus(rate, left, reset))
         assert list(told) == expected
@@ -88,7 +102,7 @@ class Play:
         try:
             accepted = await self.store.submit(job)
         except LimitTooSmall:
-            assert any(units > bucket.limit for bucket, units in needs)
+            assert any(units > bucket.holds for bucket, units in needs)
         except RateLimited as refused:
             self.check_refusal(refused, max(waits), quota)
         else:
@@ -150,7 +164,8 @@ class Play:
         """Check that each bucket in Redis equals the model's and expires."""
         redis: Any = self.store.redis
         for (scope, kind), bucket in self.buckets.items():
-            name = self.store.keys.rate(self.account, scope, kind)
+            owner = "" if scope.startswith(ADDRESS) else self.account
+            name = self.store.keys.rate(owner, scope, kind)
             kept = await redis.hgetall(name)
             if not kept:
                 assert bucket.look(self.clock.now) == 0
@@ -174,9 +189,12 @@ def test_what_passes_is_what_exact_arithmetic_lets_pass(
         @hypothesis_settings(
             max_examples=300, deadline=None, suppress_health_check=list(HealthCheck)
         )
-        @given(one=LIMITS, two=LIMITS, whole=LIMITS, steps=STEPS)
-        def play(one: Limits, two: Limits, whole: Limits, steps: list[Any]) -> None:
-            runner.run(_play(store, clock, {"one": one, "two": two}, whole, steps))
+        @given(one=LIMITS, two=LIMITS, whole=LIMITS, rules=RULES, steps=STEPS)
+        def play(
+            one: Limits, two: Limits, whole: Limits, rules: RateRules, steps: list[Any]
+        ) -> None:
+            game = Play(store, clock, {"one": one, "two": two}, whole, rules)
+            runner.run(_play(game, steps))
 
         try:
             play()
@@ -188,15 +206,8 @@ async def _open(settings: Any) -> JobStore:
     return open_store(settings)
 
 
-async def _play(
-    store: JobStore,
-    clock: VirtualTime,
-    limits: dict[str, Limits],
-    whole: Limits,
-    steps: list[Any],
-) -> None:
-    await clock.set(1_800_000_000_000)
-    game = Play(store, clock, limits, whole)
+async def _play(game: Play, steps: list[Any]) -> None:
+    await game.clock.set(1_800_000_000_000)
     for step in steps:
         await game.step(*step)
     while game.waiting:
@@ -227,6 +238,63 @@ async def test_an_idle_minute_brings_everything_back_and_no_more(store: JobStore
     assert await passes() == 5
     await clock.advance(3_600_000)
     assert await passes() == 5, "what was not used is not saved up"
+
+
+async def test_a_burst_bounds_what_passes_at_once_and_not_the_rate(store: JobStore) -> None:
+    clock = VirtualTime(store)
+    await clock.set(clock.now)
+    rules = RateRules(request_burst_ms=5_000)
+    quota = quota_of("acme", "k", Limits(requests_per_minute=60), NO_LIMITS, rules)
+
+    waits: set[float] = set()
+
+    async def passes() -> int:
+        count = 0
+        while True:
+            try:
+                await store.submit(submission(key_id="k", quota=quota))
+            except RateLimited as refused:
+                waits.add(refused.retry_after_seconds)
+                return count
+            count += 1
+
+    assert await passes() == 5
+    in_a_minute = 0
+    for _ in range(60):
+        await clock.advance(1_000)
+        in_a_minute += await passes()
+    assert in_a_minute == 60
+    assert waits == {1}
+    await clock.advance(3_600_000)
+    assert await passes() == 5, "what was not used is not saved up"
+
+
+async def test_a_request_for_more_tokens_than_a_burst_never_passes(store: JobStore) -> None:
+    rules = RateRules(token_burst_ms=6_000)
+    quota = quota_of("acme", "k", Limits(tokens_per_minute=1_000), NO_LIMITS, rules)
+    with pytest.raises(LimitTooSmall, match="the 100 at once of 1000 tokens a minute"):
+        await store.submit(submission(tokens=200, quota=quota))
+
+
+async def test_the_bucket_of_an_address_is_shared_by_all_accounts_behind_it(
+    store: JobStore,
+) -> None:
+    clock = VirtualTime(store)
+    await clock.set(clock.now)
+    rules = RateRules(per_address=2)
+
+    def job(account: str, address: str) -> Submission:
+        quota = quota_of(account, "k", NO_LIMITS, NO_LIMITS, rules, address)
+        return submission(account, key_id="k", quota=quota)
+
+    await store.submit(job("one", "2001:db8:0:1::5"))
+    accepted = await store.submit(job("two", "2001:db8:0:1:ffff::7"))
+    assert [status.remaining for status in accepted.rate_limits] == [0]
+    with pytest.raises(RateLimited, match="2 requests a minute of this address") as refused:
+        await store.submit(job("three", "2001:db8:0:1::9"))
+    assert refused.value.retry_after_seconds == 30
+    await store.submit(job("three", "2001:db8:0:2::9"))
+    await store.submit(job("three", "192.0.2.1"))
 
 
 async def test_a_changed_limit_holds_from_the_next_request_on(store: JobStore) -> None:

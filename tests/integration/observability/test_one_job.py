@@ -13,6 +13,7 @@ from tests.support.otlp import OtlpReceiver, Received
 from tests.support.processes import Pipeline, PipelineProcess, connect, whole_pipeline
 from tests.support.redis_server import RedisServer
 from tests.support.simulated import MODEL, simulated_settings
+from tests.support.sse import parse_sse
 from tests.support.waiting import eventually
 
 CLIENT_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -207,6 +208,41 @@ async def test_a_jobs_lines_carry_its_request_its_account_and_its_trace(
         (line,) = of_job(event)
         ids = (line["request_id"], line["account_id"], line["trace_id"])
         assert ids == ("my-own-id", "acme", trace_id), event
+
+
+async def test_every_answer_about_a_traced_job_names_its_trace(api: PipelineProcess) -> None:
+    trace_id = "e" * 32
+    async with connect(api, make_key(api.settings)) as client:
+        client.headers.update(traceparent(trace_id))
+        job = {"url": "/v1/completions", "body": body(tokens=2)}
+        accepted = await client.post("/v1/jobs", json=job)
+        stream = await client.get(f"/v1/jobs/{accepted.json()['id']}/stream")
+        prompt = {"model": MODEL, "prompt": MARKER, "max_tokens": 2}
+        whole = await client.post("/v1/generate", json=prompt)
+        generated = await client.post("/v1/generate/stream", json=prompt)
+        chat = await client.post("/v1/completions", json=body(tokens=2))
+        problem = await client.get("/v1/jobs/job_unknown")
+        foreign = await client.post("/v1/completions", json={"model": MODEL, "prompt": 1.5})
+        anthropic = await client.post("/v1/messages", json={"model": MODEL})
+
+    answers = (accepted, stream, whole, generated, chat, problem, foreign, anthropic)
+    assert [answer.headers.get("x-trace-id") for answer in answers] == [trace_id] * len(answers)
+    bodies = [
+        *(answer.json() for answer in (accepted, whole, problem, anthropic)),
+        foreign.json()["error"],
+        *(parse_sse(answer.text)[-1].json for answer in (stream, generated)),
+    ]
+    assert [shown["trace_id"] for shown in bodies] == [trace_id] * len(bodies)
+
+
+async def test_an_answer_names_no_trace_if_the_client_wants_none(api: PipelineProcess) -> None:
+    async with connect(api, make_key(api.settings)) as client:
+        client.headers.update(traceparent("f" * 32, flags="00"))
+        answer = await client.post("/v1/generate", json={"model": MODEL, "prompt": MARKER})
+        problem = await client.get("/v1/jobs/job_unknown")
+    assert answer.json()["trace_id"] is None
+    assert "trace_id" not in problem.json()
+    assert not [found for found in (answer, problem) if "x-trace-id" in found.headers]
 
 
 async def test_no_line_of_any_process_has_a_word_of_prompt_or_output(

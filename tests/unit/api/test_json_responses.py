@@ -24,6 +24,8 @@ PLAIN = JobSpec("/v1/chat/completions", {"model": "org/m-1.5"}, request_id="req_
         {"metadata": {"team": "red"}},
         {"webhook": "https://example.com/hook"},
         {"retry_of": "job_ab"},
+        {"traceparent": f"00-{'4b' * 16}-00f067aa0ba902b7-01"},
+        {"traceparent": "unreadable"},
         {"start_by": 1_800_000_000_500},
         {"deadline": 1_800_000_000_500},
     ],

@@ -374,3 +374,15 @@ def test_a_check_takes_time_in_proportion_to_the_request(
 
     # Eight times as long: 64 times the time if it were quadratic.
     assert seconds(large) < max(27 * seconds(small), 0.01)
+
+
+def test_functions_in_the_old_form_have_the_limits_of_tools() -> None:
+    many = [{"name": f"f{place}"} for place in range(LIMITS.tools + 1)]
+    deep = [{"name": "f", "parameters": nested(LIMITS.schema_depth + 1)}]
+    for functions, param in ((many, "functions"), (deep, "functions[0].parameters")):
+        with pytest.raises(InvalidJob) as refused:
+            check_complexity(chat(functions=functions), LIMITS)
+        assert refused.value.param == param
+    forced = chat(functions=many[:1], function_call={"name": "f0"}, bad_words=["x"])
+    with pytest.raises(InvalidJob, match="bad_words"):
+        check_complexity(forced, LIMITS)
