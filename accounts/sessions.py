@@ -20,7 +20,7 @@ from accounts.errors import SessionOver, WrongPassword
 from accounts.login_throttle import LoginThrottle
 from accounts.passwords import Passwords
 from accounts.records import USER, UserRecord
-from accounts.users import clean_email
+from accounts.users import checked_email
 from core.db.audit import audit
 from core.db.database import Database
 from core.db.tables.accounts import RefreshTokenRow
@@ -65,9 +65,10 @@ class Sessions:
 
         Raises:
             WrongPassword: No such user, a wrong password, no password, or the user is disabled.
+            InvalidAccount: It is not an email.
             TooManySignIns, Busy, StoreUnavailable, DatabaseUnavailable: Try again later.
         """
-        email = clean_email(email)
+        email = checked_email(email)
         await self._throttle.attempt(email, address)
         query = select(*USER).where(USERS.c.email == email)
         async with self._database.read() as connection:

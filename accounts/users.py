@@ -27,24 +27,27 @@ from core.db.tables.base import now, table_of
 from core.ids import new_id
 
 EMAIL = re.compile(r"[^\s@<>,;:\"\\()\[\]\x00-\x1f]{1,64}@[^\s@<>,;\"\\()\[\]\x00-\x1f]{1,250}")
+#: What may stand around an email; other white space is refused.
+SPACES = " \t\r\n"
 
 ID = re.compile(r"user_[0-9a-f]{32}")
 FIRST_SESSION = 1
 
 
-def clean_email(text: str) -> str:
-    """Return an email in the form in which it is stored and compared."""
-    return unicodedata.normalize("NFKC", text).strip().casefold()
-
-
 def checked_email(text: str) -> str:
-    """Return an email in the form in which it is stored.
+    """Return an email in the form in which it is stored and compared: in lower case.
+
+    Nothing else is folded: two addresses that differ in more than case are two people.
 
     Raises:
-        InvalidAccount: It is not an email.
+        InvalidAccount: It is not an email, or has characters that are invisible or another form
+            of others, such as fullwidth letters, with which it would look like another address.
     """
-    email = clean_email(text)
-    if len(email) > 254 or EMAIL.fullmatch(email) is None:
+    given = text.strip(SPACES)
+    email = given.lower()
+    # `given`, because the Kelvin sign is a `k` in lower case.
+    plain = given.isprintable() and unicodedata.is_normalized("NFKC", given)
+    if not plain or len(email) > 254 or EMAIL.fullmatch(email) is None:
         raise InvalidAccount("email: an address such as ann@example.com is expected", param="email")
     return email
 
@@ -144,9 +147,10 @@ class Users:
         """Return the id of the user with this email.
 
         Raises:
+            InvalidAccount: It is not an email.
             UserNotFound: There is none.
         """
-        query = select(USERS.c.id).where(USERS.c.email == clean_email(email))
+        query = select(USERS.c.id).where(USERS.c.email == checked_email(email))
         async with self._database.read() as connection:
             found: str | None = await connection.scalar(query)
         if found is None:

@@ -38,3 +38,10 @@ async def test_sixteen_thousand_unknown_fields_do_not_hold_the_process(api: Runn
     assert len(problem["errors"]) == 10
     assert problem["more_errors"] == 16_000 + 2 - 10  # email and password are missing
     assert len(answer.content) < 5_000
+
+
+async def test_an_address_that_looks_like_another_does_not_sign_in(api: RunningApi) -> None:
+    async with httpx2.AsyncClient(base_url=api.url) as client:
+        body = {"email": "\u00aadmin@example.com", "password": "a long enough password"}
+        answer = await client.post(LOGIN, json=body)
+    assert (answer.status_code, answer.json()["param"]) == (422, "email")
