@@ -89,6 +89,12 @@ def test_every_wrong_field_is_listed_once() -> None:
     assert ", or: " in fields["stop"].message
 
 
+def test_of_a_union_the_deepest_error_is_described() -> None:
+    with pytest.raises(InvalidBody) as caught:
+        check(ChatRequest, {"model": "m", "messages": [USER], "stop": ["a", 1, 2]})
+    assert [wrong.field for wrong in caught.value.fields] == ["stop[1]", "stop[2]"]
+
+
 def test_messages_never_repeat_what_was_sent() -> None:
     secret = "the secret prompt"
     bodies: list[dict[str, Any]] = [
