@@ -40,7 +40,7 @@ async def test_a_model_of_text_runs_every_part(name: str, engines: Engines) -> N
 
     assert len(driver.steps) == steps
     assert figures["refused"] == []
-    assert len(figures["parts"]) == 5
+    assert len(figures["parts"]) == 9
     assert figures["threads"] == driver.info.threads >= 1
     assert figures["tokens"] > 300
     load = await driver.idle()

@@ -259,10 +259,11 @@ async def test_a_prompt_that_is_too_long_is_refused_by_name(ai: openai.AsyncOpen
 
 
 async def test_what_the_model_cannot_do_names_the_field(ai: openai.AsyncOpenAI) -> None:
-    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    question: Any = [{"role": "user", "content": [picture]}]
     with pytest.raises(openai.BadRequestError) as refused:
-        await ai.chat.completions.create(model=MODEL, messages=QUESTION, tools=tools)
-    assert "tool" in str(refused.value)
+        await ai.chat.completions.create(model=MODEL, messages=question)
+    assert refused.value.param == "messages[0].content[0]"
 
 
 async def test_generate_answers_a_first_curl(http: httpx2.AsyncClient) -> None:

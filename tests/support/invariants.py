@@ -73,7 +73,7 @@ async def check_only_known_keys(store: JobStore, queue: str) -> None:
     strange = []
     async for raw in redis.scan_iter(match=f"{prefix}:*", count=1000):
         key = raw.decode()
-        lists = key.startswith(f"{prefix}:account:") and key.endswith(":jobs")
+        lists = key.startswith(f"{prefix}:account:") and key.endswith((":jobs", ":dead"))
         if key not in known and not lists and await redis.ttl(key) == -1:
             strange.append(key)
     assert not strange, f"keys without a TTL: {sorted(strange)[:10]} of {len(strange)}"

@@ -179,7 +179,7 @@ const cases = {
     const bad = await refused(create({ temperature: 9 }), OpenAI.BadRequestError, "invalid_job");
     assert.equal(bad.param, "temperature");
     assert.ok(bad.requestID);
-    await refused(create({ functions: [] }), OpenAI.BadRequestError, "unsupported_parameter");
+    await refused(create({ web_search_options: {} }), OpenAI.BadRequestError, "unsupported_parameter");
     await refused(create({ model: "x" }), OpenAI.NotFoundError, "model_not_found");
     const failed = create({ messages: [{ role: "user", content: fails }] });
     await refused(failed, OpenAI.InternalServerError, "engine_error");

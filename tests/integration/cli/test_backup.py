@@ -18,6 +18,7 @@ from cli.backup.sql_data import TABLES
 from cli.terminal.failures import Failure
 from core.db.database import Database
 from core.db.tables.metadata import metadata
+from core.errors import StoreUnavailable
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import Settings
 from files.errors import FilesUnavailable
@@ -299,8 +300,12 @@ async def test_writes_wait_while_redis_is_read_and_go_on_afterwards(
 
 
 async def test_a_killed_backup_leaves_nothing_that_looks_whole(
-    source: Settings, target: Settings, tmp_path: Path
+    own_redis: RedisServer,  # it stays paused for a while, which other tests must not meet
+    database_settings: DatabaseSettings,
+    target: Settings,
+    tmp_path: Path,
 ) -> None:
+    source = installation(own_redis, database_settings, tmp_path / "from")
     store = open_store(source)
     for _ in range(300):
         await store.submit(submission(prompt="x" * 10_000))
@@ -321,7 +326,15 @@ async def test_a_killed_backup_leaves_nothing_that_looks_whole(
         with pytest.raises(Failure, match="did not finish"):
             await restore(target, half, quiet, force=False)
     store = open_store(source)
-    await asyncio.wait_for(store.submit(submission()), 15)  # the pause ends by itself
+
+    async def accepted() -> bool:
+        try:
+            await store.submit(submission())
+        except StoreUnavailable:  # after `redis.timeout_seconds`, while writes are paused
+            return False
+        return True
+
+    await eventually(accepted, PAUSE + 5)  # the pause ends by itself
     await store.close()
     await make_backup(source, tmp_path / "again", PAUSE, quiet)
 

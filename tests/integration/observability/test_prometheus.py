@@ -30,9 +30,11 @@ from workers.gpu_metrics import READINGS
 DASHBOARD = ROOT / "deploy/grafana/dashboards/penstock.json"
 SCALE = 60
 
-#: Only a machine with a GPU has these; their names are compared with the code's.
+#: Only a machine with a GPU has these, or what rules make of them; the names that rules begin with
+#: are compared with the code's.
 NEED_GPU = re.compile(
     r"penstock_gpu_\w+|penstock:gpu_utilisation:avg|penstock:slots_for_utilisation"
+    r"|gpu_utilization_percent"
 )
 
 

@@ -8,7 +8,7 @@ open a URL that a client sent.
 from typing import Any
 
 import structlog
-from vllm.config import VllmConfig
+from vllm.config import StructuredOutputsConfig, VllmConfig
 from vllm.engine.arg_utils import EngineArgs
 from vllm.platforms import current_platform
 
@@ -27,7 +27,7 @@ NO_FETCHING: dict[str, Any] = {
 }
 #: vLLM's choice `auto` keeps the backend of the first schema for all later ones, of other clients
 #: too. With a fixed one, a schema is enforced or refused whatever came before it.
-GRAMMARS = {"backend": "xgrammar"}
+GRAMMAR_BACKEND = "xgrammar"
 PENALTIES = "workers.engines.vllm.penalties:ResumedPenalties"
 
 
@@ -44,7 +44,7 @@ def engine_config(settings: EngineSettings) -> VllmConfig:
         "quantization": settings.quantization,
         "gpu_memory_utilization": settings.gpu_memory_utilization,
         "reasoning_parser": settings.reasoning_parser or "",
-        "structured_outputs_config": GRAMMARS,
+        "structured_outputs_config": StructuredOutputsConfig(backend=GRAMMAR_BACKEND),
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
