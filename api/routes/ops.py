@@ -29,8 +29,8 @@ async def health() -> Response:
     return json_response({"status": "ok"})
 
 
-@router.get("/ping")
-@router.post("/ping")
+@router.get("/ping", response_class=Response)
+@router.post("/ping", response_class=Response)
 async def ping() -> Response:
     """Report that the process is alive, under the name that vLLM's server has for it."""
     return Response(status_code=200)
