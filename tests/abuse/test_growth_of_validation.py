@@ -72,11 +72,10 @@ def test_work_grows_with_the_number_of_errors_only(
 def test_ten_fields_are_named_and_the_others_counted(name: str, count: int) -> None:
     error = refused(ChatRequest, MANY[name](count))
     assert 1 <= len(error.fields) <= SHOWN
+    assert len(error.fields) == SHOWN or error.fields[0].message == "too many errors to list"
+    assert error.more >= count // 4 - SHOWN
     if name == "members of a union":
-        assert [wrong.field for wrong in error.fields] == ["stop"]
-    else:
-        assert len(error.fields) == SHOWN or error.fields[0].message == "too many errors to list"
-        assert error.more >= count // 4 - SHOWN
+        assert error.fields[0].field == "stop[0]"
     answer = from_error(error).as_problem()
     assert answer.get("more_errors", 0) == error.more
     assert len(orjson.dumps(answer)) < 5_000

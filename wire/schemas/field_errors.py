@@ -85,7 +85,8 @@ def of_fields(
         root: Path from the body to the value.
 
     Returns:
-        One error per field. An error below another one is left out.
+        One error per field. An error above another one is left out: it is about another member of a
+        union.
     """
     messages: dict[Path, dict[str, None]] = {}
     unsupported = False
@@ -98,12 +99,13 @@ def of_fields(
             path = (*path, about.strip("'"))
         messages.setdefault(path, {})[_text(error, context)] = None
         unsupported = unsupported or error["type"] == UNSUPPORTED
-    highest = {path: texts for path, texts in messages.items() if not _is_below(path, messages)}
+    above = {path[:length] for path in messages for length in range(len(path))}
+    deepest = {path: texts for path, texts in messages.items() if path not in above}
     fields = [
         FieldError(_pointer(path), _dotted(path), ", or: ".join(texts))
-        for path, texts in islice(highest.items(), SHOWN)
+        for path, texts in islice(deepest.items(), SHOWN)
     ]
-    return WrongFields(fields, len(highest) - len(fields), unsupported)
+    return WrongFields(fields, len(deepest) - len(fields), unsupported)
 
 
 def _described(error: ValidationError) -> list[Any]:
@@ -132,11 +134,6 @@ def _is_missing_in_part(error: Mapping[str, Any], value: Any) -> bool:
     """Return whether the error is about a field that the whole value has."""
     path = _path(error["loc"], value, missing=False)
     return error["type"] == "missing" and path[-1:] == [error["loc"][-1]]
-
-
-def _is_below(path: Path, others: Mapping[Path, Any]) -> bool:
-    """Return whether an error is nested below another: it is about another union member."""
-    return any(path[:length] in others for length in range(len(path)))
 
 
 def _text(error: Mapping[str, Any], context: Mapping[str, Any]) -> str:
