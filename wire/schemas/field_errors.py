@@ -85,8 +85,8 @@ def of_fields(
         root: Path from the body to the value.
 
     Returns:
-        One error per field. An error above another one is left out: of the members of a union, the
-        one that the value comes closest to is described.
+        One error per field. An error above another one is left out: it is about another member of a
+        union.
     """
     messages: dict[Path, dict[str, None]] = {}
     unsupported = False
@@ -100,10 +100,10 @@ def of_fields(
         messages.setdefault(path, {})[_text(error, context)] = None
         unsupported = unsupported or error["type"] == UNSUPPORTED
     above = {path[:length] for path in messages for length in range(len(path))}
-    deepest = [path for path in messages if path not in above]
+    deepest = {path: texts for path, texts in messages.items() if path not in above}
     fields = [
-        FieldError(_pointer(path), _dotted(path), ", or: ".join(messages[path]))
-        for path in deepest[:SHOWN]
+        FieldError(_pointer(path), _dotted(path), ", or: ".join(texts))
+        for path, texts in islice(deepest.items(), SHOWN)
     ]
     return WrongFields(fields, len(deepest) - len(fields), unsupported)
 
