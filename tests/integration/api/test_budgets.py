@@ -215,8 +215,10 @@ async def test_a_repeat_of_what_was_accepted_needs_no_budget(
     job = {"url": "/v1/completions", "body": {"model": MODEL, "prompt": "hi"}}
     once = {"Idempotency-Key": "k"}
     before = start_api()
+    await refreshed(before)
     async with connect(before, keys.acme) as client:
         first = await client.post("/v1/jobs", json=job, headers=once)
+        assert first.status_code == 202, first.text
     take_away(settings)
     after = start_api()  # has read no budgets, so it refuses requests that it cannot check
     async with connect(after, keys.acme) as client:
