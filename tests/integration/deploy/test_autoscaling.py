@@ -101,9 +101,7 @@ async def test_the_autoscaler_sees_every_job_from_submit_to_end(
 
             async def full() -> dict[str, Any] | None:
                 metrics = await keda.read()
-                is_full = metrics["running"] == SLOTS and metrics["queued"]
-                # A worker takes jobs a moment before it is no longer counted as loading.
-                return metrics if is_full and not metrics["loading"] else None
+                return metrics if metrics["running"] == SLOTS and metrics["queued"] else None
 
             metrics = await eventually(full, timeout=30)
             assert metrics["queued"] + metrics["running"] <= JOBS + 1
