@@ -6,7 +6,7 @@ Invariant: what it says expires, so a worker that is killed while it loads keeps
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 
@@ -31,26 +31,32 @@ class LoadingReport:
 
     @asynccontextmanager
     async def during(self) -> AsyncIterator[None]:
-        """Report while the block runs; it succeeded if it raises nothing."""
-        reporting = self._tasks.spawn(self._run())
+        """Report while the block runs; it succeeded if it raises nothing.
+
+        A report under way is waited for and not cancelled: Redis could run it after the end, which
+        uses another connection, and the worker would count as loading until the report expires.
+        """
+        over = asyncio.Event()
+        reporting = self._tasks.spawn(self._run(over))
         loaded = False
         try:
             yield
             loaded = True
         finally:
-            reporting.cancel()
+            over.set()
             await asyncio.wait([reporting])
             await self._end(loaded=loaded)
 
-    async def _run(self) -> None:
+    async def _run(self, over: asyncio.Event) -> None:
         queue, worker = self._state.queue, self._state.id
-        while self._state.phase == "loading":
+        while self._state.phase == "loading" and not over.is_set():
             try:
                 if not await self._store.loading(queue, worker, self._host):
                     log.warning("loading_not_counted", reason="this host has loaded for too long")
             except StoreUnavailable:
                 log.warning("loading_not_reported_store_unavailable")
-            await asyncio.sleep(REPEAT_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), REPEAT_SECONDS)
 
     async def _end(self, *, loaded: bool) -> None:
         queue, worker = self._state.queue, self._state.id

@@ -104,6 +104,7 @@ async def test_the_autoscaler_sees_every_job_from_submit_to_end(
                 return metrics if metrics["running"] == SLOTS and metrics["queued"] else None
 
             metrics = await eventually(full, timeout=30)
+            assert metrics["loading"] == 0, "it is loaded"
             assert metrics["queued"] + metrics["running"] <= JOBS + 1
 
             seen = []
