@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import ContextLengthExceeded, InvalidJob
 from tests.contract.driver import Driver, chat, completion
+from tests.support.waiting import eventually
 from workers.engines.base import Resume
 from workers.engines.simulated_text import expected
 
@@ -167,9 +168,12 @@ async def test_abort_stops_a_generation_and_frees_its_slot(driver: Driver) -> No
     names = [await driver.add(body) for _ in range(driver.info.slots + 1)]
     job = await driver.tokens(names[0], 3)
     await driver.tokens(names[-2], 1)
-    assert driver.engine.load().running == driver.info.slots
-    assert driver.engine.load().waiting == 1
-    assert driver.engine.load().kv_usage > 0
+
+    async def full() -> bool:
+        load = driver.engine.load()  # of the last step, which may not have seen the newest request
+        return (load.running, load.waiting) == (driver.info.slots, 1) and load.kv_usage > 0
+
+    await eventually(full)
 
     await driver.engine.abort(names[0])
     reported = len(job.choices[0].ids)
