@@ -33,6 +33,7 @@ USAGE = (
     *("charged_input_tokens", "charged_cached_tokens", "charged_output_tokens"),
     *("price_version_id", "currency", "multiplier"),
     *("input_amount", "cached_amount", "output_amount"),
+    "weights",
 )
 
 

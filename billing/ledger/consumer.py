@@ -210,7 +210,9 @@ class OutboxConsumer:
 
 def _unreadable(entry: UsageEntry, error: Exception) -> UnreadableEntry:
     values: dict[str, Any] = {name: getattr(entry, name) for name in UsageEntry.__slots__}
-    text = {name: str(value).replace("\0", "�") for name, value in values.items()}
+    text = {
+        name: str(value).replace("\0", "�") for name, value in values.items() if value is not None
+    }
     text["job"] = text.pop("job_id")  # as the outbox names it
     # The first line names the problem; the lines after it may quote the row.
     reason = f"{_kind(error)}: {str(_cause(error)).partition(chr(10))[0]}"

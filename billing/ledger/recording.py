@@ -55,6 +55,7 @@ def usage_row(entry: UsageEntry, prices: PriceBook, closed: Collection[str], now
         "recorded_at": now,
         "month": month,
         "late": month != own_month,
+        "weights": entry.weights,
         "charged_input_tokens": charged.input,
         "charged_cached_tokens": charged.cached_input,
         "charged_output_tokens": charged.output,

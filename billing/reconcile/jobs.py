@@ -27,7 +27,7 @@ async def ledger_rows(database: Database, job_ids: Sequence[str]) -> dict[str, U
 
 def compare(job: Job, row: UsageEventRow, findings: Findings) -> None:
     """Note each field in which a finished job and its row differ."""
-    expected = {
+    expected: dict[str, tuple[object, object]] = {
         "account": (job.account, row.account_id),
         "model": (job.queue, row.model),
         "service_tier": (job.spec.service_tier.value, row.service_tier),
@@ -42,6 +42,8 @@ def compare(job: Job, row: UsageEventRow, findings: Findings) -> None:
         "started_at": (from_unix_ms(job.started) if job.started else None, row.started_at),
         "finished_at": (from_unix_ms(job.finished), row.finished_at),
     }
+    if row.weights is not None:  # null: recorded by a version that did not know it
+        expected["weights"] = (job.weights, row.weights)
     for field, (in_job, in_ledger) in expected.items():
         findings.differ(FindingKind.USAGE, job.id, field, in_job, in_ledger)
 

@@ -72,4 +72,5 @@ def _entry(job: Job, key_id: bytes) -> UsageEntry:
         run_ms=job.run_ms,
         attempt=job.attempt,
         last_seq=job.seq,
+        weights=job.weights,
     )

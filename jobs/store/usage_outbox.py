@@ -29,7 +29,11 @@ PAGE_ENTRIES = 1_000
 
 @dataclass(frozen=True, slots=True)
 class UsageEntry:
-    """The usage of one job. Times are Unix milliseconds, `started` 0 if it never ran."""
+    """The usage of one job. Times are Unix milliseconds, `started` 0 if it never ran.
+
+    `weights` is the digest of the weights of the last attempt: "" if there was none, None in an
+    entry of an older version, which did not say it.
+    """
 
     entry_id: str
     job_id: str
@@ -47,6 +51,7 @@ class UsageEntry:
     run_ms: int
     attempt: int
     last_seq: int
+    weights: str | None = None
 
     @classmethod
     def from_stream(cls, entry_id: bytes, raw: dict[bytes, bytes]) -> "UsageEntry":
@@ -76,6 +81,7 @@ class UsageEntry:
             run_ms=number(b"run_ms"),
             attempt=number(b"attempt"),
             last_seq=number(b"seq"),
+            weights=raw[b"weights"].decode() if b"weights" in raw else None,
         )
 
 
@@ -192,6 +198,8 @@ async def add_entries(redis: Any, keys: Keys, entries: Iterable[UsageEntry]) -> 
             "attempt": entry.attempt,
             "seq": entry.last_seq,
         }
+        if entry.weights is not None:
+            fields["weights"] = entry.weights
         pipe.xadd(keys.outbox, fields)
     async with guarded():
         ids = await pipe.execute()

@@ -25,7 +25,12 @@ from tests.support.waiting import eventually
 
 
 async def end_jobs(
-    store: JobStore, count: int, status: Status = Status.COMPLETED, **fields: Any
+    store: JobStore,
+    count: int,
+    status: Status = Status.COMPLETED,
+    *,
+    weights: str = "",
+    **fields: Any,
 ) -> list[str]:
     """Submit jobs, run them by hand with one token each, and end them."""
     jobs = [submission(**fields) for _ in range(count)]
@@ -33,7 +38,7 @@ async def end_jobs(
         await store.submit(job)
     left = count
     while left:
-        for claimed in await store.claim(jobs[0].queue, "w1", left):
+        for claimed in await store.claim(jobs[0].queue, "w1", left, weights):
             await write(store, claimed, claimed.seq, [7], ending=Ending(status))
             left -= 1
     return [job.id for job in jobs]

@@ -124,6 +124,9 @@ class UsageProof(Answer):
     service_tier: ServiceTier
     status: Status
     attempt: int
+    weights: str | None = Field(
+        description="digest of the weights of the last attempt; null: it never ran, or is not known"
+    )
     created_at: float
     started_at: float | None
     finished_at: float

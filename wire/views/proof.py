@@ -38,6 +38,7 @@ def proof_object(proof: Proof, kept_in: OutputStore | None, result: JobResult) -
         "service_tier": row.service_tier,
         "status": row.status,
         "attempt": row.attempt,
+        "weights": row.weights or None,
         "created_at": row.created_at.timestamp(),
         "started_at": _seconds(row.started_at),
         "finished_at": row.finished_at.timestamp(),

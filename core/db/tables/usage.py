@@ -19,7 +19,9 @@ class UsageEventRow(Base):
     """What one job used and what of it is charged. It never changes, but may be priced once.
 
     `month` is the month that bills it: that of `finished_at`, or for late usage the first month
-    that was still open. Amounts are exact; they are rounded once, on the invoice line.
+    that was still open. Amounts are exact; they are rounded once, on the invoice line. `weights` is
+    the digest of the weights of the last attempt: empty if there was none, null if the event was
+    recorded before the column existed.
     """
 
     __tablename__ = "usage_events"
@@ -73,6 +75,7 @@ class UsageEventRow(Base):
     input_amount: Mapped[ExactAmount | None]
     cached_amount: Mapped[ExactAmount | None]
     output_amount: Mapped[ExactAmount | None]
+    weights: Mapped[Id | None]
 
 
 class ArchivedJobRow(Base):

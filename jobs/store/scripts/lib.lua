@@ -240,6 +240,7 @@ end
 local FINISH_FIELDS = {
   'status', 'account', 'queue', 'seq', 'watch', 'input', 'cached', 'output', 'claimed', 'created',
   'started', 'attempt', 'tier', 'worker', 'run_ms', 'key_id', 'failures', 'group', 'rated', 'apart',
+  'weights',
 }
 
 local function record(id)
@@ -275,7 +276,7 @@ local function finish(id, job, status, error_json, now, retention, dead_letter)
   redis.call('XADD', P .. ':outbox', '*', 'job', id, 'account', account, 'key_id', job.key_id,
     'model', queue, 'tier', job.tier, 'status', status, 'input', int(input), 'cached', int(cached),
     'output', int(output), 'created', job.created, 'started', job.started, 'finished', int(now),
-    'run_ms', int(run_ms), 'attempt', job.attempt, 'seq', int(last))
+    'run_ms', int(run_ms), 'attempt', job.attempt, 'seq', int(last), 'weights', job.weights)
   redis.call('HINCRBY', P .. ':totals', status, 1)
   if job.rated ~= '' then settle_rates(account, job.rated, input + output, now) end
   local ttl = retention.ttl_ms

@@ -83,6 +83,7 @@ class Hand:
     store: JobStore
     name: str = "hand"
     queue: str = MODEL
+    weights: str = ""
     _after: dict[str, int] = field(default_factory=dict)
     _tokens: dict[str, int] = field(default_factory=dict)
 
@@ -90,7 +91,7 @@ class Hand:
         """Claim the next job, when there is one."""
 
         async def claim() -> ClaimedJob | None:
-            found = await self.store.claim(self.queue, self.name, 1)
+            found = await self.store.claim(self.queue, self.name, 1, self.weights)
             return found[0] if found else None
 
         job = await eventually(claim)

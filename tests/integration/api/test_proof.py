@@ -29,6 +29,8 @@ from tests.support.months import SELLER
 from tests.support.waiting import eventually
 from wire.schemas.usage import UsageProof
 
+WEIGHTS = "0123456789abcdef"
+
 pytestmark = pytest.mark.settings(retention__start="archive", retention__seconds=2)
 
 
@@ -52,6 +54,7 @@ async def answered(
 ) -> str:
     """Run a job with two choices to its end and into the ledger."""
     job_id = await submit(client, **fields)
+    hand.weights = WEIGHTS
     job = await hand.take()
     await hand.write(job, ("delta", {**says("Grüße "), "token_ids": [11, 12]}))
     await hand.write(job, ("delta", says("b", index=1)), ("delta", says("!")))
@@ -112,6 +115,7 @@ async def test_a_client_recomputes_hashes_and_amounts_from_what_it_received(
     job = await eventually(priced)
     assert cost == job["cost"]
     assert proof["usage"] == job["usage"]
+    assert proof["weights"] == job["weights"] == WEIGHTS
     assert proof["finished_at"] == job["completed_at"]
     assert proof["ledger"]["id"] == job_id
 

@@ -16,7 +16,7 @@ from billing.pricing.rating import charged_tokens, rate
 from core import metrics
 from core.db.database import Database
 from core.db.tables.invoices import ClosedMonthRow
-from core.errors import JobGone
+from core.errors import EngineError, JobGone
 from jobs.archive.archived_job import ArchivedJob, read_finished
 from jobs.fairness import ServiceTier
 from jobs.result import fold
@@ -436,6 +436,34 @@ async def test_a_job_erased_while_it_was_archived_is_gone_though_the_ledger_died
     assert {row.job_id for row in await archived(database)} == {expired, kept}
     assert set(await usage_of(database)) == set(ids)
     await store.close()
+
+
+async def test_the_ledger_has_the_digest_of_the_weights_of_the_last_attempt(
+    store: JobStore, database: Database
+) -> None:
+    ran, never_ran, older = submission(), submission(), submission()
+    for job in (ran, older):
+        await store.submit(job)
+    for weights in ("aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"):
+        claims = await store.claim(QUEUE, "w1", 2, weights)
+        for claimed in claims:
+            if weights.startswith("a"):
+                await store.requeue(claimed.id, claimed.fence, EngineError("broke"))
+            else:
+                await write(store, claimed, claimed.seq, [7], ending=Ending(Status.COMPLETED))
+    await store.submit(never_ran)
+    assert await store.cancel(never_ran.id, never_ran.account) == "cancelled"
+    entries = await copy_outbox(store)
+    redis: Any = store.redis
+    await redis.delete(store.keys.outbox)
+    for entry in entries:
+        if entry[b"job"].decode() == older.id:
+            del entry[b"weights"]  # as older scripts write it
+    await replay(store, entries)
+    async with consuming(store, database):
+        await until_consumed(store)
+    found = {job_id: row.weights for job_id, row in (await usage_of(database)).items()}
+    assert found == {ran.id: "bbbbbbbbbbbbbbbb", never_ran.id: "", older.id: None}
 
 
 async def test_metrics_name_so_many_accounts_as_the_setting_allows(

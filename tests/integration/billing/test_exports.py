@@ -48,7 +48,8 @@ async def a_closed_month(database: Database) -> None:
     await an_account(database, billing_name="=HYPERLINK(1)", billing_address="1 Dam Rd\nWeir")
     await a_past_price(database)
     await a_past_price(database, '+cmd|"x",y')
-    first = usage_entry(job_id=f"{JOB}1", finished=NOON.replace(microsecond=7_000))
+    at = NOON.replace(microsecond=7_000)
+    first = usage_entry(job_id=f"{JOB}1", finished=at, weights="0123456789abcdef")
     odd = usage_entry(job_id=f"{JOB}2", model='+cmd|"x",y', key_id="")
     failed = usage_entry(job_id=f"{JOB}3", status=Status.FAILED)
     await used(database, first, odd, failed, usage_entry(account="zeta"))
@@ -83,8 +84,10 @@ async def test_usage_is_the_same_text_from_every_database(database: Database) ->
     assert first == (
         f'"acme",{JOB}1,"key_1","m",default,completed,false,2026-10-15T11:59:58.007Z,'
         f"2026-10-15T12:00:00.007Z,900,1000,200,500,800,200,500,{price},USD,1.00,"
-        "0.00016000000000,0.00001000000000,0.00015000000000"
+        "0.00016000000000,0.00001000000000,0.00015000000000,0123456789abcdef"
     )
+    unknown = next(line for line in text.splitlines() if f"{JOB}2" in line)
+    assert unknown.endswith("0.00015000000000,"), "nothing stands where they are not known"
 
 
 async def test_no_cell_of_a_spreadsheet_is_a_formula(database: Database) -> None:

@@ -220,6 +220,30 @@ async def test_changed_tokens_are_found(store: JobStore, database: Database) -> 
     assert {subject for subject, *_ in found} == {job_id}
 
 
+async def test_other_weights_than_the_job_ran_on_are_found(
+    store: JobStore, database: Database
+) -> None:
+    await a_price(database)
+    changed, unknown, _ = await booked(store, database, weights="0123456789abcdef")
+    for job_id, weights in ((changed, "fedcba9876543210"), (unknown, None)):
+        change = "UPDATE usage_events SET weights = :weights WHERE job_id = :id"
+        await plant(database, change, id=job_id, weights=weights)
+
+    found = about(await look(store, database), FindingKind.USAGE)
+
+    # Once in Redis and once in the archive. An event of an older version has none and is no drift.
+    assert found == [(changed, "weights", "0123456789abcdef", "fedcba9876543210")] * 2
+
+
+async def test_repair_records_the_weights_too(store: JobStore, database: Database) -> None:
+    redis: Any = store.redis
+    (lost,) = await end_jobs(store, 1, weights="0123456789abcdef")
+    await redis.delete(store.keys.outbox)
+    repair = LedgerRepair(store, database, BillingSettings())
+    await reconcile(store, database, this_month(), Findings(20), repair)
+    assert (await usage_of(database))[lost].weights == "0123456789abcdef"
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [

@@ -164,6 +164,7 @@ async def settle(database: Database) -> None:
         "DELETE FROM price_versions",
         "UPDATE usage_events SET output_tokens = 0",
         "UPDATE usage_events SET month = '2026-12'",
+        "UPDATE usage_events SET weights = 'others'",
         "DELETE FROM usage_events",
         "UPDATE adjustments SET reason = ''",
         "DELETE FROM adjustments",
