@@ -1,5 +1,8 @@
 """`penstock workers`: lists the workers and the states of their circuit breakers."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import typer
 
 from cli.connect.api_client import Client
@@ -18,24 +21,35 @@ def workers(as_json: Json = False, url: Url = None, key: Key = None) -> None:
     if as_json:
         print_json(page)
         return
-    rows = []
-    for worker in page["data"]:
-        breaker = worker.get("breaker", {})
-        state = str(breaker.get("state", "unknown"))
-        probe = breaker.get("seconds_to_probe") or 0
-        next_probe = f", probed in {probe:.0f} s" if probe else ""
-        rows.append(
-            (
-                str(worker.get("id")),
-                str(worker.get("queue")),
-                str(worker.get("engine")),
-                str(worker.get("state")),
-                f"{worker.get('running', 0)} of {worker.get('slots', 0)}",
-                f"[{COLOURS.get(state, 'dim')}]{state}[/]{next_probe}",
-            )
+    rows = [
+        (
+            str(worker.get("id")),
+            str(worker.get("queue")),
+            str(worker.get("engine")),
+            str(worker.get("state")),
+            f"{worker.get('running', 0)} of {worker.get('slots', 0)}",
+            breaker_text(worker.get("breaker", {})),
         )
+        for worker in page["data"]
+    ]
     print_table(
         ("worker", "model", "engine", "state", "slots in use", "breaker"),
         rows,
         nothing="No worker is running; jobs wait in their queues.",
     )
+
+
+def breaker_text(breaker: Mapping[str, Any]) -> str:
+    """Describe a circuit breaker in a cell: its state, what failed, and when it is probed."""
+    state = str(breaker.get("state", "unknown"))
+    parts = [f"[{COLOURS.get(state, 'dim')}]{state}[/]"]
+    if failures := breaker.get("failures"):
+        successes = breaker.get("successes")  # older workers do not say
+        of_all = "" if successes is None else f" of {failures + successes}"
+        parts.append(f"{failures}{of_all} failed")
+    needed = breaker.get("probes_needed") or 1
+    if state == "half_open" and needed > 1:
+        parts.append(f"{breaker.get('probes_succeeded', 0)} of {needed} probes succeeded")
+    if probe := breaker.get("seconds_to_probe"):
+        parts.append(f"probed in {probe:.0f} s")
+    return ", ".join(parts)
