@@ -17,7 +17,7 @@ from sqlalchemy import CursorResult, func, literal, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from billing.exports.content import EVENTS, USAGE, Chunk, Content
-from billing.exports.csv_line import FORMULA, csv_line
+from billing.exports.csv_line import csv_line, harmless
 from billing.exports.rows import INVOICE_TABLES, written_time
 
 
@@ -89,7 +89,7 @@ def cell(value: Any) -> str:
             return f"{value:f}"
         case datetime():
             return written_time(value)
-        case str() if value.startswith(FORMULA):
-            return f"'{value}"
+        case str():
+            return harmless(value)
         case _:
             return str(value)

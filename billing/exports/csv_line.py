@@ -26,8 +26,8 @@ from billing.exports.content import EVENTS
 from billing.sums import bytewise
 from core.db.tables.types import Money, UtcTime
 
-#: A spreadsheet evaluates text that starts with one of these.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: A spreadsheet evaluates text that starts with one of these; some take the fullwidth forms, too.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 #: Columns whose text clients or operators choose; ids and statuses of ours need no quotes.
 QUOTED = ("account_id", "key_id", "model")
@@ -49,13 +49,18 @@ def csv_line(names: Iterable[str], *, sqlite: bool) -> ColumnElement[str]:
     return func.concat(*parts)
 
 
+def harmless(text: str) -> str:
+    """Return text as a cell that a spreadsheet does not evaluate."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
 def _harmless(column: ColumnElement[Any], *, sqlite: bool) -> ColumnElement[Any]:
     """Return text that is safe between quotes; most text is safe unchanged."""
     doubled = func.replace(column, '"', '""')
     found = func.instr(column, '"') if sqlite else func.strpos(column, '"')
     return case(
-        # Every character that starts a formula sorts before the letters.
-        (and_(bytewise(column) >= "A", found == 0), column),
+        # Every character that starts a formula sorts before or after the letters of ASCII.
+        (and_(bytewise(column) >= "A", bytewise(column) < "\x7f", found == 0), column),
         (func.substr(column, 1, 1).in_(FORMULA), literal("'").concat(doubled)),
         else_=doubled,
     )

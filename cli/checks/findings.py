@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from cli.terminal.failures import Failure
+from cli.terminal.plain_console import styled
 
 CHECK_SECONDS = 15.0
 INDENT = " " * 28
@@ -102,11 +103,11 @@ def not_fine(findings: Iterable[Finding]) -> list[Finding]:
 def print_findings(findings: Sequence[Finding], console: Console) -> None:
     """Print a line for each finding, and its advice below."""
     for finding in findings:
-        level = f"[{STYLES[finding.level]}]{finding.level:<8}[/]"
-        console.print(f"{level} [bold]{finding.name:<18}[/]", end=" ", soft_wrap=True)
-        console.print(finding.text, markup=False, soft_wrap=True)
+        level = (f"{finding.level:<8}", STYLES[finding.level])
+        name = (f"{finding.name:<18}", "bold")
+        console.print(styled(level, " ", name, " ", finding.text), soft_wrap=True)
         for line in finding.advice:
-            console.print(f"{INDENT}{line}", style="dim", markup=False, soft_wrap=True)
+            console.print(f"{INDENT}{line}", style="dim", soft_wrap=True)
 
 
 def _begin(check: Check) -> tuple[threading.Thread, list[Finding]]:

@@ -55,7 +55,7 @@ def create(
         print_json(batch)
     else:
         typer.echo(batch["id"])
-        err.print(f"[dim]follow it: penstock batches show --wait {batch['id']}")
+        err.print(f"follow it: penstock batches show --wait {batch['id']}", style="dim")
 
 
 @app.command("list")

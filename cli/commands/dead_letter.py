@@ -194,4 +194,4 @@ def _show(answer: dict[str, Any], text: str, *, as_json: bool) -> None:
         return
     typer.echo(text)
     for job in answer["refused"]:
-        err.print(f"  {job['id']}: {job['detail']}", markup=False, soft_wrap=True)
+        err.print(f"  {job['id']}: {job['detail']}", soft_wrap=True)

@@ -72,7 +72,7 @@ def submit(
         print_json(job)
     else:
         typer.echo(job["id"])
-        err.print(f"[dim]{place(job)}; follow it: penstock jobs stream {job['id']}")
+        err.print(f"{place(job)}; follow it: penstock jobs stream {job['id']}", style="dim")
 
 
 @app.command()

@@ -135,7 +135,7 @@ def _planning_errors() -> Iterator[None]:
 @contextmanager
 def _progress_bar() -> Iterator[StudyProgress]:
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
         console=err,

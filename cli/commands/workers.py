@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import typer
+from rich.text import Text
 
 from cli.connect.api_client import Client
 from cli.terminal.options import Json, Key, Url
 from cli.terminal.output import print_json, print_table
+from cli.terminal.plain_console import styled
 
 COLOURS = {"closed": "green", "half_open": "yellow", "open": "red"}
 
@@ -39,10 +41,10 @@ def workers(as_json: Json = False, url: Url = None, key: Key = None) -> None:
     )
 
 
-def breaker_text(breaker: Mapping[str, Any]) -> str:
+def breaker_text(breaker: Mapping[str, Any]) -> Text:
     """Describe a circuit breaker in a cell: its state, what failed, and when it is probed."""
     state = str(breaker.get("state", "unknown"))
-    parts = [f"[{COLOURS.get(state, 'dim')}]{state}[/]"]
+    parts: list[str] = [""]
     if failures := breaker.get("failures"):
         successes = breaker.get("successes")  # older workers do not say
         of_all = "" if successes is None else f" of {failures + successes}"
@@ -52,4 +54,4 @@ def breaker_text(breaker: Mapping[str, Any]) -> str:
         parts.append(f"{breaker.get('probes_succeeded', 0)} of {needed} probes succeeded")
     if probe := breaker.get("seconds_to_probe"):
         parts.append(f"probed in {probe:.0f} s")
-    return ", ".join(parts)
+    return styled((state, COLOURS.get(state, "dim")), ", ".join(parts))

@@ -8,11 +8,13 @@ from typing import Any
 import typer
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.progress import TimeElapsedColumn as Elapsed
+from rich.text import Text
 
 from cli.connect.api_client import Client
 from cli.connect.job_progress import COLOURS, TERMINAL, goes_on
 from cli.terminal.failures import UsageError
 from cli.terminal.output import ago, err, print_json
+from cli.terminal.plain_console import styled
 
 POLL_SECONDS = 1.0
 BATCH_COLUMNS = ("batch", "status", "endpoint", "created", "done", "failed", "of")
@@ -55,7 +57,8 @@ def download_file(client: Client, file_id: str, output: Path | None) -> None:
 
 def wait_for_batch(client: Client, batch: dict[str, Any]) -> dict[str, Any]:
     """Wait until a batch has ended, with a progress bar over its requests; return it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
+    about = TextColumn("{task.description}", markup=False)
+    columns = (about, BarColumn(), MofNCompleteColumn(), Elapsed())
     going_on = goes_on(batch["id"], "batches get --wait", "batches cancel")
     with going_on, Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(batch["status"], total=None)
@@ -75,10 +78,10 @@ def print_batch(batch: dict[str, Any], *, as_json: bool, must_complete: bool) ->
         print_json(batch)
     else:
         colour = COLOURS.get(batch["status"], "cyan")
-        err.print(f"{batch['id']}: [{colour}]{batch_status(batch)}[/]", soft_wrap=True)
+        err.print(styled(f"{batch['id']}: ", (batch_status(batch), colour)), soft_wrap=True)
         for error in (batch["errors"] or {}).get("data", ()):
             line = "" if error["line"] is None else f"line {error['line']}: "
-            err.print(f"  {line}{error['message']}", markup=False, soft_wrap=True)
+            err.print(f"  {line}{error['message']}", soft_wrap=True)
     if must_complete and batch["status"] != "completed":
         raise typer.Exit(1)
 
@@ -90,13 +93,13 @@ def batch_status(batch: dict[str, Any]) -> str:
     return f"{batch['status'].replace('_', ' ')}, {done}"
 
 
-def batch_row(batch: dict[str, Any]) -> list[str]:
+def batch_row(batch: dict[str, Any]) -> list[str | Text]:
     """Return a batch as a row under `BATCH_COLUMNS`."""
     counts = batch["request_counts"]
     colour = COLOURS.get(batch["status"], "cyan")
     return [
         batch["id"],
-        f"[{colour}]{batch['status'].replace('_', ' ')}[/]",
+        styled((batch["status"].replace("_", " "), colour)),
         batch["endpoint"],
         f"{ago(batch['created_at'])} ago",
         *(str(counts[name]) for name in ("completed", "failed", "total")),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.connect.api_client import Client
 from cli.terminal.failures import Failure, UsageError
@@ -58,7 +58,8 @@ def measure(
     """
     _measure_point(client, model, Point(1, MIN_TOKEN, 8))  # warm up
     found: dict[Point, list[list[MeasuredJob]]] = {}
-    with Progress(console=err, transient=True) as bar:
+    about = TextColumn("{task.description}", markup=False)
+    with Progress(about, BarColumn(), TimeElapsedColumn(), console=err, transient=True) as bar:
         for point in bar.track([*points] * rounds, description=f"measuring {model}"):
             found.setdefault(point, []).append(_measure_point(client, model, point))
     return [fastest_round(found[point]) for point in points]

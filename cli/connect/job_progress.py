@@ -8,9 +8,11 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from cli.connect.api_client import Client
 from cli.terminal.output import ago, err, out, print_json
+from cli.terminal.plain_console import styled, visible
 from jobs.eta import NoEta
 from jobs.events import EventType
 
@@ -60,7 +62,7 @@ def stream_text(
 
 def wait_with_bar(client: Client, job: dict[str, Any], console: Console) -> dict[str, Any]:
     """Wait until a job has ended, with a progress bar over its estimated time; return it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with goes_on(job["id"]), Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(place(job), total=None)
         while job["status"] not in TERMINAL:
@@ -86,10 +88,10 @@ def place(job: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def outcome(job: dict[str, Any]) -> str:
+def outcome(job: dict[str, Any]) -> Text:
     """Return a job's status, usage, times and cost in one line."""
     usage = job.get("usage") or {}
-    parts = [f"[{COLOURS.get(job['status'], 'cyan')}]{place(job)}[/]"]
+    parts = [""]
     if usage:
         cached = usage.get("cached_input_tokens")
         note = f" ({cached} of them cached)" if cached else ""
@@ -104,7 +106,7 @@ def outcome(job: dict[str, Any]) -> str:
         parts.append(f"cost {cost['currency']} {cost['total']}")
     elif job.get("cost_note"):
         parts.append(f"no cost: {job['cost_note']}")
-    return " · ".join(parts)
+    return styled((place(job), COLOURS.get(job["status"], "cyan")), " · ".join(parts))
 
 
 def text_of(job: dict[str, Any]) -> str:
@@ -119,10 +121,10 @@ def text_of(job: dict[str, Any]) -> str:
 def print_job(job: dict[str, Any]) -> None:
     """Print a job's text to stdout and its outcome to stderr."""
     if text := text_of(job):
-        out.print(text, markup=False, soft_wrap=True)
-    err.print(f"{job['id']}: {outcome(job)}", soft_wrap=True)
+        out.print(text, soft_wrap=True)
+    err.print(styled(f"{job['id']}: ", outcome(job)), soft_wrap=True)
     if error := job.get("error"):
-        err.print(f"  {error.get('title')}: {error.get('detail')}", markup=False, soft_wrap=True)
+        err.print(f"  {error.get('title')}: {error.get('detail')}", soft_wrap=True)
     if job.get("retry_of"):
         err.print(f"  retry of {job['retry_of']}")
 
@@ -161,13 +163,14 @@ def stream_job(client: Client, job_id: str, after: int = 0) -> None:
     """Print a job's text while it is generated, then its outcome; exit with 1 if it failed."""
 
     def write(text: str) -> None:
-        sys.stdout.write(text)
+        sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
         sys.stdout.flush()
 
     with goes_on(job_id):
         status = stream_text(client, job_id, after, write, err.print)
     write("\n")
-    err.print(f"{job_id}: {outcome(client.get(f'/v1/jobs/{job_id}'))}", soft_wrap=True)
+    ended = outcome(client.get(f"/v1/jobs/{job_id}"))
+    err.print(styled(f"{job_id}: ", ended), soft_wrap=True)
     if status != "completed":
         raise typer.Exit(1)
 
@@ -175,13 +178,13 @@ def stream_job(client: Client, job_id: str, after: int = 0) -> None:
 JOB_COLUMNS = ("job", "status", "model", "created", "waited", "ran", "tokens", "attempt")
 
 
-def job_row(job: dict[str, Any]) -> list[str]:
+def job_row(job: dict[str, Any]) -> list[str | Text]:
     """Return a job as a row under `JOB_COLUMNS`."""
     usage = job.get("usage") or {}
     colour = COLOURS.get(job["status"], "cyan")
     return [
         job["id"],
-        f"[{colour}]{place(job)}[/]",
+        styled((place(job), colour)),
         job["model"],
         f"{ago(job['created_at'])} ago",
         _seconds(job.get("queue_seconds")),

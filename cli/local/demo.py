@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.text import Text
 
 from cli.connect.api_client import Client
 from cli.connect.job_progress import TERMINAL, outcome, place, stream_text, text_of
 from cli.connect.state_dir import StateDir
 from cli.terminal.failures import Failure
+from cli.terminal.plain_console import Part, styled
 
 STORY = "Tell me a long story about a river."
 ESSAY = "Write a long essay about a penstock."
@@ -46,7 +45,7 @@ def run_demo(client: Client, model: str, console: Console) -> list[dict[str, Any
     job = _poll(client, path, console)
     text = text_of(job)
     _check(job, console, text)
-    line(console, f"[cyan]{escape(text.partition('. ')[0])}...")
+    line(console, (f"{text.partition('. ')[0]}...", "cyan"))
     return [streamed, job]
 
 
@@ -57,7 +56,7 @@ def _submit(client: Client, model: str, prompt: str, console: Console) -> dict[s
         "max_tokens": MAX_TOKENS,
         "temperature": 0,
     }
-    title(console, "submit", f'POST /v1/jobs  [dim]"{prompt}"[/]')
+    title(console, "submit", "POST /v1/jobs  ", (f'"{prompt}"', "dim"))
     job = client.post("/v1/jobs", {"url": "/v1/chat/completions", "body": body})
     line(console, f"202 Accepted: {job['id']}, {place(job)}")
     return job
@@ -71,7 +70,8 @@ def _stream(client: Client, job_id: str, console: Console) -> str:
         if not pieces:
             console.print(INDENT, end="")
         pieces.append(text)
-        console.print(Text(text.replace("\n", f"\n{INDENT}"), style="cyan"), end="", soft_wrap=True)
+        shown = text.replace("\n", f"\n{INDENT}")
+        console.print(styled((shown, "cyan")), end="", soft_wrap=True)
         console.file.flush()
 
     stream_text(client, job_id, 0, write, console.print)
@@ -85,7 +85,8 @@ def _poll(client: Client, path: str, console: Console) -> dict[str, Any]:
         job = client.get(path)
         if job["status"] in TERMINAL:
             return job
-        line(console, f"[cyan]{place(job)}[/] · {job['usage']['output_tokens']} tokens so far")
+        tokens = f" · {job['usage']['output_tokens']} tokens so far"
+        line(console, (place(job), "cyan"), tokens)
         time.sleep(POLL_SECONDS)
     raise Failure("the polled job did not end", f"it is at {path}")
 
@@ -97,14 +98,14 @@ def _check(job: dict[str, Any], console: Console, text: str) -> None:
         raise Failure(f"the job {job['status']}", str(error.get("detail", "it has no text")))
 
 
-def title(console: Console, name: str, text: str) -> None:
+def title(console: Console, name: str, *parts: Part) -> None:
     """Print the heading of a step."""
-    console.print(f"[bold]{name:<8}[/] {text}", soft_wrap=True)
+    console.print(styled((f"{name:<8}", "bold"), " ", *parts), soft_wrap=True)
 
 
-def line(console: Console, text: str) -> None:
+def line(console: Console, *parts: Part) -> None:
     """Print a line below it."""
-    console.print(f"{INDENT}{text}", soft_wrap=True)
+    console.print(styled(INDENT, *parts), soft_wrap=True)
 
 
 def print_next(client: Client, model: str, state_dir: StateDir, console: Console) -> None:
@@ -121,7 +122,7 @@ def print_next(client: Client, model: str, state_dir: StateDir, console: Console
   answer = client.chat.completions.create(model="{model}", messages=messages)
   print(answer.choices[0].message.content)"""
     penstock = _program()
-    console.print("\n[bold]Try next[/], in another terminal in this directory:\n")
+    console.print(styled(("\nTry next", "bold"), ", in another terminal in this directory:\n"))
     for text in (
         f'{penstock} jobs submit "What is a turbine?" --stream',
         f"{penstock} jobs list",
@@ -129,7 +130,7 @@ def print_next(client: Client, model: str, state_dir: StateDir, console: Console
         curl,
         python,
     ):
-        console.print(f"  {text}\n", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {text}\n", soft_wrap=True)
 
 
 def _program() -> str:

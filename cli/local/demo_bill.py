@@ -45,7 +45,7 @@ async def bill_demo(
         await _until_recorded(database, [job["id"] for job in jobs])
         for as_format in FORMATS:
             words = f"--month {month} --format {as_format} --preliminary --out {folder}"
-            line(console, f"[dim]penstock bills export {words}[/]")
+            line(console, (f"penstock bills export {words}", "dim"))
             wanted = ExportRequest(month, preliminary=True)
             exported = await export_month(
                 database, wanted, as_format, folder, settings.seller, actor="penstock up"
@@ -66,10 +66,11 @@ def _print_costs(jobs: list[dict[str, Any]], console: Console) -> None:
         usage, cost = job["usage"], job["cost"]
         tokens = f"{usage['input_tokens']} tokens in, {usage['output_tokens']} out"
         price = f"{cost['currency']} {cost['total']}" if cost else job["cost_note"]
-        line(console, f"{job['id']}  {tokens}: [green]{price}[/]")
+        line(console, f"{job['id']}  {tokens}: ", (price, "green"))
     if len(costs) == len(jobs):
         total = sum((Decimal(cost["total"]) for cost in costs), Decimal(0))
-        line(console, f"together [green]{costs[0]['currency']} {total:f}[/], as the ledger says")
+        together = f"{costs[0]['currency']} {total:f}"
+        line(console, "together ", (together, "green"), ", as the ledger says")
 
 
 async def _until_recorded(database: Database, job_ids: list[str]) -> None:

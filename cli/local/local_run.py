@@ -18,6 +18,7 @@ from cli.local.plan import Plan, make_plan
 from cli.local.steps import Steps
 from cli.terminal.failures import Failure
 from cli.terminal.output import out, print_failure
+from cli.terminal.plain_console import styled
 from core.settings.tree import Settings
 
 
@@ -63,12 +64,13 @@ class LocalRun:
     async def _when_ready(self) -> int | None:
         model = self._settings.engine.served_name
         seconds = time.monotonic() - self._began
-        out.print(f"\n[bold green]Ready[/] after {seconds:.0f} s: [bold]{self._plan.url}[/]")
+        after = f" after {seconds:.0f} s: "
+        out.print(styled(("\nReady", "bold green"), after, (self._plan.url, "bold")))
         if self._pipeline.new_key:
             text = f"Development key, shown this once: {self._pipeline.new_key}"
             out.print(text, soft_wrap=True)
         key_file, logs = self._state_dir.key_file, self._state_dir.logs
-        out.print(f"[dim]The key is in {key_file}, logs are in {logs}.[/]\n")
+        out.print(f"The key is in {key_file}, logs are in {logs}.\n", style="dim")
         client = Client(self._plan.url, self._state_dir.read_key() or "")
         if self._demo:
             await self._demonstrate(client, model)

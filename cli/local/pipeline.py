@@ -87,9 +87,9 @@ class Pipeline:
     def _warn(self, title: str, details: Sequence[str]) -> None:
         """Print what happened to a child, above the steps."""
         console = self._steps.console
-        console.print(title, style="yellow", markup=False, soft_wrap=True)
+        console.print(title, style="yellow", soft_wrap=True)
         for line in details:
-            console.print(f"  {line}", style="dim", markup=False, soft_wrap=True)
+            console.print(f"  {line}", style="dim", soft_wrap=True)
 
     def _on_stop_signal(self) -> None:
         """Stop in order; at the second signal, kill everything."""

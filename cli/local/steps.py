@@ -29,9 +29,9 @@ class Steps:
         self._noted: dict[str, float] = {}
         self._live = Progress(
             SpinnerColumn(finished_text="[green]✓"),
-            TextColumn("[bold]{task.fields[name]:<8}"),
+            TextColumn("{task.fields[name]:<8}", style="bold", markup=False),
             _Seconds(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )

@@ -6,23 +6,26 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cli.terminal.failures import Failure
+from cli.terminal.plain_console import PlainConsole, styled
 
 #: Wider than any row, for a pipe: ids must not be cut, because people copy them.
 TABLE_WIDTH = 400
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+Row = Sequence[str | Text]
+
+out = PlainConsole()
+err = PlainConsole(stderr=True)
 
 
 def print_failure(failure: Failure) -> None:
     """Print a failure and its advice."""
-    err.print("[bold red]error:[/]", failure.title, soft_wrap=True, markup=True)
+    err.print(styled(("error:", "bold red"), " ", failure.title), soft_wrap=True)
     for line in failure.advice:
-        err.print(f"  {line}", soft_wrap=True, markup=False)
+        err.print(f"  {line}", soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -30,7 +33,7 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, nothing: str) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Row], *, nothing: str) -> None:
     """Print rows under headings, or `nothing` to stderr when there are no rows.
 
     In a terminal that is too narrow, each row is printed as a block with one line for each value,
@@ -45,14 +48,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, nothin
         table.add_column(column, no_wrap=True)
     for row in found:
         table.add_row(*row)
-    wide = Console(width=TABLE_WIDTH, highlight=False)
+    wide = PlainConsole(width=TABLE_WIDTH)
     if not out.is_terminal or wide.measure(table).minimum <= out.width:
         wide.print(table)
     else:
         _print_blocks(columns, found)
 
 
-def _print_blocks(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_blocks(columns: Sequence[str], rows: Sequence[Row]) -> None:
     """Print each row as lines of a heading and a value; empty values are left out."""
     width = max(len(column) for column in columns)
     for number, row in enumerate(rows):
@@ -60,7 +63,7 @@ def _print_blocks(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None
             out.print()
         for column, value in zip(columns, row, strict=True):
             if value:
-                out.print(f"[bold]{column:{width}}[/]  {value}", soft_wrap=True)
+                out.print(styled((f"{column:{width}}", "bold"), "  ", value), soft_wrap=True)
 
 
 def ago(unix_seconds: float | None) -> str:

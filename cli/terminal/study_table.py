@@ -5,7 +5,9 @@ from math import ceil
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from cli.terminal.plain_console import PlainConsole, styled
 from planning.outcome import CENT, HOUR, Spread
 from planning.study import Study, StudyRow
 
@@ -36,7 +38,7 @@ def print_study(study: Study, console: Console) -> None:
         table.add_column(column, justify="left" if column == "fleet" else "right", no_wrap=True)
     for row in study.rows:
         table.add_row(*_cells(row, study))
-    wide = Console(file=console.file, width=400, highlight=False)
+    wide = PlainConsole(file=console.file, width=400)
     wide.print(table)
     for row in study.rows:
         wide.print(f"{row.name}", style="bold")
@@ -60,7 +62,7 @@ def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
     return "".join(bars) + f"  most {most:g}"
 
 
-def _cells(row: StudyRow, study: Study) -> tuple[str, ...]:
+def _cells(row: StudyRow, study: Study) -> tuple[str | Text, ...]:
     objective, outcome = study.planner.objective, row.outcome
     waits, firsts = Spread.of(outcome.waits()), Spread.of(outcome.first_tokens())
     per_million = outcome.cost_per_million(objective.gpu_hour_cost)
@@ -70,7 +72,7 @@ def _cells(row: StudyRow, study: Study) -> tuple[str, ...]:
     return (
         row.name,
         *(_seconds(value) for value in (waits.p50, waits.p95, waits.p99, firsts.p95)),
-        f"[{colour}]{share:.2%}[/]",
+        styled((f"{share:.2%}", colour)),
         f"{outcome.gpu_hours:,.1f}",
         f"{outcome.cost(objective.gpu_hour_cost).quantize(CENT):,}",
         "-" if per_million is None else f"{per_million.quantize(CENT):,}",
@@ -88,7 +90,8 @@ def _print_recommendation(study: Study, console: Console) -> None:
     policy, slots = best.policy, study.planner.profile.slots
     met = best.outcome.meets(study.planner.objective)
     reason = "fewest GPU hours of those that meet the SLO" if met else "none meets the SLO; closest"
-    console.print(f"[bold]Recommended[/] of {len(study.tried)} tried ({reason}):", soft_wrap=True)
+    rest = f" of {len(study.tried)} tried ({reason}):"
+    console.print(styled(("Recommended", "bold"), rest), soft_wrap=True)
     console.print(f"  target (queued + running a worker): {policy.target * slots:.0f}")
     console.print(f"  minReplicaCount: {policy.min_replicas}")
     console.print(f"  cooldownPeriod: {policy.cooldown_seconds:.0f}")

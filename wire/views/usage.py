@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from billing.exports.csv_line import harmless
 from billing.money import plain
 from billing.reports.usage import UsageQuery, UsageTotal
 
@@ -26,12 +27,17 @@ def usage_page(query: UsageQuery, totals: Sequence[UsageTotal], following: str |
 
 
 def usage_csv(query: UsageQuery, totals: Sequence[UsageTotal]) -> str:
-    """Build a page as CSV (RFC 4180) with a header line; null becomes an empty field."""
+    """Build a page as CSV (RFC 4180) with a header line; null becomes an empty field.
+
+    As in an export, no name is a formula.
+    """
     file = io.StringIO()
     columns = (*query.by, *COUNTS, "currency", "amount")
     writer = csv.DictWriter(file, columns)
     writer.writeheader()
-    writer.writerows(_row(total) for total in totals)
+    for total in totals:
+        group = {name: value and harmless(value) for name, value in total.group.items()}
+        writer.writerow(_row(total) | group)
     return file.getvalue()
 
 

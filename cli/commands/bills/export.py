@@ -35,7 +35,7 @@ def export(
     settings = load_settings()
     wanted = ExportRequest(month, account, preliminary)
     with Progress(
-        TextColumn(f"{month} as {as_format}"),
+        TextColumn(f"{month} as {as_format}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -70,7 +70,7 @@ def export(
         err.print("The files existed already, with the same content.")
     if exported.restored:
         names = ", ".join(exported.restored)
-        err.print(f"Written again, since they had been changed or removed: {names}.", markup=False)
+        err.print(f"Written again, since they had been changed or removed: {names}.")
     err.print(f"Checksums are in {SUMS}.")
 
 

@@ -40,6 +40,7 @@ from tests.support.months import (
 )
 from tests.support.waiting import eventually
 
+FULLWIDTH = "\uff1d1+1"
 JOB = "job_0199e71b0a00" + "0" * 19
 
 
@@ -48,11 +49,13 @@ async def a_closed_month(database: Database) -> None:
     await an_account(database, billing_name="=HYPERLINK(1)", billing_address="1 Dam Rd\nWeir")
     await a_past_price(database)
     await a_past_price(database, '+cmd|"x",y')
+    await a_past_price(database, FULLWIDTH)
     at = NOON.replace(microsecond=7_000)
     first = usage_entry(job_id=f"{JOB}1", finished=at, weights="0123456789abcdef")
     odd = usage_entry(job_id=f"{JOB}2", model='+cmd|"x",y', key_id="")
     failed = usage_entry(job_id=f"{JOB}3", status=Status.FAILED)
-    await used(database, first, odd, failed, usage_entry(account="zeta"))
+    wide = usage_entry(job_id=f"{JOB}4", model=FULLWIDTH)
+    await used(database, first, odd, failed, wide, usage_entry(account="zeta"))
     await adjust(database, NewAdjustment("acme", Decimal("-1.5"), "@sum(1)", MONTH))
     await close(database)
 
@@ -98,6 +101,7 @@ async def test_no_cell_of_a_spreadsheet_is_a_formula(database: Database) -> None
     assert {row["description"] for row in table(files, "lines.csv")} >= {"'@sum(1)"}
     models = [row["model"] for row in table(files, "usage.csv")]
     assert '\'+cmd|"x",y' in models
+    assert f"'{FULLWIDTH}" in models
     assert table(files, "lines.csv")[-4]["amount"] == "-1.500000"  # a number, not a text
 
 

@@ -46,10 +46,11 @@ def test_place_tells_position_and_estimate_with_its_band() -> None:
 def test_outcome_tells_usage_times_and_attempt() -> None:
     done = {**JOB, "status": "completed", "run_seconds": 0.25}
 
-    assert outcome(done) == (
-        "[green]completed[/] · 9 tokens in (4 of them cached), 7 out"
-        " · waited 0.50 s · ran 0.25 s · attempt 2"
+    told = outcome(done)
+    assert told.plain == (
+        "completed · 9 tokens in (4 of them cached), 7 out · waited 0.50 s · ran 0.25 s · attempt 2"
     )
+    assert [(span.start, span.end, span.style) for span in told.spans] == [(0, 9, "green")]
 
 
 def test_row_fits_its_columns() -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import typer
-from rich.console import Console
 
 from cli.connect import actor as actor_module
 from cli.connect.actor import actor
@@ -20,6 +19,7 @@ from cli.connect.job_progress import JOB_COLUMNS, job_row, stream_job, wait_with
 from cli.help_texts import HELP_TEXTS
 from cli.main import NOUNS, app
 from cli.terminal import output
+from cli.terminal.plain_console import PlainConsole
 from tests.unit.cli.test_job_progress import JOB, FakeClient
 
 JOB_ID = "job_01a22a29c3817fe54932529c6ceab5b7"
@@ -32,7 +32,7 @@ HEAVY = ("sqlalchemy", "redis", "httpx2", "pydantic", "fastapi", "celery", "plan
 def shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, width: int | None
 ) -> str:
-    terminal = Console(highlight=False, width=width, force_terminal=width is not None)
+    terminal = PlainConsole(width=width, force_terminal=width is not None)
     monkeypatch.setattr(output, "out", terminal)
     output.print_table(JOB_COLUMNS, ROWS, nothing="none")
     return capsys.readouterr().out
