@@ -47,4 +47,9 @@ class EndpointDisabled(ClientError):
 
 
 class Undeliverable(Exception):
-    """An attempt that did not reach the receiver; its text is shown in the delivery's log."""
+    """The receiver's name leads to no address that may be reached; the text is for operators only.
+
+    Clients must not learn which names exist inside: they get the same text and time for all.
+    """
+
+    shown = "the host name has no public address"

@@ -2,7 +2,8 @@
 
 Invariant: each attempt resolves the name again, checks every address, and connects to one of these;
 TLS and `Host` use the name. Redirects are not followed, proxies are not used, and the response's
-body is not read. So neither DNS nor a receiver can lead a delivery to another place.
+body is not read. So neither DNS nor a receiver can lead a delivery to another place. What a client
+is told does not depend on whether a name exists inside.
 """
 
 import asyncio
@@ -11,8 +12,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import httpcore2
+import structlog
 
 from core.settings.webhooks import WebhookSettings
 from webhooks.address_rules import may_reach, read_address
@@ -20,6 +23,8 @@ from webhooks.dns_resolver import Resolve
 from webhooks.errors import InvalidWebhook, Undeliverable
 from webhooks.retry_schedule import RETRY_AFTER_STATUSES, retry_after
 from webhooks.url_rules import check_url
+
+log = structlog.get_logger()
 
 AGENT = "Penstock-Webhooks/1"
 
@@ -31,7 +36,7 @@ MAX_ADDRESSES = 4
 class SendOutcome:
     """The outcome of an attempt; `failure` is empty if the receiver answered with 2xx.
 
-    `retry_after` is in seconds, from the response.
+    `retry_after` is in seconds, from the response. `milliseconds` is 0 if the name leads nowhere.
     """
 
     status: int | None
@@ -115,7 +120,10 @@ class Sender:
             failure = _failure_of(status)
         except TimeoutError:
             failure = f"no response within {self._settings.total_seconds:g} s"
-        except (Undeliverable, InvalidWebhook) as error:
+        except Undeliverable as error:
+            log.info("webhook_unreachable", host=urlsplit(url).hostname, why=str(error))
+            return SendOutcome(None, error.shown, 0)
+        except InvalidWebhook as error:
             failure = str(error)
         except (httpcore2.TimeoutException, httpcore2.NetworkError, OSError) as error:
             failure = _describe(error)
