@@ -52,7 +52,7 @@ class HeadersTimeout(ClientError):
 
 
 class MalformedRequest(ClientError):
-    """The bytes received are not an HTTP request."""
+    """The bytes received are not an HTTP request, or its path or query contains NUL."""
 
     code = "malformed-request"
     status = 400

@@ -25,7 +25,7 @@ from core import tracing
 from core.settings.api import LimitSettings
 from core.spans import Attributes
 from wire import error_bodies
-from wire.errors import BodyTimeout, BodyTooLarge
+from wire.errors import BodyTimeout, BodyTooLarge, MalformedRequest
 
 log = structlog.get_logger()
 
@@ -68,9 +68,9 @@ class RequestMiddleware:
         structlog.contextvars.bind_contextvars(request_id=request.request_id)
         request.trace()
         try:
-            request.check_length()
+            request.check()
             await self._app(scope, request.receive, request.send)
-        except (BodyTooLarge, BodyTimeout) as error:
+        except (BodyTooLarge, BodyTimeout, MalformedRequest) as error:
             await request.answer(error_bodies.from_error(error))
         except ClientDisconnect:
             log.info("client_left", path=scope["path"])
@@ -147,8 +147,10 @@ class _RequestScope:
             error = str(status) if status >= 500 else ""
             span.end(f"{method} {route}", attributes, kind="server", error=error)
 
-    def check_length(self) -> None:
-        """Reject a body whose Content-Length exceeds the limit."""
+    def check(self) -> None:
+        """Reject NUL in the target, which no id has, and a Content-Length above the limit."""
+        if "\0" in self._scope["path"] or b"%00" in self._scope["query_string"]:
+            raise MalformedRequest("The path and the query must not contain a NUL character")
         length = _header(self._scope, b"content-length")
         if length is not None and length.isdigit() and int(length) > self._max_bytes:
             self._refuse()
