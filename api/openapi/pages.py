@@ -1,6 +1,7 @@
 """The pages that show the OpenAPI document: `/docs` and `/redoc`.
 
-Invariant: a page loads nothing from another host, so that it works without internet.
+Invariant: a page loads nothing from another host, so that it works without internet, and browsers
+are told to refuse it if it would.
 """
 
 from importlib.util import find_spec
@@ -12,6 +13,8 @@ from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse
+
+from api.security.response_headers import page_policy
 
 log = structlog.get_logger()
 
@@ -38,19 +41,22 @@ def read_asset(name: str) -> FileResponse:
     found = find_spec("fastapi_offline")
     if name not in NAMES or found is None or found.origin is None:
         raise HTTPException(404, "No such asset")
-    return FileResponse(Path(found.origin).parent / "static" / name)
+    file = Path(found.origin).parent / "static" / name
+    return FileResponse(file, headers={"Cache-Control": "public, max-age=86400"})
 
 
 @router.get("/docs")
 async def show_docs(request: Request) -> HTMLResponse:
     """Show the document with Swagger UI."""
     app: FastAPI = request.app
-    return get_swagger_ui_html(
-        openapi_url=str(app.openapi_url),
-        title=app.title,
-        swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
-        swagger_css_url=f"{ASSETS}/swagger-ui.css",
-        swagger_favicon_url=f"{ASSETS}/favicon.png",
+    return _page(
+        get_swagger_ui_html(
+            openapi_url=str(app.openapi_url),
+            title=app.title,
+            swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{ASSETS}/favicon.png",
+        )
     )
 
 
@@ -58,10 +64,17 @@ async def show_docs(request: Request) -> HTMLResponse:
 async def show_redoc(request: Request) -> HTMLResponse:
     """Show the document with ReDoc."""
     app: FastAPI = request.app
-    return get_redoc_html(
-        openapi_url=str(app.openapi_url),
-        title=app.title,
-        redoc_js_url=f"{ASSETS}/redoc.standalone.js",
-        redoc_favicon_url=f"{ASSETS}/favicon.png",
-        with_google_fonts=False,
+    return _page(
+        get_redoc_html(
+            openapi_url=str(app.openapi_url),
+            title=app.title,
+            redoc_js_url=f"{ASSETS}/redoc.standalone.js",
+            redoc_favicon_url=f"{ASSETS}/favicon.png",
+            with_google_fonts=False,
+        )
     )
+
+
+def _page(page: HTMLResponse) -> HTMLResponse:
+    page.headers["Content-Security-Policy"] = page_policy(bytes(page.body))
+    return page

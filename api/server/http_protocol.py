@@ -12,6 +12,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.http.error_handlers import problem_response
+from api.security.response_headers import secured
 from api.server.middleware import new_request_id
 from api.server.request_log import RequestLog, RequestRecord
 from core.errors import PipelineError
@@ -111,7 +112,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         state = {"request_id": request_id.decode()}
         scope = {"type": "http", "method": "", "path": path, "state": state}
         answer = problem_response(error_bodies.from_error(error), scope)
-        headers = [*answer.raw_headers, (b"x-request-id", request_id), (b"connection", b"close")]
+        own = (b"x-request-id", request_id), (b"connection", b"close")
+        headers = secured([*answer.raw_headers, *own])
         lines = [b"%b: %b\r\n" % header for header in headers]
         head = b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n"])
         self.transport.write(head + bytes(answer.body))

@@ -2,7 +2,8 @@
 
 Invariant: every response carries X-Request-ID, and X-Trace-ID if the request is traced. A body is
 never read beyond its size limit, with or without Content-Length, nor waited for longer than the
-minimum transfer rate allows. Every unexpected exception becomes a problem response.
+minimum transfer rate allows. Every unexpected exception becomes a problem response, and
+every response has the headers that restrict browsers.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.error_handlers import problem_response
+from api.security.response_headers import secured
 from api.server.http_metrics import MeasuredRequest, method_of, route_of
 from api.server.request_log import RequestLog, RequestRecord
 from core import tracing
@@ -197,7 +199,7 @@ class _RequestScope:
         if message["type"] == "http.response.start":
             self._scope["state"]["answered"] = True
             self._measured.answered(message["status"])
-            message["headers"] = [*message.get("headers", ()), self._header]
+            message["headers"] = secured([*message.get("headers", ()), self._header])
             if self._traced is not None and self._traced.span is not None:
                 trace_id = self._traced.span.context.trace.encode()
                 message["headers"].append((b"x-trace-id", trace_id))
