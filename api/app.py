@@ -35,6 +35,7 @@ from api.routes import (
     users,
     webhooks,
 )
+from api.server.body_limits import BodyLimits
 from api.server.middleware import RequestMiddleware
 from api.server.request_log import RequestLog
 from core.settings.tree import Settings
@@ -115,10 +116,11 @@ def create_app(settings: Settings) -> FastAPI:
     add_error_handlers(app)
     if settings.api.cors_origins:
         app.add_middleware(CORSMiddleware, **_cors(settings.api.cors_origins))
+    uploads = {"/v1/files": settings.files.max_bytes + FORM_BYTES}
     app.add_middleware(
         RequestMiddleware,
         limits=settings.limits,
-        uploads={"/v1/files": settings.files.max_bytes + FORM_BYTES},
+        body_limits=BodyLimits(settings.limits, settings.api, uploads),
         request_log=RequestLog(settings.log),
     )
     describe(app)

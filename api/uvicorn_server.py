@@ -15,6 +15,7 @@ import uvicorn
 
 from accounts.access_tokens import MissingSecretError
 from api.app import create_app
+from api.server.connection_limits import ConnectionLimits
 from api.server.http_protocol import BoundedHttpProtocol, bounded_protocol
 from api.server.request_log import RequestLog
 from core.runtime.process import refuse_settings
@@ -80,13 +81,15 @@ class ApiServer(uvicorn.Server):
 
 def create_server(settings: Settings) -> ApiServer:
     """Create a server that has not started."""
+    places = ConnectionLimits(settings.limits, settings.api)
+    protocol = bounded_protocol(settings.limits, places, RequestLog(settings.log))
     return ApiServer(
         uvicorn.Config(
             create_app(settings),
             host=settings.api.host,
             port=settings.api.port,
             loop="uvloop",
-            http=bounded_protocol(settings.limits, RequestLog(settings.log)),
+            http=protocol,
             ws="none",
             lifespan="on",
             access_log=False,

@@ -7,6 +7,7 @@ from core.errors import (
     ClientError,
     InvalidJob,
     JobConflict,
+    Overloaded,
 )
 
 
@@ -33,6 +34,22 @@ class BodyTooLarge(ClientError):
     code = "body-too-large"
     status = 413
     title = "Body too large"
+
+
+class AddressBusy(Overloaded):
+    """The client's address has too many connections, or too many unfinished bodies."""
+
+    code = "address-busy"
+    status = 429
+    title = "Too much from one address"
+
+
+class BodiesBusy(Overloaded):
+    """The process holds too much of bodies that are still arriving."""
+
+    code = "bodies-busy"
+    status = 503
+    title = "Too many bodies"
 
 
 class HeadersTooLarge(ClientError):

@@ -19,8 +19,11 @@ from core import tracing
 from core.errors import PipelineError
 from wire.anthropic_error import anthropic_error
 from wire.error_bodies import RETRY_AFTER_SECONDS, ErrorKind, Problem, from_error
-from wire.errors import InvalidBody
+from wire.errors import AddressBusy, BodiesBusy, BodyTimeout, HeadersTimeout, InvalidBody
 from wire.schemas.field_errors import of_fields
+
+#: Errors after which the rest of the request is not worth waiting for.
+CLOSING = frozenset(error.code for error in (HeadersTimeout, BodyTimeout, BodiesBusy, AddressBusy))
 
 #: First parts of our own paths; every other path below /v1/ is part of OpenAI's API.
 OWN_PATHS = frozenset(
@@ -95,7 +98,7 @@ def problem_response(problem: Problem, scope: Scope) -> Response:
     headers = dict(problem.headers)
     if problem.retry_after is not None:
         headers["Retry-After"] = str(problem.retry_after)
-    if problem.kind.status == 408:
+    if problem.code in CLOSING:
         headers["Connection"] = "close"
     if problem.kind.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="penstock"'

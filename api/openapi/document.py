@@ -18,7 +18,7 @@ REF = "#/components/schemas/{model}"
 RESPONSE = "#/components/responses/"
 
 #: Error statuses of every route that needs a key, and those of routes that read a body.
-EVERYWHERE = (401, 403, 500, 503)
+EVERYWHERE = (401, 403, 429, 500, 503)
 WITH_BODY = (400, 408, 413)
 
 HEADERS = {
@@ -67,7 +67,7 @@ def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
 
 def _errors(path: str, operation: dict[str, Any], *, public: bool) -> set[int]:
     """Return the error statuses that a route has without declaring them."""
-    found = {status for status in EVERYWHERE if not public or status >= 500}
+    found = {status for status in EVERYWHERE if not public or status >= 429}
     responses = operation["responses"]
     has_body, has_fields = "requestBody" in operation, bool(operation.get("parameters"))
     if has_body:

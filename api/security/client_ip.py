@@ -29,9 +29,9 @@ def client_address(request: Request, trusted: Sequence[Network]) -> str:
     address = request.client.host if request.client else ""
     hops = request.headers.getlist("x-forwarded-for") if trusted else []
     for hop in reversed([part.strip() for line in hops for part in line.split(",")]):
-        if not _within(address, trusted):
+        if not is_within(address, trusted):
             break
-        if _parsed(hop) is None:
+        if parsed_address(hop) is None:
             break  # not an address: use the nearest trusted proxy instead
         address = hop
     return address
@@ -45,20 +45,21 @@ def check_address(request: Request, caller: Caller, trusted: Sequence[Network]) 
     """
     if caller.networks is not None:
         address = client_address(request, trusted)
-        if not _within(address, [_network(text) for text in caller.networks]):
+        if not is_within(address, [_network(text) for text in caller.networks]):
             raise AddressForbidden(
                 f"This key may not be used from {address or 'an unknown address'}"
             )
 
 
-def _within(address: str, networks: Sequence[Network]) -> bool:
-    parsed = _parsed(address)
+def is_within(address: str, networks: Sequence[Network]) -> bool:
+    """Return whether an address is in one of these networks; a text that is none is not."""
+    parsed = parsed_address(address)
     return parsed is not None and any(
         parsed.version == network.version and parsed in network for network in networks
     )
 
 
-def _parsed(text: str) -> Address | None:
+def parsed_address(text: str) -> Address | None:
     """Parse an address; an IPv4-mapped IPv6 address becomes IPv4."""
     try:
         found = ip_address(text)

@@ -5,6 +5,7 @@ of each request, and the same time to send the rest of a body after its response
 that sent incomplete headers gets a response before it is disconnected.
 """
 
+import asyncio
 import time
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.http.error_handlers import problem_response
 from api.security.response_headers import secured
+from api.server.connection_limits import PROBES, ConnectionLimits
 from api.server.middleware import new_request_id
 from api.server.request_log import RequestLog, RequestRecord
 from core.errors import PipelineError
@@ -28,6 +30,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection; `waiting_since` is when it began to wait for the rest of a request."""
 
     limits: ClassVar[LimitSettings]
+    places: ClassVar[ConnectionLimits]
     request_log: ClassVar[RequestLog]
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -36,7 +39,23 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._begun = False
         self._head_bytes = 0
+        self._place = ""
+        self._beyond: PipelineError | None = None
         self._refusal: PipelineError = MalformedRequest("This is not an HTTP request")
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin a connection; one that is beyond a limit serves no request."""
+        super().connection_made(transport)
+        count = len(self.connections)
+        host = self.client[0] if self.client else ""
+        self._place, self._beyond = self.places.add(host, count)
+        if self.places.is_full(count):
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End a connection."""
+        self.places.remove(self._place)
+        super().connection_lost(exc)
 
     # --- from the client ----------------------------------------------------------------
 
@@ -66,6 +85,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         )
         if len(self.headers) > limits.header_count or size > limits.header_bytes:
             self._refusal = self._too_large()
+            raise httptools.HttpParserError  # uvicorn then calls `send_400_response`
+        if self._beyond is not None and self.url.decode("latin-1") not in PROBES:
+            self._refusal = self._beyond
             raise httptools.HttpParserError  # uvicorn then calls `send_400_response`
         self._in_head, self.waiting_since = False, None
         super().on_headers_complete()
@@ -123,7 +145,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.request_log.write(scope, record, answer.status_code, waited)
 
 
-def bounded_protocol(limits: LimitSettings, request_log: RequestLog) -> type[BoundedHttpProtocol]:
+def bounded_protocol(
+    limits: LimitSettings, places: ConnectionLimits, request_log: RequestLog
+) -> type[BoundedHttpProtocol]:
     """Create the protocol class with these limits; uvicorn instantiates it per connection."""
-    own = {"limits": limits, "request_log": request_log}
+    own = {"limits": limits, "places": places, "request_log": request_log}
     return type("LimitedHttpProtocol", (BoundedHttpProtocol,), own)

@@ -11,7 +11,7 @@ import itertools
 import re
 import secrets
 import types
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -21,13 +21,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.error_handlers import problem_response
 from api.security.response_headers import secured
+from api.server.body_limits import BodyLimits, PendingBody
 from api.server.http_metrics import MeasuredRequest, method_of, route_of
 from api.server.request_log import RequestLog, RequestRecord
 from core import tracing
 from core.settings.api import LimitSettings
 from core.spans import Attributes
 from wire import error_bodies
-from wire.errors import BodyTimeout, BodyTooLarge, MalformedRequest
+from wire.errors import AddressBusy, BodiesBusy, BodyTimeout, BodyTooLarge, MalformedRequest
 
 log = structlog.get_logger()
 
@@ -43,18 +44,18 @@ def new_request_id() -> bytes:
 
 
 class RequestMiddleware:
-    """Wraps the application; `uploads` maps paths to larger body limits, in bytes."""
+    """Wraps the application."""
 
     def __init__(
         self,
         app: ASGIApp,
         limits: LimitSettings,
-        uploads: Mapping[str, int],
+        body_limits: BodyLimits,
         request_log: RequestLog,
     ) -> None:
         self._app = app
         self._limits = limits
-        self._uploads = uploads
+        self._body_limits = body_limits
         self._request_log = request_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,14 +66,13 @@ class RequestMiddleware:
         path = scope["path"]
         if path.endswith("/") and len(path) > 1:  # clients join a base URL and a path carelessly
             scope["path"] = path.rstrip("/") or "/"
-        max_bytes = self._uploads.get(scope["path"], self._limits.body_bytes)
-        request = _RequestScope(scope, receive, send, max_bytes, self._limits)
+        request = _RequestScope(scope, receive, send, self._body_limits, self._limits)
         structlog.contextvars.bind_contextvars(request_id=request.request_id)
         request.trace()
         try:
             request.check()
             await self._app(scope, request.receive, request.send)
-        except (BodyTooLarge, BodyTimeout, MalformedRequest) as error:
+        except (BodyTooLarge, BodyTimeout, BodiesBusy, AddressBusy, MalformedRequest) as error:
             await request.answer(error_bodies.from_error(error))
         except ClientDisconnect:
             log.info("client_left", path=scope["path"])
@@ -88,9 +88,11 @@ class _RequestScope:
 
     __slots__ = (
         *(
+            "_body_limits",
             "_header",
             "_limits",
             "_max_bytes",
+            "_pending",
             "_received",
             "_receive",
             "_scope",
@@ -101,12 +103,19 @@ class _RequestScope:
     )
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, max_bytes: int, limits: LimitSettings
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        body_limits: BodyLimits,
+        limits: LimitSettings,
     ) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._max_bytes, self._limits = max_bytes, limits
+        self._max_bytes, self._limits = body_limits.size(scope["path"]), limits
+        self._body_limits = body_limits
+        self._pending: PendingBody | None = None
         self._received, self._waited, self._whole = 0, 0.0, False
         self._measured = MeasuredRequest()
         self._traced: tracing.RequestTrace | None = None
@@ -132,6 +141,8 @@ class _RequestScope:
 
     def close(self, request_log: RequestLog) -> None:
         """Log the request, record its metrics and end its span."""
+        if self._pending is not None:
+            self._pending.end()
         measured = self._measured
         seconds = perf_counter() - measured.started
         request_log.write(self._scope, self._record, measured.status, seconds)
@@ -173,11 +184,24 @@ class _RequestScope:
         else:
             message = await self._in_time(waits_for, receiving)
         if message["type"] == "http.request":
-            self._received += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            self._received += size
             self._whole = not message.get("more_body", False)
             if self._received > self._max_bytes:
                 self._refuse()
+            if self._whole:
+                if self._pending is not None:
+                    self._pending.end()
+            else:
+                self._count_pending(size)
         return message
+
+    def _count_pending(self, size: int) -> None:
+        """Count a part of a body of which more is to come, which is rare."""
+        if self._pending is None:
+            self._pending = self._body_limits.begin(self._scope)
+        if self._pending is not None:
+            self._pending.add(size)
 
     async def _in_time(self, waits_for: Any, receiving: Generator[Any, Any, Message]) -> Message:
         """Wait for the next chunk; the time allowed grows with the bytes received so far."""

@@ -22,7 +22,39 @@ class LimitSettings(SettingsGroup):
     )
     header_count: int = Field(default=100, ge=10, description="Maximum number of headers.")
     body_bytes: int = Field(
-        default=2_000_000, ge=1_000, description="Maximum size of a request body in bytes."
+        default=2_000_000,
+        ge=1_000,
+        description="Maximum size in bytes of a body that is a request to a model.",
+    )
+    small_body_bytes: int = Field(
+        default=65_536,
+        ge=1_000,
+        description="Maximum size in bytes of the bodies of all other routes except uploads.",
+    )
+    pending_body_bytes: int = Field(
+        default=67_108_864,
+        ge=100_000,
+        description="Bytes of bodies that are still arriving, together, in one API process; above"
+        " it, requests with more to send get 503.",
+    )
+    pending_body_bytes_per_address: int = Field(
+        default=16_777_216,
+        ge=0,
+        description="The same, from one client address (see `api.trusted_proxies`); above it, 429."
+        " 0: no limit.",
+    )
+    connections: int = Field(
+        default=8_192,
+        ge=16,
+        description="Connections to one API process; requests on more of them get 503, except"
+        " health probes.",
+    )
+    connections_per_address: int = Field(
+        default=2_048,
+        ge=0,
+        description="Connections from one address that is not a trusted proxy to one API process;"
+        " requests on more of them get 429. An IPv6 network of 64 bits is one address."
+        " 0: no limit.",
     )
     body_seconds: float = Field(
         default=30.0, gt=0, description="Seconds for a body, before the extension below."

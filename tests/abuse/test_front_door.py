@@ -51,7 +51,7 @@ async def test_an_address_that_looks_like_another_does_not_sign_in(api: RunningA
     assert (answer.status_code, answer.json()["param"]) == (422, "email")
 
 
-#: What a browser is told of every response that is no page.
+#: Headers of every response that is no page.
 TOLD = {
     "x-content-type-options": "nosniff",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",

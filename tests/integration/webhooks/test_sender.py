@@ -103,7 +103,7 @@ async def test_a_name_that_leads_inside_is_never_connected_to(answer: list[str])
 
 
 async def test_a_client_cannot_tell_which_names_exist_inside() -> None:
-    unknown = await send("http://nobody.test/")
+    unknown = await send("http://unknown.test/")
     empty = await send("http://hooks.test/", Names(hooks_test=[[]]))
     inside = await send("http://db.internal/", Names(db_internal=[["10.1.2.3"]]))
     metadata = await send("http://hooks.test/", Names(hooks_test=[["169.254.169.254"]]))
