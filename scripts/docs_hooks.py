@@ -27,7 +27,7 @@ OPENAPI = ROOT / "tests" / "contract" / "openapi.json"
 FROM_ROOT = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
-    "SECURITY.md": "security.md",
+    "SECURITY.md": "vulnerabilities.md",
     "CHANGELOG.md": "changelog.md",
 }
 LICENSE = "# Licence\n\n```text\n{text}\n```\n"

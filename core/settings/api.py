@@ -50,7 +50,7 @@ class LimitSettings(SettingsGroup):
         " health probes.",
     )
     connections_per_address: int = Field(
-        default=2_048,
+        default=4_096,
         ge=0,
         description="Connections from one address that is not a trusted proxy to one API process;"
         " requests on more of them get 429. An IPv6 network of 64 bits is one address."

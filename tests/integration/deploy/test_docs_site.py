@@ -79,7 +79,15 @@ def test_every_page_of_docs_and_every_policy_is_on_it(site: Path) -> None:
     pages = {path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")}
     for page in pages:
         assert (site / page.with_suffix(".html")).exists(), page
-    for name in ("index", "contributing", "security", "changelog", "license", "decisions/index"):
+    for name in (
+        "index",
+        "contributing",
+        "security",
+        "vulnerabilities",
+        "changelog",
+        "license",
+        "decisions/index",
+    ):
         assert (site / f"{name}.html").exists(), name
 
 
