@@ -31,7 +31,8 @@ async def run_batches(settings: Settings) -> None:
         exposition = Exposition("feeder", metrics.API, metrics.BATCHES)
         sweeper = FileSweeper(services.database, services.object_store, FILE_REFERENCES)
         scheduler = BatchScheduler(services, name)
-        health = HealthServer(host, port, always_live, lambda: scheduler.problem, exposition)
+        token = settings.metrics.token
+        health = HealthServer(host, port, always_live, lambda: scheduler.problem, exposition, token)
         health.start()
         running = run_until_signal(scheduler.run(), sweeper.run(settings.files))
         log.info("feeder_started")

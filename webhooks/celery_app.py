@@ -129,6 +129,7 @@ def run(settings: Settings) -> int:
         lambda: loop.problem,
         lambda: loop.unready,
         loop.exposition(),
+        settings.metrics.token,
     )
     health.start()
     worker = create_app(settings, loop).Worker(

@@ -140,6 +140,7 @@ class WorkerService:
             health.liveness,
             health.readiness,
             Exposition("worker", *health.collectors()),
+            settings.metrics.token,
         )
         self._health.start()
 

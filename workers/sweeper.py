@@ -166,6 +166,7 @@ async def run_control(settings: Settings) -> None:
         sweeper.liveness,
         sweeper.readiness,
         Exposition("control", metrics.CONTROL, *collectors),
+        settings.metrics.token,
     )
     health.start()
     sweeping = run_until_signal(sweeper.run())

@@ -11,8 +11,9 @@ from api.http.deps import AppServices
 from api.http.json_responses import json_response
 from api.openapi.route_docs import error_responses
 from core import metrics as all_metrics
-from core.errors import StoreUnavailable
+from core.errors import StoreUnavailable, Unauthenticated
 from core.exposition import Exposition
+from core.runtime.metrics_access import REFUSAL, may_read_metrics
 from intake.operations.worker_status import describe_workers, is_connected
 
 EXPOSITION = Exposition("api", all_metrics.API)
@@ -58,9 +59,12 @@ async def ready(services: AppServices) -> Response:
     return json_response({"status": "ready"})
 
 
-@router.get("/metrics")
-def metrics(request: Request) -> Response:
-    """Return this process's metrics for Prometheus."""
+@router.get("/metrics", responses=error_responses(401))
+def metrics(request: Request, services: AppServices) -> Response:
+    """Return this process's metrics for Prometheus; if `metrics.token` is set, only with it."""
+    token = services.settings.metrics.token
+    if not may_read_metrics(request.headers.get("authorization"), token):
+        raise Unauthenticated(REFUSAL)
     body, content_type = EXPOSITION.render(request.headers.get("accept", ""))
     return Response(body, headers={"Content-Type": content_type})
 

@@ -60,7 +60,8 @@ async def run_ledger(settings: Settings) -> None:
     def readiness() -> str | None:
         return next((each.problem for each in consumers if each.problem), None)
 
-    health = HealthServer(host, port, always_live, readiness, exposition)
+    token = settings.metrics.token
+    health = HealthServer(host, port, always_live, readiness, exposition, token)
     health.start()
     running = run_until_signal(
         *(consumer.run() for consumer in consumers),

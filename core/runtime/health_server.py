@@ -12,8 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import orjson
 import structlog
+from pydantic import SecretStr
 
 from core.exposition import Exposition
+from core.runtime.metrics_access import CHALLENGE, REFUSAL, may_read_metrics
 
 log = structlog.get_logger()
 
@@ -29,11 +31,18 @@ class HealthServer:
     """Serves the probes from a thread."""
 
     def __init__(
-        self, host: str, port: int, live: Check, ready: Check, exposition: Exposition
+        self,
+        host: str,
+        port: int,
+        live: Check,
+        ready: Check,
+        exposition: Exposition,
+        token: SecretStr | None,
     ) -> None:
-        """Bind the port. Raises OSError when it is taken."""
+        """Bind the port; `token` is what `/metrics` needs. Raises OSError when it is taken."""
         checks = {"/health": live, "/ready": ready}
-        handler = type("Handler", (_Handler,), {"checks": checks, "exposition": exposition})
+        own = {"checks": checks, "exposition": exposition, "token": token}
+        handler = type("Handler", (_Handler,), own)
         self._server = _Server((host, port), handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(
@@ -60,11 +69,16 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     checks: dict[str, Check]
     exposition: Exposition
+    token: SecretStr | None
     timeout = 5
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/metrics":
+            if not may_read_metrics(self.headers.get("Authorization"), self.token):
+                body = orjson.dumps({"status": "unauthenticated", "detail": REFUSAL})
+                self._answer(401, body, "application/json")
+                return
             self._answer(200, *self.exposition.render(self.headers.get("Accept", "")))
             return
         check = self.checks.get(path)
@@ -75,6 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes, content_type: str) -> None:
         self.send_response(status)
+        if status == 401:
+            self.send_header("WWW-Authenticate", CHALLENGE)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

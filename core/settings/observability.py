@@ -1,8 +1,8 @@
-"""Settings of logs and traces."""
+"""Settings of logs, metrics and traces."""
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from core.settings.base import SettingsGroup
 from core.settings.urls import WebUrl
@@ -23,6 +23,16 @@ class LogSettings(SettingsGroup):
         le=1,
         description="Share of requests to the API that are logged, one line for each. Answers from"
         " 400 on are logged always, except with 0, which logs none.",
+    )
+
+
+class MetricsSettings(SettingsGroup):
+    """Who may read the metrics."""
+
+    token: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Bearer token that `/metrics` of every process needs. Unset: none.",
     )
 
 

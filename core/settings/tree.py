@@ -23,7 +23,7 @@ from core.settings.complexity import ComplexitySettings, MediaSettings
 from core.settings.engine import BreakerSettings, EngineSettings
 from core.settings.invalid_settings import InvalidSettings, describe
 from core.settings.local import UpSettings
-from core.settings.observability import LogSettings, TraceSettings
+from core.settings.observability import LogSettings, MetricsSettings, TraceSettings
 from core.settings.planning import PlanningSettings
 from core.settings.queue import QueueSettings, RetentionSettings, RetrySettings
 from core.settings.redis import LeaseSettings, RedisSettings
@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     planning: PlanningSettings = PlanningSettings()
     up: UpSettings = UpSettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
     trace: TraceSettings = TraceSettings()
 
     @classmethod
