@@ -76,8 +76,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path == "/metrics":
             if not may_read_metrics(self.headers.get("Authorization"), self.token):
-                body = orjson.dumps({"status": "unauthenticated", "detail": REFUSAL})
-                self._answer(401, body, "application/json")
+                refusal = orjson.dumps({"status": "unauthenticated", "detail": REFUSAL})
+                self._answer(401, refusal, "application/json")
                 return
             self._answer(200, *self.exposition.render(self.headers.get("Accept", "")))
             return
