@@ -17,6 +17,7 @@ from core.db.bulk_insert import insert_missing
 from core.db.database import Database
 from core.db.tables.base import now, table_of
 from core.db.tables.files import BatchRow
+from core.ids import can_exist
 
 BATCHES = table_of(BatchRow)
 RETRY_AFTER_SECONDS = 30.0
@@ -96,12 +97,18 @@ async def find_batch(database: Database, batch_id: str, account: str) -> BatchSt
     Raises:
         BatchMissing: unknown, or another account's.
     """
+    if not can_exist(batch_id):
+        raise _missing(batch_id)
     query = select(*STATE).where(BatchRow.id == batch_id, BatchRow.account_id == account)
     async with database.read() as connection:
         row = (await connection.execute(query)).one_or_none()
     if row is None:
-        raise BatchMissing(f"Batch {batch_id!r} not found", param="batch_id")
+        raise _missing(batch_id)
     return BatchState(*row)
+
+
+def _missing(batch_id: str) -> BatchMissing:
+    return BatchMissing(f"Batch {batch_id!r} not found", param="batch_id")
 
 
 async def batch_exists(database: Database, batch_id: str) -> bool:
@@ -130,6 +137,8 @@ async def request_cancel(database: Database, batch_id: str, account: str) -> Bat
         BatchMissing: unknown, or another account's.
         BatchConflict: it can no longer be cancelled.
     """
+    if not can_exist(batch_id):
+        raise _missing(batch_id)
     statement = (
         update(BATCHES)
         .where(BatchRow.id == batch_id, BatchRow.account_id == account)

@@ -1,4 +1,4 @@
-"""Ids that sort by time of creation and cannot be guessed.
+"""Ids that sort by time of creation and cannot be guessed; which ids of clients can exist.
 
 Invariant: no random bytes are used twice, neither by two threads nor on both sides of a fork.
 """
@@ -28,3 +28,11 @@ def _random_part() -> str:
 def new_id(kind: str) -> str:
     """Return `<kind>_` and hex: 48 bits of milliseconds (as RFC 9562 UUIDv7), 80 random bits."""
     return f"{kind}_{time.time_ns() // 1_000_000:012x}{_random_part()}"
+
+
+def can_exist(text: str) -> bool:
+    """Return whether an id that a client sent may be looked up in SQL.
+
+    No stored text has NUL, and PostgreSQL fails at a query with one.
+    """
+    return "\0" not in text

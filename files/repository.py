@@ -16,6 +16,7 @@ from core.db.database import Database
 from core.db.row_mapping import columns_of
 from core.db.tables.base import now, table_of
 from core.db.tables.files import FileRow
+from core.ids import can_exist
 from files.errors import FileMissing, QuotaReached
 from wire.views.files import FileRecord
 
@@ -100,6 +101,8 @@ async def find_file(database: Database, file_id: str, account: str) -> FileRecor
     Raises:
         FileMissing: unknown, another account's, deleted or expired.
     """
+    if not can_exist(file_id):
+        raise _missing(file_id)
     query = select(*SHOWN).where(FileRow.id == file_id, *_visible_to(account))
     async with database.read() as connection:
         row = (await connection.execute(query)).one_or_none()
@@ -135,6 +138,8 @@ async def hide_file(database: Database, file_id: str, account: str) -> None:
     Raises:
         FileMissing: as `find_file`.
     """
+    if not can_exist(file_id):
+        raise _missing(file_id)
     change = update(FILES).where(FileRow.id == file_id, *_visible_to(account))
     async with database.write() as connection:
         if not (await connection.execute(change.values(deleted_at=now()))).rowcount:

@@ -69,7 +69,7 @@ class HeadersTimeout(ClientError):
 
 
 class MalformedRequest(ClientError):
-    """The bytes received are not an HTTP request, or its path or query contains NUL."""
+    """The bytes received are not an HTTP request."""
 
     code = "malformed-request"
     status = 400

@@ -72,14 +72,14 @@ def _errors(path: str, operation: dict[str, Any], *, public: bool) -> set[int]:
     has_body, has_fields = "requestBody" in operation, bool(operation.get("parameters"))
     if has_body:
         found.update(WITH_BODY)
-    if has_fields:
-        found.add(400)  # NUL in the path or the query
     if is_openai_path(path):
         # There, invalid fields are 400 and deleted jobs 404, as OpenAI's clients expect.
         if responses.pop("410", None):
             found.add(404)
         if _is_fastapi_error(responses.get("422", {})):
             del responses["422"]
+        if has_fields:
+            found.add(400)
     elif has_body or has_fields:
         found.add(422)
     return found

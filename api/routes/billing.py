@@ -22,6 +22,7 @@ from billing.exports.formats import Format, export_name, render_pdf, writer_of
 from billing.exports.zip_stream import zip_export
 from billing.invoices.invoices import find_invoice, list_invoices
 from core.db.audit import audit
+from core.ids import can_exist
 from intake.services import Services
 from wire.schemas.billing import InvoiceObject, InvoicePage
 from wire.views.billing import invoice_view
@@ -120,7 +121,7 @@ def _account(caller: Caller, parsed: str | None) -> str | None:
     Raises:
         AccountNotFound: The account is not the caller's, and the caller is not the operator.
     """
-    if caller.operator:
+    if caller.operator and (parsed is None or can_exist(parsed)):
         return parsed
     if parsed not in (None, caller.account):
         raise AccountNotFound(f"no account {parsed!r}", param="account")

@@ -28,7 +28,7 @@ from core import tracing
 from core.settings.api import LimitSettings
 from core.spans import Attributes
 from wire import error_bodies
-from wire.errors import AddressBusy, BodiesBusy, BodyTimeout, BodyTooLarge, MalformedRequest
+from wire.errors import AddressBusy, BodiesBusy, BodyTimeout, BodyTooLarge
 
 log = structlog.get_logger()
 
@@ -70,9 +70,9 @@ class RequestMiddleware:
         structlog.contextvars.bind_contextvars(request_id=request.request_id)
         request.trace()
         try:
-            request.check()
+            request.check_length()
             await self._app(scope, request.receive, request.send)
-        except (BodyTooLarge, BodyTimeout, BodiesBusy, AddressBusy, MalformedRequest) as error:
+        except (BodyTooLarge, BodyTimeout, BodiesBusy, AddressBusy) as error:
             await request.answer(error_bodies.from_error(error))
         except ClientDisconnect:
             log.info("client_left", path=scope["path"])
@@ -160,10 +160,8 @@ class _RequestScope:
             error = str(status) if status >= 500 else ""
             span.end(f"{method} {route}", attributes, kind="server", error=error)
 
-    def check(self) -> None:
-        """Reject NUL in the target, which no id has, and a Content-Length above the limit."""
-        if "\0" in self._scope["path"] or b"%00" in self._scope["query_string"]:
-            raise MalformedRequest("The path and the query must not contain a NUL character")
+    def check_length(self) -> None:
+        """Reject a body whose Content-Length exceeds the limit."""
         length = _header(self._scope, b"content-length")
         if length is not None and length.isdigit() and int(length) > self._max_bytes:
             self._refuse()

@@ -18,6 +18,7 @@ from billing.errors import InvoiceNotFound
 from billing.sums import bytewise
 from core.db.tables.base import table_of
 from core.db.tables.invoices import InvoiceLineRow, InvoiceRow
+from core.ids import can_exist
 from core.settings.billing import SellerSettings
 
 INVOICES = table_of(InvoiceRow)
@@ -122,6 +123,8 @@ async def find_invoice(
     Raises:
         InvoiceNotFound: there is none, or it belongs to another account.
     """
+    if not can_exist(invoice_id):
+        raise InvoiceNotFound(f"invoice {invoice_id!r} not found")
     wanted = (INVOICES.c.id == invoice_id) | (INVOICES.c.number == invoice_id)
     query = _select(account=account).where(wanted)
     row = (await connection.execute(query)).one_or_none()

@@ -57,7 +57,7 @@ class ExpiresAfter(Body):
 class BatchRequest(Body):
     """`POST /v1/batches`: run every line of an uploaded file."""
 
-    input_file_id: str = Field(pattern=r"^[\x21-\x7e]{1,64}$")
+    input_file_id: str = Field(min_length=1, max_length=64)
     endpoint: Url
     completion_window: Annotated[str, AfterValidator(_check_window)]
     metadata: Annotated[dict[str, str] | None, AfterValidator(_check_metadata)] = None
