@@ -18,7 +18,8 @@ def test_a_breaker_says_what_failed_and_what_it_waits_for() -> None:
     breaker.record_failure("a", alone=True)
     assert breaker_text(breaker.describe()).markup == "[green]closed[/green], 1 of 2 failed"
     breaker.record_failure("b", alone=True)
-    assert breaker_text(breaker.describe()).markup == "[red]open[/red], 2 of 3 failed, probed in 5 s"
+    shown = breaker_text(breaker.describe()).markup
+    assert shown == "[red]open[/red], 2 of 3 failed, probed in 5 s"
     now[0] = 5.0
     assert breaker.begin_probe()
     breaker.end_probe(healthy=True)
