@@ -50,6 +50,12 @@ jobs_submitted = Counter(
 jobs_refused = Counter(
     "penstock_jobs_refused_total", "Refused submissions by error code", ["code"], registry=API
 )
+tokeniser_requests = Counter(
+    "penstock_tokeniser_requests_total",
+    "Requests to a model's tokeniser by outcome: answered, client-left, or the code of the error",
+    ["model", "outcome"],
+    registry=API,
+)
 limit_refusals = Counter(
     "penstock_limit_refusals_total",
     "Submissions refused by a limit, by kind of limit and by its owner",
@@ -185,6 +191,14 @@ render_refused = Counter(
     "penstock_render_refused_total",
     "Requests that exceeded a limit of rendering, by reason",
     ["model", "reason"],
+    registry=WORKER,
+)
+
+tokeniser_seconds = Histogram(
+    "penstock_tokeniser_seconds",
+    "Time to answer a request to the model's tokeniser",
+    ["model"],
+    buckets=LATENCY_BUCKETS,
     registry=WORKER,
 )
 

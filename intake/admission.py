@@ -145,7 +145,7 @@ async def repeat(
             budget_key=caller.quota_id if own else "",
             weight=caller.weight if own else 1.0,
             idempotency_key=f"retry:{job.id}",
-            quota=_quota(services, caller, address) if own else UNLIMITED,
+            quota=quota_for(services, caller, address) if own else UNLIMITED,
         ),
     )
 
@@ -183,12 +183,19 @@ async def prepare(services: Services, caller: Caller, request: AdmissionRequest)
         deadline=request.deadline,
         idempotency_key=request.preferences.idempotency_key,
         watcher=services.hub.id if request.watched else "",
-        quota=_quota(services, caller, request.address),
+        quota=quota_for(services, caller, request.address),
         lock=request.lock,
     )
 
 
-def _quota(services: Services, caller: Caller, address: str) -> Quota:
+def quota_for(services: Services, caller: Caller, address: str) -> Quota:
+    """Return what limits a caller.
+
+    Args:
+        services: What the process shares.
+        caller: The caller.
+        address: The client's address, if it is limited.
+    """
     return quota_of(
         caller.account,
         caller.quota_id,

@@ -12,6 +12,7 @@ from wire.schemas.messages import (
     CustomTool,
     ImageBlock,
     InputTurn,
+    MessagesInput,
     MessagesRequest,
     TextBlock,
     ThinkingBlock,
@@ -25,9 +26,7 @@ FORCED = {"auto": "auto", "any": "required", "none": "none"}
 
 def chat_of(request: MessagesRequest) -> dict[str, Any]:
     """Return the body of the chat completion that a request means."""
-    body: dict[str, Any] = {
-        "model": request.model,
-        "messages": [*_system(request), *_messages(request.messages)],
+    sampling: dict[str, Any] = {
         "max_tokens": request.max_tokens,
         "stop": request.stop_sequences,
         "stream": request.stream,
@@ -35,6 +34,16 @@ def chat_of(request: MessagesRequest) -> dict[str, Any]:
         "top_p": request.top_p,
         "top_k": request.top_k,
         "user": request.metadata and request.metadata.user_id,
+    }
+    given = {name: value for name, value in sampling.items() if value is not None}
+    return prompt_of(request) | given
+
+
+def prompt_of(request: MessagesInput) -> dict[str, Any]:
+    """Return the part of the chat completion's body that makes its prompt."""
+    body: dict[str, Any] = {
+        "model": request.model,
+        "messages": [*_system(request), *_messages(request.messages)],
     }
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
@@ -55,7 +64,7 @@ def chat_of(request: MessagesRequest) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
 
 
-def _system(request: MessagesRequest) -> list[Message]:
+def _system(request: MessagesInput) -> list[Message]:
     if not request.system:
         return []
     return [{"role": "system", "content": _texts(request.system)}]

@@ -8,7 +8,7 @@ from typing import Any
 from core.errors import InvalidJob
 from core.settings.api import LimitSettings
 
-FIELDS = ("prompt", "messages", "input", "documents")
+FIELDS = ("prompt", "messages", "input", "documents", "tokens")
 
 
 def check_prompt(body: dict[str, Any], limits: LimitSettings) -> None:

@@ -23,6 +23,7 @@ from intake.lifetime.request_lifetime import OpenRequests
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.job_store import JobStore
 from jobs.stream.event_hub import EventHub
+from jobs.tokenising.tokeniser_client import TokeniserClient
 
 log = structlog.get_logger()
 
@@ -107,6 +108,7 @@ class Services:
         upload_limit: How many uploads may run at the same time.
         open_requests: Requests that a shutdown must end.
         job_watchers: How many clients watch each job.
+        tokeniser: Asks workers' tokenisers.
         export_limit: How many exports may run at the same time.
         rate_rules: What the settings say about the rate limits of all callers.
     """
@@ -122,6 +124,7 @@ class Services:
     budget_guard: BudgetGuard
     object_store: ObjectStore
     upload_limit: ConcurrencyLimit
+    tokeniser: TokeniserClient
     rate_rules: RateRules
     open_requests: OpenRequests = field(default_factory=OpenRequests)
     job_watchers: JobWatchers = field(default_factory=JobWatchers)

@@ -18,6 +18,7 @@ from intake.services import ModelCache, Services
 from jobs.model_registry import ModelRegistry
 from jobs.store.store_factory import open_store
 from jobs.stream.event_hub import EventHub
+from jobs.tokenising.tokeniser_client import TokeniserClient
 
 
 @asynccontextmanager
@@ -47,6 +48,7 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
         budget_guard=budgets,
         object_store=ObjectStore(settings.files),
         upload_limit=ConcurrencyLimit(settings.files.uploads, "uploads"),
+        tokeniser=TokeniserClient(store, settings),
         rate_rules=RateRules.of(settings.limits),
     )
     refreshing = (costs.keep_fresh(), budgets.keep_fresh(), directory.cache_sync.keep_in_sync())
@@ -60,5 +62,6 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
         await services.callers.close()
         await directory.close()
         await services.hub.close()
+        await services.tokeniser.close()
         await database.close()
         await store.close()

@@ -22,6 +22,7 @@ ROUTE_GROUPS = frozenset(
         "models",
         "queues",
         "responses",
+        "tokenize",
         "usage",
         "users",
         "webhooks",

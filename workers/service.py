@@ -31,6 +31,7 @@ from workers.circuit_breaker import CircuitBreaker
 from workers.control_channel import ControlChannel
 from workers.engine_factory import create_engine
 from workers.engines.base import EngineInfo
+from workers.engines.tokeniser_service import TokeniserService
 from workers.engines.weights_digest import weights_digest
 from workers.heartbeat import Heartbeat
 from workers.loading import LoadingReport
@@ -96,6 +97,7 @@ class WorkerService:
         self._tasks.spawn(self._runner.writer.run())
         self._tasks.spawn(self._heartbeat.run(model))
         self._tasks.spawn(self._control.run())
+        self._tokeniser.start(self._tasks.spawn)
 
     def _create_parts(self) -> None:
         settings, state = self._settings, self._state
@@ -134,6 +136,7 @@ class WorkerService:
             probe_if_due=self._probe_if_due,
         )
         self._control = ControlChannel(self._store, state.id, self._runner, self._set_mode)
+        self._tokeniser = TokeniserService(self._store, self._engine, settings)
         self._health = HealthServer(
             settings.worker.health_host,
             settings.worker.health_port,
@@ -241,6 +244,7 @@ class WorkerService:
         if self._claiming is None:
             return
         self._heartbeat.beat_soon()
+        self._tokeniser.stop()
         log.info("drain_started", jobs=len(self._runner.attempts))
         self._batcher.stop()
         await self._claiming

@@ -25,6 +25,9 @@ from wire.schemas.field_errors import of_fields
 #: Errors after which the rest of the request is not worth waiting for.
 CLOSING = frozenset(error.code for error in (HeadersTimeout, BodyTimeout, BodiesBusy, AddressBusy))
 
+#: Paths of vLLM's server, whose clients expect OpenAI's format, too.
+VLLM_PATHS = frozenset({"tokenize", "detokenize"})
+
 #: First parts of our own paths; every other path below /v1/ is part of OpenAI's API.
 OWN_PATHS = frozenset(
     {
@@ -75,7 +78,7 @@ def from_validation(error: RequestValidationError) -> Problem:
 def is_openai_path(path: str) -> bool:
     """Return whether clients of this path expect OpenAI's error format."""
     _, version, first, *_ = f"{path}//".split("/", 3)
-    return version == "v1" and first not in OWN_PATHS
+    return (version == "v1" and first not in OWN_PATHS) or version in VLLM_PATHS
 
 
 def is_anthropic_path(path: str) -> bool:

@@ -49,7 +49,7 @@ def complete(document: dict[str, Any]) -> None:
 
 def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
     responses = operation["responses"]
-    if path.startswith("/v1/"):
+    if path.startswith("/v1/") or is_openai_path(path):
         access = TABLE.get(f"{method} {path}")
         public = access is not None and access.public
         if not public:

@@ -29,6 +29,17 @@ REQUESTS: dict[str, dict[str, Any]] = {
             "messages": [{"role": "user", "content": "What is a turbine?"}],
         }
     },
+    "CountTokensRequest": {
+        "message": {
+            "model": "penstock-tiny",
+            "messages": [{"role": "user", "content": "What is a turbine?"}],
+        }
+    },
+    "TokenizeRequest": {
+        "text": {"model": "penstock-tiny", "prompt": "The mill", "return_token_strs": True},
+        "chat": {"model": "penstock-tiny", "messages": QUESTION},
+    },
+    "DetokenizeRequest": {"plain": {"model": "penstock-tiny", "tokens": [464, 7455]}},
     "CompletionRequest": {
         "plain": {"model": "penstock-tiny", "prompt": "The mill", "max_tokens": 16},
         "tokens": {"model": "penstock-tiny", "prompt": [1, 2, 3], "max_tokens": 16, "n": 2},
@@ -183,6 +194,21 @@ ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
             },
         },
     ),
+    "POST /v1/messages/count_tokens": ("TokenCount", {"input_tokens": 12}),
+    "POST /v1/responses/input_tokens": (
+        "ResponseTokenCount",
+        {"object": "response.input_tokens", "input_tokens": 12},
+    ),
+    "POST /tokenize": (
+        "Tokenized",
+        {
+            "count": 2,
+            "max_model_len": 2048,
+            "tokens": [464, 7455],
+            "token_strs": ["The", "Ġmill"],
+        },
+    ),
+    "POST /detokenize": ("Detokenized", {"prompt": "The mill"}),
     "POST /v1/completions": (
         "TextCompletion",
         {

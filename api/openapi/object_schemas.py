@@ -99,6 +99,20 @@ SCHEMAS: dict[str, Schema] = {
             output_tokens=COUNT,
         ),
     ),
+    "TokenCount": record("the tokens of a message's input", input_tokens=COUNT),
+    "ResponseTokenCount": record(
+        "the tokens of a response's input",
+        object=one_of("response.input_tokens"),
+        input_tokens=COUNT,
+    ),
+    "Tokenized": record(
+        "the tokens of a text or a chat",
+        count=COUNT,
+        max_model_len=COUNT,
+        tokens=many(COUNT),
+        token_strs=maybe(many(TEXT)),
+    ),
+    "Detokenized": record("the text of tokens", prompt=TEXT),
     "JobTokens": record(
         "tokens as counted by the engine",
         input_tokens=COUNT,

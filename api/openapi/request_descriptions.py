@@ -100,6 +100,7 @@ REQUEST_FIELDS = {
     "repetition_detection": "Ends output that repeats itself.",
     "repetition_penalty": "Above 1, lowers the probability of tokens that occurred.",
     "response_format": "The format of the output.",
+    "return_token_strs": "Whether to return each token as text, too.",
     "role": "Who speaks, or what a user or key may do.",
     "safety_identifier": "Accepted, without effect.",
     "schema": "The JSON schema.",

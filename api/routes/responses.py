@@ -24,6 +24,7 @@ from intake.responses.conversation import to_items
 from intake.responses.response_chat import FIELDS, as_chat
 from intake.responses.response_lookup import find_response
 from intake.services import Services
+from intake.tokenisation import TokeniserQuestion, ask_tokeniser, check_count, find_model
 from intake.waiting import wait_end
 from intake.watched_job import WatchedJob
 from jobs.job import Job, OnDisconnect
@@ -31,6 +32,7 @@ from jobs.result import JobResult
 from wire.errors import InvalidCursor
 from wire.schemas.responses import ResponseRequest
 from wire.schemas.validation import check_request
+from wire.token_objects import response_tokens_object
 from wire.views.page import list_page
 from wire.views.response import response_id, whole_response
 from wire.views.response_events import ResponseEvents
@@ -76,6 +78,24 @@ async def create_response(
         opens_at_once=bool(parsed.background),
     )
     return await respond_with_job(services, request, admission, preferences, job_format)
+
+
+@creation.post(
+    "/input_tokens",
+    openapi_extra=body_of(ResponseRequest),
+    responses=error_responses(400, 401, 404, 413, 422, 429, 500, 503),
+)
+async def count_input_tokens(
+    request: Request, caller: CurrentCaller, services: AppServices
+) -> Response:
+    """Count the input tokens that a response would have. It costs nothing."""
+    parsed, _ = check_request(ResponseRequest, await read_object(request))
+    model = await find_model(services, caller, parsed.model)
+    body, _ = await as_chat(services, caller.account, parsed)
+    check_count(services, parsed, body, model)
+    question = TokeniserQuestion(model, "count", body, request.state.limited_address, FIELDS)
+    answer = await ask_tokeniser(services, caller, question, ClientDisconnect(request.receive))
+    return json_response(response_tokens_object(answer))
 
 
 async def _admission_request(

@@ -58,6 +58,7 @@ from core.errors.outages import (
     DatabaseUnavailable,
     LockLost,
     StoreUnavailable,
+    TokeniserUnavailable,
 )
 
 __all__ = [
@@ -93,6 +94,7 @@ __all__ = [
     "RunTimeout",
     "SpendingUnknown",
     "StoreUnavailable",
+    "TokeniserUnavailable",
     "TooManyAttempts",
     "TooManyFailures",
     "Unauthenticated",

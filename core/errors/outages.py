@@ -19,6 +19,14 @@ class DatabaseUnavailable(Overloaded):
     title = "Database unavailable"
 
 
+class TokeniserUnavailable(Overloaded):
+    """No worker of the model answers requests to its tokeniser now."""
+
+    code = "tokeniser-unavailable"
+    status = 503
+    title = "Tokeniser unavailable"
+
+
 class LockLost(Overloaded):
     """The submission needs a lock that its submitter does not hold."""
 

@@ -51,6 +51,18 @@ class Keys:
         """Return another of a queue's keys (delayed, deadlines, fair, service, ...)."""
         return f"{self.prefix}:q:{queue}:{part}"
 
+    def tokenise(self, queue: str) -> str:
+        """List with a TTL: requests to a model's tokeniser."""
+        return f"{self.prefix}:q:{queue}:tokenise"
+
+    def tokenisers(self, queue: str) -> str:
+        """String with a TTL: a worker of the model answers requests to its tokeniser."""
+        return f"{self.prefix}:q:{queue}:tokenisers"
+
+    def answers(self, process: str) -> str:
+        """List with a TTL: answers of tokenisers for one API process."""
+        return f"{self.prefix}:events:{process}:answers"
+
     def idempotency(self, account: str, key: str) -> str:
         """String with a TTL: fingerprint and job of an idempotency key."""
         return f"{self.prefix}:idempotency:{account}:{key}"

@@ -27,6 +27,7 @@ from core.settings.observability import LogSettings, MetricsSettings, TraceSetti
 from core.settings.planning import PlanningSettings
 from core.settings.queue import QueueSettings, RetentionSettings, RetrySettings
 from core.settings.redis import LeaseSettings, RedisSettings
+from core.settings.tokeniser import TokeniserSettings
 from core.settings.webhooks import WebhookSettings
 from core.settings.workers import ControlSettings, WorkerSettings
 
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     complexity: ComplexitySettings = ComplexitySettings()
     media: MediaSettings = MediaSettings()
+    tokeniser: TokeniserSettings = TokeniserSettings()
     stream: StreamSettings = StreamSettings()
     retention: RetentionSettings = RetentionSettings()
     engine: EngineSettings = EngineSettings()

@@ -4,6 +4,7 @@ Batches and all routes check requests here. Invariant: a check takes time in pro
 request's size, and changes nothing.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -54,6 +55,30 @@ def check_complexity(checked: ModelRequest, limits: ComplexitySettings) -> None:
         _check_response(checked, limits)
 
 
+def check_template_and_tools(
+    arguments: dict[str, Any] | None, tools: Sequence[FunctionTool], limits: ComplexitySettings
+) -> None:
+    """Refuse template arguments and tools that a chat must not have.
+
+    Args:
+        arguments: `chat_template_kwargs`.
+        tools: The functions of `tools`.
+        limits: What a request may ask for.
+
+    Raises:
+        InvalidJob: naming the field, the limit and what was given.
+    """
+    _check_template(arguments, limits)
+    _check_tools(tools, "tools[{}].function.parameters", None, limits)
+
+
+def _check_template(arguments: dict[str, Any] | None, limits: ComplexitySettings) -> None:
+    if arguments is not None:
+        field = "chat_template_kwargs"
+        check_limit(field, json_depth(arguments), TEMPLATE_DEPTH, "nested objects and arrays")
+        check_limit(field, json_bytes(arguments), limits.template_bytes, "bytes of JSON")
+
+
 def _check_text(checked: TextRequest, limits: ComplexitySettings) -> None:
     stop = [] if isinstance(checked.stop, str) else checked.stop or []
     check_limit("stop", len(stop), limits.stop_strings, "stop strings")
@@ -63,11 +88,7 @@ def _check_text(checked: TextRequest, limits: ComplexitySettings) -> None:
     check_limit("logit_bias", given, limits.logit_bias_entries, "tokens with a bias")
     if checked.structured_outputs is not None:
         _check_structured(checked.structured_outputs, limits)
-    arguments = getattr(checked, "chat_template_kwargs", None)
-    if arguments is not None:
-        field = "chat_template_kwargs"
-        check_limit(field, json_depth(arguments), TEMPLATE_DEPTH, "nested objects and arrays")
-        check_limit(field, json_bytes(arguments), limits.template_bytes, "bytes of JSON")
+    _check_template(getattr(checked, "chat_template_kwargs", None), limits)
 
 
 def _check_sampling(checked: Sampling, limits: ComplexitySettings) -> None:

@@ -33,8 +33,8 @@ FOLDER = Path(__file__).parent / "scripts"
 _RETENTION: Mapping[str, type[tuple[Any, ...]]] = {"retention": args.RetentionArgs}
 _BLAME: Mapping[str, type[tuple[Any, ...]]] = {"limits": args.BlameArgs, **_RETENTION}
 
-#: Only `submit` brings in more, so only it is refused at `maxmemory`. A second run of `claim` or
-#: `delete` would answer differently: `claim` would take more jobs.
+#: Only `submit` and `tokenise` bring in more, so only they are refused at `maxmemory`. A second run
+#: of `claim`, `delete` or `tokenise` would answer differently: `claim` would take more jobs.
 SCRIPTS = {
     "submit": Script(args.SubmitArgs, flags=NO_FLAGS),
     "claim": Script(args.ClaimArgs, _RETENTION, repeatable=False),
@@ -64,6 +64,7 @@ SCRIPTS = {
     "lock": Script(args.LockArgs),
     "lock_sweeper": Script(args.LockSweeperArgs),
     "purge": Script(args.PurgeArgs),
+    "tokenise": Script(args.TokeniseArgs, flags=NO_FLAGS, repeatable=False),
 }
 
 #: What the scripts know of our enums, under these names.

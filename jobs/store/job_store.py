@@ -10,7 +10,7 @@ the caller must handle, never an exception to ignore.
 import orjson
 from redis.asyncio import Redis
 
-from core.errors import JobConflict, JobNotFound
+from core.errors import JobConflict, JobNotFound, QueueFull, TokeniserUnavailable
 from core.redis.client import guarded
 from core.redis.scripts import Scripts
 from core.settings.tree import Settings
@@ -24,8 +24,8 @@ from jobs.store.job_scripts import job_scripts
 from jobs.store.model_retirement import ModelRetirement
 from jobs.store.queue_control import QueueControl
 from jobs.store.queue_state import LOOK_AT, QueueState
-from jobs.store.rate_limits import rate_limit_statuses
-from jobs.store.rejections import NO_ROOM, mismatch, no_room, refuse
+from jobs.store.rate_limits import Quota, rate_limit_statuses
+from jobs.store.rejections import NO_ROOM, mismatch, no_room, rate_limited, refuse
 from jobs.store.script_rows import SubmitOutcome, WatchedRow
 from jobs.store.submit_args import fingerprint, submit_args
 from jobs.store.transitions import (
@@ -35,6 +35,9 @@ from jobs.store.transitions import (
     SweepResult,
 )
 from jobs.store.worker_transitions import WorkerTransitions
+
+#: Retry-After in seconds while no worker of a model answers requests to its tokeniser.
+NO_WORKER_SECONDS = 10.0
 
 ACCEPTED, REPLAYED = SubmitOutcome.ACCEPTED.encode(), SubmitOutcome.REPLAYED.encode()
 
@@ -133,6 +136,37 @@ class JobStore(WorkerTransitions):
         if digest != fingerprint(job, orjson.dumps(job.spec.body)):
             raise mismatch()
         return AcceptedJob(first, replayed=True)
+
+    async def ask_tokeniser(self, model: str, account: str, quota: Quota, request: bytes) -> None:
+        """Send a request to the tokeniser of a model; a worker takes it.
+
+        Args:
+            model: The served name.
+            account: Whose request it is.
+            quota: Its rates of requests are used.
+            request: The message for the worker.
+
+        Raises:
+            TokeniserUnavailable: No worker of the model answers such requests.
+            QueueFull: Too many of them wait.
+            RateLimited: A rate of the key or its account has no room now.
+            StoreUnavailable: Redis is away; the request may or may not be answered.
+        """
+        settings = self._settings.tokeniser
+        expire_ms = int(settings.wait_seconds * 1000)
+        named = args.TokeniseArgs(
+            model, account, quota.script_args, settings.max_waiting, expire_ms, request
+        )
+        answer = await self._scripts.call("tokenise", *named)
+        match SubmitOutcome(answer[0].decode()):
+            case SubmitOutcome.NO_TOKENISER:
+                text = f"no worker of model {model!r} runs now; a job would start one"
+                raise TokeniserUnavailable(text, retry_after_seconds=NO_WORKER_SECONDS)
+            case SubmitOutcome.QUEUE_FULL:
+                text = f"too many requests wait for the tokeniser of model {model!r}"
+                raise QueueFull(text, retry_after_seconds=1)
+            case SubmitOutcome.RATE_LIMITED:
+                raise rate_limited(quota, 0, answer)
 
     # --- a client's changes -----------------------------------------------------------
 

@@ -63,7 +63,7 @@ def refuse(job: Submission, cost: int, answer: Sequence[bytes]) -> NoReturn:
                 retry_after_seconds=1,
             )
         case SubmitOutcome.RATE_LIMITED:
-            raise _rate_limited(job.quota, cost, answer)
+            raise rate_limited(job.quota, cost, answer)
         case SubmitOutcome.FAILING:
             metrics.limit_refusals.labels("failures", "account").inc()
             raise TooManyFailures(
@@ -109,7 +109,14 @@ def mismatch() -> IdempotencyMismatch:
     return IdempotencyMismatch(text, param="Idempotency-Key")
 
 
-def _rate_limited(quota: Quota, cost: int, answer: Sequence[bytes]) -> RateLimited | LimitTooSmall:
+def rate_limited(quota: Quota, cost: int, answer: Sequence[bytes]) -> RateLimited | LimitTooSmall:
+    """Return the error for a rate without room.
+
+    Args:
+        quota: The caller's rates.
+        cost: The request's estimated tokens.
+        answer: What the script returned.
+    """
     rate, wait_ms = quota.rates[int(answer[1]) - 1], int(answer[2])
     limit = f"{rate.limit} {rate.kind} a minute of this {rate.owner}"
     metrics.limit_refusals.labels(rate.kind, rate.owner).inc()

@@ -48,6 +48,17 @@ class SubmitArgs(NamedTuple):
     nanos: int | str = ""
 
 
+class TokeniseArgs(NamedTuple):
+    """`tokenise.lua`."""
+
+    queue: str
+    account: str
+    quota_json: bytes
+    max_waiting: int
+    expire_ms: int
+    request: bytes
+
+
 class ClaimArgs(NamedTuple):
     """`claim.lua`."""
 

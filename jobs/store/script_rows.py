@@ -26,6 +26,7 @@ class SubmitOutcome(StrEnum):
     FAILING = "failing"
     OVER_BUDGET = "over-budget"
     SPENDING_UNKNOWN = "spending-unknown"
+    NO_TOKENISER = "no-tokeniser"  # of `tokenise.lua`, which has some of the others, too
 
 
 class RetirementState(StrEnum):

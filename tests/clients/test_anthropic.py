@@ -112,3 +112,15 @@ def test_a_wrong_key_is_anthropics_error(service: Service) -> None:
     ):
         client.messages.create(**ASKED)
     assert caught.value.body["error"]["type"] == "authentication_error"
+
+
+def test_tokens_are_counted_as_they_are_charged(client: Any) -> None:
+    asked = {
+        "model": MODEL,
+        "messages": ASKED["messages"],
+        "system": "Be brief.",
+        "tools": [{"name": "f", "description": "d", "input_schema": {"type": "object"}}],
+    }
+    counted = client.messages.count_tokens(**asked)
+    answer = client.messages.create(**asked, max_tokens=1)
+    assert counted.input_tokens == answer.usage.input_tokens > 0

@@ -387,3 +387,10 @@ async def test_a_stream_that_fails_raises_in_the_middle(call: Caller) -> None:
     with pytest.raises(openai.APIError) as raised:
         await call("chat.completions.create", **{**ASKED, "messages": FAILS}, stream=True)
     assert raised.value.code == "engine_error"
+
+
+async def test_the_tokens_of_a_response_are_counted_as_they_are_charged(call: Caller) -> None:
+    asked = {"model": MODEL, "input": "Tell me about the river.", "instructions": "Be brief."}
+    counted = await call("responses.input_tokens.count", **asked)
+    response = await call("responses.create", **asked, max_output_tokens=2)
+    assert counted.input_tokens == response.usage.input_tokens > 0

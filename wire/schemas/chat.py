@@ -54,7 +54,8 @@ class NamedTool(Body):
     function: NamedFunction
 
 
-def _has_media(messages: list[Message]) -> bool:
+def has_media(messages: list[Message]) -> bool:
+    """Return whether a chat has images, videos or audio."""
     return any(
         isinstance(part, MediaPart)
         for message in messages
@@ -106,7 +107,7 @@ class ChatRequest(Sampling):
     @model_validator(mode="after")
     def _check_chat_combinations(self) -> Self:
         for name in ("media_io_kwargs", "mm_processor_kwargs"):
-            if getattr(self, name) and _has_media(self.messages):
+            if getattr(self, name) and has_media(self.messages):
                 raise unsupported(name, "the model's own settings bound what media may cost")
         if self.top_logprobs and not self.logprobs:
             raise field_error("top_logprobs", "only allowed with logprobs: true")

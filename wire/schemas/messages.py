@@ -175,8 +175,8 @@ class RequestMetadata(Body):
     user_id: str | None = Field(default=None, max_length=1024)
 
 
-class MessagesRequest(OpenAiBody):
-    """`POST /v1/messages`."""
+class MessagesInput(OpenAiBody):
+    """What the prompt of a message is made of."""
 
     unsupported_fields: ClassVar[Mapping[str, str]] = {
         "container": "code is not executed",
@@ -187,19 +187,28 @@ class MessagesRequest(OpenAiBody):
 
     model: ModelName
     messages: list[InputTurn] = Field(min_length=1)
-    max_tokens: Count
     system: str | list[TextBlock] | None = None
-    stop_sequences: list[Stop] | None = None
-    stream: bool | None = None
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0)
     tools: list[Annotated[CustomTool, BeforeValidator(_only_custom)]] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
     output_format: MessageFormat | None = None
+    cache_control: CacheControl = None
+
+
+class CountTokensRequest(MessagesInput):
+    """`POST /v1/messages/count_tokens`."""
+
+
+class MessagesRequest(MessagesInput):
+    """`POST /v1/messages`."""
+
+    max_tokens: Count
+    stop_sequences: list[Stop] | None = None
+    stream: bool | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
     metadata: RequestMetadata | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
-    cache_control: CacheControl = None
     inference_geo: Ignored = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from core.errors import AttemptError
+from jobs.tokenising.messages import TokeniserAnswer, TokeniserRequest
 
 Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
 
@@ -243,6 +244,22 @@ class Engine(Protocol):
 
         Args:
             generation_id: The generation; an unknown id is ignored.
+        """
+        ...
+
+    async def tokenise(self, request: TokeniserRequest) -> TokeniserAnswer:
+        """Answer a request to the model's tokeniser; it takes no slot.
+
+        Args:
+            request: The request.
+
+        Returns:
+            What was asked; `count` is the number of tokens that a job with this chat would have.
+
+        Raises:
+            InvalidJob: the request is wrong; `param` names the field.
+            EngineError: this request could not be answered, others may.
+            EngineDead: the engine is gone.
         """
         ...
 

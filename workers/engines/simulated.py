@@ -33,6 +33,7 @@ from typing import Any
 from core.errors import ContextLengthExceeded, EngineDead, EngineError
 from core.settings.engine import EngineSettings
 from jobs.prompts import prompts_of
+from jobs.tokenising.messages import TokeniserAnswer, TokeniserRequest
 from workers.engines.base import (
     AcceptedGeneration,
     EngineInfo,
@@ -54,6 +55,7 @@ from workers.engines.simulated_text import (
     validate,
     vector,
 )
+from workers.engines.simulated_tokens import tokenised
 
 MAX_MODEL_LEN = 32_768
 FAULT_TOKENS = 4
@@ -205,6 +207,11 @@ class SimulatedEngine:
         """Drop a generation immediately."""
         self._waiting = deque(s for s in self._waiting if s.id != generation_id)
         self._running = [s for s in self._running if s.id != generation_id]
+
+    async def tokenise(self, request: TokeniserRequest) -> TokeniserAnswer:
+        """Answer a request to the tokeniser, which takes each word as a token."""
+        self._check_alive()
+        return tokenised(request)
 
     def load(self) -> EngineLoad:
         """Return the engine's load now."""

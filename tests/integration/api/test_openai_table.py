@@ -236,7 +236,6 @@ REFUSED_CALLS: dict[str, tuple[str, str]] = {
     "chat.completions.delete": ("DELETE", "/v1/chat/completions/chatcmpl-x"),
     "chat.completions.messages": ("GET", "/v1/chat/completions/chatcmpl-x/messages"),
     "responses.compact": ("POST", "/v1/responses/compact"),
-    "responses.input_tokens": ("POST", "/v1/responses/input_tokens/count"),
     "models.delete": ("DELETE", f"/v1/models/{MODEL}"),
     "audio": ("POST", "/v1/audio/speech"),
     "beta": ("POST", "/v1/assistants"),

@@ -124,7 +124,7 @@ def test_workers_may_touch_every_key_of_the_job_scripts(server: Server) -> None:
 
 
 async def test_the_real_processes_need_nothing_else(server: Server, tmp_path: Path) -> None:
-    """Jobs, a cancel, a batch: Redis refuses no command of any process."""
+    """Jobs, a cancel, a batch, tokens: Redis refuses no command of any process."""
 
     def settings(user: str) -> Settings:
         return Settings(
@@ -153,6 +153,8 @@ async def test_the_real_processes_need_nothing_else(server: Server, tmp_path: Pa
         async with connect(api, key) as http:
             body = {"model": MODEL, "prompt": "hi", "max_tokens": 8}
             assert (await http.post("/v1/completions", json=body)).status_code == 200
+            tokens = await http.post("/tokenize", json={"model": MODEL, "prompt": "hi"})
+            assert tokens.json()["count"] == 1
             long = {**body, "max_tokens": 20_000, "ignore_eos": True}
             job = {"url": "/v1/completions", "body": long}
             accepted = await http.post("/v1/jobs", json=job, headers={"Idempotency-Key": "1"})

@@ -102,4 +102,4 @@ def test_a_submission_fits_the_locals_of_a_lua_function() -> None:
 
 
 def test_only_scripts_that_may_run_twice_are_repeated(sources: ScriptSources) -> None:
-    assert sources.once == {"claim", "delete"}
+    assert sources.once == {"claim", "delete", "tokenise"}

@@ -81,6 +81,19 @@ class RemoteTokeniser:
         ids.frombytes(answer[1:])
         return ids.tolist()
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of token ids; raises what `encode` raises."""
+        answer = self._ask({"decode": token_ids})
+        assert answer.startswith(TEXT)
+        return answer[1:].decode(errors="surrogatepass")
+
+    def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """Return each token as the tokeniser writes it; raises what `encode` raises."""
+        answer = self._ask({"texts": token_ids})
+        assert answer.startswith(TEXT)
+        texts: list[str] = json.loads(answer[1:])
+        return texts
+
     def _ask(self, asked: Mapping[str, Any]) -> bytes:
         try:
             return self._helper.ask(json.dumps(asked).encode())

@@ -12,7 +12,7 @@ from typing import Any
 
 from workers.engines.helpers.helper_program import Exceeded, Work, serve
 
-#: The first byte of a result: the rendered text, token ids, or why there is none.
+#: The first byte of a result: a text (or JSON), token ids, or why there is none.
 TEXT, IDS, REASON = b"T", b"I", b"E"
 
 
@@ -34,6 +34,10 @@ def prepare(hello: bytes) -> Work:
         asked = json.loads(request)
         if "text" in asked:
             return _encode(tokeniser, asked["text"], asked["options"])
+        if "decode" in asked:
+            return _decode(tokeniser, asked["decode"])
+        if "texts" in asked:
+            return TEXT + json.dumps(tokeniser.convert_ids_to_tokens(asked["texts"])).encode()
         return _render(tokeniser, asked["options"], characters)
 
     return work
@@ -45,6 +49,11 @@ def _encode(tokeniser: Any, text: str, options: dict[str, Any]) -> bytes:
     except (TypeError, ValueError) as error:  # such as a text that is no Unicode
         return REASON + str(error).encode(errors="replace")
     return IDS + array("I", ids).tobytes()
+
+
+def _decode(tokeniser: Any, token_ids: list[int]) -> bytes:
+    text: str = tokeniser.decode(token_ids)
+    return TEXT + text.encode(errors="surrogatepass")
 
 
 def _render(tokeniser: Any, options: dict[str, Any], characters: int) -> bytes:

@@ -20,6 +20,7 @@ import structlog
 from core.errors import EngineDead, EngineError, InvalidJob
 from core.logs import adopt_logger
 from core.settings.engine import EngineSettings
+from jobs.tokenising.messages import TokeniserAnswer, TokeniserRequest
 from workers.engines.base import (
     AcceptedGeneration,
     EngineInfo,
@@ -43,6 +44,8 @@ log = structlog.get_logger()
 
 ABORT_SECONDS = 5.0
 CLOSE_SECONDS = 15.0
+#: How many small requests to the tokeniser a job's prompt may have to wait for.
+TOKENISER_PLACES = 2
 
 
 def _probe(name: str, token: int, task: Task) -> Generation:
@@ -67,6 +70,7 @@ class VllmEngine:
         self._probe_count = 0
         self._grammars: GrammarGuard | None = None
         self._remote: RemoteRenderer | None = None
+        self._places = asyncio.Semaphore(TOKENISER_PLACES)
 
     async def start(self, sink: Sink) -> EngineInfo:
         """Load and warm up the model; see `Engine.start`."""
@@ -130,6 +134,20 @@ class VllmEngine:
             done = self._aborts[generation_id] = self._loop.create_future()
             self._thread.abort(generation_id)
         await asyncio.wait([done], timeout=ABORT_SECONDS)
+
+    async def tokenise(self, request: TokeniserRequest) -> TokeniserAnswer:
+        """Answer a request to the tokeniser; see `Engine.tokenise`."""
+        from workers.engines.vllm.vllm_tokeniser import as_generation  # noqa: PLC0415  # vLLM
+
+        tokeniser, remote = self._alive().front.tokeniser, self._remote
+        generation = as_generation(request)
+        if remote is None or not remote.takes(generation):
+            async with self._places:
+                return await self._loop.run_in_executor(self._renders, tokeniser.answer, request)
+        answer = await remote.run(generation, partial(tokeniser.answer, request))
+        if answer is None:
+            raise EngineError("the request was abandoned")
+        return answer
 
     def load(self) -> EngineLoad:
         """Return the engine's load now."""

@@ -54,13 +54,20 @@ def find_tool_parser(
     return chosen.name
 
 
-def render_chat(online: OnlineRenderer, request: ChatCompletionRequest) -> Any:
+def render_chat(
+    online: OnlineRenderer, request: ChatCompletionRequest, *, skip_mm_cache: bool = False
+) -> Any:
     """Return the inputs of a chat, in a list.
+
+    Args:
+        online: The renderer.
+        request: The chat.
+        skip_mm_cache: Whether the inputs are not for the core, which shares the cache of media.
 
     Raises:
         VLLMValidationError: vLLM refuses it.
     """
-    rendered = _drive(online.render_chat(request))
+    rendered = run_blocking(online.render_chat(request, skip_mm_cache=skip_mm_cache))
     if isinstance(rendered, ErrorResponse):
         raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
     return rendered[1]
@@ -68,14 +75,18 @@ def render_chat(online: OnlineRenderer, request: ChatCompletionRequest) -> Any:
 
 def render_prompts(online: OnlineRenderer, request: CompletionRequest) -> Any:
     """Return the inputs of each prompt; raises what `render_chat` raises."""
-    rendered = _drive(online.render_completion(request))
+    rendered = run_blocking(online.render_completion(request))
     if isinstance(rendered, ErrorResponse):
         raise VLLMValidationError(rendered.error.message, parameter=rendered.error.param)
     return rendered
 
 
-def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that never suspends, without an event loop."""
+def run_blocking(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that never suspends, without an event loop.
+
+    Raises:
+        EngineError: it suspends.
+    """
     try:
         coroutine.send(None)
     except StopIteration as done:

@@ -50,6 +50,7 @@ from workers.engines.vllm.requested_grammars import (
 from workers.engines.vllm.schema_support import refuse_unenforced
 from workers.engines.vllm.supported_media import check_media
 from workers.engines.vllm.tokenisers import apart, can_work_apart, pack
+from workers.engines.vllm.vllm_tokeniser import VllmTokeniser
 
 log = structlog.get_logger()
 
@@ -57,7 +58,12 @@ SAMPLE = "The river runs from the hills to the sea, and 12 small boats follow it
 
 
 class VllmFrontend:
-    """The part of vLLM that runs before the core: validation, chat template, tokeniser."""
+    """The part of vLLM that runs before the core: validation, chat template, tokeniser.
+
+    Attributes:
+        renderer: vLLM's renderer.
+        tokeniser: Answers requests that have no job.
+    """
 
     def __init__(
         self, config: VllmConfig, renderer: BaseRenderer, settings: EngineSettings
@@ -80,6 +86,7 @@ class VllmFrontend:
             tool_parser=tool_parser,
             reasoning_parser=settings.reasoning_parser,
         )
+        self.tokeniser = VllmTokeniser(self._online, self._model)
         self._defaults = self._model.get_diff_sampling_param()
         self._serial = itertools.count(1)  # threads of helpers count, too
         self._tasks: tuple[str, ...] = ()

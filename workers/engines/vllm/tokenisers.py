@@ -23,8 +23,8 @@ _local = threading.local()
 
 
 @contextmanager
-def apart(remote: RemoteTokeniser) -> Iterator[None]:
-    """Let the calling thread's uses of tokenisers go to a helper."""
+def apart(remote: RemoteTokeniser | None) -> Iterator[None]:
+    """Let the calling thread's uses of tokenisers go to a helper; None: to no helper."""
     _local.remote = remote
     try:
         yield

@@ -1,0 +1,1 @@
+"""Requests to a model's tokeniser: they have no job, and a worker answers them over Redis."""
