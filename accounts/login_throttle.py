@@ -57,7 +57,7 @@ class LoginThrottle:
     async def attempt_change(self, user: str) -> None:
         """Count a signed-in person's attempt to change the password.
 
-        Nobody else can make such an attempt, so it is counted apart from those to sign in.
+        Such an attempt needs a session, so it is counted apart from those to sign in.
 
         Raises:
             TooManySignIns: With the seconds until the next attempt is allowed.
