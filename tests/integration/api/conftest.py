@@ -100,7 +100,11 @@ class Hand:
         return job
 
     async def write(
-        self, job: ClaimedJob, *events: tuple[str, dict[str, Any]], ending: Ending | None = None
+        self,
+        job: ClaimedJob,
+        *events: tuple[str, dict[str, Any]],
+        ending: Ending | None = None,
+        vectors: int = 0,
     ) -> Appended:
         """Append events as one engine step."""
         self._tokens[job.id] += sum(len(data.get("token_ids", ())) for _, data in events)
@@ -113,6 +117,7 @@ class Hand:
             cached_input_tokens=2,
             output_tokens=self._tokens[job.id],
             ending=ending,
+            vectors=vectors,
         )
         answer = (await self.store.append([step]))[0]
         self._after[job.id] += len(events)
