@@ -19,7 +19,7 @@ GUARDS = (Guard("usage_events", "UPDATE OF vectors"),)
 
 def upgrade() -> None:
     """Add the column and its guard."""
-    op.add_column("usage_events", sa.Column("vectors", sa.Integer(), nullable=True))
+    op.add_column("usage_events", sa.Column("vectors", sa.BigInteger(), nullable=True))
     for guard in GUARDS:
         guard.set()
 
