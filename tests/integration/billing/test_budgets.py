@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Outbox, UsageEntry
 from tests.support.budgets import give_budget
 from tests.support.jobs import submission
-from tests.support.ledger import a_price, consuming, end_jobs, until_consumed, usage_of
+from tests.support.ledger import a_price, amounts, consuming, end_jobs, until_consumed, usage_of
 from tests.support.months import an_account
 
 MONTH = month_of(datetime.now(UTC))
@@ -160,7 +161,7 @@ async def test_every_end_of_a_job_turns_its_hold_into_what_the_ledger_says(
     async with consuming(store, database):
         await until_consumed(store)
     events = await usage_of(database)
-    spent = total(*(amount for row in events.values() for amount in row[-3:]))
+    spent = total(*chain.from_iterable(amounts(row) for row in events.values()))
     found = await spend(store)
     assert "held:*" not in found
     assert found["spent:*"] == int((spent * 10**9).to_integral_value("ROUND_CEILING"))
@@ -327,7 +328,7 @@ async def test_each_percentage_warns_once_a_month(store: JobStore, database: Dat
     async with consuming(store, database):
         await until_consumed(store)
         row = (await usage_of(database))[one_job]
-        cost = total(*row[-3:])
+        cost = total(*amounts(row))
         budget = await give_budget(
             database, Budget("acme", cost.quantize(Decimal("0.000001")) + Decimal("0.000001"))
         )
