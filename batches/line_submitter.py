@@ -29,7 +29,7 @@ from batches.result_lines import (
 )
 from batches.result_parts import ResultParts
 from batches.submission_pause import SubmissionPause
-from batches.waiting import WaitingNotice
+from batches.waiting_notice import WaitingNotice
 from core.errors import (
     BudgetExceeded,
     InvalidJob,
