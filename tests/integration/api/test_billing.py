@@ -71,7 +71,7 @@ async def test_an_invoice_shows_its_lines_exactly(
     shown = (await client.get(f"{INVOICES}/{listed['id']}")).json()
 
     assert shown == (await client.get(f"{INVOICES}/{numbers[0]}")).json()
-    assert (shown["total"], shown["due"], shown["currency"]) == ("0.00032", "0", "USD")
+    assert (shown["total"], shown["due"], shown["currency"]) == ("0.00032", "0.00", "USD")
     assert shown["seller"]["name"] == "Sluice GmbH"
     assert sum(Decimal(line["amount"]) for line in shown["lines"]) == Decimal(shown["total"])
 
