@@ -55,7 +55,9 @@ class JobSubmission:
         except ClientError as error:
             return [error] * len(requests)
         submissions = [self._submit(owner, *request) for request in requests]
-        return await asyncio.gather(*submissions, return_exceptions=True)
+        answers: list[Admission | BaseException]
+        answers = await asyncio.gather(*submissions, return_exceptions=True)
+        return answers
 
     async def _submit(self, owner: Caller, pending: PendingJob, request: LineRequest) -> Admission:
         body, response = request.body, None
