@@ -21,7 +21,7 @@ from jobs.prompts import choices_of, output_limit_of
 #: Distance between two tiers in the ready set's score; virtual time stays far below it.
 TIER_SPAN = 1e13
 
-#: What a choice without a limit is assumed to produce, in tokens, until the account's jobs have ended.
+#: What a choice without a limit is assumed to produce, in tokens, until such jobs have ended.
 DEFAULT_OUTPUT_TOKENS = 256
 
 #: Rough UTF-8 bytes per token of English text; only ratios between jobs matter here.
@@ -52,8 +52,8 @@ _RANKS = {tier: rank for rank, tier in enumerate(ServiceTier)}
 class Estimate:
     """What a job is charged before it has run.
 
-    `tokens` counts DEFAULT_OUTPUT_TOKENS for each of the `open_choices`, which have no limit on their
-    output; `fixed` is the part of it that is not settled when the job ends.
+    `tokens` counts DEFAULT_OUTPUT_TOKENS for each of the `open_choices`, which have no limit on
+    their output; `fixed` is the part of it that is not settled when the job ends.
     """
 
     tokens: int

@@ -59,7 +59,9 @@ class Shop:
             ends, _, job = heapq.heappop(self.running)
             await self.clock.set(ends)
             tokens = self._tokens(job)
-            step = LogAppend(job.id, job.fence, job.seq, [], 10, 0, tokens, Ending(Status.COMPLETED))
+            step = LogAppend(
+                job.id, job.fence, job.seq, [], 10, 0, tokens, Ending(Status.COMPLETED)
+            )
             assert await self.store.append([step]) == ["finished"]
             await self.fill()
         await self.clock.set(end)
