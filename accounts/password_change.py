@@ -18,10 +18,10 @@ async def change_own_password(
 
     Args:
         users: Where the user's password is stored.
-        throttle: Limits attempts with a wrong password, as for signing in.
+        throttle: Limits attempts with a wrong password.
         caller: The signed-in user.
         passwords: The current password and the new one.
-        address: The client's IP address, for the throttle.
+        address: The client's IP address, for the audit log.
 
     Raises:
         Forbidden: The caller is an API key.
@@ -32,9 +32,9 @@ async def change_own_password(
     if caller.id != caller.user:
         raise Forbidden("An API key has no password: sign in first")
     current, new = passwords
-    await throttle.attempt(caller.name, address)
+    await throttle.attempt_change(caller.user)
     if not await users.check(caller.user, current):
         await users.record_wrong_password(caller, address)
         raise WrongPassword("current: the current password is wrong", param="current")
-    await throttle.forgive(caller.name)
+    await throttle.forgive_change(caller.user)
     await users.set_password(caller.id, caller.user, None, new)

@@ -84,7 +84,7 @@ class Sessions:
             await audit(
                 connection, user.id, "signed_in", user.id, account=user.account_id, address=address
             )
-        await self._throttle.forgive(email)
+        await self._throttle.succeeded(email, address)
         return session
 
     async def _record_failure(self, email: str, user: UserRecord | None, address: str) -> None:

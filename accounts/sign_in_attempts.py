@@ -1,5 +1,10 @@
-"""Counts attempts to sign in, in Redis, with the generic cell rate algorithm."""
+"""Counts attempts to sign in, in Redis, with the generic cell rate algorithm.
 
+It also keeps the places from which people signed in: a bounded number of hashes for each person,
+which only a right password adds to.
+"""
+
+import time
 from typing import Any, NamedTuple
 
 from core.redis.client import guarded
@@ -13,6 +18,14 @@ class AttemptLimit(NamedTuple):
     name: str
     limit: int
     seconds: float
+
+
+class KnownPlaces(NamedTuple):
+    """The places of one person: at most `limit`, each for `seconds` after its last use."""
+
+    name: str
+    limit: int
+    seconds: int
 
 
 class SignInAttempts:
@@ -43,3 +56,31 @@ class SignInAttempts:
         """Forget the attempts under a name, after a successful one."""
         async with guarded():
             await self._redis.delete(self._keys.sign_in(name))
+
+    async def is_known(self, places: KnownPlaces, place: str) -> bool:
+        """Return whether a place is one of a person's.
+
+        Raises:
+            StoreUnavailable: It cannot be read.
+        """
+        async with guarded():
+            used_at = await self._redis.zscore(self._keys.sign_in(places.name), place)
+        return used_at is not None and used_at > time.time() - places.seconds
+
+    async def remember(self, places: KnownPlaces, place: str) -> bool:
+        """Add a place, or renew it; the places that were used longest ago make room.
+
+        Returns:
+            Whether it was known before.
+
+        Raises:
+            StoreUnavailable: It cannot be written.
+        """
+        key, instant = self._keys.sign_in(places.name), time.time()
+        async with guarded(), self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.zremrangebyscore(key, "-inf", instant - places.seconds)
+            pipeline.zadd(key, {place: instant})
+            pipeline.zremrangebyrank(key, 0, -places.limit - 1)
+            pipeline.expire(key, places.seconds)
+            _, added, *_ = await pipeline.execute()
+        return not added

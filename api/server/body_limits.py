@@ -19,6 +19,7 @@ MODEL_ROUTES = frozenset(
     {
         *("/v1/jobs", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"),
         *("/v1/messages", "/v1/generate", "/v1/generate/stream"),
+        *("/tokenize", "/detokenize", "/v1/messages/count_tokens", "/v1/responses/input_tokens"),
     }
 )
 RETRY_AFTER_SECONDS = 2.0

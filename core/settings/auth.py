@@ -76,6 +76,16 @@ class AuthSettings(SettingsGroup):
         validation_alias=AliasChoices("attempts_window_seconds", "attempts_seconds"),
         description="Length in seconds of the window in which attempts are counted.",
     )
+    known_places: int = Field(
+        default=16,
+        ge=1,
+        le=1000,
+        description="Places kept for each user: the IP addresses (IPv6: per /64) of the last"
+        " successful sign-ins, hashed. There, attempts that others make elsewhere do not count.",
+    )
+    known_place_days: int = Field(
+        default=90, ge=1, le=3650, description="Days after its last use that a place is known."
+    )
     sync_seconds: float = Field(
         default=2.0,
         gt=0,

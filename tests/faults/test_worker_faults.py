@@ -72,7 +72,15 @@ async def test_a_text_is_continued_only_by_the_weights_that_began_it(
         first = running.begin_worker(model="weights-a")
         first.wait_until_ready()
         async with client(settings) as (store, hub):
-            jobs = [generation(f"job {i}", tokens=1500) for i in range(4)]
+            (worker,) = await store.redis.zrange(store.keys.part(MODEL, "workers"), 0, -1)
+            (weights,) = await store.worker_weights(MODEL)
+            heir = running.begin_worker(model="weights-a" if same else "weights-b")
+            heir.wait_until_ready()
+            alive = await store.worker_weights(MODEL)
+            assert weights in alive
+            assert len(alive) == (1 if same else 2), "a mixed fleet is seen"
+
+            jobs = [generation(f"job {i}", tokens=1500) for i in range(8)]  # four at each worker
             for job in jobs:
                 await store.submit(job)
 
@@ -81,22 +89,22 @@ async def test_a_text_is_continued_only_by_the_weights_that_began_it(
                 return all(record.output_tokens > 5 for record in records)
 
             await eventually(begun)
-            (began_with,) = {(await store.get(job.id, "acme")).weights for job in jobs}
-            heir = running.begin_worker(model="weights-a" if same else "weights-b")
-            heir.wait_until_ready()
-            alive = await store.worker_weights(MODEL)
-            assert began_with in alive
-            assert len(alive) == (1 if same else 2), "a mixed fleet is seen"
-
+            records = [await store.get(job.id, "acme") for job in jobs]
+            moved = [
+                job
+                for job, record in zip(jobs, records, strict=True)
+                if record.worker == worker.decode()
+            ]
             first.signal(signal.SIGTERM)
             assert await asyncio.to_thread(first.wait) == 0
-            results = await follow_all(hub, jobs, 90)
+            assert len(moved) == 4
+            results = await follow_all(hub, moved, 90)
 
-            check_text(jobs, results)
-            (ended_with,) = {(await store.get(job.id, "acme")).weights for job in jobs}
+            check_text(moved, results)
+            (ended_with,) = {(await store.get(job.id, "acme")).weights for job in moved}
             assert {result.weights for result in results} == {ended_with}
-            assert (ended_with == began_with) is same
-            for job in jobs:
+            assert (ended_with == weights) is same
+            for job in moved:
                 kinds = [event.type for event in await store.read_log(job.id, 0)]
                 assert kinds.count(EventType.STARTED) == 2
                 assert kinds.count(EventType.RESTARTED) == (0 if same else 1)

@@ -91,6 +91,11 @@ async def usage_of(database: Database) -> dict[str, Any]:
     return {row.job_id: row for row in await _all(database, UsageEventRow)}
 
 
+def amounts(row: Any) -> tuple[Decimal, Decimal, Decimal]:
+    """Return what a row of the ledger charges for input, cached input and output."""
+    return row.input_amount, row.cached_amount, row.output_amount
+
+
 async def archived(database: Database) -> Sequence[Any]:
     """Return the archived jobs."""
     return await _all(database, ArchivedJobRow)

@@ -177,6 +177,29 @@ async def test_a_right_password_forgives_the_attempts_before(
         assert (await sign_in(anonymous)).status_code == 200
 
 
+@SQLITE
+@pytest.mark.settings(api__trusted_proxies=["127.0.0.0/8"])
+async def test_wrong_passwords_of_strangers_lock_nobody_out_at_a_known_place(
+    anonymous: httpx2.AsyncClient, ann: dict[str, Any]
+) -> None:
+    del ann
+
+    async def tried(place: str, password: str, email: str = EMAIL) -> int:
+        headers = {"X-Forwarded-For": place}
+        body = {"email": email, "password": password}
+        return (await anonymous.post(LOGIN, json=body, headers=headers)).status_code
+
+    home, stranger = "198.51.100.1", "203.0.113.9"
+    assert await tried(home, PASSWORD) == 200
+    codes = [await tried(stranger, "wrong") for _ in range(ATTEMPTS + 1)]
+    assert codes == [401] * ATTEMPTS + [429]
+    assert await tried(stranger, PASSWORD) == 429, "a guess is not confirmed"
+    assert await tried(home, PASSWORD) == 200
+    codes = [await tried(home, "wrong", f"u{number}@example.com") for number in range(PER_ADDRESS)]
+    assert codes == [401] * (PER_ADDRESS - 1) + [429], "her first sign-in counted, too"
+    assert await tried(home, PASSWORD) == 200
+
+
 async def test_a_refresh_token_works_once_and_its_reuse_ends_the_session(
     anonymous: httpx2.AsyncClient, ann: dict[str, Any]
 ) -> None:

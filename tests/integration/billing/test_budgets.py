@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from accounts.account_rows import account_exists
 from accounts.errors import AccountNotFound
-from billing.budgets.budget_changes import remove_budget, set_budget
+from billing.budgets.budget_changes import models_not_covered, remove_budget, set_budget
 from billing.budgets.budgets import Budget, load_budgets, max_cost, max_tokens
 from billing.budgets.spending import SpentSum, spending_in
 from billing.budgets.warnings import record_warnings
@@ -47,7 +48,7 @@ from jobs.store.job_store import JobStore
 from jobs.store.usage_outbox import Outbox, UsageEntry
 from tests.support.budgets import give_budget
 from tests.support.jobs import submission
-from tests.support.ledger import a_price, consuming, end_jobs, until_consumed, usage_of
+from tests.support.ledger import a_price, amounts, consuming, end_jobs, until_consumed, usage_of
 from tests.support.months import an_account
 
 MONTH = month_of(datetime.now(UTC))
@@ -160,7 +161,7 @@ async def test_every_end_of_a_job_turns_its_hold_into_what_the_ledger_says(
     async with consuming(store, database):
         await until_consumed(store)
     events = await usage_of(database)
-    spent = total(*(amount for row in events.values() for amount in row[-3:]))
+    spent = total(*chain.from_iterable(amounts(row) for row in events.values()))
     found = await spend(store)
     assert "held:*" not in found
     assert found["spent:*"] == int((spent * 10**9).to_integral_value("ROUND_CEILING"))
@@ -327,7 +328,7 @@ async def test_each_percentage_warns_once_a_month(store: JobStore, database: Dat
     async with consuming(store, database):
         await until_consumed(store)
         row = (await usage_of(database))[one_job]
-        cost = total(*row[-3:])
+        cost = total(*amounts(row))
         budget = await give_budget(
             database, Budget("acme", cost.quantize(Decimal("0.000001")) + Decimal("0.000001"))
         )
@@ -489,3 +490,28 @@ async def test_a_budget_for_an_unknown_account_is_refused_and_makes_none(
 
     async with database.read() as connection:
         assert not await account_exists(connection, "typo")
+
+
+async def test_a_budget_that_would_cover_nothing_is_refused_and_models_left_out_are_named(
+    database: Database,
+) -> None:
+    await an_account(database, "acme")
+    await set_budget(database, Budget("acme", Decimal(1), currency="EUR"))  # no prices yet
+    await a_price(database)
+    with pytest.raises(
+        InvalidBudget, match="in EUR, so this budget would cover nothing; there are prices in USD"
+    ):
+        await set_budget(database, Budget("acme", Decimal(1), currency="EUR"))
+    await set_budget(database, Budget("acme", Decimal(1)))
+    assert await models_not_covered(database, "USD") == []
+    await a_price(database, "other", currency="EUR")
+    assert await models_not_covered(database, "USD") == ["other"]
+
+
+@pytest.mark.parametrize("account", [" acme", "acme ", "a cme", ""])
+async def test_an_id_with_blanks_gets_no_budget(database: Database, account: str) -> None:
+    await an_account(database, "acme")
+    with pytest.raises(AccountNotFound):
+        await set_budget(database, Budget(account, Decimal(1)))
+    with pytest.raises(InvalidBudget, match="has no key"):
+        await set_budget(database, Budget("acme", Decimal(1), key_id=" "))

@@ -1,10 +1,12 @@
 """The compose file, as Docker Compose reads it, agrees with the code, and its commands run."""
 
+import json
 import os
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -122,6 +124,13 @@ def test_it_comes_up_in_order(project: dict[str, Any]) -> None:
                 "service_healthy" if name == "migrate" else "service_completed_successfully"
             )
         assert waits == wanted, name
+
+
+def test_the_api_believes_its_own_machine_and_no_other_container(project: dict[str, Any]) -> None:
+    subnet = ip_network(project["networks"]["public"]["ipam"]["config"][0]["subnet"])
+    trusted = project["services"]["api"]["environment"]["PENSTOCK_API__TRUSTED_PROXIES"]
+    # Without another gateway in the file, Docker takes the first address.
+    assert [ip_network(text) for text in json.loads(trusted)] == [ip_network(subnet[1])]
 
 
 def test_only_who_needs_a_store_can_reach_it(project: dict[str, Any]) -> None:

@@ -201,6 +201,13 @@ def test_selectors_choose_one_workload_only(manifests: Manifests) -> None:
         assert chosen == {f"Deployment/{name}"}
 
 
+def test_the_api_believes_the_ingress_about_the_addresses_of_clients(manifests: Manifests) -> None:
+    containers = [one for one in manifests.containers() if one.spec["name"] == "api"]
+    assert containers
+    for one in containers:
+        assert json.loads(one.variables["PENSTOCK_API__TRUSTED_PROXIES"]), one.owner
+
+
 def test_images_have_a_version(manifests: Manifests) -> None:
     for container in manifests.containers():
         _, _, tag = container.spec["image"].partition(":")
