@@ -110,8 +110,7 @@ local spent = last > virtual and math.min(credit, 0.9 * share) or 0
 local left = last > virtual and credit - spent or 0
 local tag = start + share - spent
 local score = tier_rank * TIER_SPAN + tag
-redis.call('HSET', fair, finish_field, exact(tag), settled_field, exact(owed))
-if left > 0 then redis.call('HSET', fair, credit_field, exact(left)) elseif tags[5] then redis.call('HDEL', fair, credit_field) end
+redis.call('HSET', fair, finish_field, exact(tag), settled_field, exact(owed), credit_field, exact(left))
 
 redis.call('HSET', job_key(job_id), 'spec', spec, 'body', body, 'account', account, 'queue', queue,
   'tier', tier, 'status', QUEUED, 'created', int(now), 'queued', int(now),
