@@ -21,7 +21,7 @@ from core.redis.script_sources import (
 )
 from jobs.blame import Apart, Blame, Occupancy
 from jobs.events import EventType
-from jobs.fairness import TIER_SPAN, ServiceTier
+from jobs.fairness import DEFAULT_OUTPUT_TOKENS, TIER_SPAN, ServiceTier
 from jobs.status import Status
 from jobs.store import script_args as args
 from jobs.store.budget_reservations import ACCOUNT
@@ -84,6 +84,7 @@ CONSTANTS: Mapping[str, Constant] = {
     **{f"OCCUPANCY_{occupancy.name}": occupancy.value for occupancy in Occupancy},
     "TIERS": len(ServiceTier),
     "TIER_SPAN": int(TIER_SPAN),
+    "DEFAULT_OUTPUT_TOKENS": DEFAULT_OUTPUT_TOKENS,
     "ACCOUNT": ACCOUNT,
     "ADDRESS": ADDRESS,
     "RATE_PARTS": RATE_PARTS,

@@ -25,6 +25,8 @@ class SubmitArgs(NamedTuple):
     queue: str
     tier: int
     cost: int
+    open_choices: int
+    fixed_cost: int
     weight: float
     spec: bytes
     idempotency_key: str

@@ -6,7 +6,7 @@ from dataclasses import replace
 import orjson
 
 from core.settings.tree import Settings
-from jobs.fairness import estimated_tokens
+from jobs.fairness import estimate
 from jobs.store.load_shedding import QueueBounds
 from jobs.store.script_args import SubmitArgs
 from jobs.store.transitions import NO_LOCK, Submission
@@ -15,6 +15,7 @@ from jobs.store.transitions import NO_LOCK, Submission
 def submit_args(job: Submission, bounds: QueueBounds, settings: Settings) -> SubmitArgs:
     """Return the named arguments of a submission; those of its reservation's scopes follow."""
     body = orjson.dumps(job.spec.body)
+    expected = estimate(job.spec.body, len(body))
     quota, lock = job.quota, job.lock or NO_LOCK
     balance, month, nanos = job.reservation.head if job.reservation else ("", "", "")
     return SubmitArgs(
@@ -22,7 +23,9 @@ def submit_args(job: Submission, bounds: QueueBounds, settings: Settings) -> Sub
         account=job.account,
         queue=job.queue,
         tier=job.spec.service_tier.rank,
-        cost=estimated_tokens(job.spec.body, len(body)),
+        cost=expected.tokens,
+        open_choices=expected.open_choices,
+        fixed_cost=expected.fixed,
         weight=job.weight,
         spec=job.spec.encode(),
         idempotency_key=job.idempotency_key,

@@ -167,7 +167,8 @@ class Clients(RuleBasedStateMachine):
             if accepted.replayed:
                 assert accepted.id == self.model.keys[account, key][1]
             else:
-                score = self.do(self.redis.hget(self.keys.job(job.id), "score"))
+                score, share = self.do(self.redis.hmget(self.keys.job(job.id), ["score", "share"]))
+                record.estimate, record.weight = float(share.split()[0]), WEIGHTS[account]
                 self.model.accept(record, key, (tier, tokens), float(score))
                 self.submitted.append(job)
 

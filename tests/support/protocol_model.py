@@ -4,11 +4,15 @@ Invariant: no Redis, no clock. Times a script compares with are "passed" or "not
 test moves Redis and the model together from one to the other.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 TIER_SPAN = 10**13
+#: Redis keeps four digits after the point, and a double fewer beside the highest tier.
+TAG_ERROR = 0.02
+#: What every append of the test reports.
+INPUT_TOKENS = 3
 TERMINAL = ("completed", "failed", "cancelled", "expired")
 
 
@@ -47,6 +51,10 @@ class ModelJob:
     losses: int = 0
     run_over: bool = False
     dead: bool = False
+    estimate: float = 0
+    weight: float = 1
+    owed: float = 0  # what its account owed when it was put in order
+    input: int = 0
     overdue: bool = False  # it has waited long for a worker that runs nothing
 
     @property
@@ -81,6 +89,9 @@ class Model:
         self.keys: dict[tuple[str, str], tuple[object, str]] = {}
         self.virtual: dict[int, float] = {}
         self.finish_tag: dict[tuple[int, str], float] = {}
+        self.owed: defaultdict[tuple[int, str], float] = defaultdict(float)
+        self.settled: defaultdict[tuple[int, str], float] = defaultdict(float)
+        self.credit: defaultdict[tuple[int, str], float] = defaultdict(float)
         self.tickets = 0
         self.mode = "open"
         self.others_next = False
@@ -132,13 +143,22 @@ class Model:
         return ""
 
     def accept(self, job: ModelJob, key: str, body: object, score: float) -> None:
-        """Add an admitted job; only its score depends on its cost."""
-        last = self.finish_tag.get((job.tier, job.account), 0.0)
-        job.virtual_start = max(self.virtual.get(job.tier, 0.0), last)
-        job.score = job.base = score
+        """Add an admitted job; its estimate comes from the script."""
+        owner, virtual = (job.tier, job.account), self.virtual.get(job.tier, 0.0)
+        last = self.finish_tag.get(owner, 0.0) + self.owed[owner] - self.settled[owner]
+        credit = self.credit.pop(owner, 0.0)
+        if not self.waiting()[job.account]:
+            last, credit = last - credit, 0.0
+        job.virtual_start = round(max(virtual, last), 4)
+        spent = min(credit, 0.9 * job.estimate / job.weight) if last > virtual else 0.0
+        if last > virtual and credit > spent:
+            self.credit[owner] = round(credit - spent, 4)
         tag = score - job.tier * TIER_SPAN
         assert tag > job.virtual_start
-        self.finish_tag[job.tier, job.account] = tag
+        assert abs(tag - (job.virtual_start + job.estimate / job.weight - spent)) < TAG_ERROR
+        job.score = job.base = score
+        job.owed = self.settled[owner] = self.owed[owner]
+        self.finish_tag[owner] = tag
         self.jobs[job.id] = job
         self.tickets += 1
         if key:
@@ -155,6 +175,8 @@ class Model:
             job = ready[0]
             if job.deadline or (job.start_by and not job.started):
                 self.end(job, "expired")
+            elif not job.started and self._move_back(job):
+                continue
             elif job.cap and self.running_by()[job.account] >= job.cap:
                 job.place, job.parked_by = "parked", job.account
             elif job.group_cap and self.running_by()[job.group] >= job.group_cap:
@@ -163,6 +185,25 @@ class Model:
             else:
                 claimed.append(self._start(job))
         return claimed
+
+    def _move_back(self, job: ModelJob) -> bool:
+        """Move a job back by what its account's jobs used beyond their estimates."""
+        more = self.owed[job.tier, job.account] - job.owed
+        if more <= 0:
+            return False
+        job.owed = self.owed[job.tier, job.account]
+        job.score, job.base = job.score + more, job.base + more
+        job.virtual_start += more
+        return True
+
+    def _settle(self, job: ModelJob) -> None:
+        """Replace a job's estimate by what it used."""
+        if job.started and not job.input:
+            return
+        used = job.input + len(job.tokens) if job.started else 0
+        more = used - job.estimate
+        account = self.owed if more > 0 else self.credit
+        account[job.tier, job.account] += abs(more) / job.weight
 
     def apart_now(self) -> list[ModelJob]:
         """Return the jobs beside which nothing may be claimed now."""
@@ -221,6 +262,7 @@ class Model:
             if restart:
                 job.tokens.clear()
             job.tokens += tokens
+            job.input = INPUT_TOKENS
             job.seq += count
         elif job.seq != after + count:
             return "lost"
@@ -308,6 +350,7 @@ class Model:
         ran = job.place == "running"
         job.status, job.place = status, None
         self._event(job)
+        self._settle(job)
         if ran:
             self._unpark(job.group)
             self._unpark(job.account)

@@ -29,7 +29,7 @@ local function choose()
   since_aged = since_aged + 1
   if since_aged >= tonumber(ageing_every) then
     local old = oldest_below(math.floor(tonumber(head[2]) / TIER_SPAN))
-    if old then since_aged = 0 return old end
+    if old then since_aged = 0 return old, true end
   end
   return head[1]
 end
@@ -120,17 +120,34 @@ local function claim_apart()
   end
 end
 
+-- A job at the head that never started, and whose account's jobs used more than estimated since it
+-- was put in order, goes back by as much. Returns whether it did. A claim moves a bounded number of jobs.
+local moves_left = most * 4 + 64
+local function move_back(id, score, account, tier, owed_then)
+  if not owed_then or moves_left <= 0 then return false end
+  local owed = tonumber(redis.call('HGET', fair, share_field('d', tier, account))) or 0
+  local more = owed - tonumber(owed_then)
+  if more <= 0 then return false end
+  moves_left = moves_left - 1
+  local kept = redis.call('HMGET', job_key(id), 'score', 'virtual_start')
+  redis.call('HSET', job_key(id), 'owed', exact(owed), 'score', exact(tonumber(kept[1]) + more),
+    'virtual_start', exact(tonumber(kept[2]) + more))
+  redis.call('ZADD', ready, exact(tonumber(score) + more), id)
+  return true
+end
+
 local alone = most > 0 and claim_apart()
 if alone then return alone end
 
 local claimed = {}
-for _ = 1, most * 4 + 64 do
-  if #claimed >= most then break end
-  local id = choose()
+local tries = most * 4 + 64
+while tries > 0 and #claimed < most do
+  local id, aged = choose()
   if not id then break end
   local score = redis.call('ZSCORE', ready, id)
   redis.call('ZREM', ready, id)
-  local job = redis.call('HMGET', job_key(id), 'status', 'account', 'cap', 'start_by', 'deadline', 'started', 'group', 'group_cap')
+  local job = redis.call('HMGET', job_key(id), 'status', 'account', 'cap', 'start_by', 'deadline', 'started', 'group', 'group_cap',
+    'tier', 'owed')
   local due = due_of(job[4], job[5], job[6])
   local account, group = job[2], job[7] or ''
   if job[1] ~= QUEUED then
@@ -138,6 +155,9 @@ for _ = 1, most * 4 + 64 do
     redis.call('HINCRBY', P .. ':totals', 'orphaned', 1)
   elseif due <= now then
     finish(id, record(id), EXPIRED, error_object(DEADLINE_EXCEEDED, 'the job did not start in time'), now, retention, false)
+  elseif not aged and (job[6] or '') == '' and move_back(id, score, account, job[9], job[10]) then
+    -- Moving a job takes no try and no turn towards ageing.
+    tries, since_aged = tries + 1, since_aged - 1
   elseif is_full(queue, account, tonumber(job[3]) or 0) then
     park(account, score, id)
   elseif group ~= '' and is_full(queue, group, tonumber(job[8]) or 0) then
@@ -147,6 +167,7 @@ for _ = 1, most * 4 + 64 do
   else
     claimed[#claimed + 1] = start(id)
   end
+  tries = tries - 1
 end
 redis.call('HSET', fair, 'since_aged', int(since_aged), 'others_next', '0')
 return claimed

@@ -224,6 +224,35 @@ local function learn_service(queue, run_ms)
   redis.call('HSET', key, 'n', int(n + 1), 'mean', exact(mean), 'square', exact(square))
 end
 
+-- The fair share of an account in a tier has three numbers beside its last finish tag: `d`, all that
+-- its jobs used beyond their estimates, which moves its waiting jobs back when they come to the head
+-- of the queue; `g`, the value of `d` when the finish tag was written; and `c`, what its jobs used
+-- less than estimated, which makes its next jobs cheaper. All are in tokens / weight.
+local function share_field(kind, tier, account) return kind .. ':' .. tier .. ':' .. account end
+
+-- Follow the output of a choice without a limit, by account: an exponentially weighted mean.
+local MEAN_STEP = 0.2
+local function learn_output(fair, account, per_choice)
+  local mean = tonumber(redis.call('HGET', fair, 'm:' .. account)) or DEFAULT_OUTPUT_TOKENS
+  redis.call('HSET', fair, 'm:' .. account, exact(mean + MEAN_STEP * (per_choice - mean)))
+end
+
+-- When a job ends, replace the tokens it was estimated at by those it used in the account's share.
+-- `share` is "<estimate> <weight> <choices without a limit> <fixed cost>". A job that started and
+-- ended before its usage was known keeps its estimate; one that never started costs nothing.
+local function settle_share(job, input, output)
+  if job.share == '' then return end  -- submitted by a version without settlement
+  local estimate, weight, open, fixed = string.match(job.share, '^(%S+) (%S+) (%S+) (%S+)$')
+  local started, fair = job.started ~= '', q(job.queue, 'fair')
+  if started and input == 0 then return end
+  local used = started and input + output + tonumber(fixed) or 0
+  local more = (used - tonumber(estimate)) / tonumber(weight)
+  local field = share_field(more > 0 and 'd' or 'c', job.tier, job.account)
+  local known = tonumber(redis.call('HGET', fair, field)) or 0
+  if more ~= 0 then redis.call('HSET', fair, field, exact(known + math.abs(more))) end
+  if output > 0 and tonumber(open) > 0 then learn_output(fair, job.account, output / tonumber(open)) end
+end
+
 -- Keep a finished job for `ttl_ms`, and its tombstone for `tombstone_ms` more.
 local function retain(id, account, ttl_ms, tombstone_ms)
   redis.call('PEXPIRE', job_key(id), int(ttl_ms))
@@ -240,7 +269,7 @@ end
 local FINISH_FIELDS = {
   'status', 'account', 'queue', 'seq', 'watch', 'input', 'cached', 'output', 'claimed', 'created',
   'started', 'attempt', 'tier', 'worker', 'run_ms', 'key_id', 'failures', 'group', 'rated', 'apart',
-  'weights', 'vectors',
+  'weights', 'vectors', 'share',
 }
 
 local function record(id)
@@ -283,6 +312,7 @@ local function finish(id, job, status, error_json, now, retention, dead_letter)
     'vectors', int(vectors))
   redis.call('HINCRBY', P .. ':totals', status, 1)
   if job.rated ~= '' then settle_rates(account, job.rated, input + output, now) end
+  settle_share(job, input, output)
   local ttl = retention.ttl_ms
   if dead_letter then
     redis.call('ZADD', P .. ':dead', int(now), id)

@@ -90,16 +90,33 @@ end
 
 -- All checks have passed; from here on the script writes.
 local fair = q(queue, 'fair')
-local tags = redis.call('HMGET', fair, 'v:' .. tier, 'f:' .. tier .. ':' .. account)
-local start = math.max(tonumber(tags[1]) or 0, tonumber(tags[2]) or 0)
-local tag = start + tonumber(cost) / tonumber(weight)
+local finish_field, settled_field = share_field('f', tier, account), share_field('g', tier, account)
+local credit_field = share_field('c', tier, account)
+local tags = redis.call('HMGET', fair, 'v:' .. tier, finish_field, share_field('d', tier, account), settled_field,
+  credit_field, 'm:' .. account)
+local virtual, owed, credit = tonumber(tags[1]) or 0, tonumber(tags[3]) or 0, tonumber(tags[5]) or 0
+local estimate = tonumber(cost)
+if tags[6] then estimate = estimate + open_choices * (tonumber(tags[6]) - DEFAULT_OUTPUT_TOKENS) end
+-- What the account's jobs used beyond their estimates since its last tag was written comes on top.
+local last = (tonumber(tags[2]) or 0) + owed - (tonumber(tags[4]) or 0)
+if own == 1 then
+  -- No other job waits, so the whole credit counts at once and the account's order stays.
+  last, credit = last - credit, 0
+end
+local start = math.max(virtual, last)
+local share = estimate / tonumber(weight)
+-- A credit is worth nothing to an account that is not behind. Tags of an account must rise.
+local spent = last > virtual and math.min(credit, 0.9 * share) or 0
+local left = last > virtual and credit - spent or 0
+local tag = start + share - spent
 local score = tier_rank * TIER_SPAN + tag
-redis.call('HSET', fair, 'f:' .. tier .. ':' .. account, exact(tag))
+redis.call('HSET', fair, finish_field, exact(tag), settled_field, exact(owed), credit_field, exact(left))
 
 redis.call('HSET', job_key(job_id), 'spec', spec, 'body', body, 'account', account, 'queue', queue,
   'tier', tier, 'status', QUEUED, 'created', int(now), 'queued', int(now),
   'score', exact(score), 'virtual_start', exact(start), 'fence', '0', 'seq', '0', 'failures', '0',
-  'start_by', start_by, 'deadline', deadline, 'cap', max_running, 'watch', watcher, 'key_id', key_id)
+  'start_by', start_by, 'deadline', deadline, 'cap', max_running, 'watch', watcher, 'key_id', key_id,
+  'owed', exact(owed), 'share', exact(estimate) .. ' ' .. weight .. ' ' .. open_choices .. ' ' .. fixed_cost)
 redis.call('ZADD', P .. ':account:' .. account .. ':jobs', 0, job_id)
 redis.call('HSET', q(queue, 'waiting'), ACCOUNT, int(all), account, int(own))
 if quota then

@@ -35,6 +35,8 @@ class Shop:
         self.running: list[tuple[int, str, ClaimedJob]] = []
         self.waits: dict[str, int] = {}
         self.served: Counter[str] = Counter()
+        #: What a job of an account without `max_tokens` generates.
+        self.generates: dict[str, int] = {}
 
     async def submit(self, account: str, tokens: int = TOKENS, **fields: Any) -> str:
         return (await self.store.submit(submission(account, tokens=tokens, **fields))).id
@@ -42,10 +44,13 @@ class Shop:
     async def fill(self) -> None:
         free = SLOTS - len(self.running)
         for job in await self.store.claim(QUEUE, "w", free) if free else ():
-            takes = int(job.spec.body["max_tokens"])
+            takes = self._tokens(job)
             self.waits[job.id] = self.clock.now - job.created
             self.served[job.account] += takes
             heapq.heappush(self.running, (self.clock.now + takes, job.id, job))
+
+    def _tokens(self, job: ClaimedJob) -> int:
+        return int(job.spec.body.get("max_tokens") or self.generates[job.account])
 
     async def run_until(self, end: int) -> None:
         """Serve, one job's end after the other."""
@@ -53,7 +58,10 @@ class Shop:
         while self.running and self.running[0][0] <= end:
             ends, _, job = heapq.heappop(self.running)
             await self.clock.set(ends)
-            step = LogAppend(job.id, job.fence, job.seq, [], 1, 0, 1, Ending(Status.COMPLETED))
+            tokens = self._tokens(job)
+            step = LogAppend(
+                job.id, job.fence, job.seq, [], 10, 0, tokens, Ending(Status.COMPLETED)
+            )
             assert await self.store.append([step]) == ["finished"]
             await self.fill()
         await self.clock.set(end)
@@ -113,6 +121,57 @@ async def test_large_jobs_get_no_more_than_small_ones(shop: Shop) -> None:
         await shop.submit("large", tokens=500)
     await shop.run_until(shop.clock.now + 3_000)
     assert 0.6 < shop.served["small"] / shop.served["large"] < 1.3
+
+
+OPEN = {"prompt": "hello"}
+
+
+async def submit_open(shop: Shop, account: str, count: int) -> None:
+    """Submit jobs without `max_tokens`."""
+    for _ in range(count):
+        await shop.submit(account, body=OPEN)
+
+
+@pytest.mark.parametrize("primed", [False, True], ids=["unknown", "known for short outputs"])
+async def test_leaving_out_max_tokens_gains_nothing(shop: Shop, *, primed: bool) -> None:
+    """Whatever an account's jobs were estimated at, it gets what its share is."""
+    if primed:
+        shop.generates["greedy"] = 1
+        await submit_open(shop, "greedy", 60)
+        await shop.run_until(shop.clock.now + 60)
+        shop.served.clear()
+    shop.generates["greedy"] = 1_800
+    await submit_open(shop, "greedy", 300)
+    for _ in range(900):
+        await shop.submit("fair", tokens=256)
+    await shop.run_until(shop.clock.now + 50_000)
+    assert shop.served["fair"] > 0
+    ratio = shop.served["greedy"] / shop.served["fair"]
+    assert 1 / 1.2 < ratio < 1.2, f"{shop.served}"
+
+
+async def test_a_limit_that_is_not_used_costs_what_was_generated(shop: Shop) -> None:
+    for number in range(40):
+        long = await shop.submit("cautious", body={"prompt": "hello", "max_tokens": 5_000})
+        [claimed] = await shop.store.claim(QUEUE, "w", 1)
+        assert claimed.id == long
+        step = LogAppend(long, claimed.fence, claimed.seq, [], 10, 0, 20, Ending(Status.COMPLETED))
+        assert await shop.store.append([step, step]) == ["finished", "finished"], number
+    await shop.submit("cautious", tokens=20)
+    await shop.submit("other", tokens=5_000)
+    [first] = await shop.store.claim(QUEUE, "w", 1)
+    assert first.account == "cautious", "it owes nothing for tokens that it did not get"
+
+
+async def test_a_job_is_settled_once_however_often_its_end_is_told(shop: Shop) -> None:
+    await shop.submit("acme", body=OPEN)
+    [job] = await shop.store.claim(QUEUE, "w", 1)
+    step = LogAppend(job.id, job.fence, job.seq, [], 10, 0, 1_000, Ending(Status.COMPLETED))
+    assert await shop.store.append([step]) == ["finished"]
+    fair = await shop.store.redis.hgetall(shop.store.keys.part(QUEUE, "fair"))
+    assert await shop.store.append([step]) == ["finished"]
+    assert await shop.store.finish(job.id, job.fence, Ending(Status.FAILED))
+    assert await shop.store.redis.hgetall(shop.store.keys.part(QUEUE, "fair")) == fair
 
 
 async def test_a_better_tier_goes_first_and_a_lower_one_is_not_forgotten(
