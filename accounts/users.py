@@ -94,7 +94,7 @@ class Users:
         stored = None
         if password is not None:
             check_password(password, email)
-            stored = await self._passwords.hash(password)
+            stored = await self._passwords.hash(password, account)
         user_id = new_id("user")
         user = {
             "id": user_id,
@@ -207,7 +207,7 @@ class Users:
         user = await self.get(user_id, account)
         check_password(password, user.email)
         values = {
-            "password_hash": await self._passwords.hash(password),
+            "password_hash": await self._passwords.hash(password, user.account_id),
             "session": USERS.c.session + 1,
             "changed_at": now(),
         }
