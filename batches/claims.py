@@ -116,6 +116,19 @@ async def record_reached(
         raise Superseded(batch_id)
 
 
+async def record_waiting(
+    connection: AsyncConnection, batch_id: str, fence: int, waiting: str | None
+) -> None:
+    """Record what holds up a batch, or None.
+
+    Raises:
+        Superseded: the fence is not the newest.
+    """
+    statement = update(BATCHES).where(*_claimed(batch_id, fence)).values(waiting=waiting)
+    if not (await connection.execute(statement)).rowcount:
+        raise Superseded(batch_id)
+
+
 async def write_part(
     connection: AsyncConnection, batch_id: str, fence: int, part: BatchPart, /, **values: Any
 ) -> None:

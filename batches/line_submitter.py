@@ -29,7 +29,15 @@ from batches.result_lines import (
 )
 from batches.result_parts import ResultParts
 from batches.submission_pause import SubmissionPause
-from core.errors import InvalidJob, JobGone, JobNotFound, PipelineError, StoreUnavailable
+from batches.waiting_notice import WaitingNotice
+from core.errors import (
+    BudgetExceeded,
+    InvalidJob,
+    JobGone,
+    JobNotFound,
+    PipelineError,
+    StoreUnavailable,
+)
 from files.errors import ObjectMissing
 from files.repository import object_name
 from intake.services import Services
@@ -72,6 +80,7 @@ class LineSubmitter:
         self._all_read = False
         self._window = JobWindow(self._limits.window)
         self._pause = SubmissionPause()
+        self._waiting = WaitingNotice(batch)
         self._reached = batch.reached
         self._cancelled_at: float | None = None
         self._cancel_sent: set[str] = set()
@@ -118,6 +127,7 @@ class LineSubmitter:
             await self._cancel_open_jobs()
         await self._fill_window(reason)
         await self._collect(reason)
+        await self._waiting.tell(self._services.database)
         done = self._all_read and not self._lines and not self._window.jobs
         if done or self._parts.due:
             await self._parts.flush()
@@ -195,6 +205,8 @@ class LineSubmitter:
     async def _submit(self, requests: Sequence[tuple[PendingJob, LineRequest]]) -> list[bool]:
         """Submit requests; returns for each whether it is in the window or has its result."""
         answers = await self._submission.submit(requests)
+        if any(isinstance(answer, Admission) for answer in answers):
+            self._waiting.accepted()
         for (pending, _), answer in zip(requests, answers, strict=True):
             if isinstance(answer, Admission):
                 self._window.add(pending)
@@ -204,6 +216,8 @@ class LineSubmitter:
                 self._refuse(pending.ref, answer)
             else:
                 self._pause_after(answer)
+                if isinstance(answer, BudgetExceeded):
+                    self._waiting.refused(answer)
                 if isinstance(answer, StoreUnavailable):
                     self._window.add(pending)  # its job may exist: look for it first
         return [

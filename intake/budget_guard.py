@@ -3,7 +3,8 @@
 Budgets and prices are cached in this process and read again every few seconds. The sums they are
 checked against are in Redis, where the accepting script compares them. A request waits for SQL
 only if Redis does not know yet what its account has spent this month. Invariant: a hard budget
-with `when_unknown = refuse` never admits a job that cannot be checked.
+with `when_unknown = refuse` never admits a job that cannot be checked. The event that a budget
+refused a job is written with the next reading, so that no refusal waits for SQL.
 """
 
 import asyncio
@@ -17,15 +18,16 @@ import orjson
 import structlog
 
 from billing.budgets.budgets import Budget, load_budgets, max_cost, max_tokens
+from billing.budgets.refusals import BudgetRefusal, write_refusals
 from billing.budgets.spending import spending_in
 from billing.months import month_of
 from billing.pricing.cost_cache import CostCache
 from core.db.database import Database
-from core.errors import DatabaseUnavailable, SpendingUnknown
+from core.errors import BudgetExceeded, DatabaseUnavailable, SpendingUnknown
 from core.settings.billing import BillingSettings
 from jobs.fairness import ServiceTier
 from jobs.model_registry import ServedModel
-from jobs.store.budget_reservations import BudgetLimit, BudgetMonth, BudgetReservation, to_nanos
+from jobs.store.budget_reservations import ACCOUNT, BudgetMonth, BudgetReservation, to_nanos
 from jobs.store.job_store import JobStore
 
 log = structlog.get_logger()
@@ -48,11 +50,14 @@ class BudgetGuard:
         self._when_unknown = settings.budgets_when_unknown
         self._by_account: dict[str, list[Budget]] = {}
         self._read_at: float | None = None
+        self._refused: dict[str, BudgetRefusal] = {}
+        self._told: tuple[str, set[str]] = "", set()  # a month, and its events' ids
 
     async def keep_fresh(self) -> None:
         """Read the budgets every `REFRESH_SECONDS` until cancelled."""
         while True:
             await self.refresh()
+            await self.tell_refusals()
             await asyncio.sleep(REFRESH_SECONDS)
 
     async def refresh(self) -> None:
@@ -114,7 +119,43 @@ class BudgetGuard:
         later = [p for p in self._costs.prices.versions(model.name) if p.valid_from > now]
         cost = max_cost([price, *later], tier, max_tokens(body, size, model.max_model_len))
         bucket = BudgetMonth(account, month_of(now), price.currency)
-        return BudgetReservation(bucket, to_nanos(cost, up=True), _limits(covering))
+        return BudgetReservation(
+            bucket,
+            to_nanos(cost, up=True),
+            tuple(budget.limit(bucket.month) for budget in covering),
+        )
+
+    def note_refusal(
+        self, reservation: BudgetReservation, model: str, error: BudgetExceeded
+    ) -> None:
+        """Note that a budget refused a job, for `tell_refusals`; each once a month and amount."""
+        bucket = reservation.bucket
+        if self._told[0] != bucket.month:
+            self._told = bucket.month, set()
+        of_account = error.budget["scope"] == "account"
+        scopes = {limit.scope for limit in reservation.limits}
+        for budget in self._by_account.get(bucket.account, ()):
+            if budget.scope not in scopes or (budget.scope == ACCOUNT) is not of_account:
+                continue
+            needed, left = error.budget["needed"], error.budget["left"]
+            now = datetime.now(UTC)
+            refusal = BudgetRefusal(budget, bucket.month, model, needed, left, now)
+            if refusal.event_id not in self._told[1]:
+                self._refused.setdefault(refusal.event_id, refusal)
+
+    async def tell_refusals(self) -> None:
+        """Write the events of the refusals noted; if SQL is down, they are kept."""
+        refused = list(self._refused.values())
+        if not refused:
+            return
+        try:
+            await write_refusals(self._database, refused)
+        except DatabaseUnavailable as error:
+            log.warning("budget_refusals_not_told", cause=type(error.__cause__).__name__)
+            return
+        for one in refused:
+            del self._refused[one.event_id]
+        self._told[1].update(one.event_id for one in refused)
 
     async def load_spending(self, reservation: BudgetReservation) -> None:
         """Read from SQL what an account has spent this month, and tell Redis.
@@ -135,10 +176,6 @@ class BudgetGuard:
         budgets = self._by_account.get(reservation.bucket.account, ())
         scopes = {limit.scope for limit in reservation.limits}
         return not any(_refuses_unknown(budget) for budget in budgets if budget.scope in scopes)
-
-
-def _limits(budgets: Sequence[Budget]) -> tuple[BudgetLimit, ...]:
-    return tuple(budget.limit for budget in budgets)
 
 
 def _refuses_unknown(budget: Budget) -> bool:

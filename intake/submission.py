@@ -12,7 +12,7 @@ from typing import NamedTuple
 from prometheus_client import Counter
 
 from core import metrics, tracing
-from core.errors import PipelineError, SpendingUnknown, StoreUnavailable
+from core.errors import BudgetExceeded, PipelineError, SpendingUnknown, StoreUnavailable
 from core.spans import Attributes
 from intake.services import Services
 from jobs.fairness import ServiceTier
@@ -62,10 +62,13 @@ async def submit_within_budget(services: Services, submission: Submission) -> Ad
         if repeated is None:
             raise
         return Admission(submission, repeated)
-    return await submit(
-        services,
-        submission if reservation is None else submission._replace(reservation=reservation),
-    )
+    if reservation is None:
+        return await submit(services, submission)
+    try:
+        return await submit(services, submission._replace(reservation=reservation))
+    except BudgetExceeded as error:
+        services.budget_guard.note_refusal(reservation, submission.queue, error)
+        raise
 
 
 async def submit(services: Services, submission: Submission) -> Admission:

@@ -59,11 +59,12 @@ class DeltaData(TypedDict):
 
 
 class Usage(TypedDict):
-    """Tokens counted at the engine."""
+    """Tokens counted at the engine, and the vectors that an embedding request has delivered."""
 
     input_tokens: int
     cached_input_tokens: int
     output_tokens: int
+    vectors: NotRequired[int]
 
 
 def from_stream(entry_id: bytes, fields: dict[bytes, bytes]) -> Event:

@@ -105,7 +105,7 @@ KNOWN_FIELDS = frozenset(item.name for item in dataclass_fields(JobSpec))
 LISTED_FIELDS = (
     *("spec", "account", "queue", "status", "created", "queued", "started", "claimed", "finished"),
     *("attempt", "failures", "fence", "seq", "input", "cached", "output", "run_ms"),
-    *("start_by", "deadline", "cancel", "worker", "error", "weights"),
+    *("start_by", "deadline", "cancel", "worker", "error", "weights", "vectors"),
 )
 
 
@@ -113,7 +113,7 @@ class Job(NamedTuple):
     """One job's record as read from Redis. Times are Unix milliseconds, 0 when not reached.
 
     In lists the spec's body is empty. `weights` is the digest of the weights of its last attempt,
-    empty before the first one.
+    empty before the first one. `vectors` counts the delivered vectors of an embedding request.
     """
 
     id: str
@@ -140,6 +140,7 @@ class Job(NamedTuple):
     worker: str
     error: dict[str, Any] | None
     weights: str = ""
+    vectors: int = 0
 
     @property
     def queue_ms(self) -> int | None:
@@ -181,4 +182,5 @@ class Job(NamedTuple):
             worker=text(b"worker"),
             error=orjson.loads(raw[b"error"]) if raw.get(b"error") else None,
             weights=text(b"weights"),
+            vectors=number(b"vectors"),
         )

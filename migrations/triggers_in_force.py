@@ -14,6 +14,7 @@ MIGRATIONS = (
     "2026_11_22_1405_spending",
     "2026_11_30_0140_closed_months",
     "2026_11_30_0320_usage_weights",
+    "2026_11_30_0710_usage_vectors",
 )
 
 

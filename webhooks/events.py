@@ -24,7 +24,7 @@ from webhooks.tickets import DeliveryTicket
 EVENT_TYPES = (
     *("job.completed", "job.failed", "job.cancelled", "job.expired"),
     *("batch.completed", "batch.failed", "batch.cancelled", "batch.expired"),
-    *("budget.threshold", "webhook.test"),
+    *("batch.waiting", "budget.threshold", "budget.refused", "webhook.test"),
 )
 
 

@@ -197,6 +197,22 @@ class Attempt:
         decided = self.ending is not None or self.failure is not None
         return self.over or decided or self.failing or self.handing_over
 
+    @property
+    def used_input_tokens(self) -> int:
+        """The prompt's tokens; of an embedding request, those of the inputs that have a vector."""
+        lengths = self._input_lengths
+        if not lengths:
+            return self.input_tokens
+        return sum(lengths[index] for index in self.finished_choices)
+
+    @property
+    def _vectors(self) -> int:
+        return len(self.finished_choices) if self._input_lengths else 0
+
+    @property
+    def _input_lengths(self) -> Sequence[int]:
+        return () if self.accepted is None else self.accepted.input_lengths
+
     def seconds_left(self) -> float:
         """Return the seconds until the run deadline; negative if it has passed."""
         allowed = (self.claimed.run_deadline - self.claimed.now) / 1000
@@ -280,10 +296,11 @@ class Attempt:
             fence=self.claimed.fence,
             after=self.written,
             events=self._encoded(),
-            input_tokens=self.input_tokens,
+            input_tokens=self.used_input_tokens,
             cached_input_tokens=self.cached_input_tokens,
             output_tokens=self.output_tokens,
             ending=self.ending,
+            vectors=self._vectors,
         )
 
     def wrote(self, count: int) -> None:

@@ -39,7 +39,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "text": {"model": "penstock-tiny", "prompt": "The mill", "return_token_strs": True},
         "chat": {"model": "penstock-tiny", "messages": QUESTION},
     },
-    "DetokenizeRequest": {"plain": {"model": "penstock-tiny", "tokens": [464, 7455]}},
+    "DetokenizeRequest": {"plain": {"model": "penstock-tiny", "tokens": [513, 328]}},
     "CompletionRequest": {
         "plain": {"model": "penstock-tiny", "prompt": "The mill", "max_tokens": 16},
         "tokens": {"model": "penstock-tiny", "prompt": [1, 2, 3], "max_tokens": 16, "n": 2},
@@ -202,10 +202,10 @@ ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
     "POST /tokenize": (
         "Tokenized",
         {
-            "count": 2,
+            "count": 3,
             "max_model_len": 2048,
-            "tokens": [464, 7455],
-            "token_strs": ["The", "Ġmill"],
+            "tokens": [1, 513, 328],
+            "token_strs": ["<s>", "The", "Ġmill"],
         },
     ),
     "POST /detokenize": ("Detokenized", {"prompt": "The mill"}),

@@ -13,13 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts.account_rows import account_exists
 from accounts.errors import AccountNotFound
-from billing.budgets.budgets import Budget
+from billing.budgets.budgets import Budget, load_budgets
 from billing.budgets.spending import spending_since
 from billing.budgets.warnings import write_warnings
 from billing.currencies import wrong_currency
 from billing.errors import InvalidBudget
 from billing.money import plain
 from billing.months import month_of
+from billing.pricing.prices import load_prices
 from core.db.audit import audit
 from core.db.database import Database
 from core.db.tables.accounts import ApiKeyRow
@@ -48,7 +49,8 @@ async def set_budget(database: Database, budget: Budget, actor: str = "") -> Bud
 
     Raises:
         AccountNotFound: there is no such account; a typing error must not make one.
-        InvalidBudget: a value is out of range, or the account has no such key.
+        InvalidBudget: a value is out of range, the account has no such key, or no model has a price
+            in the currency although some have prices.
         DatabaseUnavailable: nothing was stored; try again later.
     """
     _check(budget)
@@ -57,6 +59,7 @@ async def set_budget(database: Database, budget: Budget, actor: str = "") -> Bud
         if not await account_exists(connection, budget.account):
             raise AccountNotFound(f"account: there is no account {budget.account!r}")
         budget = replace(budget, key_id=await _origin(connection, budget.account, budget.key_id))
+        await _check_covers(connection, budget.currency)
         own = (table.c.account_id == budget.account, table.c.key_id == budget.key_id)
         known = await connection.scalar(select(table.c.id).where(*own))
         budget = replace(budget, id=known or new_id("budget"))
@@ -77,8 +80,33 @@ async def set_budget(database: Database, budget: Budget, actor: str = "") -> Bud
             hard=budget.hard,
         )
         sums = await spending_since(connection, [budget.account], month_of(now()))
-        await write_warnings(connection, [budget], sums)
+        stored = await load_budgets(connection, [budget.account])
+        await write_warnings(connection, [one for one in stored if one.id == budget.id], sums)
     return budget
+
+
+async def models_not_covered(database: Database, currency: str) -> list[str]:
+    """Return the models whose newest price is in another currency, which no such budget covers."""
+    return [
+        model for model, other in (await _newest_currencies(database)).items() if other != currency
+    ]
+
+
+async def _check_covers(connection: AsyncConnection, currency: str) -> None:
+    """Refuse a currency that no model has a price in: such a budget would protect nothing."""
+    priced = {price.currency for price in (await load_prices(connection)).versions()}
+    if priced and currency not in priced:
+        raise InvalidBudget(
+            f"currency: no model has a price in {currency}, so this budget would cover nothing;"
+            f" there are prices in {', '.join(sorted(priced))}",
+            param="currency",
+        )
+
+
+async def _newest_currencies(database: Database) -> dict[str, str]:
+    async with database.read() as connection:
+        prices = (await load_prices(connection)).versions()
+    return {price.model: price.currency for price in prices}
 
 
 async def _origin(connection: AsyncConnection, account: str, key_id: str) -> str:

@@ -26,7 +26,7 @@ async def budget_statuses(connection: AsyncConnection, month: str) -> list[Budge
         connection: The database.
         month: A UTC month, such as `2026-10`.
     """
-    budgets = await load_budgets(connection)
+    budgets = await load_budgets(connection, month=month)
     sums = await spending_since(connection, {one.account for one in budgets}, month)
     spent = {(one.bucket, one.scope): one.amount for one in sums}
     return [

@@ -12,12 +12,15 @@ from typing import Any, Literal
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from billing.budgets.credited import credited_in
+from billing.money import ZERO, total
+from billing.months import month_of
 from billing.pricing.rating import Price, TokenCounts, rate
-from core.db.tables.base import table_of, typed_row
+from core.db.tables.base import now, table_of, typed_row
 from core.db.tables.budgets import BudgetRow
 from jobs.fairness import ServiceTier
 from jobs.prompts import choices_of, output_limit_of, prompts_of
-from jobs.store.budget_reservations import ACCOUNT, BudgetLimit, to_nanos
+from jobs.store.budget_reservations import ACCOUNT, BudgetLimit, BudgetMonth, to_nanos
 
 #: An allowance, in tokens, for what a chat template adds to a prompt of text.
 TEMPLATE_TOKENS = 512
@@ -33,7 +36,7 @@ class Budget:
     """A budget of an account, or of one of its keys if `key_id` is not empty.
 
     A key's budget covers the keys that rotations made from it. `amount` is per UTC month, in units
-    of `currency`.
+    of `currency`; in the month `credited_month` adjustments have given back `credited` of it.
     """
 
     account: str
@@ -46,16 +49,22 @@ class Budget:
     webhook: str | None = None
     webhook_secret: str | None = None
     id: str = ""
+    credited: Decimal = ZERO
+    credited_month: str = ""
 
     @property
     def scope(self) -> str:
         """The scope that reservations use: the key's id, or ACCOUNT for the whole account."""
         return self.key_id or ACCOUNT
 
-    @property
-    def limit(self) -> BudgetLimit:
-        """The limit that reservations are checked against, in nanos; None for a soft budget."""
-        return BudgetLimit(self.scope, to_nanos(self.amount, up=False) if self.hard else None)
+    def allowance(self, month: str) -> Decimal:
+        """Return what may be spent in a month: the amount, and what was credited in it."""
+        return total(self.amount, self.credited if month == self.credited_month else ZERO)
+
+    def limit(self, month: str) -> BudgetLimit:
+        """Return what a month's reservations are checked against, None for a soft budget."""
+        allowed = to_nanos(self.allowance(month), up=False)
+        return BudgetLimit(self.scope, allowed if self.hard else None)
 
 
 def max_tokens(body: dict[str, Any], size_bytes: int, context_tokens: int) -> TokenCounts:
@@ -94,14 +103,21 @@ def max_cost(prices: Iterable[Price], tier: ServiceTier, tokens: TokenCounts) ->
 
 
 async def load_budgets(
-    connection: AsyncConnection, accounts: Collection[str] | None = None
+    connection: AsyncConnection, accounts: Collection[str] | None = None, month: str = ""
 ) -> list[Budget]:
-    """Return the budgets of these accounts, or all budgets."""
+    """Return the budgets of these accounts, or all budgets, with the credits of a month.
+
+    Args:
+        connection: the database.
+        accounts: whose budgets; None for all.
+        month: a UTC month; the current one if empty.
+    """
     table = table_of(BudgetRow)
     query = select(table).order_by(table.c.account_id, table.c.key_id)
     if accounts is not None:
         query = query.where(table.c.account_id.in_(accounts))
-    return [
+    month = month or month_of(now())
+    budgets = [
         Budget(
             account=row.account_id,
             amount=row.amount,
@@ -115,4 +131,17 @@ async def load_budgets(
             id=row.id,
         )
         for row in (typed_row(BudgetRow, found) for found in await connection.execute(query))
+    ]
+    if not budgets:
+        return []
+    credited = await credited_in(connection, month)
+    return [
+        replace(
+            budget,
+            credited=credited.get(
+                (BudgetMonth(budget.account, month, budget.currency), budget.scope), ZERO
+            ),
+            credited_month=month,
+        )
+        for budget in budgets
     ]

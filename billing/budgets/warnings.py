@@ -79,7 +79,7 @@ def _reached(
         for spent in sums
         if _covers(budget, spent, month)
         for percent in budget.warn_percents
-        if spent.amount * 100 >= budget.amount * percent
+        if spent.amount * 100 >= budget.allowance(month) * percent
     ]
 
 

@@ -34,7 +34,11 @@ def usage_row(entry: UsageEntry, prices: PriceBook, closed: Collection[str], now
     own_month = month_of(finished)
     month = first_open(own_month, closed)
     charged = charged_tokens(
-        entry.status, entry.input_tokens, entry.cached_input_tokens, entry.output_tokens
+        entry.status,
+        entry.input_tokens,
+        entry.cached_input_tokens,
+        entry.output_tokens,
+        entry.vectors,
     )
     return {
         "job_id": entry.job_id,
@@ -56,6 +60,7 @@ def usage_row(entry: UsageEntry, prices: PriceBook, closed: Collection[str], now
         "month": month,
         "late": month != own_month,
         "weights": entry.weights,
+        "vectors": entry.vectors,
         "charged_input_tokens": charged.input,
         "charged_cached_tokens": charged.cached_input,
         "charged_output_tokens": charged.output,

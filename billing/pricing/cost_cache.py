@@ -93,6 +93,7 @@ class CostCache:
             input_tokens=job.input_tokens,
             cached_input_tokens=job.cached_input_tokens,
             output_tokens=job.output_tokens,
+            vectors=job.vectors,
         )
         return self._cost(job, job.status, usage, job.finished)
 
@@ -119,7 +120,7 @@ class CostCache:
             return JobCost(note=NO_PRICE)
         counts = usage["input_tokens"], usage["cached_input_tokens"], usage["output_tokens"]
         try:
-            charged = charged_tokens(status, *counts)
+            charged = charged_tokens(status, *counts, usage.get("vectors", 0))
         except ValueError:
             return JobCost(note=INCONSISTENT_USAGE)
         return JobCost(rate(charged, price, ServiceTier(job.spec.service_tier)))

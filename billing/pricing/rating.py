@@ -21,7 +21,7 @@ class ChargeRule(Enum):
     """Which part of a job's usage is charged."""
 
     ALL = auto()
-    DELIVERED = auto()  # everything if there was output, else nothing
+    DELIVERED = auto()  # everything if tokens or vectors were delivered, else nothing
     NOTHING = auto()
 
 
@@ -83,28 +83,35 @@ class Cost:
 
 
 def charged_tokens(
-    status: Status, input_tokens: int, cached_input_tokens: int, output_tokens: int
+    status: Status,
+    input_tokens: int,
+    cached_input_tokens: int,
+    output_tokens: int,
+    vectors: int = 0,
 ) -> TokenCounts:
     """Return the tokens that are charged for a job.
 
     Args:
         status: the job's final status; it selects the rule.
-        input_tokens: all tokens of the prompt.
+        input_tokens: all tokens of the prompt; of an embedding request, those of the inputs whose
+            vectors were delivered.
         cached_input_tokens: those of `input_tokens` that came from the prefix cache.
         output_tokens: tokens that were generated.
+        vectors: delivered vectors of an embedding request.
 
     Raises:
         ValueError: the counts contradict each other, or the job has not ended.
     """
-    if not 0 <= cached_input_tokens <= input_tokens or output_tokens < 0:
+    if not 0 <= cached_input_tokens <= input_tokens or output_tokens < 0 or vectors < 0:
         raise ValueError(
             f"inconsistent usage: {input_tokens} input tokens, {cached_input_tokens} of them"
-            f" cached, {output_tokens} output tokens"
+            f" cached, {output_tokens} output tokens, {vectors} vectors"
         )
     rule = RULES.get(status)
     if rule is None:
         raise ValueError(f"a job has no cost while its status is {status}")
-    if rule is ChargeRule.NOTHING or (rule is ChargeRule.DELIVERED and output_tokens == 0):
+    delivered = output_tokens > 0 or vectors > 0
+    if rule is ChargeRule.NOTHING or (rule is ChargeRule.DELIVERED and not delivered):
         return TokenCounts(0, 0, 0)
     return TokenCounts(input_tokens - cached_input_tokens, cached_input_tokens, output_tokens)
 

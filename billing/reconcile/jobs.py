@@ -42,6 +42,8 @@ def compare(job: Job, row: UsageEventRow, findings: Findings) -> None:
         "started_at": (from_unix_ms(job.started) if job.started else None, row.started_at),
         "finished_at": (from_unix_ms(job.finished), row.finished_at),
     }
+    if row.vectors is not None:  # null: as for `weights`
+        expected["vectors"] = (job.vectors, row.vectors)
     if row.weights is not None:  # null: recorded by a version that did not know it
         expected["weights"] = (job.weights, row.weights)
     for field, (in_job, in_ledger) in expected.items():

@@ -70,7 +70,7 @@ def _explain(
 
 
 def _explain_charge(row: UsageEventRow, findings: Findings) -> None:
-    usage = row.input_tokens, row.cached_tokens, row.output_tokens
+    usage = row.input_tokens, row.cached_tokens, row.output_tokens, row.vectors or 0
     try:
         expected = charged_tokens(Status(row.status), *usage)
     except ValueError as error:
@@ -132,7 +132,8 @@ def _wrong_charge() -> ColumnElement[bool]:
     row = EVENTS.c
     whole = [status.value for status, rule in RULES.items() if rule is ChargeRule.ALL]
     delivered = [status.value for status, rule in RULES.items() if rule is ChargeRule.DELIVERED]
-    charged = or_(row.status.in_(whole), and_(row.status.in_(delivered), row.output_tokens > 0))
+    some = or_(row.output_tokens > 0, func.coalesce(row.vectors, 0) > 0)
+    charged = or_(row.status.in_(whole), and_(row.status.in_(delivered), some))
     return or_(
         row.charged_input_tokens != case((charged, row.input_tokens - row.cached_tokens), else_=0),
         row.charged_cached_tokens != case((charged, row.cached_tokens), else_=0),

@@ -73,4 +73,5 @@ def _entry(job: Job, key_id: bytes) -> UsageEntry:
         attempt=job.attempt,
         last_seq=job.seq,
         weights=job.weights,
+        vectors=job.vectors,
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from billing.budgets.budget_changes import remove_budget, set_budget
+from billing.budgets.budget_changes import models_not_covered, remove_budget, set_budget
 from billing.budgets.budget_status import BudgetStatus, budget_statuses
 from billing.budgets.budgets import WARN_PERCENTS, Budget
 from billing.money import plain
@@ -27,7 +27,7 @@ app = typer.Typer(
 
 COLUMNS = (
     *("account", "key", "amount", "currency", "hard", "when_unknown", "warn_percents"),
-    *("spent", "webhook"),
+    *("spent", "credited", "webhook"),
 )
 
 Account = Annotated[str, typer.Argument(help="The account's id.")]
@@ -72,10 +72,21 @@ def set_account_budget(
         webhook=webhook,
         webhook_secret=secret,
     )
-    created = with_database(lambda database: set_budget(database, budget, actor()))
+    created, uncovered = with_database(lambda database: _set(database, budget))
     typer.echo(created.id)
+    if uncovered:
+        err.print(
+            f"Not covered, because their prices are in another currency than {currency}:"
+            f" {', '.join(uncovered)}.",
+            soft_wrap=True,
+        )
     if secret is not None:
         err.print(f"Warnings are signed with {secret}; it is shown only now.")
+
+
+async def _set(database: Database, budget: Budget) -> tuple[Budget, list[str]]:
+    created = await set_budget(database, budget, actor())
+    return created, await models_not_covered(database, budget.currency)
 
 
 def _check_webhook(webhook: str) -> None:
@@ -125,5 +136,6 @@ def _shown(status: BudgetStatus) -> dict[str, Any]:
         "when_unknown": budget.when_unknown,
         "warn_percents": list(budget.warn_percents),
         "spent": plain(status.spent),
+        "credited": plain(budget.credited),
         "webhook": budget.webhook or "",
     }

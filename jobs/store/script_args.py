@@ -84,6 +84,7 @@ class StepArgs(NamedTuple):
     input_tokens: int
     cached_input_tokens: int
     output_tokens: int
+    vectors: int
     event_count: int
 
 

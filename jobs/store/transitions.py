@@ -116,7 +116,10 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class LogAppend:
-    """One job's part of a step: `events` follow seq `after`; `ending` closes the job."""
+    """One job's part of a step: `events` follow seq `after`; `ending` closes the job.
+
+    `vectors` is how many inputs of an embedding request have their vector in the log.
+    """
 
     id: str
     fence: int
@@ -126,6 +129,7 @@ class LogAppend:
     cached_input_tokens: int
     output_tokens: int
     ending: Ending | None = None
+    vectors: int = 0
 
 
 @dataclass(frozen=True, slots=True)

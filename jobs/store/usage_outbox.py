@@ -32,7 +32,8 @@ class UsageEntry:
     """The usage of one job. Times are Unix milliseconds, `started` 0 if it never ran.
 
     `weights` is the digest of the weights of the last attempt: "" if there was none, None in an
-    entry of an older version, which did not say it.
+    entry of an older version, which did not say it. `vectors` counts the inputs of an embedding
+    request whose vectors were delivered.
     """
 
     entry_id: str
@@ -52,6 +53,7 @@ class UsageEntry:
     attempt: int
     last_seq: int
     weights: str | None = None
+    vectors: int = 0
 
     @classmethod
     def from_stream(cls, entry_id: bytes, raw: dict[bytes, bytes]) -> "UsageEntry":
@@ -82,6 +84,7 @@ class UsageEntry:
             attempt=number(b"attempt"),
             last_seq=number(b"seq"),
             weights=raw[b"weights"].decode() if b"weights" in raw else None,
+            vectors=number(b"vectors"),
         )
 
 
@@ -197,6 +200,7 @@ async def add_entries(redis: Any, keys: Keys, entries: Iterable[UsageEntry]) -> 
             "run_ms": entry.run_ms,
             "attempt": entry.attempt,
             "seq": entry.last_seq,
+            "vectors": entry.vectors,
         }
         if entry.weights is not None:
             fields["weights"] = entry.weights

@@ -224,6 +224,7 @@ def _step_args(step: LogAppend) -> list[Any]:
         input_tokens=step.input_tokens,
         cached_input_tokens=step.cached_input_tokens,
         output_tokens=step.output_tokens,
+        vectors=step.vectors,
         event_count=len(step.events),
     )
     events = [part for event in step.events for part in event]

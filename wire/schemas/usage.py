@@ -49,6 +49,7 @@ class TokensObject(Answer):
     input_tokens: int
     cached_input_tokens: int = Field(description="included in `input_tokens`")
     output_tokens: int
+    vectors: int = Field(description="delivered vectors of an embedding request")
 
 
 class Charged(Answer):
@@ -66,6 +67,9 @@ class DeliveredChoice(Answer):
     output_tokens: int
     token_ids_sha256: str = Sha256
     text_sha256: str = Sha256
+    vector_sha256: str | None = Field(
+        description="SHA-256 of the vector's 32-bit floats; null: no input of an embedding request"
+    )
 
 
 class DeliveredObject(Answer):

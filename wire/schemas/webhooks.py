@@ -17,7 +17,9 @@ EventType = Literal[
     "batch.failed",
     "batch.cancelled",
     "batch.expired",
+    "batch.waiting",
     "budget.threshold",
+    "budget.refused",
 ]
 JobEventType = Literal["job.completed", "job.failed", "job.cancelled", "job.expired"]
 

@@ -14,7 +14,7 @@ ENDS = ("completed", "failed", "expired", "cancelled")
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """A batch as clients see it; `errors` and `metadata` are JSON texts."""
+    """A batch as clients see it; `errors`, `metadata` and `waiting` are JSON texts."""
 
     id: str
     endpoint: str
@@ -35,6 +35,7 @@ class BatchRecord:
     completed: int
     failed: int
     metadata: str | None
+    waiting: str | None
 
 
 def batch_object(batch: BatchRecord) -> dict[str, Any]:
@@ -65,7 +66,16 @@ def batch_object(batch: BatchRecord) -> dict[str, Any]:
             "failed": batch.failed,
         },
         "metadata": None if batch.metadata is None else orjson.loads(batch.metadata),
+        "waiting": _waiting(batch),
     }
+
+
+def _waiting(batch: BatchRecord) -> dict[str, Any] | None:
+    """Return what holds up a running batch."""
+    if batch.waiting is None or batch.status != "in_progress":
+        return None
+    found: dict[str, Any] = orjson.loads(batch.waiting)
+    return found
 
 
 def _errors(errors: str | None) -> dict[str, Any] | None:

@@ -47,6 +47,7 @@ def proof_object(proof: Proof, kept_in: OutputStore | None, result: JobResult) -
             "input_tokens": row.input_tokens,
             "cached_input_tokens": row.cached_tokens,
             "output_tokens": row.output_tokens,
+            "vectors": row.vectors or 0,
         },
         "charged": proof.charged._asdict(),
         "delivered": {

@@ -86,12 +86,14 @@ class AcceptedGeneration:
         restarted: The logged tokens could not be continued (for example because a grammar's state
             cannot be rebuilt). The engine starts every choice from nothing, those in
             `Generation.finished` too.
+        input_lengths: Tokens of each input of an embedding request; empty for other requests.
     """
 
     input_tokens: int
     choices: int
     restarted: bool = False
     prompts: int = 1
+    input_lengths: Sequence[int] = ()
 
 
 @dataclass(slots=True)

@@ -200,8 +200,9 @@ class SimulatedEngine:
                 sequence.faults = _parse_faults(str(text)) if self._model.faults else []
                 self._waiting.append(sequence)
         self._work.set()
+        lengths = tuple(map(input_tokens, texts))
         count = len(texts)
-        return AcceptedGeneration(sum(map(input_tokens, texts)), count, prompts=count)
+        return AcceptedGeneration(sum(lengths), count, prompts=count, input_lengths=lengths)
 
     async def abort(self, generation_id: str) -> None:
         """Drop a generation immediately."""

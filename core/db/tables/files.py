@@ -46,7 +46,8 @@ class BatchRow(Base):
     """One batch. `fence` rises with each process that takes it over; only the newest one may write.
 
     `caller` leads to the record of who created it; `outcome` is the status that it will end with;
-    jobs may exist for the requests before `reached`.
+    jobs may exist for the requests before `reached`. `waiting` says what holds it up: a JSON object
+    with `code`, `message` and `since`.
     """
 
     __tablename__ = "batches"
@@ -86,6 +87,7 @@ class BatchRow(Base):
     fence: Mapped[int] = mapped_column(default=0)
     reached: Mapped[int] = mapped_column(default=0)
     done: Mapped[bytes] = mapped_column(LargeBinary, default=b"")
+    waiting: Mapped[JsonText | None]
 
 
 class BatchPartRow(Base):

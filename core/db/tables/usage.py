@@ -21,7 +21,8 @@ class UsageEventRow(Base):
     `month` is the month that bills it: that of `finished_at`, or for late usage the first month
     that was still open. Amounts are exact; they are rounded once, on the invoice line. `weights` is
     the digest of the weights of the last attempt: empty if there was none, null if the event was
-    recorded before the column existed.
+    recorded before the column existed. `vectors` counts the delivered vectors of an embedding
+    request, null as for `weights`.
     """
 
     __tablename__ = "usage_events"
@@ -76,6 +77,7 @@ class UsageEventRow(Base):
     cached_amount: Mapped[ExactAmount | None]
     output_amount: Mapped[ExactAmount | None]
     weights: Mapped[Id | None]
+    vectors: Mapped[int | None]
 
 
 class ArchivedJobRow(Base):

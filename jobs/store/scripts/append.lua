@@ -19,8 +19,9 @@ end
 
 while at <= #ARGV do
   local id, fence, after, input, cached, output = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
-  local count = tonumber(ARGV[at + 6])
-  local first = at + 7
+  local vectors = ARGV[at + 6]
+  local count = tonumber(ARGV[at + 7])
+  local first = at + 8
   local status, error_json = ARGV[first + 2 * count], ARGV[first + 2 * count + 1]
   at = first + 2 * count + 2
   local job = redis.call('HMGET', job_key(id), 'fence', 'status', 'seq', 'cancel', 'watch', 'input', 'cached')
@@ -40,6 +41,7 @@ while at <= #ARGV do
       end
       -- An attempt counts its prompt anew: usage never gets worse for the client by what happens inside.
       redis.call('HSET', job_key(id), 'seq', int(seq), 'input', larger(job[6], input), 'cached', larger(job[7], cached), 'output', output)
+      if vectors ~= '0' then redis.call('HSET', job_key(id), 'vectors', vectors) end
     elseif seq ~= after + count then
       answer = 'lost'
     end

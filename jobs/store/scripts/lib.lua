@@ -240,7 +240,7 @@ end
 local FINISH_FIELDS = {
   'status', 'account', 'queue', 'seq', 'watch', 'input', 'cached', 'output', 'claimed', 'created',
   'started', 'attempt', 'tier', 'worker', 'run_ms', 'key_id', 'failures', 'group', 'rated', 'apart',
-  'weights',
+  'weights', 'vectors',
 }
 
 local function record(id)
@@ -269,14 +269,18 @@ local function finish(id, job, status, error_json, now, retention, dead_letter)
   redis.call('HSET', job_key(id), 'status', status, 'finished', int(now), 'error', error_json,
     'worker', '', 'run_ms', int(run_ms))
   local usage = '{"input_tokens":' .. int(input) .. ',"cached_input_tokens":' .. int(cached)
-    .. ',"output_tokens":' .. int(output) .. '}'
+    .. ',"output_tokens":' .. int(output)
+  local vectors = tonumber(job.vectors) or 0
+  if vectors > 0 then usage = usage .. ',"vectors":' .. int(vectors) end
+  usage = usage .. '}'
   local last = emit(id, tonumber(job.seq) or 0, job.watch, EVENT_FINISHED, '{"status":"' .. status .. '","usage":'
     .. usage .. ',"error":' .. (error_json == '' and 'null' or error_json)
     .. ',"finished_at":' .. string.format('%.14g', now / 1000) .. '}')
   redis.call('XADD', P .. ':outbox', '*', 'job', id, 'account', account, 'key_id', job.key_id,
     'model', queue, 'tier', job.tier, 'status', status, 'input', int(input), 'cached', int(cached),
     'output', int(output), 'created', job.created, 'started', job.started, 'finished', int(now),
-    'run_ms', int(run_ms), 'attempt', job.attempt, 'seq', int(last), 'weights', job.weights)
+    'run_ms', int(run_ms), 'attempt', job.attempt, 'seq', int(last), 'weights', job.weights,
+    'vectors', int(vectors))
   redis.call('HINCRBY', P .. ':totals', status, 1)
   if job.rated ~= '' then settle_rates(account, job.rated, input + output, now) end
   local ttl = retention.ttl_ms

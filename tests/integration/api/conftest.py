@@ -5,7 +5,7 @@ import contextlib
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,11 @@ class Hand:
         return job
 
     async def write(
-        self, job: ClaimedJob, *events: tuple[str, dict[str, Any]], ending: Ending | None = None
+        self,
+        job: ClaimedJob,
+        *events: tuple[str, dict[str, Any]],
+        ending: Ending | None = None,
+        vectors: int = 0,
     ) -> Appended:
         """Append events as one engine step."""
         self._tokens[job.id] += sum(len(data.get("token_ids", ())) for _, data in events)
@@ -113,6 +117,7 @@ class Hand:
             cached_input_tokens=2,
             output_tokens=self._tokens[job.id],
             ending=ending,
+            vectors=vectors,
         )
         answer = (await self.store.append([step]))[0]
         self._after[job.id] += len(events)
@@ -352,9 +357,14 @@ def services(api: RunningApi) -> Any:
 
 async def refreshed(api: RunningApi) -> None:
     """Make the API reload prices and budgets, on its own loop."""
-    loop = services(api).hub._task.get_loop()
     for reading in (services(api).cost_cache.refresh(), services(api).budget_guard.refresh()):
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, loop))
+        await on_loop(api, reading)
+
+
+async def on_loop(api: RunningApi, work: Coroutine[Any, Any, None]) -> None:
+    """Run something on the API's own loop."""
+    loop = services(api).hub._task.get_loop()
+    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
 
 
 def connect(api: RunningApi, key: str) -> httpx2.AsyncClient:

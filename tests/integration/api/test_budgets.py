@@ -2,18 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import openai
+import orjson
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, select
 
 from billing.budgets.budget_changes import set_budget
+from billing.budgets.budget_status import budget_statuses
 from billing.budgets.budgets import Budget
+from billing.invoices.credits import NewAdjustment, adjust
+from billing.months import month_of
 from core.db.database import Database
+from core.db.tables.webhooks import WebhookDeliveryRow, WebhookEventRow
 from core.settings.tree import Settings
 from jobs.store.job_store import JobStore
 from tests.integration.api.conftest import (
@@ -24,11 +30,13 @@ from tests.integration.api.conftest import (
     answering,
     chat_body,
     connect,
+    on_loop,
     refreshed,
     services,
     submit,
 )
 from tests.support.ledger import a_price, consuming, until_consumed, usage_of
+from webhooks.signing import new_secret
 
 pytestmark = pytest.mark.settings(
     retention__start="archive", billing__budgets_when_unknown="refuse"
@@ -231,3 +239,45 @@ async def test_a_repeat_of_what_was_accepted_needs_no_budget(
         async with answering(hand, "a"):
             whole = await client.post("/v1/jobs", json=job, headers=once | {"Prefer": "wait=10"})
         assert whole.json()["status"] == "completed"
+
+
+async def test_a_credit_of_the_month_may_be_spent_again(
+    price: None, api: RunningApi, client: httpx2.AsyncClient, database: Database
+) -> None:
+    await budget(api, database, "0.001")
+    job = {"url": "/v1/completions", "body": {"model": MODEL, "prompt": "hi", "max_tokens": 300}}
+    assert (await client.post("/v1/jobs", json=job)).status_code == 202
+    assert (await client.post("/v1/jobs", json=job)).status_code == 402
+    await adjust(database, NewAdjustment("acme", Decimal("-0.0009"), "outage", currency="EUR"))
+    await adjust(database, NewAdjustment("acme", Decimal("0.5"), "a charge", currency="USD"))
+    await refreshed(api)
+    assert (await client.post("/v1/jobs", json=job)).status_code == 402
+    await adjust(database, NewAdjustment("acme", Decimal("-0.0009"), "outage", currency="USD"))
+    await refreshed(api)
+    assert (await client.post("/v1/jobs", json=job)).status_code == 202
+    async with database.read() as connection:
+        (status,) = await budget_statuses(connection, month_of(datetime.now(UTC)))
+    assert status.budget.credited == Decimal("0.0009")
+    assert (await client.post("/v1/jobs", json=job)).status_code == 402
+
+
+async def test_a_budget_tells_once_a_month_that_it_refused_a_job(
+    price: None, api: RunningApi, client: httpx2.AsyncClient, database: Database
+) -> None:
+    hook = "https://example.com/budget"
+    await budget(api, database, "0.001", webhook=hook, webhook_secret=new_secret())
+    job = {"url": "/v1/completions", "body": {"model": MODEL, "prompt": "hi", "max_tokens": 3_000}}
+    for amount in ("0.001", "0.001", "0.002"):
+        await budget(api, database, amount, webhook=hook, webhook_secret=new_secret())
+        for _ in range(2):
+            assert (await client.post("/v1/jobs", json=job)).status_code == 402
+        await on_loop(api, services(api).budget_guard.tell_refusals())
+    async with database.read() as connection:
+        kept = list(await connection.scalars(select(WebhookEventRow.payload)))
+        urls = list(await connection.scalars(select(WebhookDeliveryRow.url)))
+    told = [orjson.loads(payload) for payload in kept]
+    assert [one["type"] for one in told] == ["budget.refused"] * 2
+    assert sorted(one["data"]["budget"] for one in told) == ["0.001", "0.002"]
+    assert {one["data"]["model"] for one in told} == {MODEL}
+    assert all(Decimal(one["data"]["needed"]) > Decimal(one["data"]["left"]) for one in told)
+    assert urls == [hook] * 2

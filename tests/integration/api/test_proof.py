@@ -1,7 +1,9 @@
 """A client verifies its bill from the stream it received and the usage proof."""
 
+import base64
 import hashlib
 import json
+from array import array
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,8 +14,10 @@ import pytest
 from billing.invoices.close import close_month
 from billing.months import month_of, next_month
 from core.db.database import Database
+from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.status import Status
 from jobs.store.job_store import JobStore
+from jobs.store.transitions import Ending
 from tests.integration.api.conftest import (
     MODEL,
     Hand,
@@ -30,6 +34,7 @@ from tests.support.waiting import eventually
 from wire.schemas.usage import UsageProof
 
 WEIGHTS = "0123456789abcdef"
+EMBEDDER = "embedder"
 
 pytestmark = pytest.mark.settings(retention__start="archive", retention__seconds=2)
 
@@ -81,6 +86,7 @@ def hashes(events: list[Any]) -> list[dict[str, Any]]:
             "output_tokens": len(ids[index]),
             "token_ids_sha256": _sha256(json.dumps(ids[index], separators=(",", ":"))),
             "text_sha256": _sha256(text[index]),
+            "vector_sha256": None,
         }
         for index in sorted(ids)
     ]
@@ -114,7 +120,7 @@ async def test_a_client_recomputes_hashes_and_amounts_from_what_it_received(
 
     job = await eventually(priced)
     assert cost == job["cost"]
-    assert proof["usage"] == job["usage"]
+    assert proof["usage"] == job["usage"] | {"vectors": 0}
     assert proof["weights"] == job["weights"] == WEIGHTS
     assert proof["finished_at"] == job["completed_at"]
     assert proof["ledger"]["id"] == job_id
@@ -201,3 +207,34 @@ async def test_foreign_and_unknown_jobs_look_alike(
     assert {answer.json()["code"] for answer in answers} == {"job-not-found"}
     async with connect(api, keys.admin) as admin:
         assert (await proof_of(admin, job_id))["account"] == "acme"
+
+
+async def test_a_cancelled_embedding_is_charged_and_proved_by_the_vectors_delivered(
+    client: httpx2.AsyncClient, store: JobStore, database: Database
+) -> None:
+    await a_price(database, EMBEDDER)
+    await ModelRegistry(store.redis, store.keys).register(
+        ServedModel(EMBEDDER, 512, "by hand", 1_700_000_000, "embed")
+    )
+    hand = Hand(store, queue=EMBEDDER)
+    vector = array("f", [1.0, -2.5]).tobytes()
+    delta = {"embedding": base64.b64encode(vector).decode()}
+    data = {"index": 0, "token_ids": [], "text": "", "delta": delta, "finish_reason": "stop"}
+    ids = []
+    for delivered in (1, 0):
+        body = {"model": EMBEDDER, "input": ["a", "b"]}
+        job_id = await submit(client, url="/v1/embeddings", body=body)
+        job = await hand.take()
+        events = [("delta", data)] * delivered
+        await hand.write(job, *events, ending=Ending(Status.CANCELLED), vectors=delivered)
+        ids.append(job_id)
+    async with consuming(store, database):
+        await until_consumed(store)
+
+    paid, free = [await proof_of(client, job_id) for job_id in ids]
+
+    assert paid["usage"]["vectors"] == 1
+    assert paid["charged"] == {"input": 3, "cached_input": 2, "output": 0}
+    (choice,) = paid["delivered"]["choices"]
+    assert choice["vector_sha256"] == hashlib.sha256(vector).hexdigest()
+    assert free["charged"] == {"input": 0, "cached_input": 0, "output": 0}

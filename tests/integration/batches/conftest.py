@@ -3,6 +3,7 @@
 from tests.integration.api.conftest import (
     api,
     client,
+    database,
     database_url,
     files_url,
     keys,
@@ -14,6 +15,7 @@ from tests.integration.api.conftest import (
 __all__ = [
     "api",
     "client",
+    "database",
     "database_url",
     "files_url",
     "keys",

@@ -4,18 +4,26 @@ import tracemalloc
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
 
 import httpx2
 import orjson
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import select
 
 from accounts.caller_cache import CallerCache
 from batches import claims, ids
 from batches.line_submitter import LineSubmitter
-from batches.records import ClaimedBatch
+from batches.records import IN_PROGRESS, VALIDATING, ClaimedBatch
 from batches.result_lines import LineOutcome
 from batches.result_parts import ResultParts, read_parts
+from billing.budgets.budget_changes import set_budget
+from billing.budgets.budgets import Budget
+from core.db.database import Database
+from core.db.tables.base import now
+from core.db.tables.webhooks import WebhookEventRow
 from core.errors import DatabaseUnavailable, StoreUnavailable
 from core.redis.keys import Keys
 from core.settings.tree import Settings
@@ -27,6 +35,7 @@ from jobs.store.job_store import JobStore
 from jobs.store.transitions import Lock
 from tests.integration.api.conftest import MODEL
 from tests.support.batches import answering_all, create, lines, says
+from tests.support.ledger import a_price
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
@@ -205,3 +214,35 @@ async def test_large_answers_that_are_all_there_at_once_are_read_a_few_at_a_time
         tracemalloc.stop()
         assert (await claims.read_state(mine.api.database, made["id"])).completed == count
     assert peak < count * size, f"{peak >> 20} MiB"
+
+
+async def test_a_batch_out_of_budget_says_so_and_tells_it_once(
+    client: httpx2.AsyncClient, batch: str, settings: Settings, store: JobStore, database: Database
+) -> None:
+    def waiting(shown: httpx2.Response) -> Any:
+        return shown.json()["waiting"]
+
+    await a_price(database, MODEL)
+    await client.post("/v1/webhooks", json={"url": "https://example.com/hook"})
+    async with taken(settings, batch) as mine:
+        running = {"status": IN_PROGRESS, "in_progress_at": now()}
+        async with database.write() as connection:
+            fence = mine.row.fence
+            assert await claims.change_batch(connection, batch, fence, VALIDATING, **running)
+        for amount in ("0", "0.000001", "1000"):
+            await set_budget(database, Budget("acme", Decimal(amount)))
+            await mine.api.cost_cache.refresh()
+            await mine.api.budget_guard.refresh()
+            row = await claims.claim_batch(database, batch)
+            assert row is not None
+            assert await begin(mine.api, row).submitter.turn()
+            shown = waiting(await client.get(f"/v1/batches/{batch}"))
+            assert (shown is None) is (amount == "1000")
+            if shown is not None:
+                assert shown["code"] == "budget_exceeded"
+                assert "are left of this account's budget" in shown["message"]
+        assert await store.redis.zcard(store.keys.queued(MODEL)) == COUNT
+    async with database.read() as connection:
+        kept = list(await connection.scalars(select(WebhookEventRow.payload)))
+    (told,) = [one for one in map(orjson.loads, kept) if one["type"] == "batch.waiting"]
+    assert (told["data"]["id"], told["data"]["waiting"]["code"]) == (batch, "budget_exceeded")

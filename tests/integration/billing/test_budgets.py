@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from accounts.account_rows import account_exists
 from accounts.errors import AccountNotFound
-from billing.budgets.budget_changes import remove_budget, set_budget
+from billing.budgets.budget_changes import models_not_covered, remove_budget, set_budget
 from billing.budgets.budgets import Budget, load_budgets, max_cost, max_tokens
 from billing.budgets.spending import SpentSum, spending_in
 from billing.budgets.warnings import record_warnings
@@ -490,3 +490,28 @@ async def test_a_budget_for_an_unknown_account_is_refused_and_makes_none(
 
     async with database.read() as connection:
         assert not await account_exists(connection, "typo")
+
+
+async def test_a_budget_that_would_cover_nothing_is_refused_and_models_left_out_are_named(
+    database: Database,
+) -> None:
+    await an_account(database, "acme")
+    await set_budget(database, Budget("acme", Decimal(1), currency="EUR"))  # no prices yet
+    await a_price(database)
+    with pytest.raises(
+        InvalidBudget, match="in EUR, so this budget would cover nothing; there are prices in USD"
+    ):
+        await set_budget(database, Budget("acme", Decimal(1), currency="EUR"))
+    await set_budget(database, Budget("acme", Decimal(1)))
+    assert await models_not_covered(database, "USD") == []
+    await a_price(database, "other", currency="EUR")
+    assert await models_not_covered(database, "USD") == ["other"]
+
+
+@pytest.mark.parametrize("account", [" acme", "acme ", "a cme", ""])
+async def test_an_id_with_blanks_gets_no_budget(database: Database, account: str) -> None:
+    await an_account(database, "acme")
+    with pytest.raises(AccountNotFound):
+        await set_budget(database, Budget(account, Decimal(1)))
+    with pytest.raises(InvalidBudget, match="has no key"):
+        await set_budget(database, Budget("acme", Decimal(1), key_id=" "))

@@ -1,8 +1,6 @@
 """Manifests around the processes: routes, certificates, disk, memory, restarts, migration."""
 
-import os
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,21 +22,6 @@ def in_bytes(quantity: str) -> int:
     found = re.fullmatch(r"(\d+)(Ki|Mi|Gi|kb|mb|gb)", quantity)
     assert found, quantity
     return int(found[1]) * UNITS[found[2]]
-
-
-@pytest.fixture
-def changed(tmp_path: Path) -> Callable[..., Manifests]:
-    """Render an overlay after one change in a copy of `k8s/`."""
-
-    def change(overlay: str, file: str, before: str, after: str) -> Manifests:
-        folder = tmp_path / f"k8s-{len(list(tmp_path.iterdir()))}"
-        shutil.copytree(ROOT / "k8s", folder)
-        path = folder / file
-        assert before in path.read_text(), file
-        path.write_text(path.read_text().replace(before, after, 1))
-        return Manifests(os.path.relpath(folder / "overlays" / overlay, ROOT / "k8s/overlays"))
-
-    return change
 
 
 def templates(manifests: Manifests) -> dict[str, Any]:

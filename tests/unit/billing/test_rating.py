@@ -102,6 +102,12 @@ def test_each_end_is_charged_by_the_table(
     assert charged_tokens(status, 5, 2, output) == expected
 
 
+@pytest.mark.parametrize("status", [Status.CANCELLED, Status.EXPIRED])
+def test_delivered_vectors_are_charged_like_delivered_output(status: Status) -> None:
+    assert charged_tokens(status, 5, 2, 0, vectors=1) == TokenCounts(3, 2, 0)
+    assert charged_tokens(Status.FAILED, 5, 2, 0, vectors=1) == TokenCounts(0, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("status", "usage"),
     [

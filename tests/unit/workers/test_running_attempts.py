@@ -91,3 +91,17 @@ def test_the_cache_is_counted_once_for_each_prompt_and_the_prompt_said_once() ->
     assert (append.cached_input_tokens, append.input_tokens, append.output_tokens) == (5, 9, 5)
     said = [orjson.loads(data).get("input_tokens") for _, data in append.events]
     assert said == [9, None, None, None, None]
+
+
+def test_an_embedding_uses_the_inputs_whose_vectors_are_delivered_and_the_cache_of_all() -> None:
+    one = attempt("one")
+    one.accept(AcceptedGeneration(9, choices=3, prompts=3, input_lengths=(4, 3, 2)))
+    for index, cached in ((0, 3), (2, 1)):
+        output = Output("one.1", index, (), "", {"embedding": ""}, finish_reason="stop")
+        output.cached_input_tokens = cached
+        one.take(output)
+
+    append = one.next_append()
+
+    assert (append.vectors, append.input_tokens, append.cached_input_tokens) == (2, 6, 4)
+    assert append.ending is None

@@ -114,6 +114,7 @@ class VllmEngine:
             choices=prepared.count,
             restarted=prepared.restarted,
             prompts=prepared.prompts,
+            input_lengths=prepared.input_lengths,
         )
 
     async def abort(self, generation_id: str) -> None:

@@ -22,6 +22,7 @@ class Prepared:
         prompts: How many prompts or inputs it has.
         restarted: The logged tokens cannot be continued.
         choices: The choices or inputs that must still run.
+        input_lengths: Tokens of each input of an embedding request; empty for other requests.
     """
 
     input_tokens: int
@@ -29,6 +30,7 @@ class Prepared:
     prompts: int
     restarted: bool
     choices: Sequence[GenerationChoice | Embedding]
+    input_lengths: Sequence[int] = ()
 
 
 class RenderedPrompt(NamedTuple):

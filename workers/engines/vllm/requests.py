@@ -261,9 +261,9 @@ class VllmFrontend:
             core = self._inputs.process_inputs(name, inputs, params, self._tasks)
             core.request_id = core.external_req_id = name
             choices.append(Embedding(generation.id, index, core))
-        tokens = sum(len(inputs["prompt_token_ids"]) for inputs in rendered)
+        lengths = tuple(len(inputs["prompt_token_ids"]) for inputs in rendered)
         count = len(rendered)
-        return Prepared(tokens, count, count, False, choices)
+        return Prepared(sum(lengths), count, count, False, choices, lengths)
 
     def _sampling_params(self, request: Any, inputs: Any, given: int | None) -> SamplingParams:
         """Return vLLM's parameters; the output may at most fill the context."""
