@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "2026_11_30_0725"
-down_revision = "2026_11_30_0320"
+down_revision = "2026_11_30_0720"
 branch_labels = None
 depends_on = None
 

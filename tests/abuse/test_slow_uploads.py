@@ -42,20 +42,3 @@ async def test_an_upload_below_the_slowest_rate_ends(monkeypatch: pytest.MonkeyP
 async def test_an_upload_above_the_slowest_rate_goes_on_for_as_long_as_it_takes() -> None:
     upload = Upload(FORM, slow_client(), 1_000, bytes_per_second=1)
     assert await read(upload) == b"x" * PIECES
-
-
-async def test_only_waiting_for_the_client_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "IDLE_SECONDS", 30.0)
-    clock = [0.0]
-    monkeypatch.setattr(uploads.time, "monotonic", lambda: clock[0])
-
-    async def fast_client() -> AsyncIterator[bytes]:
-        for piece in (HEAD, b"x", b"y", TAIL):
-            yield piece
-
-    upload = Upload(FORM, fast_client(), 1_000, bytes_per_second=1_000_000)
-    found = b""
-    async for piece in upload.pieces():
-        found += piece
-        clock[0] += 3_600  # the file store is slow
-    assert found == b"xy"
