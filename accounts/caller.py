@@ -93,8 +93,11 @@ class Caller(BaseModel):
         scopes = self.models, self.routes, self.networks
         return bool(self.expires) or scopes != (None, None, None)
 
-    def check(self) -> None:
+    def check(self, *, though_suspended: bool = False) -> None:
         """Refuse an expired or suspended caller.
+
+        Args:
+            though_suspended: Let the callers of suspended accounts pass.
 
         Raises:
             Unauthenticated: The key has expired.
@@ -102,7 +105,7 @@ class Caller(BaseModel):
         """
         if self.expires and time.time() >= self.expires:
             raise Unauthenticated("this API key has expired")
-        if self.suspended:
+        if self.suspended and not though_suspended:
             raise AccountSuspended(f"the account {self.account} is suspended")
 
 

@@ -62,11 +62,12 @@ class CallerCache:
         self._next: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def find(self, field: str) -> Caller | None:
+    async def find(self, field: str, *, though_suspended: bool = False) -> Caller | None:
         """Return the record of a caller, or None for an unknown one.
 
         Args:
             field: A key's digest (`digest_of`), or a user's id or email.
+            though_suspended: Return the record even if the account is suspended.
 
         Raises:
             StoreUnavailable, DatabaseUnavailable: Neither Redis nor SQL can be read.
@@ -84,17 +85,17 @@ class CallerCache:
             elif age > FRESH_SECONDS:
                 self._begin(field)
         if record is not None and (record.expires or record.suspended):
-            record.check()
+            record.check(though_suspended=though_suspended)
         return record
 
-    async def reload(self, field: str) -> Caller | None:
+    async def reload(self, field: str, *, though_suspended: bool = False) -> Caller | None:
         """Read a record again, past this process's memory, and return it.
 
         Raises:
             StoreUnavailable, DatabaseUnavailable, AccountSuspended: As `find`.
         """
         self._known.pop(field, None)
-        return await self.find(field)
+        return await self.find(field, though_suspended=though_suspended)
 
     async def _request(self, field: str) -> Caller | None:
         return await asyncio.shield(self._begin(field))

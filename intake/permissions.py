@@ -18,11 +18,15 @@ from core.errors import Forbidden, ModelForbidden
 
 @dataclass(frozen=True, slots=True)
 class RoutePermission:
-    """Which roles may call a route; API keys' scopes name its `group`."""
+    """Which roles may call a route; API keys' scopes name its `group`.
+
+    `though_suspended`: also while the account is suspended.
+    """
 
     group: str
     roles: frozenset[Role]
     public: bool = False
+    though_suspended: bool = False
 
 
 SUBMITTERS = frozenset({Role.ADMIN, Role.MEMBER})
@@ -48,8 +52,8 @@ def submitters(group: str) -> RoutePermission:
 
 
 def payers(group: str) -> RoutePermission:
-    """Allow the roles that may read invoices."""
-    return RoutePermission(group, PAYERS)
+    """Allow the roles that may read invoices, also of a suspended account: it still has to pay."""
+    return RoutePermission(group, PAYERS, though_suspended=True)
 
 
 def admins(group: str) -> RoutePermission:
@@ -120,6 +124,9 @@ TABLE: dict[str, RoutePermission] = {
     "GET /v1/billing/invoices/{invoice}": payers("billing"),
     "GET /v1/billing/invoices/{invoice}/pdf": payers("billing"),
     "GET /v1/billing/exports": payers("billing"),
+    "GET /v1/billing/balance": anyone("usage"),
+    "GET /v1/billing/budgets": anyone("usage"),
+    "GET /v1/billing/prices": anyone("usage"),
     "POST /v1/webhooks": submitters("webhooks"),
     "GET /v1/webhooks": readers("webhooks"),
     "GET /v1/webhooks/secret": submitters("webhooks"),
@@ -200,6 +207,12 @@ def check_route(method: str, path: str, caller: Caller) -> None:
         needed = ", ".join(sorted(access.roles)) or "the operator"
         raise Forbidden(f"The role {caller.role} may not do this. Required: {needed}")
     _check_scopes(method, access, caller)
+
+
+def open_to_suspended(method: str, path: str) -> bool:
+    """Return whether callers of suspended accounts may call a route."""
+    access = _BY_ROUTE.get((method, path))
+    return access is not None and access.though_suspended
 
 
 def _check_scopes(method: str, access: RoutePermission, caller: Caller) -> None:

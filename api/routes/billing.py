@@ -1,8 +1,12 @@
-"""Routes for invoices and exports: an account's own, or for the operator all accounts'."""
+"""Routes for invoices, exports, prices, budgets and the balance: an account's own.
+
+The operator sees those of all accounts.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
 
@@ -17,15 +21,19 @@ from api.http.json_responses import json_response
 from api.openapi.route_docs import Responses, error_responses
 from api.routes.jobs import Limit
 from api.streaming.download import Download
+from billing.budgets.budget_status import budget_statuses
 from billing.exports.content import ExportRequest, open_content
 from billing.exports.formats import Format, export_name, render_pdf, writer_of
 from billing.exports.zip_stream import zip_export
 from billing.invoices.invoices import find_invoice, list_invoices
+from billing.months import month_of
+from billing.pricing.prices import load_prices
+from billing.reports.balance import open_balances
 from core.db.audit import audit
 from core.ids import can_exist
 from intake.services import Services
-from wire.schemas.billing import InvoiceObject, InvoicePage
-from wire.views.billing import invoice_view
+from wire.schemas.billing import BalanceObject, BudgetList, InvoiceObject, InvoicePage, PriceList
+from wire.views.billing import balance_view, budget_view, invoice_view, price_view
 from wire.views.page import list_page
 
 router = APIRouter(prefix="/v1/billing", tags=["billing"])
@@ -34,6 +42,7 @@ Month = Annotated[
     str, Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="UTC month, as 2026-11")
 ]
 Account = Annotated[str | None, Query(description="operator only; without it, all accounts")]
+OneAccount = Annotated[str | None, Query(description="operator only; by default the caller's own")]
 PDF: Responses = {200: {"description": "the invoice", "content": {"application/pdf": {}}}}
 ZIP: Responses = {
     200: {"description": "the files, with their SHA-256 hashes", "content": {"application/zip": {}}}
@@ -100,6 +109,48 @@ async def export_month(
     return await Download.begin(_export(services, caller, export, as_format), name, seconds)
 
 
+@router.get("/prices", responses={200: {"model": PriceList}, **error_responses(401, 403, 422, 503)})
+async def list_prices(caller: CurrentCaller, services: AppServices) -> Response:
+    """Return the prices that are valid now, and announced ones, of the models that may be used."""
+    async with services.database.read() as connection:
+        prices = await load_prices(connection)
+    now = datetime.now(UTC)
+    shown = [
+        price_view(price)
+        for price in prices.versions()
+        if (caller.models is None or price.model in caller.models)
+        and (price.valid_from > now or price == prices.at(price.model, now))
+    ]
+    return json_response({"object": "list", "data": shown})
+
+
+@router.get(
+    "/budgets", responses={200: {"model": BudgetList}, **error_responses(401, 403, 404, 422, 503)}
+)
+async def list_budgets(
+    caller: CurrentCaller, services: AppServices, account: OneAccount = None
+) -> Response:
+    """Return the account's budgets with what was spent of them in this month."""
+    wanted = _one_account(caller, account)
+    async with services.database.read() as connection:
+        found = await budget_statuses(connection, month_of(datetime.now(UTC)), [wanted])
+    return json_response({"object": "list", "data": [budget_view(one) for one in found]})
+
+
+@router.get(
+    "/balance",
+    responses={200: {"model": BalanceObject}, **error_responses(401, 403, 404, 422, 503)},
+)
+async def read_balance(
+    caller: CurrentCaller, services: AppServices, account: OneAccount = None
+) -> Response:
+    """Return what the account owes that is on no invoice yet, by month and currency."""
+    wanted = _one_account(caller, account)
+    async with services.database.read() as connection:
+        found = await open_balances(connection, wanted)
+    return json_response(balance_view(wanted, found))
+
+
 async def _export(
     services: Services, caller: Caller, export: ExportRequest, as_format: Format
 ) -> AsyncGenerator[bytes, None]:
@@ -113,6 +164,15 @@ async def _export(
             async with aclosing(zip_export(content, write)) as pieces:
                 async for piece in pieces:
                     yield piece
+
+
+def _one_account(caller: Caller, parsed: str | None) -> str:
+    """Return the account whose budgets or balance to show; by default the caller's.
+
+    Raises:
+        AccountNotFound: As `_account`.
+    """
+    return _account(caller, parsed or caller.account) or caller.account
 
 
 def _account(caller: Caller, parsed: str | None) -> str | None:

@@ -15,7 +15,7 @@ from accounts.directory_factory import SigningIn
 from accounts.errors import SessionOver
 from api.security.client_ip import check_address, client_address
 from core.errors import Overloaded, Unauthenticated
-from intake.permissions import check_route
+from intake.permissions import check_route, open_to_suspended
 from intake.services import Services
 
 REQUIRED = "An API key is required: Authorization: Bearer pk_..., or X-API-Key: pk_..."
@@ -50,7 +50,9 @@ async def authenticate(request: Request) -> Caller:
     credential = _credential(request)
     if credential.startswith(PREFIX):
         entry = Authentication(digest_of(credential))
-        found = await services.callers.find(entry.field)
+        found = await services.callers.find(
+            entry.field, though_suspended=_open_to_suspended(request.scope)
+        )
         if found is None:
             raise Unauthenticated(UNKNOWN)
     else:
@@ -91,7 +93,7 @@ async def check_again(services: Services, scope: Scope) -> None:
     """
     entry: Authentication = scope["state"]["entry"]
     try:
-        found = await services.callers.find(entry.field)
+        found = await services.callers.find(entry.field, though_suspended=_open_to_suspended(scope))
     except Overloaded:
         return  # cannot be checked now; it was allowed before
     if found is None:
@@ -102,6 +104,10 @@ async def check_again(services: Services, scope: Scope) -> None:
 
 def _check_access(scope: Scope, caller: Caller) -> None:
     check_route(scope["method"], scope["route"].path, caller)
+
+
+def _open_to_suspended(scope: Scope) -> bool:
+    return open_to_suspended(scope["method"], scope["route"].path)
 
 
 def _check_session(found: Caller, entry: Authentication) -> None:
@@ -123,17 +129,18 @@ async def _user_of(
     if token.count(".") != 2:
         raise Unauthenticated(NO_KEY)
     signing_in: SigningIn = request.app.state.signing_in
+    suspended = _open_to_suspended(request.scope)
     if signing_in.issuer.issued(token):
         entry = Authentication(await signing_in.issuer.email_of(token))
-        found = await services.callers.find(entry.field)
+        found = await services.callers.find(entry.field, though_suspended=suspended)
         if found is None:
             raise Unauthenticated("No user has the email address of this token")
         return found, entry
     claims = signing_in.sessions.tokens.read(token)
-    found = await services.callers.find(claims.user)
+    found = await services.callers.find(claims.user, though_suspended=suspended)
     if found is not None and found.session < claims.session:
         # After a change of password, the token can be newer than the cached record.
-        found = await services.callers.reload(claims.user)
+        found = await services.callers.reload(claims.user, though_suspended=suspended)
     if found is None:
         raise SessionOver(EXPIRED)
     entry = Authentication(claims.user, claims.session, claims.family)

@@ -113,13 +113,12 @@ class Content:
         self._drafts = drafts
 
     async def invoices(self) -> AsyncIterator[Invoice]:
-        """Yield invoices and credit notes with their lines, by number."""
-        if self._drafts is not None:
-            for draft in self._drafts:
-                yield draft
-            return
+        """Yield invoices and credit notes with their lines, by number, and drafts last."""
+        # An open month has no invoices, but credit notes of earlier ones may be issued in it.
         async for invoice in stream_invoices(self.connection, self.month, self.account):
             yield invoice
+        for draft in self._drafts or ():
+            yield draft
 
     def select_usage(self, *columns: ColumnElement[Any]) -> Select[Any]:
         """Return a query of the month's usage events in the order their jobs were submitted in."""

@@ -11,7 +11,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
-    DateTime,
     String,
     Text,
     and_,
@@ -68,8 +67,8 @@ def _harmless(column: ColumnElement[Any], *, sqlite: bool) -> ColumnElement[Any]
 
 def _write_postgresql(column: ColumnElement[Any]) -> ColumnElement[Any]:
     if isinstance(column.type, UtcTime):
-        # Each connection's time zone is UTC (`core.db.database`); `to_char` costs four times this.
-        return func.replace(cast(cast(column, DateTime), Text), " ", "T").concat("Z")
+        # A pooler may drop the connection's time zone; `to_char` costs four times this.
+        return func.replace(cast(func.timezone("UTC", column), Text), " ", "T").concat("Z")
     return _write_bool(column)
 
 

@@ -45,6 +45,7 @@ def invoice_object(invoice: Invoice) -> dict[str, Any]:
     names = LINES[len(SHARED) :]
     lines = [dict(zip(names, row[len(SHARED) :], strict=True)) for row in line_rows(invoice)]
     values = dict(zip(SUMMARY, next(summary_rows(invoice)), strict=True))
+    values["due"] = f"{invoice.due:f}"  # with the decimals of the currency
     return {
         **values,
         "billing_address": invoice.billing_address,

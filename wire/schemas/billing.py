@@ -60,6 +60,69 @@ class InvoiceObject(Answer):
     lines: list[InvoiceLineObject] | None = Field(default=None, description="not in lists")
 
 
+class ModelPrice(Answer):
+    """One version of a model's prices, in units of `currency` per million tokens."""
+
+    object: Literal["price"]
+    version: str
+    model: str
+    currency: str
+    valid_from: float = Field(description="until the model's next version becomes valid")
+    per_million: dict[Literal["input", "cached_input", "output"], str]
+    multipliers: dict[Literal["default", "priority", "flex"], str] = Field(
+        description="by service tier"
+    )
+
+
+class PriceList(Answer):
+    """The prices that are valid now, and those that are announced, by model and time."""
+
+    object: Literal["list"]
+    data: list[ModelPrice]
+
+
+class BudgetObject(Answer):
+    """A monthly budget of the account, or of one of its keys, and what was spent of it."""
+
+    object: Literal["budget"]
+    id: str
+    account: str
+    key: str | None = Field(description="null: the budget is for the whole account")
+    month: str
+    currency: str
+    amount: str
+    credited: str = Field(description="credits of the month, which may be spent, too")
+    spent: str
+    left: str = Field(description="without regard to jobs that have not ended")
+    hard: bool = Field(description="whether jobs that do not fit are refused")
+    warn_percents: list[int]
+
+
+class BudgetList(Answer):
+    """The budgets that cover the account's jobs in the current month."""
+
+    object: Literal["list"]
+    data: list[BudgetObject]
+
+
+class OpenMonth(Answer):
+    """What is on no invoice yet, of one month in one currency."""
+
+    month: str
+    currency: str
+    usage: str
+    adjustments: str
+    total: str
+
+
+class BalanceObject(Answer):
+    """What the account owes that is on no invoice yet."""
+
+    object: Literal["balance"]
+    account: str
+    data: list[OpenMonth]
+
+
 class InvoicePage(Answer):
     """A page of invoices, newest first."""
 

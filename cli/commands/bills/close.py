@@ -90,7 +90,8 @@ def adjust(
     month: Annotated[str | None, typer.Option(help="An open month; default: this month.")] = None,
     job: Annotated[str | None, typer.Option(help="The job that it is for.")] = None,
     currency: Annotated[
-        str | None, typer.Option(help="An ISO 4217 code; default: the account's currency.")
+        str | None,
+        typer.Option(help="An ISO 4217 code; default: that of the job, or of the month's usage."),
     ] = None,
 ) -> None:
     """Add a credit or a charge to an open month."""

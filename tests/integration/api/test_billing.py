@@ -3,17 +3,26 @@
 import io
 import json
 import zipfile
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import httpx2
 import pytest
 
+from accounts.caller import Role
+from billing.budgets.budget_changes import set_budget
+from billing.budgets.budgets import Budget
 from billing.exports.content import Content
+from billing.invoices.credits import NewAdjustment, adjust
+from billing.months import month_of
 from core.db.database import Database
-from tests.integration.api.conftest import RunningApi
+from core.settings.tree import Settings
+from tests.integration.api.conftest import RunningApi, connect
+from tests.support.keys import make_key
 from tests.support.months import MONTH, a_past_price, an_account, close, usage_entry, used
 from tests.support.waiting import eventually
+from wire.schemas.billing import BalanceObject, BudgetObject, ModelPrice
 
 EXPORTS = "/v1/billing/exports"
 INVOICES = "/v1/billing/invoices"
@@ -62,7 +71,7 @@ async def test_an_invoice_shows_its_lines_exactly(
     shown = (await client.get(f"{INVOICES}/{listed['id']}")).json()
 
     assert shown == (await client.get(f"{INVOICES}/{numbers[0]}")).json()
-    assert (shown["total"], shown["due"], shown["currency"]) == ("0.00032", "0", "USD")
+    assert (shown["total"], shown["due"], shown["currency"]) == ("0.00032", "0.00", "USD")
     assert shown["seller"]["name"] == "Sluice GmbH"
     assert sum(Decimal(line["amount"]) for line in shown["lines"]) == Decimal(shown["total"])
 
@@ -160,3 +169,71 @@ async def test_too_many_exports_at_once_are_told_to_come_back(
     assert int(busy.headers["retry-after"]) > 0
     again = await client.get(EXPORTS, params={"month": MONTH, "format": "csv"})
     assert again.status_code == 200
+
+
+async def test_an_account_sees_its_prices_budgets_and_balance_and_no_other_accounts(
+    api: RunningApi,
+    settings: Settings,
+    client: httpx2.AsyncClient,
+    operator: httpx2.AsyncClient,
+    database: Database,
+) -> None:
+    month = month_of(datetime.now(UTC))
+    await a_past_price(database)
+    for account in ("acme", "other"):
+        await used(database, usage_entry(account=account, finished=datetime.now(UTC)))
+        await set_budget(database, Budget(account, Decimal(5), webhook="https://example.com/x"))
+        await adjust(database, NewAdjustment(account, Decimal("-0.25"), "outage", currency="USD"))
+    (row,) = (await client.get("/v1/usage")).json()["data"]
+    viewer = make_key(settings, "acme", role=Role.VIEWER)
+    async with connect(api, viewer) as reader:
+        (budget,) = (await reader.get("/v1/billing/budgets")).json()["data"]
+        balance = (await reader.get("/v1/billing/balance")).json()
+        (price,) = (await reader.get("/v1/billing/prices")).json()["data"]
+    spent = Decimal(row["amount"])
+    assert spent > 0
+    BudgetObject.model_validate(budget)
+    assert (budget["account"], budget["month"], budget["key"]) == ("acme", month, None)
+    assert (budget["amount"], budget["credited"]) == ("5", "0.25")
+    assert Decimal(budget["spent"]) == spent
+    assert Decimal(budget["left"]) == Decimal("5.25") - spent
+    assert "example.com" not in json.dumps(budget)
+    BalanceObject.model_validate(balance)
+    (open_month,) = balance["data"]
+    assert (open_month["month"], open_month["adjustments"]) == (month, "-0.25")
+    assert Decimal(open_month["total"]) == spent - Decimal("0.25")
+    ModelPrice.model_validate(price)
+    assert (price["model"], price["currency"]) == (row.get("model", price["model"]), "USD")
+    assert Decimal(price["per_million"]["input"]) > 0
+    for path in ("/v1/billing/budgets", "/v1/billing/balance"):
+        refused = await client.get(path, params={"account": "other"})
+        assert (refused.status_code, refused.json()["code"]) == (404, "account-not-found")
+        assert "other" in (await operator.get(path, params={"account": "other"})).text
+
+
+async def test_a_closed_month_leaves_the_balance(
+    numbers: list[str], client: httpx2.AsyncClient
+) -> None:
+    assert len(numbers) == 2
+    assert (await client.get("/v1/billing/balance")).json()["data"] == []
+
+
+async def test_a_suspended_account_still_gets_its_invoices_and_nothing_else(
+    numbers: list[str], api: RunningApi, settings: Settings, operator: httpx2.AsyncClient
+) -> None:
+    async with connect(api, make_key(settings, "acme", role=Role.BILLING)) as payer:
+        assert (await payer.get("/v1/billing/balance")).status_code == 200
+        await operator.patch("/v1/accounts/acme", json={"suspended": True})
+
+        async def refused() -> bool:
+            return (await payer.get("/v1/billing/balance")).status_code == 403
+
+        await eventually(refused)
+        assert (await payer.get("/v1/me")).json()["code"] == "account-suspended"
+        own = (await payer.get(INVOICES)).json()
+        assert [invoice["number"] for invoice in own["data"]] == numbers[:1]
+        for path in (f"{INVOICES}/{numbers[0]}", f"{INVOICES}/{numbers[0]}/pdf"):
+            assert (await payer.get(path)).status_code == 200
+        assert (await payer.get(f"{INVOICES}/{numbers[1]}")).status_code == 404
+        query = {"month": MONTH, "format": "csv"}
+        assert (await payer.get(EXPORTS, params=query)).status_code == 200

@@ -1,8 +1,10 @@
 """A month is closed once, whole, in order; its invoices are the sum of its ledger."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -29,7 +31,7 @@ from billing.months import check_month, month_of, next_month
 from core.db.database import Database
 from core.db.locks import own_ledger
 from core.db.tables.base import table_of
-from core.db.tables.invoices import InvoiceRow
+from core.db.tables.invoices import AdjustmentRow, InvoiceRow
 from core.errors import DatabaseUnavailable
 from core.settings.billing import DatabaseSettings
 from jobs.fairness import ServiceTier
@@ -301,6 +303,57 @@ async def test_an_issued_invoice_is_corrected_by_credit_notes_up_to_its_total(
         await credit(database, "inv_nope", Decimal(1), "what")
     with pytest.raises(InvalidAmount):
         await credit(database, note.id, Decimal("0.01"), "a note of a note")
+
+
+async def test_credit_notes_never_pay_out_more_than_the_invoice_asked_for(
+    database: Database,
+) -> None:
+    await a_past_price(database, input=Decimal(0), cached_input=Decimal(0), output=Decimal(30))
+    await used(database)
+    (invoice,) = (await close(database)).invoices
+    assert (invoice.total, invoice.due) == (Decimal("0.015"), Decimal("0.02"))
+    notes = [await credit(database, invoice.id, Decimal("0.005"), "a part") for _ in range(2)]
+    assert sum(-note.due for note in notes) == invoice.due
+    with pytest.raises(InvalidAmount, match=r"would pay out 0\.03 USD, more than the 0\.02"):
+        await credit(database, invoice.id, Decimal("0.005"), "the last part")
+
+
+@pytest.mark.parametrize("month", ["2019-01", "2031-12"])
+async def test_an_adjustment_for_a_month_that_only_a_slip_can_mean_is_refused(
+    database: Database, month: str
+) -> None:
+    await an_account(database)
+    with pytest.raises(InvalidMonth, match=f"month: expected one from .* not {month}"):
+        await adjust(database, NewAdjustment("acme", Decimal(1), "a slip", month))
+
+
+async def test_an_adjustment_is_in_the_currency_of_the_usage_it_corrects(
+    database: Database,
+) -> None:
+    await an_account(database)
+    await a_past_price(database, currency="EUR")
+    euros, pounds = usage_entry(), usage_entry(model="n")
+    await used(database, euros)
+
+    async def added(**fields: Any) -> str:
+        new = replace(NewAdjustment("acme", Decimal(-1), "an outage", MONTH), **fields)
+        adjustment_id, _ = await adjust(database, new)
+        table = table_of(AdjustmentRow)
+        async with database.read() as connection:
+            query = select(table.c.currency).where(table.c.id == adjustment_id)
+            return str(await connection.scalar(query))
+
+    assert await added() == "EUR"
+    assert await added(currency="USD") == "USD"
+    await a_past_price(database, "n", currency="GBP")
+    await used(database, pounds)
+    with pytest.raises(InvalidAmount, match="has usage in EUR, GBP in 2026-10; say which one"):
+        await added()
+    assert await added(job_id=pounds.job_id) == "GBP"
+    with pytest.raises(InvalidAmount, match="the job was charged in GBP, not in EUR"):
+        await added(job_id=pounds.job_id, currency="EUR")
+    with pytest.raises(InvalidAmount, match="has no usage of a job 'job_nope'"):
+        await added(job_id="job_nope")
 
 
 async def test_each_currency_has_an_invoice_of_its_own(database: Database) -> None:

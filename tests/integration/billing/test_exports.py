@@ -5,19 +5,22 @@ import hashlib
 import io
 import json
 import zipfile
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from billing.errors import ExportFailed, InvalidMonth, MonthNotClosed
-from billing.exports.content import Content, ExportRequest, open_content
+from billing.exports.content import EVENTS, Content, ExportRequest, open_content
+from billing.exports.csv_line import csv_line
 from billing.exports.export_folder import Exported, export_month
 from billing.exports.formats import SUMS, Format, writer_of
 from billing.exports.zip_stream import zip_export
 from billing.invoices.credits import NewAdjustment, adjust, credit
+from billing.months import month_of
 from core.db.database import Database
 from core.db.tables.base import table_of
 from core.db.tables.invoices import ExportRow
@@ -326,3 +329,34 @@ async def test_an_export_that_is_killed_leaves_nothing_under_its_name(
         assert all(name.startswith(".") for name in names_in(folder.parent))
     again = await export(database, folder.parent)
     assert {file.rows for file in again.files} == {0, 20_000}
+
+
+async def test_times_in_csv_are_utc_whatever_the_time_zone_of_the_connection(
+    database: Database,
+) -> None:
+    await used(database, usage_entry(finished=NOON))
+    query = select(csv_line(("finished_at",), sqlite=database.is_sqlite)).select_from(EVENTS)
+    async with database.read() as connection:
+        if not database.is_sqlite:
+            await connection.execute(text("SET LOCAL TIME ZONE 'Asia/Tokyo'"))
+        assert await connection.scalar(query) == "2026-10-15T12:00:00Z"
+
+
+async def test_a_preliminary_export_has_the_credit_notes_with_all_decimals_of_their_currency(
+    database: Database, tmp_path: Path
+) -> None:
+    await a_past_price(database, input=Decimal(1000))
+    await used(database)
+    (invoice,) = (await close(database)).invoices
+    note = await credit(database, invoice.id, Decimal("0.1"), "an outage")
+    await an_account(database, "zeta")
+    await adjust(database, NewAdjustment("zeta", Decimal(2), "a charge", note.month))
+    wanted = ExportRequest(month_of(datetime.now(UTC)), preliminary=True)
+    exported = await export(database, tmp_path, Format.JSON, wanted)
+
+    shown = json.loads((exported.folder / "invoices.json").read_text())["invoices"]
+    month = note.month
+    assert [(one["number"], one["due"]) for one in shown] == [
+        (note.number, "-0.10"),
+        (f"PRELIMINARY-{month}-0001", "2.00"),
+    ]
