@@ -7,13 +7,14 @@ valid beside its successor only for the requested overlap. A revoked key never b
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from accounts.bounds import SCOPES, Rank, bounds_set
 from accounts.cache_records import KEYS
 from accounts.cache_sync import CacheSync
 from accounts.caller import NO_LIMITS, PREFIX, Limits, Role, digest_of
@@ -23,6 +24,7 @@ from core.db.audit import audit
 from core.db.database import Database
 from core.db.tables.accounts import AccountRow, ApiKeyRow
 from core.db.tables.base import now, table_of
+from core.errors import Forbidden
 from core.ids import new_id
 
 ID = re.compile(r"key_[0-9a-f]{32}")
@@ -33,7 +35,11 @@ SHOWN = 11
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """The values of a new key; of `models`, `routes` and `networks` None means all."""
+    """The values of a new key; of `models`, `routes` and `networks` None means all.
+
+    Attributes:
+        rank: Who creates it, and so may lift its bounds.
+    """
 
     account: str
     name: str = ""
@@ -46,6 +52,7 @@ class NewKey:
     limits: Limits = NO_LIMITS
     expires_at: datetime | None = None
     operator: bool = False
+    rank: Rank = Rank.USER
 
 
 class MadeKey(NamedTuple):
@@ -126,19 +133,30 @@ class ApiKeys:
             return await _find(connection, key_id, key_filter)
 
     async def change(
-        self, actor: str, key_id: str, key_filter: KeyFilter, values: Mapping[str, object]
+        self,
+        actor: str,
+        key_id: str,
+        key_filter: KeyFilter,
+        values: Mapping[str, object],
+        rank: Rank,
     ) -> KeyRecord:
         """Change columns of a key that is not revoked.
 
         Raises:
             KeyNotFound: The key is unknown, of another account, or revoked.
+            Forbidden: A higher rank set a bound; or the key was rotated and would end later.
             StoreUnavailable: The change is made and takes effect within seconds.
         """
         async with self._database.write() as connection:
-            await _find(connection, key_id, key_filter, revoked=False)
+            await _lock(connection, key_id)
+            old = await _find(connection, key_id, key_filter, revoked=False)
+            set_by = bounds_set(asdict(old), old.set_by, values, rank)
+            if "expires_at" in values:
+                await _check_end(connection, old, values["expires_at"])
             if values:
                 query = update(KEYS).where(KEYS.c.id == key_id)
-                await connection.execute(query.values(**values, changed_at=now()))
+                columns = {**values, "set_by": set_by, "changed_at": now()}
+                await connection.execute(query.values(columns))
             row = await _find(connection, key_id, key_filter)
             fields = sorted(values)
             await audit(
@@ -159,6 +177,7 @@ class ApiKeys:
         instant = now()
         end = instant + overlap
         async with self._database.write() as connection:
+            await _lock(connection, key_id)
             old = await _find(connection, key_id, key_filter, revoked=False)
             if old.expires_at is not None and old.expires_at <= instant:
                 raise KeyNotFound(f"the key {key_id} has expired")
@@ -193,8 +212,22 @@ class ApiKeys:
         await self._cache_sync.copy([row.sha256])
 
 
+async def _lock(connection: AsyncConnection, key_id: str) -> None:
+    """Lock a key until the transaction ends, so that a change and a rotation follow each other."""
+    await connection.execute(select(KEYS.c.id).where(KEYS.c.id == key_id).with_for_update())
+
+
+async def _check_end(connection: AsyncConnection, old: KeyRecord, end: object) -> None:
+    """Refuse to let a rotated key go on for longer than its rotation said."""
+    query = select(KEYS.c.id).where(KEYS.c.rotated_from == old.id).limit(1)
+    if await connection.scalar(query) is None or old.expires_at is None:
+        return
+    if not isinstance(end, datetime) or end > old.expires_at:
+        raise Forbidden("This key was rotated: it can only end earlier", param="expires_at")
+
+
 def _columns(new: NewKey) -> dict[str, object]:
-    return {
+    columns = {
         "account_id": new.account,
         "user_id": new.user,
         "name": new.name,
@@ -207,6 +240,8 @@ def _columns(new: NewKey) -> dict[str, object]:
         "expires_at": new.expires_at,
         **new.limits.model_dump(),
     }
+    before = dict.fromkeys((*SCOPES, "expires_at")) | dict.fromkeys(Limits.model_fields, 0)
+    return columns | {"set_by": bounds_set({"role": "", **before}, None, columns, new.rank)}
 
 
 def _names(names: Sequence[str] | None) -> list[str] | None:
@@ -216,7 +251,7 @@ def _names(names: Sequence[str] | None) -> list[str] | None:
 def _successor(old: KeyRecord) -> dict[str, object]:
     kept = (
         *("account_id", "user_id", "name", "role", "models", "routes", "networks", "weight"),
-        *("admin", "expires_at", *Limits.model_fields),
+        *("admin", "expires_at", "set_by", *Limits.model_fields),
     )
     return {
         **{name: getattr(old, name) for name in kept},

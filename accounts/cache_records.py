@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from accounts.bounds import networks_within, within
 from accounts.caller import Caller, Role
 from accounts.records import (
     ACCOUNT_STATE,
@@ -127,10 +128,11 @@ def _key_caller(key: KeyRecord, account: AccountState, maker: KeyMaker) -> Calle
         role=role,
         operator=operator,
         weight=key.weight,
-        models=_scope(key.models),
-        routes=_scope(key.routes),
-        networks=None if key.networks is None else tuple(key.networks),
+        models=_scope(within(key.models, maker.models)),
+        routes=_scope(within(key.routes, maker.routes)),
+        networks=networks_within(key.networks, maker.networks),
         limits=key.limits,
+        user_limits=maker.limits,
         account_limits=account.limits,
         expires=0.0 if key.expires_at is None else key.expires_at.timestamp(),
         suspended=account.suspended_at is not None,
@@ -152,6 +154,10 @@ def _user_caller(user: UserRecord, account: AccountState, ended: Iterable[str]) 
         name=user.email,
         role=Role(user.role),
         operator=user.operator,
+        models=_scope(user.models),
+        routes=_scope(user.routes),
+        networks=None if user.networks is None else tuple(user.networks),
+        user_limits=user.limits,
         account_limits=account.limits,
         suspended=account.suspended_at is not None,
         session=user.session,

@@ -48,6 +48,7 @@ class Caller(BaseModel):
         origin: The first key of the rotations that made this key; "" for a key of its own.
         weight: The share in fair queueing.
         models: Allowed models; None means all. The same for `routes` and `networks`.
+        user_limits: Limits of the key's user, over all keys of the user.
         expires: Unix seconds, 0 for never.
         session: Sign-ins of a person with a lower number do not count any more.
         ended: Sign-ins of a person that were ended one by one.
@@ -69,6 +70,7 @@ class Caller(BaseModel):
     routes: frozenset[str] | None = None
     networks: tuple[str, ...] | None = None
     limits: Limits = NO_LIMITS
+    user_limits: Limits = NO_LIMITS
     account_limits: Limits = NO_LIMITS
     expires: float = 0.0
     suspended: bool = False
@@ -82,7 +84,12 @@ class Caller(BaseModel):
 
     @property
     def limited(self) -> bool:
-        """Whether its scopes are narrower than its role, or it expires."""
+        """Whether it is a key with scopes that are narrower than its role, or that expires.
+
+        The bounds of a person are also those of every key of the person.
+        """
+        if self.id == self.user:
+            return False
         scopes = self.models, self.routes, self.networks
         return bool(self.expires) or scopes != (None, None, None)
 

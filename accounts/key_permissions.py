@@ -6,6 +6,7 @@ Invariant: no caller gives a key more than its own role may give.
 from collections.abc import Collection
 
 from accounts.api_keys import EVERYBODY, KeyFilter
+from accounts.bounds import Rank
 from accounts.cache_records import LENDS
 from accounts.caller import Caller, Role
 from core.errors import Forbidden
@@ -27,6 +28,13 @@ def managed_keys(caller: Caller) -> KeyFilter:
     if caller.id != caller.user:
         raise Forbidden("Keys are managed by an admin or by a signed-in user")
     return KeyFilter(caller.account, caller.user)
+
+
+def rank_of(caller: Caller) -> Rank:
+    """Return the rank with which a caller sets and lifts bounds of keys."""
+    if caller.operator:
+        return Rank.OPERATOR
+    return Rank.ADMIN if caller.role is Role.ADMIN else Rank.USER
 
 
 def check_account(caller: Caller, account: str | None) -> str:

@@ -3,7 +3,8 @@
 from functools import lru_cache
 from typing import NamedTuple
 
-from accounts.caller import Limits
+from accounts.bounds import tighter
+from accounts.caller import NO_LIMITS, Limits
 from accounts.login_throttle import site_of
 from core.settings.api import LimitSettings
 from jobs.store.budget_reservations import ACCOUNT
@@ -39,7 +40,15 @@ class RateRules(NamedTuple):
         return RateLimit(scope, kind, limit, max(self.request_burst_ms, -(-MINUTE_MS // limit)))
 
 
+class UserBound(NamedTuple):
+    """The user of a key, "" for a key without one, and the limits over all keys of the user."""
+
+    id: str = ""
+    limits: Limits = NO_LIMITS
+
+
 DEFAULT_RULES = RateRules()
+NO_USER = UserBound()
 
 
 @lru_cache(maxsize=4096)
@@ -50,8 +59,12 @@ def quota_of(
     whole: Limits,
     rules: RateRules = DEFAULT_RULES,
     address: str = "",
+    user: UserBound = NO_USER,
 ) -> Quota:
     """Return the quota of a caller.
+
+    Caps of a user are counted over all keys of the user, and then those of a key are, too: a job
+    is counted under one name.
 
     Args:
         account: The caller's account.
@@ -60,20 +73,26 @@ def quota_of(
         whole: Limits of the whole account.
         rules: Bursts, and the limit per address.
         address: The client's address; "" if it is unknown or not limited.
+        user: The key's user and the limits of that user.
     """
     scopes = [(key_id, _per_minute(key)), (ACCOUNT, _per_minute(whole))]
+    group, caps = key_id, key
+    if user.limits != NO_LIMITS:
+        scopes.append((user.id, _per_minute(user.limits)))
+        if user.limits.max_running or user.limits.max_queued:
+            group, caps = user.id, tighter(key, user.limits)
     if address:
         scopes.append((f"{ADDRESS}{site_of(address)}", (("requests", rules.per_address),)))
     return make_quota(
-        f"{account}/{key_id}",
+        f"{account}/{group}",
         tuple(
             rules.rate(scope, kind, limit)
             for scope, limits in scopes
             for kind, limit in limits
             if limit
         ),
-        key_running=key.max_running,
-        key_queued=key.max_queued,
+        key_running=caps.max_running,
+        key_queued=caps.max_queued,
         account_running=whole.max_running,
         account_queued=whole.max_queued,
     )

@@ -56,8 +56,13 @@ class AccountRecord(AccountState):
 
 
 @dataclass(frozen=True, slots=True)
-class UserRecord:
-    """A user; `password_hash` is None for one who signs in through an identity provider."""
+class UserRecord(StoredLimits):
+    """A user; `password_hash` is None for one who signs in through an identity provider.
+
+    Attributes:
+        models: The models that the user and all keys of the user may use; None means all. The same
+            for `routes` and `networks`.
+    """
 
     id: str
     account_id: str
@@ -68,6 +73,9 @@ class UserRecord:
     disabled_at: datetime | None
     operator: bool
     session: int
+    models: list[str] | None
+    routes: list[str] | None
+    networks: list[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,7 @@ class KeyRecord(StoredLimits):
         prefix: The start of the key, which is shown; None for keys from before it was kept.
         rotated_from: The id of the key that it follows.
         origin_id: The first key of the rotations that made it; None for a key of its own.
+        set_by: The rank of who set a bound, by the name of its column; see `bounds.py`.
     """
 
     id: str
@@ -98,6 +107,7 @@ class KeyRecord(StoredLimits):
     revoked_at: datetime | None
     rotated_from: str | None
     origin_id: str | None
+    set_by: dict[str, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +117,23 @@ class KeyMaker:
     role: str | None
     operator: bool | None
     disabled_at: datetime | None
+    models: list[str] | None
+    routes: list[str] | None
+    networks: list[str] | None
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    max_running: int | None
+    max_queued: int | None
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the user, over all keys; 0 is none."""
+        return Limits(
+            requests_per_minute=self.requests_per_minute or 0,
+            tokens_per_minute=self.tokens_per_minute or 0,
+            max_running=self.max_running or 0,
+            max_queued=self.max_queued or 0,
+        )
 
 
 ACCOUNT = columns_of(table_of(AccountRow), AccountRecord)

@@ -1,4 +1,4 @@
-"""Sessions: a password begins one, and a refresh token continues it.
+"""Sessions: a password begins one, a refresh token continues it, and a new password ends all.
 
 Invariants: only the hash of a refresh token is kept; a token works once. If it is used a second
 time it was stolen, so its whole session ends. An ended session is refused everywhere within a
@@ -15,16 +15,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from accounts.access_tokens import AccessTokens, Claims
 from accounts.cache_records import TOKENS, USERS
 from accounts.cache_sync import CacheSync
-from accounts.caller import digest_of
+from accounts.caller import Caller, digest_of
 from accounts.errors import SessionOver, WrongPassword
 from accounts.login_throttle import LoginThrottle
 from accounts.passwords import Passwords
 from accounts.records import USER, UserRecord
-from accounts.users import checked_email
+from accounts.users import Users, checked_email
 from core.db.audit import audit
 from core.db.database import Database
 from core.db.tables.accounts import RefreshTokenRow
 from core.db.tables.base import now
+from core.errors import Forbidden
 from core.ids import new_id
 from core.settings.auth import AuthSettings
 
@@ -209,3 +210,36 @@ class Sessions:
                 )
                 await audit(connection, user, why, family, account=account)
         await self._cache_sync.copy([user])
+
+
+async def change_own_password(
+    users: Users,
+    throttle: LoginThrottle,
+    caller: Caller,
+    passwords: tuple[str, str],
+    address: str,
+) -> None:
+    """Replace the password of a signed-in user; every session of the user ends.
+
+    Args:
+        users: Where the user's password is stored.
+        throttle: Limits attempts with a wrong password.
+        caller: The signed-in user.
+        passwords: The current password and the new one.
+        address: The client's IP address, for the audit log.
+
+    Raises:
+        Forbidden: The caller is an API key.
+        TooManySignIns: Too many attempts with a wrong password.
+        WrongPassword: The current password is wrong.
+        InvalidAccount: The new password is too weak.
+    """
+    if caller.id != caller.user:
+        raise Forbidden("An API key has no password: sign in first")
+    current, new = passwords
+    await throttle.attempt_change(caller.user)
+    if not await users.check(caller.user, current):
+        await users.record_wrong_password(caller, address)
+        raise WrongPassword("current: the current password is wrong", param="current")
+    await throttle.forgive_change(caller.user)
+    await users.set_password(caller.id, caller.user, None, new)

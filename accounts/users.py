@@ -6,8 +6,9 @@ all sessions of that user.
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -54,10 +55,15 @@ def checked_email(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class UserUpdate:
-    """Changes to a user; None leaves a field as it is."""
+    """Changes to a user; None leaves a field as it is.
+
+    Attributes:
+        bounds: Columns of scopes and limits to set.
+    """
 
     role: Role | None = None
     disabled: bool | None = None
+    bounds: Mapping[str, object] = field(default_factory=dict)
 
 
 class Users:
@@ -88,7 +94,7 @@ class Users:
         stored = None
         if password is not None:
             check_password(password, email)
-            stored = await self._passwords.hash(password)
+            stored = await self._passwords.hash(password, account)
         user_id = new_id("user")
         user = {
             "id": user_id,
@@ -166,7 +172,7 @@ class Users:
             UserNotFound, LastAdmin: The change is refused.
             StoreUnavailable: The change is made and takes effect within seconds.
         """
-        values: dict[str, object] = {}
+        values: dict[str, object] = dict(change.bounds)
         async with self._database.write() as connection:
             user = await _find(connection, user_id, account)
             if change.role is not None:
@@ -179,12 +185,11 @@ class Users:
             if values:
                 query = update(USERS).where(USERS.c.id == user_id)
                 await connection.execute(query.values(**values, changed_at=now()))
-                said = {name: getattr(change, name) for name in ("role", "disabled")}
                 await audit(
                     connection,
                     *(actor, "user_changed", user_id),
                     account=user.account_id,
-                    **{name: value for name, value in said.items() if value is not None},
+                    **_said(change),
                 )
             changed = await _find(connection, user_id, account)
         await self._cache_sync.copy_user(user_id)
@@ -202,7 +207,7 @@ class Users:
         user = await self.get(user_id, account)
         check_password(password, user.email)
         values = {
-            "password_hash": await self._passwords.hash(password),
+            "password_hash": await self._passwords.hash(password, user.account_id),
             "session": USERS.c.session + 1,
             "changed_at": now(),
         }
@@ -228,6 +233,12 @@ class Users:
         """Return whether a password is the user's."""
         user = await self.get(user_id, None)
         return await self._passwords.verify(user.password_hash, password)
+
+
+def _said(change: UserUpdate) -> dict[str, Any]:
+    """Return what the audit log says of a change."""
+    said = {"role": change.role, "disabled": change.disabled}
+    return {name: value for name, value in said.items() if value is not None} | dict(change.bounds)
 
 
 async def _find(connection: AsyncConnection, user_id: str, account: str | None) -> UserRecord:

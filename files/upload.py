@@ -6,6 +6,7 @@ pieces end without an error only if the whole form is valid, so that only valid 
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import timedelta
 
@@ -15,7 +16,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from files.file_names import clean_name
 from wire.errors import BodyTimeout, BodyTooLarge, FieldError, InvalidBody, MalformedBody
 
-#: An upload is aborted when no byte arrives for so long.
+#: An upload is aborted when no byte arrives for so long. The slowest rate counts only after it.
 IDLE_SECONDS = 60.0
 MAX_FIELD_BYTES = 4_096
 FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
@@ -35,7 +36,11 @@ class Upload:
     """
 
     def __init__(
-        self, content_type: str | None, body: AsyncIterator[bytes], max_bytes: int
+        self,
+        content_type: str | None,
+        body: AsyncIterator[bytes],
+        max_bytes: int,
+        bytes_per_second: int,
     ) -> None:
         """Prepare to read a form.
 
@@ -43,6 +48,7 @@ class Upload:
             content_type: The request's Content-Type header.
             body: The request's body; it is read while `pieces` is.
             max_bytes: How large the file may be.
+            bytes_per_second: The slowest average rate at which it may arrive.
 
         Raises:
             MalformedBody: the content type is not a form with a boundary.
@@ -53,6 +59,9 @@ class Upload:
             raise MalformedBody("Content-Type: expected multipart/form-data with a boundary")
         self._body = body
         self._max_bytes = max_bytes
+        self._rate = bytes_per_second
+        self._received = 0
+        self._waited = 0.0
         self._form = _Form(boundary)
         self._digest = hashlib.sha256()
         self.bytes = 0
@@ -71,10 +80,9 @@ class Upload:
         Raises:
             InvalidBody, MalformedBody: the form is invalid; the error names the field.
             BodyTooLarge: the file is larger than `max_bytes`.
-            BodyTimeout: no byte arrived for `IDLE_SECONDS`.
+            BodyTimeout: no byte arrived for `IDLE_SECONDS`, or they arrive too slowly.
         """
-        body = self._body
-        while (received := await _next(body)) is not None:
+        while (received := await self._next()) is not None:
             piece = self._form.feed(received)
             self.bytes += len(piece)
             if self.bytes > self._max_bytes:
@@ -84,6 +92,22 @@ class Upload:
                 yield piece
             self._check_purpose()
         self._check()
+
+    async def _next(self) -> bytes | None:
+        """Return what arrives next; only time spent waiting for the client counts."""
+        left = IDLE_SECONDS + self._received / self._rate - self._waited
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(min(IDLE_SECONDS, left)):
+                received = await anext(self._body, None)
+        except TimeoutError:
+            raise BodyTimeout(
+                f"The file arrives too slowly: within {IDLE_SECONDS:.0f} s no byte arrived, or"
+                f" fewer than {self._rate} a second on average"
+            ) from None
+        self._waited += time.monotonic() - began
+        self._received += len(received or b"")
+        return received
 
     def _check_purpose(self) -> None:
         """Refuse a wrong purpose before the rest of the file arrives."""
@@ -184,14 +208,6 @@ class _Form:
 
     def _finish(self) -> None:
         self.ended = True
-
-
-async def _next(body: AsyncIterator[bytes]) -> bytes | None:
-    try:
-        async with asyncio.timeout(IDLE_SECONDS):
-            return await anext(body, None)
-    except TimeoutError:
-        raise BodyTimeout(f"No byte of the file arrived for {IDLE_SECONDS:.0f} s") from None
 
 
 def _expiry(fields: dict[str, str]) -> timedelta | None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from accounts.caller import Caller
-from accounts.quota import quota_of
+from accounts.quota import UserBound, quota_of
 from core import metrics
 from core.errors import InvalidJob, PipelineError
 from core.ids import new_id
@@ -228,6 +228,7 @@ def quota_for(services: Services, caller: Caller, address: str) -> Quota:
         caller.account_limits,
         services.rate_rules,
         address,
+        UserBound(caller.user, caller.user_limits),
     )
 
 

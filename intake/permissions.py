@@ -206,8 +206,7 @@ def check_route(method: str, path: str, caller: Caller) -> None:
     if caller.role not in access.roles and not caller.operator:
         needed = ", ".join(sorted(access.roles)) or "the operator"
         raise Forbidden(f"The role {caller.role} may not do this. Required: {needed}")
-    if caller.limited:
-        _check_scopes(method, access, caller)
+    _check_scopes(method, access, caller)
 
 
 def open_to_suspended(method: str, path: str) -> bool:
@@ -218,8 +217,9 @@ def open_to_suspended(method: str, path: str) -> bool:
 
 def _check_scopes(method: str, access: RoutePermission, caller: Caller) -> None:
     if caller.routes is not None and access.group not in caller.routes:
-        raise Forbidden(f"This API key may not use the routes {access.group!r}")
-    if access.group in MANAGING and method != "GET":
+        whose = "user" if caller.id == caller.user else "API key"
+        raise Forbidden(f"This {whose} may not use the routes {access.group!r}")
+    if caller.limited and access.group in MANAGING and method != "GET":
         raise Forbidden(
             "An API key with scopes or an expiry may not change keys, users or accounts"
         )

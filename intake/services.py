@@ -132,5 +132,5 @@ class Services:
     open_requests: OpenRequests = field(default_factory=OpenRequests)
     job_watchers: JobWatchers = field(default_factory=JobWatchers)
     export_limit: ConcurrencyLimit = field(
-        default_factory=lambda: ConcurrencyLimit(MAX_EXPORTS, "exports")
+        default_factory=lambda: ConcurrencyLimit(MAX_EXPORTS, "exports", per_account=1)
     )

@@ -50,7 +50,9 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
         cost_cache=costs,
         budget_guard=budgets,
         object_store=ObjectStore(settings.files),
-        upload_limit=ConcurrencyLimit(settings.files.uploads, "uploads"),
+        upload_limit=ConcurrencyLimit(
+            settings.files.uploads, "uploads", settings.files.uploads_per_account
+        ),
         tokeniser=TokeniserClient(store, settings),
         rate_rules=RateRules.of(settings.limits),
         media_fetcher=fetcher,

@@ -1,8 +1,9 @@
 """Limits the running attempts per account and host, so that a slow receiver delays only itself.
 
 Used on one event loop; does no I/O. Invariant: at most `per_host` attempts of one account to one
-host run, and at most `per_account` of one account. The queue of each receiver is bounded; a ticket
-that is dropped is found again in SQL.
+host run, and at most `per_account` of one account. An account never starts one when it has as many
+as there are free places, so n accounts whose receivers hang leave a share of 1/(n + 1) to the
+others. The queue of each receiver is bounded; a ticket that is dropped is found again in SQL.
 """
 
 from collections import Counter, defaultdict, deque
@@ -16,7 +17,8 @@ MAX_WAITING = 200
 class ConcurrencyLimits:
     """The attempts of this process by receiver, that is, by account and host."""
 
-    def __init__(self, per_host: int, per_account: int) -> None:
+    def __init__(self, total: int, per_host: int, per_account: int) -> None:
+        self._total = total
         self._per_host = per_host
         self._per_account = per_account
         self._running: Counter[tuple[str, str]] = Counter()
@@ -29,6 +31,10 @@ class ConcurrencyLimits:
         """The number of running attempts."""
         return self._accounts.total()
 
+    @property
+    def _free(self) -> int:
+        return self._total - self.running
+
     def enter(self, ticket: DeliveryTicket) -> bool:
         """Return whether an attempt may start now; otherwise it is queued or dropped."""
         receiver = (ticket.account, ticket.host)
@@ -39,7 +45,7 @@ class ConcurrencyLimits:
                 self._known.add(ticket.id)
                 self._waiting[receiver].append(ticket)
             return False
-        if self._accounts[ticket.account] >= self._per_account:
+        if self._accounts[ticket.account] >= min(self._per_account, self._free):
             return False
         self._known.add(ticket.id)
         self._running[receiver] += 1
@@ -47,11 +53,15 @@ class ConcurrencyLimits:
         return True
 
     def next(self, done: DeliveryTicket) -> DeliveryTicket | None:
-        """Return the ticket that takes the place of a finished one; None if no ticket waits."""
+        """Return the ticket that takes the place of a finished one.
+
+        None if no ticket waits, or if the account has more than its share of the places: what waits
+        is then taken by another attempt at the receiver, or found again in SQL.
+        """
         receiver = (done.account, done.host)
         self._known.discard(done.id)
         waiting = self._waiting[receiver]
-        if waiting:
+        if waiting and self._accounts[done.account] <= self._free + 1:
             return waiting.popleft()
         self._release(receiver)
         return None

@@ -55,7 +55,9 @@ class Deliverer:
         self._resolver = Resolver(2 * self._settings.concurrency)
         self._sender = Sender(self._settings, resolve or self._resolver)
         self._limits = ConcurrencyLimits(
-            self._settings.concurrency_per_host, self._settings.concurrency_per_account
+            self._settings.concurrency,
+            self._settings.concurrency_per_host,
+            self._settings.concurrency_per_account,
         )
         self._claim = BatchedCalls(self._claim_all, self._settings.concurrency)
         self._record = BatchedCalls(self._record_all, self._settings.concurrency)

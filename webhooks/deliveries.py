@@ -63,8 +63,8 @@ def _free(column: ColumnElement[Any], instant: datetime) -> ColumnElement[bool]:
 async def find_due(database: Database) -> Sequence[DeliveryTicket]:
     """Return tickets for due deliveries without one, oldest first per receiver, and mark them.
 
-    At most MAX_TICKETS_PER_RECEIVER are of one account and host, so that a long queue to one host
-    does not hide the others.
+    At most MAX_TICKETS_PER_RECEIVER are of one account and host, and accounts take turns, so that a
+    long queue to one host, or those to many hosts of one account, do not hide the others.
 
     Raises:
         DatabaseUnavailable: nothing was marked, or not everything.
@@ -85,10 +85,15 @@ async def find_due(database: Database) -> Sequence[DeliveryTicket]:
         )
         .subquery()
     )
+    turn = func.row_number().over(
+        partition_by=due.c.account_id, order_by=(due.c.position, due.c.due_at)
+    )
+    turns = (
+        select(due, turn.label("turn")).where(due.c.position <= MAX_TICKETS_PER_RECEIVER).subquery()
+    )
     query = (
-        select(due.c.id, due.c.account_id, due.c.host)
-        .where(due.c.position <= MAX_TICKETS_PER_RECEIVER)
-        .order_by(due.c.position, due.c.due_at)
+        select(turns.c.id, turns.c.account_id, turns.c.host)
+        .order_by(turns.c.turn, turns.c.due_at)
         .limit(MAX_TICKETS)
     )
     async with database.read() as connection:

@@ -106,7 +106,7 @@ async def export_month(
     export = ExportRequest(month, _account(caller, account), preliminary)
     name = f"{export_name(export, as_format, preliminary=preliminary)}.zip"
     seconds = services.settings.stream.send_timeout_seconds
-    return await Download.begin(_export(services, caller.id, export, as_format), name, seconds)
+    return await Download.begin(_export(services, caller, export, as_format), name, seconds)
 
 
 @router.get("/prices", responses={200: {"model": PriceList}, **error_responses(401, 403, 422, 503)})
@@ -152,15 +152,15 @@ async def read_balance(
 
 
 async def _export(
-    services: Services, actor: str, export: ExportRequest, as_format: Format
+    services: Services, caller: Caller, export: ExportRequest, as_format: Format
 ) -> AsyncGenerator[bytes, None]:
-    with services.export_limit.take():
+    with services.export_limit.take(caller.account):
         write = await asyncio.to_thread(writer_of, as_format)
         async with services.database.read(long=True) as connection:
             content = await open_content(connection, export, services.settings.seller)
             async with services.database.write() as log:
                 details = {"account": export.account, "format": as_format.value}
-                await audit(log, actor, "bills_exported", export.month, **details)
+                await audit(log, caller.id, "bills_exported", export.month, **details)
             async with aclosing(zip_export(content, write)) as pieces:
                 async for piece in pieces:
                     yield piece

@@ -51,9 +51,14 @@ async def upload_file(request: Request, caller: CurrentCaller, services: AppServ
     """Upload a file. It is stored completely or not at all."""
     limits = services.settings.files
     await repository.check_quota(services.database, caller.account, limits.account_bytes)
-    upload = Upload(request.headers.get("content-type"), request.stream(), limits.max_bytes)
+    upload = Upload(
+        request.headers.get("content-type"),
+        request.stream(),
+        limits.max_bytes,
+        limits.upload_bytes_per_second,
+    )
     file_id = new_id("file")
-    with services.upload_limit.take():
+    with services.upload_limit.take(caller.account):
         await services.object_store.put(repository.object_name(file_id), upload.pieces())
     created = now()
     row = repository.new_row(

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from accounts.api_keys import MadeKey, NewKey
 from accounts.caller import Limits
-from accounts.key_permissions import check_account, check_grant, managed_keys
+from accounts.key_permissions import check_account, check_grant, managed_keys, rank_of
 from api.http.cursor import check_list_cursor
 from api.http.deps import AppServices, CurrentCaller
 from api.http.json_responses import json_response
@@ -74,6 +74,7 @@ async def create_key(request: Request, caller: CurrentCaller, services: AppServi
         weight=parsed.weight,
         limits=Limits(**parsed.limits.model_dump(exclude_none=True)),
         expires_at=_datetime(parsed.expires_at),
+        rank=rank_of(caller),
     )
     return _created(await services.directory.keys.create(caller.id, new))
 
@@ -92,11 +93,16 @@ async def read_key(key_id: str, caller: CurrentCaller, services: AppServices) ->
 async def change_key(
     request: Request, key_id: str, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Change a key. Omitted fields stay unchanged. Effective within a second."""
+    """Change a key. Omitted fields stay unchanged. Effective within a second.
+
+    Bounds that an admin set are changed by an admin; a rotated key can only end earlier.
+    """
     parsed = check(KeyFields, await read_object(request))
     managed = managed_keys(caller)
     check_grant(caller, parsed.role, parsed.model_fields_set)
-    row = await services.directory.keys.change(caller.id, key_id, managed, _changes(parsed))
+    row = await services.directory.keys.change(
+        caller.id, key_id, managed, _changes(parsed), rank_of(caller)
+    )
     return json_response(key_view(row))
 
 

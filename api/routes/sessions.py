@@ -4,8 +4,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accounts.password_change import change_own_password
-from accounts.sessions import Session
+from accounts.sessions import Session, change_own_password
 from api.http.deps import AppServices, CurrentCaller, Signing
 from api.http.json_responses import json_response
 from api.http.request_body import read_object

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from accounts.bounds import SCOPES
 from accounts.caller import Caller
 from accounts.users import UserUpdate
 from api.http.cursor import check_list_cursor
@@ -72,9 +73,15 @@ async def read_user(user_id: str, caller: CurrentCaller, services: AppServices) 
 async def change_user(
     request: Request, user_id: str, caller: CurrentCaller, services: AppServices
 ) -> Response:
-    """Change a user's role, or disable the user with all keys and sessions immediately."""
+    """Change a user's role or bounds, or disable the user with all keys and sessions immediately.
+
+    Bounds cover the user's sessions and all keys of the user, also those that the user makes later.
+    """
     parsed = check(UserUpdateRequest, await read_object(request))
-    change = UserUpdate(parsed.role, parsed.disabled)
+    names = parsed.model_fields_set.intersection(SCOPES)
+    bounds = {name: getattr(parsed, name) for name in names}
+    bounds |= parsed.limits.model_dump(exclude_none=True)
+    change = UserUpdate(parsed.role, parsed.disabled, bounds)
     row = await services.directory.users.change(caller.id, user_id, _account(caller), change)
     return json_response(user_view(row))
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from accounts.account_rows import ensure_account
 from accounts.api_keys import EVERYBODY, KeyFilter, MadeKey, NewKey
+from accounts.bounds import Rank
 from accounts.caller import Limits, Role
 from accounts.directory_factory import Directory
 from cli.connect.accounts import with_directory
@@ -93,6 +94,7 @@ def create(
         limits=Limits(**limits),
         expires_at=None if expires is None else instant("--expires", expires),
         operator=admin,
+        rank=Rank.OPERATOR,
     )
 
     async def make(directory: Directory, database: Database) -> MadeKey:

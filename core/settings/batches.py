@@ -26,7 +26,18 @@ class FileSettings(SettingsGroup):
         description="Maximum size of all files of one account in bytes.",
     )
     uploads: int = Field(
-        default=8, ge=1, description="Maximum number of concurrent uploads per API process."
+        default=16, ge=1, description="Maximum number of concurrent uploads per API process."
+    )
+    uploads_per_account: int = Field(
+        default=4,
+        ge=1,
+        description="Maximum number of concurrent uploads of one account per API process.",
+    )
+    upload_bytes_per_second: int = Field(
+        default=20_000,
+        ge=1,
+        description="Slowest average rate of an upload after its first minute; a slower one ends"
+        " with 408. Time in which the file store is slow does not count.",
     )
     expire_days: int = Field(
         default=30, ge=1, description="Days until a file without an expiry of its own expires."

@@ -68,7 +68,8 @@ class WebhookSettings(SettingsGroup):
         default=32,
         ge=1,
         validation_alias=AliasChoices("concurrency_per_account", "at_once_per_account"),
-        description="Maximum number of concurrent deliveries of one account, per process.",
+        description="Maximum number of concurrent deliveries of one account, per process. It never"
+        " has more than there are free places, so it alone uses half of `webhooks.concurrency`.",
     )
     concurrency_per_host: int = Field(
         default=16,

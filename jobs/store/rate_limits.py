@@ -29,14 +29,16 @@ MOST = 10**10
 
 #: The first character of the scope of a client address. No key's id has it.
 ADDRESS = "@"
+#: That of a user's id; no key's id has it.
+USER = "user_"
 
 
 class RateLimit(NamedTuple):
     """A rate limit: at most `limit` requests or tokens per minute.
 
     Attributes:
-        scope: A key's id, `ACCOUNT` for a whole account, or a client address after `ADDRESS`,
-            which all accounts share.
+        scope: A key's or a user's id, `ACCOUNT` for a whole account, or a client address after
+            `ADDRESS`, which all accounts share.
         kind: What is counted.
         limit: How many per minute.
         burst_ms: How many milliseconds' worth may be taken at once.
@@ -48,10 +50,12 @@ class RateLimit(NamedTuple):
     burst_ms: int = MINUTE_MS
 
     @property
-    def owner(self) -> Literal["account", "address", "key"]:
+    def owner(self) -> Literal["account", "address", "key", "user"]:
         """Return what the limit belongs to."""
         if self.scope.startswith(ADDRESS):
             return "address"
+        if self.scope.startswith(USER):
+            return "user"
         return "account" if self.scope == ACCOUNT else "key"
 
     @property

@@ -98,7 +98,7 @@ def no_room(
     text = {
         SubmitOutcome.QUEUE_FULL: f"the queue is full for tier {tier}",
         SubmitOutcome.ACCOUNT_FULL: "this account's share of the queue is full",
-        SubmitOutcome.KEY_FULL: "this key's share of the queue is full",
+        SubmitOutcome.KEY_FULL: "this key's share of the queue, or that of its user, is full",
     }[outcome]
     return QueueFull(text, retry_after_seconds=seconds)
 

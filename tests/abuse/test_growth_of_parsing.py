@@ -82,7 +82,7 @@ async def _upload(content: bytes, piece: int) -> None:
         for start in range(0, len(content), piece):
             yield content[start : start + piece]
 
-    upload = Upload("multipart/form-data; boundary=b", body(), 10_000_000)
+    upload = Upload("multipart/form-data; boundary=b", body(), 10_000_000, 1)
     async for _ in upload.pieces():
         pass
 

@@ -12,6 +12,7 @@ from sqlalchemy import update
 
 from accounts.account_rows import ensure_account
 from accounts.api_keys import EVERYBODY, MadeKey, NewKey
+from accounts.bounds import Rank
 from accounts.cache_records import KEYS
 from accounts.cache_scripts import open_scripts
 from accounts.cache_sync import CacheSync
@@ -192,7 +193,7 @@ async def test_many_changes_at_once_leave_the_copy_as_sql_has_it(
     async with directory_of(settings, "another") as second:
 
         async def change(who: Directory, key: MadeKey, name: str) -> None:
-            await who.keys.change("test", key.row.id, EVERYBODY, {"name": name})
+            await who.keys.change("test", key.row.id, EVERYBODY, {"name": name}, Rank.OPERATOR)
 
         await asyncio.gather(
             *(

@@ -145,10 +145,14 @@ class NewUser(Body):
 
 
 class UserUpdateRequest(Body):
-    """Changes to a user."""
+    """Changes to a user; scopes and limits bound the user and all keys of the user."""
 
     role: RoleName | None = None
     disabled: bool | None = None
+    models: _some(Model) = None  # type: ignore[valid-type]
+    routes: _some(Group) = None  # type: ignore[valid-type]
+    networks: _some(Network) = None  # type: ignore[valid-type]
+    limits: LimitsChange = LimitsChange()
 
 
 class AccountFields(Body):
@@ -219,7 +223,7 @@ class KeyAnswer(Answer):
 
 
 class UserAnswer(Answer):
-    """A user."""
+    """A user; scopes and limits bound the user and all keys of the user."""
 
     object: Literal["user"]
     id: str
@@ -228,6 +232,10 @@ class UserAnswer(Answer):
     role: Role
     operator: bool
     has_password: bool
+    models: list[str] | None
+    routes: list[str] | None
+    networks: list[str] | None
+    limits: LimitsAnswer
     created_at: float
     disabled_at: float | None
 
@@ -272,6 +280,7 @@ class Me(Answer):
     routes: list[str] | None
     networks: list[str] | None
     limits: LimitsAnswer
+    user_limits: LimitsAnswer
     account_limits: LimitsAnswer
     weight: float
     expires_at: float | None

@@ -41,6 +41,10 @@ def user_view(row: UserRecord) -> dict[str, Any]:
         "role": row.role,
         "operator": row.operator,
         "has_password": row.password_hash is not None,
+        "models": row.models,
+        "routes": row.routes,
+        "networks": row.networks,
+        "limits": row.limits.model_dump(),
         "created_at": _unix(row.created_at),
         "disabled_at": _unix(row.disabled_at),
     }
@@ -78,6 +82,7 @@ def caller_view(caller: Caller) -> dict[str, Any]:
         "routes": None if caller.routes is None else sorted(caller.routes),
         "networks": caller.networks,
         "limits": caller.limits.model_dump(),
+        "user_limits": caller.user_limits.model_dump(),
         "account_limits": caller.account_limits.model_dump(),
         "weight": caller.weight,
         "expires_at": caller.expires or None,

@@ -40,7 +40,10 @@ class AccountRow(Base):
 
 
 class UserRow(Base):
-    """A person. `operator` is above the roles; a new `session` number ends all earlier sessions."""
+    """A person. `operator` is above the roles; a new `session` number ends all earlier sessions.
+
+    Scopes and limits are bounds of the person and of all keys of the person; null and 0 are none.
+    """
 
     __tablename__ = "users"
 
@@ -53,6 +56,13 @@ class UserRow(Base):
     disabled_at: Mapped[datetime | None]
     operator: Mapped[bool] = mapped_column(default=False, server_default=false())
     session: Mapped[int] = mapped_column(default=0, server_default=ZERO)
+    models: Mapped[list[str] | None] = mapped_column(JSON)
+    routes: Mapped[list[str] | None] = mapped_column(JSON)
+    networks: Mapped[list[str] | None] = mapped_column(JSON)
+    requests_per_minute: Mapped[int] = mapped_column(default=0, server_default=ZERO)
+    tokens_per_minute: Mapped[int] = mapped_column(default=0, server_default=ZERO)
+    max_running: Mapped[int] = mapped_column(default=0, server_default=ZERO)
+    max_queued: Mapped[int] = mapped_column(default=0, server_default=ZERO)
     changed_at: Mapped[datetime | None] = mapped_column(default=now, onupdate=now, index=True)
 
 
@@ -60,7 +70,9 @@ class ApiKeyRow(Base):
     """An API key; null lists allow everything. `admin` makes it a key of the operator.
 
     `prefix` is the start of the key: it is shown, and keys are searched by it. `origin_id` is the
-    first key of a chain of rotations; its budget and limits are those of the whole chain.
+    first key of a chain of rotations; its budget and limits are those of the whole chain. `set_by`
+    has the rank of the caller who set a bound, by the name of its column; null: none was set from
+    above the key's own user.
     """
 
     __tablename__ = "api_keys"
@@ -87,6 +99,7 @@ class ApiKeyRow(Base):
     max_queued: Mapped[int] = mapped_column(default=0, server_default=ZERO)
     rotated_from: Mapped[Id | None]
     origin_id: Mapped[Id | None]
+    set_by: Mapped[dict[str, int] | None] = mapped_column(JSON)
     changed_at: Mapped[datetime | None] = mapped_column(default=now, onupdate=now, index=True)
 
 

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import insert, select
 
 from accounts.api_keys import KeyFilter, NewKey
+from accounts.bounds import Rank
 from accounts.directory_factory import directory_of
 from batches import ids as batch_ids
 from core.db.database import Database
@@ -565,7 +566,8 @@ async def test_a_batch_does_no_more_than_its_key_may_at_the_moment(
 
             await eventually(full)
             if taken:
-                await directory.keys.change("test", made.row.id, KeyFilter(None), taken)
+                rank = Rank.OPERATOR
+                await directory.keys.change("test", made.row.id, KeyFilter(None), taken, rank)
             else:
                 await directory.keys.revoke("test", made.row.id, KeyFilter(None))
             # A key is remembered for less than a second.

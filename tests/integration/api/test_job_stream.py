@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from accounts.api_keys import EVERYBODY, NewKey
+from accounts.bounds import Rank
 from accounts.directory_factory import directory_of
 from core.errors import RunTimeout
 from core.settings.tree import Settings
@@ -363,7 +364,8 @@ async def test_who_may_not_call_any_more_is_told_nothing_more(
             elif why == "suspended":
                 await directory.accounts.suspend("test", "acme", suspended=True)
             else:
-                await directory.keys.change("test", made.row.id, EVERYBODY, changes[why])
+                rank = Rank.OPERATOR
+                await directory.keys.change("test", made.row.id, EVERYBODY, changes[why], rank)
             # A key is remembered for less than a second.
             await asyncio.sleep(1.0)
             await hand.say(job, "two")

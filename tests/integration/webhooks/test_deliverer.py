@@ -16,7 +16,7 @@ from billing.budgets.warnings import record_warnings
 from billing.months import month_of
 from core.db.database import Database
 from core.db.tables.base import now, table_of
-from core.db.tables.webhooks import WebhookEndpointRow, WebhookEventRow
+from core.db.tables.webhooks import WebhookDeliveryRow, WebhookEndpointRow, WebhookEventRow
 from core.settings.billing import DatabaseSettings
 from core.settings.tree import Settings
 from jobs.store.budget_reservations import ACCOUNT, BudgetMonth
@@ -318,6 +318,22 @@ async def test_one_accounts_thousand_do_not_keep_another_from_being_found(
         assert ticket in found[:2]
         assert len(found) == 101
         assert len(await find_due(database)) == 100
+
+
+async def test_one_accounts_many_hosts_do_not_keep_another_from_being_found(
+    database: Database,
+) -> None:
+    async with receiving(200) as receiver:
+        await listen(database, receiver)
+        await listen(database, receiver, "whe_2", account_id="other")
+        await tell(database, 600)
+        (ticket,) = await tell(database, account="other")
+        rows = table_of(WebhookDeliveryRow)
+        async with database.write() as connection:
+            # Each goes to a host of its own, as URLs of single jobs may.
+            many = update(rows).where(rows.c.account_id == "acme").values(host=rows.c.id)
+            await connection.execute(many)
+        assert ticket in (await find_due(database))[:2]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ def ticket(number: int, account: str = "acme", host: str = "a") -> DeliveryTicke
 
 
 def test_a_lane_has_so_many_places_and_the_next_waits_for_one() -> None:
-    limits = ConcurrencyLimits(per_host=2, per_account=10)
+    limits = ConcurrencyLimits(100, per_host=2, per_account=10)
     assert [limits.enter(ticket(number)) for number in range(4)] == [True, True, False, False]
     assert limits.enter(ticket(0, host="b"))
     assert limits.running == 3
@@ -28,7 +28,7 @@ def test_a_lane_has_so_many_places_and_the_next_waits_for_one() -> None:
 
 
 def test_what_is_known_here_does_not_go_twice() -> None:
-    limits = ConcurrencyLimits(per_host=1, per_account=10)
+    limits = ConcurrencyLimits(100, per_host=1, per_account=10)
     assert limits.enter(ticket(0))
     assert not limits.enter(ticket(0))
     assert not limits.enter(ticket(1))
@@ -39,7 +39,7 @@ def test_what_is_known_here_does_not_go_twice() -> None:
 
 
 def test_an_account_has_its_share_over_all_hosts() -> None:
-    limits = ConcurrencyLimits(per_host=2, per_account=3)
+    limits = ConcurrencyLimits(100, per_host=2, per_account=3)
     went = [limits.enter(ticket(0, host=str(host))) for host in range(5)]
     assert went == [True, True, True, False, False]
     assert limits.enter(ticket(0, "other"))
@@ -48,13 +48,33 @@ def test_an_account_has_its_share_over_all_hosts() -> None:
 
 
 def test_what_waits_is_bounded_and_the_rest_may_come_again() -> None:
-    limits = ConcurrencyLimits(per_host=1, per_account=10)
+    limits = ConcurrencyLimits(100, per_host=1, per_account=10)
     assert limits.enter(ticket(0))
     for number in range(1, MAX_WAITING + 10):
         assert not limits.enter(ticket(number))
     limits.close(ticket(0))
     assert limits.running == 0
     assert limits.enter(ticket(5))  # waiting tickets are forgotten
+
+
+def test_accounts_that_hang_leave_a_share_to_the_others() -> None:
+    limits = ConcurrencyLimits(64, per_host=16, per_account=32)
+    for account in ("one", "two"):
+        for number in range(200):
+            limits.enter(ticket(number, account, host=str(number % 8)))
+    assert limits.running < 64
+    assert limits.enter(ticket(0, "new")), "a place is left for an account that has none"
+
+    # Their attempts end, and what waits takes their places, up to the same share for all.
+    running = [
+        ticket(number, account, host=str(number % 8))
+        for account in ("one", "two")
+        for number in range(200)
+    ]
+    for one in running:
+        if one.id in limits._known and limits._running[(one.account, one.host)]:
+            limits.next(one)
+    assert limits.running <= 64 - 64 // 3 + 1
 
 
 async def test_calls_share_a_lot_and_each_gets_its_own_answer() -> None:
