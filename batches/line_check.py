@@ -119,7 +119,8 @@ def check_fit(request: LineRequest, url: str, model: ServedModel, settings: Sett
         check_task(model, url)
         check_length(request.checked, model.max_model_len)
         check_prompt(request.body, settings.limits)
-        check_media(request.checked, request.body, model, settings.media)
+        fetch = settings.media_fetch
+        check_media(request.checked, request.body, model, settings.media, fetch)
         check_complexity(request.checked, settings.complexity)
     except ClientError as error:
         code = error.code.replace("-", "_")

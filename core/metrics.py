@@ -56,6 +56,22 @@ tokeniser_requests = Counter(
     ["model", "outcome"],
     registry=API,
 )
+media_fetches = Counter(
+    "penstock_media_fetches_total",
+    "Fetches of media by outcome: fetched, unreachable, timeout, status, redirect, type, size, busy"
+    " (no free place), cancelled (another of the request failed)",
+    ["outcome"],
+    registry=API,
+)
+media_fetch_seconds = Histogram(
+    "penstock_media_fetch_seconds",
+    "Time of one fetch of media, without the wait for a free place",
+    buckets=LATENCY_BUCKETS,
+    registry=API,
+)
+media_bytes = Counter(
+    "penstock_media_fetched_bytes_total", "Bytes of media that were fetched", registry=API
+)
 limit_refusals = Counter(
     "penstock_limit_refusals_total",
     "Submissions refused by a limit, by kind of limit and by its owner",

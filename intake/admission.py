@@ -1,7 +1,8 @@
 """Admits a validated request as a job: checks model, tier and limits, then calls the store once.
 
 Invariant: the account and its limits come from the caller's record alone, and the stored body is
-what the client sent, without nulls and without the fields that are for the API itself. A cache
+what the client sent, without nulls and without the fields that are for the API itself, and with
+the data of media that it names by URL. A cache
 salt is stored as a digest of the account and the salt.
 
 A refusal by a limit, and its Retry-After, come from `jobs/store/rejections.py`.
@@ -19,6 +20,8 @@ from core import metrics
 from core.errors import InvalidJob, PipelineError
 from core.ids import new_id
 from intake.function_chat import has_functions, with_tools
+from intake.media.media_fetcher import MediaFetcher
+from intake.media.remote_media import remote_media, with_data
 from intake.permissions import check_model
 from intake.preferences import Preferences
 from intake.prompt_limits import check_prompt
@@ -92,17 +95,21 @@ async def admit(services: Services, caller: Caller, request: AdmissionRequest) -
     Raises:
         InvalidJob, InvalidWebhook, ModelNotFound, UnsupportedModel, ContextLengthExceeded: the
             request must change.
+        MediaNotFetched: a URL of it could not be fetched.
         ModelForbidden: the API key's scopes exclude the model.
         IdempotencyMismatch: the idempotency key was used with another request.
         BudgetExceeded: it may cost more than the budget has left.
         LimitTooSmall: it may use more tokens than its API key may use in a minute.
-        RateLimited, QueueFull, WaitTooLong, QueueDraining, LockLost: retry later.
+        RateLimited, QueueFull, WaitTooLong, QueueDraining, LockLost, MediaBusy: retry later.
         SpendingUnknown, StoreUnavailable: retry later.
     """
     try:
         try:
             submission = await prepare(services, caller, request)
-            return await submit_within_budget(services, submission)
+            fetcher = services.media_fetcher
+            if fetcher is None:
+                return await submit_within_budget(services, submission)
+            return await _submit_fetched(services, fetcher, submission, request.checked)
         except orjson.JSONEncodeError:
             text = "body: nested too deeply to be stored"
             raise InvalidJob(text, param="body") from None
@@ -167,7 +174,8 @@ async def prepare(services: Services, caller: Caller, request: AdmissionRequest)
     if request.webhook is not None:
         check_url(request.webhook.url, services.settings.webhooks, "webhook")
     check_prompt(request.body, services.settings.limits)
-    check_media(request.checked, request.body, model, services.settings.media)
+    settings = services.settings
+    check_media(request.checked, request.body, model, settings.media, settings.media_fetch)
     check_complexity(request.checked, services.settings.complexity)
     metadata = request.checked.metadata if request.metadata is None else request.metadata
     check_metadata(metadata, services.settings.limits.metadata_bytes)
@@ -186,6 +194,23 @@ async def prepare(services: Services, caller: Caller, request: AdmissionRequest)
         quota=quota_for(services, caller, request.address),
         lock=request.lock,
     )
+
+
+async def _submit_fetched(
+    services: Services, fetcher: MediaFetcher, submission: Submission, checked: ModelRequest
+) -> Admission:
+    """Submit with the data of the request's media; a replayed request fetches nothing."""
+    settings, spec = services.settings, submission.spec
+    media = remote_media(checked, spec.body)
+    if media:
+        repeated = await services.store.repeated(submission)
+        if repeated is not None:
+            return Admission(submission, repeated)
+        data = await fetcher.fetch(submission.account, media, settings.media.part_bytes)
+        body = with_data(spec.body, data)
+        check_prompt(body, settings.limits)
+        submission = submission._replace(spec=replace(spec, body=body), requested=spec.body)
+    return await submit_within_budget(services, submission)
 
 
 def quota_for(services: Services, caller: Caller, address: str) -> Quota:

@@ -20,6 +20,7 @@ from intake.budget_guard import BudgetGuard
 from intake.lifetime.concurrency_limit import ConcurrencyLimit
 from intake.lifetime.job_watchers import JobWatchers
 from intake.lifetime.request_lifetime import OpenRequests
+from intake.media.media_fetcher import MediaFetcher
 from jobs.model_registry import ModelRegistry, ServedModel
 from jobs.store.job_store import JobStore
 from jobs.stream.event_hub import EventHub
@@ -111,6 +112,7 @@ class Services:
         tokeniser: Asks workers' tokenisers.
         export_limit: How many exports may run at the same time.
         rate_rules: What the settings say about the rate limits of all callers.
+        media_fetcher: Fetches media from URLs; None if that is off.
     """
 
     settings: Settings
@@ -126,6 +128,7 @@ class Services:
     upload_limit: ConcurrencyLimit
     tokeniser: TokeniserClient
     rate_rules: RateRules
+    media_fetcher: MediaFetcher | None = None
     open_requests: OpenRequests = field(default_factory=OpenRequests)
     job_watchers: JobWatchers = field(default_factory=JobWatchers)
     export_limit: ConcurrencyLimit = field(

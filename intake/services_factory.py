@@ -14,6 +14,7 @@ from core.settings.tree import Settings
 from files.object_store import ObjectStore
 from intake.budget_guard import BudgetGuard
 from intake.lifetime.concurrency_limit import ConcurrencyLimit
+from intake.media.media_fetcher import MediaFetcher
 from intake.services import ModelCache, Services
 from jobs.model_registry import ModelRegistry
 from jobs.store.store_factory import open_store
@@ -36,6 +37,8 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
     costs = CostCache(database)
     budgets = BudgetGuard(database, store, costs, settings.billing)
     directory = open_directory(database, store.redis, settings)
+    fetch = settings.media_fetch
+    fetcher = MediaFetcher(fetch) if fetch.enabled else None
     services = Services(
         settings=settings,
         store=store,
@@ -50,6 +53,7 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
         upload_limit=ConcurrencyLimit(settings.files.uploads, "uploads"),
         tokeniser=TokeniserClient(store, settings),
         rate_rules=RateRules.of(settings.limits),
+        media_fetcher=fetcher,
     )
     refreshing = (costs.keep_fresh(), budgets.keep_fresh(), directory.cache_sync.keep_in_sync())
     tasks = [asyncio.create_task(task) for task in (*refreshing, measure_event_loop_lag())]
@@ -63,5 +67,7 @@ async def open_services(settings: Settings, process: str) -> AsyncIterator[Servi
         await directory.close()
         await services.hub.close()
         await services.tokeniser.close()
+        if fetcher is not None:
+            await fetcher.close()
         await database.close()
         await store.close()

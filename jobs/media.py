@@ -1,12 +1,13 @@
 """Checks the images, videos and audio of a chat before anything reads them.
 
-Both the API and the workers check. Invariant: no URL that a client sends is ever opened: media
-come as `data:` URLs or base64 text, and only to a model that takes their modality.
+Both the API and the workers check. Invariant: media reach a worker as `data:` URLs or base64 text,
+and only for a model that takes their modality. The API lets other URLs pass if it fetches them
+before the job is accepted; a worker never does.
 """
 
 import binascii
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from core.errors import InvalidJob
@@ -28,6 +29,12 @@ MODALITIES = {
     "input_file": "file",
     "file": "file",
 }
+
+#: Types of parts that may have a URL.
+URL_PARTS = frozenset({"image_url", "input_image", "video_url", "audio_url"})
+
+#: Takes a field and its URL; raises InvalidJob if the URL is not allowed.
+CheckUrl = Callable[[str, str], None]
 
 DATA_URL = re.compile(
     r"data:[\w.+-]{1,64}/[\w.+-]{1,64}(?:;[\w.+-]{1,64}=[\w.+-]{1,64}){0,4};base64,"
@@ -54,22 +61,27 @@ def chat_parts(messages: Any) -> Iterator[ContentPart]:
 
 
 def check_parts(
-    parts: Iterable[ContentPart], name: str, modalities: frozenset[str], limits: MediaSettings
+    parts: Iterable[ContentPart],
+    name: str,
+    modalities: frozenset[str],
+    limits: MediaSettings,
+    check_url: CheckUrl | None = None,
 ) -> None:
-    """Refuse media that the model does not take, that would be fetched, or that are too large.
+    """Refuse media that the model does not take, that are too large, or whose URL is refused.
 
     Args:
         parts: The parts of all messages.
         name: The model's name.
         modalities: What the model takes.
         limits: How many media a request may have, and how large.
+        check_url: Checks URLs that will be fetched; without it, only `data:` URLs are accepted.
 
     Raises:
         InvalidJob: naming the part.
     """
     count = 0
     for field, part in parts:
-        kind = _kind(part)
+        kind = part_kind(part)
         if kind in TEXT_PARTS:
             continue
         modality = MODALITIES.get(kind, kind)
@@ -81,10 +93,13 @@ def check_parts(
         if count > limits.parts:
             text = f"expected at most {limits.parts} images, videos and audio parts in a request"
             raise InvalidJob(f"{field}: {text}", param=field)
-        _check_data(field, kind, part, limits.part_bytes)
+        if check_url is not None and remote_url(part):
+            check_url(field, part_text(part))
+        else:
+            _check_data(field, part, limits.part_bytes)
 
 
-def _kind(part: Mapping[str, Any]) -> str:
+def part_kind(part: Mapping[str, Any]) -> str:
     """Return a part's type; vLLM finds it by the part's field if it is not given."""
     kind = part.get("type")
     if isinstance(kind, str):
@@ -92,15 +107,27 @@ def _kind(part: Mapping[str, Any]) -> str:
     return next((name for name in MODALITIES if name in part), "text")
 
 
-def _check_data(field: str, kind: str, part: Mapping[str, Any], max_bytes: int) -> None:
+def part_text(part: Mapping[str, Any]) -> Any:
+    """Return the URL or base64 text of a part; what else stands there if it has neither."""
+    kind = part_kind(part)
     value = part.get(kind) if kind in part else part.get("image_url")
-    text = value.get("url", value.get("data")) if isinstance(value, Mapping) else value
+    return value.get("url", value.get("data")) if isinstance(value, Mapping) else value
+
+
+def remote_url(part: Mapping[str, Any]) -> bool:
+    """Return whether a part has a URL that is no `data:` URL."""
+    text = part_text(part)
+    return part_kind(part) in URL_PARTS and isinstance(text, str) and text[:5].lower() != "data:"
+
+
+def _check_data(field: str, part: Mapping[str, Any], max_bytes: int) -> None:
+    text = part_text(part)
     if not isinstance(text, str):
         raise InvalidJob(f"{field}: expected a data: URL or base64 text", param=field)
     if len(text) > max_bytes:
         expected = f"expected at most {max_bytes} bytes of data, got {len(text)}"
         raise InvalidJob(f"{field}: {expected}", param=field)
-    if kind == "input_audio":
+    if part_kind(part) == "input_audio":
         encoded = text
     else:
         head = DATA_URL.match(text)

@@ -9,7 +9,6 @@ is told does not depend on whether a name exists inside.
 import asyncio
 import ssl
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -18,18 +17,15 @@ import httpcore2
 import structlog
 
 from core.settings.webhooks import WebhookSettings
-from webhooks.address_rules import may_reach, read_address
 from webhooks.dns_resolver import Resolve
 from webhooks.errors import InvalidWebhook, Undeliverable
+from webhooks.pinned_backend import PinnedBackend, tls_context
 from webhooks.retry_schedule import RETRY_AFTER_STATUSES, retry_after
 from webhooks.url_rules import check_url
 
 log = structlog.get_logger()
 
 AGENT = "Penstock-Webhooks/1"
-
-#: Cap on addresses of a name that one attempt tries.
-MAX_ADDRESSES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,55 +46,16 @@ class SendOutcome:
         return not self.failure
 
 
-class PinnedBackend(httpcore2.AsyncNetworkBackend):
-    """Connects to the addresses that were checked, whatever the name resolves to a moment later."""
-
-    def __init__(self, resolve: Resolve, settings: WebhookSettings) -> None:
-        self._resolve = resolve
-        self._networks = settings.networks
-        self._tcp = httpcore2.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - the base's name
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        """Connect to the first address that answers, if all addresses may be reached."""
-        error: Exception = Undeliverable("the host name has no address")
-        for address in (await self._addresses(host, port))[:MAX_ADDRESSES]:
-            try:
-                return await self._tcp.connect_tcp(
-                    address, port, timeout, local_address, socket_options
-                )
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as failed:
-                error = failed
-        raise error
-
-    async def _addresses(self, host: str, port: int) -> list[str]:
-        try:
-            found = [host] if read_address(host) else await self._resolve(host, port)
-        except (OSError, UnicodeError):
-            raise Undeliverable("the host name was not found") from None
-        for text in found:
-            address = read_address(text)
-            if address is None or not may_reach(address, self._networks):
-                raise Undeliverable("the host name resolves to an address that is not public")
-        return list(found)
-
-
 class Sender:
     """Sends deliveries, each over a new connection."""
 
     def __init__(self, settings: WebhookSettings, resolve: Resolve) -> None:
         self._settings = settings
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=_tls(settings),
+            ssl_context=tls_context(settings.ca_file),
             max_connections=None,
             max_keepalive_connections=0,
-            network_backend=PinnedBackend(resolve, settings),
+            network_backend=PinnedBackend(resolve, settings.networks),
         )
 
     async def send(self, url: str, body: bytes, headers: dict[str, str]) -> SendOutcome:
@@ -168,13 +125,6 @@ class Sender:
     async def close(self) -> None:
         """Close open connections."""
         await self._pool.aclose()
-
-
-def _tls(settings: WebhookSettings) -> ssl.SSLContext:
-    context = httpcore2.default_ssl_context()
-    if settings.ca_file is not None:
-        context.load_verify_locations(settings.ca_file)
-    return context
 
 
 def _retry_seconds(answer: httpcore2.Response) -> float | None:

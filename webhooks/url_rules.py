@@ -1,14 +1,16 @@
-"""Which URLs webhooks may be sent to, as far as the text tells.
+"""Which URLs webhooks may be sent to and media be fetched from, as far as the text tells.
 
 Invariant: a URL is parsed here, once, by one parser; connection, TLS and request use these parts.
 """
 
 import re
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
-from core.settings.webhooks import WebhookSettings
+from core.settings.webhooks import Network
 from webhooks.address_rules import may_reach, read_address
 from webhooks.errors import InvalidWebhook
 
@@ -17,6 +19,22 @@ PRINTABLE = re.compile(r"[\x21-\x7e]+")
 NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 URL_EXPECTED = "expected an http or https URL"
 DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class UrlRules(Protocol):
+    """What settings say about URLs: of webhooks, or of media."""
+
+    @property
+    def require_https(self) -> bool:
+        """Whether `http` is refused."""
+
+    @property
+    def open_ports(self) -> frozenset[int]:
+        """The ports that may be reached; an empty set means any port."""
+
+    @property
+    def networks(self) -> Iterable[Network]:
+        """The private networks that may be reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +53,12 @@ class WebhookTarget:
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-def check_url(text: str, settings: WebhookSettings, param: str = "url") -> WebhookTarget:
-    """Return the parts of a URL that webhooks may be sent to, as far as can be told without DNS.
+def check_url(text: str, rules: UrlRules, param: str = "url") -> WebhookTarget:
+    """Return the parts of a URL that may be reached, as far as can be told without DNS.
 
     Args:
         text: the URL.
-        settings: they say which schemes, ports and private networks are allowed.
+        rules: they say which schemes, ports and private networks are allowed.
         param: the field that the error names.
 
     Raises:
@@ -53,19 +71,19 @@ def check_url(text: str, settings: WebhookSettings, param: str = "url") -> Webho
     parts = _split(text)
     if isinstance(parts, str):
         raise refuse(parts)
-    if settings.require_https and parts.scheme != "https":
+    if rules.require_https and parts.scheme != "https":
         raise refuse("expected an https URL")
     port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
-    if settings.open_ports and port not in settings.open_ports:
-        known = ", ".join(map(str, sorted(settings.open_ports)))
-        raise refuse(f"port {port} is not allowed for webhooks; allowed: {known}")
+    if rules.open_ports and port not in rules.open_ports:
+        known = ", ".join(map(str, sorted(rules.open_ports)))
+        raise refuse(f"port {port} is not allowed; allowed: {known}")
     host = parts.hostname or ""
     address = read_address(host)
     if address is None:
         problem = _name_problem(host)
         if problem:
             raise refuse(problem)
-    elif not may_reach(address, settings.networks):
+    elif not may_reach(address, rules.networks):
         raise refuse("expected an address on the public internet")
     path = parts.path or "/"
     return WebhookTarget(parts.scheme, host, port, f"{path}?{parts.query}" if parts.query else path)

@@ -66,7 +66,7 @@ class ComplexitySettings(SettingsGroup):
 
 
 class MediaSettings(SettingsGroup):
-    """Images, videos and audio in a request, for models that take them; URLs are never fetched."""
+    """Images, videos and audio in a request, for models that take them, fetched or sent."""
 
     parts: int = Field(
         default=16,
@@ -74,5 +74,7 @@ class MediaSettings(SettingsGroup):
         description="Most images, videos and audio parts of a request, for models that take them.",
     )
     part_bytes: int = Field(
-        default=700_000, ge=1, description="Longest data URL or base64 text of one of them."
+        default=700_000,
+        ge=1,
+        description="Longest data URL or base64 text of one of them.",
     )

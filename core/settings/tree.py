@@ -23,6 +23,7 @@ from core.settings.complexity import ComplexitySettings, MediaSettings
 from core.settings.engine import BreakerSettings, EngineSettings
 from core.settings.invalid_settings import InvalidSettings, describe
 from core.settings.local import UpSettings
+from core.settings.media_fetch import MediaFetchSettings
 from core.settings.observability import LogSettings, MetricsSettings, TraceSettings
 from core.settings.planning import PlanningSettings
 from core.settings.queue import QueueSettings, RetentionSettings, RetrySettings
@@ -53,6 +54,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     complexity: ComplexitySettings = ComplexitySettings()
     media: MediaSettings = MediaSettings()
+    media_fetch: MediaFetchSettings = MediaFetchSettings()
     tokeniser: TokeniserSettings = TokeniserSettings()
     stream: StreamSettings = StreamSettings()
     retention: RetentionSettings = RetentionSettings()

@@ -53,10 +53,12 @@ def fingerprint(job: Submission, body: bytes) -> str:
     """Hash the request that an idempotency key stands for.
 
     Request id, trace and limits in time are left out, because a repeat states its own.
+    Media count by their URLs, because what is found there may change.
     """
     fields = orjson.loads(replace(job.spec, traceparent=None).encode())
     fields.pop("request_id")
-    requested = [job.queue, fields, orjson.loads(body)]
+    sent = orjson.loads(body) if job.requested is None else job.requested
+    requested = [job.queue, fields, sent]
     return hashlib.sha256(orjson.dumps(requested, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

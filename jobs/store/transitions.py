@@ -5,7 +5,7 @@ Invariant: values only; nothing here knows Redis.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from core.errors import PipelineError
 from jobs.blame import Apart, Occupancy
@@ -42,6 +42,7 @@ class Submission(NamedTuple):
         watcher: The event hub to which the job's events are published, or empty.
         reservation: Money that the job may cost, where a budget is kept.
         lock: With a lock, the job is accepted only while the lock's holder has it.
+        requested: The body with the URLs of its media, where the spec's has what was fetched.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Submission(NamedTuple):
     reservation: BudgetReservation | None = None
     quota: Quota = UNLIMITED
     lock: Lock | None = None
+    requested: dict[str, Any] | None = None
 
 
 class AcceptedJob(NamedTuple):

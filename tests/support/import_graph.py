@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "images" / "imports.svg"
 PACKAGES = (
     "accounts", "api", "batches", "bench", "billing", "cli", "core", "files", "intake", "jobs",
-    "migrations", "planning", "webhooks", "wire", "workers",
+    "migrations", "penstock", "planning", "webhooks", "wire", "workers",
 )  # fmt: skip
 
 Graph = Mapping[str, frozenset[str]]

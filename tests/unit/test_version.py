@@ -16,6 +16,7 @@ PLACES = {
     "k8s/overlays/staging/kustomization.yaml": r"newTag: (\S+)",
     "k8s/overlays/prod/kustomization.yaml": r"newTag: (\S+)",
     "docs/deployment.md": r"set_version\.py \S+ (\d[\w.]*)",
+    "penstock/pyproject.toml": r'^version = "([^"]+)"',
     "tests/contract/openapi.json": r'^  "version": "([^"]+)"',
 }
 NUMBER = re.compile(rf"(?<![\d.]){re.escape(VERSION)}(?![\d.]*\d)")

@@ -33,7 +33,7 @@ class RefusalPart(MessagePart):
 
 
 class MediaUrl(Body):
-    """URL of an image or video: https or data."""
+    """URL of an image, a video or audio: https or data."""
 
     url: str
     detail: Literal["auto", "low", "high"] | None = None
@@ -57,6 +57,13 @@ class VideoPart(MediaPart):
 
     type: Literal["video_url"]
     video_url: MediaUrl
+
+
+class AudioUrlPart(MediaPart):
+    """Audio by its URL, for models with audio input."""
+
+    type: Literal["audio_url"]
+    audio_url: MediaUrl
 
 
 class AudioData(Body):
@@ -84,12 +91,14 @@ Part = Annotated[
     | Annotated[ImagePart, Tag("part:image_url")]
     | Annotated[AudioPart, Tag("part:input_audio")]
     | Annotated[VideoPart, Tag("part:video_url")]
+    | Annotated[AudioUrlPart, Tag("part:audio_url")]
     | Annotated[RefusalPart, Tag("part:refusal")],
     Discriminator(
         _part_kind,
         custom_error_type="part",
         custom_error_message=(
-            "expected an object with type text, image_url, input_audio, video_url or refusal"
+            "expected an object with type text, image_url, input_audio, video_url, audio_url or"
+            " refusal"
         ),
     ),
 ]

@@ -39,7 +39,7 @@ class Base64Source(Body):
 
 
 class UrlSource(Body):
-    """An image by its `data:` URL; other URLs are not fetched."""
+    """An image by its URL: https, where the server fetches URLs, or data."""
 
     type: Literal["url"]
     url: str

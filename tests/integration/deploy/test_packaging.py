@@ -1,11 +1,13 @@
 """Penstock is installed in place; no wheel or sdist of it can be built."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from packaging.requirements import Requirement
@@ -51,6 +53,24 @@ def test_a_wheel_is_refused_with_advice(tmp_path: Path) -> None:
     assert "is not packaged as a wheel or an sdist. Run `make install`" in done.stderr + done.stdout
     assert "Traceback" not in done.stderr + done.stdout
     assert not list(tmp_path.glob("*.whl"))
+
+
+def test_the_wheel_of_the_client_has_nothing_but_the_client(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "penstock", source, ignore=shutil.ignore_patterns("__pycache__"))
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(tmp_path)]
+    done = python("-m", "pip", "wheel", *options, str(source), directory=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [wheel] = tmp_path.glob("penstock_client-*.whl")
+    with ZipFile(wheel) as archive:
+        modules = {name for name in archive.namelist() if ".dist-info/" not in name}
+    written = {f"penstock/{path.name}" for path in (ROOT / "penstock").glob("*.py")}
+    assert modules == {*written, "penstock/py.typed"}
+    code = "import penstock; print(penstock.__file__, penstock.Penstock.__name__)"
+    done = python(
+        "-P", "-c", f"import sys; sys.path.insert(0, {str(wheel)!r}); {code}", directory=tmp_path
+    )
+    assert done.stdout.split() == [f"{wheel}/penstock/__init__.py", "Penstock"], done.stderr
 
 
 @pytest.mark.parametrize("build", ["build_wheel", "build_sdist"])

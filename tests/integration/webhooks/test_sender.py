@@ -19,7 +19,8 @@ from tests.support.machine import is_over
 from tests.support.receiver import Receiver, receiving
 from webhooks.dns_resolver import Resolver
 from webhooks.errors import Undeliverable
-from webhooks.sender import PinnedBackend, Sender, SendOutcome
+from webhooks.pinned_backend import PinnedBackend
+from webhooks.sender import Sender, SendOutcome
 
 LOOPBACK = "127.0.0.0/8"
 
@@ -288,7 +289,7 @@ async def test_numbers_that_are_addresses_are_refused_before_anybody_is_asked() 
 
 async def test_a_name_that_begins_like_an_address_is_never_asked_of_another_resolver() -> None:
     names = Names(**{"8.8.8.8%x.test": [["127.0.0.1"]]})
-    backend = PinnedBackend(names, WebhookSettings())
+    backend = PinnedBackend(names, ())
     with pytest.raises(Undeliverable, match="not public"):
         await backend.connect_tcp("8.8.8.8%x.test", 80, timeout=1)
     assert names.asked == ["8.8.8.8%x.test"]

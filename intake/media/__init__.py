@@ -1,0 +1,1 @@
+"""Fetches the media that a request names by URL, before its job is accepted."""
