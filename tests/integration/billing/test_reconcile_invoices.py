@@ -140,10 +140,12 @@ async def test_usage_that_no_line_bills_is_found(store: JobStore, closed: Databa
 
     findings = await look(store, closed)
 
-    found = about(findings, FindingKind.INVOICE_LINE)
+    lines = [one for one in findings.listed if one.kind is FindingKind.INVOICE_LINE]
+    found = [(one.what, one.expected, one.found) for one in lines]
     assert ("m default output", "0.00015", "nothing") in found
     assert ("m default output", "nothing", "0.00015") in found
-    lines = [one for one in findings.listed if one.kind is FindingKind.INVOICE_LINE]
+    (invoice,) = [one for one in findings.listed if one.kind is FindingKind.INVOICE]
+    assert (invoice.what, invoice.found) == ("account", "other")
     assert {one.subject for one in lines} == {"nobody USD", "INV-2026-10-0002"}
 
 
@@ -167,10 +169,16 @@ async def test_usage_billed_twice_is_found(store: JobStore, closed: Database) ->
 async def test_a_changed_or_missing_adjustment_is_found(store: JobStore, closed: Database) -> None:
     await plant(closed, "UPDATE adjustments SET amount = amount * 2")
 
-    ((what, expected, found),) = about(await look(store, closed), FindingKind.INVOICE_LINE)
-
-    assert what.startswith("adjustment adj_")
-    assert (expected, found) == ("-0.00002", "-0.00001")
+    findings = await look(store, closed)
+    assert findings.counts == {FindingKind.INVOICE_LINE: 1, FindingKind.AUDIT: 1}
+    audited, line = sorted(findings.listed, key=lambda one: one.kind)
+    assert line.what.startswith("adjustment adj_")
+    assert (line.expected, line.found) == ("-0.00002", "-0.00001")
+    assert (audited.what, audited.expected, audited.found) == (
+        "adjustment amount",
+        "-0.00001",
+        "-0.00002",
+    )
 
 
 async def test_a_month_whose_mark_is_gone_is_found(store: JobStore, closed: Database) -> None:
