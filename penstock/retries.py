@@ -28,13 +28,15 @@ class RetryPolicy:
     """How often and when a call is sent again.
 
     Attributes:
-        max_retries: How often, after the first try.
+        max_retries: How often a call is sent again; with the waits this outlasts a restart.
+        max_reconnects: How often a stream is opened again without a new event.
         first_seconds: The first wait; each further one is twice as long.
         longest_seconds: The longest of those waits.
         longest_retry_after_seconds: A longer `Retry-After` is an error at once.
     """
 
-    max_retries: int = 6
+    max_retries: int = 8
+    max_reconnects: int = 20
     first_seconds: float = 0.5
     longest_seconds: float = 8.0
     longest_retry_after_seconds: float = 60.0

@@ -106,7 +106,7 @@ class StreamCursor:
         return JobEvent(number, kind, data)
 
     def _reconnect(self, reason: str, cause: Exception | None, after: float | None) -> float:
-        if self._failures >= self._policy.max_retries:
+        if self._failures >= self._policy.max_reconnects:
             raise StreamBrokenError(self._job_id, self.last, reason) from cause
         self._failures += 1
         return self._policy.wait_seconds(self._failures, max(after or 0.0, self._retry_seconds))

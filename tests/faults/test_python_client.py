@@ -18,7 +18,7 @@ from workers.engines.simulated_text import expected
 TOKENS = 400
 STREAMS = 8
 #: Long enough for an API process that starts on a busy machine.
-PATIENT = RetryPolicy(max_retries=100, first_seconds=0.2, longest_seconds=1.0)
+PATIENT = RetryPolicy(max_retries=100, max_reconnects=100, first_seconds=0.2, longest_seconds=1.0)
 
 
 def body(name: str) -> dict[str, Any]:

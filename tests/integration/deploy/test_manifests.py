@@ -227,3 +227,23 @@ def test_the_schemas_say_where_they_come_from() -> None:
     for file in Path(SCHEMAS).iterdir():
         if file.suffix in {".yaml", ".json"}:
             assert file.name.partition("_")[0].removesuffix(".json") in text
+
+
+def test_there_is_nothing_that_the_api_server_warns_about(manifests: Manifests) -> None:
+    """It names doubled variables and ports, and labels and annotations that are out of date."""
+    for container in manifests.containers():
+        names = [variable["name"] for variable in container.spec.get("env", [])]
+        assert len(names) == len(set(names)), container.owner
+    for one in manifests.all:
+        text = json.dumps(one)
+        assert "beta.kubernetes.io/" not in text, one["metadata"]["name"]
+        assert "kubernetes.io/ingress.class" not in text, one["metadata"]["name"]
+        template = one.get("spec", {}).get("template", {}) if one["kind"] != "Certificate" else {}
+        ports = [
+            (port.get("protocol", "TCP"), port["containerPort"])
+            for container in template.get("spec", {}).get("containers", [])
+            for port in container.get("ports", [])
+        ]
+        assert len(ports) == len(set(ports)), one["metadata"]["name"]
+        mounts = template.get("spec", {}).get("volumes", [])
+        assert len({volume["name"] for volume in mounts}) == len(mounts)

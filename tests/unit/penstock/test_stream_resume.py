@@ -12,7 +12,7 @@ from penstock import AsyncPenstock, JobEvent, Penstock, RetryPolicy
 from tests.support.raw_server import RawRequest, RawServer, raw_server, response
 
 JOB = "job_1"
-QUICK = RetryPolicy(max_retries=3, first_seconds=0.0)
+QUICK = RetryPolicy(max_reconnects=3, first_seconds=0.0)
 TEXTS = ("Ein ", "Mühl\u2028rad", " läuft.")
 PREAMBLE = b"retry: 1\n"
 
@@ -125,7 +125,7 @@ def test_a_stream_that_never_comes_back_says_where_to_continue(read: Read) -> No
         with pytest.raises(penstock.StreamBrokenError, match=JOB) as raised:
             read(server, 0)
         assert raised.value.last == 2
-    assert len(server.requests) == 1 + QUICK.max_retries
+    assert len(server.requests) == 1 + QUICK.max_reconnects
 
 
 @pytest.mark.parametrize("status", [503, 502, 429])
