@@ -1,7 +1,8 @@
 """Builds invoices from a month's sums. Pure: usage, adjustments, prices and accounts are arguments.
 
 Invariant: every group and adjustment is on exactly one invoice of its account and currency. Each
-line is rounded once, to micros; the total is the sum of the lines.
+line is rounded once, to micros; the total is the sum of the lines. The same month gives the same
+numbers and texts for ever: reconciliation drafts issued invoices again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

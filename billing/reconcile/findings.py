@@ -33,6 +33,7 @@ class FindingKind(StrEnum):
     INVOICE_LINE = "invoice-line"
     INVOICE = "invoice"
     GUARD = "guard"
+    AUDIT = "audit"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from sqlalchemy import select
 from billing.ledger.consumer import GROUP
 from billing.months import check_month
 from billing.reconcile.archive import compare_archive
+from billing.reconcile.audited import check_audited
 from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.invoices import check_invoices
+from billing.reconcile.issued import check_issued
 from billing.reconcile.ledger import check_ledger
 from billing.reconcile.live import LiveJobs
 from billing.reconcile.repair import LedgerRepair
@@ -51,6 +53,8 @@ async def reconcile(
     await check_spending(database, month, findings)
     await _check_set_aside(database, findings)
     await check_invoices(database, month, findings)
+    await check_issued(database, month, findings)
+    await check_audited(database, month, findings)
 
 
 async def _check_set_aside(database: Database, findings: Findings) -> None:

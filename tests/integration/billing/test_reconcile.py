@@ -15,6 +15,7 @@ from billing.reconcile.findings import FindingKind, Findings
 from billing.reconcile.repair import LedgerRepair
 from billing.reconcile.run import reconcile
 from billing.reconcile.triggers import trigger_definitions
+from core.db.audit import audit
 from core.db.database import Database
 from core.db.tables.invoices import ClosedMonthRow
 from core.settings.billing import BillingSettings
@@ -325,6 +326,7 @@ async def test_late_usage_of_a_closed_month_is_no_difference(
     await a_price(database)
     async with database.write() as connection:
         await connection.execute(insert(ClosedMonthRow), [{"month": this_month()}])
+        await audit(connection, "test", "month_closed", this_month())
     await booked(store, database)
     for month in (this_month(), next_month(this_month())):
         findings = await reconciliation.look(store, database, month)

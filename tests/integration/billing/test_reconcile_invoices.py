@@ -7,7 +7,9 @@ from decimal import Decimal
 import pytest
 
 from billing.invoices.credits import NewAdjustment, adjust, credit
+from billing.reconcile.audited import check_audited
 from billing.reconcile.findings import FindingKind, Findings
+from billing.reconcile.issued import check_issued
 from core.db.database import Database
 from jobs.fairness import ServiceTier
 from jobs.status import Status
@@ -138,10 +140,12 @@ async def test_usage_that_no_line_bills_is_found(store: JobStore, closed: Databa
 
     findings = await look(store, closed)
 
-    found = about(findings, FindingKind.INVOICE_LINE)
+    lines = [one for one in findings.listed if one.kind is FindingKind.INVOICE_LINE]
+    found = [(one.what, one.expected, one.found) for one in lines]
     assert ("m default output", "0.00015", "nothing") in found
     assert ("m default output", "nothing", "0.00015") in found
-    lines = [one for one in findings.listed if one.kind is FindingKind.INVOICE_LINE]
+    (invoice,) = [one for one in findings.listed if one.kind is FindingKind.INVOICE]
+    assert (invoice.what, invoice.found) == ("account", "other")
     assert {one.subject for one in lines} == {"nobody USD", "INV-2026-10-0002"}
 
 
@@ -165,10 +169,16 @@ async def test_usage_billed_twice_is_found(store: JobStore, closed: Database) ->
 async def test_a_changed_or_missing_adjustment_is_found(store: JobStore, closed: Database) -> None:
     await plant(closed, "UPDATE adjustments SET amount = amount * 2")
 
-    ((what, expected, found),) = about(await look(store, closed), FindingKind.INVOICE_LINE)
-
-    assert what.startswith("adjustment adj_")
-    assert (expected, found) == ("-0.00002", "-0.00001")
+    findings = await look(store, closed)
+    assert findings.counts == {FindingKind.INVOICE_LINE: 1, FindingKind.AUDIT: 1}
+    audited, line = sorted(findings.listed, key=lambda one: one.kind)
+    assert line.what.startswith("adjustment adj_")
+    assert (line.expected, line.found) == ("-0.00002", "-0.00001")
+    assert (audited.what, audited.expected, audited.found) == (
+        "adjustment amount",
+        "-0.00001",
+        "-0.00002",
+    )
 
 
 async def test_a_month_whose_mark_is_gone_is_found(store: JobStore, closed: Database) -> None:
@@ -177,3 +187,47 @@ async def test_a_month_whose_mark_is_gone_is_found(store: JobStore, closed: Data
     found = about(await look(store, closed), FindingKind.INVOICE)
 
     assert found == [("month", "closed", "open")] * 2
+
+
+#: A change behind the guards' back, and what the reconciliation says of it.
+PLANTS = [
+    ("UPDATE invoice_lines SET per_million = 9 WHERE model = 'n'", "invoice-line", "per_million"),
+    ("UPDATE invoice_lines SET description = 'x' WHERE model = 'n'", "invoice-line", "description"),
+    ("UPDATE invoices SET number = 'INV-2026-10-0003' WHERE account_id = 'other'",
+     "invoice", "number"),
+    ("UPDATE invoices SET seller = replace(seller, 'Sluice', 'Thief') WHERE account_id = 'other'",
+     "invoice", "seller"),
+    ("UPDATE invoices SET issued_at = '2026-11-09 00:00:00+00:00' WHERE account_id = 'other'",
+     "invoice", "issued_at"),
+    ("UPDATE invoices SET total = 3 * total WHERE kind = 'credit_note'", "audit", "amount"),
+    ("DELETE FROM invoices WHERE kind = 'credit_note'", "audit", "credit note"),
+    (("UPDATE invoices SET corrects_id = (SELECT id FROM invoices WHERE account_id = 'other')"
+     " WHERE kind = 'credit_note'"), "audit", "credits"),
+    ("UPDATE adjustments SET amount = 3 * amount", "audit", "amount"),
+    ("DELETE FROM adjustments", "audit", "adjustment"),
+    ("DELETE FROM audit_log WHERE action = 'adjusted'", "audit", "adjustment"),
+    ("DELETE FROM audit_log WHERE action = 'credited'", "audit", "credit note"),
+    ("DELETE FROM audit_log WHERE action = 'month_closed'", "audit", "close"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("statement", "kind", "what"), PLANTS)
+async def test_what_was_changed_in_documents_and_their_audit_is_found(
+    closed: Database, statement: str, kind: str, what: str
+) -> None:
+    await credit(closed, "INV-2026-10-0001", Decimal("0.00001"), "too slow")
+    findings = Findings(listed_per_kind=20)
+    await check_issued(closed, MONTH, findings)
+    await check_audited(closed, MONTH, findings)
+    assert findings.clean, findings.listed
+    if statement.startswith("DELETE FROM invoices"):
+        await plant(closed, "DELETE FROM invoice_lines WHERE description = 'too slow'")
+    if statement == "DELETE FROM adjustments":
+        await plant(closed, "UPDATE invoice_lines SET adjustment_id = NULL")
+
+    assert await plant(closed, statement)
+
+    await check_issued(closed, MONTH, findings)
+    await check_audited(closed, MONTH, findings)
+    assert any(one.kind == kind and what in one.what for one in findings.listed), findings.listed
+    assert {one.kind.value for one in findings.listed} == {kind}
