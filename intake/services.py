@@ -31,7 +31,8 @@ log = structlog.get_logger()
 MODELS_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 2.0
 #: Each export holds a connection to SQL until it ends.
-MAX_EXPORTS = 2
+MAX_EXPORTS = 3
+MAX_EXPORTS_PER_ACCOUNT = 2
 
 
 class ModelCache:
@@ -132,5 +133,5 @@ class Services:
     open_requests: OpenRequests = field(default_factory=OpenRequests)
     job_watchers: JobWatchers = field(default_factory=JobWatchers)
     export_limit: ConcurrencyLimit = field(
-        default_factory=lambda: ConcurrencyLimit(MAX_EXPORTS, "exports", per_account=1)
+        default_factory=lambda: ConcurrencyLimit(MAX_EXPORTS, "exports", MAX_EXPORTS_PER_ACCOUNT)
     )

@@ -163,7 +163,7 @@ async def test_too_many_exports_at_once_are_told_to_come_back(
 ) -> None:
     app: Any = api.server.config.app
     slots = app.state.services.export_limit
-    with slots.take(), slots.take():
+    with slots.take("one"), slots.take("one"), slots.take("two"):
         busy = await client.get(EXPORTS, params={"month": MONTH, "format": "csv"})
     assert (busy.status_code, busy.json()["code"]) == (503, "overloaded")
     assert int(busy.headers["retry-after"]) > 0
