@@ -43,10 +43,11 @@ def bounds_set(
     """
     found = dict(before or {})
     for name in sorted(BOUNDS & values.keys()):
-        if values[name] == now[name]:
+        setter_rank = found.get(name, Rank.USER)
+        if values[name] == now[name] and setter_rank >= rank:
             continue
-        if found.get(name, Rank.USER) > rank:
-            setter = Rank(found[name]).name.lower()
+        if setter_rank > rank:
+            setter = Rank(setter_rank).name.lower()
             text = f"{name} was set by an {setter}, and only an {setter} changes it"
             raise Forbidden(text, param=name)
         found.pop(name, None)

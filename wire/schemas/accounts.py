@@ -280,7 +280,7 @@ class Me(Answer):
     routes: list[str] | None
     networks: list[str] | None
     limits: LimitsAnswer
-    user_limits: LimitsAnswer
+    user_limits: LimitsAnswer = Field(description="over all keys of the user; 0: none")
     account_limits: LimitsAnswer
     weight: float
     expires_at: float | None

@@ -90,12 +90,12 @@ class BudgetObject(Answer):
     key: str | None = Field(description="null: the budget is for the whole account")
     month: str
     currency: str
-    amount: str
+    amount: str = Field(description="the budget of the month")
     credited: str = Field(description="credits of the month, which may be spent, too")
-    spent: str
+    spent: str = Field(description="what the month's jobs have cost so far")
     left: str = Field(description="without regard to jobs that have not ended")
     hard: bool = Field(description="whether jobs that do not fit are refused")
-    warn_percents: list[int]
+    warn_percents: list[int] = Field(description="at which shares of it the webhook is told")
 
 
 class BudgetList(Answer):
@@ -111,7 +111,7 @@ class OpenMonth(Answer):
     month: str
     currency: str
     usage: str
-    adjustments: str
+    adjustments: str = Field(description="corrections of the month; credits are negative")
     total: str
 
 

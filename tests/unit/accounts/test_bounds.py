@@ -22,10 +22,11 @@ def test_a_bound_is_lifted_by_the_rank_that_set_it_and_by_higher_ones() -> None:
         bounds_set(NOW, {"max_queued": int(Rank.OPERATOR)}, {"max_queued": 0}, Rank.ADMIN)
 
 
-def test_who_repeats_a_value_changes_nothing() -> None:
+def test_who_repeats_a_value_takes_it_over_from_lower_ranks_alone() -> None:
     before = {"models": int(Rank.ADMIN)}
     assert bounds_set(NOW, before, {"models": ["a"]}, Rank.USER) == before
-    assert bounds_set(NOW, None, {"models": ["a"]}, Rank.ADMIN) == {}
+    assert bounds_set(NOW, None, {"models": ["a"]}, Rank.ADMIN) == before
+    assert bounds_set(NOW, None, {"networks": None}, Rank.ADMIN) == {}
 
 
 def test_a_user_sets_and_lifts_bounds_of_its_own() -> None:
