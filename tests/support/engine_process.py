@@ -103,6 +103,7 @@ def engine_process(
     *,
     cpu: dict[str, bool] | None = None,
     warm_up: bool = True,
+    threads: int = 2,
     **settings: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Run an engine in a fresh process; its standard output's last line is the JSON object.
@@ -112,6 +113,7 @@ def engine_process(
         prompts: How many tokens each prompt has, in this order.
         cpu: What functions of `torch.cpu` are to answer, by name; the rest is this machine's.
         warm_up: Whether the engine warms up before the first of the prompts.
+        threads: How many threads the kernels have.
         settings: Fields of `EngineSettings`.
     """
     (folder / "sitecustomize.py").write_text(SITE)
@@ -119,7 +121,7 @@ def engine_process(
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT))),
         "TEST_CPU_ANSWERS": json.dumps(cpu or {}),
-        "OMP_NUM_THREADS": "2",
+        "OMP_NUM_THREADS": str(threads),
         "PYTHONFAULTHANDLER": "1",
     }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else importing vLLM takes 10 s more
