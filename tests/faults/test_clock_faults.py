@@ -110,18 +110,22 @@ STAMPS = {
         "jobs/store/metrics_collector.py",
     ),
     *("workers/service.py", "workers/sweeper.py"),
-    # lines of logs, and when an operator retired a model, which nothing compares;
+    # lines of logs, when an operator retired a model, and since when a batch waits, which
+    # nothing compares;
     *("api/server/request_log.py", "core/runtime/json_lines.py"),
-    "jobs/store/model_retirement.py",
+    *("jobs/store/model_retirement.py", "batches/waiting_notice.py"),
     # and where a standard wants it: keys and tokens (RFC 7519) expire by it.
     *("accounts/caller.py", "accounts/access_tokens.py"),
 }
-#: to compare it with the date of a row in SQL or of a file, hours away,
-DATES = {"batches/line_submitter.py", "batches/result_parts.py", "files/object_store.py"}
+#: to compare it with the date of a row in SQL, of a file or of a sign-in, hours or days away,
+DATES = {
+    *("batches/line_submitter.py", "batches/result_parts.py", "files/object_store.py"),
+    "accounts/sign_in_attempts.py",
+}
 #: or to know the date, by which prices and months go.
 CALENDAR = {
     *("billing/pricing/cost_cache.py", "billing/pricing/prices.py"),
-    *("intake/budget_guard.py", "intake/lookup/usage_query.py"),
+    *("intake/budget_guard.py", "intake/lookup/usage_query.py", "api/routes/billing.py"),
 }
 FOLDERS = (
     *("core", "jobs", "accounts", "billing/pricing", "wire", "intake", "files", "batches"),
